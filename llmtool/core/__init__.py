@@ -1,0 +1,1 @@
+"""The shared library; imports point down: train, eval, bench > corpus, model > kernels, checkpoint, bpe > run."""

@@ -1,0 +1,1 @@
+"""Plain BPE: vocabulary, pre-tokenizers, counting, merge loop, encoder; native/ is the C++ engine."""

@@ -1,0 +1,97 @@
+"""Types of the native engine: C++ in core/bpe/native, built as llmtool.core.bpe._engine.
+
+Arrays cross as buffers in native byte order (u32: ids, u64: offsets), so that no caller needs numpy.
+A batch of documents is one buffer of concatenated bytes and the end offset of each document.
+Text is UTF-8; every byte that belongs to no well-formed sequence is one code point of class "other".
+"""
+
+from collections.abc import Callable
+
+from typing_extensions import Buffer
+
+UNICODE_VERSION: str
+PRETOKENIZERS: tuple[str, ...]
+TRAINING_POLICIES: tuple[str, ...]
+ENCODING_POLICIES: tuple[str, ...]
+
+def split(pretokenizer: str, text: Buffer) -> bytes:
+    """End offset of each piece (u64)."""
+
+class PieceCounter:
+    """Counts pre-tokenized pieces in 64 bits; past `max_memory` bytes (0: no limit) it spills to `spill_directory`."""
+
+    def __init__(
+        self, pretokenizer: str, threads: int = 1, max_memory: int = 0, spill_directory: str = ""
+    ) -> None: ...
+    def add(self, text: Buffer, ends: Buffer) -> None:
+        """Count a batch of documents; releases the GIL, uses `threads` threads."""
+    def items(self) -> list[tuple[bytes, int]]:
+        """(piece, count) in the order of the pieces' bytes."""
+    @property
+    def pieces(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def spills(self) -> int: ...
+
+class Trained:
+    """Units 0..255 are the bytes in the caller's order; every new unit follows in the order of its making."""
+
+    @property
+    def merges(self) -> bytes:
+        """u32 triples (left unit, right unit, resulting unit) in rank order."""
+    @property
+    def frequencies(self) -> bytes:
+        """u64 per merge: the pair's frequency when it was merged."""
+    @property
+    def scaffold(self) -> bytes:
+        """One byte per unit: 1 where the unit ended as a scaffold token."""
+    @property
+    def marks(self) -> int: ...
+    @property
+    def promotions(self) -> int: ...
+
+def train(
+    counter: PieceCounter,
+    policy: str,
+    vocab_size: int,
+    min_frequency: int,
+    byte_order: bytes,
+    progress: Callable[[int], None] | None = None,
+) -> Trained:
+    """Merge until `vocab_size` normal units (the 256 bytes included) exist or no frequency reaches max(1, min_frequency).
+
+    `progress(normal_units)` is called a few times a second with the GIL held; what it raises ends the training.
+    """
+
+class Encoder:
+    """Encodes documents; keeps its bounded per-thread piece caches between calls (that is what "warm" means)."""
+
+    def __init__(
+        self,
+        pretokenizer: str,
+        policy: str,
+        units: Buffer,
+        unit_ends: Buffer,
+        merges: Buffer,
+        emit: Buffer,
+        emit_ends: Buffer,
+        ignore_merges: bool = False,
+        order: Buffer | None = None,
+    ) -> None:
+        """Units' bytes are concatenated in `units`; unit u is written as the ids emit[emit_ends[u-1]:emit_ends[u]].
+
+        merges: u32 triples in rank order (policy "merge"). order: u32 per unit, the lowest is taken first
+        (policy "lbpe"); None means longest first, the leftmost of equals. ignore_merges: a piece that is
+        itself a unit becomes that unit whatever the merges say.
+        """
+    def encode(self, text: Buffer) -> bytes:
+        """Ids (u32) of one document."""
+    def encode_batch(self, text: Buffer, ends: Buffer, threads: int = 1) -> tuple[bytes, bytes]:
+        """(ids u32, end of each document in ids u64); releases the GIL."""
+    @property
+    def operations(self) -> int:
+        """Inner-loop steps since construction: a bound for tests against quadratic blow-up."""
+
+def format_ids(ids: Buffer, ends: Buffer) -> bytes:
+    """A line of decimal ids, separated by spaces, for each document."""

@@ -1,0 +1,1 @@
+"""Streaming readers of text: plain, JSONL, Parquet, .gz, .zst, directories, stdin."""

@@ -1,0 +1,1 @@
+"""One folder per paper; siblings never import each other."""

@@ -1,0 +1,1 @@
+"""LBPE (Lian et al., arXiv 2411.05504): the longest token first."""
