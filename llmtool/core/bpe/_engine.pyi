@@ -20,9 +20,7 @@ def split(pretokenizer: str, text: Buffer) -> bytes:
 class PieceCounter:
     """Counts pre-tokenized pieces in 64 bits; past `max_memory` bytes (0: no limit) it spills to `spill_directory`."""
 
-    def __init__(
-        self, pretokenizer: str, threads: int = 1, max_memory: int = 0, spill_directory: str = ""
-    ) -> None: ...
+    def __init__(self, pretokenizer: str, threads: int = 1, max_memory: int = 0, spill_directory: str = "") -> None: ...
     def add(self, text: Buffer, ends: Buffer) -> None:
         """Count a batch of documents; releases the GIL, uses `threads` threads."""
     def items(self) -> list[tuple[bytes, int]]:
@@ -59,7 +57,7 @@ def train(
     byte_order: bytes,
     progress: Callable[[int], None] | None = None,
 ) -> Trained:
-    """Merge until `vocab_size` normal units (the 256 bytes included) exist or no frequency reaches max(1, min_frequency).
+    """Merge until `vocab_size` normal units (bytes included) exist or no frequency reaches max(1, min_frequency).
 
     `progress(normal_units)` is called a few times a second with the GIL held; what it raises ends the training.
     """

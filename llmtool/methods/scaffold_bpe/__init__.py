@@ -1,1 +1,1 @@
-"""Scaffold-BPE (Lian et al., AAAI 2025, arXiv 2404.17808): tokens that only help to build others leave the vocabulary."""
+"""Scaffold-BPE (Lian et al., AAAI 2025, arXiv 2404.17808): tokens that only build others leave the vocabulary."""

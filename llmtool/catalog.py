@@ -1,0 +1,77 @@
+"""The one table of methods, as data: what each is, where it was published, and where its code stands.
+
+`llmtool methods` prints it; the command line takes its choices from it; `resolve` imports a row's code when used.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from llmtool.core.run.errors import UserError, closest
+
+TRAINING = "tokenizer training"
+ENCODING = "tokenizer encoding"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row: `option` is the method's name on the command line, `target` is "module:attribute"."""
+
+    name: str
+    kind: str
+    option: str
+    paper: str
+    target: str
+    summary: str
+
+
+METHODS = (
+    Method(
+        "BPE",
+        TRAINING,
+        "bpe",
+        "Sennrich et al., ACL 2016, arXiv 1508.07909",
+        "llmtool.core.bpe.merge_loop:BPE",
+        "merge the most frequent adjacent pair, again and again",
+    ),
+    Method(
+        "Scaffold-BPE",
+        TRAINING,
+        "scaffold",
+        "Lian et al., AAAI 2025, arXiv 2404.17808",
+        "llmtool.methods.scaffold_bpe.training:ScaffoldBPE",
+        "tokens that only build longer ones leave the vocabulary, frequent ones take their place",
+    ),
+    Method(
+        "BPE merging",
+        ENCODING,
+        "merge",
+        "Sennrich et al., ACL 2016, arXiv 1508.07909",
+        "llmtool.core.bpe.encoder:Merge",
+        "apply merges in the order in which they were learned",
+    ),
+    Method(
+        "LBPE",
+        ENCODING,
+        "lbpe",
+        "Lian et al., arXiv 2411.05504",
+        "llmtool.methods.lbpe.encoder:LBPE",
+        "the longest token first, with any BPE vocabulary",
+    ),
+)
+
+
+def options(kind: str) -> list[str]:
+    """Command-line names of the methods of a kind."""
+    return [method.option for method in METHODS if method.kind == kind]
+
+
+def resolve(kind: str, option: str, where: str | None = None) -> Any:
+    """An instance of the method's class."""
+    for method in METHODS:
+        if (method.kind, method.option) == (kind, option):
+            module, _, attribute = method.target.partition(":")
+            return getattr(importlib.import_module(module), attribute)()
+    known = options(kind)
+    hint = closest(option, known) or f"one of {', '.join(known)}"
+    raise UserError(f"{kind} {option!r} is not known", where=where, hint=hint)

@@ -1,0 +1,120 @@
+"""Encoding by merge rank in portable Python, and the document encoder both engines share the shape of.
+
+A piece of n bytes costs O(n log n) whatever it holds: neighbours are linked, candidate merges wait in a queue.
+"""
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from itertools import accumulate, pairwise
+
+from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.policy import PieceEncoder
+from llmtool.core.bpe.pretokenizers import split
+from llmtool.core.bpe.vocabulary import pack_ends, pack_u32
+
+CACHED_PIECES = 1 << 20
+"""Pieces remembered before the cache starts anew: about 200 MB."""
+
+
+class Merge:
+    """Merge by rank; a unit without an id is written as its parts (Scaffold-BPE's demolishing)."""
+
+    native = "merge"
+
+    def piece_encoder(self, definition: Definition) -> PieceEncoder:
+        """The portable encoder of one piece."""
+        vocabulary = definition.vocabulary
+        ranks = {(left, right): (rank, result) for rank, (left, right, result) in enumerate(vocabulary.merges)}
+        unit_of, emit = vocabulary.unit_of, vocabulary.emit
+        byte_units = [unit_of[bytes([byte])] for byte in range(256)]
+
+        def encode(piece: bytes) -> tuple[int, ...]:
+            if definition.ignore_merges and piece in unit_of:
+                return emit[unit_of[piece]]
+            units = merge([byte_units[byte] for byte in piece], ranks)
+            return tuple([token for unit in units for token in emit[unit]])
+
+        return encode
+
+    def order(self, definition: Definition) -> list[int] | None:
+        """Merging has ranks, not priorities."""
+        return None
+
+    def units(self, definition: Definition) -> list[int]:
+        """All of them."""
+        return list(range(len(definition.vocabulary.units)))
+
+
+def merge(units: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> list[int]:
+    """Apply the merge of lowest rank at its leftmost place until none applies; consumes `units`."""
+    size = len(units)
+    following = list(range(1, size + 1))
+    previous = list(range(-1, size - 1))
+    queue = [(ranks[pair][0], at, ranks[pair][1], *pair) for at, pair in enumerate(pairwise(units)) if pair in ranks]
+    heapify(queue)
+    gone = -1
+    while queue:
+        _, at, result, left, right = heappop(queue)
+        other = following[at]
+        if units[at] != left or other >= size or units[other] != right:
+            continue
+        units[at], units[other] = result, gone
+        following[at] = after = following[other]
+        if after < size:
+            previous[after] = at
+        for place, neighbour in ((previous[at], at), (at, after)):
+            if place >= 0 and neighbour < size and (pair := (units[place], units[neighbour])) in ranks:
+                rank, made = ranks[pair]
+                heappush(queue, (rank, place, made, *pair))
+    return [unit for unit in units if unit != gone]
+
+
+class PortableEncoder:
+    """Cuts documents with the `regex` module and encodes each distinct piece once; the engine's Encoder in Python."""
+
+    def __init__(self, pretokenizer: str, encode_piece: PieceEncoder) -> None:
+        self._pretokenizer = pretokenizer
+        self._encode_piece = encode_piece
+        self._cache: dict[bytes, tuple[int, ...]] = {}
+
+    def _ids(self, document: bytes) -> list[int]:
+        cache = self._cache
+        out: list[int] = []
+        for piece in split(self._pretokenizer, document):
+            ids = cache.get(piece)
+            if ids is None:
+                ids = self._encode_piece(piece)
+                if len(cache) >= CACHED_PIECES:
+                    cache.clear()
+                cache[piece] = ids
+            out.extend(ids)
+        return out
+
+    def encode(self, text: bytes) -> bytes:
+        """Ids (u32) of one document."""
+        return pack_u32(self._ids(text))
+
+    def encode_batch(self, text: bytes, ends: bytes, threads: int = 1) -> tuple[bytes, bytes]:
+        """(ids u32, end of each document in ids u64); one thread, whatever is asked."""
+        limits = memoryview(ends).cast("Q").tolist()
+        documents = [self._ids(text[start:end]) for start, end in zip([0, *limits], limits, strict=False)]
+        return b"".join(map(pack_u32, documents)), pack_ends(map(len, documents))
+
+
+def format_ids(ids: bytes, ends: bytes) -> bytes:
+    """A line of decimal ids, separated by spaces, for each document."""
+    numbers = memoryview(ids).cast("I").tolist()
+    limits = memoryview(ends).cast("Q").tolist()
+    lines = [" ".join(map(str, numbers[start:end])) for start, end in zip([0, *limits], limits, strict=False)]
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def document_ends(documents: list[bytes]) -> bytes:
+    """End offset of each document in their concatenation (u64)."""
+    return pack_ends(map(len, documents))
+
+
+def spans(lengths: Callable[[int], int], ids: list[int]) -> list[tuple[int, int]]:
+    """Byte range of each id: tokens spell the text without gaps."""
+    ends = list(accumulate(map(lengths, ids)))
+    return list(zip([0, *ends], ends, strict=False))

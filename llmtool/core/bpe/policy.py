@@ -1,0 +1,61 @@
+"""What a method adds to the engine: a way to train a vocabulary, or a way to cut text with one.
+
+A method's class is named in the catalog and handed to the core from above; the core never asks which method it is.
+`native` names the policy inside the C++ engine that does the same faster; the tests hold the two together.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from llmtool.core.bpe.definition import Definition
+
+PieceEncoder = Callable[[bytes], tuple[int, ...]]
+"""Ids of one piece."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training made. Units 0..255 are the bytes in BYTE_ORDER; each new unit follows in the order of its making.
+
+    merges: (left, right, result) in rank order. scaffolds: units that ended without an id.
+    """
+
+    merges: list[tuple[int, int, int]]
+    scaffolds: set[int] = field(default_factory=set)
+    marks: int = 0
+    promotions: int = 0
+
+
+class TrainingPolicy(Protocol):
+    """A training algorithm (catalog kind "tokenizer training")."""
+
+    native: str
+
+    def train(
+        self, pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int, progress: Callable[[int], None]
+    ) -> Trained:
+        """Portable training; `vocab_size` counts normal units, the 256 bytes included."""
+        ...
+
+    def parts(self, trained: Trained) -> dict[int, list[int]]:
+        """For each scaffold unit the normal units that take its place."""
+        ...
+
+
+class EncodingPolicy(Protocol):
+    """A way to cut a piece into tokens (catalog kind "tokenizer encoding")."""
+
+    native: str
+
+    def piece_encoder(self, definition: Definition) -> PieceEncoder:
+        """Portable encoder of one piece."""
+        ...
+
+    def order(self, definition: Definition) -> list[int] | None:
+        """Priority of each unit for the engine, the lowest first; None for its default."""
+        ...
+
+    def units(self, definition: Definition) -> list[int]:
+        """The units this encoder may produce."""
+        ...

@@ -1,0 +1,109 @@
+"""Outputs appear whole or not at all: written beside their place, synced, renamed."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from llmtool.core.run.errors import UserError, explain_os_error
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `path` when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    _require_parent(path)
+    with _explained(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+    try:
+        with _explained_writes(path), os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with _explained(path):
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A directory that becomes `path` when the block ends well; an existing one is replaced only then."""
+    path = Path(path)
+    _require_parent(path)
+    with _explained(path):
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+    try:
+        with _explained_writes(path):
+            yield work
+        with _explained(path):
+            work.chmod(0o777 & ~_umask())
+            if path.exists():
+                old = work.with_suffix(".old")
+                path.rename(old)
+                work.rename(path)
+                shutil.rmtree(old)
+            else:
+                work.rename(path)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def require_space(path: Path, wanted: int) -> None:
+    """Refuse a long write that the disk cannot hold."""
+    parent = Path(path).absolute().parent
+    if parent.is_dir() and (free := shutil.disk_usage(parent).free) < wanted:
+        raise UserError(
+            f"not enough disk space: about {wanted / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free",
+            where=str(path),
+            hint="free some space or write elsewhere",
+        )
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """A complete output is never overwritten by accident."""
+    if Path(path).exists() and not force:
+        raise UserError("exists already", where=str(path), hint="use --force to replace it")
+
+
+def _require_parent(path: Path) -> None:
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise UserError("the directory to write into does not exist", where=str(parent), hint=f"mkdir -p {parent}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Our own calls: whatever fails, the output cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space; nothing was written" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+        raise UserError(f"cannot write: {explain_os_error(error)}", where=str(path), hint=hint) from error
+
+
+@contextmanager
+def _explained_writes(path: Path) -> Iterator[None]:
+    """The caller's block: an error without a file name comes from writing, any other is the caller's own."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or isinstance(error, BrokenPipeError):
+            raise
+        with _explained(path):
+            raise

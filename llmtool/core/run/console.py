@@ -1,0 +1,113 @@
+"""What people see while a command works: messages, tables and progress, all on stderr.
+
+stdout carries the result and nothing else. Progress is drawn only on a terminal; rich is imported only when drawn.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """A stage of long work: told how far it is."""
+
+    def update(self, completed: float) -> None:
+        """Set the amount done."""
+        ...
+
+
+class Console:
+    """The one console; `verbosity` is -1 with --quiet, 1 with --verbose."""
+
+    def __init__(self, verbosity: int = 0) -> None:
+        self.verbosity = verbosity
+
+    @property
+    def interactive(self) -> bool:
+        """Whether to draw: stderr is a terminal that can, and nobody asked for silence."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and self.verbosity >= 0
+
+    def info(self, message: str) -> None:
+        """A line for people, dropped with --quiet."""
+        if self.verbosity >= 0:
+            print(message, file=sys.stderr)
+
+    def detail(self, message: str) -> None:
+        """A line for people who asked for --verbose."""
+        if self.verbosity > 0:
+            print(message, file=sys.stderr)
+
+    def warn(self, message: str) -> None:
+        """A warning; shown even with --quiet."""
+        print(f"warning: {message}", file=sys.stderr)
+
+    def rich(self) -> Any:
+        """A rich console on stderr that honours NO_COLOR and TERM=dumb."""
+        from rich.console import Console as RichConsole
+
+        width = None if sys.stderr.isatty() else 120
+        return RichConsole(stderr=True, highlight=False, width=width)
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None) -> None:
+        """A table for people, numbers to the right."""
+        if self.verbosity < 0:
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, caption=note)
+        table.caption_justify = "left"
+        for number, name in enumerate(header):
+            table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        self.rich().print(table)
+
+    @contextmanager
+    def progress(self, label: str, total: float | None, unit: str) -> Iterator[Progress]:
+        """A bar with rate and time left. unit: "B" for bytes, else a noun."""
+        if not self.interactive:
+            yield _Silent()
+            return
+        with _bar(self.rich(), unit) as bar:
+            yield _Drawn(bar, bar.add_task(label, total=total))
+
+
+class _Silent:
+    def update(self, completed: float) -> None:
+        """Nothing to draw."""
+
+
+class _Drawn:
+    def __init__(self, bar: Any, task: Any) -> None:
+        self._bar, self._task = bar, task
+
+    def update(self, completed: float) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=completed)
+
+
+def _bar(console: Any, unit: str) -> Any:
+    from rich import progress
+
+    if unit == "B":
+        amounts: list[Any] = [progress.DownloadColumn(binary_units=False), progress.TransferSpeedColumn()]
+    else:
+        amounts = [progress.MofNCompleteColumn(), _RateColumn(unit)]
+    columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), *amounts]
+    left = [progress.TextColumn("eta"), progress.TimeRemainingColumn()]
+    return progress.Progress(*columns, *left, console=console, transient=True, refresh_per_second=8)
+
+
+def _RateColumn(unit: str) -> Any:  # noqa: N802 - named like rich's columns; a class would import rich at start-up
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f} {unit}/s")
+
+    return RateColumn()

@@ -1,0 +1,47 @@
+"""The one kind of failure that is shown without a traceback, and the exit codes of every command.
+
+Anything that is not a UserError is a bug and keeps its traceback.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit statuses, the same for every command."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    CHECK_FAILED = 3
+    RESUMABLE = 4
+    INTERRUPT = 130
+    CLOSED_PIPE = 141
+
+
+class UserError(Exception):
+    """An expected failure: what is wrong, where (file, line, key), and how to mend it."""
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        """One line: `where: what (hint)`."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = f"{text} ({self.hint})" if self.hint else text
+        return " ".join(text.split())
+
+
+def explain_os_error(error: OSError) -> str:
+    """The plain reason of an operating system error, without its number."""
+    return (error.strerror or str(error)).lower()
+
+
+def closest(name: str, known: list[str]) -> str | None:
+    """A hint naming the known spelling nearest to `name`, if any is near."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, known, n=1)
+    return f"did you mean {matches[0]!r}?" if matches else None

@@ -1,0 +1,31 @@
+"""Reading JSON that someone else wrote: bounded in size and depth, never a traceback."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.run.errors import UserError, explain_os_error
+
+LARGEST = 1 << 30
+"""Bytes of the largest JSON file read whole: vocabularies of a few million tokens fit."""
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a file; a UserError names the file and the line otherwise."""
+    where = str(path)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"larger than {LARGEST >> 20} MiB: not a file of settings", where=where)
+        facts = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read: {explain_os_error(error)}", where=where) from None
+    except UnicodeDecodeError:
+        raise UserError("not UTF-8, so not JSON", where=where) from None
+    except json.JSONDecodeError as error:
+        what = f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise UserError(what, where=where, hint="is the file complete?") from None
+    except RecursionError:
+        raise UserError("nested too deeply", where=where) from None
+    if not isinstance(facts, dict):
+        raise UserError("not a JSON object", where=where)
+    return facts

@@ -1,0 +1,94 @@
+"""run.json: what made an output, from what, with which settings, where and when.
+
+DIR/run.json for an output directory, written last; F.run.json for an output file F, written just before F appears.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmtool import __version__
+from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.errors import UserError
+
+SCHEMA = "llmtool.run/1"
+
+
+@dataclass
+class Run:
+    """One run of a command: begun when made, written by `save`."""
+
+    command: str
+    config: dict[str, Any]
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    seed: int | None = None
+    backend: str | None = None
+    started: float = field(default_factory=time.time)
+    cpu_started: float = field(default_factory=time.process_time)
+
+    def to_json(self, outputs: Iterable[Path]) -> dict[str, Any]:
+        """The object that the file holds."""
+        return {
+            "schema": SCHEMA,
+            "command": self.command,
+            "argv": sys.argv,
+            "config": self.config,
+            "seed": self.seed,
+            "backend": self.backend,
+            "version": __version__,
+            "git": git_revision(),
+            "machine": machine(),
+            "inputs": self.inputs,
+            "outputs": [str(path) for path in outputs],
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "wall_seconds": round(time.time() - self.started, 3),
+            "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
+        }
+
+    def save(self, path: Path, outputs: Iterable[Path]) -> None:
+        """Write the manifest at `path`."""
+        with atomic_file(path) as file:
+            file.write(json.dumps(self.to_json(outputs), indent=2, default=str).encode() + b"\n")
+
+
+def manifest_path(output: Path) -> Path:
+    """Where the manifest of an output file stands."""
+    return output.with_name(output.name + ".run.json")
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """Size and sha256 of an input file, as the manifest lists it."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=str(path)) from None
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def machine() -> dict[str, Any]:
+    """The machine as far as the standard library knows it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"platform": platform.platform(), "python": platform.python_version(), "cores": cores}
+
+
+def git_revision() -> str | None:
+    """Revision of the checkout that llmtool runs from; None for an installed package."""
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,62 @@
+"""LBPE in portable Python: all matches in order, accepting what overlaps nothing accepted.
+
+Equal to the recursion of reference.py because an accepted token splits the piece for everything after it.
+The C++ engine's policy_lbpe.hpp does the same.
+"""
+
+from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.policy import PieceEncoder
+from llmtool.methods.lbpe.reference import token_key
+
+
+class LBPE:
+    """Encoding policy: the longest token first. Needs the tokens only, no merges; scaffolds are never produced."""
+
+    native = "lbpe"
+
+    def piece_encoder(self, definition: Definition) -> PieceEncoder:
+        """The portable encoder of one piece."""
+        ids = definition.vocabulary.id_of
+        priority = _priorities(definition)
+        lengths = sorted({len(token) for token in ids}, reverse=True)
+
+        def encode(piece: bytes) -> tuple[int, ...]:
+            if piece in ids:
+                return (ids[piece],)
+            size = len(piece)
+            matches = [
+                (priority[token], start, token)
+                for length in lengths
+                if length <= size
+                for start in range(size - length + 1)
+                if (token := piece[start : start + length]) in ids
+            ]
+            taken = bytearray(size)
+            found: list[tuple[int, int]] = []
+            for _, start, token in sorted(matches):
+                end = start + len(token)
+                if not any(taken[start:end]):
+                    taken[start:end] = b"\1" * len(token)
+                    found.append((start, ids[token]))
+            return tuple([number for _, number in sorted(found)])
+
+        return encode
+
+    def order(self, definition: Definition) -> list[int] | None:
+        """None where the engine's default, longest bytes and leftmost, is meant."""
+        if definition.length == "bytes" and definition.ties == "leftmost":
+            return None
+        priority = _priorities(definition)
+        return [priority[definition.vocabulary.units[unit]] for unit in self.units(definition)]
+
+    def units(self, definition: Definition) -> list[int]:
+        """Tokens only."""
+        return [unit for unit, ids in enumerate(definition.vocabulary.emit) if len(ids) == 1]
+
+
+def _priorities(definition: Definition) -> dict[bytes, int]:
+    """Place of each token in the order in which tokens are taken; equal keys share a place."""
+    ids = definition.vocabulary.id_of
+    key = token_key(definition.length, definition.ties, ids)
+    places = {value: place for place, value in enumerate(sorted({key(token) for token in ids}))}
+    return {token: places[key(token)] for token in ids}
