@@ -8,19 +8,27 @@ Binds the methods of the catalog to the core's tokenizer, so that the core needs
 """
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from llmtool import catalog
+from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import SCHEMA, Definition, from_json
 from llmtool.core.bpe.engine import PieceCounts
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores
 from llmtool.core.bpe.training import TrainingSettings, count_pieces, train_vocabulary, trained_definition
 from llmtool.core.bpe.vocabulary import encode_text
+from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.inputs import find_inputs
+from llmtool.core.corpus.provenance import InputHashes
+from llmtool.core.corpus.readers import Format, TextMode, parse_size, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
 
 ALIASES = {"lbpe": ("bpe", "lbpe"), "scaffold-lbpe": ("scaffold", "lbpe")}
 """Names for pairs of --algorithm and --encoder."""
@@ -38,13 +46,42 @@ class Tokenizer(BaseTokenizer):
         return cls(load_definition(Path(path)))
 
     @classmethod
-    def train(cls, inputs: Sequence[str | Path], vocab_size: int, **settings: Any) -> Self:
-        """Train on files or directories of text; settings as in train_from_documents."""
-        from llmtool.core.corpus.readers import read_documents
+    def train(
+        cls,
+        inputs: Sequence[str | Path],
+        vocab_size: int,
+        *,
+        field: str = "text",
+        text_mode: TextMode = "file",
+        format: Format = "auto",  # noqa: A002 - the option's name
+        strict: bool = False,
+        limit_bytes: int | None = None,
+        console: Console | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Train on files, directories or stdin ("-"); further settings as in train_from_documents.
 
-        whole = settings.get("pretokenizer") == "none"
-        documents = (document.text for document in read_documents([str(path) for path in inputs], whole=whole))
-        return cls.train_from_documents(documents, vocab_size, **settings)
+        Progress and skipped rows are shown on `console`; strict makes the first row that does not parse an error.
+        """
+        console = console or Console(verbosity=-1)
+        skipped = Skipped()
+        with console.progress("counting", total_bytes(inputs), "B") as bar:
+            documents = read_documents(
+                inputs,
+                field=field,
+                text_mode=text_mode,
+                format=format,
+                strict=strict,
+                whole=settings.get("pretokenizer") == "none",
+                limit_bytes=limit_bytes,
+                report=skipped,
+                on_bytes=bar.advance,
+            )
+            texts = (document.text for document in documents)
+            tokenizer = cls.train_from_documents(texts, vocab_size, console=console, **settings)
+        for line in skipped.lines():
+            console.warn(line)
+        return tokenizer
 
     @classmethod
     def train_from_documents(
@@ -61,6 +98,7 @@ class Tokenizer(BaseTokenizer):
         length: str = "bytes",
         ties: str = "leftmost",
         threads: int | None = None,
+        console: Console | None = None,
     ) -> Self:
         """Train on an iterable of texts.
 
@@ -72,10 +110,14 @@ class Tokenizer(BaseTokenizer):
         settings.check()
         policy = catalog.resolve(catalog.TRAINING, algorithm)
         catalog.resolve(catalog.ENCODING, encoder)
+        console = console or Console(verbosity=-1)
         counts = PieceCounts(pretokenizer, threads or available_cores(), 0, "")
         data = (encode_text(text) if isinstance(text, str) else text for text in documents)
         number, size = count_pieces(data, counts)
-        vocabulary, trained = train_vocabulary(counts, policy, settings, lambda _: None)
+        with console.progress("merging", vocab_size, "tokens") as bar:
+            vocabulary, trained = train_vocabulary(counts, policy, settings, bar.update)
+        if vocabulary.size < vocab_size:
+            console.warn(f"the corpus gave {vocabulary.size:,} tokens, not {vocab_size:,}: nothing left to merge")
         facts = {"documents": number, "bytes": size, "pieces": counts.pieces}
         definition = trained_definition(vocabulary, trained, settings, algorithm, facts)
         return cls(definition.with_encoder(encoder, length, ties))
@@ -88,6 +130,56 @@ class Tokenizer(BaseTokenizer):
         """Write our file; what stands there already is replaced whole."""
         with atomic_file(Path(path)) as file:
             file.write(serialize(self.definition))
+
+
+def train_file(
+    inputs: Sequence[str],
+    output: Path,
+    settings: dict[str, Any],
+    *,
+    threads: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    console: Console,
+) -> dict[str, Any]:
+    """Train and write `output` with its manifest; `settings` as in Tokenizer.train, limit_bytes as people write it."""
+    limit = settings["limit_bytes"] and parse_size(settings["limit_bytes"])
+    with InputHashes([] if dry_run else inputs) as hashes:
+        run = Run("tokenizer train", settings, backend=engine.NAME)
+        if not (force or dry_run):
+            refuse_complete(output, settings, hashes.wait)
+        if dry_run:
+            method_pair(settings["algorithm"], settings["encoder"])
+            size = total_bytes(inputs)
+            plan = {"inputs": len(find_inputs(inputs)), "bytes_on_disk": size, "output": str(output), **settings}
+            console.info("\n".join(f"{key}: {value}" for key, value in plan.items()))
+            return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan}
+        tokenizer = Tokenizer.train(inputs, threads=threads, console=console, **{**settings, "limit_bytes": limit})
+        with atomic_file(output) as file:
+            file.write(serialize(tokenizer.definition))
+            run.inputs = hashes.wait()
+            run.save(manifest_path(output), [output])
+    facts = tokenizer.definition.training
+    seconds = time.time() - run.started
+    scaffolds = f" and {facts['scaffolds']:,} scaffolds" if facts["scaffolds"] else ""
+    console.info(
+        f"{output}: {facts['vocab_size']:,} tokens{scaffolds} from {facts['bytes'] / 1e6:,.1f} MB "
+        f"in {seconds:.1f} s ({engine.NAME} engine)"
+    )
+    return {
+        "schema": "llmtool.tokenizer-train/1",
+        "output": str(output),
+        "sha256": tokenizer.fingerprint(),
+        "engine": engine.NAME,
+        "seconds": round(seconds, 3),
+        **facts,
+    }
+
+
+def load(path: str, encoder: str | None = None, length: str = "bytes", ties: str = "leftmost") -> Tokenizer:
+    """Tokenizer.load with another encoder, where one is named."""
+    tokenizer = Tokenizer.load(path)
+    return tokenizer.with_encoder(encoder, length, ties) if encoder else tokenizer
 
 
 def method_pair(algorithm: str, encoder: str | None) -> tuple[str, str]:

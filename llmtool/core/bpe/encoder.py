@@ -1,4 +1,4 @@
-"""Encoding by merge rank in portable Python, and the document encoder both engines share the shape of.
+"""Encoding by merge rank, and whole documents, in portable Python: what runs where the C++ engine was not built.
 
 A piece of n bytes costs O(n log n) whatever it holds: neighbours are linked, candidate merges wait in a queue.
 """
@@ -8,7 +8,7 @@ from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
 
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.policy import PieceEncoder
+from llmtool.core.bpe.policy import PieceCutter
 from llmtool.core.bpe.pretokenizers import split
 from llmtool.core.bpe.vocabulary import pack_ends, pack_u32
 
@@ -21,20 +21,19 @@ class Merge:
 
     native = "merge"
 
-    def piece_encoder(self, definition: Definition) -> PieceEncoder:
-        """The portable encoder of one piece."""
+    def cutter(self, definition: Definition) -> PieceCutter:
+        """What cuts a piece into units, portable."""
         vocabulary = definition.vocabulary
         ranks = {(left, right): (rank, result) for rank, (left, right, result) in enumerate(vocabulary.merges)}
-        unit_of, emit = vocabulary.unit_of, vocabulary.emit
+        unit_of = vocabulary.unit_of
         byte_units = [unit_of[bytes([byte])] for byte in range(256)]
 
-        def encode(piece: bytes) -> tuple[int, ...]:
+        def cut(piece: bytes) -> list[int]:
             if definition.ignore_merges and piece in unit_of:
-                return emit[unit_of[piece]]
-            units = merge([byte_units[byte] for byte in piece], ranks)
-            return tuple([token for unit in units for token in emit[unit]])
+                return [unit_of[piece]]
+            return merge([byte_units[byte] for byte in piece], ranks)
 
-        return encode
+        return cut
 
     def order(self, definition: Definition) -> list[int] | None:
         """Merging has ranks, not priorities."""
@@ -72,9 +71,10 @@ def merge(units: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> li
 class PortableEncoder:
     """Cuts documents with the `regex` module and encodes each distinct piece once; the engine's Encoder in Python."""
 
-    def __init__(self, pretokenizer: str, encode_piece: PieceEncoder) -> None:
-        self._pretokenizer = pretokenizer
-        self._encode_piece = encode_piece
+    def __init__(self, definition: Definition, cut: PieceCutter) -> None:
+        self._pretokenizer = definition.pretokenizer
+        self._emit = definition.vocabulary.emit
+        self._cut = cut
         self._cache: dict[bytes, tuple[int, ...]] = {}
 
     def _ids(self, document: bytes) -> list[int]:
@@ -83,7 +83,7 @@ class PortableEncoder:
         for piece in split(self._pretokenizer, document):
             ids = cache.get(piece)
             if ids is None:
-                ids = self._encode_piece(piece)
+                ids = tuple([token for unit in self._cut(piece) for token in self._emit[unit]])
                 if len(cache) >= CACHED_PIECES:
                     cache.clear()
                 cache[piece] = ids

@@ -54,7 +54,7 @@ class DocumentEncoder(Protocol):
 def document_encoder(definition: Definition, policy: EncodingPolicy) -> DocumentEncoder:
     """The encoder of a tokenizer."""
     if _NATIVE is None or policy.native not in _NATIVE.ENCODING_POLICIES:
-        return PortableEncoder(definition.pretokenizer, policy.piece_encoder(definition))
+        return PortableEncoder(definition, policy.cutter(definition))
     chosen = policy.units(definition)
     vocabulary = definition.vocabulary
     units = [vocabulary.units[unit] for unit in chosen]

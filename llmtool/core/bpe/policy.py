@@ -10,8 +10,8 @@ from typing import Protocol
 
 from llmtool.core.bpe.definition import Definition
 
-PieceEncoder = Callable[[bytes], tuple[int, ...]]
-"""Ids of one piece."""
+PieceCutter = Callable[[bytes], list[int]]
+"""The units that one piece is cut into."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class EncodingPolicy(Protocol):
 
     native: str
 
-    def piece_encoder(self, definition: Definition) -> PieceEncoder:
-        """Portable encoder of one piece."""
+    def cutter(self, definition: Definition) -> PieceCutter:
+        """What cuts a piece into units, portable."""
         ...
 
     def order(self, definition: Definition) -> list[int] | None:

@@ -148,9 +148,11 @@ class BaseTokenizer:
         """Byte range of each id in the normalized text."""
         return spans(lambda token: len(self.token_bytes(token)), list(ids))
 
-    def pieces(self, text: Text) -> list[bytes]:
-        """The pieces that the pre-tokenizer cuts a text into."""
-        return split(self.definition.pretokenizer, self.normalize(text))
+    def explain(self, text: Text) -> list[tuple[bytes, list[int]]]:
+        """How a text is cut: each piece of the pre-tokenizer with its units, before scaffolds are written as parts."""
+        pieces = split(self.definition.pretokenizer, self.normalize(text))
+        cut = self.policy.cutter(self.definition)
+        return [(piece, cut(piece)) for piece in pieces]
 
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids."""

@@ -22,7 +22,7 @@ def _byte_to_unicode() -> dict[int, str]:
 
 BYTE_TO_UNICODE = _byte_to_unicode()
 UNICODE_TO_BYTE = {character: byte for byte, character in BYTE_TO_UNICODE.items()}
-BYTE_ORDER = bytes(sorted(range(256), key=lambda byte: BYTE_TO_UNICODE[byte]))
+BYTE_ORDER = bytes(sorted(BYTE_TO_UNICODE, key=BYTE_TO_UNICODE.__getitem__))
 """Bytes in the order of their GPT-2 characters: the first 256 units, and what breaks ties in training."""
 
 

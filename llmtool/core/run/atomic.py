@@ -69,12 +69,6 @@ def require_space(path: Path, wanted: int) -> None:
         )
 
 
-def refuse_existing(path: Path, force: bool) -> None:
-    """A complete output is never overwritten by accident."""
-    if Path(path).exists() and not force:
-        raise UserError("exists already", where=str(path), hint="use --force to replace it")
-
-
 def _require_parent(path: Path) -> None:
     parent = path.absolute().parent
     if not parent.is_dir():

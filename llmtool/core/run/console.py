@@ -17,12 +17,17 @@ class Progress(Protocol):
         """Set the amount done."""
         ...
 
+    def advance(self, amount: float) -> None:
+        """Add to the amount done."""
+        ...
+
 
 class Console:
     """The one console; `verbosity` is -1 with --quiet, 1 with --verbose."""
 
     def __init__(self, verbosity: int = 0) -> None:
         self.verbosity = verbosity
+        self._bar: Any = None
 
     @property
     def interactive(self) -> bool:
@@ -67,16 +72,24 @@ class Console:
 
     @contextmanager
     def progress(self, label: str, total: float | None, unit: str) -> Iterator[Progress]:
-        """A bar with rate and time left. unit: "B" for bytes, else a noun."""
+        """A bar with rate and time left; bars opened inside one another are drawn together. unit: "B", or a noun."""
         if not self.interactive:
             yield _Silent()
-            return
-        with _bar(self.rich(), unit) as bar:
-            yield _Drawn(bar, bar.add_task(label, total=total))
+        elif self._bar:
+            yield _Drawn(self._bar, self._bar.add_task(label, total=total, unit=unit))
+        else:
+            with _bar(self.rich()) as self._bar:
+                try:
+                    yield _Drawn(self._bar, self._bar.add_task(label, total=total, unit=unit))
+                finally:
+                    self._bar = None
 
 
 class _Silent:
     def update(self, completed: float) -> None:
+        """Nothing to draw."""
+
+    def advance(self, amount: float) -> None:
         """Nothing to draw."""
 
 
@@ -88,26 +101,27 @@ class _Drawn:
         """Move the bar."""
         self._bar.update(self._task, completed=completed)
 
-
-def _bar(console: Any, unit: str) -> Any:
-    from rich import progress
-
-    if unit == "B":
-        amounts: list[Any] = [progress.DownloadColumn(binary_units=False), progress.TransferSpeedColumn()]
-    else:
-        amounts = [progress.MofNCompleteColumn(), _RateColumn(unit)]
-    columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), *amounts]
-    left = [progress.TextColumn("eta"), progress.TimeRemainingColumn()]
-    return progress.Progress(*columns, *left, console=console, transient=True, refresh_per_second=8)
+    def advance(self, amount: float) -> None:
+        """Move the bar on."""
+        self._bar.advance(self._task, amount)
 
 
-def _RateColumn(unit: str) -> Any:  # noqa: N802 - named like rich's columns; a class would import rich at start-up
-    from rich.progress import ProgressColumn, Task
+def _bar(console: Any) -> Any:
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    class RateColumn(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.0f} {unit}/s")
+    class AmountColumn(ProgressColumn):
+        """Done, total and rate in the task's own unit."""
 
-    return RateColumn()
+        def render(self, task: Task) -> Text:
+            unit, scale = task.fields["unit"], 1.0
+            if unit == "B":
+                unit, scale = "MB", 1e-6
+            of = "" if task.total is None else f"/{task.total * scale:,.0f}"
+            speed = task.finished_speed or task.speed
+            rate = "" if speed is None else f"  {speed * scale:,.1f} {unit}/s"
+            return Text(f"{task.completed * scale:,.0f}{of} {unit}{rate}")
+
+    columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), AmountColumn()]
+    left = [TextColumn("eta"), TimeRemainingColumn(elapsed_when_finished=True)]
+    return Progress(*columns, *left, console=console, transient=True, refresh_per_second=8)

@@ -3,14 +3,13 @@
 DIR/run.json for an output directory, written last; F.run.json for an output file F, written just before F appears.
 """
 
-import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from llmtool import __version__
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import read_json_object
 
 SCHEMA = "llmtool.run/1"
 
@@ -64,16 +64,25 @@ def manifest_path(output: Path) -> Path:
     return output.with_name(output.name + ".run.json")
 
 
-def describe_input(path: Path) -> dict[str, Any]:
-    """Size and sha256 of an input file, as the manifest lists it."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror}", where=str(path)) from None
-    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+def refuse_complete(output: Path, config: dict[str, Any], inputs: Callable[[], list[dict[str, Any]]]) -> None:
+    """A complete output is never made again by accident: exit 1 that says whether it is the same or what differs."""
+    if not output.exists():
+        return
+    manifest = manifest_path(output)
+    if not manifest.is_file():
+        raise UserError("exists already", where=str(output), hint="use --force to replace it")
+    before = read_json_object(manifest)
+    old, new = before.get("config", {}), json.loads(json.dumps(config, default=str))
+    changed = [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
+    if before.get("inputs") != inputs():
+        changed.append("the inputs' content")
+    if changed:
+        raise UserError(
+            f"exists already, made with other settings: {'; '.join(changed)}",
+            where=str(output),
+            hint="use --force to replace it, or write elsewhere",
+        )
+    raise UserError("complete already, from the same inputs and settings", where=str(output), hint="use --force")
 
 
 def machine() -> dict[str, Any]:

@@ -5,7 +5,7 @@ The C++ engine's policy_lbpe.hpp does the same.
 """
 
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.policy import PieceEncoder
+from llmtool.core.bpe.policy import PieceCutter
 from llmtool.methods.lbpe.reference import token_key
 
 
@@ -14,33 +14,34 @@ class LBPE:
 
     native = "lbpe"
 
-    def piece_encoder(self, definition: Definition) -> PieceEncoder:
-        """The portable encoder of one piece."""
-        ids = definition.vocabulary.id_of
+    def cutter(self, definition: Definition) -> PieceCutter:
+        """What cuts a piece into units, portable."""
+        vocabulary = definition.vocabulary
+        tokens, unit_of = vocabulary.id_of, vocabulary.unit_of
         priority = _priorities(definition)
-        lengths = sorted({len(token) for token in ids}, reverse=True)
+        lengths = sorted({len(token) for token in tokens}, reverse=True)
 
-        def encode(piece: bytes) -> tuple[int, ...]:
-            if piece in ids:
-                return (ids[piece],)
+        def cut(piece: bytes) -> list[int]:
+            if piece in tokens:
+                return [unit_of[piece]]
             size = len(piece)
             matches = [
                 (priority[token], start, token)
                 for length in lengths
                 if length <= size
                 for start in range(size - length + 1)
-                if (token := piece[start : start + length]) in ids
+                if (token := piece[start : start + length]) in tokens
             ]
             taken = bytearray(size)
-            found: list[tuple[int, int]] = []
+            accepted: list[tuple[int, int]] = []
             for _, start, token in sorted(matches):
                 end = start + len(token)
                 if not any(taken[start:end]):
                     taken[start:end] = b"\1" * len(token)
-                    found.append((start, ids[token]))
-            return tuple([number for _, number in sorted(found)])
+                    accepted.append((start, unit_of[token]))
+            return [unit for _, unit in sorted(accepted)]
 
-        return encode
+        return cut
 
     def order(self, definition: Definition) -> list[int] | None:
         """None where the engine's default, longest bytes and leftmost, is meant."""

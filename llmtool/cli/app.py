@@ -1,0 +1,66 @@
+"""The command tree, and what happens to failures on the way out: one line and an exit status, or a bug's traceback."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llmtool import __version__
+from llmtool.core.run.errors import ExitCode, UserError
+
+
+class Group(TyperGroup):
+    """The root group: turns expected failures into exit statuses."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command and flush stdout while a closed pipe can still be told from success."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(ExitCode.FAILURE) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(ExitCode.INTERRUPT) from None
+        except BrokenPipeError:
+            # Whatever is still buffered must go somewhere at exit, or Python complains on stderr.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(ExitCode.CLOSED_PIPE) from None
+        return result
+
+
+SETTINGS: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(cls=Group, no_args_is_help=True, **SETTINGS)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"llmtool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Published methods for building language models, on real text, real checkpoints and real GPUs."""
+
+
+def build() -> typer.Typer:
+    """The app with every command group."""
+    from llmtool.cli import environment, tokenizer
+
+    app.command("methods")(environment.methods)
+    app.command("doctor")(environment.doctor)
+    app.add_typer(tokenizer.app, name="tokenizer")
+    return app

@@ -1,0 +1,77 @@
+"""Options that several commands share, so that they are spelled, explained and read in one way."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from llmtool import catalog
+from llmtool.core.run.config import read_config
+from llmtool.core.run.console import Console
+
+if TYPE_CHECKING:
+    Algorithm = str
+    Encoder = str
+else:
+    ALIASES = ("lbpe", "scaffold-lbpe")
+    Algorithm = Literal[(*catalog.options(catalog.TRAINING), *ALIASES)]
+    Encoder = Literal[tuple(catalog.options(catalog.ENCODING))]
+
+
+def _config(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None:
+        known = [parameter.name or "" for parameter in context.command.params if parameter.name != "config"]
+        context.default_map = {**(context.default_map or {}), **read_config(path, known)}
+    return path
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Text, JSONL or Parquet files (.gz and .zst too), directories, or - for stdin.", metavar="INPUT..."
+    ),
+]
+OptionalInputs = Annotated[
+    list[str] | None,
+    typer.Argument(help="Files or directories as for train; - or nothing for stdin.", metavar="[INPUT]..."),
+]
+Tok = Annotated[
+    str, typer.Argument(help="Our tokenizer file, a Hugging Face tokenizer.json, or its directory.", metavar="TOK")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
+OptionalOutput = Annotated[
+    Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
+]
+Field = Annotated[str, typer.Option("--field", help="JSONL or Parquet field that holds the text.", metavar="NAME")]
+TextMode = Annotated[
+    Literal["file", "line"], typer.Option("--documents", help="Plain text: one document a file, or one a line.")
+]
+InputFormat = Annotated[
+    Literal["auto", "text", "jsonl", "parquet"],
+    typer.Option("--input-format", help="What the inputs are; auto looks at their content."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that does not parse.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads of the engine; all cores if not given.", metavar="N")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a figure, PNG or SVG by name.", metavar="FILE")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file with these options; the command line goes before it.",
+        metavar="FILE",
+        is_eager=True,
+        callback=_config,
+    ),
+]
+
+
+def console(quiet: bool, verbose: bool) -> Console:
+    """The console of one command."""
+    return Console(-1 if quiet else int(verbose))

@@ -1,0 +1,207 @@
+"""`llmtool tokenizer`: train, encode, decode, inspect, compare, export."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from llmtool.cli import options
+from llmtool.cli.app import SETTINGS
+
+app = typer.Typer(no_args_is_help=True, help="Byte-level BPE, Scaffold-BPE and LBPE tokenizers.", **SETTINGS)
+
+Encoder = Annotated[
+    options.Encoder | None,
+    typer.Option("--encoder", help="How text is cut; lbpe takes the longest token first. Default: as the file says."),
+]
+Length = Annotated[
+    Literal["bytes", "characters"], typer.Option("--length", help="What the encoder lbpe calls the longest token.")
+]
+Ties = Annotated[
+    Literal["leftmost", "rank"], typer.Option("--ties", help="Which of equally long tokens the encoder lbpe takes.")
+]
+AllowSpecial = Annotated[
+    bool, typer.Option("--allow-special", help="Special tokens in the text become their ids; else they are plain text.")
+]
+
+
+@app.command("train")
+def train(
+    inputs: options.Inputs,
+    output: options.Output,
+    vocab_size: Annotated[
+        int, typer.Option("--vocab-size", help="Number of tokens; bytes and special tokens count.", metavar="N")
+    ],
+    algorithm: Annotated[
+        options.Algorithm,
+        typer.Option("--algorithm", help="How the vocabulary is made; (scaffold-)lbpe also sets --encoder lbpe."),
+    ] = "bpe",
+    encoder: Encoder = None,
+    pretokenizer: Annotated[
+        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "none"],
+        typer.Option("--pretokenizer", help="Published pattern that cuts text into pieces first."),
+    ] = "llama3",
+    special: Annotated[
+        list[str] | None, typer.Option("--special", help="Special token; may be given again.", metavar="TOKEN")
+    ] = None,
+    special_position: Annotated[
+        Literal["first", "last"], typer.Option("--special-position", help="Ids of special tokens.")
+    ] = "first",
+    min_frequency: Annotated[
+        int, typer.Option("--min-frequency", min=0, help="Stop when no pair is as frequent.", metavar="K")
+    ] = 0,
+    length: Length = "bytes",
+    ties: Ties = "leftmost",
+    limit_bytes: Annotated[
+        str | None, typer.Option("--limit-bytes", help="Stop reading after this much text: 500M, 10G.", metavar="SIZE")
+    ] = None,
+    field: options.Field = "text",
+    documents: options.TextMode = "file",
+    input_format: options.InputFormat = "auto",
+    strict: options.Strict = False,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
+) -> None:
+    """Train a tokenizer: plain BPE or Scaffold-BPE, cut by merging or by LBPE."""
+    from llmtool.tokenizer import train_file
+
+    settings: dict[str, Any] = {
+        "vocab_size": vocab_size, "algorithm": algorithm, "encoder": encoder, "pretokenizer": pretokenizer,
+        "special": special or [], "special_position": special_position, "min_frequency": min_frequency,
+        "length": length, "ties": ties, "limit_bytes": limit_bytes, "field": field, "text_mode": documents,
+        "format": input_format, "strict": strict,
+    }  # fmt: skip
+    console = options.console(quiet, verbose)
+    report = train_file(inputs, output, settings, threads=threads, force=force, dry_run=dry_run, console=console)
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("encode")
+def encode(
+    tokenizer: options.Tok,
+    inputs: options.OptionalInputs = None,
+    output: options.OptionalOutput = None,
+    form: Annotated[
+        Literal["ids", "jsonl", "npy", "bin"], typer.Option("--format", help="Lines of ids, objects, or flat arrays.")
+    ] = "ids",
+    eos: Annotated[bool, typer.Option("--eos", help="End each document with the end-of-text token.")] = False,
+    offsets: Annotated[bool, typer.Option("--offsets", help="Byte range of each id (format jsonl).")] = False,
+    allow_special: AllowSpecial = False,
+    encoder: Encoder = None,
+    length: Length = "bytes",
+    ties: Ties = "leftmost",
+    field: options.Field = "text",
+    documents: options.TextMode = "file",
+    input_format: options.InputFormat = "auto",
+    strict: options.Strict = False,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
+) -> None:
+    """Turn text into ids, as a stream."""
+    from llmtool.core.corpus.encode_files import encode_files
+    from llmtool.tokenizer import load
+
+    console = options.console(quiet, verbose)
+    totals = encode_files(
+        load(tokenizer, encoder, length, ties), inputs or ["-"], output, form=form, eos=eos, offsets=offsets,
+        allow_special=allow_special, field=field, text_mode=documents, input_format=input_format, strict=strict,
+        threads=threads, force=force, console=console,
+    )  # fmt: skip
+    if output:
+        console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")
+
+
+@app.command("decode")
+def decode(
+    tokenizer: options.Tok,
+    source: Annotated[
+        str,
+        typer.Argument(help="Lines of ids, JSONL, or a .bin or .npy with its sidecar; - for stdin.", metavar="[INPUT]"),
+    ] = "-",
+    output: options.OptionalOutput = None,
+    documents: options.TextMode = "file",
+    force: options.Force = False,
+) -> None:
+    """Turn ids back into exactly the bytes they came from (with --documents line, a line each)."""
+    from llmtool.core.corpus.encode_files import decode_files
+    from llmtool.tokenizer import load
+
+    decode_files(load(tokenizer), source, output, text_mode=documents, force=force)
+
+
+@app.command("inspect")
+def inspect(
+    tokenizer: options.Tok,
+    text: Annotated[
+        str | None,
+        typer.Argument(help="A text to cut, or a token: its text, its GPT-2 spelling or #ID.", metavar="TEXT"),
+    ] = None,
+    encoder: Encoder = None,
+    length: Length = "bytes",
+    ties: Ties = "leftmost",
+    as_json: options.Json = False,
+) -> None:
+    """Show a tokenizer, how it cuts a text (scaffolds in angle brackets), or how a token came to be."""
+    from llmtool.core.bpe import inspection
+    from llmtool.tokenizer import load
+
+    facts, lines = inspection.inspect(load(tokenizer, encoder, length, ties), text)
+    print(json.dumps(facts) if as_json else "\n".join(lines))
+
+
+@app.command("compare")
+def compare(
+    tokenizers: Annotated[
+        list[str], typer.Argument(help="Two or more tokenizers, the first one is the norm.", metavar="TOK...")
+    ],
+    corpus: Annotated[
+        list[str], typer.Option("--corpus", help="Text to measure on; may be given again.", metavar="FILE")
+    ],
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="Parallel text (same ids) that parity refers to.", metavar="FILE")
+    ] = None,
+    plot: options.Plot = None,
+    alpha: Annotated[float, typer.Option("--alpha", help="Order of the Rényi entropy.")] = 2.5,
+    rare: Annotated[
+        int, typer.Option("--rare", min=1, help="Count tokens seen fewer times than this.", metavar="K")
+    ] = 100,
+    field: options.Field = "text",
+    documents: options.TextMode = "file",
+    input_format: options.InputFormat = "auto",
+    strict: options.Strict = False,
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
+) -> None:
+    """Compare tokenizers on text: compression, fertility, parity, entropy, unused and unreachable tokens, speed."""
+
+
+@app.command("export")
+def export(
+    tokenizer: options.Tok,
+    directory: Annotated[Path, typer.Argument(help="Directory to make.", metavar="DIR")],
+    to: Annotated[Literal["hf", "tiktoken"], typer.Option("--to", help="For whom.")] = "hf",
+    encoder: Encoder = None,
+    length: Length = "bytes",
+    ties: Ties = "leftmost",
+    sample: Annotated[
+        list[str] | None,
+        typer.Option("--sample", help="Text to check the export on; may be given again.", metavar="FILE"),
+    ] = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a tokenizer for other libraries, re-encode a sample with it, and say whether the ids agree."""

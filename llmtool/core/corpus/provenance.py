@@ -1,0 +1,54 @@
+"""What a command read, as run.json lists it; hashed in a thread beside the work, which reads the same pages anyway."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any, Self
+
+from llmtool.core.corpus.inputs import STDIN, find_inputs
+
+
+class InputHashes:
+    """Hashes of the inputs, begun on entering the block; leaving it early stops them."""
+
+    def __init__(self, inputs: Sequence[str | Path]) -> None:
+        self._inputs = [str(path) for path in inputs]
+        self._stopped = Event()
+        self._entries: list[Future[dict[str, Any]]] = []
+
+    def __enter__(self) -> Self:
+        with_one = ThreadPoolExecutor(1, "hash")
+        self._entries = [with_one.submit(describe, name, self._stopped) for name in self._inputs]
+        with_one.shutdown(wait=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+
+    def wait(self) -> list[dict[str, Any]]:
+        """One entry for each input as it was named."""
+        return [entry.result() for entry in self._entries]
+
+
+def describe(name: str, stopped: Event) -> dict[str, Any]:
+    """Files, bytes and sha256 of one input; of a directory, the hash over its files' relative names and hashes."""
+    if name == STDIN:
+        return {"path": STDIN}
+    streams = find_inputs([name])
+    digests = []
+    for stream in streams:
+        digest = hashlib.sha256()
+        for chunk in stream.chunks() if stream.size is not None else ():
+            if stopped.is_set():
+                break
+            digest.update(chunk)
+        digests.append(digest.hexdigest())
+    if len(streams) == 1 and streams[0].source == name:
+        total = digests[0]
+    else:
+        names = [str(Path(stream.source).relative_to(name)) for stream in streams]
+        listing = "".join(f"{digest}  {file}\n" for digest, file in zip(digests, names, strict=True))
+        total = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    return {"path": name, "files": len(streams), "bytes": sum(s.size or 0 for s in streams), "sha256": total}

@@ -1,0 +1,237 @@
+"""Tokenised corpora on disk: lines of ids, JSONL, and flat arrays with a sidecar.
+
+`bin` is the flat array that nanoGPT-style loaders map (uint16 or uint32 by vocabulary); beside it stand OUT.json (what
+the ids are), OUT.offsets.npy (start of each document and the total, uint64) and, for Megatron-style loaders, the
+index PREFIX.idx of the same PREFIX.bin. `npy` is the same array with numpy's header.
+"""
+
+import json
+import struct
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from llmtool.core.bpe.engine import format_ids
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.encoding import Encoded
+from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.errors import UserError
+
+IdFormat = Literal["ids", "jsonl", "npy", "bin"]
+SIDECAR_SCHEMA = "llmtool.tokens/1"
+NPY_HEADER = 128
+MEGATRON_DTYPE = {"uint16": 8, "uint32": 4}
+"""Megatron's codes; it has no uint32, and int32 (4) reads ids below 2^31 the same."""
+
+
+@dataclass
+class Totals:
+    """What was written."""
+
+    documents: int = 0
+    tokens: int = 0
+
+    def add(self, encoded: Encoded) -> None:
+        """Count a batch; a document counts when it ends."""
+        self.documents += len(encoded.documents) - encoded.open
+        self.tokens += encoded.ends[-1] if encoded.ends else 0
+
+
+class TokenWriter(Protocol):
+    """Takes batches in order."""
+
+    def write(self, encoded: Encoded) -> None:
+        """Write a batch."""
+        ...
+
+
+class LineWriter:
+    """A line of decimal ids for each document."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._open = False
+
+    def write(self, encoded: Encoded) -> None:
+        """Write a batch; an open document's line is continued by the next."""
+        lines = format_ids(encoded.ids, array("Q", encoded.ends).tobytes())
+        if self._open and not lines.startswith(b"\n"):
+            self._file.write(b" ")
+        self._open = encoded.open
+        self._file.write(lines[:-1] if encoded.open else lines)
+
+
+class JsonlWriter:
+    """One object a document: source, row, ids, and on request the byte range of each id."""
+
+    def __init__(self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool) -> None:
+        self._file = file
+        self._tokenizer = tokenizer
+        self._offsets = offsets
+        self._held: list[int] = []
+
+    def write(self, encoded: Encoded) -> None:
+        """Write the documents that end in this batch."""
+        ids = memoryview(encoded.ids).cast("I")
+        start = 0
+        for document, end in zip(encoded.documents, encoded.ends, strict=True):
+            self._held += ids[start:end].tolist()
+            start = end
+            if document.more:
+                continue
+            row: dict[str, Any] = {"source": document.source, "row": document.row, "ids": self._held}
+            if self._offsets:
+                row["offsets"] = self._tokenizer.offsets(self._held)
+                if self._tokenizer.definition.normalizer:
+                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer}"
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._held = []
+
+
+class ArrayWriter:
+    """One flat array of ids; offsets of documents are kept (8 bytes a document) until the end."""
+
+    def __init__(self, file: IO[bytes], dtype: str, header: bool) -> None:
+        self._file = file
+        self._dtype = dtype
+        self._header = header
+        self.starts = array("Q", [0])
+        self._tokens = 0
+        if header:
+            file.write(b"\0" * NPY_HEADER)
+
+    def write(self, encoded: Encoded) -> None:
+        """Append a batch."""
+        import numpy as np
+
+        self._file.write(np.frombuffer(encoded.ids, np.uint32).astype(np.dtype(self._dtype).newbyteorder("<")).data)
+        ends = encoded.ends[:-1] if encoded.open else encoded.ends
+        self.starts.extend([self._tokens + end for end in ends])
+        self._tokens += encoded.ends[-1] if encoded.ends else 0
+
+    def finish(self) -> None:
+        """Fill in numpy's header, whose place was kept."""
+        if self._header:
+            kind = "<u2" if self._dtype == "uint16" else "<u4"
+            self._file.seek(0)
+            self._file.write(npy_header(kind, self._tokens))
+
+
+def npy_header(kind: str, length: int) -> bytes:
+    """Header of a one-dimensional .npy file (format 1.0), always NPY_HEADER bytes long."""
+    facts = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': ({length},), }}"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", NPY_HEADER - 10) + facts.ljust(NPY_HEADER - 11).encode() + b"\n"
+
+
+def megatron_index(starts: "array[int]", dtype: str) -> Iterator[bytes]:
+    """The .idx file of Megatron's memory-mapped dataset, one sequence a document."""
+    import numpy as np
+
+    offsets = np.frombuffer(starts, np.uint64).astype("<i8")
+    width = 2 if dtype == "uint16" else 4
+    count = len(offsets) - 1
+    yield b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, MEGATRON_DTYPE[dtype], count, count + 1)
+    yield np.diff(offsets).astype("<i4").tobytes()
+    yield (offsets[:-1] * width).tobytes()
+    yield np.arange(count + 1, dtype="<i8").tobytes()
+
+
+def id_dtype(tokenizer: BaseTokenizer) -> str:
+    """The narrowest of uint16 and uint32 that holds every id."""
+    return "uint16" if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else "uint32"
+
+
+@contextmanager
+def token_array(
+    path: Path, tokenizer: BaseTokenizer, form: str, facts: dict[str, Any], before: Callable[[], None]
+) -> Iterator[ArrayWriter]:
+    """Write `path` and its sidecars; the array itself is renamed into place last, after `before()`."""
+    dtype = id_dtype(tokenizer)
+    with atomic_file(path) as file:
+        writer = ArrayWriter(file, dtype, header=form == "npy")
+        yield writer
+        writer.finish()
+        sidecars = {"offsets": path.with_name(path.name + ".offsets.npy")}
+        if form == "bin":
+            sidecars["megatron_index"] = path.with_suffix(".idx")
+        with ExitStack() as stack:
+            offsets = stack.enter_context(atomic_file(sidecars["offsets"]))
+            offsets.write(npy_header("<u8", len(writer.starts)))
+            offsets.write(writer.starts.tobytes())
+            if form == "bin":
+                index = stack.enter_context(atomic_file(sidecars["megatron_index"]))
+                index.writelines(megatron_index(writer.starts, dtype))
+            about = {
+                "schema": SIDECAR_SCHEMA,
+                "dtype": dtype,
+                "byte_order": "little",
+                "tokens": writer.starts[-1],
+                "documents": len(writer.starts) - 1,
+                "vocab_size": tokenizer.definition.vocabulary.id_limit,
+                "tokenizer_sha256": tokenizer.fingerprint(),
+                "eos": tokenizer.eos_id,
+                **{name: sidecar.name for name, sidecar in sidecars.items()},
+                **facts,
+            }
+            sidecar = stack.enter_context(atomic_file(path.with_name(path.name + ".json")))
+            sidecar.write(json.dumps(about, indent=2).encode() + b"\n")
+        before()
+
+
+def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
+    """Documents of ids from lines, JSONL or an array with its sidecar, told apart by content. "-" is stdin."""
+    import sys
+
+    if path == "-":
+        yield from _read_lines(sys.stdin.buffer, "-")
+        return
+    source = Path(path)
+    sidecar = source.with_name(source.name + ".json")
+    try:
+        with source.open("rb") as file:
+            if file.peek(6)[:6] == b"\x93NUMPY" or sidecar.is_file():
+                yield from _read_array(source, sidecar, tokenizer)
+            else:
+                yield from _read_lines(file, path)
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=path) from None
+
+
+def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
+    import numpy as np
+
+    from llmtool.core.run.json_file import read_json_object
+
+    about = read_json_object(sidecar)
+    if about.get("tokenizer_sha256") != tokenizer.fingerprint():
+        raise UserError("was written with another tokenizer", where=str(path), hint=f"see {sidecar}")
+    try:
+        kind = np.dtype(about["dtype"]).newbyteorder("<")
+        skip = NPY_HEADER if path.suffix == ".npy" else 0
+        ids = np.memmap(path, kind, "r", offset=skip) if about["tokens"] else np.zeros(0, kind)
+        starts = np.load(path.with_name(about["offsets"]), allow_pickle=False)
+    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+        raise UserError(f"the sidecar does not fit the array: {error}", where=str(sidecar)) from None
+    if len(ids) != starts[-1]:
+        raise UserError(f"holds {len(ids)} ids, the sidecar says {starts[-1]}", where=str(path), hint="truncated?")
+    for start, end in pairwise(starts.tolist()):
+        yield ids[start:end].tolist()
+
+
+def _read_lines(file: IO[bytes], where: str) -> Iterator[list[int]]:
+    for number, line in enumerate(file, 1):
+        try:
+            if line.lstrip().startswith(b"{"):
+                ids = json.loads(line)["ids"]
+                if not all(type(token) is int for token in ids):
+                    raise ValueError
+            else:
+                ids = [int(word) for word in line.split()]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            what = "neither a line of ids nor an object with `ids`"
+            raise UserError(what, where=f"{where}:{number}", hint="decode reads what encode writes") from None
+        yield ids

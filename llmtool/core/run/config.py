@@ -1,0 +1,28 @@
+"""Settings from a TOML file: the long option names of one command, below whatever the command line says."""
+
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.run.errors import UserError, closest, explain_os_error
+
+
+def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """Parameters by name ("vocab_size"); keys may be written with hyphens. Unknown keys are refused."""
+    try:
+        facts = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not TOML: {error}", where=str(path)) from None
+    settings = {}
+    for key, value in facts.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            options = sorted(option.replace("_", "-") for option in known)
+            raise UserError(f"unknown key {key!r}", where=str(path), hint=closest(key.replace("_", "-"), options))
+        if isinstance(value, dict):
+            raise UserError(f"key {key!r} is a table", where=str(path), hint="write the options at the top level")
+        settings[name] = value
+    return settings
