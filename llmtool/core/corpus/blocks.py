@@ -79,9 +79,10 @@ class Cutter:
         self._held += len(block)
         if self._whole or self._held < BLOCK:
             return b""
-        cut = safe_cut(last_byte + block) - len(last_byte)
-        if cut < 0:
+        cut = safe_cut(last_byte + block)
+        if not cut:
             return b""
+        cut -= len(last_byte)
         self._parts[-1] = block[:cut]
         text = b"".join(self._parts)
         self._parts = [block[cut:]]
@@ -115,19 +116,17 @@ def line_documents(blocks: Iterable[bytes], source: str, *, whole: bool) -> Iter
     row = 1
     for block in blocks:
         first, *lines = block.split(b"\n")
+        if text := cutter.feed(first):
+            yield Document(text, source, row, more=True)
         if not lines:
-            if text := cutter.feed(block):
-                yield Document(text, source, row, more=True)
             continue
-        cutter.feed(first)
         yield Document(cutter.rest().removesuffix(b"\r"), source, row)
         last = lines.pop()
         if b"\r\n" in block:
             lines = [line.removesuffix(b"\r") for line in lines]
         yield from map(Document, lines, repeat(source), count(row + 1))
         row += 1 + len(lines)
-        if last:
-            cutter.feed(last)
+        cutter.feed(last)  # shorter than a block: nothing comes back
     if text := cutter.rest():
         yield Document(text, source, row)
 

@@ -1,20 +1,21 @@
 """Sizes as people write them."""
 
 import re
-from fractions import Fraction
 
 from llmtool.core.run.errors import UserError
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?)(i?)(b?)", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(?=\.?\d)(\d*)(?:\.(\d+))?\s*(?:([kmgt])(i?))?b?", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(text: str) -> int:
     """Bytes of "10G", "1.5 GB" (powers of 1000), "512KiB", "64Mi" (powers of 1024) or "4096"; at least 1."""
     match = _SIZE.fullmatch(text.strip())
-    if match is None or (match[3] and not match[2]):
+    if match is None:
         raise UserError(f"{text!r} is not a size", hint="write 500M or 10GB (powers of 1000), 512MiB (1024) or bytes")
-    size = int(Fraction(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].lower()])
+    whole, decimals, letter, binary = match.groups(default="")
+    unit = (1024 if binary else 1000) ** _POWERS[letter.lower()]
+    size: int = int(whole + decimals) * unit // 10 ** len(decimals)
     if size < 1:
         raise UserError(f"the size {text!r} is less than one byte", hint="write 500M, 10GB or 512MiB")
     return size

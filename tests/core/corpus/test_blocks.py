@@ -1,0 +1,187 @@
+"""Laws of cutting and regrouping: nothing is lost, no token changes, the way bytes arrive does not matter."""
+
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, split
+from llmtool.core.corpus import blocks
+from llmtool.core.corpus.blocks import BLOCK, Cutter, bounded_lines, file_document, line_documents, regroup, safe_cut
+from llmtool.core.run.errors import UserError
+
+PATTERNS = [name for name in PRETOKENIZERS if name != "none"]
+# What the patterns treat each in its own way, dense enough that every pair and triple of them comes up.
+ATOMS = [
+    *"aZs9 \t\n\r'/.!",
+    "\u00a0",
+    "\u2028",
+    "é",
+    "e\u0301",
+    "ſ",
+    "中",
+    "²",
+    "٣",
+    "🙂",
+    "\udc80",
+    "'re",
+    "  ",
+    "\n\n",
+]
+TEXT = st.lists(st.sampled_from(ATOMS), max_size=40).map(
+    lambda atoms: "".join(atoms).encode("utf-8", "surrogateescape")
+)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@given(TEXT)
+def test_safe_cut_changes_no_piece(name: str, text: bytes) -> None:
+    cut = safe_cut(text)
+    assert split(name, text[:cut]) + split(name, text[cut:]) == split(name, text)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_safe_cut_on_source_code(name: str) -> None:
+    source = Path(sysconfig.get_path("stdlib"), "argparse.py").read_bytes()[:20_000]
+    for end in range(1, len(source), 397):
+        cut = safe_cut(source[:end])
+        assert split(name, source[:cut]) + split(name, source[cut:]) == split(name, source)
+
+
+@given(TEXT)
+def test_safe_cut_is_the_last_one(text: bytes) -> None:
+    places = [i for i in range(1, len(text)) if text[i] in b" \n" and text[i - 1 : i].isalnum()]
+    assert safe_cut(text) == (places[-1] if places else 0)
+
+
+def test_places_that_are_not_safe() -> None:
+    for text in (b"", b" ", b" a", b"ab", b"a", b"! x", b"/\n", b"  x", b"a\t", b"a\r\n", "é ".encode(), "² ".encode()):
+        assert safe_cut(text) == 0
+    assert safe_cut(b"a ") == 1
+
+
+def test_safe_cut_is_linear_where_there_is_none() -> None:
+    def seconds(text: bytes) -> float:
+        start = time.process_time()
+        assert safe_cut(text) == 0
+        return time.process_time() - start
+
+    for unit in (b" ", b"\n", b"a", b"! "):
+        small = min(seconds(unit * 100_000) for _ in range(3))
+        assert seconds(unit * 1_000_000) < 40 * small + 0.05
+
+
+@given(st.lists(st.binary(max_size=9)), st.integers(1, 5))
+def test_regroup_makes_equal_blocks(chunks: list[bytes], size: int) -> None:
+    grouped = list(regroup(chunks, size))
+    assert b"".join(grouped) == b"".join(chunks)
+    assert all(len(block) == size for block in grouped[:-1])
+    assert all(0 < len(block) <= size for block in grouped[-1:])
+
+
+def pieces_of_size(text: bytes, size: int) -> Iterator[bytes]:
+    return (text[i : i + size] for i in range(0, len(text), size))
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(blocks, "BLOCK", 4)
+    return 4
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"a", b"ab cd ef gh ij", b"aaaaaaaaaaaaaaaaaaaa b", b"!!!!!!!!!!!!", b"abcd efgh", b"abc d" * 9]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_file_is_its_blocks_joined(text: bytes, whole: bool, tiny_blocks: int) -> None:
+    documents = list(file_document(pieces_of_size(text, tiny_blocks), "f", whole=whole))
+    assert b"".join(document.text for document in documents) == text
+    assert [document.more for document in documents] == [True] * (len(documents) - 1) + [False] * bool(text)
+    assert {(document.source, document.row) for document in documents} <= {("f", 1)}
+    for document in documents[:-1]:
+        assert document.text[-1:].isalnum()
+    for document in documents[1:]:
+        assert document.text[:1] in (b" ", b"\n")
+    assert len(documents) == bool(text) if whole else len(documents) >= bool(text)
+
+
+def test_a_cut_between_two_blocks_is_found(tiny_blocks: int) -> None:
+    documents = list(file_document([b"!!!a", b" !!!", b"!"], "f", whole=False))
+    assert [document.text for document in documents] == [b"!!!a", b" !!!!"]
+
+
+def test_what_a_cut_leaves_counts_for_the_next(tiny_blocks: int) -> None:
+    documents = list(file_document([b"ab !", b"a b"], "f", whole=False))
+    assert [document.text for document in documents] == [b"ab", b" !a", b" b"]
+
+
+def test_a_long_file_is_never_held() -> None:
+    block = b"word " * (BLOCK // 5) + b"x"
+    assert len(block) == BLOCK
+    sizes = [len(document.text) for document in file_document([block] * 20, "f", whole=False)]
+    assert sum(sizes) == 20 * BLOCK
+    assert max(sizes) < 1.1 * BLOCK
+
+
+def test_a_document_without_a_cut_grows_in_linear_time() -> None:
+    cutter = Cutter(whole=False)
+    block = b"!" * BLOCK
+    start = time.process_time()
+    for _ in range(100):
+        assert cutter.feed(block) == b""
+    assert len(cutter.rest()) == 100 * BLOCK
+    assert time.process_time() - start < 10  # about 1 s; joining at every block would take minutes
+
+
+LINES = st.lists(
+    st.sampled_from([b"a", b"b c", b"\n", b"\r\n", b"\r", b"", b"dd dd dd dd", b"!!!!!!!!!"]), max_size=12
+).map(b"".join)
+
+
+@given(LINES, st.booleans())
+def test_lines_are_documents(text: bytes, whole: bool) -> None:
+    expected = [line.removesuffix(b"\r") for line in text.split(b"\n")]
+    if not text.endswith(b"\n") and text.split(b"\n")[-1].endswith(b"\r"):
+        expected[-1] += b"\r"
+    if not expected[-1]:
+        expected.pop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK", 4)
+        documents = list(line_documents(pieces_of_size(text, 4), "f", whole=whole))
+    joined: dict[int, bytes] = {}
+    for document in documents:
+        joined[document.row] = joined.get(document.row, b"") + document.text
+    assert joined == dict(enumerate(expected, start=1))
+    ends = [document.row for document in documents if not document.more]
+    assert ends == list(range(1, len(expected) + 1))
+    if whole:
+        assert len(documents) == len(expected)
+
+
+def test_a_long_line_is_handed_on_in_parts(tiny_blocks: int) -> None:
+    documents = list(line_documents([b"ab c", b"d ef", b"\nx"], "f", whole=False))
+    assert [(document.text, document.row, document.more) for document in documents] == [
+        (b"ab", 1, True),
+        (b" cd", 1, True),
+        (b" ef", 1, False),
+        (b"x", 2, False),
+    ]
+
+
+@given(LINES, st.integers(1, 7))
+def test_bounded_lines_are_the_lines(text: bytes, size: int) -> None:
+    expected = text.split(b"\n")
+    if not expected[-1]:
+        expected.pop()
+    assert list(bounded_lines(pieces_of_size(text, size), "f")) == expected
+
+
+def test_a_row_beyond_the_limit_is_refused_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MAX_ROW", 10)
+    assert list(bounded_lines([b"0123", b"456789\n"], "f")) == [b"0123456789"]
+    with pytest.raises(UserError, match=r"^f:3: a row of more than"):
+        list(bounded_lines([b"1\n2\n0123", b"45678", b"90"], "f"))

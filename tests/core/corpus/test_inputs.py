@@ -1,0 +1,87 @@
+import os
+import sys
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+
+import pytest
+
+from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
+from llmtool.core.run.errors import UserError
+
+
+def test_directories_in_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b.txt", "a/z.txt", "a/.hidden", ".git/config", "c/d/e.txt", "a0.txt", "B.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("xyz")
+    (tmp_path / "broken").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a0.txt")
+    os.mkfifo(tmp_path / "pipe")
+    found = find_inputs([tmp_path])
+    names = [str(Path(entry.source).relative_to(tmp_path)) for entry in found]
+    assert names == ["B.txt", "a/z.txt", "a0.txt", "b.txt", "c/d/e.txt", "link.txt"]
+    assert {(entry.size, entry.named) for entry in found} == {(3, False)}
+    assert total_bytes([tmp_path, tmp_path / ".git/config"]) == 21
+
+
+def test_names_keep_their_order_and_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b").write_text("1")
+    Path(".a").write_text("22")
+    assert find_inputs(["./b", ".a", "-"]) == [
+        Input("./b", 1, named=True),
+        Input(".a", 2, named=True),
+        Input("-", None, named=True),
+    ]
+
+
+def test_pipes_have_no_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("1")
+    assert total_bytes([tmp_path / "file", tmp_path / "pipe"]) is None
+    assert total_bytes([tmp_path / "file", "-"]) is None
+
+
+def test_bad_inputs_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("x")
+    for inputs, line in (
+        ([], r"^no input \("),
+        (["-", "-"], r"named twice"),
+        ([tmp_path / "missing"], r"missing: cannot be read: no such file or directory$"),
+        ([tmp_path], r"the directory holds no file"),
+        ([""], r"cannot be read: no such file"),
+    ):
+        with pytest.raises(UserError, match=line):
+            find_inputs(inputs)
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    vanished = Input(str(tmp_path / "gone"), 3, named=False)
+    with pytest.raises(UserError, match=r"gone: cannot be read: no such file"):
+        list(vanished.chunks())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_permissions(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o000)
+    with pytest.raises(UserError, match=r"d: cannot be read: permission denied"):
+        find_inputs([tmp_path])
+
+
+def test_chunks_report_what_they_read(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(bytes(2_500_000))
+    reported: list[int] = []
+    chunks = list(Input(str(path), 2_500_000, named=True).chunks(reported.append))
+    assert reported == [len(chunk) for chunk in chunks] == [1 << 20, 1 << 20, 2_500_000 - (2 << 20)]
+
+
+def test_standard_input_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = BytesIO(b"abc")
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(buffer))
+    assert b"".join(Input("-", None, named=True).chunks()) == b"abc"
+    assert not buffer.closed
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="standard input is closed"):
+        list(Input("-", None, named=True).chunks())
