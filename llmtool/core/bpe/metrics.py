@@ -256,7 +256,7 @@ def unreachable_tokens(tokenizer: BaseTokenizer) -> list[int]:
     tokens = tokenizer.definition.vocabulary.id_of
     missed = _not_reached(tokenizer, tokens)
     fragments = {token: tokens[token] for token in missed if is_fragment(token)}
-    whole_piece = BaseTokenizer(replace(tokenizer.definition, pretokenizer="none", normalizer=None), tokenizer.policy)
+    whole_piece = BaseTokenizer(replace(tokenizer.definition, pretokenizer="none"), tokenizer.policy)
     reached = fragments.keys() - _not_reached(whole_piece, fragments)
     return sorted(tokens[token] for token in missed if token not in reached)
 

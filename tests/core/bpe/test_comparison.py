@@ -129,6 +129,10 @@ def test_fertility_of_scripts_without_spaces_is_marked() -> None:
     assert [row[0] for row in tables[2][2]] == ["ja *", "en"]
 
 
+def test_one_corpus_needs_no_table_by_corpus() -> None:
+    assert len(compare({"abc": ABC}, {"en": ENGLISH}).tables()) == 2
+
+
 def test_long_tokens_share_a_row() -> None:
     grown = tiny(*((b"a" * n, b"a") for n in range(1, 12)))
     rows = compare({"grown": grown.with_encoder("lbpe")}, {"a": [Row(b"a" * 12)]}).tables()[-1][2]

@@ -13,7 +13,7 @@ from llmtool.core.bpe.comparison_plot import plot
 from llmtool.core.run.errors import UserError
 from tests.core.bpe.test_metrics import ABC, LEARNED, tiny
 
-NAMES = ("scaffold", "_a$b$", "a name that is much longer than any legend has room for")
+NAMES = ("scaffold", r"_a$\b$", "a name that is much longer than any legend has room for")
 CORPORA = {"en": [Row(b"ab abc ab")], "empty": [Row(b"")], "ja": [Row("日本語".encode())]}
 
 
@@ -38,7 +38,7 @@ def test_svg_says_what_was_measured(tmp_path: Path) -> None:
     unused = found.measured["scaffold"].total.zero_frequency
     assert unused > 0
     short = "a name that is… has room for"
-    legends = [f"scaffold: {unused}", " _a$b$: 2", f"{short}: 0", "scaffold", " _a$b$", short]
+    legends = [f"scaffold: {unused}", r" _a$\b$: 2", f"{short}: 0", "scaffold", r" _a$\b$", short]
     assert said[said.index("zero-frequency tokens") + 1 :] == legends
 
 

@@ -17,7 +17,7 @@ from llmtool.core.bpe import metrics
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.metrics import LengthClass, Meter, measure, renyi_entropy, unreachable_tokens
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary, decode_text, encode_text
-from llmtool.core.bpe.words import WORD
+from llmtool.core.bpe.words import WORD, word_spans
 from llmtool.core.run.errors import UserError
 from llmtool.tokenizer import Tokenizer
 
@@ -91,6 +91,20 @@ def test_rare_and_unused_tokens_are_the_learned_ones() -> None:
 def test_normalized_text_is_what_words_and_tokens_refer_to() -> None:
     found = measure(tiny(normalizer="NFC"), ["e\u0301e\u0301".encode()])
     assert (found.bytes, found.tokens, found.words, found.fertility) == (6, 4, 1, 4.0)
+
+
+def test_words_of_the_text_as_given_are_not_those_of_the_normalized_text() -> None:
+    documents = ["ab e\u0301 e\u0301".encode()]
+    tally, _ = Meter(tiny((b"a", b"b"), normalizer="NFC"), 1).count(documents, word_spans(documents))
+    assert (tally.words, tally.word_tokens) == (3, 1 + 2 + 2)
+
+
+def test_shannon_and_renyi_are_not_mixed_up() -> None:
+    found = measure(ABC, [b"ab ab x"], alpha=2.0)  # ab| |ab| |x
+    shannon, renyi = 2 * 0.4 * math.log2(5 / 2) + 0.2 * math.log2(5), -math.log2(0.16 + 0.16 + 0.04)
+    assert found.redundancy == pytest.approx(1 - shannon / math.log2(258))
+    assert found.renyi_efficiency_nominal == pytest.approx(renyi / math.log2(258))
+    assert found.renyi_efficiency_observed == pytest.approx(renyi / math.log2(3))
 
 
 def test_no_text_has_no_ratios() -> None:
@@ -204,6 +218,9 @@ def test_unreachable_under_nfc() -> None:
     merges = ((angstrom[:1], angstrom[1:2]), (angstrom[:2], angstrom[2:]))
     assert unreachable(tiny(*merges)) == []
     assert unreachable(tiny(*merges, normalizer="NFC")) == [angstrom]  # it becomes U+00C5
+    composed = "\u00c5".encode()
+    both = tiny(*merges, (composed[:1], composed[1:]), normalizer="NFC")
+    assert unreachable(both) == [angstrom]  # one token, but another one
 
 
 def test_fragments_of_characters_are_judged_as_pieces() -> None:
