@@ -144,7 +144,7 @@ def _quote(text: str) -> str:
 
 
 def _zsh_option(option: Option) -> str:
-    text = option.help.translate(str.maketrans({"[": "(", "]": ")", ":": "", "\\": ""}))
+    text = option.help.translate(str.maketrans("[]", "()", ":\\"))
     action = ""
     if option.takes:
         action = ":value:" + (

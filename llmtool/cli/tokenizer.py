@@ -8,6 +8,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.app import SETTINGS
+from llmtool.core.run.errors import ExitCode
 
 app = typer.Typer(no_args_is_help=True, help="Byte-level BPE, Scaffold-BPE and LBPE tokenizers.", **SETTINGS)
 
@@ -186,6 +187,19 @@ def compare(
     config: options.Config = None,
 ) -> None:
     """Compare tokenizers on text: compression, fertility, parity, entropy, unused and unreachable tokens, speed."""
+    from llmtool.core.corpus.compare_files import compare_files, short_names
+    from llmtool.tokenizer import load
+
+    console = options.console(quiet, verbose)
+    loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
+    comparison = compare_files(
+        loaded, corpus, reference=reference, alpha=alpha, rare=rare, threads=threads, plot=plot, console=console,
+        field=field, text_mode=documents, format=input_format, strict=strict,
+    )  # fmt: skip
+    for table in comparison.tables():
+        console.table(*table)
+    if as_json:
+        print(json.dumps(comparison.to_json()))
 
 
 @app.command("export")
@@ -205,3 +219,11 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Write a tokenizer for other libraries, re-encode a sample with it, and say whether the ids agree."""
+    from llmtool import tokenizer as api
+
+    loaded = api.load(tokenizer, encoder, length, ties)
+    report = api.export(loaded, directory, to, sample, force, options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+    if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):
+        raise typer.Exit(ExitCode.CHECK_FAILED)

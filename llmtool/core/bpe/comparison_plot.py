@@ -43,11 +43,18 @@ NARROWEST_LABELLED_BAR = 0.13
 """Inches: a narrower bar has no room for its figure."""
 
 
-def plot(comparison: Comparison, path: Path) -> None:
-    """Write the figure; the suffix of `path` says whether PNG or SVG."""
+def check_plot(path: Path) -> str:
+    """The format that the suffix of `path` names; refused before anything is measured where it cannot be drawn."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in METADATA:
         raise UserError(f"cannot draw a file of the kind {path.suffix!r}", where=str(path), hint="use .png or .svg")
+    require("matplotlib", extra="plots", why="to draw a comparison")
+    return kind
+
+
+def plot(comparison: Comparison, path: Path) -> None:
+    """Write the figure; the suffix of `path` says whether PNG or SVG."""
+    kind = check_plot(path)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     matplotlib: Any = require("matplotlib", extra="plots", why="to draw a comparison")
     figures: Any = require("matplotlib.figure", extra="plots", why="to draw a comparison")

@@ -22,7 +22,7 @@ def _byte_to_unicode() -> dict[int, str]:
 
 BYTE_TO_UNICODE = _byte_to_unicode()
 UNICODE_TO_BYTE = {character: byte for byte, character in BYTE_TO_UNICODE.items()}
-BYTE_ORDER = bytes(sorted(BYTE_TO_UNICODE, key=BYTE_TO_UNICODE.__getitem__))
+BYTE_ORDER = bytes([byte for byte, _ in sorted(BYTE_TO_UNICODE.items(), key=lambda item: item[1])])
 """Bytes in the order of their GPT-2 characters: the first 256 units, and what breaks ties in training."""
 
 

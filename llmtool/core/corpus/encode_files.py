@@ -1,6 +1,5 @@
 """Files in, ids out: what `llmtool tokenizer encode` and `decode` do, for any tokenizer."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from llmtool.core.corpus.tokenized import (
     token_array,
 )
 from llmtool.core.run.atomic import atomic_file, require_space
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import Console, binary_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
 
@@ -73,7 +72,7 @@ def encode_files(
             inputs, field=field, text_mode=text_mode, format=input_format, strict=strict, whole=whole,
             report=skipped, on_bytes=bar.advance,
         )  # fmt: skip
-        with _writer(tokenizer, output, form, offsets, run, hashes) as writer:
+        with _writer(tokenizer, output, form, offsets, eos, run, hashes) as writer:
             for encoded in encode_documents(
                 tokenizer, documents, allow_special=allow_special, append_eos=eos, threads=threads
             ):
@@ -97,8 +96,17 @@ def _check_request(tokenizer: BaseTokenizer, output: Path | None, form: IdFormat
 
 @contextmanager
 def _writer(
-    tokenizer: BaseTokenizer, output: Path | None, form: IdFormat, offsets: bool, run: Run, hashes: InputHashes
+    tokenizer: BaseTokenizer,
+    output: Path | None,
+    form: IdFormat,
+    offsets: bool,
+    eos: bool,
+    run: Run,
+    hashes: InputHashes,
 ) -> Iterator[TokenWriter]:
+    def row_writer(file: IO[bytes]) -> TokenWriter:
+        return JsonlWriter(file, tokenizer, offsets, eos) if form == "jsonl" else LineWriter(file)
+
     def seal() -> None:
         assert output is not None
         run.inputs = hashes.wait()
@@ -109,14 +117,11 @@ def _writer(
             yield writer
     elif output:
         with atomic_file(output) as file:
-            yield _row_writer(file, tokenizer, form, offsets)
+            yield row_writer(file)
             seal()
     else:
-        yield _row_writer(sys.stdout.buffer, tokenizer, form, offsets)
-
-
-def _row_writer(file: IO[bytes], tokenizer: BaseTokenizer, form: IdFormat, offsets: bool) -> TokenWriter:
-    return JsonlWriter(file, tokenizer, offsets) if form == "jsonl" else LineWriter(file)
+        with binary_stdout() as file:
+            yield row_writer(file)
 
 
 def decode_files(
@@ -131,7 +136,7 @@ def decode_files(
         raise UserError("exists already", where=str(output), hint="use --force to replace it")
     number = 0
     with ExitStack() as stack:
-        file = stack.enter_context(atomic_file(output)) if output else sys.stdout.buffer
+        file = stack.enter_context(atomic_file(output) if output else binary_stdout())
         for ids in read_token_documents(path, tokenizer):
             number += 1
             try:

@@ -50,7 +50,7 @@ class Input:
 def find_inputs(inputs: Sequence[str | Path]) -> list[Input]:
     """Every stream to read: names in the given order, directories recursively and sorted.
 
-    Hidden files and directories below a named directory are passed over, links to directories are not followed.
+    Below a named directory hidden files and directories and __pycache__ are passed over, links are not followed.
     """
     if not inputs:
         raise UserError("no input", hint="name a file or a directory, or - for standard input")
@@ -93,7 +93,7 @@ def unreadable(source: str, error: OSError) -> UserError:
 def _walk(directory: str) -> Iterator[Input]:
     try:
         with os.scandir(directory) as entries:
-            listing = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+            listing = sorted((e for e in entries if not e.name.startswith((".", "__pycache__"))), key=lambda e: e.name)
         for entry in listing:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(entry.path)

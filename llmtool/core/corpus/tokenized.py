@@ -68,10 +68,11 @@ class LineWriter:
 class JsonlWriter:
     """One object a document: source, row, ids, and on request the byte range of each id."""
 
-    def __init__(self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool) -> None:
+    def __init__(self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool, eos: bool) -> None:
         self._file = file
         self._tokenizer = tokenizer
         self._offsets = offsets
+        self._eos = eos
         self._held: list[int] = []
 
     def write(self, encoded: Encoded) -> None:
@@ -85,7 +86,10 @@ class JsonlWriter:
                 continue
             row: dict[str, Any] = {"source": document.source, "row": document.row, "ids": self._held}
             if self._offsets:
-                row["offsets"] = self._tokenizer.offsets(self._held)
+                row["offsets"] = self._tokenizer.offsets(self._held[:-1] if self._eos else self._held)
+                if self._eos:  # appended, so it stands for no text
+                    size = row["offsets"][-1][1] if row["offsets"] else 0
+                    row["offsets"].append((size, size))
                 if self._tokenizer.definition.normalizer:
                     row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer}"
             self._file.write(json.dumps(row).encode() + b"\n")

@@ -7,7 +7,19 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
+
+
+@contextmanager
+def binary_stdout() -> Iterator[IO[bytes]]:
+    """stdout for bytes, always buffered.
+
+    Under PYTHONUNBUFFERED sys.stdout.buffer is a raw file: a write into a pipe that closes half way would come back
+    short and without an error.
+    """
+    sys.stdout.flush()
+    with open(sys.stdout.fileno(), "wb", closefd=False) as file:
+        yield file
 
 
 class Progress(Protocol):

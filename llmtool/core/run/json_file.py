@@ -16,7 +16,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"larger than {LARGEST >> 20} MiB: not a file of settings", where=where)
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(path.read_bytes().decode())
     except OSError as error:
         raise UserError(f"cannot read: {explain_os_error(error)}", where=where) from None
     except UnicodeDecodeError:

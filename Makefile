@@ -1,0 +1,55 @@
+# make demo    train, encode and compare four tokenizers on Python's own sources (and FILES="...", if given)
+# make test    everything CI runs: ruff, mypy --strict, layering, pytest
+# make bench   speed against other tokenizers, on demand        make golden  rewrite generated files
+# make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS each target
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(shell find llmtool/core/bpe/native -type f)
+FUZZ_SECONDS ?= 60
+# Two spinning threads on two busy cores are 20 to 60 times slower than one.
+export OMP_NUM_THREADS := 1
+# A C++ error must fail here; an install without a compiler falls back to portable Python.
+export LLMTOOL_REQUIRE_NATIVE := 1
+
+.PHONY: demo test lint fmt bench golden fuzz clean
+demo: $(VENV)/.built
+	BIN=$(BIN) recipes/demo.sh demo-output $(FILES)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/.built
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.built
+	$(BIN)/python benchmarks/tokenizer.py
+
+golden: $(VENV)/.built
+	$(BIN)/python -m llmtool.cli.completion completions
+	$(BIN)/python -m tests.cli.test_surface
+
+fuzz: $(VENV)/.built
+	tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt scikit-build-core nanobind cmake ninja
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+# An editable install does not rebuild C++ by itself.
+$(VENV)/.built: $(VENV)/.installed $(NATIVE)
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,82 @@
+"""Tokenizers compared on files: what `llmtool tokenizer compare` does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.bpe.comparison import Comparison, Row, compare, read_rows
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.readers import read_documents, total_bytes
+from llmtool.core.run.console import Console, Progress
+from llmtool.core.run.errors import UserError
+
+
+def compare_files(
+    tokenizers: Mapping[str, BaseTokenizer],
+    corpora: Sequence[str],
+    *,
+    reference: str | None = None,
+    alpha: float = 2.5,
+    rare: int = 100,
+    threads: int | None = None,
+    plot: Path | None = None,
+    console: Console | None = None,
+    **reading: Any,
+) -> Comparison:
+    """Measure on files, each a corpus of its own; `reading` as in read_documents.
+
+    reference: JSONL whose rows carry the same `id` as their translations in the corpora; parity refers to it.
+    plot: PNG or SVG to draw.
+    """
+    console = console or Console(verbosity=-1)
+    skipped = Skipped()
+    whole = any(tokenizer.definition.pretokenizer == "none" for tokenizer in tokenizers.values())
+    if plot:
+        from llmtool.core.bpe.comparison_plot import check_plot
+
+        check_plot(plot)
+    with console.progress("comparing", total_bytes(corpora), "B") as bar:
+
+        def rows(path: str) -> Iterator[Row]:
+            if reference is not None and _has_ids(path):
+                yield from _counted(read_rows(Path(path), reading.get("field", "text")), bar)
+                return
+            for document in read_documents([path], whole=whole, report=skipped, on_bytes=bar.advance, **reading):
+                yield Row(document.text)
+
+        names = short_names(corpora)
+        comparison = compare(
+            tokenizers,
+            {name: rows(path) for name, path in zip(names, corpora, strict=True)},
+            reference=None if reference is None else read_rows(Path(reference), reading.get("field", "text")),
+            alpha=alpha,
+            rare=rare,
+            threads=threads,
+        )
+    for line in skipped.lines():
+        console.warn(line)
+    if plot:
+        from llmtool.core.bpe.comparison_plot import plot as draw
+
+        draw(comparison, plot)
+    return comparison
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """File names without suffix, or whole paths where those are not distinct."""
+    if len(set(paths)) < len(paths):
+        repeated = next(path for path in paths if paths.count(path) > 1)
+        raise UserError("named twice", where=repeated, hint="name each file once")
+    stems = [Path(path).name.split(".")[0] or path for path in paths]
+    return stems if len(set(stems)) == len(stems) else list(paths)
+
+
+def _has_ids(path: str) -> bool:
+    return path.endswith((".jsonl", ".ndjson")) and Path(path).is_file()
+
+
+def _counted(rows: Iterator[Row], bar: Progress) -> Iterator[Row]:
+    for row in rows:
+        bar.advance(len(row.text))
+        yield row

@@ -1,0 +1,267 @@
+"""The command line as a process: exit statuses, streams, start-up, settings files, completions."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtool import Tokenizer, __version__
+from llmtool.cli.completion import scripts
+from tests.conftest import SCRIPTS
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {
+    "torch", "numpy", "scipy", "triton", "tokenizers", "rich", "faiss", "matplotlib", "regex", "pyarrow", "zstandard",
+}  # fmt: skip
+
+
+def run(*arguments: str | Path, text: str | bytes = "", **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run llmtool; stdout and stderr are captured."""
+    data = text.encode() if isinstance(text, str) else text
+    command = [sys.executable, "-m", "llmtool", *map(str, arguments)]
+    return subprocess.run(command, input=data, capture_output=True, check=False, **options)
+
+
+@pytest.fixture(scope="module")
+def tok(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tok") / "tok.json"
+    tokenizer = Tokenizer.train_from_documents(SCRIPTS * 2, 400, algorithm="scaffold", special=["<|endoftext|>"])
+    tokenizer.save(path)
+    return path
+
+
+@pytest.mark.parametrize("command", [[], ["tokenizer"], ["tokenizer", "train"], ["tokenizer", "compare"], ["doctor"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['llmtool', *{command!r}, '--help']\n"
+        "try: runpy.run_module('llmtool', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: llmtool")
+
+
+def test_encoding_a_line_imports_only_what_it_needs(tok: Path) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['llmtool', 'tokenizer', 'encode', {str(tok)!r}]\n"
+        "try: runpy.run_module('llmtool', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print(*{'numpy', 'rich', 'torch', 'tokenizers', 'scipy', 'zstandard', 'asyncio'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=b"hello", capture_output=True, check=True)
+    assert done.stdout.split(b"\n")[1] == b""
+
+
+def test_results_go_to_stdout_and_nothing_else_does(tok: Path) -> None:
+    done = run("tokenizer", "encode", tok, text="hello")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [int(word) for word in done.stdout.split()] == Tokenizer.load(tok).encode("hello")
+    back = run("tokenizer", "decode", tok, "-", text=done.stdout)
+    assert back.stdout == b"hello"
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\xff\xfe\x00 a\r\n", "".join(SCRIPTS).encode()])
+def test_any_bytes_pass_through_a_pipe(tok: Path, data: bytes) -> None:
+    ids = run("tokenizer", "encode", tok, "--input-format", "text", text=data)
+    if not data:
+        assert ids.returncode == 1
+        return
+    assert run("tokenizer", "decode", tok, text=ids.stdout).stdout == data
+
+
+def test_lines_are_documents_if_asked(tok: Path) -> None:
+    ids = run("tokenizer", "encode", tok, "--documents", "line", text="one\ntwo\n")
+    assert len(ids.stdout.splitlines()) == 2
+    assert run("tokenizer", "decode", tok, "--documents", "line", text=ids.stdout).stdout == b"one\ntwo\n"
+
+
+def test_exit_statuses(tok: Path, tmp_path: Path) -> None:
+    assert run("--version").stdout.decode() == f"llmtool {__version__}\n"
+    failed = run("tokenizer", "encode", "nowhere.json", text="a")
+    assert (failed.returncode, failed.stderr) == (1, b"error: nowhere.json: cannot read: no such file or directory\n")
+    assert run("tokenizer", "encode", tok, "--format", "xml", text="a").returncode == 2
+    assert run("tokenizer", "nothing").returncode == 2
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_is_141(tok: Path, unbuffered: str) -> None:
+    encode = f"{sys.executable} -m llmtool tokenizer encode {tok}"
+    script = f"yes | head -c 3000000 | {encode} | head -c 5 >/dev/null; echo ${{PIPESTATUS[2]}}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, env=environment)
+    assert (done.stdout, done.stderr) == (b"141\n", b"")
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "llmtool",
+        "tokenizer",
+        "train",
+        "-",
+        "-o",
+        str(tmp_path / "t"),
+        "--vocab-size",
+        "300",
+    ]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdin is not None
+    child.stdin.write(b"some text")
+    child.stdin.flush()
+    time.sleep(1.5)
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=20)
+    assert (child.returncode, error) == (130, b"interrupted\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_bug_keeps_its_traceback(tok: Path) -> None:
+    code = (
+        "import llmtool.tokenizer, sys\n"
+        "def broken(*_): raise ZeroDivisionError('a bug')\n"
+        "llmtool.tokenizer.load = broken\n"
+        "from llmtool.__main__ import main\n"
+        "sys.argv = ['llmtool', 'tokenizer', 'encode', 'x']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError: a bug" in done.stderr
+
+
+def test_train_with_settings_file(write: Callable[..., Path], tmp_path: Path) -> None:
+    corpus = write("corpus.txt", "".join(SCRIPTS) * 3)
+    config = write("train.toml", 'vocab-size = 300\nalgorithm = "scaffold-lbpe"\nspecial = ["<s>", "</s>"]\n')
+    out = tmp_path / "tok.json"
+    done = run("tokenizer", "train", corpus, "-o", out, "--config", config, "--vocab-size", "310", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["schema"] == "llmtool.tokenizer-train/1"
+    assert report["vocab_size"] == 310  # the flag goes before the file
+    definition = Tokenizer.load(out).definition
+    assert (definition.algorithm, definition.encoder, definition.eos) == ("scaffold", "lbpe", "</s>")
+    manifest = json.loads(Path(f"{out}.run.json").read_text())
+    assert manifest["config"]["vocab_size"] == 310
+    again = run("tokenizer", "train", corpus, "-o", out, "--config", config, "--vocab-size", "310")
+    assert (again.returncode, b"complete already" in again.stderr) == (1, True)
+    wrong = run("tokenizer", "train", corpus, "-o", out, "--config", write("w.toml", "vocab-sizes = 3"))
+    assert (wrong.returncode, b"did you mean 'vocab-size'" in wrong.stderr) == (1, True)
+
+
+def test_dry_run_writes_nothing(write: Callable[..., Path], tmp_path: Path) -> None:
+    corpus = write("in/corpus.txt", "text")
+    out = tmp_path / "tok.json"
+    done = run("tokenizer", "train", corpus, "-o", out, "--vocab-size", "300", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["bytes_on_disk"] == 4
+    assert not out.exists()
+    wrong = run("tokenizer", "train", corpus, "-o", out, "--vocab-size", "30", "--dry-run")
+    assert wrong.returncode == 1
+
+
+def test_same_manifest_same_bytes(write: Callable[..., Path], tmp_path: Path) -> None:
+    corpus = write("corpus.txt", "".join(SCRIPTS) * 3)
+    for name, threads in (("a", "1"), ("b", "3")):
+        arguments = ("--vocab-size", "330", "--algorithm", "scaffold", "--threads", threads, "-q")
+        assert run("tokenizer", "train", corpus, "-o", tmp_path / name, *arguments).returncode == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_rows_that_do_not_parse_are_reported(write: Callable[..., Path], tmp_path: Path) -> None:
+    corpus = write("rows.jsonl", '{"text": "abab"}\n{"text": 5}\nnot json\n{"text": "abab"}\n')
+    arguments = ("tokenizer", "train", corpus, "-o", tmp_path / "t", "--vocab-size", "257")
+    strict = run(*arguments, "--strict")
+    assert strict.returncode == 1
+    assert b"rows.jsonl:2" in strict.stderr
+    assert not (tmp_path / "t").exists()
+    lenient = run(*arguments)
+    assert lenient.returncode == 0
+    assert b"rows.jsonl:2" in lenient.stderr
+    assert b"rows.jsonl:3" in lenient.stderr
+
+
+def test_inspect(tok: Path) -> None:
+    facts = json.loads(run("tokenizer", "inspect", tok, "--json").stdout)
+    assert (facts["vocab_size"], facts["algorithm"]) == (400, "scaffold")
+    tokenizer = Tokenizer.load(tok)
+    vocabulary = tokenizer.definition.vocabulary
+    scaffold = next(unit for unit in map(vocabulary.units.__getitem__, vocabulary.scaffolds) if unit.isalpha())
+    cut = json.loads(run("tokenizer", "inspect", tok, scaffold.decode(), "--json").stdout)
+    assert cut["ids"] == tokenizer.encode(scaffold)
+    assert cut["token"]["scaffold"]
+    assert b"<" in run("tokenizer", "inspect", tok, scaffold.decode()).stdout
+    assert b"special" in run("tokenizer", "inspect", tok, "<|endoftext|>").stdout
+    assert run("tokenizer", "inspect", tok, "#9999").returncode == 1
+
+
+def test_methods_and_doctor() -> None:
+    rows = json.loads(run("methods", "--json").stdout)["methods"]
+    assert {"Scaffold-BPE", "LBPE"} <= {row["name"] for row in rows}
+    assert b"arXiv 2404.17808" in run("methods").stdout
+    facts = json.loads(run("doctor", "--json").stdout)
+    assert facts["llmtool"] == __version__
+    forced = run("doctor", "--json", env={**os.environ, "LLMTOOL_ENGINE": "python"})
+    assert json.loads(forced.stdout)["tokenizer_engine"] == "python"
+    assert run("doctor", env={**os.environ, "LLMTOOL_ENGINE": "fast"}).returncode == 1
+
+
+def test_the_native_engine_is_built() -> None:
+    """Only the job that is about the portable engine may run without C++."""
+    if os.environ.get("LLMTOOL_ENGINE") != "python":
+        assert json.loads(run("doctor", "--json").stdout)["tokenizer_engine"] == "native"
+
+
+@pytest.mark.parametrize("name, text", scripts().items())
+def test_completions_are_those_of_the_tree(name: str, text: str) -> None:
+    assert (ROOT / "completions" / name).read_text() == text, "run make golden"
+
+
+@pytest.mark.parametrize("shell, name", [("bash", "llmtool.bash"), ("zsh", "_llmtool"), ("fish", "llmtool.fish")])
+def test_completions_are_valid(shell: str, name: str) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    done = subprocess.run([shell, "-n", ROOT / "completions" / name], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "line, wanted",
+    [
+        ("llmtool to", "tokenizer"),
+        ("llmtool tokenizer ", "compare decode encode export inspect train"),
+        ("llmtool tokenizer train --algorithm sc", "scaffold scaffold-lbpe"),
+        ("llmtool tokenizer train x --pretok", "--pretokenizer"),
+        ("llmtool tokenizer encode --format ", "bin ids jsonl npy"),
+    ],
+)
+def test_bash_completes(line: str, wanted: str) -> None:
+    script = (
+        f"source {ROOT / 'completions' / 'llmtool.bash'}; COMP_WORDS=({line}); "
+        f"[[ '{line}' == *' ' ]] && COMP_WORDS+=(''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _llmtool; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == wanted.split()
+
+
+def test_fish_completes() -> None:
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed")
+    script = f"source {ROOT / 'completions' / 'llmtool.fish'}; complete -C 'llmtool tokenizer train --algorithm sca'"
+    done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["scaffold", "scaffold-lbpe"]

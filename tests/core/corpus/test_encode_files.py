@@ -1,0 +1,184 @@
+"""Files in, ids out: formats, sidecars, long documents in blocks, and what stands when a run is stopped."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmtool import Tokenizer
+from llmtool.core.corpus import blocks, encoding
+from llmtool.core.corpus.encode_files import decode_files, encode_files
+from llmtool.core.run.errors import UserError
+from tests.conftest import SCRIPTS
+
+END = "<|endoftext|>"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train_from_documents(SCRIPTS * 3, 500, algorithm="scaffold", special=[END])
+
+
+@pytest.fixture
+def corpus(write: Callable[..., Path]) -> str:
+    rows = [*SCRIPTS, "", "last"]
+    return str(write("corpus.jsonl", "".join(json.dumps({"text": row}) + "\n" for row in rows)))
+
+
+def expected(tokenizer: Tokenizer, eos: bool = False) -> list[list[int]]:
+    end = [tokenizer.special_tokens[END]] if eos else []
+    return [tokenizer.encode(row) + end for row in [*SCRIPTS, "", "last"]]
+
+
+@pytest.mark.parametrize("eos", [False, True])
+def test_lines_of_ids(tokenizer: Tokenizer, corpus: str, tmp_path: Path, eos: bool) -> None:
+    out = tmp_path / "out.ids"
+    totals = encode_files(tokenizer, [corpus], out, eos=eos)
+    rows = [[int(word) for word in line.split()] for line in out.read_text().split("\n")[:-1]]
+    assert rows == expected(tokenizer, eos)
+    assert (totals.documents, totals.tokens) == (len(rows), sum(map(len, rows)))
+    manifest = json.loads((tmp_path / "out.ids.run.json").read_text())
+    assert manifest["inputs"][0]["bytes"] == Path(corpus).stat().st_size
+
+
+@pytest.mark.parametrize("form", ["bin", "npy"])
+def test_arrays_and_sidecars(tokenizer: Tokenizer, corpus: str, tmp_path: Path, form: Any) -> None:
+    out = tmp_path / f"train.{form}"
+    encode_files(tokenizer, [corpus], out, form=form, eos=True)
+    flat = [token for row in expected(tokenizer, True) for token in row]
+    array = np.load(out) if form == "npy" else np.memmap(out, np.uint16, "r")
+    assert array.dtype == np.uint16
+    assert array.tolist() == flat
+    about = json.loads((tmp_path / f"train.{form}.json").read_text())
+    assert about["tokenizer_sha256"] == tokenizer.fingerprint()
+    assert (about["dtype"], about["tokens"], about["documents"]) == ("uint16", len(flat), len(SCRIPTS) + 2)
+    offsets = np.load(tmp_path / about["offsets"])
+    assert np.diff(offsets).tolist() == [len(row) for row in expected(tokenizer, True)]
+    assert [p.name for p in tmp_path.glob(".*")] == []
+    restored = tmp_path / "restored"
+    assert decode_files(tokenizer, str(out), restored) == len(SCRIPTS) + 2
+    assert restored.read_bytes() == b"".join(row.encode() + END.encode() for row in [*SCRIPTS, "", "last"])
+
+
+def test_megatron_index(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:
+    """Read back as Megatron's MMapIndexedDataset lays it out."""
+    encode_files(tokenizer, [corpus], tmp_path / "train.bin", form="bin")
+    raw = (tmp_path / "train.idx").read_bytes()
+    assert raw[:9] == b"MMIDIDX\x00\x00"
+    version, code = int.from_bytes(raw[9:17], "little"), raw[17]
+    count, documents = (int.from_bytes(raw[at : at + 8], "little") for at in (18, 26))
+    rows = expected(tokenizer)
+    assert (version, code, count, documents) == (1, 8, len(rows), len(rows) + 1)
+    lengths = np.frombuffer(raw, np.int32, count, 34)
+    pointers = np.frombuffer(raw, np.int64, count, 34 + 4 * count)
+    assert lengths.tolist() == [len(row) for row in rows]
+    assert (pointers // 2).tolist() == [sum(map(len, rows[:i])) for i in range(count)]
+    assert np.frombuffer(raw, np.int64, count + 1, 34 + 12 * count).tolist() == list(range(count + 1))
+    assert len(raw) == 34 + 12 * count + 8 * (count + 1)
+
+
+def test_wide_vocabularies_take_four_bytes(corpus: str, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from llmtool.core.bpe.definition import Definition
+    from llmtool.core.bpe.vocabulary import Vocabulary
+
+    units = [bytes([byte]) for byte in range(256)]
+    vocabulary = Vocabulary(units, [], [(70_000 + number,) for number in range(256)])
+    tokenizer = Tokenizer(replace(Definition(vocabulary, "gpt2")))
+    encode_files(tokenizer, [corpus], tmp_path / "wide.bin", form="bin")
+    assert np.fromfile(tmp_path / "wide.bin", np.uint32).min() >= 70_000
+    assert json.loads((tmp_path / "wide.bin.json").read_text())["dtype"] == "uint32"
+    assert (tmp_path / "wide.idx").read_bytes()[17] == 4
+
+
+def test_jsonl_with_offsets(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    encode_files(tokenizer, [corpus], out, form="jsonl", offsets=True, eos=True)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["ids"] for row in rows] == expected(tokenizer, True)
+    assert [row["row"] for row in rows] == list(range(1, len(SCRIPTS) + 3))
+    for row, text in zip(rows, [*SCRIPTS, "", "last"], strict=True):
+        data = text.encode()
+        spelled = [data[start:end] for start, end in row["offsets"][:-1]]
+        assert spelled == [tokenizer.token_bytes(token) for token in row["ids"][:-1]]
+        assert row["offsets"][-1] == [len(data), len(data)]
+
+
+@pytest.mark.parametrize("form", ["ids", "jsonl", "bin"])
+def test_a_file_in_blocks_is_one_document(
+    tokenizer: Tokenizer, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, form: Any, tmp_path: Path
+) -> None:
+    """Blocks and batches far smaller than the file change nothing."""
+    text = "".join(SCRIPTS) * 40
+    paths = [str(write("a.txt", text)), str(write("b.txt", "second")), str(write("c.txt", text[::-1]))]
+    whole = tmp_path / "whole"
+    encode_files(tokenizer, paths, whole, form=form, eos=True)
+    monkeypatch.setattr(blocks, "BLOCK", 700)
+    monkeypatch.setattr(encoding, "BATCH_BYTES", 1500)
+    cut = tmp_path / "cut"
+    encode_files(tokenizer, paths, cut, form=form, eos=True, threads=1)
+    assert cut.read_bytes() == whole.read_bytes()
+    restored = tmp_path / "restored"
+    decode_files(tokenizer, str(cut), restored)
+    assert restored.read_bytes() == f"{text}{END}second{END}{text[::-1]}{END}".encode()
+
+
+def test_special_tokens_with_spaces_are_not_cut(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+                                                tmp_path: Path) -> None:  # fmt: skip
+    tokenizer = Tokenizer.train_from_documents(SCRIPTS, 300, special=["<new line>"])
+    monkeypatch.setattr(blocks, "BLOCK", 64)
+    text = "word<new line> " * 60
+    out = tmp_path / "out"
+    encode_files(tokenizer, [str(write("a.txt", text))], out, allow_special=True)
+    assert out.read_text().split().count("0") == 60
+
+
+def test_requests_that_cannot_be(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:
+    nameless = Tokenizer.train_from_documents(SCRIPTS, 300)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"form": "ids", "offsets": True}, "use --format jsonl"),
+        ({"form": "bin", "output": None}, "cannot go to stdout"),
+        ({"eos": True, "tokenizer": nameless}, "names no end-of-text token"),
+    ]
+    for arguments, what in wrong:
+        options: dict[str, Any] = {"tokenizer": tokenizer, "inputs": [corpus], "output": tmp_path / "out", **arguments}
+        with pytest.raises(UserError, match=what):
+            encode_files(**options)
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_outputs_are_not_overwritten_by_accident(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.ids"
+    encode_files(tokenizer, [corpus], out)
+    with pytest.raises(UserError, match="complete already"):
+        encode_files(tokenizer, [corpus], out)
+    with pytest.raises(UserError, match="eos: False -> True"):
+        encode_files(tokenizer, [corpus], out, eos=True)
+    Path(corpus).write_text('{"text": "changed"}\n')
+    with pytest.raises(UserError, match="the inputs' content"):
+        encode_files(tokenizer, [corpus], out)
+    encode_files(tokenizer, [corpus], out, force=True)
+    assert out.read_text() == " ".join(map(str, tokenizer.encode("changed"))) + "\n"
+
+
+def test_arrays_of_another_tokenizer_or_cut_short(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:
+    out = tmp_path / "train.bin"
+    encode_files(tokenizer, [corpus], out, form="bin")
+    other = Tokenizer.train_from_documents(SCRIPTS, 300)
+    with pytest.raises(UserError, match="written with another tokenizer"):
+        decode_files(other, str(out), tmp_path / "text")
+    out.write_bytes(out.read_bytes()[:-2])
+    with pytest.raises(UserError, match="truncated"):
+        decode_files(tokenizer, str(out), tmp_path / "text")
+
+
+@pytest.mark.parametrize("line", ["1 2 x", '{"tokens": [1]}', '{"ids": ["1"]}', "{", "99999"])
+def test_lines_that_are_no_ids(tokenizer: Tokenizer, write: Callable[..., Path], tmp_path: Path, line: str) -> None:
+    path = write("ids", f"1 2\n{line}\n")
+    with pytest.raises(UserError, match=r"ids:2|document 2"):
+        decode_files(tokenizer, str(path), tmp_path / "text")
+    assert not (tmp_path / "text").exists()

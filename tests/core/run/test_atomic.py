@@ -1,0 +1,99 @@
+"""Outputs appear whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmtool.core.run.atomic import atomic_directory, atomic_file, require_space
+from llmtool.core.run.errors import UserError
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["out"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_nothing_is_left_when_the_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "out") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError), atomic_directory(tmp_path / "dir") as directory:
+        (directory / "half").write_bytes(b"half")
+        raise ValueError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_is_replaced_whole(tmp_path: Path) -> None:
+    for content in (b"1", b"2"):
+        with atomic_directory(tmp_path / "dir") as directory:
+            (directory / content.decode()).write_bytes(content)
+    assert os.listdir(tmp_path) == ["dir"]
+    assert os.listdir(tmp_path / "dir") == ["2"]
+
+
+def test_disk_full_is_one_line_and_leaves_the_old_output(tmp_path: Path) -> None:
+    """A file size limit stands in for a full disk: the write fails half way with an OSError."""
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from llmtool.core.run.atomic import atomic_file\n"
+        "from llmtool.core.run.errors import UserError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try:\n"
+        "    with atomic_file(Path(sys.argv[1])) as file:\n"
+        "        for _ in range(100): file.write(bytes(1000))\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path}: cannot write: file too large\n"
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_error_of_the_caller_is_not_a_write_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "out"):
+        (tmp_path / "missing").read_bytes()
+
+
+def test_bad_places(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"), atomic_file(tmp_path / "no" / "out"):
+        pass
+    with pytest.raises(UserError, match="cannot write"), atomic_file(tmp_path):
+        pass
+    with pytest.raises(UserError, match="not enough disk space"):
+        require_space(tmp_path / "out", 1 << 60)
+
+
+def test_killed_while_writing(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom llmtool.core.run.atomic import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half'); file.flush(); print('half', flush=True); sys.stdin.read()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "half\n"
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert path.read_bytes() == b"old"

@@ -1,0 +1,115 @@
+"""Errors, TOML settings, extras, manifests, JSON of others, and the console."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmtool.core.run.config import read_config
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.extras import EXTRAS, require
+from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+
+
+def test_an_error_is_one_line() -> None:
+    error = UserError("two\nlines", where="f.txt:3", hint="mend\nit")
+    assert str(error) == "f.txt:3: two lines (mend it)"
+    assert str(UserError("plain")) == "plain"
+    assert closest("vocab-sze", ["vocab-size", "field"]) == "did you mean 'vocab-size'?"
+    assert closest("zzz", ["vocab-size"]) is None
+
+
+def test_settings_file(write: Callable[..., Path]) -> None:
+    known = ["vocab_size", "special", "force"]
+    good = write("a.toml", 'vocab-size = 300\nspecial = ["<s>"]\nforce = true\n')
+    assert read_config(good, known) == {"vocab_size": 300, "special": ["<s>"], "force": True}
+    with pytest.raises(UserError, match=r"unknown key 'vocab_siz' \(did you mean 'vocab-size'\?\)"):
+        read_config(write("b.toml", "vocab_siz = 300"), known)
+    with pytest.raises(UserError, match="not TOML"):
+        read_config(write("c.toml", "vocab_size ="), known)
+    with pytest.raises(UserError, match="is a table"):
+        read_config(write("d.toml", "[force]\na = 1"), known)
+    with pytest.raises(UserError, match="no such file"):
+        read_config(Path("nowhere.toml"), known)
+
+
+def test_extras_are_those_of_the_package() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert set(EXTRAS) == set(project["optional-dependencies"]) - {"all", "dev"}
+    with pytest.raises(UserError, match=r"nosuchmodule is needed to draw \(pip install 'llmtool\[plots\]'\)"):
+        require("nosuchmodule.sub", extra="plots", why="to draw")
+    assert require("json", extra="plots", why="") is json
+
+
+def test_manifest(tmp_path: Path) -> None:
+    output = tmp_path / "tok.json"
+    inputs = [{"path": "a", "sha256": "x"}]
+    run = Run("tokenizer train", {"vocab_size": 300, "path": tmp_path}, inputs, seed=1, backend="python")
+    refuse_complete(output, run.config, lambda: inputs)  # nothing there yet
+    run.save(manifest_path(output), [output])
+    output.write_text("{}")
+    facts = json.loads((tmp_path / "tok.json.run.json").read_text())
+    assert facts["schema"] == "llmtool.run/1"
+    wanted = {"argv", "config", "seed", "version", "git", "machine", "inputs", "outputs", "started", "wall_seconds"}
+    assert wanted <= set(facts)
+    with pytest.raises(UserError, match="complete already"):
+        refuse_complete(output, run.config, lambda: inputs)
+    with pytest.raises(UserError, match="vocab_size: 300 -> 301"):
+        refuse_complete(output, {**run.config, "vocab_size": 301}, lambda: inputs)
+    with pytest.raises(UserError, match="the inputs' content"):
+        refuse_complete(output, run.config, lambda: [{"path": "a", "sha256": "y"}])
+    manifest_path(output).unlink()
+    with pytest.raises(UserError, match="exists already"):
+        refuse_complete(output, run.config, lambda: inputs)
+
+
+def test_json_of_others(write: Callable[..., Path]) -> None:
+    assert read_json_object(write("a", '{"a": 1}')) == {"a": 1}
+    with pytest.raises(UserError, match="line 2, column 1"):
+        read_json_object(write("b", '{"a":\n}'))
+
+
+@pytest.mark.parametrize("term, verbosity, drawn", [("xterm", 0, True), ("dumb", 0, False), ("xterm", -1, False)])
+def test_progress_is_drawn_on_terminals_only(term: str, verbosity: int, drawn: bool) -> None:
+    """Two bars, one inside the other, as training draws them."""
+    code = (
+        "import sys, time\nfrom llmtool.core.run.console import Console\n"
+        f"console = Console({verbosity})\n"
+        "with console.progress('counting', 100, 'B') as outer, console.progress('merging', 10, 'tokens') as bar:\n"
+        "    outer.advance(50); bar.update(5); time.sleep(0.3)\n"
+    )
+    main, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": term, "COLUMNS": "100"}
+    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True, env=environment)
+    os.close(terminal)
+    os.set_blocking(main, False)
+    try:
+        shown = os.read(main, 1 << 16).decode()
+    except OSError:  # nothing was written
+        shown = ""
+    os.close(main)
+    assert ("merging" in shown and "5/10 tokens" in shown) == drawn
+
+
+def test_tables_and_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    for verbosity in (-1, 0, 1):
+        console = Console(verbosity)
+        console.info("info")
+        console.detail("detail")
+        console.warn("careful")
+        console.table("Title", ["name", "value"], [["a", "1"]], note="a note")
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("info") == 2
+    assert error.count("detail") == 1
+    assert error.count("warning: careful") == 3
+    assert error.count("Title") == error.count("a note") == 2
