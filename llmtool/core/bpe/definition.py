@@ -94,6 +94,13 @@ class Definition:
         return replace(self, encoder=encoder, length=length, ties=ties)
 
 
+def serialize(definition: Definition) -> bytes:
+    """The file's bytes: one merge or token a line would triple it, so only the top level is broken into lines."""
+    facts = definition.to_json()
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
 def check_choice(key: str, value: object, known: tuple[str, ...], where: str) -> None:
     """Refuse a value outside `known`, naming the key and the nearest known value."""
     if value not in known:

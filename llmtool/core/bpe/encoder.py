@@ -6,11 +6,13 @@ A piece of n bytes costs O(n log n) whatever it holds: neighbours are linked, ca
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
+from typing import Any
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.policy import PieceCutter
 from llmtool.core.bpe.pretokenizers import split
-from llmtool.core.bpe.vocabulary import pack_ends, pack_u32
+from llmtool.core.bpe.stock_form import bpe, byte_level, word_level
+from llmtool.core.bpe.vocabulary import pack_ends, pack_u32, token_to_string
 
 CACHED_PIECES = 1 << 20
 """Pieces remembered before the cache starts anew: about 200 MB."""
@@ -42,6 +44,16 @@ class Merge:
     def units(self, definition: Definition) -> list[int]:
         """All of them."""
         return list(range(len(definition.vocabulary.units)))
+
+    def to_huggingface(self, definition: Definition) -> dict[str, Any]:
+        """Stock BPE; where units are written as parts, which no stock component does, with remote code."""
+        vocabulary = definition.vocabulary
+        if vocabulary.scaffolds:
+            form = {"pre_tokenizer": byte_level(definition), "model": word_level(definition)}
+            return {**form, "remote_code": "LlmtoolTokenizer"}
+        spell = [token_to_string(unit) for unit in vocabulary.units]
+        merges = [(spell[left], spell[right]) for left, right, _ in vocabulary.merges]
+        return {"pre_tokenizer": byte_level(definition), "model": bpe(definition, merges, definition.ignore_merges)}
 
 
 def merge(units: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> list[int]:

@@ -6,7 +6,7 @@ A method's class is named in the catalog and handed to the core from above; the 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from llmtool.core.bpe.definition import Definition
 
@@ -58,4 +58,11 @@ class EncodingPolicy(Protocol):
 
     def units(self, definition: Definition) -> list[int]:
         """The units this encoder may produce."""
+        ...
+
+    def to_huggingface(self, definition: Definition) -> dict[str, Any]:
+        """The `pre_tokenizer` and `model` of a tokenizer.json that gives the same ids, exactly, or a UserError.
+
+        With the key `remote_code`, whose value is a class of tokenization_llmtool.py, where stock components need help.
+        """
         ...

@@ -24,6 +24,10 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _as_bytes(text: Text) -> bytes:
+    return encode_text(text) if isinstance(text, str) else bytes(text)
+
+
 class BaseTokenizer:
     """Encodes and decodes; immutable.
 
@@ -63,7 +67,7 @@ class BaseTokenizer:
 
     def normalize(self, text: Text) -> bytes:
         """The bytes that are cut into tokens: offsets refer to these."""
-        data = encode_text(text) if isinstance(text, str) else bytes(text)
+        data = _as_bytes(text)
         if self.definition.normalizer == "NFC" and not data.isascii():
             from unicodedata import is_normalized, normalize
 
@@ -91,23 +95,26 @@ class BaseTokenizer:
         self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None
     ) -> tuple[bytes, bytes]:
         """As encode_batch, without a Python object for each id: (ids u32, end of each document in ids u64)."""
-        documents = [self.normalize(text) for text in texts]
         threads = available_cores() if threads is None else threads
         if allow_special and self._special:
-            return self._encode_with_special(documents, threads)
+            return self._encode_with_special([_as_bytes(text) for text in texts], threads)
+        documents = [self.normalize(text) for text in texts]
         return self._encoder.encode_batch(b"".join(documents), document_ends(documents), threads)
 
     def _encode_with_special(self, documents: list[bytes], threads: int) -> tuple[bytes, bytes]:
-        """Cut at special tokens (the longest at each place), encode what lies between, and put the ids together."""
+        """Cut at special tokens (the longest at each place), encode what lies between, and put the ids together.
+
+        Normalization comes after: it may not join a special token with the mark that follows it.
+        """
         segments: list[bytes] = []
         layout: list[list[int]] = []  # for each document: the special ids between its segments
         for document in documents:
             start, between = 0, []
             for match in self._special.finditer(document):
-                segments.append(document[start : match.start()])
+                segments.append(self.normalize(document[start : match.start()]))
                 between.append(self.special_tokens[decode_text(match.group())])
                 start = match.end()
-            segments.append(document[start:])
+            segments.append(self.normalize(document[start:]))
             layout.append(between)
         ids, ends = self._encoder.encode_batch(b"".join(segments), document_ends(segments), threads)
         limits = iter(memoryview(ends).cast("Q").tolist())

@@ -4,6 +4,8 @@ Equal to the recursion of reference.py because an accepted token splits the piec
 The C++ engine's policy_lbpe.hpp does the same.
 """
 
+from typing import Any
+
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.policy import PieceCutter
 from llmtool.methods.lbpe.reference import token_key
@@ -53,6 +55,12 @@ class LBPE:
     def units(self, definition: Definition) -> list[int]:
         """Tokens only."""
         return [unit for unit, ids in enumerate(definition.vocabulary.emit) if len(ids) == 1]
+
+    def to_huggingface(self, definition: Definition) -> dict[str, Any]:
+        """The stock form of export.py."""
+        from llmtool.methods.lbpe.export import stock_form
+
+        return stock_form(definition)
 
 
 def _priorities(definition: Definition) -> dict[bytes, int]:
