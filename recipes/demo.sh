@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Plain BPE, LBPE, Scaffold-BPE and Scaffold+LBPE trained on real text, looked at, and compared on text they have not
+# seen. The text is Python's own standard library; files named after the output directory are trained on as well.
+#
+#     recipes/demo.sh [OUTDIR [FILE...]]
+set -euo pipefail
+
+out=${1:-demo-output}
+[ $# -gt 0 ] && shift
+if [ -n "${BIN:-}" ]; then PATH="$(cd "$BIN" && pwd):$PATH"; fi
+mkdir -p "$out"
+
+library=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+train=("$library"/*.py)
+for package in asyncio concurrent ctypes email encodings idlelib importlib json lib2to3 logging multiprocessing tkinter; do
+    if [ -d "$library/$package" ]; then train+=("$library/$package"); fi
+done
+unseen=()
+for package in unittest urllib xml; do unseen+=(--corpus "$library/$package"); done
+
+step() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+
+step "1. Train four tokenizers of 8,192 tokens"
+for algorithm in bpe lbpe scaffold scaffold-lbpe; do
+    llmtool tokenizer train "${train[@]}" "$@" -o "$out/$algorithm.json" --algorithm "$algorithm" \
+        --vocab-size 8192 --special '<|endoftext|>' --force
+done
+
+text='    def __getattribute__(self, attributes): raise NotImplementedError'
+for algorithm in bpe scaffold-lbpe; do
+    step "2. How $algorithm cuts a line"
+    llmtool tokenizer inspect "$out/$algorithm.json" "$text"
+done
+step "   and Scaffold-BPE without LBPE (<scaffold> = the parts that are written)"
+llmtool tokenizer inspect "$out/scaffold.json" "$text"
+
+step "3. Encode a file, decode it, compare the bytes"
+llmtool tokenizer encode "$out/scaffold.json" "$library/argparse.py" | llmtool tokenizer decode "$out/scaffold.json" |
+    cmp - "$library/argparse.py"
+echo "argparse.py: the same bytes" >&2
+llmtool tokenizer encode "$out/scaffold.json" "${train[@]}" --format bin --eos -o "$out/train.bin" --force
+
+step "4. Compare on text that was not trained on"
+llmtool tokenizer compare "$out"/{bpe,lbpe,scaffold,scaffold-lbpe}.json "${unseen[@]}" --plot "$out/compare.png"
+
+step "Made in $out"
+ls -1 "$out" >&2
