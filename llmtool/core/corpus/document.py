@@ -17,12 +17,14 @@ class Document:
     source: path as it was reached, "-" for standard input.
     row: 1-based line or row; 1 for a document that is a whole file.
     more: the same document goes on in the next Document.
+    id: the JSONL row's string field `id`, by which parallel texts are matched.
     """
 
     text: bytes
     source: str
     row: int
     more: bool = False
+    id: str | None = None
 
 
 @dataclass
