@@ -45,6 +45,8 @@ WRONG: list[tuple[Change, str]] = [
     (lambda f: f["merges"].append(["a"]), "does not join two units"),
     (lambda f: f["merges"].append([["a"], "b"]), "does not join two units"),
     (lambda f: f["merges"].append(7), "does not join two units"),
+    (lambda f: f["merges"].append("ab"), "does not join two units"),
+    (lambda f: f["merges"].append({"a": 1, "b": 2}), "does not join two units"),
     (lambda f: f["scaffolds"].update({next(iter(f["scaffolds"])): [5, 6]}), "is not spelled by its parts"),
     (lambda f: f["scaffolds"].update({next(iter(f["scaffolds"])): []}), "not whole numbers"),
 ]

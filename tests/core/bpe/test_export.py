@@ -304,6 +304,8 @@ def test_config(train: Callable[..., Tokenizer], tmp_path: Path) -> None:
     assert {role: config[role] for role in roles} == roles
     assert json.loads((tmp_path / "out" / "special_tokens_map.json").read_text()) == roles
     assert "auto_map" not in config
+    numbers = json.loads((tmp_path / "out" / "tokenizer.json").read_text())["model"]["vocab"]
+    assert list(numbers.values()) == list(range(tokenizer.vocab_size))
 
 
 def test_sample_is_in_many_scripts() -> None:

@@ -244,6 +244,8 @@ def holes(facts: Facts) -> None:
         at("model", "merges", value=[]),
         at("model", "ignore_merges", value=True),
         at("model", "dropout", value=0.0),
+        lambda facts: facts["pre_tokenizer"].pop("use_regex"),
+        lambda facts: facts["model"].pop("type"),
         at("added_tokens", value=[]),
         at("added_tokens", 1, value=added(262, "abc<")),
     ],
