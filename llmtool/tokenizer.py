@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from llmtool import catalog
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import SCHEMA, Definition, from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
-from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores
+from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
 from llmtool.core.bpe.training import TrainingSettings, count_pieces, train_vocabulary, trained_definition
 from llmtool.core.bpe.vocabulary import encode_text
 from llmtool.core.corpus.document import Skipped
@@ -101,23 +102,29 @@ class Tokenizer(BaseTokenizer):
         length: str = "bytes",
         ties: str = "leftmost",
         threads: int | None = None,
+        max_memory: int | None = None,
         console: Console | None = None,
     ) -> Self:
         """Train on an iterable of texts.
 
         vocab_size counts the 256 bytes and the special tokens. algorithm: "bpe", "scaffold", or the aliases "lbpe" and
-        "scaffold-lbpe". encoder: "merge" or "lbpe". length, ties: options of the encoder "lbpe".
+        "scaffold-lbpe". encoder: "merge" or "lbpe". length, ties: options of the encoder "lbpe". max_memory: bytes that
+        counts may take before they spill to a temporary directory; half of the machine's memory by default.
         """
         algorithm, encoder = method_pair(algorithm, encoder)
         settings = TrainingSettings(vocab_size, pretokenizer, min_frequency, tuple(special), special_position)
         settings.check()
         policy = catalog.resolve(catalog.TRAINING, algorithm)
         console = console or Console(verbosity=-1)
-        counts = PieceCounts(pretokenizer, threads or available_cores(), 0, "")
         data = (encode_text(text) if isinstance(text, str) else text for text in documents)
-        number, size = count_pieces(data, counts)
-        with console.progress("merging", vocab_size, "tokens") as bar:
-            vocabulary, trained = train_vocabulary(counts, policy, settings, bar.update)
+        with TemporaryDirectory(prefix="llmtool-") as spill:
+            limit = half_of_memory() if max_memory is None else max_memory
+            counts = PieceCounts(pretokenizer, threads or available_cores(), limit, spill)
+            number, size = count_pieces(data, counts)
+            if counts.spills:
+                console.detail(f"counts spilled to disk {counts.spills} times")
+            with console.progress("merging", vocab_size, "tokens") as bar:
+                vocabulary, trained = train_vocabulary(counts, policy, settings, bar.update)
         if vocabulary.size < vocab_size:
             console.warn(f"the corpus gave {vocabulary.size:,} tokens, not {vocab_size:,}: nothing left to merge")
         facts = {"documents": number, "bytes": size, "pieces": counts.pieces}
@@ -140,12 +147,17 @@ def train_file(
     settings: dict[str, Any],
     *,
     threads: int | None = None,
+    max_memory: str | None = None,
     force: bool = False,
     dry_run: bool = False,
     console: Console,
 ) -> dict[str, Any]:
-    """Train and write `output` with its manifest; `settings` as in Tokenizer.train, limit_bytes as people write it."""
+    """Train and write `output` with its manifest; `settings` as in Tokenizer.train, limit_bytes as people write it.
+
+    threads and max_memory change no byte of the result, so they are no part of the settings.
+    """
     limit = settings["limit_bytes"] and parse_size(settings["limit_bytes"])
+    memory = max_memory and parse_size(max_memory)
     with InputHashes([] if dry_run else inputs) as hashes:
         run = Run("tokenizer train", settings, backend=engine.NAME)
         if not (force or dry_run):
@@ -156,7 +168,8 @@ def train_file(
             plan = {"inputs": len(find_inputs(inputs)), "bytes_on_disk": size, "output": str(output), **settings}
             console.info("\n".join(f"{key}: {value}" for key, value in plan.items()))
             return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan}
-        tokenizer = Tokenizer.train(inputs, threads=threads, console=console, **{**settings, "limit_bytes": limit})
+        work: dict[str, Any] = {"threads": threads, "max_memory": memory, "console": console}
+        tokenizer = Tokenizer.train(inputs, **{**settings, "limit_bytes": limit}, **work)
         with atomic_file(output) as file:
             file.write(serialize(tokenizer.definition))
             run.inputs = hashes.wait()

@@ -98,6 +98,11 @@ class PieceCounts:
         return items
 
     @property
+    def spills(self) -> int:
+        """Times that counts were written to disk; the portable engine keeps all of them in memory."""
+        return int(self.native.spills) if self.native else 0
+
+    @property
     def pieces(self) -> int:
         """Pieces counted so far, repeats included."""
         return int(self.native.pieces) if self.native else self._portable.total()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from llmtool import Tokenizer
+from llmtool.core.bpe.definition import serialize
 from llmtool.core.run.errors import UserError
-from llmtool.tokenizer import serialize
 from tests.conftest import SCRIPTS
 
 
