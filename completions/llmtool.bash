@@ -65,7 +65,7 @@ _llmtool() {
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --eos --offsets --allow-special --encoder --length --ties --field --documents --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
-        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --alpha --rare --field --documents --input-format --strict --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --documents --input-format --strict --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

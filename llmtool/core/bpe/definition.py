@@ -135,8 +135,12 @@ def from_json(facts: dict[str, Any], where: str) -> Definition:
     check_choice("encoder.ties", encoder.get("ties"), TIES, where)
     if facts["normalizer"] not in (None, "NFC"):
         raise UserError(f"normalizer {facts['normalizer']!r} is not implemented", where=where)
+    vocabulary = _read_vocabulary(facts, where)
+    for role in ("bos", "eos"):
+        if facts[role] is not None and facts[role] not in vocabulary.special:
+            raise UserError(f"{role} {facts[role]!r} is not a special token", where=where)
     return Definition(
-        vocabulary=_read_vocabulary(facts, where),
+        vocabulary=vocabulary,
         pretokenizer=pretokenizer["name"],
         algorithm=facts["algorithm"],
         encoder=str(encoder.get("name")),

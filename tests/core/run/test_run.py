@@ -54,7 +54,7 @@ def test_manifest(tmp_path: Path) -> None:
     output = tmp_path / "tok.json"
     inputs = [{"path": "a", "sha256": "x"}]
     run = Run("tokenizer train", {"vocab_size": 300, "path": tmp_path}, inputs, seed=1, backend="python")
-    refuse_complete(output, run.config, lambda: inputs)  # nothing there yet
+    refuse_complete(output, run.command, run.config, lambda: inputs)  # nothing there yet
     run.save(manifest_path(output), [output])
     output.write_text("{}")
     facts = json.loads((tmp_path / "tok.json.run.json").read_text())
@@ -62,14 +62,16 @@ def test_manifest(tmp_path: Path) -> None:
     wanted = {"argv", "config", "seed", "version", "git", "machine", "inputs", "outputs", "started", "wall_seconds"}
     assert wanted <= set(facts)
     with pytest.raises(UserError, match="complete already"):
-        refuse_complete(output, run.config, lambda: inputs)
+        refuse_complete(output, run.command, run.config, lambda: inputs)
     with pytest.raises(UserError, match="vocab_size: 300 -> 301"):
-        refuse_complete(output, {**run.config, "vocab_size": 301}, lambda: inputs)
+        refuse_complete(output, run.command, {**run.config, "vocab_size": 301}, lambda: inputs)
     with pytest.raises(UserError, match="the inputs' content"):
-        refuse_complete(output, run.config, lambda: [{"path": "a", "sha256": "y"}])
+        refuse_complete(output, run.command, run.config, lambda: [{"path": "a", "sha256": "y"}])
+    with pytest.raises(UserError, match="made by `llmtool tokenizer train`"):
+        refuse_complete(output, "tokenizer encode", run.config, lambda: inputs)
     manifest_path(output).unlink()
     with pytest.raises(UserError, match="exists already"):
-        refuse_complete(output, run.config, lambda: inputs)
+        refuse_complete(output, run.command, run.config, lambda: inputs)
 
 
 def test_json_of_others(write: Callable[..., Path]) -> None:
