@@ -1,12 +1,12 @@
 """Robust fit of a law: Huber residuals of the log loss, relative priors, several starts, a Laplace posterior."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.laws import Law, View, view
 from llmtool.methods.temporal_scaling.schedule import Schedule
 
@@ -51,7 +51,10 @@ def _noise(log_loss: Array) -> float:
 
 @dataclass(frozen=True)
 class Fit:
-    """A law with its most probable parameters; `spread` is a square root of their covariance (Laplace)."""
+    """A law with its most probable parameters; `spread` is a square root of their covariance (Laplace).
+
+    reference: the area that r, kappa and S1 are relative to, where it is not the area of this run.
+    """
 
     law: Law
     theta: Array
@@ -59,6 +62,35 @@ class Fit:
     horizon: float
     schedule: Schedule | None
     until: float
+    reference: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The law's name."""
+        return self.law.name
+
+    @property
+    def formula(self) -> str:
+        """The law in a line."""
+        return self.law.formula
+
+    @property
+    def drift(self) -> float:
+        """The law's own error as it is carried on."""
+        return self.law.drift
+
+    @property
+    def knows_rate(self) -> bool:
+        """Whether the law takes the rate into account."""
+        return self.law.needs_schedule
+
+    def parameters(self) -> dict[str, float]:
+        """The fitted parameters by name."""
+        return self.law.named(self.theta)
+
+    def asymptote(self) -> float | None:
+        """The loss of an endless run at the peak rate; None where the law has none."""
+        return self.law.asymptote(self.theta)
 
     def predict(self, steps: Array) -> Array:
         """Losses at some steps."""
@@ -66,7 +98,7 @@ class Fit:
 
     def view(self, steps: Array) -> View:
         """What the law knows of some steps."""
-        return view(np.asarray(steps, dtype=np.float64), self.horizon, self.schedule)
+        return view(np.asarray(steps, dtype=np.float64), self.horizon, self.schedule, self.reference)
 
     def draws(self, steps: Array, noise: Array) -> Array:
         """Losses under parameters drawn from the posterior: `noise` [draws, parameters] is standard normal."""
@@ -85,15 +117,28 @@ def fit(
     law: Law, steps: Array, loss: Array, horizon: float, schedule: Schedule | None = None, starts: int = STARTS
 ) -> Fit:
     """The law's best parameters on some steps of a run that ends at `horizon`."""
+    points = thin(steps, loss)
+    theta, spread = _solve(law, [points], [view(points.steps, horizon, schedule)], starts)
+    return Fit(law, theta, spread, horizon, schedule, float(steps[-1]))
+
+
+def fit_together(law: Law, runs: Sequence[tuple[Array, Array, float, Schedule]], starts: int = STARTS) -> list[Fit]:
+    """One set of parameters for runs (steps, loss, horizon, schedule) that differ in their schedules only."""
+    reference = max(schedule.total for *_, schedule in runs)
+    points = [thin(steps, loss) for steps, loss, *_ in runs]
+    views = [view(p.steps, run[2], run[3], reference) for p, run in zip(points, runs, strict=True)]
+    theta, spread = _solve(law, points, views, starts)
+    return [Fit(law, theta, spread, run[2], run[3], float(run[0][-1]), reference) for run in runs]
+
+
+def _solve(law: Law, points: Sequence[Points], views: Sequence[View], starts: int) -> tuple[Array, Array]:
+    """The most probable parameters, and a square root of their covariance."""
     from scipy.optimize import least_squares
 
-    if len(steps) < FEWEST:
-        raise UserError(f"only {len(steps)} points to fit, {FEWEST} are needed", hint="wait, or fit more of the run")
-    points = thin(steps, loss)
-    seen = view(points.steps, horizon, schedule)
     centre = np.log([parameter.centre for parameter in law.parameters])
     sd = np.array([parameter.sd for parameter in law.parameters])
     free = np.concatenate([[True], sd > 0])
+    data = list(zip(points, views, strict=True))
 
     def whole(x: Array) -> Array:
         theta = np.concatenate([[0.0], centre])
@@ -102,18 +147,18 @@ def fit(
 
     def residuals(x: Array) -> Array:
         theta = whole(x)
-        data = _huber((law.log_loss(theta, seen) - points.log_loss) / points.sd)
+        missed = [_huber((law.log_loss(theta, seen) - p.log_loss) / p.sd) for p, seen in data]
         prior = ((theta[1:] - centre) / np.where(sd > 0, sd, 1.0))[sd > 0]
-        return np.concatenate([data, prior])
+        return np.concatenate([*missed, prior])
 
     reach = np.concatenate([[10.0], 5 * sd])[free]
-    middle = np.concatenate([[points.log_loss[-1]], centre])[free]
+    middle = np.concatenate([[points[0].log_loss[-1]], centre])[free]
     best: Any = None
     generator = np.random.default_rng(0)
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(starts):
             theta = np.concatenate([[0.0], centre + (start > 0) * 0.7 * sd * generator.standard_normal(len(sd))])
-            theta[0] = np.median(points.log_loss - law.log_loss(theta, seen))
+            theta[0] = np.median(np.concatenate([p.log_loss - law.log_loss(theta, seen) for p, seen in data]))
             found = least_squares(
                 residuals, np.clip(theta[free], middle - reach + 1e-6, middle + reach - 1e-6),
                 bounds=(middle - reach, middle + reach), x_scale="jac", max_nfev=60,
@@ -122,7 +167,7 @@ def fit(
                 best = found
     spread = np.zeros((len(free), len(free)))
     spread[np.ix_(free, free)] = _root_of_inverse(best.jac)
-    return Fit(law, whole(best.x), spread, horizon, schedule, float(steps[-1]))
+    return whole(best.x), spread
 
 
 def _huber(residual: Array) -> Array:

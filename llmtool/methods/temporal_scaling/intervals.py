@@ -30,11 +30,6 @@ class Interval:
     high: float
     draws: Array
 
-    def below(self, other: "Interval") -> float:
-        """The probability that this ends lower than `other`, draw by draw."""
-        wins = (self.draws < other.draws).mean() + (self.draws == other.draws).mean() / 2
-        return float(wins)
-
 
 def interval(value: float, posterior: Array, drift: Array, surprise: float, rate_known: bool) -> Interval:
     """The interval around `value`. posterior: draws of it; drift: draws of the law's own relative error.

@@ -46,12 +46,12 @@ class Falls:
     age: Array
 
 
-def view(steps: Array, horizon: float, schedule: Schedule | None) -> View:
-    """The view of some steps; without a schedule, the rate counts as constant."""
+def view(steps: Array, horizon: float, schedule: Schedule | None, reference: float | None = None) -> View:
+    """The view of some steps; without a schedule, the rate counts as constant. reference: an area in place of S1."""
     if schedule is None:
         return View(steps / horizon, steps / horizon)
     area = schedule.area(steps)
-    return View(steps / horizon, area / schedule.area(np.array([horizon]))[0], _falls(steps, area, schedule))
+    return View(steps / horizon, area / (reference or schedule.total), _falls(steps, area, schedule))
 
 
 def _falls(steps: Array, area: Array, schedule: Schedule) -> Falls | None:
@@ -97,7 +97,7 @@ class Law:
     parameters: tuple[Parameter, ...]
     shape: Callable[[Array, View], Array] = field(repr=False)
     needs_schedule: bool = False
-    drift: float = 1e-3
+    drift: float = 1.5e-3
 
     def log_loss(self, theta: Array, points: View) -> Array:
         """The logarithm of the predicted loss; theta_0 is the log of the law's constant."""

@@ -47,6 +47,11 @@ class Schedule:
         start = self.steps[piece]
         return sums[piece] + (t - start) * (self.eta[piece] + self.rate(t)) / 2
 
+    @property
+    def total(self) -> float:
+        """S1 + SW at the horizon."""
+        return float(self.area(self.steps[-1:])[0])
+
     def decays_after(self, step: float) -> bool:
         """Whether the rate falls between a step and the horizon: then its future says what the past cannot."""
         later = self.eta[self.steps >= step]
@@ -57,44 +62,54 @@ class Schedule:
         return {"steps": self.steps.tolist(), "eta": self.eta.tolist(), "warmup": self.warmup}
 
 
-def shaped(
-    shape: Shape, horizon: float, warmup: float = 0.0, end: float = 0.1, decay: float = 0.2, end_warmup: float = 0.0
-) -> Schedule:
-    """A schedule by name. end: last rate over peak; decay: share of the steps in which wsd falls, linearly."""
-    if not 0 <= warmup < horizon:
-        raise UserError(f"a warm-up of {warmup:g} steps does not fit a horizon of {horizon:g}")
-    if not 0 <= end <= 1:
-        raise UserError(f"the last rate is {end:g} times the peak", hint="--end-lr is at most --peak")
-    t = np.linspace(warmup, horizon, KNOTS)
-    progress = (t - warmup) / (horizon - warmup)
-    if shape == "constant":
-        eta = np.ones_like(t)
-    elif shape == "cosine":
-        eta = end + (1 - end) * (1 + np.cos(np.pi * progress)) / 2
-    elif shape == "linear":
-        eta = 1 - (1 - end) * progress
-    else:
-        eta = 1 - (1 - end) * np.clip((t - horizon * (1 - decay)) / (horizon * decay), 0, 1)
-    if warmup > 0:
-        t, eta = np.concatenate([[0.0], t]), np.concatenate([[end_warmup], eta])
-    return Schedule(t, eta, warmup)
+@dataclass(frozen=True)
+class Plan:
+    """A schedule by name, for logs that do not hold it. end: last rate over peak; decay: share of the steps in which
+    wsd falls, linearly; peak: in the log's units, where the log does not reach it."""
+
+    shape: Shape
+    end: float = 0.1
+    decay: float = 0.2
+    peak: float | None = None
+
+    def schedule(self, horizon: float, warmup: float = 0.0) -> Schedule:
+        """The schedule up to a horizon, after a linear warm-up."""
+        if not 0 <= warmup < horizon:
+            raise UserError(f"a warm-up of {warmup:g} steps does not fit a horizon of {horizon:g}")
+        if not (0 <= self.end <= 1 and 0 < self.decay <= 1):
+            raise UserError("the last rate and the share of the decay are at most 1, relative to the peak and the run")
+        t = np.linspace(warmup, horizon, KNOTS)
+        progress = (t - warmup) / (horizon - warmup)
+        if self.shape == "constant":
+            eta = np.ones_like(t)
+        elif self.shape == "cosine":
+            eta = self.end + (1 - self.end) * (1 + np.cos(np.pi * progress)) / 2
+        elif self.shape == "linear":
+            eta = 1 - (1 - self.end) * progress
+        else:
+            fall = (t - horizon * (1 - self.decay)) / (horizon * self.decay)
+            eta = 1 - (1 - self.end) * np.clip(fall, 0, 1)
+        if warmup > 0:
+            t, eta = np.concatenate([[0.0], t]), np.concatenate([[0.0], eta])
+        return Schedule(t, eta, warmup)
 
 
-def from_log(log: Log, horizon: float | None, warmup: float | None, planned: Schedule | None) -> Schedule | None:
-    """What is known of the rate: logged rows first, `planned` beyond them; None where nothing is.
+def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan | None = None) -> Schedule | None:
+    """What is known of the rate: logged rows first, `plan` beyond them; None where nothing is.
 
     Before the first row: a linear warm-up of `warmup` steps; where not given, up to a first row that stands far from
     step 0 at the peak already (a log that leaves the warm-up out), else along the logged rows.
     """
     if log.rate is None or len(log.rate) < 2 or log.rate.values.max() <= 0:
-        return planned
+        return plan.schedule(horizon, warmup or 0.0) if plan else None
     rate = _thinned(log.rate)
-    last = rate.steps[-1] if horizon is None else min(horizon, rate.steps[-1])
-    keep = rate.steps <= last
-    steps, eta = rate.steps[keep], rate.values[keep] / rate.values.max()
-    steps, eta = _with_jumps(steps, eta)
-    if horizon is not None and horizon > last:
-        steps, eta = _continued(log, steps, eta, horizon, planned)
+    peak = (plan.peak if plan else None) or float(rate.values.max())
+    keep = rate.steps <= horizon
+    steps, eta = _with_jumps(rate.steps[keep], rate.values[keep] / peak)
+    if horizon > steps[-1]:
+        steps, eta = _continued(log, steps, eta, horizon, plan, warmup or 0.0)
+    elif horizon < rate.steps[-1] and not keep.all():
+        steps, eta = np.append(steps, horizon), np.append(eta, np.interp(horizon, rate.steps, rate.values) / peak)
     risen = float(steps[np.argmax(eta >= eta.max() * (1 - FLAT / 2))])
     if warmup is None:
         # A row at the very start shows no warm-up; one that rises shows its own.
@@ -118,11 +133,15 @@ def _with_jumps(steps: Array, eta: Array) -> tuple[Array, Array]:
     return np.insert(steps, jump + 1, steps[jump + 1] - 1), np.insert(eta, jump + 1, eta[jump])
 
 
-def _continued(log: Log, steps: Array, eta: Array, horizon: float, planned: Schedule | None) -> tuple[Array, Array]:
-    if planned is not None:
+def _continued(
+    log: Log, steps: Array, eta: Array, horizon: float, plan: Plan | None, warmup: float
+) -> tuple[Array, Array]:
+    if plan is not None:
+        planned = plan.schedule(horizon, warmup)
         later = planned.steps > steps[-1]
         return np.concatenate([steps, planned.steps[later]]), np.concatenate([eta, planned.eta[later]])
-    if eta[len(eta) // 2 :].min() < 1 - FLAT:
+    # The last logged step may be one short of the last step of the run.
+    if horizon - steps[-1] > 2 * np.median(np.diff(steps)) and eta[len(eta) // 2 :].min() < 1 - FLAT:
         raise UserError(
             f"the learning rate is known to step {steps[-1]:g} only, and is not constant",
             where=log.name,

@@ -44,12 +44,14 @@ class Log:
     notes: tuple[str, ...] = ()
 
     def metric(self, wanted: str | None = None) -> str:
-        """The loss to look at: the one asked for, else the training loss, else the longest series."""
+        """The loss to look at: asked for, else one by position, else the training loss, else the longest."""
         if wanted is not None:
             if wanted not in self.losses:
                 held = ", ".join(self.losses)
                 raise UserError(f"holds no loss called {wanted!r}", where=self.name, hint=f"it holds {held}")
             return wanted
+        if self.positions:
+            return next(iter(self.positions))
         if "train" in self.losses:
             return "train"
         return max(self.losses, key=lambda name: len(self.losses[name]))
