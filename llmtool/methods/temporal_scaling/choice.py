@@ -17,8 +17,8 @@ from llmtool.methods.temporal_scaling.schedule import Schedule
 
 Array = NDArray[np.float64]
 CLEARLY = 0.7
-TINY = 1e-3
-"""A law replaces the usual one where its back-test error is below 0.7 of the usual one's; 0.1% is as good as none."""
+TINY = 2e-3
+"""A law replaces the usual one where its back-test error is below 0.7 of the usual one's; 0.2% is as good as none."""
 TEMPORAL = "temporal"
 NAMES = (TEMPORAL, *LAWS)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Fitted, choose
 from llmtool.methods.temporal_scaling.fit import FEWEST, standard_noise
 from llmtool.methods.temporal_scaling.intervals import Interval, interval
+from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.run import Run
 
 Array = NDArray[np.float64]
@@ -60,7 +60,7 @@ def forecast(run: Run, law: str = "auto") -> Forecast:
     """Choose a law, fit it, and say what to think of the result."""
     steps, loss = run.seen()
     if len(steps) < FEWEST:
-        raise UserError(
+        raise NotYetError(
             f"only {len(steps)} points from step {run.cut:g} (twice the warm-up, or 1%) to {run.until:g}",
             where=run.log.name,
             hint=f"{FEWEST} are needed: wait, or log more often",

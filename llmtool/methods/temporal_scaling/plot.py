@@ -28,19 +28,22 @@ def check(path: Path | None) -> None:
     require("matplotlib", extra="plots", why="for --plot")
 
 
-def _figure(**settings: Any) -> Any:
+def figure(**settings: Any) -> Any:
+    """An empty figure, drawn without a display."""
     from matplotlib.figure import Figure
 
     return Figure(layout="constrained", **settings)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(sheet: Any, path: Path) -> None:
+    """Write a figure in the format of its name, whole or not at all."""
     kind = path.suffix.lower().lstrip(".")
     with atomic_file(path) as file:
-        figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any) -> None:
+    """Axes without a box, with a light grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -50,8 +53,8 @@ def draw(forecast: Forecast, path: Path) -> None:
     """One forecast: what was fitted, the law beyond it with its band, what came later, the rate below."""
     run = forecast.run
     heights = [4, 1] if run.schedule else [1]
-    figure = _figure(figsize=(8, 5.2 if run.schedule else 4.4))
-    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    sheet = figure(figsize=(8, 5.2 if run.schedule else 4.4))
+    panels = sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     axes = panels[0]
     shown = run.steps >= run.cut
     seen, later = shown & (run.steps <= run.until), shown & (run.steps > run.until)
@@ -80,23 +83,23 @@ def draw(forecast: Forecast, path: Path) -> None:
         axes.text(0.98, 0.97, "NOT CONFIDENT\n" + "\n".join(forecast.doubts), transform=axes.transAxes, ha="right",
                   va="top", fontsize=8, color=LAW, wrap=False)  # fmt: skip
     axes.legend(frameon=False, fontsize=9, loc="lower left" if not forecast.confident else "upper center")
-    _plain(axes)
+    plain(axes)
     if run.schedule:
         panels[1].plot(run.schedule.steps, run.schedule.eta, color="#555555", linewidth=1.2)
         panels[1].axvspan(run.cut, run.until, color="#f2f5f8", zorder=0)
         panels[1].set_ylim(0, 1.1)
         panels[1].set_ylabel("rate / peak")
-        _plain(panels[1])
+        plain(panels[1])
     panels[-1].set_xlabel("step")
     panels[-1].set_xlim(0, run.horizon)
     panels[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    _save(figure, path)
+    save(sheet, path)
 
 
 def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: Path) -> None:
     """The hyperbolas over positions at a few steps, and their parameters over the steps, with the regressions."""
-    figure = _figure(figsize=(11, 4.4))
-    over, learned, slope = figure.subplots(1, 3, width_ratios=[1.6, 1, 1])
+    sheet = figure(figsize=(11, 4.4))
+    over, learned, slope = sheet.subplots(1, 3, width_ratios=[1.6, 1, 1])
     places = np.arange(1, losses.shape[1] + 1)
     for colour, at in zip(RUNS, np.unique(np.linspace(0, len(shapes.steps) - 1, 4).astype(int)), strict=False):
         curve = shapes.a2[at] + shapes.g[at] / (places + shapes.k)
@@ -119,14 +122,14 @@ def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: P
         axes.set_title(f"{name} on {fitted.form}", loc="left", fontsize=11)
         axes.set_xlabel("step")
     for axes in (over, learned, slope):
-        _plain(axes)
-    _save(figure, path)
+        plain(axes)
+    save(sheet, path)
 
 
 def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
     """All runs in one figure, each with its band beyond what was fitted."""
-    figure = _figure(figsize=(8, 4.8))
-    axes = figure.subplots()
+    sheet = figure(figsize=(8, 4.8))
+    axes = sheet.subplots()
     low, high = np.inf, -np.inf
     for place, forecast in enumerate(forecasts):
         run, colour = forecast.run, RUNS[place % len(RUNS)]
@@ -145,5 +148,5 @@ def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
     axes.set_ylabel("loss")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
-    _save(figure, path)
+    plain(axes)
+    save(sheet, path)

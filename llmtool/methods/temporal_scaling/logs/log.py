@@ -19,6 +19,10 @@ LARGEST_STEP = 1e15
 MOST_RESTARTS = 20
 
 
+class NotYetError(UserError):
+    """The log holds too little so far; more of it may do."""
+
+
 @dataclass(frozen=True)
 class Series:
     """Values at strictly rising steps."""
@@ -81,10 +85,10 @@ def assemble(rows: Iterable[Row], name: str, horizon: int | None = None) -> Log:
             if value is not None and math.isfinite(value) and value >= 0:
                 column.append((row.step, value))
     if not count:
-        raise UserError("holds no row with a step", where=name, hint="is it a training log?")
+        raise NotYetError("holds no row with a step", where=name, hint="is it a training log?")
     if not columns and not positions:
         what = "every loss in it is NaN or not positive" if dropped else "has no loss column"
-        raise UserError(what, where=name, hint="known names: loss, train_loss, val_loss, eval_loss, train/loss")
+        raise NotYetError(what, where=name, hint="known names: loss, train_loss, val_loss, eval_loss, train/loss")
     restarts = 0
     losses = {}
     for metric, pairs in columns.items():

@@ -9,7 +9,7 @@ from typing import Any
 from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.methods.temporal_scaling.logs import csv_table, stdout, tensorboard
-from llmtool.methods.temporal_scaling.logs.log import Log, assemble
+from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
 from llmtool.methods.temporal_scaling.logs.row import Row, from_mapping
 
 LARGEST = 1 << 30
@@ -25,7 +25,7 @@ def read_log(source: str | Path) -> Log:
     path = _in_directory(Path(source)) if name != STDIN and Path(source).is_dir() else source
     data = _bytes(path, name)
     if not data.strip():
-        raise UserError("the log is empty", where=name)
+        raise NotYetError("the log is empty", where=name)
     if tensorboard.is_event_file(data):
         return assemble(tensorboard.read(data, name), name)
     try:
