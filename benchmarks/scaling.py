@@ -1,8 +1,8 @@
 """Forecasts of finished public runs against what happened: `python benchmarks/scaling.py CURVES`.
 
-CURVES holds mpl/*.csv (step, lr, loss), and, where present, zsl/*.csv (no rate) and per_position/*.jsonl. Protocol: drop
-steps before max(2 x warm-up, 1% of the horizon); fit steps up to f x horizon with the schedule known to the end; the
-final loss is the mean of the last 2% of the points, and the prediction the mean of the law over the same steps.
+CURVES holds mpl/*.csv (step, lr, loss), and, where present, zsl/*.csv (no rate) and per_position/*.jsonl. Protocol:
+drop steps before max(2 x warm-up, 1% of the horizon); fit steps up to f x horizon with the schedule known to the end;
+the final loss is the mean of the last 2% of the points, and the prediction the mean of the law over the same steps.
 """
 
 import json
@@ -118,7 +118,7 @@ def summary(title: str, rows: list[Outcome]) -> dict[str, Any]:
 
 
 def joint(directory: Path) -> dict[str, float]:
-    """Three whole curves of a model fitted together, its other schedules predicted: mean error over all their points."""
+    """Three whole curves of a model fitted together, its other schedules predicted: mean error over all points."""
     print(f"\nOne law for {', '.join(TRAINED)}; mean absolute error over the other schedules")
     means = {}
     for law in (COOLDOWN, MULTI_POWER):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.fit import standard_noise
-from llmtool.methods.temporal_scaling.forecast import Forecast
-from llmtool.methods.temporal_scaling.intervals import MOST_SURPRISE, SHRINK
+from llmtool.methods.temporal_scaling.forecast import Forecast, rate_known
+from llmtool.methods.temporal_scaling.intervals import scatter
 from llmtool.methods.temporal_scaling.saved import interval_to_json
 
 Array = NDArray[np.float64]
@@ -30,8 +30,7 @@ def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
         noise = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * standard_noise(seed + 1 + place)
         posterior = np.log(fitted.draws(np.array([run.horizon]), noise)[:, 0] / final.value)
         drift = fitted.drift * np.log(max(run.horizon / fitted.until, 1.0)) * noise[:, -1]
-        widen = min(max(1.0, forecast.backtest.surprise), MOST_SURPRISE)
-        rows.append(final.value * np.exp(np.clip(widen * (SHRINK * posterior + drift), -1, 1)))
+        rows.append(final.value * scatter(posterior, drift, forecast.backtest.surprise, rate_known(fitted)))
     return np.array(rows)
 
 

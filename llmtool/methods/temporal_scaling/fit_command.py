@@ -132,11 +132,11 @@ def joint_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 def _follow(request: Request, console: Console, every: float, sleep: Callable[[float], None]) -> int:
     """Forecast again whenever the log has grown, until its last step is the horizon; a line each time."""
-    source, seen = request.sources[0], -1.0
+    source, seen, look = request.sources[0], -1.0, request.look
     made: list[Forecast] = []
     while True:
         try:
-            each = request.look.run(read_log(source))
+            each = look.run(read_log(source))
             last = float(each.steps[-1])
             if last > seen:
                 seen = last

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Fitted, choose
 from llmtool.methods.temporal_scaling.fit import FEWEST, standard_noise
-from llmtool.methods.temporal_scaling.intervals import Interval, interval
+from llmtool.methods.temporal_scaling.intervals import COVERAGE, Interval, interval, scatter
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.run import Run
 
@@ -45,9 +45,14 @@ class Forecast:
         """The back-test of the law that was chosen."""
         return self.backtests[self.fit.name]
 
-    def at(self, step: float) -> Interval:
-        """The predicted loss at a step."""
-        return bounds(self.fit, step, self.backtest.surprise)
+    def band(self, steps: Array) -> tuple[Array, Array, Array]:
+        """The predicted losses at some steps, and the two ends of their 90% intervals."""
+        value, noise = self.fit.predict(steps), standard_noise(0)
+        posterior = np.log(self.fit.draws(steps, noise) / value)
+        drift = self.fit.drift * np.log(np.maximum(steps / self.fit.until, 1.0)) * noise[:, -1:]
+        draws = value * scatter(posterior, drift, self.backtest.surprise, rate_known(self.fit))
+        low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+        return value, low, high
 
     def steps_to(self, target: float, points: int = 400) -> float | None:
         """The first step at which the prediction reaches a loss; None where the horizon comes first."""
@@ -76,9 +81,14 @@ def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
     """The predicted loss at a step and its interval."""
     at, noise = np.array([step]), standard_noise(0)
     drift = fitted.drift * np.log(max(step / fitted.until, 1.0)) * noise[:, -1]
+    posterior = fitted.draws(at, noise)[:, 0]
+    return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, rate_known(fitted))
+
+
+def rate_known(fitted: Fitted) -> bool:
+    """Whether no decay can lie ahead that the law does not know of."""
     schedule = fitted.schedule
-    known = schedule is not None and (fitted.knows_rate or not schedule.decays_after(fitted.until))
-    return interval(float(fitted.predict(at)[0]), fitted.draws(at, noise)[:, 0], drift, surprise, known)
+    return schedule is not None and (fitted.knows_rate or not schedule.decays_after(fitted.until))
 
 
 def _doubts(run: Run, test: Backtest, final: Interval, steps: Array, loss: Array) -> tuple[str, ...]:
@@ -90,7 +100,9 @@ def _doubts(run: Run, test: Backtest, final: Interval, steps: Array, loss: Array
         doubts.append(f"the back-test inside the fitted part errs by {100 * test.error:.1f}%")
     if (width := (final.high - final.low) / final.value) > WIDEST:
         doubts.append(f"the interval is {100 * width:.0f}% of the loss wide")
-    if run.schedule is not None:
+    if run.schedule is None:
+        doubts.append("the learning rate is not known: a decay still to come would end lower (give --schedule)")
+    else:
         near_peak = run.schedule.rate(steps) >= NEAR_PEAK
         steps, loss = steps[near_peak], loss[near_peak]
     if (growth := slope_growth(steps, loss)) > STEEPER:

@@ -60,11 +60,11 @@ def draw(forecast: Forecast, path: Path) -> None:
     seen, later = shown & (run.steps <= run.until), shown & (run.steps > run.until)
     grid = np.linspace(run.cut, run.horizon, POINTS)
     ahead = grid[grid >= run.until] if run.until < run.horizon else grid[-1:]
-    bands = [forecast.at(step) for step in ahead]
+    _, lower, upper = forecast.band(ahead)
     axes.axvspan(run.cut, run.until, color="#f2f5f8", zorder=0)
     axes.plot(run.steps[later], run.loss[later], ".", color=LATER, markersize=3, label="later (not looked at)")
     axes.plot(run.steps[seen], run.loss[seen], ".", color=SEEN, markersize=4, label="fitted")
-    axes.fill_between(ahead, [b.low for b in bands], [b.high for b in bands], color=LAW, alpha=0.18, linewidth=0,
+    axes.fill_between(ahead, lower, upper, color=LAW, alpha=0.18, linewidth=0,
                       label="90% interval")  # fmt: skip
     axes.plot(grid, forecast.fit.predict(grid), color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
     final = forecast.final
@@ -135,11 +135,11 @@ def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
         run, colour = forecast.run, RUNS[place % len(RUNS)]
         shown = (run.steps >= run.cut) & (run.steps <= run.until)
         ahead = np.linspace(run.until, run.horizon, POINTS // 2)
-        bands = [forecast.at(step) for step in ahead]
+        value, lower, upper = forecast.band(ahead)
         axes.plot(run.steps[shown], run.loss[shown], ".", color=colour, markersize=3)
-        axes.fill_between(ahead, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(ahead, lower, upper, color=colour, alpha=0.15, linewidth=0)
         label = f"{Path(run.log.name).name}: {forecast.final.value:.3f}"
-        axes.plot(ahead, forecast.fit.predict(ahead), color=colour, linewidth=1.4, label=label)
+        axes.plot(ahead, value, color=colour, linewidth=1.4, label=label)
         low = min(low, forecast.final.low)
         high = max(high, float(np.quantile(run.loss[shown], 0.98)), forecast.final.high)
     axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))

@@ -79,8 +79,7 @@ def chart(forecast: Forecast) -> Iterator[str]:
     """Loss over steps: points fitted (o), points beyond (.), the law (-) and its band (:)."""
     run = forecast.run
     grid = np.linspace(run.cut, run.horizon, WIDTH)
-    law = forecast.fit.predict(grid)
-    bands = [forecast.at(step) for step in grid]
+    law, lower, upper = forecast.band(grid)
     shown = run.steps >= run.cut
     steps, loss = run.steps[shown], run.loss[shown]
     column = np.clip(np.searchsorted(grid, steps, side="right") - 1, 0, WIDTH - 1)
@@ -92,9 +91,9 @@ def chart(forecast: Forecast) -> Iterator[str]:
         return int(np.clip(round((high - value) / max(high - low, 1e-12) * (HEIGHT - 1)), 0, HEIGHT - 1))
 
     canvas = [[" "] * WIDTH for _ in range(HEIGHT)]
-    for place, band in enumerate(bands):
+    for place in range(WIDTH):
         if grid[place] > run.until:
-            for at in range(row(band.high), row(band.low) + 1):
+            for at in range(row(upper[place]), row(lower[place]) + 1):
                 canvas[at][place] = ":"
         canvas[row(law[place])][place] = "-"
     for place in np.unique(column):

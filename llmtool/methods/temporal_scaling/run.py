@@ -78,12 +78,12 @@ def prepare(
 def _horizon(log: Log, last: float, given: float | None, until: str | None) -> float:
     """The last step of the run: given, planned by the log, of the known schedule; else, of a finished run, the last."""
     known = given or log.horizon
-    if known is None and log.rate is not None and log.rate.steps[-1] > last:
-        known = float(log.rate.steps[-1])
+    if known is None and log.rate is not None:
+        known = max(float(log.rate.steps[-1]), last)
     if known is None and until is not None:
         known = last
     if known is None:
-        raise UserError("the end of the run is not known", where=log.name, hint="give --horizon STEPS, or --fit-until")
+        raise UserError("the end of the run is not known", where=log.name, hint="give --horizon STEPS")
     if known < last and given is None:
         return last  # programs count from 0 or from 1, and evaluate once more after the last step they planned
     if known < last:

@@ -17,6 +17,8 @@ from llmtool.methods.temporal_scaling.logs.row import Row
 Array = NDArray[np.float64]
 LARGEST_STEP = 1e15
 MOST_RESTARTS = 20
+MIXED = 5
+"""So many steps back or repeated are no restarts if they leave half of the rows or less."""
 
 
 class NotYetError(UserError):
@@ -126,16 +128,19 @@ def _matrix(rows: Sequence[tuple[float, list[float]]], name: str, metric: str) -
 def _last_wins(steps: Sequence[float], name: str) -> tuple[list[int], int]:
     """Places of the rows that count, in rising order of step, and how often the run was restarted."""
     kept: list[int] = []
-    restarts = 0
+    restarts = repeats = 0
     for place, step in enumerate(steps):
         if kept and step < steps[kept[-1]]:
             restarts += 1
+        elif kept and step == steps[kept[-1]]:
+            repeats += 1
         while kept and step <= steps[kept[-1]]:
             kept.pop()
         kept.append(place)
-    if restarts > max(MOST_RESTARTS, len(steps) // 20) or (restarts > 2 and restarts > len(steps) // 4):
+    if restarts > max(MOST_RESTARTS, len(steps) // 20) or (restarts + repeats >= MIXED and 2 * len(kept) <= len(steps)):
         raise UserError(
-            f"steps go back {restarts} times in {len(steps)} rows: out of order, or several runs mixed",
+            f"steps go back {restarts} times and repeat {repeats} times in {len(steps)} rows: "
+            "out of order, or several runs mixed",
             where=name,
             hint="one run a file, in order of step",
         )
