@@ -24,14 +24,12 @@ NAMES = (TEMPORAL, *LAWS)
 
 
 class Fitted(Protocol):
-    """A fitted law of any kind. drift: relative sd that it errs by as it is carried to e times as many steps."""
+    """A fitted law of any kind."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
     def formula(self) -> str: ...  # noqa: D102
-    @property
-    def drift(self) -> float: ...  # noqa: D102
     @property
     def knows_rate(self) -> bool: ...  # noqa: D102
     @property
@@ -51,6 +49,10 @@ class Fitted(Protocol):
 
     def predict(self, steps: Array) -> Array:
         """Mean losses at some steps."""
+        ...
+
+    def own_error(self, steps: Array) -> Array:
+        """Relative sd that the law itself errs by at some steps."""
         ...
 
     def draws(self, steps: Array, noise: Array) -> Array:
@@ -154,6 +156,6 @@ def rolling(run: Run, law: Candidate) -> Backtest:
         fitted = law.fit(run, last, starts=2)
         value = float(fitted.predict(targets).mean())
         spread = float(np.std(np.log(fitted.draws(targets[-1:], standard_noise(0, draws=100)))))
-        return value, float(np.hypot(SHRINK * spread, fitted.drift * np.log(targets[-1] / last)))
+        return value, float(np.hypot(SHRINK * spread, fitted.own_error(targets[-1:])[0]))
 
     return backtest(*run.seen(), predict)

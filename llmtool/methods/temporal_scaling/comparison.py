@@ -29,7 +29,7 @@ def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
         run, fitted, final = forecast.run, forecast.fit, forecast.final
         noise = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * standard_noise(seed + 1 + place)
         posterior = np.log(fitted.draws(np.array([run.horizon]), noise)[:, 0] / final.value)
-        drift = fitted.drift * np.log(max(run.horizon / fitted.until, 1.0)) * noise[:, -1]
+        drift = fitted.own_error(np.array([run.horizon]))[0] * noise[:, -1]
         rows.append(final.value * scatter(posterior, drift, forecast.backtest.surprise, rate_known(fitted)))
     return np.array(rows)
 

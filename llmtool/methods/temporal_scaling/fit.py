@@ -53,7 +53,8 @@ def _noise(log_loss: Array) -> float:
 class Fit:
     """A law with its most probable parameters; `spread` is a square root of their covariance (Laplace).
 
-    reference: the area that r, kappa and S1 are relative to, where it is not the area of this run.
+    reference: the area that r, kappa and S1 are relative to, where it is not the area of this run. elsewhere: relative
+    sd of the law under a schedule that it was not fitted to.
     """
 
     law: Law
@@ -63,6 +64,7 @@ class Fit:
     schedule: Schedule | None
     until: float
     reference: float | None = None
+    elsewhere: float = 0.0
 
     @property
     def name(self) -> str:
@@ -73,11 +75,6 @@ class Fit:
     def formula(self) -> str:
         """The law in a line."""
         return self.law.formula
-
-    @property
-    def drift(self) -> float:
-        """The law's own error as it is carried on."""
-        return self.law.drift
 
     @property
     def knows_rate(self) -> bool:
@@ -99,6 +96,10 @@ class Fit:
     def view(self, steps: Array) -> View:
         """What the law knows of some steps."""
         return view(np.asarray(steps, dtype=np.float64), self.horizon, self.schedule, self.reference)
+
+    def own_error(self, steps: Array) -> Array:
+        """Relative sd that the law itself errs by at some steps."""
+        return np.hypot(self.law.drift * np.log(np.maximum(steps / self.until, 1.0)), self.elsewhere)
 
     def draws(self, steps: Array, noise: Array) -> Array:
         """Losses under parameters drawn from the posterior: `noise` [draws, parameters] is standard normal."""

@@ -49,7 +49,7 @@ class Forecast:
         """The predicted losses at some steps, and the two ends of their 90% intervals."""
         value, noise = self.fit.predict(steps), standard_noise(0)
         posterior = np.log(self.fit.draws(steps, noise) / value)
-        drift = self.fit.drift * np.log(np.maximum(steps / self.fit.until, 1.0)) * noise[:, -1:]
+        drift = self.fit.own_error(steps) * noise[:, -1:]
         draws = value * scatter(posterior, drift, self.backtest.surprise, rate_known(self.fit))
         low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
         return value, low, high
@@ -80,7 +80,7 @@ def forecast(run: Run, law: str = "auto") -> Forecast:
 def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
     """The predicted loss at a step and its interval."""
     at, noise = np.array([step]), standard_noise(0)
-    drift = fitted.drift * np.log(max(step / fitted.until, 1.0)) * noise[:, -1]
+    drift = fitted.own_error(at)[0] * noise[:, -1]
     posterior = fitted.draws(at, noise)[:, 0]
     return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, rate_known(fitted))
 

@@ -10,12 +10,16 @@ from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.methods.temporal_scaling.forecast import Forecast
-from llmtool.methods.temporal_scaling.positions import Hyperbolas, TemporalFit
+from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, TemporalFit
 
 KINDS = ("png", "svg", "pdf")
 SEEN, LATER, LAW = "#1f4e79", "#b8c4d0", "#c8501e"
 RUNS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
 POINTS = 120
+
+
+def _thousands(value: float, _: int) -> str:
+    return f"{value:,.0f}"
 
 
 def check(path: Path | None) -> None:
@@ -69,7 +73,7 @@ def draw(forecast: Forecast, path: Path) -> None:
     axes.plot(grid, forecast.fit.predict(grid), color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
     final = forecast.final
     axes.errorbar([run.horizon], [final.value], [[final.value - final.low], [final.high - final.value]], fmt="o",
-                  color=LAW, markersize=5, capsize=4, linewidth=1.4)  # fmt: skip
+                  color=LAW, markersize=5, capsize=4, linewidth=1.4, clip_on=False, zorder=5)  # fmt: skip
     beside = f"{final.value:.3f}\n[{final.low:.3f}, {final.high:.3f}]"
     axes.annotate(beside, (run.horizon, final.value), (8, 0), textcoords="offset points", va="center", fontsize=9,
                   annotation_clip=False)  # fmt: skip
@@ -92,7 +96,7 @@ def draw(forecast: Forecast, path: Path) -> None:
         plain(panels[1])
     panels[-1].set_xlabel("step")
     panels[-1].set_xlim(0, run.horizon)
-    panels[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    panels[-1].xaxis.set_major_formatter(_thousands)
     save(sheet, path)
 
 
@@ -119,8 +123,9 @@ def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: P
         axes.axvspan(shapes.steps[0], fitted.until, color="#f2f5f8", zorder=0)
         axes.plot(shapes.steps, values, ".", color=SEEN, markersize=5)
         axes.plot(grid, curve, color=LAW, linewidth=1.4)
-        axes.set_title(f"{name} on {fitted.form}", loc="left", fontsize=11)
+        axes.set_title(f"{name} over {', '.join(FORMS[fitted.form])}", loc="left", fontsize=11)
         axes.set_xlabel("step")
+        axes.xaxis.set_major_formatter(_thousands)
     for axes in (over, learned, slope):
         plain(axes)
     save(sheet, path)
@@ -146,7 +151,7 @@ def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
     axes.set_xlim(0, None)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_formatter(_thousands)
     axes.legend(frameon=False, fontsize=9)
     plain(axes)
     save(sheet, path)

@@ -28,6 +28,7 @@ FORMS = {
 """Regressors of g and a2 beside the constant."""
 FEWEST_STEPS = 8
 STEPS_A_REGRESSOR = 8
+DRIFT = 5e-3
 FLOOR = 1e-3
 """Losses are positive; a regression that leaves them is refused by its back-test."""
 
@@ -101,7 +102,6 @@ class TemporalFit:
     schedule: Schedule | None
     until: float
     name: str = "temporal"
-    drift: float = 5e-3
 
     @property
     def formula(self) -> str:
@@ -135,6 +135,10 @@ class TemporalFit:
         g, a2 = self.coefficients @ regressors(self.form, steps, self.horizon, self.schedule).T
         return np.asarray(np.maximum(a2 + g * mean_hyperbola(self.k, self.positions), FLOOR))
 
+    def own_error(self, steps: Array) -> Array:
+        """Relative sd that the law itself errs by at some steps."""
+        return np.asarray(DRIFT * np.log(np.maximum(steps / self.until, 1.0)))
+
     def draws(self, steps: Array, noise: Array) -> Array:
         """Mean losses under coefficients drawn from the regression's posterior; noise [draws, parameters]."""
         rows = regressors(self.form, steps, self.horizon, self.schedule)
@@ -154,8 +158,6 @@ class TemporalLaw:
     """The law as a candidate beside the laws of the mean loss."""
 
     name: str = "temporal"
-    needs_schedule: bool = False
-    drift: float = TemporalFit.drift
 
     def fit(self, run: Run, last: float | None = None, starts: int = 1) -> TemporalFit:
         """The regressors that did best at rolling origins, fitted on what may be looked at."""

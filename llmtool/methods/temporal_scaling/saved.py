@@ -18,6 +18,9 @@ from llmtool.methods.temporal_scaling.positions import TemporalFit
 from llmtool.methods.temporal_scaling.schedule import Schedule
 
 SCHEMA = "llmtool.scaling-fit/1"
+ELSEWHERE = 4e-3
+"""Relative sd of a final loss under another schedule: three public models fitted on three schedules each and asked for
+the ends of six others were off by 0.3% to 0.7% where these had the longest decays."""
 
 
 def to_json(forecast: Forecast, targets: list[float]) -> dict[str, Any]:
@@ -125,4 +128,4 @@ def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:
         raise UserError(f"the law {fitted.name!r} knows no schedule, so it cannot tell another one",
                         hint="fit with --law cooldown or mpl")  # fmt: skip
     reference = fitted.reference or fitted.schedule.total
-    return replace(fitted, horizon=schedule.horizon, schedule=schedule, reference=reference)
+    return replace(fitted, horizon=schedule.horizon, schedule=schedule, reference=reference, elsewhere=ELSEWHERE)

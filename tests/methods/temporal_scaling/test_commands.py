@@ -45,6 +45,8 @@ def test_a_saved_fit_tells_another_schedule(made: Forecast, tmp_path: Path) -> N
     other = write_jsonl(tmp_path / "constant.jsonl", rows(log("constant")))
     same = commands.predict_fit(path, steps, Look(), str(other))
     assert [row["value"] for row in same] == pytest.approx([row["value"] for row in constant], rel=1e-3)
+    widths = [each[1]["high"] - each[1]["low"] for each in (own, constant)]
+    assert widths[1] > widths[0] + 0.01  # a schedule not seen is told less surely
     longer = commands.predict_fit(path, [40_000.0], Look(shape="cosine", horizon=40_000), None)
     assert longer[0]["value"] < own[1]["value"]
 
