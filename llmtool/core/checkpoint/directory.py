@@ -8,6 +8,7 @@
 Pickles (.bin, .pt) run code when they are read: refused by name.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -91,10 +92,21 @@ class CheckpointReader:
             refuse_not_finite(tensor, f"{file.path}: {name}")
         return tensor
 
-    def tensors(self, names: Iterable[str] | None = None, *, check: bool = True) -> Iterator[tuple[str, "torch.Tensor"]]:
+    def tensors(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, "torch.Tensor"]]:
         """(name, tensor) one after the other: a consumer that keeps none has one in memory at a time."""
         for name in self.names() if names is None else names:
-            yield name, self.read(name, check=check)
+            yield name, self.read(name)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The checkpoint as run.json lists an input: the hash is over the hashes of config.json and the weights."""
+        files = [self.path / CONFIG, *self.files]
+        listing = ""
+        for path in files:
+            with path.open("rb") as file:
+                listing += f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
+        size = sum(path.stat().st_size for path in files)
+        digest = hashlib.sha256(listing.encode()).hexdigest()
+        return {"path": str(self.path), "files": len(files), "bytes": size, "sha256": digest}
 
     @cached_property
     def carried_files(self) -> list[Path]:
@@ -125,7 +137,7 @@ def _no_weights(path: Path) -> UserError:
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         what = f"{pickles[0]} is a pickle, which runs code when it is read: refused"
-        return UserError(what, where=str(path), hint="ask its author for safetensors, or convert it where it is trusted")
+        return UserError(what, where=str(path), hint="ask for safetensors, or convert it where its author is trusted")
     shards = [name for name in names if name.endswith(".safetensors")]
     if shards:
         return UserError(f"{shards[0]} without {INDEX}", where=str(path), hint="is the download complete?")

@@ -70,12 +70,10 @@ class SafetensorsFile:
 
     def read(self, name: str) -> "torch.Tensor":
         """The tensor, in memory of its own."""
-        torch = torch_for_weights()
         entry = self.entries[name]
-        data = torch.empty(entry.size, dtype=torch.uint8)
-        self._read_into(memoryview(data.numpy()), entry)
-        tensor: torch.Tensor = data.view(torch_dtype(entry.kind)).view(entry.shape)
-        return tensor
+        data: torch.Tensor = torch_for_weights().empty(entry.size, dtype=torch_dtype(ELEMENT_TYPES["U8"]))
+        self._read_into(data.numpy().data, entry)
+        return data.view(torch_dtype(entry.kind)).view(entry.shape)
 
     def _read_into(self, buffer: memoryview, entry: TensorEntry) -> None:
         where = f"{self.path}: {entry.name}"
