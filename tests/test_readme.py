@@ -27,7 +27,9 @@ def test_commands_run(tmp_path: Path) -> None:
     work.mkdir()
     environment = {**os.environ, "PATH": f"{shim}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     script = "set -euxo pipefail\n" + "\n".join(blocks("sh"))
-    done = subprocess.run(["bash", "-c", script], cwd=work, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=work, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "def tokenize(self): raise NotImplementedError" in done.stdout.splitlines()
     assert {"train.bin", "train.idx", "compare.svg", "exported"} <= {path.name for path in work.iterdir()}
