@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.checkpoint.directory import RECOMPUTED, open_checkpoint
+from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.dtypes import element_type
 from llmtool.core.checkpoint.writer import expected_size, write_checkpoint
 from llmtool.core.run.console import Console
@@ -24,16 +24,16 @@ def copy_checkpoint(
 ) -> dict[str, Any]:
     """Copy a checkpoint tensor by tensor; with dry_run only say what would be written."""
     source = open_checkpoint(path)
-    names = [name for name in source.names() if not name.endswith(RECOMPUTED)]
-    if left_out := len(source.names()) - len(names):
-        console.info(f"left out: {left_out} rotary_emb.inv_freq buffers, which follow from config.json")
+    if source.left_out:
+        console.info(f"left out: {source.left_out} rotary_emb.inv_freq buffers, which follow from config.json")
     if dry_run:
+        number = len(source.names())
         size = expected_size(source, element_type(dtype) if dtype else None)
-        console.info(f"{output}: {len(names):,} tensors, {size / 1e9:.2f} GB would be written")
-        return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": len(names), "bytes": size}
+        console.info(f"{output}: {number:,} tensors, {size / 1e9:.2f} GB would be written")
+        return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": number, "bytes": size}
     run = Run("convert copy", {"dtype": dtype, "max_shard_size": max_shard_size})
     written = write_checkpoint(
-        output, source.tensors(names), source.config,
+        output, source.tensors(), source.config,
         run=run, source=source, dtype=dtype, max_shard_size=max_shard_size, force=force, console=console,
     )  # fmt: skip
     size = sum(shard["bytes"] for shard in written.shards)

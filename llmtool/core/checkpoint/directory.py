@@ -49,12 +49,17 @@ RECOMPUTED = ".rotary_emb.inv_freq"
 
 
 class CheckpointReader:
-    """Tensors of one checkpoint by name; `config` is the raw object of config.json."""
+    """Tensors of one checkpoint by name; `config` is the raw object of config.json.
+
+    `left_out`: number of rotary_emb.inv_freq buffers in the files, which follow from the config and are not shown.
+    """
 
     def __init__(self, path: Path, config: dict[str, Any], files: Mapping[str, SafetensorsFile]) -> None:
         self.path = path
         self.config = config
-        self._file_of = {name: file for file in files.values() for name in file.entries}
+        everything = {name: file for file in files.values() for name in file.entries}
+        self._file_of = {name: file for name, file in everything.items() if not name.endswith(RECOMPUTED)}
+        self.left_out = len(everything) - len(self._file_of)
         self.files = tuple(file.path for file in files.values())
 
     def names(self) -> list[str]:
@@ -191,7 +196,7 @@ def check_tensors(
     for name in checkpoint.names():
         if name in tied:
             _refuse_untied(checkpoint, name, tied[name])
-        elif name not in expected and not name.endswith(RECOMPUTED):
+        elif name not in expected:
             where = f"{checkpoint.file_of(name).path}: {name}"
             raise UserError("the model that config.json describes has no such tensor", where=where)
 

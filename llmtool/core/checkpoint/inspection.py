@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from llmtool.core.checkpoint.directory import RECOMPUTED, CheckpointReader
+from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
@@ -63,7 +63,7 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
         "path": str(checkpoint.path),
         "model_type": config.get("model_type"),
         "architectures": config.get("architectures"),
-        "methods": config.get("llmtool"),
+        "llmtool": config.get("llmtool"),
         "tied": HEAD not in entries,
         "files": len(checkpoint.files),
         "tensors": len(entries),
@@ -86,11 +86,9 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
 
 
 def _entries(checkpoint: CheckpointReader) -> dict[str, TensorEntry]:
-    """Tensors that count: not a tied head that is in the file once more, nor buffers that follow from the config."""
-    names = [name for name in checkpoint.names() if not name.endswith(RECOMPUTED)]
-    if checkpoint.config.get("tie_word_embeddings") and EMBEDDING in checkpoint:
-        names = [name for name in names if name != HEAD]
-    return {name: checkpoint.entry(name) for name in names}
+    """Tensors that count: not a tied head that is in the file once more."""
+    tied = checkpoint.config.get("tie_word_embeddings") and EMBEDDING in checkpoint
+    return {name: checkpoint.entry(name) for name in checkpoint.names() if not (tied and name == HEAD)}
 
 
 def _by_layer(entries: dict[str, TensorEntry]) -> dict[int, list[tuple[str, TensorEntry]]]:
@@ -129,10 +127,10 @@ def _layer(number: int, found: list[tuple[str, TensorEntry]], config: dict[str, 
 
 def _window(layer: int, config: dict[str, Any]) -> int | None:
     """Positions that a layer attends to, where they are limited."""
-    kinds, first = config.get("layer_types"), config.get("max_window_layers", 28)
+    kinds, first, ours = config.get("layer_types"), config.get("max_window_layers", 28), config.get("llmtool")
     if isinstance(kinds, list) and layer < len(kinds):
         slides = kinds[layer] == "sliding_attention"
-    elif config.get("model_type") == "mistral":
+    elif (ours.get("family") if isinstance(ours, dict) else config.get("model_type")) == "mistral":
         slides = True
     else:  # Qwen's rule: the later layers slide, if asked for
         slides = bool(config.get("use_sliding_window")) and isinstance(first, int) and layer >= first
@@ -174,13 +172,13 @@ def largest_token(facts: dict[str, Any], where: str) -> int | None:
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The facts for people; layers that are alike share a line."""
-    at, methods, of = facts["at_context"], facts["methods"], facts["parameters"]
+    at, ours, of = facts["at_context"], facts["llmtool"], facts["parameters"]
     types = ", ".join(f"{code} {count / max(1, of):.1%}" for code, count in facts["elements"].items())
     position = _short(facts["attention_flops_per_token_and_position"])
     flops = f"{_short(facts['flops_per_token'])} + {position} for each position before it"
     rows = {
         "model": f"{facts['model_type']}, {' '.join(map(str, facts['architectures'] or []))}",
-        "methods": json.dumps(methods) if methods else "none",
+        "methods": json.dumps(ours) if ours else "none",
         "tensors": f"{facts['tensors']:,} in {_count(facts['files'], 'file')}: {types or 'none'}",
         "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",
         "bytes": f"{facts['bytes']:,}",

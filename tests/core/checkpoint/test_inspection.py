@@ -72,6 +72,8 @@ def test_layers_are_counted_as_they_are(tmp_path: Path) -> None:
         ({"sliding_window": 8}, [None, None]),  # not of Llama
         ({"model_type": "mistral", "sliding_window": 8}, [8, 8]),
         ({"model_type": "mistral", "sliding_window": None}, [None, None]),
+        ({"model_type": "llmtool", "llmtool": {"family": "mistral"}, "sliding_window": 8}, [8, 8]),
+        ({"model_type": "llmtool", "llmtool": {"family": "llama"}, "sliding_window": 8}, [None, None]),
         ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": False}, [None, None]),
         ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}, [None, 8]),
         ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True}, [None, None]),
