@@ -1,6 +1,7 @@
 # make demo    train, encode and compare four tokenizers on Python's own sources (and FILES="...", if given)
 # make test    everything CI runs: ruff, mypy --strict, layering, pytest
 # make bench   speed against other tokenizers, on demand        make golden  rewrite generated files
+# make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
 # make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS each target
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ export OMP_NUM_THREADS := 1
 # A C++ error must fail here; an install without a compiler falls back to portable Python.
 export LLMTOOL_REQUIRE_NATIVE := 1
 
-.PHONY: demo test lint fmt bench golden fuzz clean
+.PHONY: demo test lint portable fmt bench golden fuzz clean
 demo: $(VENV)/.built
 	BIN=$(BIN) recipes/demo.sh demo-output $(FILES)
 
@@ -24,6 +25,17 @@ lint: $(VENV)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# An install without a compiler must succeed, and run on the portable engine.
+portable: $(VENV)/.built
+	rm -rf build/portable
+	env -u LLMTOOL_REQUIRE_NATIVE CXX=/bin/false CC=/bin/false $(BIN)/pip install --quiet --no-build-isolation \
+	    --no-deps --config-settings=build-dir=build/portable-objects --target build/portable .
+	# -S: without the editable install's import hook, which would find the engine that was built for it
+	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); cd build/portable && \
+	    PYTHONPATH=.:$$packages ../../$(BIN)/python -S -m llmtool doctor | grep "tokenizer engine: python"
+	LLMTOOL_ENGINE=python $(BIN)/python -m pytest -n 2 tests/methods tests/core/bpe/test_training.py \
+	    tests/core/bpe/test_tokenizer.py tests/core/corpus/test_encode_files.py tests/cli/test_app.py
 
 fmt: $(VENV)/.built
 	$(BIN)/ruff check --fix .

@@ -18,6 +18,7 @@ _llmtool() {
         "llmtool tokenizer train:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer train:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
         "llmtool tokenizer train:--limit-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer train:--max-memory") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--field") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
         "llmtool tokenizer train:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl parquet" -- "$cur"); return ;;
@@ -60,7 +61,7 @@ _llmtool() {
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
-        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --min-frequency --length --ties --limit-bytes --field --documents --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --min-frequency --length --ties --limit-bytes --max-memory --field --documents --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --eos --offsets --allow-special --encoder --length --ties --field --documents --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;

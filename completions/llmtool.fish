@@ -36,6 +36,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l min-frequency
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l length -x -a 'bytes characters' -d 'What the encoder lbpe calls the longest token.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l ties -x -a 'leftmost rank' -d 'Which of equally long tokens the encoder lbpe takes.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l limit-bytes -x -d 'Stop reading after this much text: 500M, 10G.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l max-memory -x -d 'Spill counts to disk beyond this: 8G. Default: half of RAM.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l field -x -d 'JSONL or Parquet field that holds the text.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l documents -x -a 'file line' -d 'Plain text: one document a file, or one a line.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l input-format -x -a 'auto text jsonl parquet' -d 'What the inputs are; auto looks at their content.'

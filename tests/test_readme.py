@@ -22,7 +22,6 @@ def test_commands_run(tmp_path: Path) -> None:
     shim.mkdir()
     (shim / "llmtool").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m llmtool "$@"\n')
     (shim / "llmtool").chmod(0o755)
-    (shim / "python3").symlink_to(sys.executable)
     work = tmp_path / "work"
     work.mkdir()
     environment = {**os.environ, "PATH": f"{shim}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}

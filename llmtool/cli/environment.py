@@ -6,7 +6,6 @@ from typing import Any
 
 from llmtool import __version__, catalog
 from llmtool.cli import options
-from llmtool.core.run import doctor as checks
 
 
 def methods(as_json: options.Json = False) -> None:
@@ -23,6 +22,7 @@ def methods(as_json: options.Json = False) -> None:
 def doctor(as_json: options.Json = False) -> None:
     """Say what is installed, what machine this is, and which engine runs."""
     from llmtool.core.bpe import engine
+    from llmtool.core.run import doctor as checks
 
     facts: dict[str, Any] = {
         "schema": "llmtool.doctor/1",

@@ -57,6 +57,12 @@ def train(
     limit_bytes: Annotated[
         str | None, typer.Option("--limit-bytes", help="Stop reading after this much text: 500M, 10G.", metavar="SIZE")
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", help="Spill counts to disk beyond this: 8G. Default: half of RAM.", metavar="SIZE"
+        ),
+    ] = None,
     field: options.Field = "text",
     documents: options.TextMode = "file",
     input_format: options.InputFormat = "auto",
@@ -79,7 +85,8 @@ def train(
         "format": input_format, "strict": strict,
     }  # fmt: skip
     console = options.console(quiet, verbose)
-    report = train_file(inputs, output, settings, threads=threads, force=force, dry_run=dry_run, console=console)
+    work: dict[str, Any] = {"threads": threads, "max_memory": max_memory, "console": console}
+    report = train_file(inputs, output, settings, force=force, dry_run=dry_run, **work)
     if as_json:
         print(json.dumps(report))
 

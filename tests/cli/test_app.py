@@ -15,6 +15,7 @@ import pytest
 
 from llmtool import Tokenizer, __version__
 from llmtool.cli.completion import scripts
+from llmtool.core.bpe import engine
 from tests.conftest import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
@@ -175,11 +176,15 @@ def test_dry_run_writes_nothing(write: Callable[..., Path], tmp_path: Path) -> N
 
 
 def test_same_manifest_same_bytes(write: Callable[..., Path], tmp_path: Path) -> None:
-    corpus = write("corpus.txt", "".join(SCRIPTS) * 3)
-    for name, threads in (("a", "1"), ("b", "3")):
-        arguments = ("--vocab-size", "330", "--algorithm", "scaffold", "--threads", threads, "-q")
-        assert run("tokenizer", "train", corpus, "-o", tmp_path / name, *arguments).returncode == 0
+    """Whatever the threads and the memory: 100,000 distinct pieces in 1 MB must spill."""
+    corpus = write("corpus.txt", "".join(SCRIPTS) + " ".join(map(str, range(100_000))))
+    outputs = []
+    for name, work in (("a", ["--threads", "1"]), ("b", ["--threads", "3", "--max-memory", "1M", "-v"])):
+        arguments = ("--vocab-size", "330", "--algorithm", "scaffold", "--pretokenizer", "gpt2", *work)
+        outputs.append(run("tokenizer", "train", corpus, "-o", tmp_path / name, *arguments))
+    assert [done.returncode for done in outputs] == [0, 0], outputs
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (b"spilled to disk" in outputs[1].stderr) == (engine.NAME == "native")
 
 
 def test_rows_that_do_not_parse_are_reported(write: Callable[..., Path], tmp_path: Path) -> None:

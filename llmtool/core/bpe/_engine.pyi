@@ -26,11 +26,14 @@ class PieceCounter:
     def items(self) -> list[tuple[bytes, int]]:
         """(piece, count) in the order of the pieces' bytes."""
     @property
-    def pieces(self) -> int: ...
+    def pieces(self) -> int:
+        """Pieces counted, repeats included."""
     @property
-    def bytes(self) -> int: ...
+    def bytes(self) -> int:
+        """Bytes of all documents counted."""
     @property
-    def spills(self) -> int: ...
+    def spills(self) -> int:
+        """Sorted runs written to disk so far."""
 
 class Trained:
     """Units 0..255 are the bytes in the caller's order; every new unit follows in the order of its making."""
@@ -59,7 +62,7 @@ def train(
 ) -> Trained:
     """Merge until `vocab_size` normal units (bytes included) exist or no frequency reaches max(1, min_frequency).
 
-    `progress(normal_units)` is called a few times a second with the GIL held; what it raises ends the training.
+    `progress(normal_units)` is called at once, then a few times a second, with the GIL held; what it raises ends it.
     """
 
 class Encoder:

@@ -3,19 +3,17 @@
 Figures come for each corpus and in total; parity for each corpus whose rows have counterparts in a reference text.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.metrics import BATCH_BYTES, Meter, Metrics, Tally, check_alpha, ratio, unreachable_tokens
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
-from llmtool.core.bpe.vocabulary import encode_text, token_to_string
+from llmtool.core.bpe.vocabulary import token_to_string
 from llmtool.core.bpe.words import UNSPACED_SCRIPTS, Ints, batches, word_spans
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
 
 SCHEMA = "llmtool.tokenizer-compare/1"
 
@@ -184,30 +182,6 @@ def compare(
         definition = meter.tokenizer.definition
         measured[name] = Measured(definition, total, figures, totals[name].counts, unreachable_tokens(meter.tokenizer))
     return Comparison(measured, baseline, engine.NAME, threads, reference is not None)
-
-
-def read_rows(path: Path, field: str = "text") -> Iterator[Row]:
-    """Rows of a JSONL file with their ids: parallel text must match row by row, so any row that is not one is fatal."""
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _row(line, field, f"{path}:{number}")
-    except OSError as error:
-        raise UserError(f"cannot be read: {explain_os_error(error)}", where=str(path)) from None
-
-
-def _row(line: bytes, field: str, where: str) -> Row:
-    try:
-        facts = json.loads(line.decode())
-    except (ValueError, RecursionError):
-        raise UserError(
-            "not valid JSON", where=where, hint="parallel text is JSONL with the fields id and text"
-        ) from None
-    for key in ("id", field):
-        if not isinstance(facts, dict) or not isinstance(facts.get(key), str):
-            raise UserError(f"no string in field {key!r}", where=where, hint="parallel rows need an id and a text")
-    return Row(encode_text(facts[field]), facts["id"])
 
 
 @dataclass(frozen=True)

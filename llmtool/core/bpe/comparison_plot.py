@@ -48,6 +48,7 @@ def check_plot(path: Path) -> str:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in METADATA:
         raise UserError(f"cannot draw a file of the kind {path.suffix!r}", where=str(path), hint="use .png or .svg")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     require("matplotlib", extra="plots", why="to draw a comparison")
     return kind
 
@@ -55,7 +56,6 @@ def check_plot(path: Path) -> str:
 def plot(comparison: Comparison, path: Path) -> None:
     """Write the figure; the suffix of `path` says whether PNG or SVG."""
     kind = check_plot(path)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     matplotlib: Any = require("matplotlib", extra="plots", why="to draw a comparison")
     figures: Any = require("matplotlib.figure", extra="plots", why="to draw a comparison")
     with matplotlib.rc_context(STYLE):

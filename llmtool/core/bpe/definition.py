@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, UNICODE_VERSION, find_pretokenizer
-from llmtool.core.bpe.vocabulary import Vocabulary, string_to_token, token_to_string
+from llmtool.core.bpe.vocabulary import Vocabulary, strings_to_tokens, token_to_string
 from llmtool.core.run.errors import UserError, closest
 
 SCHEMA = "llmtool.tokenizer/1"
@@ -158,29 +158,35 @@ def _check_pretokenizer(facts: dict[str, Any], where: str) -> None:
 
 
 def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:
-    units: list[bytes] = []
-    emit: list[tuple[int, ...]] = []
-    number: dict[str, int] = {}
-    entries = [*((text, [i]) for text, i in facts["vocabulary"].items()), *facts["scaffolds"].items()]
-    for text, ids in entries:
-        if not (isinstance(ids, list) and ids and all(type(i) is int for i in ids)):
-            raise UserError(f"the ids of {text!r} are not whole numbers", where=where)
-        try:
-            units.append(string_to_token(text))
-        except KeyError as error:
-            raise UserError(f"token {text!r} holds {error.args[0]!r}, which spells no byte", where=where) from None
-        emit.append(tuple(ids))
-        number[text] = len(number)
-    merges: list[tuple[int, int, int]] = []
-    for rank, pair in enumerate(facts["merges"]):
-        try:
-            left, right = pair
-            merges.append((number[left], number[right], number[left + right]))
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"merge {rank} ({pair!r}) does not join two units into a third", where=where) from None
-    special = facts["special_tokens"]
-    if not all(type(i) is int for i in special.values()):
-        raise UserError("the ids of special_tokens are not whole numbers", where=where)
+    tokens, scaffolds, special = facts["vocabulary"], facts["scaffolds"], facts["special_tokens"]
+    for name, ids in (("vocabulary", tokens.values()), ("special_tokens", special.values())):
+        if not set(map(type, ids)) <= {int}:
+            raise UserError(f"the ids of {name} are not whole numbers", where=where)
+    for text, ids in scaffolds.items():
+        if not (isinstance(ids, list) and ids and set(map(type, ids)) == {int}):
+            raise UserError(f"the ids of scaffold {text!r} are not whole numbers", where=where)
+    spelled = [*tokens, *scaffolds]
+    try:
+        units = strings_to_tokens(spelled)
+    except KeyError as error:
+        text = next(text for text in spelled if error.args[0] in text)
+        raise UserError(f"token {text!r} holds {error.args[0]!r}, which spells no byte", where=where) from None
+    number = dict(zip(spelled, range(len(spelled)), strict=True))
+    try:
+        if not set(map(type, facts["merges"])) <= {list}:
+            raise TypeError
+        merges = [(number[left], number[right], number[left + right]) for left, right in facts["merges"]]
+    except (KeyError, TypeError, ValueError):
+        rank, pair = next((rank, pair) for rank, pair in enumerate(facts["merges"]) if not _joins(pair, number))
+        raise UserError(f"merge {rank} ({pair!r}) does not join two units into a third", where=where) from None
+    emit = [*((token,) for token in tokens.values()), *map(tuple, scaffolds.values())]
     vocabulary = Vocabulary(units, merges, emit, dict(special))
     vocabulary.check(where)
     return vocabulary
+
+
+def _joins(pair: object, number: dict[str, int]) -> bool:
+    """Whether a merge is a pair of units whose concatenation is a unit."""
+    if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+        return False
+    return pair[0] in number and pair[1] in number and pair[0] + pair[1] in number

@@ -6,6 +6,7 @@ LLMTOOL_ENGINE=python forces the portable one (tests, debugging); LLMTOOL_ENGINE
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from types import ModuleType
 from typing import Protocol
 
@@ -59,7 +60,7 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
     vocabulary = definition.vocabulary
     units = [vocabulary.units[unit] for unit in chosen]
     emit = [vocabulary.emit[unit] for unit in chosen]
-    merges = (number for triple in vocabulary.merges for number in triple) if policy.native == "merge" else ()
+    merges = chain.from_iterable(vocabulary.merges) if policy.native == "merge" else ()
     order = policy.order(definition)
     encoder: DocumentEncoder = _NATIVE.Encoder(
         definition.pretokenizer,
@@ -67,7 +68,7 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
         b"".join(units),
         pack_ends(map(len, units)),
         pack_u32(merges),
-        pack_u32(number for ids in emit for number in ids),
+        pack_u32(chain.from_iterable(emit)),
         pack_ends(map(len, emit)),
         definition.ignore_merges,
         None if order is None else pack_u32(order),
@@ -95,6 +96,11 @@ class PieceCounts:
         """(piece, count) in the order of the pieces' bytes."""
         items: Iterable[tuple[bytes, int]] = self.native.items() if self.native else sorted(self._portable.items())
         return items
+
+    @property
+    def spills(self) -> int:
+        """Times that counts were written to disk; the portable engine keeps all of them in memory."""
+        return int(self.native.spills) if self.native else 0
 
     @property
     def pieces(self) -> int:

@@ -28,6 +28,11 @@ def _as_bytes(text: Text) -> bytes:
     return encode_text(text) if isinstance(text, str) else bytes(text)
 
 
+def half_of_memory() -> int:
+    """Half of the machine's memory, in bytes: what training may take by default."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
 class BaseTokenizer:
     """Encodes and decodes; immutable.
 

@@ -1,14 +1,14 @@
 """Tokenizers compared on files: what `llmtool tokenizer compare` does."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.bpe.comparison import Comparison, Row, compare, read_rows
+from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import Skipped
 from llmtool.core.corpus.readers import read_documents, total_bytes
-from llmtool.core.run.console import Console, Progress
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 
 
@@ -38,18 +38,15 @@ def compare_files(
         check_plot(plot)
     with console.progress("comparing", total_bytes(corpora), "B") as bar:
 
-        def rows(path: str) -> Iterator[Row]:
-            if reference is not None and _has_ids(path):
-                yield from _counted(read_rows(Path(path), reading.get("field", "text")), bar)
-                return
-            for document in read_documents([path], whole=whole, report=skipped, on_bytes=bar.advance, **reading):
-                yield Row(document.text)
+        def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:
+            for document in read_documents([path], whole=whole, report=skipped, on_bytes=count, **reading):
+                yield Row(document.text, document.id)
 
         names = short_names(corpora)
         comparison = compare(
             tokenizers,
-            {name: rows(path) for name, path in zip(names, corpora, strict=True)},
-            reference=None if reference is None else read_rows(Path(reference), reading.get("field", "text")),
+            {name: rows(path, bar.advance) for name, path in zip(names, corpora, strict=True)},
+            reference=None if reference is None else rows(reference, None),
             alpha=alpha,
             rare=rare,
             threads=threads,
@@ -70,13 +67,3 @@ def short_names(paths: Sequence[str]) -> list[str]:
         raise UserError("named twice", where=repeated, hint="name each file once")
     stems = [Path(path).name.split(".")[0] or path for path in paths]
     return stems if len(set(stems)) == len(stems) else list(paths)
-
-
-def _has_ids(path: str) -> bool:
-    return path.endswith((".jsonl", ".ndjson")) and Path(path).is_file()
-
-
-def _counted(rows: Iterator[Row], bar: Progress) -> Iterator[Row]:
-    for row in rows:
-        bar.advance(len(row.text))
-        yield row

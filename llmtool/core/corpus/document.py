@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from llmtool.core.run.errors import UserError
 
+NOT_TEXT = "not text (NUL bytes)"
+"""Reason of files in directories that nobody takes for text: counted, not listed one by one."""
+
 KEPT = 5
 """Locations remembered for each reason: enough to look at, however bad the corpus is."""
 
@@ -17,12 +20,14 @@ class Document:
     source: path as it was reached, "-" for standard input.
     row: 1-based line or row; 1 for a document that is a whole file.
     more: the same document goes on in the next Document.
+    id: the JSONL row's string field `id`, by which parallel texts are matched.
     """
 
     text: bytes
     source: str
     row: int
     more: bool = False
+    id: str | None = None
 
 
 @dataclass
@@ -49,10 +54,12 @@ class Skipped:
         if self.count:
             totals = ", ".join(f"{number:,} {reason}" for reason, number in self.reasons.items())
             yield f"skipped {self.count:,} rows or files: {totals}"
-        for where, what in self.first:
+        listed = [(where, what) for where, what in self.first if what != NOT_TEXT]
+        for where, what in listed:
             yield f"  {where}: {what}"
-        if self.count > len(self.first):
-            yield f"  ... and {self.count - len(self.first):,} more"
+        left = self.count - self.reasons.get(NOT_TEXT, 0) - len(listed)
+        if left:
+            yield f"  ... and {left:,} more"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,9 @@ def encode_files(
     _check_request(tokenizer, output, form, eos, offsets)
     skipped, totals = Skipped(), Totals()
     settings = {
-        "tokenizer": tokenizer.fingerprint(), "format": form, "eos": eos, "offsets": offsets, "field": field,
-        "allow_special": allow_special, "text_mode": text_mode, "input_format": input_format, "strict": strict,
+        "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "eos": eos, "offsets": offsets,
+        "allow_special": allow_special, "field": field, "text_mode": text_mode, "input_format": input_format,
+        "strict": strict,
     }  # fmt: skip
     # A special token may hold white space, where a long document would be cut; `none` has no safe cut at all.
     whole = tokenizer.definition.pretokenizer == "none" or (

@@ -41,7 +41,8 @@ def read_jsonl(blocks: Iterable[bytes], source: str, *, field: str, errors: RowE
             continue
         text = record.get(field) if isinstance(record, dict) else None
         if isinstance(text, str):
-            yield Document(encode_text(text), source, row)
+            key = record.get("id")
+            yield Document(encode_text(text), source, row, id=key if isinstance(key, str) else None)
         else:
             _add_mismatch(record, field, where, errors)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from llmtool.core.corpus.blocks import file_document, line_documents, regroup, safe_cut
 from llmtool.core.corpus.compression import peek, unpack
-from llmtool.core.corpus.document import Document, RowErrors, Skipped
+from llmtool.core.corpus.document import NOT_TEXT, Document, RowErrors, Skipped
 from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
 from llmtool.core.corpus.jsonl import BOM, SUFFIXES, read_jsonl
 from llmtool.core.corpus.parquet import MAGIC, read_parquet
@@ -156,7 +156,7 @@ def _not_text(head: bytes, *, named: bool) -> str | None:
     for kind, pattern in _FOREIGN:
         if pattern.match(head):
             return f"{kind} files are not read"
-    return "not text (NUL bytes)" if not named and b"\0" in head else None
+    return NOT_TEXT if not named and b"\0" in head else None
 
 
 def _is_jsonl(head: bytes, stream: Input) -> bool:

@@ -66,7 +66,7 @@ class LineWriter:
 
 
 class JsonlWriter:
-    """One object a document: source, row, ids, and on request the byte range of each id."""
+    """One object a document: source, row, its id if it has one, ids, and on request the byte range of each id."""
 
     def __init__(self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool, eos: bool) -> None:
         self._file = file
@@ -84,7 +84,10 @@ class JsonlWriter:
             start = end
             if document.more:
                 continue
-            row: dict[str, Any] = {"source": document.source, "row": document.row, "ids": self._held}
+            row: dict[str, Any] = {"source": document.source, "row": document.row}
+            if document.id is not None:
+                row["id"] = document.id
+            row["ids"] = self._held
             if self._offsets:
                 row["offsets"] = self._tokenizer.offsets(self._held[:-1] if self._eos else self._held)
                 if self._eos:  # appended, so it stands for no text

@@ -2,14 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from llmtool.core.bpe import comparison, engine
-from llmtool.core.bpe.comparison import Comparison, Row, compare, read_rows
+from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.run.errors import UserError
 from llmtool.tokenizer import Tokenizer
 from tests.core.bpe.test_metrics import ABC, LEARNED, tiny
@@ -167,32 +166,3 @@ def test_nothing_to_compare() -> None:
         compare({"abc": ABC}, {"empty": [Row(b"")]})
     with pytest.raises(UserError, match="no tokenizer"):
         compare({}, CORPORA)
-
-
-def test_rows_of_a_file(write: Callable[[str, bytes | str], Path]) -> None:
-    path = write("rows.jsonl", '{"id": "a", "body": "h\\u00e9 \\udc80"}\n\n{"id": "b", "body": "", "more": 1}\n')
-    assert list(read_rows(path, "body")) == [Row("hé ".encode() + b"\x80", "a"), Row(b"", "b")]
-
-
-@pytest.mark.parametrize(
-    "line, message",
-    [
-        ('{"id": "a", "text": "x"', "rows.jsonl:2: not valid JSON"),
-        ("[" * 100_000, "rows.jsonl:2: not valid JSON"),
-        (b"\xff{}", "rows.jsonl:2: not valid JSON"),
-        ('{"text": "x"}', "rows.jsonl:2: no string in field 'id'"),
-        ('{"id": 3, "text": "x"}', "rows.jsonl:2: no string in field 'id'"),
-        ('{"id": "3", "texts": "x"}', "rows.jsonl:2: no string in field 'text'"),
-        ('["id", "text"]', "rows.jsonl:2: no string in field 'id'"),
-    ],
-)
-def test_rows_that_are_none(write: Callable[[str, bytes | str], Path], line: str | bytes, message: str) -> None:
-    line = line if isinstance(line, bytes) else line.encode()
-    path = write("rows.jsonl", b'{"id": "0", "text": ""}\n' + line + b"\n")
-    with pytest.raises(UserError, match=message):
-        list(read_rows(path))
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read: no such file"):
-        list(read_rows(tmp_path / "none.jsonl"))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from llmtool import Tokenizer
+from llmtool.core.bpe.definition import serialize
 from llmtool.core.run.errors import UserError
-from llmtool.tokenizer import serialize
 from tests.conftest import SCRIPTS
 
 
@@ -45,6 +45,8 @@ WRONG: list[tuple[Change, str]] = [
     (lambda f: f["merges"].append(["a"]), "does not join two units"),
     (lambda f: f["merges"].append([["a"], "b"]), "does not join two units"),
     (lambda f: f["merges"].append(7), "does not join two units"),
+    (lambda f: f["merges"].append("ab"), "does not join two units"),
+    (lambda f: f["merges"].append({"a": 1, "b": 2}), "does not join two units"),
     (lambda f: f["scaffolds"].update({next(iter(f["scaffolds"])): [5, 6]}), "is not spelled by its parts"),
     (lambda f: f["scaffolds"].update({next(iter(f["scaffolds"])): []}), "not whole numbers"),
 ]

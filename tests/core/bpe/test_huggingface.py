@@ -244,6 +244,7 @@ def holes(facts: Facts) -> None:
         at("model", "merges", value=[]),
         at("model", "ignore_merges", value=True),
         at("model", "dropout", value=0.0),
+        lambda facts: facts["model"].pop("type"),
         at("added_tokens", value=[]),
         at("added_tokens", 1, value=added(262, "abc<")),
     ],
@@ -254,6 +255,13 @@ def test_odd_but_legal(tiny: Facts, change: Callable[[Facts], None]) -> None:
     documents = ["abc ab bc é", "abcab<x>" + EOS, "abc<y>"]
     ours = read(tiny)
     assert ours.encode_batch(documents, allow_special=True) == their_ids(tiny, documents)
+
+
+def test_byte_level_cuts_by_the_pattern_of_gpt2_unless_told(tiny: Facts) -> None:
+    del tiny["pre_tokenizer"]["use_regex"]
+    assert read(tiny).definition.pretokenizer == "gpt2"
+    tiny["pre_tokenizer"]["use_regex"] = False
+    assert read(tiny).definition.pretokenizer == "none"
 
 
 @pytest.mark.parametrize("contents", [["<a>", "<b>"], ["<b>", "ab", "<a>"], [EOS, "<a>"]])

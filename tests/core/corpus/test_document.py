@@ -1,6 +1,6 @@
 import pytest
 
-from llmtool.core.corpus.document import KEPT, RowErrors, Skipped
+from llmtool.core.corpus.document import KEPT, NOT_TEXT, RowErrors, Skipped
 from llmtool.core.run.errors import UserError
 
 
@@ -31,3 +31,12 @@ def test_strict_raises_and_counts_nothing() -> None:
     assert skipped.count == 0
     RowErrors(skipped, strict=False).add("a:3", "null")
     assert skipped.first == [("a:3", "null")]
+
+
+def test_files_that_are_no_text_are_counted_and_not_listed() -> None:
+    skipped = Skipped()
+    for number in range(9):
+        skipped.add(f"{number}.png", NOT_TEXT)
+    assert list(skipped.lines()) == ["skipped 9 rows or files: 9 not text (NUL bytes)"]
+    skipped.add("a.jsonl:3", "not valid JSON")
+    assert list(skipped.lines())[1:] == ["  a.jsonl:3: not valid JSON"]

@@ -1,0 +1,253 @@
+// Counting pieces: a hash table for each thread; when memory runs out, sorted runs on disk that are merged at the end.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "cache.hpp"
+#include "encoder.hpp"
+#include "runs.hpp"
+#include "scan.hpp"
+#include "threads.hpp"
+
+namespace llmtool {
+
+// Piece -> count, open addressing. Pieces of up to 15 bytes lie in the table, longer ones in an arena.
+class PieceTable {
+ public:
+  PieceTable() : entries_(kMinEntries) {}
+
+  struct Slot {
+    ShortKey key;
+    uint64_t hash;
+  };
+
+  // The piece's key and hash; the table's line for it is on its way.
+  LLMTOOL_INLINE Slot prepare(const uint8_t* p, size_t n, const uint8_t* readable_end) {
+    Slot slot;
+    if (LLMTOOL_LIKELY(n <= kMaxShort)) {
+      slot.key = short_key(p, n, readable_end);
+      slot.hash = slot.key.hash();
+    } else {
+      slot.hash = hash_bytes(p, n);
+      slot.key = {{slot.hash, kInArena}};
+    }
+    prefetch(&entries_[slot.hash & mask()]);
+    return slot;
+  }
+
+  LLMTOOL_INLINE void add(const Slot& slot, const uint8_t* p, size_t n, uint64_t count) {
+    for (size_t i = slot.hash & mask();; i = (i + 1) & mask()) {
+      Entry& entry = entries_[i];
+      if (LLMTOOL_LIKELY(entry.key == slot.key)) {
+        entry.count += count;
+        return;
+      }
+      if (!entry.count) return insert(entry, slot, p, n, count);
+      if (LLMTOOL_UNLIKELY(n > kMaxShort) && holds(entry, slot.hash, p, n)) {
+        entry.count += count;
+        return;
+      }
+    }
+  }
+
+  // Makes sure that `count` more pieces leave the table at most half full. False if that takes over `budget` bytes.
+  bool reserve(size_t count, size_t budget) {
+    const size_t needed = power_of_two_at_least((size_ + count) * 2);
+    const size_t growth = needed > entries_.size() ? needed * sizeof(Entry) : 0;
+    if (size_ && memory() + growth > budget) return false;
+    if (growth) grow(needed);
+    return true;
+  }
+
+  // All (bytes, length, count), in no order.
+  template <class Visit>
+  void for_each(Visit&& visit) {
+    for (size_t i = 0; i < entries_.size(); ++i) {
+      if (!entries_[i].count) continue;
+      uint8_t bytes[16];
+      if (in_arena(entries_[i])) {
+        const Long piece = long_piece(entries_[i]);
+        visit(piece.bytes, piece.length, entries_[i].count);
+      } else {
+        std::memcpy(bytes, entries_[i].key.words, 16);
+        visit(static_cast<const uint8_t*>(bytes), size_t{bytes[15]}, entries_[i].count);
+      }
+    }
+  }
+
+  void add_all(PieceTable& other) {
+    reserve(other.size_, SIZE_MAX);
+    other.for_each([&](const uint8_t* p, size_t n, uint64_t count) { add(prepare(p, n, p + n), p, n, count); });
+  }
+
+  void clear() { *this = PieceTable(); }
+  size_t size() const { return size_; }
+  size_t bytes() const { return bytes_; }  // of all distinct pieces together
+  size_t memory() const { return entries_.size() * sizeof(Entry) + arena_.capacity(); }
+
+ private:
+  static constexpr size_t kMinEntries = 1u << 12;
+  static constexpr uint64_t kInArena = 0xFFull << 56;
+
+  // An empty entry has count 0. In the arena: key = {hash, kInArena | offset of the length and the bytes}.
+  struct Entry {
+    ShortKey key;
+    uint64_t count;
+  };
+  struct Long {
+    const uint8_t* bytes;
+    size_t length;
+  };
+
+  size_t mask() const { return entries_.size() - 1; }
+  static bool in_arena(const Entry& entry) { return entry.key.words[1] >= kInArena; }
+
+  Long long_piece(const Entry& entry) const {
+    const uint8_t* const at = arena_.data() + (entry.key.words[1] & ~kInArena);
+    uint64_t length;
+    std::memcpy(&length, at, sizeof length);
+    return {at + sizeof length, static_cast<size_t>(length)};
+  }
+
+  bool holds(const Entry& entry, uint64_t hash, const uint8_t* p, size_t n) const {
+    if (!in_arena(entry) || entry.key.words[0] != hash) return false;
+    const Long piece = long_piece(entry);
+    return piece.length == n && !std::memcmp(piece.bytes, p, n);
+  }
+
+  LLMTOOL_NOINLINE void insert(Entry& entry, const Slot& slot, const uint8_t* p, size_t n, uint64_t count) {
+    entry = {slot.key, count};
+    if (n > kMaxShort) {
+      entry.key.words[1] |= arena_.size();
+      const uint64_t length = n;
+      const uint8_t* const length_bytes = reinterpret_cast<const uint8_t*>(&length);
+      arena_.insert(arena_.end(), length_bytes, length_bytes + sizeof length);
+      arena_.insert(arena_.end(), p, p + n);
+    }
+    ++size_;
+    bytes_ += n;
+  }
+
+  void grow(size_t size) {
+    ZeroedArray<Entry> old(size);
+    std::swap(old, entries_);
+    for (size_t i = 0; i < old.size(); ++i) {
+      if (!old[i].count) continue;
+      size_t to = (in_arena(old[i]) ? old[i].key.words[0] : old[i].key.hash()) & mask();
+      while (entries_[to].count) to = (to + 1) & mask();
+      entries_[to] = old[i];
+    }
+  }
+
+  ZeroedArray<Entry> entries_;
+  std::vector<uint8_t> arena_;
+  size_t size_ = 0, bytes_ = 0;
+};
+
+class PieceCounter {
+ public:
+  PieceCounter(Pretokenizer pretokenizer, unsigned threads, size_t max_memory, std::string spill_directory)
+      : pretokenizer_(pretokenizer),
+        budget_(max_memory ? max_memory / std::max(threads, 1u) : SIZE_MAX),
+        tables_(std::max(threads, 1u)),
+        runs_(std::move(spill_directory)) {}
+
+  void add(const Documents& documents) {
+    const std::vector<Block> blocks = blocks_of(documents.ends);
+    std::atomic<size_t> next{0};
+    const auto threads = static_cast<unsigned>(std::min(tables_.size(), std::max<size_t>(blocks.size(), 1)));
+    std::atomic<uint64_t> pieces{0};
+    with_scanner(pretokenizer_, [&](auto scanner) {
+      run_on_threads(threads, [&](unsigned number) {
+        for (size_t b; (b = next++) < blocks.size();) {
+          pieces += add_block<decltype(scanner)>(documents, blocks[b], tables_[number]);
+        }
+      });
+    });
+    pieces_ += pieces;
+    bytes_ += documents.ends.empty() ? 0 : documents.ends.back();
+  }
+
+  // (bytes, length, count) of each distinct piece: in the order of their bytes if `sorted`, else perhaps not.
+  template <class Visit>
+  void for_each(bool sorted, Visit&& visit) {
+    if (runs_.empty() && !sorted) {
+      fold();
+      tables_[0].for_each(visit);
+      return;
+    }
+    if (runs_.empty()) fold();
+    std::vector<SortedPieces> in_memory;
+    for (PieceTable& table : tables_) in_memory.push_back(sorted_pieces(table));
+    runs_.merge(in_memory, visit);
+  }
+
+  // An upper bound of the bytes of all distinct pieces together, for reserving memory.
+  size_t distinct_bytes() const {
+    size_t sum = 0;
+    for (const PieceTable& table : tables_) sum += table.bytes() + table.size();
+    return sum;
+  }
+
+  uint64_t pieces() const { return pieces_; }
+  uint64_t bytes() const { return bytes_; }
+  uint64_t spills() const { return runs_.written(); }
+
+ private:
+  template <class Scanner>
+  uint64_t add_block(const Documents& documents, const Block& block, PieceTable& table) {
+    constexpr unsigned kBatch = 32;
+    struct Item {
+      const uint8_t* piece;
+      size_t length;
+      PieceTable::Slot slot;
+    } items[kBatch];
+    const uint8_t* const readable_end = documents.text + documents.ends.back();
+    uint64_t pieces = 0;
+    for (size_t i = block.first; i < block.last; ++i) {
+      const Text text{documents.text + documents.ends[i], readable_end};
+      for (const uint8_t* p = documents.text + documents.begin_of(i); p < text.end;) {
+        if (LLMTOOL_UNLIKELY(!table.reserve(kBatch, budget_))) spill(table);
+        unsigned count = 0;
+        for (; count < kBatch && p < text.end; ++count) {
+          const uint8_t* const end = Scanner::next(p, text);
+          items[count] = {p, static_cast<size_t>(end - p), table.prepare(p, end - p, readable_end)};
+          p = end;
+        }
+        for (unsigned k = 0; k < count; ++k) table.add(items[k].slot, items[k].piece, items[k].length, 1);
+        pieces += count;
+      }
+    }
+    return pieces;
+  }
+
+  void fold() {
+    for (size_t i = 1; i < tables_.size(); ++i) {
+      tables_[0].add_all(tables_[i]);
+      tables_[i].clear();
+    }
+  }
+
+  static SortedPieces sorted_pieces(PieceTable& table) {
+    SortedPieces pieces;
+    pieces.reserve(table.size(), table.bytes());
+    table.for_each([&](const uint8_t* p, size_t n, uint64_t count) { pieces.push_back(p, n, count); });
+    pieces.sort();
+    return pieces;
+  }
+
+  void spill(PieceTable& table) {
+    const SortedPieces pieces = sorted_pieces(table);
+    table.clear();
+    runs_.write(pieces);
+  }
+
+  const Pretokenizer pretokenizer_;
+  const size_t budget_;
+  std::vector<PieceTable> tables_;
+  Runs runs_;
+  uint64_t pieces_ = 0, bytes_ = 0;
+};
+
+}  // namespace llmtool

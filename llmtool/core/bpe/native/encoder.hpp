@@ -1,0 +1,299 @@
+// From documents to ids: scan, look up, encode what is new, write; batches go over several threads.
+#pragma once
+#include <memory>
+#include <optional>
+
+#include "cache.hpp"
+#include "policy_lbpe.hpp"
+#include "scan.hpp"
+#include "threads.hpp"
+
+namespace llmtool {
+
+// A batch of documents, one after another, document i ending at ends[i].
+struct Documents {
+  const uint8_t* text;
+  const std::vector<uint64_t>& ends;
+
+  uint64_t begin_of(size_t i) const { return i ? ends[i - 1] : 0; }
+};
+
+// Ids are written up to this many places beyond their end: whole cache entries are copied.
+inline constexpr size_t kOutputSlack = 8;
+
+// One thread's caches and working memory.
+template <class Policy>
+class EncodingThread {
+ public:
+  EncodingThread(const Vocabulary& vocabulary, const Policy& policy)
+      : vocabulary_(vocabulary), policy_(policy), short_(kLog2Short), medium_(kLog2Medium) {}
+
+  // Encodes documents [first, last) to `out`, which has room for an id a byte and kOutputSlack; id_ends[i] becomes
+  // the end of document i, counted from `out`. Returns the end of the ids.
+  template <class Scanner>
+  uint32_t* encode(const Documents& documents, size_t first, size_t last, uint32_t* const out, uint64_t* id_ends) {
+    const uint8_t* const readable_end = documents.text + (documents.ends.empty() ? 0 : documents.ends.back());
+    const uint8_t* p = documents.text + documents.begin_of(first);
+    size_t scanned = first, written = first;
+    Text text{documents.text + (first < last ? documents.ends[first] : 0), readable_end};
+    uint32_t* to = out;
+    Item items[kBatch];
+    while (written < last) {
+      // Scan ahead, so that the cache lines of a whole batch are on their way at once.
+      unsigned count = 0;
+      while (count < kBatch && scanned < last) {
+        Item& item = items[count++];
+        item.piece = p;
+        if (LLMTOOL_UNLIKELY(p == text.end)) {
+          item.length = kDocumentEnd;
+          if (++scanned < last) text.end = documents.text + documents.ends[scanned];
+          continue;
+        }
+        p = Scanner::next(p, text);
+        item.length = static_cast<size_t>(p - item.piece);
+        if (LLMTOOL_LIKELY(item.length <= kMaxShort)) {
+          item.short_key = short_key(item.piece, item.length, readable_end);
+          item.short_pair = short_.pair_of(item.short_key);
+          prefetch(item.short_pair);
+        } else if (item.length <= kMaxMedium) {
+          item.medium_key = medium_key(item.piece, item.length, readable_end);
+          item.medium_pair = medium_.pair_of(item.medium_key);
+          prefetch(item.medium_pair);
+          prefetch(item.medium_pair + 1);
+        }
+      }
+      for (unsigned i = 0; i < count; ++i) {
+        const Item& item = items[i];
+        if (LLMTOOL_LIKELY(item.length - 1 < kMaxShort)) {
+          to = write(short_, item.short_pair, item.short_key, item, to);
+        } else if (item.length == kDocumentEnd) {
+          id_ends[written++] = static_cast<uint64_t>(to - out);
+        } else if (item.length <= kMaxMedium) {
+          to = write(medium_, item.medium_pair, item.medium_key, item, to);
+        } else {
+          to = write_long(item, to);
+        }
+      }
+    }
+    return to;
+  }
+
+  uint64_t operations() const { return scratch_.operations; }
+
+ private:
+  static constexpr unsigned kBatch = 32, kLog2Short = 19, kLog2Medium = 17;
+  static constexpr size_t kDocumentEnd = 0;
+  static constexpr uint32_t kPooled = 1u << 31;
+  static constexpr size_t kMaxPool = 4u << 20;
+
+  struct Item {
+    const uint8_t* piece;
+    size_t length;  // or kDocumentEnd
+    union {
+      ShortKey short_key;
+      MediumKey medium_key;
+    };
+    union {
+      ShortCache::Entry* short_pair;
+      MediumCache::Entry* medium_pair;
+    };
+  };
+
+  template <class Cache, class Entry, class Key>
+  LLMTOOL_INLINE uint32_t* write(Cache& cache, Entry* pair, const Key& key, const Item& item, uint32_t* to) {
+    Entry* const entry = Cache::find(pair, key);
+    if (LLMTOOL_UNLIKELY(!entry)) return write_new(cache, pair, key, item, to);
+    std::memcpy(to, entry->ids, sizeof entry->ids);
+    const uint32_t count = entry->count();
+    if (LLMTOOL_LIKELY(!(count & kPooled))) return to + count;
+    std::memcpy(to, &pool_[entry->ids[0]], (count & ~kPooled) * sizeof *to);
+    return to + (count & ~kPooled);
+  }
+
+  template <class Cache, class Entry, class Key>
+  LLMTOOL_NOINLINE uint32_t* write_new(Cache&, Entry* pair, const Key& key, const Item& item, uint32_t* to) {
+    const std::vector<uint32_t>& ids = encode_piece(item);
+    constexpr size_t kInline = sizeof pair->ids / sizeof pair->ids[0] - 1;
+    if (ids.size() > kInline && pool_.size() + ids.size() > kMaxPool) {
+      pool_.clear();
+      short_.clear();
+      medium_.clear();
+    }
+    Entry* const entry = Cache::insert(pair, key);
+    entry->count() = static_cast<uint32_t>(ids.size());
+    if (ids.size() <= kInline) {
+      std::copy(ids.begin(), ids.end(), entry->ids);
+    } else {
+      entry->count() |= kPooled;
+      entry->ids[0] = static_cast<uint32_t>(pool_.size());
+      pool_.insert(pool_.end(), ids.begin(), ids.end());
+    }
+    return std::copy(ids.begin(), ids.end(), to);
+  }
+
+  LLMTOOL_NOINLINE uint32_t* write_long(const Item& item, uint32_t* to) {
+    if (item.length > kMaxLong) {
+      const std::vector<uint32_t>& ids = encode_piece(item);
+      return std::copy(ids.begin(), ids.end(), to);
+    }
+    const uint64_t hash = hash_bytes(item.piece, item.length);
+    const LongCache::Ids known = long_.find(item.piece, item.length, hash);
+    if (known.data) return std::copy(known.data, known.data + known.size, to);
+    const std::vector<uint32_t>& ids = encode_piece(item);
+    long_.insert(item.piece, item.length, hash, ids);
+    return std::copy(ids.begin(), ids.end(), to);
+  }
+
+  const std::vector<uint32_t>& encode_piece(const Item& item) {
+    if (item.length >= kNone) throw std::length_error("a piece of over 4 GB");
+    policy_.encode(item.piece, item.length, scratch_);
+    ids_.clear();
+    vocabulary_.emit(scratch_.units, ids_);
+    return ids_;
+  }
+
+  const Vocabulary& vocabulary_;
+  const Policy& policy_;
+  ShortCache short_;
+  MediumCache medium_;
+  LongCache long_;
+  std::vector<uint32_t> pool_;
+  Scratch scratch_;
+  std::vector<uint32_t> ids_;
+};
+
+class Encoder {
+ public:
+  virtual ~Encoder() = default;
+  // Writes all ids to `out`, which has room for an id a byte and kOutputSlack, and the end of each document in
+  // `id_ends`. May be called from several threads at once.
+  virtual uint64_t encode(const Documents& documents, unsigned threads, uint32_t* out, uint64_t* id_ends) = 0;
+  virtual uint64_t operations() = 0;
+};
+
+// Blocks are encoded in any order, each into a buffer of its own, and copied to their places as soon as the number of
+// ids before them is known.
+class InOrder {
+ public:
+  InOrder(size_t blocks, uint32_t* out) : out_(out), done_(blocks) {}
+
+  struct Result {
+    std::vector<uint32_t> ids;
+    size_t size = 0;
+    size_t block = 0;
+    uint64_t offset = 0;
+  };
+
+  // Takes the block's ids and appends to `ready` every block whose place became known by it.
+  void finish(Result result, std::vector<Result>& ready) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    done_[result.block] = std::move(result);
+    for (; next_ < done_.size() && done_[next_]; ++next_) {
+      done_[next_]->offset = offset_;
+      offset_ += done_[next_]->size;
+      ready.push_back(std::move(*done_[next_]));
+      done_[next_].reset();
+    }
+  }
+
+  void copy(const Result& result) const {
+    if (result.size) std::memcpy(out_ + result.offset, result.ids.data(), result.size * sizeof(uint32_t));
+  }
+  uint64_t total() const { return offset_; }
+
+ private:
+  uint32_t* const out_;
+  std::mutex mutex_;
+  std::vector<std::optional<Result>> done_;
+  size_t next_ = 0;
+  uint64_t offset_ = 0;
+};
+
+template <class Policy>
+class EncoderWith final : public Encoder {
+ public:
+  template <class... Args>
+  EncoderWith(Pretokenizer pretokenizer, std::unique_ptr<Vocabulary> vocabulary, Args&&... args)
+      : pretokenizer_(pretokenizer),
+        vocabulary_(std::move(vocabulary)),
+        policy_(*vocabulary_, std::forward<Args>(args)...) {}
+
+  uint64_t encode(const Documents& documents, unsigned threads, uint32_t* out, uint64_t* id_ends) override {
+    return with_scanner(pretokenizer_, [&](auto scanner) {
+      return encode_with<decltype(scanner)>(documents, threads, out, id_ends);
+    });
+  }
+
+  uint64_t operations() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    uint64_t sum = 0;
+    for (const auto& thread : idle_) sum += thread->operations();
+    return sum;
+  }
+
+ private:
+  using Thread = EncodingThread<Policy>;
+
+  template <class Scanner>
+  uint64_t encode_with(const Documents& documents, unsigned threads, uint32_t* out, uint64_t* id_ends) {
+    const std::vector<Block> blocks = blocks_of(documents.ends);
+    if (threads <= 1 || blocks.size() <= 1) {
+      std::unique_ptr<Thread> thread = take();
+      const uint32_t* const end = thread->template encode<Scanner>(documents, 0, documents.ends.size(), out, id_ends);
+      give_back(std::move(thread));
+      return static_cast<uint64_t>(end - out);
+    }
+    std::atomic<size_t> next{0};
+    InOrder in_order(blocks.size(), out);
+    run_on_threads(static_cast<unsigned>(std::min<size_t>(threads, blocks.size())), [&](unsigned) {
+      std::unique_ptr<Thread> thread = take();
+      std::vector<std::vector<uint32_t>> spare;
+      std::vector<InOrder::Result> ready;
+      for (size_t b; (b = next++) < blocks.size();) {
+        const Block& block = blocks[b];
+        const size_t bytes = documents.ends[block.last - 1] - documents.begin_of(block.first);
+        InOrder::Result result;
+        if (!spare.empty()) result.ids = std::move(spare.back()), spare.pop_back();
+        if (result.ids.size() < bytes + kOutputSlack) result.ids.resize(bytes + kOutputSlack);
+        uint32_t* const begin = result.ids.data();
+        result.block = b;
+        result.size = static_cast<size_t>(
+            thread->template encode<Scanner>(documents, block.first, block.last, begin, id_ends) - begin);
+        ready.clear();
+        in_order.finish(std::move(result), ready);
+        for (InOrder::Result& done : ready) {
+          in_order.copy(done);
+          for (size_t i = blocks[done.block].first; i < blocks[done.block].last; ++i) id_ends[i] += done.offset;
+          spare.push_back(std::move(done.ids));
+        }
+      }
+      give_back(std::move(thread));
+    });
+    return in_order.total();
+  }
+
+  std::unique_ptr<Thread> take() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!idle_.empty()) {
+        std::unique_ptr<Thread> thread = std::move(idle_.back());
+        idle_.pop_back();
+        return thread;
+      }
+    }
+    return std::make_unique<Thread>(*vocabulary_, policy_);
+  }
+
+  void give_back(std::unique_ptr<Thread> thread) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle_.push_back(std::move(thread));
+  }
+
+  const Pretokenizer pretokenizer_;
+  const std::unique_ptr<Vocabulary> vocabulary_;
+  const Policy policy_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Thread>> idle_;
+};
+
+}  // namespace llmtool

@@ -1,0 +1,83 @@
+// A vocabulary as the encoders see it: the bytes of each unit, the ids that each is written as, and the trie.
+#pragma once
+#include "trie.hpp"
+
+namespace llmtool {
+
+class Vocabulary {
+ public:
+  // Unit u is the bytes up to ends[u] and is written as the ids emit[emit_ends[u - 1], emit_ends[u]).
+  Vocabulary(std::vector<uint8_t> bytes, std::vector<uint64_t> ends, std::vector<uint32_t> emit,
+             std::vector<uint64_t> emit_ends)
+      : bytes_(checked(std::move(bytes), ends, "unit_ends")),
+        ends_(std::move(ends)),
+        emit_(checked(std::move(emit), emit_ends, "emit_ends")),
+        emit_ends_(std::move(emit_ends)),
+        trie_(TrieBuilder(bytes_, ends_).build()) {
+    if (ends_.size() != emit_ends_.size()) throw std::invalid_argument("emit_ends: not one for each unit");
+    if (ends_.size() > kMaxUnits) throw std::invalid_argument("the vocabulary is too large: over 2^20 units");
+    lengths_.resize(size());
+    for (uint32_t u = 0; u < size(); ++u) {
+      const uint64_t length = ends_[u] - begin_of(u);
+      // Output buffers are sized by this: no text has more ids than bytes.
+      if (length && emit_count(u) > length) {
+        throw std::invalid_argument("unit " + std::to_string(u) + " is written as more ids than it has bytes");
+      }
+      one_id_each_ &= emit_count(u) == 1;
+      lengths_[u] = static_cast<uint32_t>(length);
+      max_length_ = std::max(max_length_, lengths_[u]);
+      if (length == 1) byte_units_[*unit_bytes(u)] = u;
+    }
+    for (int b = 0; b < 256; ++b) {
+      if (byte_units_[b] == kNone) throw std::invalid_argument("no unit for byte " + std::to_string(b));
+    }
+  }
+  Vocabulary(const Vocabulary&) = delete;
+  Vocabulary& operator=(const Vocabulary&) = delete;
+
+  static constexpr size_t kMaxUnits = 1u << 20;
+
+  uint32_t size() const { return static_cast<uint32_t>(ends_.size()); }
+  const Trie& trie() const { return trie_; }
+  const uint8_t* unit_bytes(uint32_t unit) const { return bytes_.data() + begin_of(unit); }
+  uint32_t length(uint32_t unit) const { return lengths_[unit]; }
+  uint32_t max_length() const { return max_length_; }
+  uint32_t byte_unit(uint8_t byte) const { return byte_units_[byte]; }
+
+  // Appends the ids of the units.
+  void emit(const std::vector<uint32_t>& units, std::vector<uint32_t>& ids) const {
+    if (one_id_each_) {
+      for (const uint32_t u : units) ids.push_back(emit_[u]);
+      return;
+    }
+    for (const uint32_t u : units) {
+      ids.insert(ids.end(), emit_.begin() + (u ? emit_ends_[u - 1] : 0), emit_.begin() + emit_ends_[u]);
+    }
+  }
+
+ private:
+  template <class T>
+  static std::vector<T> checked(std::vector<T> items, const std::vector<uint64_t>& ends, const char* name) {
+    if (!std::is_sorted(ends.begin(), ends.end()) || (ends.empty() ? 0 : ends.back()) != items.size()) {
+      throw std::invalid_argument(std::string(name) + ": offsets decrease or do not end where the items end");
+    }
+    // The lengths of units, and what is derived from them, are 32-bit.
+    if (items.size() >= kNone) throw std::invalid_argument(std::string(name) + ": over 4 GB");
+    return items;
+  }
+
+  uint64_t begin_of(uint32_t unit) const { return unit ? ends_[unit - 1] : 0; }
+  uint64_t emit_count(uint32_t unit) const { return emit_ends_[unit] - (unit ? emit_ends_[unit - 1] : 0); }
+
+  std::vector<uint8_t> bytes_;
+  std::vector<uint64_t> ends_;
+  std::vector<uint32_t> emit_;
+  std::vector<uint64_t> emit_ends_;
+  Trie trie_;
+  std::vector<uint32_t> lengths_;
+  std::vector<uint32_t> byte_units_ = std::vector<uint32_t>(256, kNone);
+  uint32_t max_length_ = 0;
+  bool one_id_each_ = true;
+};
+
+}  // namespace llmtool
