@@ -218,7 +218,8 @@ def _windows(raw: Mapping[str, Any], family: str, layers: int) -> tuple[int | No
     return tuple(window if layer >= first else None for layer in range(layers))
 
 
-def _rope(raw: Mapping[str, Any], positions: int) -> RopeSettings:
+def rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary settings in the 5.x spelling, {"rope_type", "rope_theta", ...}, whichever the config uses."""
     old, new = raw.get("rope_scaling"), raw.get("rope_parameters")
     if old and new and old != new:
         raise ConfigError("rope_scaling (4.x) and rope_parameters (5.x) contradict each other")
@@ -234,8 +235,9 @@ def _rope(raw: Mapping[str, Any], positions: int) -> RopeSettings:
     if facts.pop("partial_rotary_factor", 1.0) != 1.0:
         raise ConfigError("rope_parameters.partial_rotary_factor is not supported: only 1.0 is")
     theta = _number(facts if "rope_theta" in facts else raw, "rope_theta", 10000.0)
-    if facts.pop("rope_theta", theta) != raw.get("rope_theta", theta) and raw.get("rope_theta") is not None:
+    if raw.get("rope_theta") not in (None, theta):
         raise ConfigError("rope_theta and rope_parameters.rope_theta contradict each other")
+    facts.pop("rope_theta", None)
     for key in ROPE_KEYS[kind]:
         if key not in facts:
             raise ConfigError(f"rope_type {kind!r} wants {key}")
@@ -243,8 +245,14 @@ def _rope(raw: Mapping[str, Any], positions: int) -> RopeSettings:
     for key in facts:
         if key not in (*ROPE_KEYS[kind], *optional):
             raise ConfigError(f"rope_parameters.{key} is not understood for rope_type {kind!r}")
+    return {"rope_type": kind, "rope_theta": theta, **facts}
+
+
+def _rope(raw: Mapping[str, Any], positions: int) -> RopeSettings:
+    facts = rope_parameters(raw)
+    kind, theta = facts.pop("rope_type"), facts.pop("rope_theta")
     truncate = _flag(facts, "truncate", default=True)
-    numbers = {key: _number(facts, key, None) for key in facts if key not in ("truncate", "original_max_position_embeddings")}
+    numbers = {key: _number(facts, key, None) for key in facts.keys() - {"truncate", "original_max_position_embeddings"}}
     original = _count(facts, "original_max_position_embeddings", positions)
     return RopeSettings(theta=theta, kind=kind, original_positions=original, truncate=truncate, **numbers)
 
