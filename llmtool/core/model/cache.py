@@ -38,8 +38,14 @@ class StaticCache:
         return memory[:, :, :stop]
 
     def advance(self, tokens: int) -> None:
-        """Count the tokens of a pass, after its last layer."""
-        self.length += tokens
+        """Count the tokens of a pass, after its last layer; with `whole` the caller counts, in `slots`."""
+        if not self.whole:
+            self.length += tokens
+
+    def pin(self) -> None:
+        """Promise torch.compile that the memory stays where it is: CUDA graphs then write to it directly."""
+        for memory in (*self._keys.values(), *self._values.values()):
+            torch._dynamo.mark_static_address(memory)
 
     @property
     def bytes(self) -> int:
