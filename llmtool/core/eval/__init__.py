@@ -1,0 +1,1 @@
+"""Measuring models: comparison of two checkpoints on the same tokens."""
