@@ -124,7 +124,9 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     hidden, layers = _count(raw, "hidden_size"), _count(raw, "num_hidden_layers")
     default_dim = 128 if family == "qwen3" else hidden // heads
     if raw.get("head_dim") is None and family != "qwen3" and hidden % heads:
-        raise ConfigError(f"hidden_size {hidden} is no multiple of num_attention_heads {heads}, and head_dim is missing")
+        raise ConfigError(
+            f"hidden_size {hidden} is no multiple of num_attention_heads {heads}, and head_dim is missing"
+        )
     head_dim = _count(raw, "head_dim", default_dim)
     if head_dim % 2:
         raise ConfigError(f"head_dim {head_dim} is odd: rotary embeddings turn pairs")
@@ -252,7 +254,9 @@ def _rope(raw: Mapping[str, Any], positions: int) -> RopeSettings:
     facts = rope_parameters(raw)
     kind, theta = facts.pop("rope_type"), facts.pop("rope_theta")
     truncate = _flag(facts, "truncate", default=True)
-    numbers = {key: _number(facts, key, None) for key in facts.keys() - {"truncate", "original_max_position_embeddings"}}
+    numbers = {
+        key: _number(facts, key, None) for key in facts.keys() - {"truncate", "original_max_position_embeddings"}
+    }
     original = _count(facts, "original_max_position_embeddings", positions)
     return RopeSettings(theta=theta, kind=kind, original_positions=original, truncate=truncate, **numbers)
 

@@ -122,7 +122,14 @@ def exported_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     A generic config takes `sliding_window` for the window of every layer, where Qwen's switches it off elsewhere.
     """
     facts = {key: raw[key] for key in raw if key in SHARED | OWN[config.family] and raw[key] is not None}
-    for key in ("rope_scaling", "rope_theta", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types"):
+    for key in (
+        "rope_scaling",
+        "rope_theta",
+        "sliding_window",
+        "use_sliding_window",
+        "max_window_layers",
+        "layer_types",
+    ):
         facts.pop(key, None)
     window = next((window for window in config.windows if window is not None), None)
     if window is not None:
