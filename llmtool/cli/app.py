@@ -58,11 +58,10 @@ def root(
 
 def build() -> typer.Typer:
     """The app with every command group."""
-    from llmtool.cli import convert, environment, tokenizer, verify
+    from llmtool.cli import convert, environment, tokenizer
 
     app.command("methods")(environment.methods)
     app.command("doctor")(environment.doctor)
-    app.command("verify")(verify.verify)
     app.add_typer(tokenizer.app, name="tokenizer")
     app.add_typer(convert.app, name="convert")
     return app

@@ -43,8 +43,6 @@ Dtype = Annotated[
     Literal["bf16", "fp16", "fp32", "fp64"] | None,
     typer.Option("--dtype", help="Element type of the weights. Default: as they are stored."),
 ]
-Device = Annotated[str, typer.Option("--device", help="Where the model runs: cpu, cuda, cuda:1.", metavar="DEVICE")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is drawn.", metavar="N")]
 MaxShardSize = Annotated[str, typer.Option("--max-shard-size", help="Data in one file: 5GB, 512MiB.", metavar="SIZE")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 OptionalOutput = Annotated[

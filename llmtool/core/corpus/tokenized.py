@@ -189,11 +189,8 @@ def token_array(
         before()
 
 
-def read_token_documents(path: str, tokenizer: BaseTokenizer | None) -> Iterator[list[int]]:
-    """Documents of ids from lines, JSONL or an array with its sidecar, told apart by content. "-" is stdin.
-
-    An array that another tokenizer wrote is refused; where there is none to compare with (None), any is taken.
-    """
+def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
+    """Documents of ids from lines, JSONL or an array with its sidecar, told apart by content. "-" is stdin."""
     import sys
 
     if path == "-":
@@ -211,13 +208,13 @@ def read_token_documents(path: str, tokenizer: BaseTokenizer | None) -> Iterator
         raise UserError(f"cannot read: {error.strerror}", where=path) from None
 
 
-def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer | None) -> Iterator[list[int]]:
+def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
     import numpy as np
 
     from llmtool.core.run.json_file import read_json_object
 
     about = read_json_object(sidecar)
-    if tokenizer and about.get("tokenizer_sha256") != tokenizer.fingerprint():
+    if about.get("tokenizer_sha256") != tokenizer.fingerprint():
         raise UserError("was written with another tokenizer", where=str(path), hint=f"see {sidecar}")
     try:
         kind = np.dtype(about["dtype"]).newbyteorder("<")

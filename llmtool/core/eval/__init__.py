@@ -1,1 +1,0 @@
-"""Measuring models: comparison of two checkpoints on the same tokens."""
