@@ -53,3 +53,21 @@ def copy(
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))
+
+
+@app.command("export")
+def export(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    dtype: options.Dtype = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a checkpoint that stock transformers loads with trust_remote_code=True where llmtool is not installed."""
+    from llmtool import model
+
+    console = options.console(quiet, verbose=False)
+    report = model.export(checkpoint, output, dtype=dtype, force=force, console=console)
+    if as_json:
+        print(json.dumps(report))

@@ -1,6 +1,6 @@
 """The base attention part: grouped-query attention with rotary embeddings, biases, qk-norm and a sliding window."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
@@ -9,26 +9,18 @@ from torch import nn
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.norm import RMSNorm
-from llmtool.core.model.rope import rotate
+from llmtool.core.model.rope import rotate_together
+
+Attend = Callable[..., torch.Tensor]
+"""A kernel, chosen by the builder and injected: attend(q [B, H, T, D], k and v [B, key-value heads, S, D], mask as in
+Carry.masks, **Carry.options) -> [B, H, T, D]."""
 
 
-class Attend(Protocol):
-    """An attention kernel; the builder chooses one and injects it."""
-
-    def __call__(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, **options: object
-    ) -> torch.Tensor:
-        """q [B, H, T, D], k and v [B, key-value heads, S, D], mask as in Carry.masks -> [B, H, T, D]."""
-        ...
-
-
-def scaled_dot_product(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, **options: object
-) -> torch.Tensor:
+def scaled_dot_product(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """torch's own kernel. One token against a cache: the query heads of a group become rows, and no key is repeated."""
     groups, length = q.shape[1] // k.shape[1], q.shape[2]
     if length == 1 and groups > 1:
-        rows = q.view(q.shape[0], k.shape[1], groups, q.shape[3])
+        rows = q.reshape(q.shape[0], k.shape[1], groups, q.shape[3])
         return F.scaled_dot_product_attention(rows, k, v, attn_mask=mask).view(q.shape)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None and length > 1, enable_gqa=groups > 1
@@ -54,12 +46,15 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d], the normed residual stream -> delta [B, T, d]."""
         split = (*x.shape[:2], -1, self.head_dim)
-        q = rotate(self.q_norm(self.q_proj(x).view(split)).transpose(1, 2), carry.rope)
-        k = rotate(self.k_norm(self.k_proj(x).view(split)).transpose(1, 2), carry.rope)
+        q = self.q_norm(self.q_proj(x).view(split)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(split)).transpose(1, 2)
+        q, k = rotate_together(q, k, carry.rope)
         v = self.v_proj(x).view(split).transpose(1, 2)
         mask = carry.masks[self.window]
         if carry.cache is not None:
-            k, v = carry.cache.update(self.layer, k, v)
+            held, v = carry.cache.update(self.layer, k, v)
+            assert held is not None
+            k = held
             if mask is not None and k.shape[2] < mask.shape[-1]:  # a cache that dropped what no window reaches
                 mask = mask[..., -k.shape[2] :]
         y = self.attend(q, k, v, mask, **carry.options)

@@ -32,6 +32,7 @@ class StaticCache:
             store[layer] = new.new_zeros(new.shape[0], new.shape[1], self.capacity, new.shape[3])
         memory = store[layer]
         if self.whole:
+            assert self.slots is not None
             return memory.index_copy_(2, self.slots, new)
         stop = self.length + new.shape[2]
         memory[:, :, self.length : stop] = new

@@ -201,7 +201,7 @@ def _refuse_values(raw: Mapping[str, Any]) -> None:
 
 
 def _windows(raw: Mapping[str, Any], family: str, layers: int) -> tuple[int | None, ...]:
-    """Mistral: every layer; Qwen: those that layer_types names, else from max_window_layers on, and only if switched."""
+    """Mistral: every layer. Qwen, if switched on: those in layer_types, else from max_window_layers on."""
     if family not in ("mistral", "qwen2", "qwen3") or raw.get("sliding_window") is None:
         window = None
     else:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from transformers import PretrainedConfig
 
 
-class LlmtoolConfig(PretrainedConfig):  # type: ignore[misc]
+class LlmtoolConfig(PretrainedConfig):
     """The fields of config.json, as they are: config.py reads them. What vLLM wants to know of the layout is here."""
 
     model_type = "llmtool"

@@ -33,7 +33,7 @@ class Parts:
     """What a method may replace; the defaults make the families of the config."""
 
     make_attention: Callable[[Config, int], nn.Module] = Attention
-    make_ffn: Callable[[Config, int], nn.Module] = lambda config, layer: SwiGLU(config)
+    make_ffn: Callable[[Config, int], nn.Module] = SwiGLU
     rope: Callable[[Config], Callable[[torch.Tensor, torch.dtype], Tables]] = Rope
 
 

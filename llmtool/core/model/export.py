@@ -41,11 +41,11 @@ CARRIED_FIELDS = (
 
 @dataclass(frozen=True)
 class PartFile:
-    """A method's exportable file, and the function in it: parts(base, settings) -> Parts."""
+    """A method's exportable file, and the class in it whose instance is called as change(parts, settings) -> parts."""
 
     method: str
     source: Path
-    function: str = "parts"
+    kind: str
 
 
 def export_checkpoint(
@@ -58,7 +58,7 @@ def export_checkpoint(
     force: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Write `output`: weights, config with auto_map, code, tokenizer, model card. `parts`: files of the methods in use."""
+    """Write weights, config with auto_map, code, tokenizer and model card. parts: files of the methods in use."""
     config = read_architecture(checkpoint)
     used = {str(method["name"]): (parts or {})[str(method["name"])] for method in config.methods}
     files = {name: text.encode() for name, text in code_files(used).items()}
@@ -101,8 +101,8 @@ def _named_files(parts: Mapping[str, PartFile]) -> str:
     lines = ["", "", "# transformers copies only the files that this one imports itself: here are the others."]
     lines += [f"from .{name} import __name__ as _{name}  # noqa: E402" for name in others]
     for name, part in parts.items():
-        lines += [f"from .{part.method}_part import {part.function} as _{part.method}  # noqa: E402"]
-        lines += [f"METHODS[{name!r}] = _{part.method}"]
+        lines += [f"from .{part.method}_part import {part.kind} as _{part.method}  # noqa: E402"]
+        lines += [f"METHODS[{name!r}] = _{part.method}()"]
     return "\n".join(lines) + "\n"
 
 

@@ -101,7 +101,8 @@ def _plain_step(
     def step(ids: torch.Tensor) -> torch.Tensor:
         """ids [B, T] -> logits [B, V] of the next token."""
         known = None if padding is None else padding[:, : cache.length + ids.shape[1]]
-        return decoder(ids, padding=known, cache=cache, last=True)[:, 0]
+        logits: torch.Tensor = decoder(ids, padding=known, cache=cache, last=True)
+        return logits[:, 0]
 
     return step
 
@@ -115,7 +116,8 @@ def _compiled_step(
 
     def forward(ids: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
         cache.slots = slots
-        return decoder(ids, padding=padding, cache=cache, last=True)[:, 0]
+        logits: torch.Tensor = decoder(ids, padding=padding, cache=cache, last=True)
+        return logits[:, 0]
 
     fast = torch.compile(forward, mode=mode, fullgraph=True)
     filled = 0

@@ -61,7 +61,7 @@ class HubAttend:
         return y.view(q.shape[0], -1, q.shape[1], q.shape[3]).transpose(1, 2)
 
 
-class LlmtoolPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
+class LlmtoolPreTrainedModel(PreTrainedModel):
     """What transformers asks of a class of models."""
 
     config_class = LlmtoolConfig
@@ -93,7 +93,7 @@ class LlmtoolModel(LlmtoolPreTrainedModel):
         """The token embedding."""
         return self.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the token embedding."""
         self.embed_tokens = value
 
@@ -132,7 +132,7 @@ class LlmtoolModel(LlmtoolPreTrainedModel):
         return BaseModelOutputWithPast(last_hidden_state=h, past_key_values=past_key_values)
 
 
-class LlmtoolForCausalLM(LlmtoolPreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class LlmtoolForCausalLM(LlmtoolPreTrainedModel, GenerationMixin):
     """The decoder with its output layer."""
 
     _tied_weights_keys: ClassVar[Any] = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -149,7 +149,7 @@ class LlmtoolForCausalLM(LlmtoolPreTrainedModel, GenerationMixin):  # type: igno
         """The token embedding."""
         return self.model.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the token embedding."""
         self.model.set_input_embeddings(value)
 

@@ -60,11 +60,19 @@ def inverse_powers(base: float | torch.Tensor, size: int, device: torch.device) 
 def rotate(x: torch.Tensor, tables: Tables) -> torch.Tensor:
     """Turn the pairs (i, i + D / 2) of x [B, H, T, D]; tables of several heads are repeated for H / heads each."""
     cos, sin = tables
-    if cos.shape[1] > 1 and cos.shape[1] != x.shape[1]:
+    if cos.shape[1] not in (1, x.shape[1]):
         repeats = x.shape[1] // cos.shape[1]
         cos, sin = cos.repeat_interleave(repeats, 1), sin.repeat_interleave(repeats, 1)
     a, b = x.chunk(2, -1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+def rotate_together(q: torch.Tensor, k: torch.Tensor, tables: Tables) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both [B, heads, T, D] in one go where the tables are the same for all heads: half the kernels at decode."""
+    if tables[0].shape[1] > 1 or q.shape[2] > 1:
+        return rotate(q, tables), rotate(k, tables)
+    turned = rotate(torch.cat((q, k), 1), tables)
+    return turned[:, : q.shape[1]], turned[:, q.shape[1] :]
 
 
 def attention_factor(settings: RopeSettings) -> float:
