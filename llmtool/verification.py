@@ -51,17 +51,15 @@ def verify(
         "norm": str(norm),
         "other": str(other),
         "on": "ids" if ids else "text" if inputs else f"random ids, seed {seed}",
-        "tokens": found.tokens,
-        "kl": found.kl,
-        "kl_max": found.kl_max,
-        "max_abs_difference": found.largest,
-        "top1_agreement": found.top1,
+        **found.figures(),
         # A NaN is no agreement: the comparison is written so that it fails.
         "passed": None if max_kl is None else bool(found.kl <= max_kl),
     }
+    same = ", identical bit for bit" if found.identical else ""
     console.info(
         f"{found.tokens:,} tokens of {report['on']}: KL {found.kl:.3g} nats (at most {found.kl_max:.3g}), "
-        f"max |d| {found.largest:.3g}, same top-1 {found.top1:.2%}"
+        f"max |d| {found.largest:.3g}, same top-1 {found.top1:.2%}, "
+        f"loss {found.losses[0]:.4f} and {found.losses[1]:.4f}{same}"
     )
     return report
 
@@ -69,11 +67,12 @@ def verify(
 def _verify_rows(
     model: Model, inputs: Sequence[str], ids: bool, tokens: int, length: int, seed: int
 ) -> Iterator[list[int]]:
-    """Rows of up to `length` ids, about `tokens` in all."""
+    """Rows of up to `length` ids, at most `tokens` in all."""
     if not inputs:
         draw = random.Random(seed)
         size = model.config.vocab_size
-        yield from ([draw.randrange(size) for _ in range(length)] for _ in range(max(1, tokens // length)))
+        for start in range(0, tokens, length):
+            yield [draw.randrange(size) for _ in range(min(length, tokens - start))]
         return
     left = tokens
     documents = read_documents(inputs, text_mode="line" if ids else "file")

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeGuard
 
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
@@ -48,8 +48,8 @@ class LayerFacts:
 def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[str, Any]:
     """Facts of the whole and of each layer; `context` defaults to 4096 positions, or the model's own if fewer."""
     config = checkpoint.config
-    longest = config.get("max_position_embeddings")
-    context = context or min(4096, longest if isinstance(longest, int) else 4096)
+    longest, architectures = config.get("max_position_embeddings"), config.get("architectures")
+    context = context or min(4096, longest if _is_count(longest) else 4096)
     entries = _entries(checkpoint)
     layers = [_layer(number, found, config) for number, found in sorted(_by_layer(entries).items())]
     head = entries.get(HEAD) or entries.get(EMBEDDING)
@@ -62,7 +62,7 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
         "schema": SCHEMA,
         "path": str(checkpoint.path),
         "model_type": config.get("model_type"),
-        "architectures": config.get("architectures"),
+        "architecture": architectures[0] if isinstance(architectures, list) and architectures else None,
         "llmtool": config.get("llmtool"),
         "tied": HEAD not in entries,
         "files": len(checkpoint.files),
@@ -133,9 +133,13 @@ def _window(layer: int, config: dict[str, Any]) -> int | None:
     elif (ours.get("family") if isinstance(ours, dict) else config.get("model_type")) == "mistral":
         slides = True
     else:  # Qwen's rule: the later layers slide, if asked for
-        slides = bool(config.get("use_sliding_window")) and isinstance(first, int) and layer >= first
+        slides = config.get("use_sliding_window") is True and type(first) is int and layer >= first
     window = config.get("sliding_window")
-    return window if slides and isinstance(window, int) else None
+    return window if slides and _is_count(window) else None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value > 0
 
 
 def _problems(checkpoint: CheckpointReader, entries: dict[str, TensorEntry]) -> Iterator[str]:
@@ -177,7 +181,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     position = _short(facts["attention_flops_per_token_and_position"])
     flops = f"{_short(facts['flops_per_token'])} + {position} for each position before it"
     rows = {
-        "model": f"{facts['model_type']}, {' '.join(map(str, facts['architectures'] or []))}",
+        "model": ", ".join(str(facts[key]) for key in ("model_type", "architecture") if facts[key] is not None),
         "methods": json.dumps(ours) if ours else "none",
         "tensors": f"{facts['tensors']:,} in {_count(facts['files'], 'file')}: {types or 'none'}",
         "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.inspection import describe, largest_token, lines
@@ -76,6 +78,7 @@ def test_layers_are_counted_as_they_are(tmp_path: Path) -> None:
         ({"model_type": "llmtool", "llmtool": {"family": "llama"}, "sliding_window": 8}, [None, None]),
         ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": False}, [None, None]),
         ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}, [None, 8]),
+        ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True, "max_window_layers": 0}, [8, 8]),
         ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True}, [None, None]),
         ({"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}, [8, None]),
     ],
@@ -107,6 +110,21 @@ def test_problems_are_named(tmp_path: Path) -> None:
     tokenizer["added_tokens"] = []
     (path / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert describe(open_checkpoint(path))["problems"] == []
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3), st.lists, max_leaves=4
+)
+FIELDS = (
+    "architectures", "model_type", "llmtool", "max_position_embeddings", "sliding_window", "use_sliding_window",
+    "max_window_layers", "layer_types", "vocab_size", "num_hidden_layers", "tie_word_embeddings",
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(FIELDS), ODD))
+def test_any_config_is_inspected(tmp_path: Path, config: dict[str, Any]) -> None:
+    assert list(lines(facts_of(tmp_path / "m", **config)))
 
 
 def test_the_largest_token_of_odd_files() -> None:

@@ -112,6 +112,12 @@ def test_missing_and_changing_files(write: Write, tmp_path: Path) -> None:
         file.read("b")
 
 
+def test_empty_tensors_may_stand_anywhere_in_the_header(write: Write) -> None:
+    header = {"b": entry("U8", [2], 0, 2), "a": entry("F32", [0], 0, 0), "c": entry("F32", [0, 3], 2, 2)}
+    file = SafetensorsFile(write("x.safetensors", safetensors_bytes(header, b"12")))
+    assert [tuple(file.read(name).shape) for name in "abc"] == [(0,), (2,), (0, 3)]
+
+
 def test_padding_after_the_header_is_allowed(write: Write) -> None:
     padded = json.dumps(GOOD).encode().ljust(512)
     assert SafetensorsFile(write("x.safetensors", safetensors_bytes(padded, DATA))).read("b").shape == (4,)

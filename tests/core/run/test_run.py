@@ -76,6 +76,14 @@ def test_json_of_others(write: Callable[..., Path]) -> None:
     assert read_json_object(write("a", '{"a": 1}')) == {"a": 1}
     with pytest.raises(UserError, match="line 2, column 1"):
         read_json_object(write("b", '{"a":\n}'))
+    for name, content, wanted in (
+        ("c", '{"a": ' + "1" * 5000 + "}", "not JSON: Exceeds the limit"),
+        ("d", b"\xff{}", "not UTF-8"),
+        ("e", '{"a":' * 100_000, "nested too deeply"),
+        ("f", "[1]", "not a JSON object"),
+    ):
+        with pytest.raises(UserError, match=wanted):
+            read_json_object(write(name, content))
 
 
 @pytest.mark.parametrize("term, verbosity, drawn", [("xterm", 0, True), ("dumb", 0, False), ("xterm", -1, False)])
