@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -54,10 +54,61 @@ _llmtool() {
         "llmtool tokenizer export:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer export:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
         "llmtool tokenizer export:--sample") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling fit:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); return ;;
+        "llmtool scaling fit:--metric") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--fit-until") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd constant" -- "$cur"); return ;;
+        "llmtool scaling fit:--peak") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--end-lr") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--decay") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--warmup") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--smooth") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--target-loss") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--every") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--max-predicted-loss") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling fit:--output"|"llmtool scaling fit:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling fit:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling predict:--at") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd constant" -- "$cur"); return ;;
+        "llmtool scaling predict:--schedule-of") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--peak") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--end-lr") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--decay") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--warmup") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); return ;;
+        "llmtool scaling backtest:--metric") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--fit-until") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--warmup") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--smooth") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling compare:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); return ;;
+        "llmtool scaling compare:--metric") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--fit-until") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd constant" -- "$cur"); return ;;
+        "llmtool scaling compare:--peak") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--end-lr") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--decay") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--warmup") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--smooth") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling compare:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling positions:--metric") COMPREPLY=(); return ;;
+        "llmtool scaling positions:--fit-until") COMPREPLY=(); return ;;
+        "llmtool scaling positions:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling positions:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling law:--law") mapfile -t COMPREPLY < <(compgen -W "chinchilla kaplan data-constrained critical-batch" -- "$cur"); return ;;
+        "llmtool scaling law:--bootstrap") COMPREPLY=(); return ;;
+        "llmtool scaling law:--compute") COMPREPLY=(); return ;;
+        "llmtool scaling law:--seed") COMPREPLY=(); return ;;
+        "llmtool scaling law:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     local words=""
     case "$path" in
-        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor tokenizer" ;;
+        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor tokenizer scaling" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
@@ -65,8 +116,15 @@ _llmtool() {
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --eos --offsets --allow-special --encoder --length --ties --field --documents --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
-        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --alpha --rare --field --documents --input-format --strict --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --documents --input-format --strict --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool scaling") [[ $cur == -* ]] && words="--help -h" || words="fit predict backtest compare positions law" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --joint --target-loss --follow --every --require-confident --max-predicted-loss --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --json --help -h" || words="" ;;
+        "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --warmup --smooth --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
+        "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else mapfile -t COMPREPLY < <(compgen -f -- "$cur"); fi

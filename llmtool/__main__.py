@@ -1,15 +1,30 @@
 """`llmtool` and `python -m llmtool`."""
 
+import gc
+import signal
+import sys
+from types import FrameType
+
 
 def main() -> None:
-    """Run the command line."""
-    import gc
-
-    from llmtool.cli.app import build
-
+    """Run the command line; an early Ctrl-C is one line too, and a termination cleans up as a failure does."""
     # A tokenizer file is 100,000 small tuples, none in a cycle: collecting while they are made costs 15% of start-up.
     gc.set_threshold(100_000, 20, 20)
-    build()(prog_name="llmtool")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    try:
+        from llmtool.cli.app import build
+
+        app = build()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    app(prog_name="llmtool")
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from llmtool.core.run.errors import UserError, closest
 
 TRAINING = "tokenizer training"
 ENCODING = "tokenizer encoding"
+SCALING = "scaling law"
 ARCHITECTURE = "architecture"
 """A class in the method's part.py; an instance is called as change(parts, settings) -> parts (core.model.decoder)."""
 
@@ -59,6 +60,14 @@ METHODS = (
         "Lian et al., arXiv 2411.05504",
         "llmtool.methods.lbpe.encoder:LBPE",
         "the longest token first, with any BPE vocabulary",
+    ),
+    Method(
+        "Temporal Scaling Law",
+        SCALING,
+        "temporal",
+        "Xiong et al., EMNLP 2025, arXiv 2404.17785",
+        "llmtool.methods.temporal_scaling.positions:TemporalLaw",
+        "the loss at each position, and where a run will end, from its early part",
     ),
 )
 

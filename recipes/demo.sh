@@ -26,13 +26,12 @@ for algorithm in bpe lbpe scaffold scaffold-lbpe; do
         --vocab-size 8192 --special '<|endoftext|>' --force
 done
 
-text='    def __getattribute__(self, attributes): raise NotImplementedError'
-for algorithm in bpe scaffold-lbpe; do
-    step "2. How $algorithm cuts a line"
+text='It serves as a useful guide when making changes.'
+step "2. How each cuts a line ( <scaffold> = the parts that are written, [ids] )"
+for algorithm in bpe lbpe scaffold scaffold-lbpe; do
+    printf '\n%s:\n' "$algorithm"
     llmtool tokenizer inspect "$out/$algorithm.json" "$text"
 done
-step "   and Scaffold-BPE without LBPE (<scaffold> = the parts that are written)"
-llmtool tokenizer inspect "$out/scaffold.json" "$text"
 
 step "3. Encode a file, decode it, compare the bytes"
 llmtool tokenizer encode "$out/scaffold.json" "$library/argparse.py" | llmtool tokenizer decode "$out/scaffold.json" |

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmtool import __version__
-from llmtool.core.run.errors import ExitCode, UserError
+from llmtool.core.run.errors import ExitCode, UserError, explain_os_error
 
 
 class Group(TyperGroup):
@@ -26,10 +26,20 @@ class Group(TyperGroup):
             print("interrupted", file=sys.stderr)
             raise typer.Exit(ExitCode.INTERRUPT) from None
         except BrokenPipeError:
-            # Whatever is still buffered must go somewhere at exit, or Python complains on stderr.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _drop_stdout()
             raise typer.Exit(ExitCode.CLOSED_PIPE) from None
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            _drop_stdout()  # a write without a file name is one to stdout: files are written by name
+            print(f"error: stdout: {explain_os_error(error)}", file=sys.stderr)
+            raise typer.Exit(ExitCode.FAILURE) from None
         return result
+
+
+def _drop_stdout() -> None:
+    """Whatever is still buffered must go somewhere at exit, or Python complains on stderr."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 SETTINGS: dict[str, Any] = {
@@ -58,12 +68,13 @@ def root(
 
 def build() -> typer.Typer:
     """The app with every command group."""
-    from llmtool.cli import convert, environment, model, tokenizer
+    from llmtool.cli import convert, environment, model, scaling, tokenizer
 
     app.command("methods")(environment.methods)
     app.command("doctor")(environment.doctor)
     app.command("generate")(model.generate)
     app.command("verify")(model.verify)
     app.add_typer(tokenizer.app, name="tokenizer")
+    app.add_typer(scaling.app, name="scaling")
     app.add_typer(convert.app, name="convert")
     return app

@@ -74,7 +74,7 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="TOML file with these options; the command line goes before it.",
+        help="TOML file of options (vocab-size = 8000); the command line overrides it.",
         metavar="FILE",
         is_eager=True,
         callback=_config,

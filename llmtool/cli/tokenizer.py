@@ -14,7 +14,10 @@ app = typer.Typer(no_args_is_help=True, help="Byte-level BPE, Scaffold-BPE and L
 
 Encoder = Annotated[
     options.Encoder | None,
-    typer.Option("--encoder", help="How text is cut; lbpe takes the longest token first. Default: as the file says."),
+    typer.Option(
+        "--encoder",
+        help="How text is cut; lbpe takes the longest token first. Default: as the file says, merge for a new one.",
+    ),
 ]
 Length = Annotated[
     Literal["bytes", "characters"], typer.Option("--length", help="What the encoder lbpe calls the longest token.")
@@ -75,7 +78,7 @@ def train(
     verbose: options.Verbose = False,
     config: options.Config = None,
 ) -> None:
-    """Train a tokenizer: plain BPE or Scaffold-BPE, cut by merging or by LBPE."""
+    """Train a tokenizer: plain BPE or Scaffold-BPE."""
     from llmtool.tokenizer import train_file
 
     settings: dict[str, Any] = {
@@ -89,6 +92,8 @@ def train(
     report = train_file(inputs, output, settings, force=force, dry_run=dry_run, **work)
     if as_json:
         print(json.dumps(report))
+    elif dry_run:
+        print("\n".join(f"{key}: {value}" for key, value in report.items() if key not in ("schema", "dry_run")))
 
 
 @app.command("encode")
@@ -140,7 +145,10 @@ def decode(
     documents: options.TextMode = "file",
     force: options.Force = False,
 ) -> None:
-    """Turn ids back into exactly the bytes they came from (with --documents line, a line each)."""
+    """Turn ids back into exactly the bytes they came from.
+
+    With --documents line each document ends a line.
+    """
     from llmtool.core.corpus.encode_files import decode_files
     from llmtool.tokenizer import load
 
@@ -159,7 +167,10 @@ def inspect(
     ties: Ties = "leftmost",
     as_json: options.Json = False,
 ) -> None:
-    """Show a tokenizer, how it cuts a text (scaffolds in angle brackets), or how a token came to be."""
+    """Show how a text is cut, what a token is, or a tokenizer.
+
+    Scaffolds stand in angle brackets, with the parts that are written in their place.
+    """
     from llmtool.core.bpe import inspection
     from llmtool.tokenizer import load
 
@@ -179,6 +190,7 @@ def compare(
         str | None, typer.Option("--reference", help="Parallel text (same ids) that parity refers to.", metavar="FILE")
     ] = None,
     plot: options.Plot = None,
+    force: options.Force = False,
     alpha: Annotated[float, typer.Option("--alpha", help="Order of the Rényi entropy.")] = 2.5,
     rare: Annotated[
         int, typer.Option("--rare", min=1, help="Count tokens seen fewer times than this.", metavar="K")
@@ -193,20 +205,24 @@ def compare(
     verbose: options.Verbose = False,
     config: options.Config = None,
 ) -> None:
-    """Compare tokenizers on text: compression, fertility, parity, entropy, unused and unreachable tokens, speed."""
+    """Compare tokenizers on text: the table of figures.
+
+    Compression, fertility, parity, entropy, unused, rare and unreachable tokens, speed.
+    """
     from llmtool.core.corpus.compare_files import compare_files, short_names
     from llmtool.tokenizer import load
 
     console = options.console(quiet, verbose)
     loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
     comparison = compare_files(
-        loaded, corpus, reference=reference, alpha=alpha, rare=rare, threads=threads, plot=plot, console=console,
-        field=field, text_mode=documents, format=input_format, strict=strict,
+        loaded, corpus, reference=reference, alpha=alpha, rare=rare, threads=threads, plot=plot, force=force,
+        console=console, field=field, text_mode=documents, format=input_format, strict=strict,
     )  # fmt: skip
-    for table in comparison.tables():
-        console.table(*table)
     if as_json:
         print(json.dumps(comparison.to_json()))
+        return
+    for table in comparison.tables():
+        console.table(*table, result=True)
 
 
 @app.command("export")
@@ -225,7 +241,10 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a tokenizer for other libraries, re-encode a sample with it, and say whether the ids agree."""
+    """Write a tokenizer for other libraries, and check it.
+
+    A sample is encoded with the export; exit status 3 if an id differs.
+    """
     from llmtool import tokenizer as api
 
     loaded = api.load(tokenizer, encoder, length, ties)

@@ -106,6 +106,33 @@ def test_a_closed_pipe_is_141(tok: Path, unbuffered: str) -> None:
     assert (done.stdout, done.stderr) == (b"141\n", b"")
 
 
+@pytest.mark.parametrize("command", [["methods"], ["tokenizer", "encode"], ["tokenizer", "inspect"]])
+def test_a_full_stdout_is_one_line(tok: Path, command: list[str]) -> None:
+    arguments = [*command, *([str(tok)] if len(command) > 1 else [])]
+    with Path("/dev/full").open("wb") as full:
+        process = [sys.executable, "-m", "llmtool", *arguments]
+        done = subprocess.run(process, input=b"some text", stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"error: stdout: no space left on device\n")
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_encoding_leaves_nothing(tok: Path, tmp_path: Path, number: int, status: int) -> None:
+    command = [sys.executable, "-m", "llmtool", "tokenizer", "encode", str(tok), "-o", str(tmp_path / "ids")]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdin is not None
+    child.stdin.write(b"word " * 100_000)
+    child.stdin.flush()
+    for _ in range(100):
+        if os.listdir(tmp_path):
+            break
+        time.sleep(0.1)
+    assert len(os.listdir(tmp_path)) == 1
+    child.send_signal(number)
+    child.communicate(timeout=20)
+    assert child.returncode == status
+    assert os.listdir(tmp_path) == []
+
+
 def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -212,6 +239,7 @@ def test_inspect(tok: Path) -> None:
     assert b"<" in run("tokenizer", "inspect", tok, scaffold.decode()).stdout
     assert b"special" in run("tokenizer", "inspect", tok, "<|endoftext|>").stdout
     assert run("tokenizer", "inspect", tok, "#9999").returncode == 1
+    assert run("tokenizer", "inspect", tok, "#\u00b2").returncode == 0
 
 
 def test_methods_and_doctor() -> None:

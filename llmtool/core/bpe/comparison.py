@@ -20,6 +20,8 @@ SCHEMA = "llmtool.tokenizer-compare/1"
 Table = tuple[str, list[str], list[list[str]], str | None]
 """Title, header, rows, note: the arguments of Console.table."""
 
+UNSPACED_NOTE = "* more than half of the words are characters of scripts without spaces: tokens per character"
+
 LENGTH_BINS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32)
 """Largest token length of each row of the table of frequencies; the last row holds what is longer."""
 
@@ -76,8 +78,7 @@ class Comparison:
         tables = [self._totals()]
         if len(self.corpora) > 1:
             tables.append(self._by_corpus("Bytes per token", "bytes_per_token", None))
-            note = "* more than half of the words are characters of scripts without spaces: tokens per character"
-            tables.append(self._by_corpus("Fertility (tokens per word)", "fertility", note))
+            tables.append(self._by_corpus("Fertility (tokens per word)", "fertility", UNSPACED_NOTE))
         if self.parallel:
             tables.append(self._parity())
         tables.append(self._frequencies())
@@ -113,7 +114,7 @@ class Comparison:
             mark = " *" if figure == "fertility" and unspaced > 0.5 else ""
             figures = [_number(getattr(m.corpora[corpus], figure), 3) for m in self.measured.values()]
             rows.append([corpus + mark, *figures])
-        return title, ["corpus", *self.measured], rows, note
+        return title, ["corpus", *self.measured], rows, note if any(row[0].endswith(" *") for row in rows) else None
 
     def _parity(self) -> Table:
         rows = []
@@ -131,7 +132,7 @@ class Comparison:
             cells = [_mean_frequency(m.total, low, high) for m in self.measured.values()]
             if any(cell is not None for cell in cells):
                 rows.append([label, *(_number(cell, 1) for cell in cells)])
-        return "Mean frequency by token length", ["bytes", *self.measured], rows, "tokens that never occur included"
+        return "Mean frequency by token length", ["bytes", *self.measured], rows, "over all tokens, also unused ones"
 
 
 def compare(

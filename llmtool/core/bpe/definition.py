@@ -85,6 +85,7 @@ class Definition:
         facts = self.to_json()
         for key in ("training", "chat_template", "algorithm"):
             del facts[key]
+        del facts["pretokenizer"]["name"]  # GPT-4's and Llama 3's patterns are one
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def with_encoder(self, encoder: str, length: str = "bytes", ties: str = "leftmost") -> "Definition":
@@ -134,8 +135,12 @@ def from_json(facts: dict[str, Any], where: str) -> Definition:
     check_choice("encoder.ties", encoder.get("ties"), TIES, where)
     if facts["normalizer"] not in (None, "NFC"):
         raise UserError(f"normalizer {facts['normalizer']!r} is not implemented", where=where)
+    vocabulary = _read_vocabulary(facts, where)
+    for role in ("bos", "eos"):
+        if facts[role] is not None and facts[role] not in vocabulary.special:
+            raise UserError(f"{role} {facts[role]!r} is not a special token", where=where)
     return Definition(
-        vocabulary=_read_vocabulary(facts, where),
+        vocabulary=vocabulary,
         pretokenizer=pretokenizer["name"],
         algorithm=facts["algorithm"],
         encoder=str(encoder.get("name")),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import PortableEncoder, document_ends
@@ -62,7 +62,8 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
     emit = [vocabulary.emit[unit] for unit in chosen]
     merges = chain.from_iterable(vocabulary.merges) if policy.native == "merge" else ()
     order = policy.order(definition)
-    encoder: DocumentEncoder = _NATIVE.Encoder(
+    encoder: DocumentEncoder = _checked(
+        _NATIVE.Encoder,
         definition.pretokenizer,
         policy.native,
         b"".join(units),
@@ -76,6 +77,14 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
     return encoder
 
 
+def _checked(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call into the engine; what it refuses for its size, and a disk that is full, are the user's to know."""
+    try:
+        return call(*arguments)
+    except (ValueError, OSError, MemoryError) as error:
+        raise UserError(str(error) or "out of memory", hint="the tokenizer engine's limit") from error
+
+
 class PieceCounts:
     """Counts of pre-tokenized pieces, gathered from batches of documents."""
 
@@ -87,7 +96,7 @@ class PieceCounts:
     def add(self, documents: list[bytes]) -> None:
         """Count one batch."""
         if self.native:
-            self.native.add(b"".join(documents), document_ends(documents))
+            _checked(self.native.add, b"".join(documents), document_ends(documents))
             return
         for document in documents:
             self._portable.update(split(self._pretokenizer, document))
@@ -118,7 +127,7 @@ def train(
     """Run the merge loop; `vocab_size` counts normal units, the 256 bytes included."""
     if _NATIVE is None or counts.native is None or policy.native not in _NATIVE.TRAINING_POLICIES:
         return policy.train(dict(counts.items()), vocab_size, min_frequency, progress)
-    made = _NATIVE.train(counts.native, policy.native, vocab_size, min_frequency, BYTE_ORDER, progress)
+    made = _checked(_NATIVE.train, counts.native, policy.native, vocab_size, min_frequency, BYTE_ORDER, progress)
     flat = memoryview(made.merges).cast("I").tolist()
     merges = list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
     scaffolds = {unit for unit, mark in enumerate(made.scaffold) if mark}

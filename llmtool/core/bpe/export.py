@@ -21,6 +21,10 @@ from llmtool.core.run.errors import UserError
 
 OWN_FILE = "llmtool.json"
 REMOTE_CODE = "tokenization_llmtool"
+OUR_FILES = (
+    "README.md", "chat_template.jinja", OWN_FILE, "run.json", "special_tokens_map.json", f"{REMOTE_CODE}.py",
+    "tokenizer.json", "tokenizer_config.json", "__pycache__",
+)  # fmt: skip
 PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
 """Special tokens that say by their name that they fill up a batch."""
 
@@ -67,9 +71,16 @@ def export_huggingface(
 
 
 def _refuse_existing(directory: Path, force: bool) -> None:
-    """A directory is replaced whole: it may hold a model's weights."""
-    if directory.exists() and not force:
-        raise UserError("exists already", where=str(directory), hint="use --force to replace all that it holds")
+    """A directory is replaced whole, so it may hold nothing but an earlier export: not a model's weights."""
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return
+    ours = {*OUR_FILES, f"{directory.name}.json", f"{directory.name}.tiktoken"}
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
+    if foreign:
+        what = f"holds {foreign[0]!r}, which is no part of an export"
+        raise UserError(what, where=str(directory), hint="export into a directory of its own and copy from there")
+    if not force:
+        raise UserError("exists already", where=str(directory), hint="use --force to replace the earlier export")
 
 
 def _roles(definition: Definition) -> dict[str, str]:

@@ -18,6 +18,10 @@ def show(token: bytes) -> str:
     return "".join(escapes.get(c, c if c.isprintable() else c.encode("unicode_escape").decode()) for c in text)
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:32]}...({len(text)} characters)"
+
+
 def describe(tokenizer: BaseTokenizer) -> dict[str, Any]:
     """The tokenizer as a whole."""
     definition, vocabulary = tokenizer.definition, tokenizer.definition.vocabulary
@@ -37,7 +41,7 @@ def describe(tokenizer: BaseTokenizer) -> dict[str, Any]:
         "special_tokens": tokenizer.special_tokens,
         "bos": definition.bos,
         "eos": definition.eos,
-        "longest_tokens": [show(token) for token in longest],
+        "longest_tokens": [_shortened(show(token)) for token in longest],
         "training": definition.training,
         "sha256": tokenizer.fingerprint(),
     }
@@ -66,7 +70,7 @@ def token_facts(tokenizer: BaseTokenizer, text: str) -> dict[str, Any] | None:
     vocabulary = tokenizer.definition.vocabulary
     if text in vocabulary.special:
         return {"token": text, "id": vocabulary.special[text], "special": True}
-    if text.startswith("#") and text[1:].isdigit():
+    if text.startswith("#") and text[1:].isdecimal() and text.isascii():
         token = tokenizer.token_bytes(int(text[1:]))
         if token not in vocabulary.unit_of:
             return {"token": decode_text(token), "id": int(text[1:]), "special": True}
@@ -125,6 +129,8 @@ def lines_of_facts(facts: dict[str, Any]) -> Iterator[str]:
             value = ", ".join(f"{name} {number}" for name, number in value.items()) or "none"
         elif isinstance(value, list):
             value = " ".join(map(str, value))
+        elif value is None or isinstance(value, bool):
+            value = {None: "none", True: "yes", False: "no"}[value]
         yield f"{key.replace('_', ' '):19} {value}"
 
 

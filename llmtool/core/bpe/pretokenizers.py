@@ -15,6 +15,9 @@ from llmtool.core.run.errors import UserError, closest
 UNICODE_VERSION = "17.0"
 """Unicode version of the class tables; recorded in every tokenizer file."""
 
+NEW_IN_UNICODE = "\U00016ea0"
+"""A letter of UNICODE_VERSION that is none in the version before."""
+
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
@@ -85,6 +88,8 @@ def name_of_pattern(pattern: str) -> str | None:
 def _compiled(name: str) -> Callable[[str], list[str]]:
     import regex
 
+    if not regex.match(r"\p{L}", NEW_IN_UNICODE):
+        raise UserError(f"the regex package is older than Unicode {UNICODE_VERSION}", hint="pip install -U regex")
     matcher: Any = regex.compile(PRETOKENIZERS[name].pattern)
     findall: Callable[[str], list[str]] = matcher.findall
     return findall

@@ -25,7 +25,11 @@ def available_cores() -> int:
 
 
 def _as_bytes(text: Text) -> bytes:
-    return encode_text(text) if isinstance(text, str) else bytes(text)
+    if isinstance(text, str):
+        return encode_text(text)
+    if not isinstance(text, bytes | bytearray | memoryview):
+        raise TypeError(f"text must be str or bytes, not {type(text).__name__}")
+    return bytes(text)
 
 
 def half_of_memory() -> int:
@@ -43,6 +47,20 @@ class BaseTokenizer:
     def __init__(self, definition: Definition, policy: EncodingPolicy) -> None:
         self.definition = definition
         self.policy = policy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what is built again at first use: the engine's encoder cannot leave its process."""
+        return {"definition": self.definition, "policy": self.policy}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BaseTokenizer) and self.definition == other.definition
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
+    def __repr__(self) -> str:
+        d = self.definition
+        return f"<{type(self).__name__} {d.algorithm}+{d.encoder}, {d.pretokenizer}, {self.vocab_size:,} tokens>"
 
     @cached_property
     def _encoder(self) -> DocumentEncoder:
@@ -91,6 +109,8 @@ class BaseTokenizer:
         self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None
     ) -> list[list[int]]:
         """Ids of each document; `threads` defaults to the available cores."""
+        if isinstance(texts, str | bytes):
+            raise TypeError("texts must be a sequence of texts, not one text; see encode")
         ids, ends = self.encode_buffers(texts, allow_special=allow_special, threads=threads)
         numbers = memoryview(ids).cast("I")
         limits = memoryview(ends).cast("Q").tolist()

@@ -5,6 +5,7 @@ are the same. Where a training method keeps units that only help to build others
 no id and is written as the ids of its parts: `emit[unit]` holds more than one id. The encoder needs to know no more.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,9 @@ def _byte_to_unicode() -> dict[int, str]:
     characters = [*map(chr, printable), *map(chr, range(256, 256 + len(spare)))]
     return dict(zip(printable + spare, characters, strict=True))
 
+
+LARGEST_ID = (1 << 24) - 1
+"""An embedding of more rows is nobody's; what reads an id may allocate for all below it."""
 
 BYTE_TO_UNICODE = _byte_to_unicode()
 UNICODE_TO_BYTE = {character: byte for byte, character in BYTE_TO_UNICODE.items()}
@@ -133,6 +137,15 @@ class Vocabulary:
         every_id = [*text_ids, *self.special.values()]
         if len(set(every_id)) != len(every_id) or min(every_id) < 0:
             raise UserError("two tokens share an id, or an id is negative", where=where)
+        if max(every_id) > LARGEST_ID:
+            raise UserError(f"id {max(every_id)} is too large", where=where, hint=f"at most {LARGEST_ID}")
+        if b"" in self.unit_of or "" in self.special:
+            raise UserError("a token is empty", where=where)
+        pairs = Counter((left, right) for left, right, _ in self.merges)
+        if len(pairs) != len(self.merges):
+            left, right = pairs.most_common(1)[0][0]
+            spelled = f"{token_to_string(self.units[left])} {token_to_string(self.units[right])}"
+            raise UserError(f"the merge {spelled!r} is listed twice", where=where)
         tokens = self.tokens
         for number in [number for number, ids in enumerate(self.emit) if len(ids) != 1]:
             if b"".join(tokens.get(i, b"") for i in self.emit[number]) != self.units[number]:

@@ -5,9 +5,11 @@ downstream, and a limit on the bytes read stops at the same place everywhere.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import count, repeat
 
+from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.corpus.document import Document
 from llmtool.core.run.errors import UserError
 
@@ -18,26 +20,34 @@ MAX_ROW = 1 << 30
 """Longest JSONL row in bytes. A longer one is another format, or hostile: a row has to be held whole."""
 
 # The greedy `.*` jumps to the end and walks back, so the usual cost is the length of one word.
-_LAST_SAFE_CUT = re.compile(rb".*[0-9A-Za-z](?=[ \n])", re.DOTALL)
+_LAST_ASCII_CUT = re.compile(rb".*[0-9A-Za-z](?=[ \n])", re.DOTALL)
+_LAST_CUT = re.compile(r".*(?:\S\n(?=[^\W_])|[^\W_](?=[ \n]))", re.DOTALL)  # [^\W_]: a letter or number of any script
+
+
+_CONTEXT = 8  # bytes before a block that may matter: a character of 4, or one and a newline
 
 
 def safe_cut(buffer: bytes) -> int:
-    """The last place where `buffer` can be cut in two without changing a single token; 0 if there is none.
+    """A place near the end where `buffer` can be cut in two without changing a single token; 0 if there is none.
 
-    It lies before an ASCII space or newline that follows an ASCII letter or digit. There, every pattern of the
-    pre-tokenizers (`none` apart) begins a new piece, whether it reads the whole or the two parts:
+    It lies (a) before a space or newline that follows a letter or number, or (b) between a newline that follows no
+    white space and a letter or number. There, every pattern of the pre-tokenizers (`none` apart) begins a new piece,
+    whether it reads the whole or the two parts:
 
-    - No alternative goes on from a letter or digit to white space: runs of letters or digits and contractions end
-      before it, and only a piece that ends in punctuation takes newlines along. So the whole has a boundary here.
-    - The left part cannot tell that it ends. What looks ahead, `\\s+(?!\\S)`, does so at the end of white space,
-      and the left part ends in a letter or digit; a run or a contraction stops at its end as it did at the white space.
+    - (a) No alternative goes on from a letter or number to white space: runs of them and contractions end before it,
+      and only a piece that ends in punctuation takes newlines along. (b) One newline between two other characters is
+      a piece of its own or ends one of punctuation, and no alternative takes it in front of a letter or number.
+    - The left part cannot tell that it ends: what looks ahead, `\\s+(?!\\S)`, does so behind white space. In (a) the
+      left part has none there, and in (b) the single newline is a piece by `\\s+` alone just as well.
     - The right part cannot tell that it begins: no pattern looks behind.
 
-    Both sides of the cut are ASCII, so no character is divided. Neither space nor newline is the second half of a
-    canonical composition, so NFC of the parts is the parts of NFC.
+    Neither space, newline nor what follows a newline is the second half of a canonical composition with what is
+    before it, so NFC of the parts is the parts of NFC. ASCII text finds (a) without being decoded.
     """
-    match = _LAST_SAFE_CUT.match(buffer)
-    return match.end() if match else 0
+    if match := _LAST_ASCII_CUT.match(buffer):
+        return match.end()
+    found = _LAST_CUT.match(decode_text(buffer))
+    return len(encode_text(found.group())) if found else 0
 
 
 def regroup(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
@@ -65,44 +75,58 @@ class Cutter:
     """The part of a long document that is not handed on yet; linear in time for any content.
 
     Only new bytes are searched for a safe cut: a gigabyte without one is scanned once and then handed on whole.
+    Beyond `most` bytes, which nobody wants, the document ends.
     """
 
-    def __init__(self, *, whole: bool) -> None:
+    def __init__(self, *, whole: bool, most: int | None = None) -> None:
         self._whole = whole
+        self._most = sys.maxsize if most is None else most
         self._parts: list[bytes] = []
         self._held = 0
 
     def feed(self, block: bytes) -> bytes:
         """Take a block in, and give back what can be handed on: b"" while there is no safe cut."""
-        last_byte = self._parts[-1][-1:] if self._parts else b""
+        before = self._parts[-1][-_CONTEXT:] if self._parts else b""
         self._parts.append(block)
         self._held += len(block)
         if self._whole or self._held < BLOCK:
             return b""
-        cut = safe_cut(last_byte + block)
-        if not cut:
+        place = safe_cut(before + block)
+        cut = place - len(before)
+        if not place or cut < 0:
             return b""
-        cut -= len(last_byte)
         self._parts[-1] = block[:cut]
         text = b"".join(self._parts)
         self._parts = [block[cut:]]
         self._held = len(block) - cut
         return text
 
+    @property
+    def full(self) -> bool:
+        """Whether as much is held as anyone wants, without a place to cut."""
+        return self._held >= self._most
+
     def rest(self) -> bytes:
         """Everything held, as the end of the document; the cutter is empty afterwards."""
         text = b"".join(self._parts)
+        if len(text) > self._most:
+            text = text[: self._most].decode("utf-8", "ignore").encode() or text[: self._most]
         self._parts = []
         self._held = 0
         return text
 
 
-def file_document(blocks: Iterable[bytes], source: str, *, whole: bool) -> Iterator[Document]:
-    """One document, the whole file, in parts that join to it; none if the file is empty."""
-    cutter = Cutter(whole=whole)
+def file_document(blocks: Iterable[bytes], source: str, *, whole: bool, most: int | None = None) -> Iterator[Document]:
+    """One document, the whole file, in parts that join to it; none if the file is empty.
+
+    most: no part needs to be longer than this, the rest of the file is not read then.
+    """
+    cutter = Cutter(whole=whole, most=most)
     for block in blocks:
         if text := cutter.feed(block):
             yield Document(text, source, 1, more=True)
+        if cutter.full:
+            break
     if text := cutter.rest():
         yield Document(text, source, 1)
 

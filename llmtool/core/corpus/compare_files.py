@@ -8,6 +8,7 @@ from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import Skipped
 from llmtool.core.corpus.readers import read_documents, total_bytes
+from llmtool.core.run.atomic import check_output
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 
@@ -21,21 +22,26 @@ def compare_files(
     rare: int = 100,
     threads: int | None = None,
     plot: Path | None = None,
+    force: bool = False,
     console: Console | None = None,
     **reading: Any,
 ) -> Comparison:
     """Measure on files, each a corpus of its own; `reading` as in read_documents.
 
     reference: JSONL whose rows carry the same `id` as their translations in the corpora; parity refers to it.
-    plot: PNG or SVG to draw.
+    plot: PNG or SVG to draw; one that exists is replaced with `force` only.
     """
     console = console or Console(verbosity=-1)
+    if len(tokenizers) < 2:
+        raise UserError("one tokenizer cannot be compared", hint="name two or more")
     skipped = Skipped()
     whole = any(tokenizer.definition.pretokenizer == "none" for tokenizer in tokenizers.values())
     if plot:
         from llmtool.core.bpe.comparison_plot import check_plot
 
         check_plot(plot)
+        if check_output(plot).exists() and not force:
+            raise UserError("exists already", where=str(plot), hint="use --force to replace it")
     with console.progress("comparing", total_bytes(corpora), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:

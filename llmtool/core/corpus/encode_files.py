@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import IO
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import Skipped
 from llmtool.core.corpus.encoding import encode_documents
-from llmtool.core.corpus.provenance import InputHashes
+from llmtool.core.corpus.provenance import InputHashes, describe
 from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
 from llmtool.core.corpus.tokenized import (
     IdFormat,
@@ -20,7 +21,7 @@ from llmtool.core.corpus.tokenized import (
     read_token_documents,
     token_array,
 )
-from llmtool.core.run.atomic import atomic_file, require_space
+from llmtool.core.run.atomic import atomic_file, check_output, refuse_inputs_as_output, require_space
 from llmtool.core.run.console import Console, binary_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
@@ -50,6 +51,8 @@ def encode_files(
     """
     console = console or Console(verbosity=-1)
     _check_request(tokenizer, output, form, eos, offsets)
+    if output:
+        refuse_inputs_as_output(check_output(output), inputs)
     skipped, totals = Skipped(), Totals()
     settings = {
         "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "eos": eos, "offsets": offsets,
@@ -64,7 +67,7 @@ def encode_files(
         hashes = stack.enter_context(InputHashes(inputs if output else []))
         run = Run("tokenizer encode", settings, backend=engine.NAME)
         if output and not force:
-            refuse_complete(output, settings, hashes.wait)
+            refuse_complete(output, run.command, settings, hashes.wait)
         size = total_bytes(inputs)
         if output and size:
             require_space(output, size)
@@ -89,8 +92,8 @@ def _check_request(tokenizer: BaseTokenizer, output: Path | None, form: IdFormat
         raise UserError(f"offsets cannot be written in format {form!r}", hint="use --format jsonl")
     if form in ("npy", "bin") and output is None:
         raise UserError(f"format {form!r} cannot go to stdout", hint="name a file: -o train.bin")
-    if form == "bin" and output and output.suffix == ".idx":
-        raise UserError("a .bin file's index takes the name .idx", where=str(output), hint="write -o NAME.bin")
+    if form in ("npy", "bin") and output and output.suffix != f".{form}":
+        raise UserError(f"format {form!r} wants a name that ends in .{form}", where=str(output))
     if eos and tokenizer.eos_id is None:
         raise UserError("the tokenizer names no end-of-text token", hint="train it with --special '<|endoftext|>'")
 
@@ -135,7 +138,10 @@ def decode_files(
     ending = b"\n" if text_mode == "line" else b""
     if output is not None and output.exists() and not force:
         raise UserError("exists already", where=str(output), hint="use --force to replace it")
+    if output is not None:
+        refuse_inputs_as_output(check_output(output), [path])
     number = 0
+    run = Run("tokenizer decode", {"tokenizer": tokenizer.fingerprint() if output else None, "text_mode": text_mode})
     with ExitStack() as stack:
         file = stack.enter_context(atomic_file(output) if output else binary_stdout())
         for ids in read_token_documents(path, tokenizer):
@@ -144,4 +150,7 @@ def decode_files(
                 file.write(tokenizer.decode_bytes(ids) + ending)
             except UserError as error:
                 raise UserError(error.what, where=f"{path}, document {number}", hint=error.hint) from None
+        if output:
+            run.inputs = [describe(path, Event(), read_whole=True)]
+            run.save(manifest_path(output), [output])
     return number

@@ -87,7 +87,7 @@ def total_bytes(inputs: Sequence[str | Path]) -> int | None:
 
 def unreadable(source: str, error: OSError) -> UserError:
     """The one line for a file that cannot be opened or read."""
-    return UserError(f"cannot be read: {explain_os_error(error)}", where=source)
+    return UserError(f"cannot read: {explain_os_error(error)}", where=source)
 
 
 def _walk(directory: str) -> Iterator[Input]:

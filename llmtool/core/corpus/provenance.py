@@ -13,14 +13,15 @@ from llmtool.core.corpus.inputs import STDIN, find_inputs
 class InputHashes:
     """Hashes of the inputs, begun on entering the block; leaving it early stops them."""
 
-    def __init__(self, inputs: Sequence[str | Path]) -> None:
+    def __init__(self, inputs: Sequence[str | Path], *, read_whole: bool = True) -> None:
+        self._read_whole = read_whole
         self._inputs = [str(path) for path in inputs]
         self._stopped = Event()
         self._entries: list[Future[dict[str, Any]]] = []
 
     def __enter__(self) -> Self:
         with_one = ThreadPoolExecutor(1, "hash")
-        self._entries = [with_one.submit(describe, name, self._stopped) for name in self._inputs]
+        self._entries = [with_one.submit(describe, name, self._stopped, self._read_whole) for name in self._inputs]
         with_one.shutdown(wait=False)
         return self
 
@@ -32,15 +33,21 @@ class InputHashes:
         return [entry.result() for entry in self._entries]
 
 
-def describe(name: str, stopped: Event) -> dict[str, Any]:
-    """Files, bytes and sha256 of one input; of a directory, the hash over its files' relative names and hashes."""
+def describe(name: str, stopped: Event, read_whole: bool) -> dict[str, Any]:
+    """Files, bytes and sha256 of one input; of a directory, the hash over its files' relative names and hashes.
+
+    The hash is None where it cannot be known beside the reading: of stdin and pipes, and where only a part is read.
+    """
     if name == STDIN:
-        return {"path": STDIN}
+        return {"path": STDIN, "sha256": None}
     streams = find_inputs([name])
+    size = sum(stream.size or 0 for stream in streams)
+    if not read_whole or any(stream.size is None for stream in streams):
+        return {"path": name, "files": len(streams), "bytes": size, "sha256": None}
     digests = []
     for stream in streams:
         digest = hashlib.sha256()
-        for chunk in stream.chunks() if stream.size is not None else ():
+        for chunk in stream.chunks():
             if stopped.is_set():
                 break
             digest.update(chunk)
@@ -51,4 +58,4 @@ def describe(name: str, stopped: Event) -> dict[str, Any]:
         names = [str(Path(stream.source).relative_to(name)) for stream in streams]
         listing = "".join(f"{digest}  {file}\n" for digest, file in zip(digests, names, strict=True))
         total = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-    return {"path": name, "files": len(streams), "bytes": sum(s.size or 0 for s in streams), "sha256": total}
+    return {"path": name, "files": len(streams), "bytes": size, "sha256": total}

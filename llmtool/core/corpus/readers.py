@@ -48,6 +48,7 @@ class _Reading:
     whole: bool
     skipped: Skipped
     errors: RowErrors
+    limit_bytes: int | None
     on_bytes: Callable[[int], None] | None
 
 
@@ -71,14 +72,15 @@ def read_documents(
     strict: the first row that does not parse is a UserError; otherwise such rows are counted in `report`.
     whole: never cut a document, at the price of holding it in memory. Needed where `safe_cut` does not hold: without
         a pre-tokenizer, or with special tokens that hold white space or take it along.
-    limit_bytes: stop after the document or block that brings the text to this many bytes.
+    limit_bytes: stop after the document or block that brings the text to this many bytes; a file without a place to
+        cut stops there exactly.
     on_bytes: told of bytes read from disk (packed, if packed); over a complete reading they add up to `total_bytes`.
 
     Files in directories that are not text (NUL bytes, archives) are skipped and counted; a file named by the user is
     read even then, so that any bytes can be encoded. Raises UserError when there is no input or no text at all.
     """
     skipped = Skipped() if report is None else report
-    reading = _Reading(field, text_mode, format, whole, skipped, RowErrors(skipped, strict), on_bytes)
+    reading = _Reading(field, text_mode, format, whole, skipped, RowErrors(skipped, strict), limit_bytes, on_bytes)
     streams = find_inputs(inputs)
     documents = _require_text((document for stream in streams for document in _read(stream, reading)), streams, skipped)
     return documents if limit_bytes is None else _limit(documents, limit_bytes)
@@ -148,7 +150,7 @@ def _read_stream(raw: Iterator[bytes], stream: Input, reading: _Reading) -> Iter
     elif reading.text_mode == "line":
         yield from line_documents(blocks, stream.source, whole=reading.whole)
     else:
-        yield from file_document(blocks, stream.source, whole=reading.whole)
+        yield from file_document(blocks, stream.source, whole=reading.whole, most=reading.limit_bytes)
 
 
 def _not_text(head: bytes, *, named: bool) -> str | None:

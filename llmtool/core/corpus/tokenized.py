@@ -19,7 +19,7 @@ from llmtool.core.bpe.engine import format_ids
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.encoding import Encoded
 from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import UserError, explain_os_error
 
 IdFormat = Literal["ids", "jsonl", "npy", "bin"]
 SIDECAR_SCHEMA = "llmtool.tokens/1"
@@ -200,12 +200,12 @@ def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[i
     sidecar = source.with_name(source.name + ".json")
     try:
         with source.open("rb") as file:
-            if file.peek(6)[:6] == b"\x93NUMPY" or sidecar.is_file():
+            if file.peek(6)[:6] == b"\x93NUMPY" or source.suffix in (".bin", ".npy"):
                 yield from _read_array(source, sidecar, tokenizer)
             else:
                 yield from _read_lines(file, path)
     except OSError as error:
-        raise UserError(f"cannot read: {error.strerror}", where=path) from None
+        raise UserError(f"cannot read: {explain_os_error(error)}", where=path) from None
 
 
 def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
@@ -214,6 +214,8 @@ def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer) -> Iterator
     from llmtool.core.run.json_file import read_json_object
 
     about = read_json_object(sidecar)
+    if about.get("schema") != SIDECAR_SCHEMA:
+        raise UserError(f"not a sidecar of ids ({SIDECAR_SCHEMA})", where=str(sidecar))
     if about.get("tokenizer_sha256") != tokenizer.fingerprint():
         raise UserError("was written with another tokenizer", where=str(path), hint=f"see {sidecar}")
     try:

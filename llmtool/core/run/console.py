@@ -60,27 +60,37 @@ class Console:
         """A warning; shown even with --quiet."""
         print(f"warning: {message}", file=sys.stderr)
 
-    def rich(self) -> Any:
-        """A rich console on stderr that honours NO_COLOR and TERM=dumb."""
+    def rich(self, *, stdout: bool = False) -> Any:
+        """A rich console that honours NO_COLOR and TERM=dumb."""
         from rich.console import Console as RichConsole
 
-        width = None if sys.stderr.isatty() else 120
-        return RichConsole(stderr=True, highlight=False, width=width)
+        terminal = (sys.stdout if stdout else sys.stderr).isatty()
+        return RichConsole(stderr=not stdout, highlight=False, width=None if terminal else 160)
 
-    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None) -> None:
-        """A table for people, numbers to the right."""
-        if self.verbosity < 0:
+    def table(
+        self,
+        title: str,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        note: str | None = None,
+        *,
+        result: bool = False,
+    ) -> None:
+        """A table, numbers to the right; for people on stderr, or as the command's result on stdout."""
+        if self.verbosity < 0 and not result:
             return
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, caption=note)
-        table.caption_justify = "left"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(header):
             table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
-        self.rich().print(table)
+        console = self.rich(stdout=result)
+        console.print(table)
+        if note:
+            console.print(f"{note}\n", soft_wrap=True)
 
     @contextmanager
     def progress(self, label: str, total: float | None, unit: str) -> Iterator[Progress]:

@@ -64,7 +64,9 @@ def manifest_path(output: Path) -> Path:
     return output / "run.json" if output.is_dir() else output.with_name(output.name + ".run.json")
 
 
-def refuse_complete(output: Path, config: dict[str, Any], inputs: Callable[[], list[dict[str, Any]]]) -> None:
+def refuse_complete(
+    output: Path, command: str, config: dict[str, Any], inputs: Callable[[], list[dict[str, Any]]]
+) -> None:
     """A complete output is never made again by accident: exit 1 that says whether it is the same or what differs."""
     if not output.exists():
         return
@@ -72,10 +74,16 @@ def refuse_complete(output: Path, config: dict[str, Any], inputs: Callable[[], l
     if not manifest.is_file():
         raise UserError("exists already", where=str(output), hint="use --force to replace it")
     before = read_json_object(manifest)
+    if before.get("command") != command:
+        made = f"exists already, made by `llmtool {before.get('command')}`"
+        raise UserError(made, where=str(output), hint="use --force to replace it, or write elsewhere")
     old, new = before.get("config", {}), json.loads(json.dumps(config, default=str))
     changed = [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
-    if before.get("inputs") != inputs():
+    found = inputs()
+    if before.get("inputs") != found:
         changed.append("the inputs' content")
+    if not changed and not all(entry.get("sha256") for entry in found):
+        raise UserError("exists already; its inputs cannot be compared", where=str(output), hint="use --force")
     if changed:
         raise UserError(
             f"exists already, made with other settings: {'; '.join(changed)}",

@@ -75,7 +75,8 @@ def test_plain_is_exact(
     assert report.lines()[0] == "tokenizers: 21 of 21 documents equal, exact"
     again = Tokenizer.load(tmp_path / "out" / "tokenizer.json")
     assert again.encode_batch(texts[:10]) == tokenizer.encode_batch(texts[:10])
-    assert Tokenizer.load(tmp_path / "out").definition == tokenizer.definition
+    assert Tokenizer.load(tmp_path / "out").fingerprint() == tokenizer.fingerprint()
+    assert Tokenizer.load(tmp_path / "out" / "llmtool.json").definition == tokenizer.definition
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -280,15 +281,19 @@ def test_a_special_token_spelled_like_a_token_is_refused(train: Callable[..., To
 
 
 @pytest.mark.usefixtures("only_tokenizers")
-def test_a_directory_is_replaced_only_when_told(train: Callable[..., Tokenizer], tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights").write_text("precious")
+def test_only_an_earlier_export_is_replaced(train: Callable[..., Tokenizer], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()  # an empty directory is no obstacle
     for write in (export_huggingface, export_tiktoken):
+        write(train(), out, force=True)
         with pytest.raises(UserError, match="exists already"):
-            write(train(), tmp_path / "model")
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["weights"]
-    export_huggingface(train(), tmp_path / "model", force=True)
-    assert not (tmp_path / "model" / "weights").exists()
+            write(train(), out)
+    (out / "model.safetensors").write_text("precious")
+    for write in (export_huggingface, export_tiktoken):
+        for force in (False, True):
+            with pytest.raises(UserError, match="which is no part of an export"):
+                write(train(), out, force=force)
+    assert (out / "model.safetensors").read_text() == "precious"
 
 
 @pytest.mark.usefixtures("only_tokenizers")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from llmtool import Tokenizer
+from llmtool.core.bpe import engine
 from llmtool.core.bpe.encoder import CACHED_PIECES
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, split
 from llmtool.core.bpe.tokenizer import Text
@@ -82,8 +83,6 @@ def test_batches_equal_single_documents(each_engine: str, trained: dict[Any, Tok
 def test_engines_give_the_same_ids(
     trained: dict[Any, Tokenizer], sources: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llmtool.core.bpe import engine
-
     texts: list[Text] = [*SCRIPTS, *sources[:12], b"a" * 3000, " " * 500 + "x", bytes(range(256)) * 3]
     first = {key: Tokenizer(tokenizer.definition).encode_batch(texts) for key, tokenizer in trained.items()}
     monkeypatch.setattr(engine, "_NATIVE", None)
@@ -156,6 +155,38 @@ def test_bad_ids_and_texts(trained: dict[Any, Tokenizer]) -> None:
         Tokenizer.train_from_documents(["a"], 300, algorithm="lbpe", encoder="merge")
     with pytest.raises(UserError, match="did you mean 'scaffold'"):
         Tokenizer.train_from_documents(["a"], 300, algorithm="scafold")
+
+
+def test_a_tokenizer_goes_to_other_processes(trained: dict[Any, Tokenizer]) -> None:
+    import copy
+    import pickle
+
+    for tokenizer in trained.values():
+        wanted = tokenizer.encode(SCRIPTS[0])
+        for other in (pickle.loads(pickle.dumps(tokenizer)), copy.deepcopy(tokenizer)):
+            assert other == tokenizer
+            assert other.encode(SCRIPTS[0]) == wanted
+    assert trained["bpe", "merge", "gpt2"] != trained["bpe", "merge", "llama3"]
+    assert "gpt2" in repr(trained["bpe", "merge", "gpt2"])
+
+
+def test_what_is_no_text(trained: dict[Any, Tokenizer]) -> None:
+    tokenizer = trained["bpe", "merge", "gpt2"]
+    calls: list[Any] = [
+        lambda: tokenizer.encode(5),  # type: ignore[arg-type]
+        lambda: tokenizer.encode_batch("abc"),
+        lambda: Tokenizer.train_from_documents("abc", 300),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_what_the_engine_cannot_hold_is_refused_before_it_is_written() -> None:
+    if engine.NAME == "python":
+        pytest.skip("the portable engine has no such limit")
+    with pytest.raises(UserError, match="too large"):
+        Tokenizer.train_from_documents([b"a" * 20_000_000], 300)
 
 
 def test_the_portable_cache_is_bounded() -> None:

@@ -1,5 +1,6 @@
 """Laws of cutting and regrouping: nothing is lost, no token changes, the way bytes arrive does not matter."""
 
+import sys
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, split
+from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.corpus import blocks
 from llmtool.core.corpus.blocks import BLOCK, Cutter, bounded_lines, file_document, line_documents, regroup, safe_cut
 from llmtool.core.run.errors import UserError
@@ -53,15 +55,70 @@ def test_safe_cut_on_source_code(name: str) -> None:
 
 
 @given(TEXT)
-def test_safe_cut_is_the_last_one(text: bytes) -> None:
-    places = [i for i in range(1, len(text)) if text[i] in b" \n" and text[i - 1 : i].isalnum()]
-    assert safe_cut(text) == (places[-1] if places else 0)
+def test_a_place_is_found_where_there_is_one(text: bytes) -> None:
+    ascii_places = [i for i in range(1, len(text)) if text[i] in b" \n" and text[i - 1 : i].isalnum()]
+    if ascii_places:
+        assert safe_cut(text) == ascii_places[-1]
+        return
+    string = decode_text(text)
+    places = [
+        i
+        for i in range(1, len(string))
+        if (string[i] in " \n" and string[i - 1].isalnum())
+        or (string[i - 1] == "\n" and i > 1 and not string[i - 2].isspace() and string[i].isalnum())
+    ]
+    assert safe_cut(text) in ([len(encode_text(string[:place])) for place in places] or [0])
+
+
+def test_letters_and_numbers_are_those_of_the_patterns() -> None:
+    """What Python calls alphanumeric, and no white space, must be so for the patterns too."""
+    import regex
+
+    letter, white = regex.compile(r"[\p{L}\p{N}]"), regex.compile(r"\s")
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        assert not character.isalnum() or letter.match(character), hex(code)
+        assert character.isspace() or not white.match(character), hex(code)
 
 
 def test_places_that_are_not_safe() -> None:
-    for text in (b"", b" ", b" a", b"ab", b"a", b"! x", b"/\n", b"  x", b"a\t", b"a\r\n", "é ".encode(), "² ".encode()):
+    for text in (
+        b"",
+        b" ",
+        b" a",
+        b"ab",
+        b"a",
+        b"! x",
+        b"/\n",
+        b"  x",
+        b"a\t",
+        b"a\r\n",
+        b"!\n/",
+        b"! \na",
+        b"\na",
+        b"\n\na",
+    ):
         assert safe_cut(text) == 0
     assert safe_cut(b"a ") == 1
+    assert safe_cut("é ".encode()) == 2
+    assert safe_cut("。\n文".encode()) == 4
+
+
+def test_text_without_latin_letters_is_streamed() -> None:
+    text = ("床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 60_000).encode()
+    parts = [document.text for document in file_document(pieces_of_size(text, BLOCK), "f", whole=False)]
+    assert len(parts) == len(text) // BLOCK + 1
+    assert b"".join(parts) == text
+    assert all(part.decode() for part in parts)
+
+
+def test_a_limit_ends_what_cannot_be_cut() -> None:
+    text = "好".encode() * BLOCK
+    (document,) = file_document(pieces_of_size(text, BLOCK), "f", whole=False, most=1000)
+    assert document.text == "好".encode() * 333
+    assert not document.more
+    (binary,) = file_document(iter([b"\xff" * 50]), "f", whole=False, most=10)
+    assert binary.text == b"\xff" * 10
 
 
 def test_safe_cut_is_linear_where_there_is_none() -> None:
@@ -103,9 +160,9 @@ def test_a_file_is_its_blocks_joined(text: bytes, whole: bool, tiny_blocks: int)
     assert [document.more for document in documents] == [True] * (len(documents) - 1) + [False] * bool(text)
     assert {(document.source, document.row) for document in documents} <= {("f", 1)}
     for document in documents[:-1]:
-        assert document.text[-1:].isalnum()
+        assert document.text[-1:].isalnum() or document.text[-1:] == b"\n"
     for document in documents[1:]:
-        assert document.text[:1] in (b" ", b"\n")
+        assert document.text[:1] in (b" ", b"\n") or document.text[:1].isalnum()
     assert len(documents) == bool(text) if whole else len(documents) >= bool(text)
 
 

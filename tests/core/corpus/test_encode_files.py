@@ -115,11 +115,11 @@ def test_a_file_in_blocks_is_one_document(
     """Blocks and batches far smaller than the file change nothing."""
     text = "".join(SCRIPTS) * 40
     paths = [str(write("a.txt", text)), str(write("b.txt", "second")), str(write("c.txt", text[::-1]))]
-    whole = tmp_path / "whole"
+    whole = tmp_path / f"whole.{form}"
     encode_files(tokenizer, paths, whole, form=form, eos=True)
     monkeypatch.setattr(blocks, "BLOCK", 700)
     monkeypatch.setattr(encoding, "BATCH_BYTES", 1500)
-    cut = tmp_path / "cut"
+    cut = tmp_path / f"cut.{form}"
     encode_files(tokenizer, paths, cut, form=form, eos=True, threads=1)
     assert cut.read_bytes() == whole.read_bytes()
     restored = tmp_path / "restored"
@@ -142,6 +142,10 @@ def test_requests_that_cannot_be(tokenizer: Tokenizer, corpus: str, tmp_path: Pa
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"form": "ids", "offsets": True}, "use --format jsonl"),
         ({"form": "bin", "output": None}, "cannot go to stdout"),
+        ({"form": "bin", "output": tmp_path / "out.npy"}, r"wants a name that ends in \.bin"),
+        ({"output": Path(corpus)}, "is also an input"),
+        ({"output": tmp_path / "no" / "out"}, "does not exist"),
+        ({"output": tmp_path}, "is a directory"),
         ({"eos": True, "tokenizer": nameless}, "names no end-of-text token"),
     ]
     for arguments, what in wrong:

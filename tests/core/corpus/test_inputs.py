@@ -48,9 +48,9 @@ def test_bad_inputs_are_one_line(tmp_path: Path) -> None:
     for inputs, line in (
         ([], r"^no input \("),
         (["-", "-"], r"named twice"),
-        ([tmp_path / "missing"], r"missing: cannot be read: no such file or directory$"),
+        ([tmp_path / "missing"], r"missing: cannot read: no such file or directory$"),
         ([tmp_path], r"the directory holds no file"),
-        ([""], r"cannot be read: no such file"),
+        ([""], r"cannot read: no such file"),
     ):
         with pytest.raises(UserError, match=line):
             find_inputs(inputs)
@@ -58,14 +58,14 @@ def test_bad_inputs_are_one_line(tmp_path: Path) -> None:
 
 def test_unreadable_file(tmp_path: Path) -> None:
     vanished = Input(str(tmp_path / "gone"), 3, named=False)
-    with pytest.raises(UserError, match=r"gone: cannot be read: no such file"):
+    with pytest.raises(UserError, match=r"gone: cannot read: no such file"):
         list(vanished.chunks())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_permissions(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir(mode=0o000)
-    with pytest.raises(UserError, match=r"d: cannot be read: permission denied"):
+    with pytest.raises(UserError, match=r"d: cannot read: permission denied"):
         find_inputs([tmp_path])
 
 

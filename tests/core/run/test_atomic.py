@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmtool.core.run.atomic import atomic_directory, atomic_file, require_space
+from llmtool.core.run.atomic import atomic_directory, atomic_file, refuse_inputs_as_output, require_space
 from llmtool.core.run.errors import UserError
 
 
@@ -67,6 +67,44 @@ def test_disk_full_is_one_line_and_leaves_the_old_output(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_links_are_followed_and_devices_stay(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    with atomic_file(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
+    with atomic_file(tmp_path / "pipe") as file:
+        file.write(b"through")
+    assert reader.communicate(timeout=10)[0] == b"through"
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "way").symlink_to("directory")
+    with atomic_directory(tmp_path / "way") as directory:
+        (directory / "a").write_text("a")
+    assert (tmp_path / "way").is_symlink()
+    assert os.listdir(tmp_path / "directory") == ["a"]
+
+
+def test_an_exchange_that_fails_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "precious").write_text("old")
+    rename = Path.rename
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if source.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "dir") as directory:
+        (directory / "a").write_text("a")
+    assert os.listdir(tmp_path) == ["dir"]
+    assert os.listdir(tmp_path / "dir") == ["precious"]
+
+
 def test_an_error_of_the_caller_is_not_a_write_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "out"):
         (tmp_path / "missing").read_bytes()
@@ -75,8 +113,14 @@ def test_an_error_of_the_caller_is_not_a_write_error(tmp_path: Path) -> None:
 def test_bad_places(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"), atomic_file(tmp_path / "no" / "out"):
         pass
-    with pytest.raises(UserError, match="cannot write"), atomic_file(tmp_path):
+    with pytest.raises(UserError, match="is a directory"), atomic_file(tmp_path):
         pass
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UserError, match="not a directory"), atomic_directory(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_text() == "precious"
+    with pytest.raises(UserError, match="is also an input"):
+        refuse_inputs_as_output(tmp_path / "file", [tmp_path / "other", tmp_path / "." / "file"])
     with pytest.raises(UserError, match="not enough disk space"):
         require_space(tmp_path / "out", 1 << 60)
 

@@ -32,6 +32,13 @@ struct PieceKey {
   }
 };
 
+// Of one thread; the defaults make 58 MB at most, of which only what is used is ever touched.
+struct CacheSizes {
+  unsigned log2_short = 20, log2_medium = 18, log2_long = 16;  // entries
+  size_t pool = 4u << 20;                                      // ids of short and medium pieces that do not fit
+  size_t long_pool = 4u << 20;                                 // bytes of long pieces
+};
+
 using ShortKey = PieceKey<2>;
 using MediumKey = PieceKey<4>;
 inline constexpr size_t kMaxShort = 15, kMaxMedium = 31, kMaxLong = 255;
@@ -147,34 +154,34 @@ class LongCache {
     size_t size;
   };
 
-  LongCache() : entries_(kEntries) {}
+  LongCache(unsigned log2_entries, size_t pool) : entries_(size_t{1} << log2_entries), pool_(pool) {}
 
   // data is null if the piece is not there.
   Ids find(const uint8_t* p, size_t n, uint64_t hash) {
-    const Entry& entry = entries_[hash & (kEntries - 1)];
+    Entry& entry = entries_[hash & (entries_.size() - 1)];
     if (entry.length != n || entry.hash != hash || std::memcmp(&bytes_[entry.bytes], p, n)) return {nullptr, 0};
     return {&ids_[entry.ids], entry.count};
   }
 
   void insert(const uint8_t* p, size_t n, uint64_t hash, const std::vector<uint32_t>& ids) {
-    if (bytes_.size() > kPool) {
+    if (bytes_.size() > pool_) {
       bytes_.clear();
       ids_.clear();
       entries_.clear();
     }
-    entries_[hash & (kEntries - 1)] = {hash, static_cast<uint32_t>(bytes_.size()), static_cast<uint32_t>(ids_.size()),
+    entries_[hash & (entries_.size() - 1)] = {hash, static_cast<uint32_t>(bytes_.size()), static_cast<uint32_t>(ids_.size()),
                                        static_cast<uint32_t>(n), static_cast<uint32_t>(ids.size())};
     bytes_.insert(bytes_.end(), p, p + n);
     ids_.insert(ids_.end(), ids.begin(), ids.end());
   }
 
  private:
-  static constexpr size_t kEntries = 1u << 16, kPool = 8u << 20;
   struct Entry {
     uint64_t hash;
     uint32_t bytes, ids, length, count;
   };
   ZeroedArray<Entry> entries_;
+  const size_t pool_;
   std::vector<uint8_t> bytes_;
   std::vector<uint32_t> ids_;
 };

@@ -25,8 +25,13 @@ inline constexpr size_t kOutputSlack = 8;
 template <class Policy>
 class EncodingThread {
  public:
-  EncodingThread(const Vocabulary& vocabulary, const Policy& policy)
-      : vocabulary_(vocabulary), policy_(policy), short_(kLog2Short), medium_(kLog2Medium) {}
+  EncodingThread(const Vocabulary& vocabulary, const Policy& policy, const CacheSizes& sizes)
+      : vocabulary_(vocabulary),
+        policy_(policy),
+        short_(sizes.log2_short),
+        medium_(sizes.log2_medium),
+        long_(sizes.log2_long, sizes.long_pool),
+        max_pool_(sizes.pool) {}
 
   // Encodes documents [first, last) to `out`, which has room for an id a byte and kOutputSlack; id_ends[i] becomes
   // the end of document i, counted from `out`. Returns the end of the ids.
@@ -81,10 +86,9 @@ class EncodingThread {
   uint64_t operations() const { return scratch_.operations; }
 
  private:
-  static constexpr unsigned kBatch = 32, kLog2Short = 19, kLog2Medium = 17;
+  static constexpr unsigned kBatch = 32;
   static constexpr size_t kDocumentEnd = 0;
   static constexpr uint32_t kPooled = 1u << 31;
-  static constexpr size_t kMaxPool = 4u << 20;
 
   struct Item {
     const uint8_t* piece;
@@ -114,7 +118,7 @@ class EncodingThread {
   LLMTOOL_NOINLINE uint32_t* write_new(Cache&, Entry* pair, const Key& key, const Item& item, uint32_t* to) {
     const std::vector<uint32_t>& ids = encode_piece(item);
     constexpr size_t kInline = sizeof pair->ids / sizeof pair->ids[0] - 1;
-    if (ids.size() > kInline && pool_.size() + ids.size() > kMaxPool) {
+    if (ids.size() > kInline && pool_.size() + ids.size() > max_pool_) {
       pool_.clear();
       short_.clear();
       medium_.clear();
@@ -157,6 +161,7 @@ class EncodingThread {
   ShortCache short_;
   MediumCache medium_;
   LongCache long_;
+  const size_t max_pool_;
   std::vector<uint32_t> pool_;
   Scratch scratch_;
   std::vector<uint32_t> ids_;
@@ -213,8 +218,9 @@ template <class Policy>
 class EncoderWith final : public Encoder {
  public:
   template <class... Args>
-  EncoderWith(Pretokenizer pretokenizer, std::unique_ptr<Vocabulary> vocabulary, Args&&... args)
-      : pretokenizer_(pretokenizer),
+  EncoderWith(const CacheSizes& sizes, Pretokenizer pretokenizer, std::unique_ptr<Vocabulary> vocabulary, Args&&... args)
+      : sizes_(sizes),
+        pretokenizer_(pretokenizer),
         vocabulary_(std::move(vocabulary)),
         policy_(*vocabulary_, std::forward<Args>(args)...) {}
 
@@ -281,7 +287,7 @@ class EncoderWith final : public Encoder {
         return thread;
       }
     }
-    return std::make_unique<Thread>(*vocabulary_, policy_);
+    return std::make_unique<Thread>(*vocabulary_, policy_, sizes_);
   }
 
   void give_back(std::unique_ptr<Thread> thread) {
@@ -289,6 +295,7 @@ class EncoderWith final : public Encoder {
     idle_.push_back(std::move(thread));
   }
 
+  const CacheSizes sizes_;
   const Pretokenizer pretokenizer_;
   const std::unique_ptr<Vocabulary> vocabulary_;
   const Policy policy_;

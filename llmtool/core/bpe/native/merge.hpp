@@ -8,57 +8,18 @@
 #pragma once
 #include <queue>
 
+#include "pair_map.hpp"
 #include "vocabulary.hpp"
 
 namespace llmtool {
 
 // Working memory of one thread.
 struct Scratch {
-  std::vector<uint32_t> units;           // the result
-  std::vector<uint64_t> dead;            // merge.hpp: bit per position that no encoding passes
-  std::vector<uint32_t> at, next, prev;  // long pieces
+  std::vector<uint32_t> units;                   // the result
+  std::vector<uint64_t> dead;                    // merge.hpp: a bit for each position that no encoding passes
+  std::vector<uint32_t> at, next, prev;          // of long pieces, by position
   std::vector<std::vector<uint32_t>> by_length;  // policy_lbpe.hpp
-  uint64_t operations = 0;               // steps of inner loops, for tests against quadratic blow-up
-};
-
-// (left, right) -> time of the merge, which is its rank + 1; open addressing, 20 + 20 + 24 bits an entry.
-class PairTimes {
- public:
-  static constexpr uint32_t kMaxTime = (1u << 24) - 2;
-
-  explicit PairTimes(size_t pairs) : entries_(power_of_two_at_least(std::max<size_t>(pairs * 2, 64)), kFree) {
-    for (size_t n = entries_.size(); n > 1; n /= 2) --shift_;
-  }
-
-  // False if the pair is there already.
-  bool insert(uint32_t left, uint32_t right, uint32_t time) {
-    const uint64_t key = key_of(left, right);
-    size_t i = slot_of(key);
-    for (; entries_[i] != kFree; i = (i + 1) & (entries_.size() - 1)) {
-      if (entries_[i] >> 24 == key) return false;
-    }
-    entries_[i] = key << 24 | time;
-    return true;
-  }
-
-  // kNone if the pair is never merged.
-  LLMTOOL_INLINE uint32_t find(uint32_t left, uint32_t right) const {
-    const uint64_t key = key_of(left, right);
-    for (size_t i = slot_of(key);; i = (i + 1) & (entries_.size() - 1)) {
-      const uint64_t entry = entries_[i];
-      if (entry >> 24 == key) return static_cast<uint32_t>(entry) & 0xFFFFFF;
-      if (entry == kFree) return kNone;
-    }
-  }
-
- private:
-  static constexpr uint64_t kFree = ~0ull;  // the time 2^24 - 1 is never stored
-
-  static uint64_t key_of(uint32_t left, uint32_t right) { return static_cast<uint64_t>(left) << 20 | right; }
-  size_t slot_of(uint64_t key) const { return key * 0x9E3779B97F4A7C15ull >> shift_; }
-
-  std::vector<uint64_t> entries_;
-  unsigned shift_ = 64;
+  uint64_t operations = 0;                       // steps of inner loops, for tests against quadratic blow-up
 };
 
 struct Merge {
@@ -68,14 +29,10 @@ struct Merge {
 class MergePolicy {
  public:
   MergePolicy(const Vocabulary& vocabulary, const std::vector<Merge>& merges, bool ignore_merges)
-      : vocabulary_(vocabulary), merges_(merges), times_(merges.size()), ignore_merges_(ignore_merges) {
-    if (merges.size() > PairTimes::kMaxTime) throw std::invalid_argument("over 2^24 merges");
-    for (uint32_t rank = 0; rank < merges.size(); ++rank) insert(rank);
-    units_.resize(vocabulary.size());
-    for (uint32_t u = 0; u < units_.size(); ++u) units_[u].length = vocabulary.length(u);
-    find_reachable();
-    reversible_ = is_reversible();
-    find_candidates();
+      : vocabulary_(vocabulary), merges_(merges), ignore_merges_(ignore_merges), ranks_(checked_ranks()) {
+    const Reachable reachable = find_reachable();
+    reversible_ = is_reversible(reachable);
+    if (reversible_) number_units(reachable);
   }
 
   // Replaces scratch.units by the encoding of [p, p + n), n > 0.
@@ -89,81 +46,131 @@ class MergePolicy {
   }
 
  private:
-  // What a unit was merged from, last. A byte has time 0; a unit that its own bytes do not become has kNone.
-  struct Unit {
-    uint32_t left = 0, right = 0, time = kNone, length = 0;
+  // A unit is reachable if its own bytes become that unit. By unit: the time of the merge that makes it, which is its
+  // rank + 1, 0 for bytes and kNone if there is none, and the two units joined.
+  struct Reachable {
+    std::vector<uint32_t> time, left, right;
+  };
+  // Of a reachable unit by its number: the bytes come first, then the others in the order of their times.
+  struct Parts {
+    uint32_t left, right;
+  };
+  struct Candidate {
+    uint32_t length, shorter;  // shorter: the longest reachable proper prefix
   };
 
-  void insert(uint32_t rank) {
-    const auto [left, right, result] = merges_[rank];
-    const auto refuse = [&](const char* why) {
-      throw std::invalid_argument("merge " + std::to_string(rank) + " " + why);
-    };
-    if (std::max({left, right, result}) >= vocabulary_.size()) refuse("names a unit that does not exist");
-    const uint32_t l = vocabulary_.length(left), r = vocabulary_.length(right);
-    if (!l || !r) refuse("joins a unit without bytes");
-    if (l + uint64_t{r} != vocabulary_.length(result) ||
-        std::memcmp(vocabulary_.unit_bytes(result), vocabulary_.unit_bytes(left), l) ||
-        std::memcmp(vocabulary_.unit_bytes(result) + l, vocabulary_.unit_bytes(right), r)) {
-      refuse("does not spell its result");
+  std::vector<PairMap::Item> checked_ranks() const {
+    if (merges_.size() >= PairMap::kMaxNumber) throw std::invalid_argument("over 2^24 merges");
+    std::vector<PairMap::Item> items;
+    for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
+      const auto [left, right, result] = merges_[rank];
+      if (std::max({left, right, result}) >= vocabulary_.size()) refuse(rank, "names a unit that does not exist");
+      const uint32_t l = vocabulary_.length(left), r = vocabulary_.length(right);
+      if (!l || !r) refuse(rank, "joins a unit without bytes");
+      if (l + uint64_t{r} != vocabulary_.length(result) ||
+          std::memcmp(vocabulary_.unit_bytes(result), vocabulary_.unit_bytes(left), l) ||
+          std::memcmp(vocabulary_.unit_bytes(result) + l, vocabulary_.unit_bytes(right), r)) {
+        refuse(rank, "does not spell its result");
+      }
+      items.push_back({left, right, rank});
     }
-    if (!times_.insert(left, right, rank + 1)) refuse("joins a pair that an earlier one joins");
+    const auto pair_of = [](const PairMap::Item& item) { return uint64_t{item.a} << 32 | item.b; };
+    std::vector<PairMap::Item> sorted = items;
+    std::stable_sort(sorted.begin(), sorted.end(), [&](const auto& x, const auto& y) { return pair_of(x) < pair_of(y); });
+    for (size_t i = 1; i < sorted.size(); ++i) {
+      if (pair_of(sorted[i - 1]) == pair_of(sorted[i])) refuse(sorted[i].number, "joins a pair that an earlier one joins");
+    }
+    return items;
   }
 
-  // Whether `left` and `right` side by side stay as they are before `limit`: undo the younger of the two units and
-  // see whether what then meets at the border would have been merged before it. At equal times the left one was
-  // merged first, hence the asymmetry.
-  bool compatible(uint32_t left, uint32_t right, uint32_t limit, uint64_t& operations) const {
+  [[noreturn]] static void refuse(uint32_t rank, const char* why) {
+    throw std::invalid_argument("merge " + std::to_string(rank) + " " + why);
+  }
+
+  // By rank: a merge makes its result reachable if both parts are and if nothing across their border comes before it.
+  Reachable find_reachable() const {
+    Reachable units{std::vector<uint32_t>(vocabulary_.size(), kNone), std::vector<uint32_t>(vocabulary_.size()),
+                    std::vector<uint32_t>(vocabulary_.size())};
+    for (int b = 0; b < 256; ++b) units.time[vocabulary_.byte_unit(static_cast<uint8_t>(b))] = 0;
+    for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
+      const auto [left, right, result] = merges_[rank];
+      if (units.time[left] == kNone || units.time[right] == kNone || units.time[result] != kNone) continue;
+      if (!stay_apart(units, left, right, rank)) continue;
+      units.time[result] = rank + 1;
+      units.left[result] = left;
+      units.right[result] = right;
+    }
+    return units;
+  }
+
+  // Whether no pair of a rank below `limit` arises at the border: undo the merges of both units, youngest first, and
+  // look at what then meets there. Of two merges of equal rank the left one came first.
+  bool stay_apart(const Reachable& units, uint32_t left, uint32_t right, uint32_t limit) const {
     for (;;) {
-      ++operations;
-      if (times_.find(left, right) < limit) return false;
-      const Unit &l = units_[left], &r = units_[right];
-      if (l.time > r.time) {
-        limit = l.time;
-        left = l.right;
-      } else if (r.time) {
-        limit = r.time + 1;
-        right = r.left;
+      if (ranks_.find(left, right) < limit) return false;
+      if (units.time[left] > units.time[right]) {
+        limit = units.time[left] - 1;
+        left = units.right[left];
+      } else if (units.time[right]) {
+        limit = units.time[right];
+        right = units.left[right];
       } else {
         return true;
       }
     }
   }
 
-  // A unit is reachable if the encoding of its bytes is the unit itself.
-  void find_reachable() {
-    for (int b = 0; b < 256; ++b) units_[vocabulary_.byte_unit(static_cast<uint8_t>(b))].time = 0;
-    uint64_t operations = 0;
+  // Undoing merges, youngest first, is right if no merge is older than the units it joins. Converted tokenizers list
+  // such merges, but most never happen because their result has been made from another pair before.
+  bool is_reversible(const Reachable& units) const {
     for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
       const auto [left, right, result] = merges_[rank];
-      const uint32_t time = rank + 1;
-      if (units_[left].time == kNone || units_[right].time == kNone || units_[result].time != kNone) continue;
-      if (compatible(left, right, time, operations)) {
-        units_[result] = {left, right, time, units_[result].length};
-      }
-    }
-  }
-
-  // Undoing merges from the youngest to the oldest is right if no merge is older than the units it joins. Converted
-  // tokenizers list such merges; they never happen if their result is made from another pair before.
-  bool is_reversible() const {
-    for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
-      const auto [left, right, result] = merges_[rank];
-      if (units_[left].time == kNone || units_[right].time == kNone) continue;
-      const uint32_t parts = std::max(units_[left].time, units_[right].time);
-      if (parts > rank && units_[result].time > parts) return false;
+      if (units.time[left] == kNone || units.time[right] == kNone) continue;
+      const uint32_t parts = std::max(units.time[left], units.time[right]);
+      if (parts > rank && units.time[result] > parts) return false;
     }
     return true;
   }
 
-  // For each slot of the trie and each unit, the longest *reachable* unit that is its prefix.
-  void find_candidates() {
+  // Tables by number. The time of a pair becomes twice the number of the unit that it makes reachable, and one less
+  // than that of the next such merge if it makes none.
+  void number_units(const Reachable& units) {
+    std::vector<uint32_t> number(vocabulary_.size(), kNone);
+    for (int b = 0; b < 256; ++b) {
+      unit_of_.push_back(vocabulary_.byte_unit(static_cast<uint8_t>(b)));
+      parts_.push_back({0, 0});
+      number[unit_of_.back()] = static_cast<uint32_t>(b);
+    }
+    for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
+      const uint32_t result = merges_[rank].result;
+      if (units.time[result] != rank + 1) continue;
+      number[result] = static_cast<uint32_t>(unit_of_.size());
+      unit_of_.push_back(result);
+      parts_.push_back({number[units.left[result]], number[units.right[result]]});
+    }
+    std::vector<PairMap::Item> times;
+    uint32_t next = 256;
+    for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
+      const auto [left, right, result] = merges_[rank];
+      const bool makes = units.time[result] == rank + 1;
+      if (number[left] != kNone && number[right] != kNone) {
+        times.push_back({number[left], number[right], 2 * next - !makes});
+      }
+      next += makes;
+    }
+    times_ = PairMap(times);
+    find_candidates(number);
+  }
+
+  // For each slot of the trie and each reachable unit, the longest reachable unit that begins it.
+  void find_candidates(const std::vector<uint32_t>& number) {
     const Trie& trie = vocabulary_.trie();
-    std::vector<uint32_t> candidate(units_.size(), kNone);
-    shorter_.assign(units_.size(), kNone);
+    std::vector<uint32_t> candidate(vocabulary_.size(), kNone);
+    candidates_.resize(unit_of_.size());
     for (const uint32_t u : trie.sorted()) {
-      if (trie.shorter(u) != kNone) shorter_[u] = candidate[trie.shorter(u)];
-      candidate[u] = units_[u].time != kNone ? u : shorter_[u];
+      const uint32_t shorter = trie.shorter(u) == kNone ? kNone : candidate[trie.shorter(u)];
+      candidate[u] = number[u] == kNone ? shorter : number[u];
+      if (number[u] != kNone) candidates_[number[u]] = {vocabulary_.length(u), shorter};
     }
     candidate_at_.assign(trie.slots(), kNone);
     for (uint32_t slot = 0; slot < trie.slots(); ++slot) {
@@ -171,9 +178,25 @@ class MergePolicy {
     }
   }
 
+  // stay_apart without a limit, by number. There is no branch but the last: which unit is undone is as good as random.
+  LLMTOOL_INLINE bool compatible(uint32_t left, uint32_t right, uint64_t& operations) const {
+    uint32_t limit = kNone;
+    for (bool apart = true;;) {
+      ++operations;
+      apart &= times_.find(left, right) >= limit;
+      const bool undo_left = left > right;
+      const uint32_t younger = undo_left ? left : right;
+      if (younger < 256) return apart;
+      limit = 2 * younger + !undo_left;
+      const Parts parts = parts_[younger];
+      left = undo_left ? parts.right : left;
+      right = undo_left ? right : parts.left;
+    }
+  }
+
   void encode_from_left(const uint8_t* p, size_t n, Scratch& scratch) const {
     const uint8_t* const end = p + n;
-    std::vector<uint32_t>& out = scratch.units;
+    std::vector<uint32_t>& out = scratch.units;  // numbers, until the end
     uint64_t& operations = scratch.operations;
     Trie::Match match = vocabulary_.trie().longest(p, end);
     operations += match.length;
@@ -181,36 +204,32 @@ class MergePolicy {
       out.push_back(vocabulary_.trie().unit_at(match.slot));
       return;
     }
-    uint32_t unit = candidate_at_[match.slot];
-    if (units_[unit].length == n) {
-      out.push_back(unit);
-      return;
-    }
+    uint32_t number = candidate_at_[match.slot];
     scratch.dead.assign(n / 64 + 1, 0);
     uint64_t* const dead = scratch.dead.data();
     for (size_t position = 0;;) {
-      const size_t after = position + units_[unit].length;
+      const size_t after = position + candidates_[number].length;
       ++operations;
-      if (!(dead[after / 64] >> (after % 64) & 1) &&
-          (out.empty() || compatible(out.back(), unit, kNone, operations))) {
-        out.push_back(unit);
-        if (after == n) return;
+      if (!(dead[after / 64] >> (after % 64) & 1) && (out.empty() || compatible(out.back(), number, operations))) {
+        out.push_back(number);
+        if (after == n) break;
         position = after;
         match = vocabulary_.trie().longest(p + position, end);
         operations += match.length;
-        unit = candidate_at_[match.slot];
+        number = candidate_at_[match.slot];
         continue;
       }
-      unit = shorter_[unit];
+      number = candidates_[number].shorter;
       // Nothing fits here: the encoding of the bytes so far is unique, so no other way to this position is left.
-      while (unit == kNone) {
+      while (number == kNone) {
         dead[position / 64] |= 1ull << (position % 64);
-        unit = out.back();
+        number = out.back();
         out.pop_back();
-        position -= units_[unit].length;
-        unit = shorter_[unit];
+        position -= candidates_[number].length;
+        number = candidates_[number].shorter;
       }
     }
+    for (uint32_t& unit : out) unit = unit_of_[unit];
   }
 
   // Any merge list at all: a heap of (rank, position), O(n log n).
@@ -228,18 +247,18 @@ class MergePolicy {
     std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> queue;
     const auto push = [&](uint32_t i) {
       if (const uint32_t j = next[i]; j < n) {
-        if (const uint32_t time = times_.find(at[i], at[j]); time != kNone) queue.push(uint64_t{time} << 32 | i);
+        if (const uint32_t rank = ranks_.find(at[i], at[j]); rank != kNone) queue.push(uint64_t{rank} << 32 | i);
       }
     };
     for (uint32_t i = 0; i < n; ++i) at[i] = vocabulary_.byte_unit(p[i]), next[i] = i + 1, prev[i] = i - 1;
     for (uint32_t i = 0; i + 1 < n; ++i) push(i);
     while (!queue.empty()) {
       ++scratch.operations;
-      const uint32_t time = static_cast<uint32_t>(queue.top() >> 32), i = static_cast<uint32_t>(queue.top());
+      const uint32_t rank = static_cast<uint32_t>(queue.top() >> 32), i = static_cast<uint32_t>(queue.top());
       queue.pop();
       const uint32_t j = next[i];
-      if (at[i] == kNone || j >= n || times_.find(at[i], at[j]) != time) continue;  // merged away since
-      at[i] = merges_[time - 1].result;
+      if (at[i] == kNone || j >= n || ranks_.find(at[i], at[j]) != rank) continue;  // merged away since
+      at[i] = merges_[rank].result;
       at[j] = kNone;
       next[i] = next[j];
       if (next[i] < n) prev[next[i]] = i;
@@ -251,11 +270,15 @@ class MergePolicy {
 
   const Vocabulary& vocabulary_;
   const std::vector<Merge> merges_;
-  PairTimes times_;
-  std::vector<Unit> units_;
-  std::vector<uint32_t> shorter_, candidate_at_;
-  bool reversible_ = false;
   const bool ignore_merges_;
+  const PairMap ranks_;  // by unit
+  bool reversible_ = false;
+  // By number.
+  PairMap times_;
+  std::vector<uint32_t> unit_of_;
+  std::vector<Parts> parts_;
+  std::vector<Candidate> candidates_;
+  std::vector<uint32_t> candidate_at_;  // by slot of the trie
 };
 
 }  // namespace llmtool

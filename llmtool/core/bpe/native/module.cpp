@@ -151,6 +151,7 @@ class EncoderHandle {
   EncoderHandle(const std::string& pretokenizer, const std::string& policy, nb::handle units, nb::handle unit_ends,
                 nb::handle merges, nb::handle emit, nb::handle emit_ends, bool ignore_merges, nb::object order) {
     const Pretokenizer kind = pretokenizer_named(pretokenizer);
+    const CacheSizes sizes;
     auto vocabulary =
         std::make_unique<Vocabulary>(items<uint8_t>(units, "units"), items<uint64_t>(unit_ends, "unit_ends"),
                                      items<uint32_t>(emit, "emit"), items<uint64_t>(emit_ends, "emit_ends"));
@@ -160,12 +161,12 @@ class EncoderHandle {
       std::vector<Merge> triples(flat.size() / 3);
       for (size_t i = 0; i < triples.size(); ++i) triples[i] = {flat[3 * i], flat[3 * i + 1], flat[3 * i + 2]};
       if (!order.is_none()) throw std::invalid_argument("order: only for policy lbpe");
-      encoder_ = std::make_unique<EncoderWith<MergePolicy>>(kind, std::move(vocabulary), triples, ignore_merges);
+      encoder_ = std::make_unique<EncoderWith<MergePolicy>>(sizes, kind, std::move(vocabulary), triples, ignore_merges);
     } else if (policy == "lbpe") {
       std::vector<uint32_t> ranks;
       if (!order.is_none()) ranks = items<uint32_t>(order, "order");
-      encoder_ =
-          std::make_unique<EncoderWith<LbpePolicy>>(kind, std::move(vocabulary), std::move(ranks), ignore_merges);
+      encoder_ = std::make_unique<EncoderWith<LbpePolicy>>(sizes, kind, std::move(vocabulary), std::move(ranks),
+                                                           ignore_merges);
     } else {
       throw std::invalid_argument("unknown encoding policy: " + policy);
     }

@@ -1,0 +1,161 @@
+"""Which law: the candidates for a run, their back-tests, and the rule that picks one."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtool.core.run.errors import UserError, closest
+from llmtool.methods.temporal_scaling.backtest import Backtest, backtest
+from llmtool.methods.temporal_scaling.fit import STARTS, Fit, fit, standard_noise
+from llmtool.methods.temporal_scaling.intervals import SHRINK
+from llmtool.methods.temporal_scaling.laws import LAWS, POWER, SHIFTED, Law
+from llmtool.methods.temporal_scaling.positions import TemporalLaw
+from llmtool.methods.temporal_scaling.run import Run
+from llmtool.methods.temporal_scaling.schedule import Schedule
+
+Array = NDArray[np.float64]
+CLEARLY = 0.7
+TINY = 2e-3
+"""A law replaces the usual one where its back-test error is below 0.7 of the usual one's; 0.2% is as good as none."""
+TEMPORAL = "temporal"
+NAMES = (TEMPORAL, *LAWS)
+
+
+class Fitted(Protocol):
+    """A fitted law of any kind."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def formula(self) -> str: ...  # noqa: D102
+    @property
+    def knows_rate(self) -> bool: ...  # noqa: D102
+    @property
+    def horizon(self) -> float: ...  # noqa: D102
+    @property
+    def schedule(self) -> Schedule | None: ...  # noqa: D102
+    @property
+    def until(self) -> float: ...  # noqa: D102
+
+    def parameters(self) -> dict[str, float]:
+        """The fitted parameters by name."""
+        ...
+
+    def asymptote(self) -> float | None:
+        """The loss of an endless run at the peak rate; None where the law has none."""
+        ...
+
+    def predict(self, steps: Array) -> Array:
+        """Mean losses at some steps."""
+        ...
+
+    def own_error(self, steps: Array) -> Array:
+        """Relative sd that the law itself errs by at some steps."""
+        ...
+
+    def draws(self, steps: Array, noise: Array) -> Array:
+        """Mean losses [draws, steps] under parameters drawn with standard normal noise [draws, parameters]."""
+        ...
+
+
+class Candidate(Protocol):
+    """A law that can be fitted to a run."""
+
+    @property
+    def name(self) -> str:
+        """The law's name."""
+        ...
+
+    def fit(self, run: Run, last: float | None = None, starts: int = STARTS) -> Fitted:
+        """The law fitted to what may be looked at, up to `last`."""
+        ...
+
+
+@dataclass(frozen=True)
+class MeanLaw:
+    """A law of the mean loss as a candidate."""
+
+    law: Law
+
+    @property
+    def name(self) -> str:
+        """The law's name."""
+        return self.law.name
+
+    def fit(self, run: Run, last: float | None = None, starts: int = STARTS) -> Fit:
+        """The law fitted to what may be looked at, up to `last`."""
+        steps, loss = run.seen(last)
+        return fit(self.law, steps, loss, run.horizon, run.schedule, starts)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The law chosen, the back-test of every candidate and of the plain power law, and why."""
+
+    law: Candidate
+    backtests: dict[str, Backtest]
+    why: str
+
+
+def choose(run: Run, law: str = "auto") -> Choice:
+    """The usual law of the run's kind, unless another one did clearly better at the rolling origins."""
+    laws, why = candidates(run, law)
+    tests = {each.name: rolling(run, each) for each in laws}
+    best = min(laws, key=lambda each: tests[each.name].error)
+    if not max(tests[best.name].error, TINY) < CLEARLY * tests[laws[0].name].error:
+        best = laws[0]
+    if len(laws) > 1 and tests[best.name].errors:
+        others = ", ".join(f"{each.name} {100 * tests[each.name].error:.2f}%" for each in laws if each is not best)
+        why += f"; back-test error {100 * tests[best.name].error:.2f}%, others {others}"
+    if POWER.name not in tests:
+        tests[POWER.name] = rolling(run, MeanLaw(POWER))
+    return Choice(best, tests, why)
+
+
+def candidates(run: Run, law: str) -> tuple[list[Candidate], str]:
+    """The laws to choose from, the usual one first, and why these."""
+    if law != "auto":
+        return [_named(run, law)], "as asked for"
+    if run.schedule is None:
+        laws: list[Candidate] = [MeanLaw(POWER), MeanLaw(SHIFTED)]
+        why = "the log has no learning rate"
+    else:
+        laws = [MeanLaw(each) for each in LAWS.values() if each.needs_schedule]
+        why = "the learning rate is known to the end"
+    if run.metric in run.log.positions:
+        return [TemporalLaw(), *laws], f"the log has losses by position, and {why}"
+    return laws, why
+
+
+def _named(run: Run, law: str) -> Candidate:
+    if law == TEMPORAL:
+        if run.metric not in run.log.positions:
+            raise UserError(
+                f"the law {law!r} needs losses by position, which are not in the log",
+                where=run.log.name,
+                hint="log pos_NAME lists at each evaluation, or take --law auto",
+            )
+        return TemporalLaw()
+    if law not in LAWS:
+        raise UserError(f"no law is called {law!r}", hint=closest(law, list(NAMES)) or f"one of {', '.join(NAMES)}")
+    if LAWS[law].needs_schedule and run.schedule is None:
+        raise UserError(
+            f"the law {law!r} needs the learning rate, which is not in the log",
+            where=run.log.name,
+            hint="give --schedule, or take --law power",
+        )
+    return MeanLaw(LAWS[law])
+
+
+def rolling(run: Run, law: Candidate) -> Backtest:
+    """The back-test of one law on what may be seen of a run."""
+
+    def predict(last: float, targets: Array) -> tuple[float, float]:
+        fitted = law.fit(run, last, starts=2)
+        value = float(fitted.predict(targets).mean())
+        spread = float(np.std(np.log(fitted.draws(targets[-1:], standard_noise(0, draws=100)))))
+        return value, float(np.hypot(SHRINK * spread, fitted.own_error(targets[-1:])[0]))
+
+    return backtest(*run.seen(), predict)

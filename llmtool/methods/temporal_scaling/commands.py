@@ -1,0 +1,179 @@
+"""`llmtool scaling` predict, backtest, compare, positions and law, callable from Python with the same names."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling import (
+    across_runs,
+    comparison,
+    critical_batch,
+    plot,
+    plot_sizes,
+    positions,
+    saved,
+)
+from llmtool.methods.temporal_scaling.forecast import bounds, forecast
+from llmtool.methods.temporal_scaling.intervals import interval_score
+from llmtool.methods.temporal_scaling.logs import read_log
+from llmtool.methods.temporal_scaling.look import Look
+
+ORIGINS = ("20%", "30%", "50%")
+
+
+def predict_fit(path: Path, steps: Sequence[float], look: Look, schedule_of: str | None) -> list[dict[str, float]]:
+    """Losses of a saved fit at some steps, under its own schedule or another."""
+    fitted, surprise = saved.load(path)
+    if schedule_of is not None:
+        schedule = Look(until="100%", horizon=look.horizon).run(read_log(schedule_of)).schedule
+        if schedule is None:
+            raise UserError("has no learning rate", where=schedule_of)
+        fitted = saved.elsewhere(fitted, schedule)
+    elif (plan := look.plan()) is not None:
+        warmup = look.warmup if look.warmup is not None else fitted.schedule.warmup if fitted.schedule else 0.0
+        fitted = saved.elsewhere(fitted, plan.schedule(look.horizon or fitted.horizon, warmup))
+    rows = []
+    for step in steps or [fitted.horizon]:
+        if not 0 < step <= fitted.horizon:
+            raise UserError(f"step {step:g} lies outside the run, whose horizon is {fitted.horizon:g}",
+                            hint="give --schedule and --horizon for a longer one")  # fmt: skip
+        rows.append({"step": step, **saved.interval_to_json(bounds(fitted, step, surprise))})
+    return rows
+
+
+def predictions(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Predictions as an object."""
+    return {"schema": "llmtool.scaling-predict/1", "predictions": list(rows)}
+
+
+def prediction_lines(rows: Sequence[dict[str, float]]) -> Iterator[str]:
+    """Predictions for people."""
+    yield f"{'step':>12}  {'loss':>8}  90% interval"
+    for row in rows:
+        yield f"{row['step']:>12,.0f}  {row['value']:>8.4f}  [{row['low']:.4f}, {row['high']:.4f}]"
+
+
+def backtest_logs(sources: Sequence[str], look: Look, law: str, console: Console) -> list[dict[str, Any]]:
+    """How good a forecast of a finished run would have been at 20, 30 and 50%."""
+    rows = []
+    for source in sources:
+        log = read_log(source)
+        for origin in ORIGINS if look.until is None else (look.until,):
+            run = look.run(log, origin)
+            truth = float(run.loss[run.steps >= run.horizon * 0.98].mean())
+            row: dict[str, Any] = {"log": source, "fit_until": origin, "truth": truth}
+            try:
+                made = forecast(run, law)
+            except UserError as refusal:
+                rows.append({**row, "refused": str(refusal)})
+                continue
+            final = made.final
+            still = run.last_value / truth - 1
+            rows.append({
+                **row, "law": made.fit.name, "predicted": saved.interval_to_json(final),
+                "error": final.value / truth - 1, "error_of_last_value": still, "confident": made.confident,
+                "covered": final.low <= truth <= final.high,
+                "interval_score": interval_score(final.low, final.high, truth),
+            })  # fmt: skip
+            console.detail(f"{source} at {origin}: {made.why}")
+    return rows
+
+
+def backtests(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Back-tests as an object, with the figures over all of them."""
+    made = [row for row in rows if "error" in row]
+    errors = [abs(row["error"]) for row in made]
+    summary = {
+        "median_error": float(np.median(errors)) if made else None,
+        "largest_error": max(errors) if made else None,
+        "coverage": float(np.mean([row["covered"] for row in made])) if made else None,
+        "interval_score": float(np.mean([row["interval_score"] for row in made])) if made else None,
+    }
+    return {"schema": "llmtool.scaling-backtest/1", **summary, "forecasts": list(rows)}
+
+
+def backtest_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The back-tests for people."""
+    width = max(len(row["log"]) for row in rows)
+    heads = f"{'until':>6}{'truth':>9}{'predicted':>11}{'error':>9}{'last value':>12}  90% interval, law"
+    yield f"{'log':<{width}}  {heads}"
+    for row in rows:
+        start = f"{row['log']:<{width}}  {row['fit_until']:>6}{row['truth']:>9.4f}"
+        if "refused" in row:
+            yield f"{start}  refused: {row['refused'].removeprefix(row['log'] + ': ')}"
+            continue
+        made = row["predicted"]
+        text = f"{start}{made['value']:>11.4f}{100 * row['error']:>8.2f}%{100 * row['error_of_last_value']:>11.2f}%"
+        text += f"  [{made['low']:.4f}, {made['high']:.4f}] {row['law']}"
+        yield text + ("" if row["covered"] else ", missed") + ("" if row["confident"] else ", not confident")
+
+
+def compare_logs(
+    sources: Sequence[str], look: Look, law: str, figure: Path | None, console: Console
+) -> tuple[dict[str, Any], list[str]]:
+    """Which of several runs ends lower: the result as an object, and in lines."""
+    if len(sources) < 2:
+        raise UserError("a comparison needs two or more logs")
+    plot.check(figure)
+    forecasts = [forecast(run, law) for run in look.runs(sources, console)]
+    comparison.require_comparable(forecasts)
+    draws = comparison.ends(forecasts)
+    if figure:
+        plot.draw_comparison(forecasts, figure)
+    return comparison.to_json(forecasts, draws), comparison.lines(forecasts, draws)
+
+
+def positions_of(source: str, look: Look, figure: Path | None) -> dict[str, Any]:
+    """The law over positions of a log: its fit, its regression over steps, the uniform-learning check."""
+    plot.check(figure)
+    run = look.run(read_log(source), look.until or "100%")
+    if run.metric not in run.log.positions:
+        raise UserError("holds no losses by position", where=source,
+                        hint="log a list pos_NAME at each evaluation")  # fmt: skip
+    steps, losses = run.seen_at_positions()
+    fitted = positions.TemporalLaw().fit(run)
+    shapes = positions.hyperbolas(steps, losses)
+    if figure:
+        plot.draw_positions(fitted, shapes, losses, figure)
+    return {
+        "schema": "llmtool.scaling-positions/1", "log": source, "metric": run.metric, "positions": losses.shape[1],
+        "steps": len(steps), "k": shapes.k, "r2_over_positions": shapes.r2, "common_noise": shapes.common_share,
+        "regressors": list(positions.FORMS[fitted.form]), "r2_over_steps": positions.regression_r2(fitted, shapes),
+        "parameters": fitted.parameters(), "learned_by_quarter": positions.uniformity(shapes, losses),
+        "final_loss_of_law": float(fitted.predict(np.array([run.horizon]))[0]),
+    }  # fmt: skip
+
+
+def position_lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The law over positions for people."""
+    yield f"{facts['log']}: {facts['metric']} loss at {facts['positions']} positions, {facts['steps']} evaluations"
+    yield f"  L_i = a2 + g / (i + k), k = {facts['k']:.3f}; R2 over positions {facts['r2_over_positions']:.3f}"
+    yield f"  {100 * facts['common_noise']:.0f}% of what it misses is the same at every step (the evaluation's texts)"
+    r2 = facts["r2_over_steps"]
+    yield f"  g and a2 on {', '.join(facts['regressors'])}: R2 {r2['g']:.3f} and {r2['a2']:.3f}"
+    quarters = "  ".join(f"{value:.2f}" for value in facts["learned_by_quarter"])
+    yield f"  learned in the second half, by quarter of the positions over the mean: {quarters} (1: uniformly)"
+
+
+def size_law(
+    path: Path, law: str, resamples: int, compute: Sequence[float], seed: int, figure: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """A law over many runs: the result as an object, and in lines."""
+    plot.check(figure)
+    if law == critical_batch.NAME:
+        if figure or compute:
+            raise UserError(f"--plot and --compute do not go with --law {law}")
+        facts = critical_batch.to_json(critical_batch.read_batches(path))
+        return facts, list(critical_batch.lines(facts))
+    chosen = across_runs.SIZE_LAWS[law]
+    table = across_runs.read_table(path, need_unique=chosen is across_runs.DATA_CONSTRAINED)
+    theta = across_runs.fit_sizes(chosen, table)
+    draws = across_runs.bootstrap(chosen, table, theta, resamples, seed)
+    facts = across_runs.to_json(chosen, table, theta, draws, compute)
+    if figure:
+        plot_sizes.draw(chosen, table, theta, draws, figure)
+    return facts, list(across_runs.lines(facts))

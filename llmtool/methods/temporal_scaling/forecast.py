@@ -1,0 +1,120 @@
+"""From a run to a forecast: choose a law by back-test, fit it, put an interval around the end, and judge the result.
+
+Nothing beyond `until` is looked at but the schedule.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtool.methods.temporal_scaling.backtest import Backtest
+from llmtool.methods.temporal_scaling.choice import Fitted, choose
+from llmtool.methods.temporal_scaling.fit import FEWEST, standard_noise
+from llmtool.methods.temporal_scaling.intervals import COVERAGE, Interval, interval, scatter
+from llmtool.methods.temporal_scaling.logs import NotYetError
+from llmtool.methods.temporal_scaling.run import Run
+
+Array = NDArray[np.float64]
+LARGEST_ERROR = 0.01
+WIDEST = 0.1
+"""A forecast is not confident above this back-test error, nor with a wider interval, both relative to the loss."""
+STEEPER = 1.1
+NEAR_PEAK = 0.7
+"""The slope is judged while the rate is above this share of its peak: a decay makes it grow in any regime."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A fitted law, the back-test of every candidate, and the final loss with an interval."""
+
+    run: Run
+    fit: Fitted
+    backtests: dict[str, Backtest]
+    final: Interval
+    why: str
+    doubts: tuple[str, ...]
+
+    @property
+    def confident(self) -> bool:
+        """Whether there is nothing against believing the number."""
+        return not self.doubts
+
+    @property
+    def backtest(self) -> Backtest:
+        """The back-test of the law that was chosen."""
+        return self.backtests[self.fit.name]
+
+    def band(self, steps: Array) -> tuple[Array, Array, Array]:
+        """The predicted losses at some steps, and the two ends of their 90% intervals."""
+        value, noise = self.fit.predict(steps), standard_noise(0)
+        posterior = np.log(self.fit.draws(steps, noise) / value)
+        drift = self.fit.own_error(steps) * noise[:, -1:]
+        draws = value * scatter(posterior, drift, self.backtest.surprise, rate_known(self.fit))
+        low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+        return value, low, high
+
+    def steps_to(self, target: float, points: int = 400) -> float | None:
+        """The first step at which the prediction reaches a loss; None where the horizon comes first."""
+        steps = np.geomspace(self.run.cut, self.run.horizon, points)
+        reached = np.flatnonzero(self.fit.predict(steps) <= target)
+        return float(steps[reached[0]]) if len(reached) else None
+
+
+def forecast(run: Run, law: str = "auto") -> Forecast:
+    """Choose a law, fit it, and say what to think of the result."""
+    steps, loss = run.seen()
+    if len(steps) < FEWEST:
+        raise NotYetError(
+            f"only {len(steps)} points from step {run.cut:g} (twice the warm-up, or 1%) to {run.until:g}",
+            where=run.log.name,
+            hint=f"{FEWEST} are needed: wait, or log more often",
+        )
+    choice = choose(run, law)
+    test = choice.backtests[choice.law.name]
+    fitted = choice.law.fit(run)
+    final = bounds(fitted, run.horizon, test.surprise)
+    return Forecast(run, fitted, choice.backtests, final, choice.why, _doubts(run, test, final, steps, loss))
+
+
+def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
+    """The predicted loss at a step and its interval."""
+    at, noise = np.array([step]), standard_noise(0)
+    drift = fitted.own_error(at)[0] * noise[:, -1]
+    posterior = fitted.draws(at, noise)[:, 0]
+    return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, rate_known(fitted))
+
+
+def rate_known(fitted: Fitted) -> bool:
+    """Whether no decay can lie ahead that the law does not know of."""
+    schedule = fitted.schedule
+    return schedule is not None and (fitted.knows_rate or not schedule.decays_after(fitted.until))
+
+
+def _doubts(run: Run, test: Backtest, final: Interval, steps: Array, loss: Array) -> tuple[str, ...]:
+    """What speaks against the forecast, each in a line."""
+    doubts = []
+    if not test.errors:
+        doubts.append("too few points for a back-test")
+    elif test.error > LARGEST_ERROR:
+        doubts.append(f"the back-test inside the fitted part errs by {100 * test.error:.1f}%")
+    if (width := (final.high - final.low) / final.value) > WIDEST:
+        doubts.append(f"the interval is {100 * width:.0f}% of the loss wide")
+    if run.schedule is None:
+        doubts.append("the learning rate is not known: a decay still to come would end lower (give --schedule)")
+    else:
+        near_peak = run.schedule.rate(steps) >= NEAR_PEAK
+        steps, loss = steps[near_peak], loss[near_peak]
+    if (growth := slope_growth(steps, loss)) > STEEPER:
+        doubts.append(f"the slope of log loss over log step still grows ({growth:.1f} times): not yet a power law")
+    return tuple(doubts)
+
+
+def slope_growth(steps: Array, loss: Array) -> float:
+    """Later over earlier slope of the log loss, halves of the log steps apart; below 1 on a power law."""
+    if len(steps) < FEWEST:
+        return 1.0
+    x, y = np.log(steps), np.log(loss)
+    middle = (x[0] + x[-1]) / 2
+    slopes = [np.polyfit(x[part], y[part], 1)[0] for part in (x <= middle, x > middle) if part.sum() > 2]
+    return float(slopes[1] / slopes[0]) if len(slopes) == 2 and slopes[0] < 0 else 1.0

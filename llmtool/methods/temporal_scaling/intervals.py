@@ -1,0 +1,58 @@
+"""90% intervals of the final loss, from draws: what the fit left open, what laws miss, and what the back-test showed.
+
+The posterior of a smooth curve under round priors is wider than laws turn out to err when the schedule is known: all
+of 48 forecasts of the twelve public runs fell inside it. It is scaled by SHRINK, a conformal step that leaves about
+nine in ten inside, and widened again for a run whose own back-test surprises it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+SHRINK = 0.5
+UNKNOWN_RATE = 2e-2
+"""Without a learning rate in the log, a decay may lie ahead, which ends lower: every other draw takes the size of a
+normal number with this relative sd off. Of eight such public runs, two ended 1-3% lower, six under 0.5%."""
+MOST_SURPRISE = 4.0
+LARGEST = 0.7
+"""No draw lies further off than a factor of two: by then the forecast is refused anyway."""
+COVERAGE = 0.9
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 90% interval around a value, and the draws it comes from."""
+
+    value: float
+    low: float
+    high: float
+    draws: Array
+
+
+def interval(value: float, posterior: Array, drift: Array, surprise: float, rate_known: bool) -> Interval:
+    """The interval around `value`. posterior: draws of it; drift: draws of the law's own relative error.
+
+    surprise: of the back-test, from 1 to MOST_SURPRISE; rate_known: whether the value knows the rate up to its step.
+    """
+    draws = value * scatter(np.log(posterior / value), drift, surprise, rate_known)
+    low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Interval(value, float(min(low, value)), float(max(high, value)), draws)
+
+
+def scatter(posterior: Array, drift: Array, surprise: float, rate_known: bool) -> Array:
+    """Factors around the predicted loss, from draws [draws, ...] of the log of the posterior over it."""
+    widen = min(max(1.0, surprise), MOST_SURPRISE)
+    relative = widen * (SHRINK * posterior + drift)
+    if not rate_known:
+        decay = np.abs(np.random.default_rng(1).standard_normal(len(relative)))
+        decay[::2] = 0
+        relative = (relative.T - UNKNOWN_RATE * decay).T
+    return np.asarray(np.exp(np.clip(relative, -LARGEST, LARGEST)))
+
+
+def interval_score(low: float, high: float, truth: float) -> float:
+    """Gneiting and Raftery's score of a 90% interval, relative to the truth: its width, and 20 times what it misses."""
+    penalty = 2 / (1 - COVERAGE)
+    return (high - low + penalty * max(low - truth, 0) + penalty * max(truth - high, 0)) / truth

@@ -1,0 +1,59 @@
+"""How logs are looked at: the options that `fit`, `compare`, `backtest`, `positions` and `predict` share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.logs import Log, read_log
+from llmtool.methods.temporal_scaling.run import Run, prepare
+from llmtool.methods.temporal_scaling.schedule import Plan, Shape
+
+
+@dataclass(frozen=True)
+class Look:
+    """How logs are looked at: which loss, up to where, and what is known of the schedule."""
+
+    metric: str | None = None
+    until: str | None = None
+    horizon: float | None = None
+    shape: Shape | None = None
+    peak: float | None = None
+    end: float | None = None
+    decay: float | None = None
+    warmup: float | None = None
+    smooth: int = 1
+
+    def plan(self) -> Plan | None:
+        """The schedule that the flags describe; a UserError where they contradict one another."""
+        if self.shape is None:
+            for name, value in (("--end-lr", self.end), ("--decay", self.decay), ("--peak", self.peak)):
+                if value is not None:
+                    raise UserError(f"{name} needs --schedule")
+            return None
+        if self.decay is not None and self.shape != "wsd":
+            raise UserError(f"--decay belongs to --schedule wsd, not to {self.shape}")
+        if self.end is not None and (self.peak is None or self.end > self.peak or self.peak <= 0):
+            raise UserError("--end-lr needs a --peak that is at least as large")
+        end = 0.1 if self.end is None or self.peak is None else self.end / self.peak
+        return Plan(self.shape, end, self.decay or 0.2, self.peak)
+
+    def run(self, log: Log, until: str | None = None) -> Run:
+        """The run behind a log."""
+        return prepare(log, metric=self.metric, until=until or self.until, horizon=self.horizon, warmup=self.warmup,
+                       plan=self.plan(), smooth=self.smooth)  # fmt: skip
+
+    def runs(self, sources: Sequence[str], console: Console, until: str | None = None) -> list[Run]:
+        """The runs behind some logs; what was mended in them goes to the console."""
+        if sources.count("-") > 1:
+            raise UserError("standard input can be read once")
+        runs = []
+        for source in sources:
+            log = read_log(source)
+            for note in log.notes:
+                console.info(f"{source}: {note}")
+            runs.append(self.run(log, until))
+            others = [name for name in log.losses if name != runs[-1].metric]
+            if others and self.metric is None:
+                console.info(f"{source}: the {runs[-1].metric} loss; it also holds {', '.join(others)} (--metric)")
+        return runs

@@ -1,0 +1,157 @@
+"""Figures, PNG or SVG by name: a forecast with its band, the law over positions, a comparison."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.methods.temporal_scaling.forecast import Forecast
+from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, TemporalFit
+
+KINDS = ("png", "svg", "pdf")
+SEEN, LATER, LAW = "#1f4e79", "#b8c4d0", "#c8501e"
+RUNS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
+POINTS = 120
+
+
+def _thousands(value: float, _: int) -> str:
+    return f"{value:,.0f}"
+
+
+def check(path: Path | None) -> None:
+    """Refuse a figure that could not be drawn, before the work is done."""
+    if path is None:
+        return
+    if path.suffix.lower().lstrip(".") not in KINDS:
+        raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path),
+                        hint=f"name it {', '.join('.' + kind for kind in KINDS)}")  # fmt: skip
+    require("matplotlib", extra="plots", why="for --plot")
+
+
+def figure(**settings: Any) -> Any:
+    """An empty figure, drawn without a display."""
+    from matplotlib.figure import Figure
+
+    return Figure(layout="constrained", **settings)
+
+
+def save(sheet: Any, path: Path) -> None:
+    """Write a figure in the format of its name, whole or not at all."""
+    kind = path.suffix.lower().lstrip(".")
+    with atomic_file(path) as file:
+        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def plain(axes: Any) -> None:
+    """Axes without a box, with a light grid behind."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def draw(forecast: Forecast, path: Path) -> None:
+    """One forecast: what was fitted, the law beyond it with its band, what came later, the rate below."""
+    run = forecast.run
+    heights = [4, 1] if run.schedule else [1]
+    sheet = figure(figsize=(8, 5.2 if run.schedule else 4.4))
+    panels = sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    axes = panels[0]
+    shown = run.steps >= run.cut
+    seen, later = shown & (run.steps <= run.until), shown & (run.steps > run.until)
+    grid = np.linspace(run.cut, run.horizon, POINTS)
+    ahead = grid[grid >= run.until] if run.until < run.horizon else grid[-1:]
+    _, lower, upper = forecast.band(ahead)
+    axes.axvspan(run.cut, run.until, color="#f2f5f8", zorder=0)
+    axes.plot(run.steps[later], run.loss[later], ".", color=LATER, markersize=3, label="later (not looked at)")
+    axes.plot(run.steps[seen], run.loss[seen], ".", color=SEEN, markersize=4, label="fitted")
+    axes.fill_between(ahead, lower, upper, color=LAW, alpha=0.18, linewidth=0,
+                      label="90% interval")  # fmt: skip
+    axes.plot(grid, forecast.fit.predict(grid), color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
+    final = forecast.final
+    axes.errorbar([run.horizon], [final.value], [[final.value - final.low], [final.high - final.value]], fmt="o",
+                  color=LAW, markersize=5, capsize=4, linewidth=1.4, clip_on=False, zorder=5)  # fmt: skip
+    beside = f"{final.value:.3f}\n[{final.low:.3f}, {final.high:.3f}]"
+    axes.annotate(beside, (run.horizon, final.value), (8, 0), textcoords="offset points", va="center", fontsize=9,
+                  annotation_clip=False)  # fmt: skip
+    visible = run.loss[shown]
+    low, high = min(float(visible.min()), final.low), max(float(np.quantile(visible, 0.99)), final.high)
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    axes.set_ylabel(f"{run.metric} loss")
+    title = f"{Path(run.log.name).name}: fitted on {100 * run.until / run.horizon:.0f}% of the run"
+    axes.set_title(title, loc="left", fontsize=11)
+    if not forecast.confident:
+        axes.text(0.98, 0.97, "NOT CONFIDENT\n" + "\n".join(forecast.doubts), transform=axes.transAxes, ha="right",
+                  va="top", fontsize=8, color=LAW, wrap=False)  # fmt: skip
+    axes.legend(frameon=False, fontsize=9, loc="lower left" if not forecast.confident else "upper center")
+    plain(axes)
+    if run.schedule:
+        panels[1].plot(run.schedule.steps, run.schedule.eta, color="#555555", linewidth=1.2)
+        panels[1].axvspan(run.cut, run.until, color="#f2f5f8", zorder=0)
+        panels[1].set_ylim(0, 1.1)
+        panels[1].set_ylabel("rate / peak")
+        plain(panels[1])
+    panels[-1].set_xlabel("step")
+    panels[-1].set_xlim(0, run.horizon)
+    panels[-1].xaxis.set_major_formatter(_thousands)
+    save(sheet, path)
+
+
+def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: Path) -> None:
+    """The hyperbolas over positions at a few steps, and their parameters over the steps, with the regressions."""
+    sheet = figure(figsize=(11, 4.4))
+    over, learned, slope = sheet.subplots(1, 3, width_ratios=[1.6, 1, 1])
+    places = np.arange(1, losses.shape[1] + 1)
+    for colour, at in zip(RUNS, np.unique(np.linspace(0, len(shapes.steps) - 1, 4).astype(int)), strict=False):
+        curve = shapes.a2[at] + shapes.g[at] / (places + shapes.k)
+        over.plot(places, losses[at] - shapes.common, ".", color=colour, markersize=2.5, alpha=0.5)
+        over.plot(places, curve, color=colour, linewidth=1.6, label=f"step {shapes.steps[at]:,.0f}")
+    over.set_xscale("log")
+    over.set_xlabel("position i")
+    over.set_ylabel("loss (noise common to all steps taken off)")
+    over.set_title(f"L_i = a2 + g / (i + k), k = {fitted.k:.2f}", loc="left", fontsize=11)
+    over.legend(frameon=False, fontsize=9)
+    grid = np.linspace(shapes.steps[0], fitted.horizon, POINTS)
+    ends = fitted.at_positions(grid)
+    first, last = ends[:, 0], ends[:, -1]
+    g = (first - last) / (1 / (1 + fitted.k) - 1 / (len(places) + fitted.k))
+    a2 = last - g / (len(places) + fitted.k)
+    for axes, values, curve, name in ((learned, shapes.a2, a2, "a2"), (slope, shapes.g, g, "g")):
+        axes.axvspan(shapes.steps[0], fitted.until, color="#f2f5f8", zorder=0)
+        axes.plot(shapes.steps, values, ".", color=SEEN, markersize=5)
+        axes.plot(grid, curve, color=LAW, linewidth=1.4)
+        axes.set_title(f"{name} over {', '.join(FORMS[fitted.form])}", loc="left", fontsize=11)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_formatter(_thousands)
+    for axes in (over, learned, slope):
+        plain(axes)
+    save(sheet, path)
+
+
+def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
+    """All runs in one figure, each with its band beyond what was fitted."""
+    sheet = figure(figsize=(8, 4.8))
+    axes = sheet.subplots()
+    low, high = np.inf, -np.inf
+    for place, forecast in enumerate(forecasts):
+        run, colour = forecast.run, RUNS[place % len(RUNS)]
+        shown = (run.steps >= run.cut) & (run.steps <= run.until)
+        ahead = np.linspace(run.until, run.horizon, POINTS // 2)
+        value, lower, upper = forecast.band(ahead)
+        axes.plot(run.steps[shown], run.loss[shown], ".", color=colour, markersize=3)
+        axes.fill_between(ahead, lower, upper, color=colour, alpha=0.15, linewidth=0)
+        label = f"{Path(run.log.name).name}: {forecast.final.value:.3f}"
+        axes.plot(ahead, value, color=colour, linewidth=1.4, label=label)
+        low = min(low, forecast.final.low)
+        high = max(high, float(np.quantile(run.loss[shown], 0.98)), forecast.final.high)
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.set_xlim(0, None)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.legend(frameon=False, fontsize=9)
+    plain(axes)
+    save(sheet, path)

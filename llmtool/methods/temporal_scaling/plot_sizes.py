@@ -1,0 +1,38 @@
+"""A law over many runs, drawn: measured against predicted loss, and the compute-optimal sizes with their band."""
+
+from pathlib import Path
+
+import numpy as np
+
+from llmtool.methods.temporal_scaling.across_runs import FLOPS, Array, SizeLaw, Table, optimal_sizes
+from llmtool.methods.temporal_scaling.plot import LAW, SEEN, figure, plain, save
+
+
+def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> None:
+    """Two panels: how well the law fits, and the parameters to choose for a compute budget."""
+    sheet = figure(figsize=(10, 4.4))
+    fitted, sizes = sheet.subplots(1, 2)
+    predicted = np.exp(law.log_loss(theta, runs))
+    ends = [min(predicted.min(), runs.loss.min()), max(predicted.max(), runs.loss.max())]
+    fitted.plot(ends, ends, color="#999999", linewidth=1)
+    fitted.plot(predicted, runs.loss, "o", color=SEEN, markersize=4)
+    fitted.set_xlabel("predicted loss")
+    fitted.set_ylabel("measured loss")
+    fitted.set_title(f"{law.name}: {law.formula}", loc="left", fontsize=10)
+    compute = FLOPS * runs.params * runs.tokens
+    grid = np.geomspace(compute.min(), compute.max() * 10, 25)
+    best = [optimal_sizes(law, theta, budget)[0] for budget in grid]
+    sizes.plot(compute, runs.params, "o", color=SEEN, markersize=4, label="runs")
+    sizes.plot(grid, best, color=LAW, linewidth=1.4, label="compute-optimal")
+    if len(draws):
+        others = np.array([[optimal_sizes(law, each, budget)[0] for budget in grid] for each in draws])
+        low, high = np.quantile(others, [0.05, 0.95], axis=0)
+        sizes.fill_between(grid, low, high, color=LAW, alpha=0.18, linewidth=0, label="90% of the bootstrap")
+    sizes.set_xscale("log")
+    sizes.set_yscale("log")
+    sizes.set_xlabel("compute 6 N D (FLOP)")
+    sizes.set_ylabel("parameters N")
+    sizes.legend(frameon=False, fontsize=9)
+    for axes in (fitted, sizes):
+        plain(axes)
+    save(sheet, path)

@@ -1,0 +1,109 @@
+"""Forecasts in lines for people: a summary, a table of back-tests, and a chart of characters."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from llmtool.methods.temporal_scaling.forecast import Forecast
+from llmtool.methods.temporal_scaling.intervals import Interval
+from llmtool.methods.temporal_scaling.laws import POWER
+from llmtool.methods.temporal_scaling.saved import skill_over, target_to_json
+
+WIDTH, HEIGHT = 72, 16
+LABEL = 18
+
+
+def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
+    """The summary of one forecast."""
+    run, fitted = forecast.run, forecast.fit
+    share = 100 * run.until / run.horizon
+    yield f"{run.log.name}: {run.metric} loss, fitted on steps {run.cut:,.0f} to {run.until:,.0f} of {run.horizon:,.0f} ({share:.0f}%)"  # noqa: E501
+    yield _line("final loss", f"{span(forecast.final)} (90% interval)")
+    if not forecast.confident:
+        yield _line("NOT CONFIDENT", "; ".join(forecast.doubts))
+    yield _line("law", f"{fitted.name}: {fitted.formula}")
+    yield _line("why", forecast.why)
+    if (end := fitted.asymptote()) is not None:
+        yield _line("asymptote", f"{end:.4f} (an endless run at the peak rate)")
+    for target in targets:
+        yield _line(f"loss {target:g}", when(forecast, target))
+    yield from backtests(forecast)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<{LABEL}}{text}"
+
+
+def span(value: Interval) -> str:
+    """A value and its interval."""
+    return f"{value.value:.4f}  [{value.low:.4f}, {value.high:.4f}]"
+
+
+def when(forecast: Forecast, target: float) -> str:
+    """When a loss is reached."""
+    facts = target_to_json(forecast, target)
+    if facts["step"] is None:
+        return "not before the horizon"
+    text = f"at step {facts['step']:,.0f}"
+    if facts["tokens"] is not None:
+        text += f", {facts['tokens'] / 1e9:,.3f}B tokens"
+    if facts["seconds"] is not None:
+        text += f", {duration(facts['seconds'])} from the last step fitted"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit people use."""
+    for name, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def backtests(forecast: Forecast) -> Iterator[str]:
+    """How the laws would have done so far."""
+    power = forecast.backtests[POWER.name]
+    count = len(forecast.backtest.errors)
+    yield f"  back-test at {count} origins: error is the root mean square, relative to the loss; skill 1 is perfect"
+    yield f"    {'law':<12}{'error':>9}{'MAPE':>9}{'over power law':>17}{'over last value':>17}"
+    for name, test in forecast.backtests.items():
+        mark = "*" if name == forecast.fit.name else " "
+        if not test.errors:
+            yield f"   {mark}{name:<12}{'-':>9}"
+            continue
+        skill = skill_over(test, power)
+        yield f"   {mark}{name:<12}{100 * test.error:>8.2f}%{test.mape:>8.2f}%{skill:>17.2f}{test.skill:>17.2f}"
+
+
+def chart(forecast: Forecast) -> Iterator[str]:
+    """Loss over steps: points fitted (o), points beyond (.), the law (-) and its band (:)."""
+    run = forecast.run
+    grid = np.linspace(run.cut, run.horizon, WIDTH)
+    law, lower, upper = forecast.band(grid)
+    shown = run.steps >= run.cut
+    steps, loss = run.steps[shown], run.loss[shown]
+    column = np.clip(np.searchsorted(grid, steps, side="right") - 1, 0, WIDTH - 1)
+    top = float(np.quantile(loss, 0.995))
+    low = min(float(loss.min()), forecast.final.low)
+    high = max(top, forecast.final.high)
+
+    def row(value: float) -> int:
+        return int(np.clip(round((high - value) / max(high - low, 1e-12) * (HEIGHT - 1)), 0, HEIGHT - 1))
+
+    canvas = [[" "] * WIDTH for _ in range(HEIGHT)]
+    for place in range(WIDTH):
+        if grid[place] > run.until:
+            for at in range(row(upper[place]), row(lower[place]) + 1):
+                canvas[at][place] = ":"
+        canvas[row(law[place])][place] = "-"
+    for place in np.unique(column):
+        here = column == place
+        symbol = "o" if grid[place] <= run.until else "."
+        canvas[row(float(np.median(loss[here])))][place] = symbol
+    for at, cells in enumerate(canvas):
+        label = f"{high - (high - low) * at / (HEIGHT - 1):9.4f}" if at % 5 == 0 else " " * 9
+        yield f"{label} |{''.join(cells)}".rstrip()
+    ends = f"{run.cut:,.0f}", f"{run.horizon:,.0f}"
+    yield f"{'':9} +{'-' * WIDTH}"
+    yield f"{'':11}{ends[0]}{ends[1]:>{WIDTH - len(ends[0])}}"
+    yield f"{'':11}steps; o fitted  . later  - law  : 90% band"

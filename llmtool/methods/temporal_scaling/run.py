@@ -1,0 +1,117 @@
+"""A run as it is fitted: the points between the cut and `until`, the schedule, the horizon."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.logs.log import Log
+from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Steps and losses of one metric, all of them; `cut` and `until` bound what may be fitted.
+
+    cut: twice the warm-up or 1% of the horizon, whichever is later: before it no law holds. smooth: rows in each mean.
+    """
+
+    log: Log
+    metric: str
+    steps: Array
+    loss: Array
+    schedule: Schedule | None
+    horizon: float
+    cut: float
+    until: float
+
+    def seen(self, last: float | None = None) -> tuple[Array, Array]:
+        """Steps and losses that may be looked at, up to `last` if it is given."""
+        keep = (self.steps >= self.cut) & (self.steps <= min(self.until, last or self.until))
+        return self.steps[keep], self.loss[keep]
+
+    def seen_at_positions(self, last: float | None = None) -> tuple[Array, Array]:
+        """Steps, and losses by position [steps, positions], that may be looked at."""
+        series = self.log.positions[self.metric]
+        keep = (series.steps >= self.cut) & (series.steps <= min(self.until, last or self.until))
+        return series.steps[keep], series.values[keep]
+
+    @property
+    def last_value(self) -> float:
+        """Mean loss of the last twentieth of what may be looked at."""
+        loss = self.seen()[1]
+        return float(loss[-max(1, len(loss) // 20) :].mean())
+
+    def tokens(self, step: float) -> float | None:
+        """Tokens seen at a step, where the log says how many a step takes."""
+        return None if self.log.tokens_per_step is None else step * self.log.tokens_per_step
+
+    def seconds(self, step: float) -> float | None:
+        """Seconds from the last step looked at to a later one, where the log tells the time."""
+        return None if self.log.seconds_per_step is None else (step - self.until) * self.log.seconds_per_step
+
+
+def prepare(
+    log: Log,
+    *,
+    metric: str | None = None,
+    until: str | None = None,
+    horizon: float | None = None,
+    warmup: float | None = None,
+    plan: Plan | None = None,
+    smooth: int = 1,
+) -> Run:
+    """The run behind a log. until: a step, or a share of the horizon such as "30%"; default: all there is."""
+    metric = log.metric(metric)
+    steps, loss = _smoothed(log.losses[metric].steps, log.losses[metric].values, smooth)
+    last = float(steps[-1])
+    horizon = _horizon(log, last, horizon, until)
+    schedule = from_log(log, horizon, warmup, plan)
+    risen = schedule.warmup if schedule else warmup or 0.0
+    cut = max(2 * risen, 0.01 * horizon, 1.0)
+    return Run(log, metric, steps, loss, schedule, horizon, cut, _until(until, horizon, last, log.name))
+
+
+def _horizon(log: Log, last: float, given: float | None, until: str | None) -> float:
+    """The last step of the run: given, planned by the log, of the known schedule; else, of a finished run, the last."""
+    known = given or log.horizon
+    if known is None and log.rate is not None:
+        known = max(float(log.rate.steps[-1]), last)
+    if known is None and until is not None:
+        known = last
+    if known is None:
+        raise UserError("the end of the run is not known", where=log.name, hint="give --horizon STEPS")
+    if known < last and given is None:
+        return last  # programs count from 0 or from 1, and evaluate once more after the last step they planned
+    if known < last:
+        raise UserError(
+            f"the horizon {known:g} lies before the last step {last:g}",
+            where=log.name,
+            hint="use --fit-until to look at less of the run",
+        )
+    return known
+
+
+def _until(until: str | None, horizon: float, last: float, name: str) -> float:
+    if until is None:
+        return last
+    try:
+        step = float(until[:-1]) / 100 * horizon if until.endswith("%") else float(until)
+    except ValueError:
+        raise UserError(f"--fit-until {until}: neither a step nor a share such as 30%") from None
+    if not 0 < step <= horizon:
+        raise UserError(f"--fit-until {until} lies outside the run", where=name, hint=f"its horizon is {horizon:g}")
+    return min(step, last)
+
+
+def _smoothed(steps: Array, loss: Array, window: int) -> tuple[Array, Array]:
+    """Means of `window` rows each, the last ones whole."""
+    if window < 2:
+        return steps, loss
+    start = len(steps) % window
+    if start == len(steps):
+        raise UserError(f"--smooth {window} leaves no point of {len(steps)}")
+    return steps[start:].reshape(-1, window).mean(axis=1), loss[start:].reshape(-1, window).mean(axis=1)

@@ -1,0 +1,133 @@
+"""Laws over sizes: published parameters come back from runs made with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling import commands
+from llmtool.methods.temporal_scaling.across_runs import (
+    CHINCHILLA,
+    DATA_CONSTRAINED,
+    KAPLAN,
+    SizeLaw,
+    Table,
+    bootstrap,
+    fit_sizes,
+    optimal_sizes,
+    read_table,
+)
+from llmtool.methods.temporal_scaling.critical_batch import read_batches, to_json
+
+PUBLISHED = {
+    "chinchilla": np.array([np.log(1.69), np.log(406.4), np.log(410.7), 0.34, 0.28]),
+    "kaplan": np.array([np.log(8.8e13), np.log(5.4e13), 0.076, 0.095]),
+    "data-constrained": np.array(
+        [np.log(1.87), np.log(521.0), np.log(1488.0), 0.35, 0.35, np.log(5.31), np.log(15.39)]
+    ),
+}
+
+
+def table(law: SizeLaw, noise: float = 0.0) -> Table:
+    generator = np.random.default_rng(0)
+    params = np.repeat(np.geomspace(5e7, 2e10, 7), 6)
+    tokens = np.tile(np.geomspace(1e9, 4e11, 6), 7)
+    unique = tokens / generator.choice([1, 2, 8, 30], len(tokens))
+    bare = Table(params, tokens, unique, np.ones(len(params)))
+    loss = np.exp(law.log_loss(PUBLISHED[law.name], bare) + noise * generator.standard_normal(len(params)))
+    return Table(params, tokens, unique, loss)
+
+
+def write(runs: Table, path: Path) -> Path:
+    rows = zip(runs.params, runs.tokens, runs.unique, runs.loss, strict=True)
+    path.write_text(
+        "N,tokens,unique_tokens,loss\n" + "".join(",".join(map(repr, map(float, row))) + "\n" for row in rows)
+    )
+    return path
+
+
+@pytest.mark.parametrize("law", [CHINCHILLA, KAPLAN], ids=lambda law: law.name)
+def test_parameters_come_back(law: SizeLaw) -> None:
+    theta = fit_sizes(law, table(law, noise=5e-4))
+    exponents = [place for place, log in enumerate(law.logarithms) if not log]
+    np.testing.assert_allclose(theta[exponents], PUBLISHED[law.name][exponents], rtol=0.1)
+
+
+def test_repeated_data() -> None:
+    runs = table(DATA_CONSTRAINED)
+    theta = fit_sizes(DATA_CONSTRAINED, runs)
+    np.testing.assert_allclose(np.exp(DATA_CONSTRAINED.log_loss(theta, runs)), runs.loss, rtol=3e-3)
+    assert np.exp(theta[6]) == pytest.approx(15.39, rel=0.4)
+
+
+def test_an_outlier_does_not_move_the_law() -> None:
+    runs = table(CHINCHILLA, noise=5e-4)
+    loss = runs.loss.copy()
+    loss[5] *= 1.3
+    theta = fit_sizes(CHINCHILLA, Table(runs.params, runs.tokens, runs.unique, loss))
+    np.testing.assert_allclose(theta[3:], PUBLISHED["chinchilla"][3:], rtol=0.15)
+
+
+def test_compute_optimal_sizes() -> None:
+    e, a, b, alpha, beta = PUBLISHED["chinchilla"]
+    compute = 1e21
+    params, tokens, loss = optimal_sizes(CHINCHILLA, PUBLISHED["chinchilla"], compute)
+    exact = (alpha * np.exp(a) / (beta * np.exp(b))) ** (1 / (alpha + beta)) * (compute / 6) ** (beta / (alpha + beta))
+    assert params == pytest.approx(exact, rel=0.02)
+    assert 6 * params * tokens == pytest.approx(compute)
+    assert loss > np.exp(e)
+
+
+def test_bootstrap_is_repeatable_and_spreads() -> None:
+    runs = table(CHINCHILLA, noise=5e-3)
+    theta = fit_sizes(CHINCHILLA, runs)
+    first, second = (bootstrap(CHINCHILLA, runs, theta, 2, seed=1) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first[:, 3].std() > 1e-4
+
+
+def test_law_of_a_file(tmp_path: Path) -> None:
+    path = write(table(CHINCHILLA, noise=1e-3), tmp_path / "runs.csv")
+    facts, lines = commands.size_law(path, "chinchilla", 2, [1e20, 1e21], 0, tmp_path / "law.svg")
+    assert facts["schema"] == "llmtool.scaling-law/1"
+    assert facts["parameters"]["alpha"]["low"] <= facts["parameters"]["alpha"]["high"]
+    assert facts["mape"] < 0.2
+    assert [row["compute"] for row in facts["compute_optimal"]] == [1e20, 1e21]
+    assert lines[0].startswith("chinchilla: E + A / N^alpha + B / D^beta, 42 runs")
+    assert b"<svg" in (tmp_path / "law.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "no column 'params'"),
+        ("params,loss\n1,2\n", "no column 'tokens'"),
+        ("params,tokens,loss\n1,2,x\n", ":2: 'loss' is no number"),
+        ("params,tokens,loss\n1,2,-1\n", "not a positive number"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "runs.csv").write_text(content)
+    with pytest.raises(UserError, match=says):
+        read_table(tmp_path / "runs.csv")
+
+
+def test_too_few_runs() -> None:
+    with pytest.raises(UserError, match="too few"):
+        fit_sizes(CHINCHILLA, table(CHINCHILLA).rows(slice(5)))
+
+
+def test_critical_batch(tmp_path: Path) -> None:
+    rows = ["loss,batch,steps"]
+    for loss in (3.0, 2.5):
+        critical = 2e8 / loss ** (1 / 0.21)
+        rows += [f"{loss},{batch},{1000 * (1 + critical / batch)}" for batch in (1e5, 1e6, 1e7)]
+    (tmp_path / "b.csv").write_text("\n".join(rows))
+    facts = to_json(read_batches(tmp_path / "b.csv"))
+    assert facts["law"]["alpha"] == pytest.approx(0.21, rel=1e-3)
+    assert facts["law"]["b_star"] == pytest.approx(2e8, rel=1e-2)
+    assert facts["losses"][0]["s_min"] == pytest.approx(1000, rel=1e-3)
+    (tmp_path / "few.csv").write_text("loss,batch,steps\n3,1,2\n")
+    with pytest.raises(UserError, match="three batch sizes"):
+        read_batches(tmp_path / "few.csv")

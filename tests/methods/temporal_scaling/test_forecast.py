@@ -1,0 +1,263 @@
+"""Fits, back-tests, intervals and refusals on runs made from the laws."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.choice import NAMES, choose
+from llmtool.methods.temporal_scaling.fit import fit, fit_together, standard_noise, thin
+from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast, slope_growth
+from llmtool.methods.temporal_scaling.intervals import interval, interval_score
+from llmtool.methods.temporal_scaling.laws import ANNEALING, COOLDOWN, HYPERBOLA, LOGARITHM, POWER, SHIFTED, Law, view
+from llmtool.methods.temporal_scaling.logs import Log
+from llmtool.methods.temporal_scaling.logs.log import Series
+from llmtool.methods.temporal_scaling.run import prepare
+from llmtool.methods.temporal_scaling.schedule import Plan, Shape
+from tests.methods.temporal_scaling.synthetic import HORIZON, log, losses, schedule
+
+
+def end(made: Forecast) -> float:
+    return float(made.run.loss[-1])
+
+
+@pytest.mark.parametrize("shape", ["constant", "cosine", "linear", "wsd"])
+def test_the_end_is_told_from_a_third(shape: Shape) -> None:
+    made = forecast(prepare(log(shape), until="35%"))
+    # Before a decay only the prior knows its size; a cosine has begun to show it.
+    assert made.final.value == pytest.approx(end(made), rel=0.012 if shape == "wsd" else 0.006)
+    assert made.final.low < end(made) < made.final.high
+    assert made.confident
+    power = fit(POWER, *made.run.seen(), HORIZON).predict(np.array([HORIZON]))[0]
+    assert shape == "constant" or abs(made.final.value - end(made)) < abs(power - end(made)) / 2
+
+
+def test_half_a_cosine_tells_more_than_a_third() -> None:
+    early, late = (forecast(prepare(log("cosine"), until=until), "cooldown") for until in ("30%", "60%"))
+    assert late.final.high - late.final.low < early.final.high - early.final.low
+    assert late.final.value == pytest.approx(end(late), rel=0.003)
+
+
+def test_nothing_but_the_schedule_is_looked_at_beyond_the_last_step() -> None:
+    whole = log("wsd")
+    train = whole.losses["train"]
+    changed = np.where(train.steps > 0.4 * HORIZON, 9.0, train.values)
+    other = replace(whole, losses={"train": Series(train.steps, changed)})
+    first, second = (forecast(prepare(each, until="40%"), "cooldown") for each in (whole, other))
+    assert (first.final.value, first.final.low, first.why) == (second.final.value, second.final.low, second.why)
+    flat = replace(whole, rate=Series(train.steps, np.full(len(train), 3e-4)))
+    assert forecast(prepare(flat, until="40%"), "cooldown").final.value > first.final.value + 0.03
+
+
+@pytest.mark.parametrize(
+    ("law", "made"),
+    [(POWER, {"r": 0.2, "b": 0.4}), (SHIFTED, {"r": 0.2, "b": 0.4, "s": 0.01}), (LOGARITHM, {"b": 0.06}),
+     (HYPERBOLA, {"r": 0.5, "b": 8.0})],
+)  # fmt: skip
+def test_plain_laws_are_recovered(law: Law, made: dict[str, float]) -> None:
+    steps = np.arange(200.0, 10_001.0, 50.0)
+    flat = schedule("constant")
+    fitted = fit(law, steps, losses(steps, flat, law, 2.7, 1e-4, 0, None, **made), HORIZON)
+    truth = losses(np.array([HORIZON]), flat, law, 2.7, 0.0, 0, None, **made)[0]
+    assert fitted.predict(np.array([HORIZON]))[0] == pytest.approx(truth, rel=2e-3)
+    held = fitted.parameters()
+    assert held["b"] == pytest.approx(made["b"], rel=0.15)
+
+
+def test_annealing_is_recovered() -> None:
+    steps = np.arange(1000.0, 20_001.0, 100.0)
+    planned = schedule("cosine")
+    fitted = fit(ANNEALING, steps, losses(steps, planned, ANNEALING, noise=1e-4), HORIZON, planned)
+    assert fitted.parameters()["kappa"] == pytest.approx(0.7, rel=0.1)
+
+
+def test_outliers_do_not_move_a_fit() -> None:
+    steps = np.arange(1000.0, 10_001.0, 100.0)
+    planned = schedule("constant")
+    clean = losses(steps, planned)
+    spiked = clean.copy()
+    spiked[[10, 40, 70]] *= 1.5
+    ends = [fit(COOLDOWN, steps, each, HORIZON, planned).predict(np.array([HORIZON]))[0] for each in (clean, spiked)]
+    assert ends[1] == pytest.approx(ends[0], rel=2e-3)
+
+
+def test_noisy_rows_are_averaged() -> None:
+    steps = np.arange(1000.0, 20_001.0)
+    planned = schedule("constant")
+    points = thin(steps, losses(steps, planned, noise=0.02))
+    assert len(points.steps) <= 60
+    exact = np.log(losses(points.steps, planned, noise=0.0))
+    assert np.abs(points.log_loss - exact).max() < 0.006
+    assert (points.sd > 2e-3).all()
+    smooth = thin(steps, losses(steps, planned, noise=0.0))
+    np.testing.assert_allclose(smooth.sd, 2e-3, rtol=1e-3)
+
+
+def test_one_law_for_runs_with_other_schedules() -> None:
+    steps = np.arange(1000.0, 20_001.0, 100.0)
+    plans = {shape: schedule(shape) for shape in ("constant", "cosine", "wsd")}
+    reference = plans["constant"].total
+    theta = np.log([2.7, 0.12, 0.47, 0.7, 0.1, 0.6, 0.65, 0.8])
+    made = {
+        shape: np.exp(COOLDOWN.log_loss(theta, view(steps, HORIZON, plan, reference))) for shape, plan in plans.items()
+    }
+    fits = fit_together(COOLDOWN, [(steps, made[shape], HORIZON, plans[shape]) for shape in ("constant", "cosine")])
+    unseen = replace(fits[0], schedule=plans["wsd"])
+    np.testing.assert_allclose(unseen.predict(steps), made["wsd"], rtol=1e-3)
+    assert not np.allclose(made["wsd"], made["cosine"], rtol=5e-3)
+
+
+def test_speed() -> None:
+    run = prepare(log("cosine", every=20), until="50%")
+    begun = time.process_time()
+    fit(COOLDOWN, *run.seen(), run.horizon, run.schedule)
+    assert time.process_time() - begun < 1
+    begun = time.process_time()
+    forecast(run)
+    assert time.process_time() - begun < 10
+
+
+SHAPES: tuple[Shape, ...] = ("cosine", "wsd", "linear")
+
+
+def test_intervals_cover() -> None:
+    """Runs whose parameters scatter half as much as the prior says, as those of the public runs do."""
+    generator = np.random.default_rng(5)
+    covered = []
+    for number in range(12):
+        scatter = np.exp(generator.standard_normal(3) * (0.25, 0.03, 0.05))
+        shape: Shape = SHAPES[number % 3]
+        made = log(shape, every=200, seed=number, kappa=0.6 * scatter[0], alpha=0.5 * scatter[1], p=0.75 * scatter[2])
+        run = prepare(made, until="40%")
+        final = bounds(fit(COOLDOWN, *run.seen(), run.horizon, run.schedule), run.horizon, 1.0)
+        covered.append(final.low <= made.losses["train"].values[-1] <= final.high)
+        assert final.high - final.low < 0.12 * final.value
+    assert sum(covered) >= 9
+
+
+def test_an_interval_widens_with_surprise_and_without_a_rate() -> None:
+    noise = standard_noise(0)
+    posterior, drift = 3 * np.exp(0.01 * noise[:, 0]), 1e-3 * noise[:, -1]
+
+    def width(surprise: float, known: bool) -> float:
+        made = interval(3.0, posterior, drift, surprise, known)
+        assert made.low < 3.0 < made.high
+        return made.high - made.low
+
+    assert width(2.0, True) == pytest.approx(2 * width(1.0, True), rel=0.02)
+    assert width(0.5, True) == width(1.0, True)
+    assert width(1.0, False) > 1.5 * width(1.0, True)
+    assert width(1.0, True) == pytest.approx(3 * 2 * 1.645 * 0.005, rel=0.15)
+
+
+def test_interval_score() -> None:
+    assert interval_score(1.0, 3.0, 2.0) == pytest.approx(1.0)
+    assert interval_score(1.0, 3.0, 4.0) == pytest.approx((2 + 20) / 4)
+    assert interval_score(1.0, 3.0, 0.5) == pytest.approx((2 + 10) / 0.5)
+
+
+def phase_change() -> Log:
+    """A loss whose fall accelerates: nothing that a power law foresees."""
+    steps = np.arange(20.0, 4001.0, 20.0)
+    loss = 1.2 + 3.0 / (1 + (steps / 900) ** 2)
+    return Log("young run", {"train": Series(steps, loss)}, rate=Series(steps, np.ones(len(steps))))
+
+
+def test_a_run_before_its_power_law_is_refused() -> None:
+    made = forecast(prepare(phase_change(), until="20%"))
+    assert not made.confident
+    assert any("still grows" in doubt for doubt in made.doubts)
+
+
+def test_slope_growth() -> None:
+    steps = np.geomspace(100, 10_000, 50)
+    assert slope_growth(steps, 2 + steps**-0.5) < 1
+    assert slope_growth(steps, steps**-0.5) == pytest.approx(1.0)
+    assert slope_growth(steps, 3 / (1 + (steps / 3000) ** 2)) > 1.5
+
+
+def test_a_run_without_a_rate_is_told_with_a_doubt_and_room_below() -> None:
+    bare = replace(log("constant"), rate=None)
+    made = forecast(prepare(bare, until="50%", warmup=500.0))
+    assert made.fit.name in ("power", "shifted")
+    assert ["the learning rate is not known" in doubt for doubt in made.doubts] == [True]
+    assert made.final.value - made.final.low > 2 * (made.final.high - made.final.value)
+    planned = forecast(prepare(bare, until="50%", plan=Plan("constant"), warmup=500.0))
+    assert planned.fit.name == "cooldown"
+    assert planned.confident
+
+
+def test_auto_takes_another_law_only_where_it_is_clearly_better() -> None:
+    steps = np.arange(100.0, 20_001.0, 100.0)
+    sharp = 2.0 + 1.0 / (1 + 40 * steps / HORIZON)
+    bare = Log("bare", {"train": Series(steps, sharp)})
+    assert choose(prepare(bare, until="60%")).why.startswith("the log has no learning rate; back-test error")
+    usual = choose(prepare(log("cosine"), until="50%"))
+    assert usual.law.name == "cooldown"
+    assert set(usual.backtests) == {"cooldown", "mpl", "annealing", "power"}
+    assert usual.backtests["cooldown"].skill > 0.8
+    asked = choose(prepare(log("cosine"), until="50%"), "power")
+    assert (asked.law.name, asked.why) == ("power", "as asked for")
+
+
+def test_backtests_only_predict_what_they_do_not_fit() -> None:
+    run = prepare(log("constant"), until="50%")
+    test = choose(run, "power").backtests["power"]
+    assert len(test.origins) == 5
+    steps, _ = run.seen()
+    assert max(test.origins) < steps[-round(0.05 * len(steps))]
+    assert test.error == pytest.approx(np.sqrt(np.mean(np.square(test.errors))))
+    assert test.mape == pytest.approx(100 * np.mean(np.abs(test.errors)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"horizon": 100.0}, "lies before the last step"),
+        ({"until": "x%"}, "neither a step nor a share"),
+        ({"until": "150%"}, "outside the run"),
+        ({"until": "50%", "smooth": 1000}, "leaves no point"),
+        ({"until": "50%", "warmup": 30_000.0}, "only 0 points"),
+        ({"until": "6%"}, "only"),
+    ],
+)
+def test_what_cannot_be_forecast_is_refused(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        forecast(prepare(log("cosine"), **settings))  # type: ignore[arg-type]
+
+
+def test_a_run_without_a_known_end_is_refused() -> None:
+    bare = replace(log("cosine"), rate=None)
+    with pytest.raises(UserError, match="end of the run is not known"):
+        prepare(bare)
+    assert prepare(log("cosine")).horizon == HORIZON
+
+
+def test_three_points() -> None:
+    few = Log("few", {"train": Series(np.array([100.0, 200.0, 300.0]), np.array([4.0, 3.5, 3.4]))})
+    with pytest.raises(UserError, match="only 3 points"):
+        forecast(prepare(few, horizon=1000.0))
+
+
+@pytest.mark.parametrize("law", [name for name in NAMES if name in ("temporal", "cooldown", "mpl", "annealing")])
+def test_laws_that_the_log_cannot_serve(law: str) -> None:
+    bare = replace(log("constant"), rate=None)
+    with pytest.raises(UserError, match="not in the log"):
+        choose(prepare(bare, until="50%"), law)
+
+
+def test_smooth_averages_rows() -> None:
+    run = prepare(log("cosine"), until="100%", smooth=3)
+    assert run.steps.tolist()[:2] == [400.0, 700.0]
+    assert len(run.steps) == 66
+    assert run.steps[-1] == HORIZON - 100
+
+
+def test_steps_to_a_target() -> None:
+    made = forecast(prepare(log("cosine"), until="60%"))
+    target = float(made.run.loss[150])
+    step = made.steps_to(target)
+    assert step == pytest.approx(made.run.steps[150], rel=0.05)
+    assert made.steps_to(1.0) is None
