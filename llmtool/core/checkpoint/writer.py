@@ -59,7 +59,7 @@ def write_checkpoint(
     """
     path, kind = Path(path), element_type(dtype) if dtype else None
     if not force:
-        refuse_complete(path, run.config, lambda: [source.fingerprint()] if source else run.inputs)
+        refuse_complete(path, run.command, run.config, lambda: [source.fingerprint()] if source else run.inputs)
     expected = expected_size(source, kind) if source else None
     if expected:
         require_space(path, expected)

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from llmtool import Tokenizer, catalog, model  # noqa: E402
-from llmtool.core.checkpoint.directory import open_checkpoint  # noqa: E402
-from llmtool.core.model.export import MODULES, code_files, refuse_foreign, rewrite  # noqa: E402
-from llmtool.core.run.console import Console  # noqa: E402
-from tests.conftest import SCRIPTS  # noqa: E402
-from tests.core.model.families import save, spell_as_4x  # noqa: E402
+import torch
+
+from llmtool import Tokenizer, catalog, model
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.model.export import MODULES, code_files, refuse_foreign, rewrite
+from llmtool.core.run.console import Console
+from tests.conftest import SCRIPTS
+from tests.core.model.families import save, spell_as_4x
 
 QUIET = Console(verbosity=-1)
 BLOCK = """

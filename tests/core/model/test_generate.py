@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from llmtool.core.model.decoder import Decoder  # noqa: E402
-from llmtool.core.model.generate import Sampling, chooser, filter_logits, generate  # noqa: E402
-from llmtool.core.model.loading import load_decoder  # noqa: E402
-from tests.core.model.families import draw_ids, oracle, save  # noqa: E402
+import torch
+
+from llmtool.core.model.decoder import Decoder
+from llmtool.core.model.generate import Sampling, chooser, filter_logits, generate
+from llmtool.core.model.loading import load_decoder
+from tests.core.model.families import draw_ids, oracle, save
 
 STEPS = 20
 PROMPTS = [draw_ids(2, 12)[0, 4:].tolist(), draw_ids(2, 12)[1].tolist()]
@@ -56,7 +58,7 @@ def test_the_compiled_step_is_one_graph_and_gives_the_same(root: Path, monkeypat
     _, model = load(root, "qwen2")
     compile_it, graphs = torch.compile, []
 
-    def count(graph: "torch.fx.GraphModule", _: object) -> object:
+    def count(graph: torch.fx.GraphModule, _: object) -> object:
         graphs.append(graph)
         return graph.forward
 
@@ -92,4 +94,4 @@ def test_tokens_are_drawn_by_their_chances() -> None:
     drawn = chooser(Sampling(temperature=1.0, seed=5), logits.device)(logits)
     shares = drawn.bincount(minlength=3) / len(drawn)
     assert (shares - torch.tensor([0.5, 0.3, 0.2])).abs().max() < 0.015
-    assert chooser(Sampling(), logits.device)(logits).unique().tolist() == [0]
+    assert chooser(Sampling(), logits.device)(logits).max() == 0

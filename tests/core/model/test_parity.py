@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from llmtool.core.model import attention, decoder, mask, rope  # noqa: E402
-from llmtool.core.model.config import Config  # noqa: E402
-from llmtool.core.model.decoder import Decoder  # noqa: E402
-from llmtool.core.model.loading import load_decoder  # noqa: E402
-from tests.core.model.families import FAMILIES, draw_ids, oracle, save, spell_as_4x  # noqa: E402
+import torch
+
+from llmtool.core.model import attention, decoder, mask, rope
+from llmtool.core.model.config import Config
+from llmtool.core.model.decoder import Decoder
+from llmtool.core.model.loading import load_decoder
+from tests.core.model.families import FAMILIES, draw_ids, oracle, save, spell_as_4x
 
 TOLERANCE = 1e-10
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -34,7 +36,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, std: float) -> dict[st
     return {family: save(root / family, family, std) for family in FAMILIES}
 
 
-def difference(path: Path, build: Callable[[Config], Decoder], dtype: "torch.dtype" = torch.float64) -> float:
+def difference(path: Path, build: Callable[[Config], Decoder], dtype: torch.dtype = torch.float64) -> float:
     """max |logit difference| from transformers."""
     ids = draw_ids()
     with torch.no_grad():
@@ -89,28 +91,26 @@ def test_a_wrong_setting_is_seen(checkpoints: dict[str, Path], name: str) -> Non
     assert difference(checkpoints[family], lambda config: Decoder(change(config))) > TOLERANCE
 
 
-def interleaved(x: "torch.Tensor", tables: rope.Tables) -> "torch.Tensor":
+def interleaved(x: torch.Tensor, tables: rope.Tables) -> torch.Tensor:
     cos, sin = tables
     a, b = x[..., ::2], x[..., 1::2]
     return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
 
 
-def turned_back(x: "torch.Tensor", tables: rope.Tables) -> "torch.Tensor":
+def turned_back(x: torch.Tensor, tables: rope.Tables) -> torch.Tensor:
     return rope.rotate(x, (tables[0], -tables[1]))
 
 
-def heads_in_turn(
-    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", mask: "torch.Tensor | None"
-) -> "torch.Tensor":
+def heads_in_turn(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     times = q.shape[1] // k.shape[1]
     return attention.scaled_dot_product(q, k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1), mask)
 
 
-def unscaled(q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", mask: "torch.Tensor | None") -> "torch.Tensor":
+def unscaled(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     return attention.scaled_dot_product(q * q.shape[-1] ** 0.5, k, v, mask)
 
 
-def late_by_one(slots: "torch.Tensor", keys: int, **settings: object) -> "torch.Tensor":
+def late_by_one(slots: torch.Tensor, keys: int, **settings: object) -> torch.Tensor:
     seen = mask.visible(slots, keys)
     assert seen is not None
     return seen.roll(1, -1) | torch.eye(keys, dtype=torch.bool)
