@@ -18,7 +18,6 @@ from llmtool.core.model.attention import scaled_dot_product
 from llmtool.core.model.config import Config, architecture_keys, parse_config
 from llmtool.core.model.configuration_llmtool import LlmtoolConfig
 from llmtool.core.model.decoder import Parts, Trunk, prepare, run_blocks
-from llmtool.core.model.mask import positions_of_padded
 
 METHODS: dict[str, Callable[[Parts, Mapping[str, Any]], Parts]] = {}
 """Name of a method in config.json -> its parts; an export with methods adds them at the end of this file."""
@@ -118,11 +117,11 @@ class LlmtoolModel(LlmtoolPreTrainedModel):
         length, device = h.shape[1], h.device
         slots = torch.arange(seen, seen + length, device=device)
         padding = _padding(attention_mask)
-        if position_ids is None and padding is not None:
-            position_ids = positions_of_padded(padding)[:, slots]
+        # As the stock models do: without position_ids places count, padding or not. generate() passes them.
+        position_ids = slots[None] if position_ids is None else position_ids
         carry = prepare(
             self.architecture, self.rope, slots, seen + length, h.dtype, plain=not seen or length == 1,
-            padding=padding, positions=slots[None] if position_ids is None else position_ids, ids=input_ids,
+            padding=padding, positions=position_ids, ids=input_ids,
             cache=None if past_key_values is None else HubCache(past_key_values), options=options,
         )  # fmt: skip
         h, _ = run_blocks(self.layers, h, carry)

@@ -30,8 +30,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "yarn": {"model_type": "llama", "rope_parameters": YARN},
     "yarn-options": {
         "model_type": "llama", "head_dim": 16,
-        "rope_parameters": {**YARN, "rope_theta": 50.0, "beta_fast": 2.0, "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 0.4,
-                            "truncate": False},
+        "rope_parameters": {
+            **YARN, "rope_theta": 50.0, "beta_fast": 2.0, "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 0.4,
+            "truncate": False,
+        },
     },
     "mistral": {"model_type": "mistral", "sliding_window": 5, "head_dim": 10},
     "qwen2": {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
