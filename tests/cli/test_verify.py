@@ -76,5 +76,5 @@ def test_on_text_and_on_ids(models: Path, write: Callable[[str, str], Path]) -> 
     assert from_text["kl"] == from_ids["kl"]
     with pytest.raises(UserError, match="id 300 is out of range"):
         report(models, "a", "other", [write("ids.txt", "1 300 2")], ids=True)
-    with pytest.raises(UserError, match="no tokens to compare on"):
+    with pytest.raises(UserError, match="no text found: the input is empty"):
         report(models, "a", "other", [write("ids.txt", "\n")], ids=True)
