@@ -1,11 +1,13 @@
 """`llmtool convert` as a process."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.test_app import run
+from tests.cli.test_app import HEAVY, run
 from tests.core.checkpoint.files import SHAPES, write_zeros
 
 
@@ -21,6 +23,25 @@ def test_inspect(tmp_path: Path) -> None:
     done = run("convert", "inspect", path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"pytorch_model.bin is a pickle" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["inspect", "CKPT"], ["inspect", "CKPT", "--json"], ["copy", "--help"], ["export", "--help"], ["--help"]],
+)
+def test_headers_and_help_need_nothing_heavy(tmp_path: Path, command: list[str]) -> None:
+    path = write_zeros(tmp_path / "m", SHAPES)
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['llmtool', 'convert', *{[str(path) if word == 'CKPT' else word for word in command]!r}]\n"
+        "try: runpy.run_module('llmtool', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 def test_copy(tmp_path: Path) -> None:

@@ -243,8 +243,7 @@ write_checkpoint(sys.argv[1], tensors(), {}, run=Run("killed", {}), max_shard_si
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("number, existing", [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGINT, True)])
 def test_a_killed_write_leaves_no_half_checkpoint(tmp_path: Path, number: int, existing: bool) -> None:
     out = tmp_path / "out"
     if existing:
