@@ -12,6 +12,8 @@ from llmtool.core.run.errors import UserError, closest
 TRAINING = "tokenizer training"
 ENCODING = "tokenizer encoding"
 SCALING = "scaling law"
+ARCHITECTURE = "architecture"
+"""A class in the method's part.py; an instance is called as change(parts, settings) -> parts (core.model.decoder)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Imports point down: cli > tokenizer (the public class) > catalog > methods > ... > run. A test, not a habit."""
+"""Imports point down: cli > model, tokenizer (the public classes) > catalog > methods > ... > run. Held by a test."""
 
 import ast
 from pathlib import Path
@@ -8,6 +8,8 @@ import llmtool
 ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
+    ("generation", "verification"),
+    ("model",),
     ("tokenizer",),
     ("catalog",),
     ("methods",),

@@ -38,6 +38,16 @@ OptionalInputs = Annotated[
 Tok = Annotated[
     str, typer.Argument(help="Our tokenizer file, a Hugging Face tokenizer.json, or its directory.", metavar="TOK")
 ]
+Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint: a directory with config.json.", metavar="CKPT")]
+Dtype = Annotated[
+    Literal["bf16", "fp16", "fp32", "fp64"] | None,
+    typer.Option("--dtype", help="Element type of the weights. Default: as they are stored."),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu, cuda or cuda:N; auto takes a GPU where there is one.", metavar="DEVICE")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", metavar="N")]
+MaxShardSize = Annotated[str, typer.Option("--max-shard-size", help="Data in one file: 5GB, 512MiB.", metavar="SIZE")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")

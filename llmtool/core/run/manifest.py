@@ -34,8 +34,8 @@ class Run:
     started: float = field(default_factory=time.time)
     cpu_started: float = field(default_factory=time.process_time)
 
-    def to_json(self, outputs: Iterable[Path]) -> dict[str, Any]:
-        """The object that the file holds."""
+    def to_json(self, outputs: Iterable[Path | dict[str, Any]]) -> dict[str, Any]:
+        """The object that the file holds; an output is its path, or an entry like those of `inputs`."""
         return {
             "schema": SCHEMA,
             "command": self.command,
@@ -47,21 +47,21 @@ class Run:
             "git": git_revision(),
             "machine": machine(),
             "inputs": self.inputs,
-            "outputs": [str(path) for path in outputs],
+            "outputs": [output if isinstance(output, dict) else str(output) for output in outputs],
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "wall_seconds": round(time.time() - self.started, 3),
             "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
         }
 
-    def save(self, path: Path, outputs: Iterable[Path]) -> None:
+    def save(self, path: Path, outputs: Iterable[Path | dict[str, Any]]) -> None:
         """Write the manifest at `path`."""
         with atomic_file(path) as file:
             file.write(json.dumps(self.to_json(outputs), indent=2, default=str).encode() + b"\n")
 
 
 def manifest_path(output: Path) -> Path:
-    """Where the manifest of an output file stands."""
-    return output.with_name(output.name + ".run.json")
+    """Where the manifest stands: inside an output directory, beside an output file."""
+    return output / "run.json" if output.is_dir() else output.with_name(output.name + ".run.json")
 
 
 def refuse_complete(

@@ -1,0 +1,48 @@
+"""`llmtool convert copy`: the same model in another element type or other shards."""
+
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.checkpoint.dtypes import element_type
+from llmtool.core.checkpoint.writer import expected_size, write_checkpoint
+from llmtool.core.run.console import Console
+from llmtool.core.run.manifest import Run
+
+SCHEMA = "llmtool.convert-copy/1"
+
+
+def copy_checkpoint(
+    path: Path,
+    output: Path,
+    *,
+    dtype: str | None,
+    max_shard_size: int,
+    force: bool = False,
+    dry_run: bool = False,
+    console: Console,
+) -> dict[str, Any]:
+    """Copy a checkpoint tensor by tensor; with dry_run only say what would be written."""
+    source = open_checkpoint(path)
+    if source.left_out:
+        console.info(f"left out: {source.left_out} rotary_emb.inv_freq buffers, which follow from config.json")
+    if dry_run:
+        number = len(source.names())
+        size = expected_size(source, element_type(dtype) if dtype else None)
+        console.info(f"{output}: {number:,} tensors, {size / 1e9:.2f} GB would be written")
+        return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": number, "bytes": size}
+    run = Run("convert copy", {"dtype": dtype, "max_shard_size": max_shard_size})
+    written = write_checkpoint(
+        output, source.tensors(), source.config,
+        run=run, source=source, dtype=dtype, max_shard_size=max_shard_size, force=force, console=console,
+    )  # fmt: skip
+    size = sum(shard["bytes"] for shard in written.shards)
+    files = f"{len(written.shards)} file{'s' if len(written.shards) > 1 else ''}"
+    console.info(f"{output}: {written.parameters:,} parameters, {size / 1e9:.2f} GB in {files}")
+    return {
+        "schema": SCHEMA,
+        "output": str(output),
+        "tensors": written.tensors,
+        "parameters": written.parameters,
+        "shards": list(written.shards),
+    }

@@ -1,0 +1,208 @@
+"""A checkpoint: a directory with config.json and safetensors, single or sharded.
+
+    checkpoint = open_checkpoint("Llama-3.2-1B")       # headers only, torch is not imported
+    checkpoint.names(), checkpoint.shape(name), checkpoint.dtype(name)
+    checkpoint.read("model.norm.weight")                # torch.Tensor, finite, in memory of its own
+    for name, tensor in checkpoint.tensors(): ...       # one tensor in memory at a time
+
+Pickles (.bin, .pt) run code when they are read: refused by name.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
+from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.json_file import read_json_object
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+CARRIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.*",
+    "additional_chat_templates/*.jinja",
+    "tokenization_*.py",
+    "llmtool.json",
+    "generation_config.json",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
+"""Files that belong to the model whatever becomes of its weights: tokenizer, generation defaults, licence."""
+
+RECOMPUTED = ".rotary_emb.inv_freq"
+"""Suffix of buffers in old Llama checkpoints that follow from the config; transformers ignores them too."""
+
+
+class CheckpointReader:
+    """Tensors of one checkpoint by name; `config` is the raw object of config.json.
+
+    `left_out`: number of rotary_emb.inv_freq buffers in the files, which follow from the config and are not shown.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], files: Mapping[str, SafetensorsFile]) -> None:
+        self.path = path
+        self.config = config
+        everything = {name: file for file in files.values() for name in file.entries}
+        self._file_of = {name: file for name, file in everything.items() if not name.endswith(RECOMPUTED)}
+        self.left_out = len(everything) - len(self._file_of)
+        self.files = tuple(file.path for file in files.values())
+
+    def names(self) -> list[str]:
+        """Every tensor's name, in the order of the files and of the data in them."""
+        return list(self._file_of)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file_of
+
+    def entry(self, name: str) -> TensorEntry:
+        """What the header says of a tensor."""
+        return self.file_of(name).entries[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return self.entry(name).shape
+
+    def dtype(self, name: str) -> str:
+        """Element type of a tensor as safetensors writes it: "BF16"."""
+        return self.entry(name).kind.code
+
+    def file_of(self, name: str) -> SafetensorsFile:
+        """The file that holds a tensor."""
+        if name not in self._file_of:
+            raise UserError(f"holds no tensor {name!r}", where=str(self.path), hint=closest(name, self.names()))
+        return self._file_of[name]
+
+    def read(self, name: str, *, check: bool = True) -> "torch.Tensor":
+        """The tensor, on the CPU, in memory of its own; with `check`, NaN and infinity are refused."""
+        file = self.file_of(name)
+        tensor = file.read(name)
+        if check:
+            from llmtool.core.checkpoint.finite import refuse_not_finite
+
+            refuse_not_finite(tensor, f"{file.path}: {name}")
+        return tensor
+
+    def tensors(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, "torch.Tensor"]]:
+        """(name, tensor) one after the other: a consumer that keeps none has one in memory at a time."""
+        for name in self.names() if names is None else names:
+            yield name, self.read(name)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The checkpoint as run.json lists an input: the hash is over the hashes of config.json and the weights."""
+        files = [self.path / CONFIG, *self.files]
+        listing = ""
+        for path in files:
+            with path.open("rb") as file:
+                listing += f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
+        size = sum(path.stat().st_size for path in files)
+        digest = hashlib.sha256(listing.encode()).hexdigest()
+        return {"path": str(self.path), "files": len(files), "bytes": size, "sha256": digest}
+
+    @cached_property
+    def carried_files(self) -> list[Path]:
+        """Tokenizer, generation defaults and licence, relative to the checkpoint."""
+        found = {file for pattern in CARRIED for file in self.path.glob(pattern) if file.is_file()}
+        return sorted(file.relative_to(self.path) for file in found)
+
+
+def open_checkpoint(path: str | Path) -> CheckpointReader:
+    """Read config.json and every header; whatever is missing, broken or contradictory is one line."""
+    path = Path(path)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "no such directory"
+        raise UserError(f"{what}: a checkpoint is a directory", where=str(path), hint=f"with {CONFIG} and {SINGLE}")
+    config = read_json_object(path / CONFIG)
+    single, index = path / SINGLE, path / INDEX
+    if single.exists() and index.exists():
+        raise UserError(f"holds both {SINGLE} and {INDEX}", where=str(path), hint="remove the one that is out of date")
+    if single.exists():
+        return CheckpointReader(path, config, {SINGLE: SafetensorsFile(single)})
+    if index.exists():
+        return CheckpointReader(path, config, _read_shards(path, index))
+    raise _no_weights(path)
+
+
+def _no_weights(path: Path) -> UserError:
+    names = sorted(file.name for file in path.iterdir())
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles:
+        what = f"{pickles[0]} is a pickle, which runs code when it is read: refused"
+        return UserError(what, where=str(path), hint="ask for safetensors, or convert it where its author is trusted")
+    shards = [name for name in names if name.endswith(".safetensors")]
+    if shards:
+        return UserError(f"{shards[0]} without {INDEX}", where=str(path), hint="is the download complete?")
+    return UserError(f"holds neither {SINGLE} nor {INDEX}", where=str(path))
+
+
+def _read_shards(path: Path, index: Path) -> dict[str, SafetensorsFile]:
+    """Shards by name; the index and the headers must name the same tensors."""
+    where = str(index)
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError("weight_map is not an object of tensor names and files", where=where)
+    tensors_of: dict[str, set[str]] = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise UserError(f"{name} is said to be in {shard!r}: not the name of a safetensors file", where=where)
+        tensors_of.setdefault(shard, set()).add(name)
+    files = {}
+    for shard in sorted(tensors_of):
+        names = tensors_of[shard]
+        if not (path / shard).exists():
+            hint = "is the download complete?"
+            raise UserError(f"shard {shard} is missing, wanted for {min(names)}", where=where, hint=hint)
+        files[shard] = SafetensorsFile(path / shard)
+        held = files[shard].entries.keys()
+        if missing := names - held:
+            raise UserError(f"{min(missing)} is not in {shard}", where=where)
+        if unnamed := held - names:
+            raise UserError(f"{shard} holds {min(unnamed)}, which the index does not place there", where=where)
+    return files
+
+
+def check_tensors(
+    checkpoint: CheckpointReader, expected: Mapping[str, tuple[int, ...]], tied: Mapping[str, str] | None = None
+) -> None:
+    """Refuse a checkpoint whose tensors are not exactly the `expected` names and shapes.
+
+    tied: alias -> tensor that it shares, {"lm_head.weight": "model.embed_tokens.weight"}. An alias need not be in the
+    file; one that is there must hold the same numbers, because readers differ in which of the two they believe.
+    """
+    tied = tied or {}
+    for name, shape in expected.items():
+        if name not in checkpoint:
+            if name in tied:
+                continue
+            hint = closest(name, checkpoint.names())
+            raise UserError(f"tensor {name} is missing, wanted {list(shape)}", where=str(checkpoint.path), hint=hint)
+        if checkpoint.shape(name) != shape:
+            where = f"{checkpoint.file_of(name).path}: {name}"
+            raise UserError(f"shape {list(checkpoint.shape(name))}, wanted {list(shape)}", where=where)
+    for name in checkpoint.names():
+        if name in tied:
+            _refuse_untied(checkpoint, name, tied[name])
+        elif name not in expected:
+            where = f"{checkpoint.file_of(name).path}: {name}"
+            raise UserError("the model that config.json describes has no such tensor", where=where)
+
+
+def _refuse_untied(checkpoint: CheckpointReader, alias: str, original: str) -> None:
+    where = f"{checkpoint.file_of(alias).path}: {alias}"
+    if not checkpoint.read(alias, check=False).equal(checkpoint.read(original, check=False)):
+        hint = "set tie_word_embeddings to what the model was trained with"
+        raise UserError(f"differs from {original}, but config.json ties them", where=where, hint=hint)

@@ -1,0 +1,222 @@
+"""What a checkpoint is and costs, from its headers and its config alone: torch is not imported, no weight is read.
+
+FLOPs count 2 for each element of each matrix (a multiplication and an addition); norms, biases and softmax, below a
+percent, are left out. Attention adds, for each earlier position, 2 per element of a query for the scores, in layers
+that make queries, and 2 for the weighted sum. A method that skips weights, such as a mixture of experts, does less:
+the figures are what it costs when all of them are used. The cache is counted in the type of the weights, and from the
+shapes of k_proj and v_proj, so that layers which share keys are counted as they are.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any, TypeGuard
+
+from llmtool.core.checkpoint.directory import CheckpointReader
+from llmtool.core.checkpoint.safetensors_file import TensorEntry
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import read_json_object
+
+SCHEMA = "llmtool.convert-inspect/1"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_LAYER = re.compile(r"model\.layers\.(\d+)\.(\w+)")
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One layer; FLOPs and KV bytes are for one token, `attention_flops` for each position that it attends to."""
+
+    layer: int
+    parameters: int
+    attention_parameters: int
+    ffn_parameters: int
+    bytes: int
+    flops: int
+    attention_flops: int
+    kv_bytes: int
+    window: int | None
+
+    def at(self, context: int) -> tuple[int, int]:
+        """FLOPs of a token that attends to `context` positions, and bytes of the cache that holds them."""
+        positions = min(context, self.window or context)
+        return self.flops + positions * self.attention_flops, positions * self.kv_bytes
+
+
+def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[str, Any]:
+    """Facts of the whole and of each layer; `context` defaults to 4096 positions, or the model's own if fewer."""
+    config = checkpoint.config
+    longest, architectures = config.get("max_position_embeddings"), config.get("architectures")
+    context = context or min(4096, longest if _is_count(longest) else 4096)
+    entries = _entries(checkpoint)
+    layers = [_layer(number, found, config) for number, found in sorted(_by_layer(entries).items())]
+    head = entries.get(HEAD) or entries.get(EMBEDDING)
+    head_flops = 2 * head.elements if head else 0
+    tokens = [layer.at(context) for layer in layers]
+    types = Counter[str]()
+    for entry in entries.values():
+        types[entry.kind.code] += entry.elements
+    return {
+        "schema": SCHEMA,
+        "path": str(checkpoint.path),
+        "model_type": config.get("model_type"),
+        "architecture": architectures[0] if isinstance(architectures, list) and architectures else None,
+        "llmtool": config.get("llmtool"),
+        "tied": HEAD not in entries,
+        "files": len(checkpoint.files),
+        "tensors": len(entries),
+        "elements": dict(types.most_common()),
+        "parameters": types.total(),
+        "embedding_parameters": sum(entries[name].elements for name in (EMBEDDING, HEAD) if name in entries),
+        "bytes": sum(entry.size for entry in entries.values()),
+        "max_position_embeddings": longest,
+        "flops_per_token": head_flops + sum(layer.flops for layer in layers),
+        "attention_flops_per_token_and_position": sum(layer.attention_flops for layer in layers),
+        "kv_bytes_per_token": sum(layer.kv_bytes for layer in layers),
+        "at_context": {
+            "positions": context,
+            "flops_per_token": head_flops + sum(flops for flops, _ in tokens),
+            "kv_bytes": sum(size for _, size in tokens),
+        },
+        "problems": list(_problems(checkpoint, entries)),
+        "layers": [asdict(layer) for layer in layers],
+    }
+
+
+def _entries(checkpoint: CheckpointReader) -> dict[str, TensorEntry]:
+    """Tensors that count: not a tied head that is in the file once more."""
+    tied = checkpoint.config.get("tie_word_embeddings") and EMBEDDING in checkpoint
+    return {name: checkpoint.entry(name) for name in checkpoint.names() if not (tied and name == HEAD)}
+
+
+def _by_layer(entries: dict[str, TensorEntry]) -> dict[int, list[tuple[str, TensorEntry]]]:
+    """Layer -> (part, tensor) of all its tensors; part is "self_attn", "mlp" or the name of a norm."""
+    layers: dict[int, list[tuple[str, TensorEntry]]] = {}
+    for name, entry in entries.items():
+        if match := _LAYER.match(name):
+            layers.setdefault(int(match[1]), []).append((match[2], entry))
+    return layers
+
+
+def _layer(number: int, found: list[tuple[str, TensorEntry]], config: dict[str, Any]) -> LayerFacts:
+    def rows(projection: str) -> tuple[int, int]:
+        """Output size of a projection of this layer, and bytes of an element; 0 where there is none."""
+        name = f"model.layers.{number}.self_attn.{projection}.weight"
+        entry = next((entry for _, entry in found if entry.name == name), None)
+        return (entry.shape[0], entry.kind.size) if entry and len(entry.shape) == 2 else (0, 0)
+
+    def parameters(part: str | None = None) -> int:
+        return sum(entry.elements for of, entry in found if part in (None, of))
+
+    (queries, _), (keys, key_size), (values, value_size) = map(rows, ("q_proj", "k_proj", "v_proj"))
+    out = next((e.shape[1] for _, e in found if e.name.endswith("o_proj.weight") and len(e.shape) == 2), 0)
+    return LayerFacts(
+        layer=number,
+        parameters=parameters(),
+        attention_parameters=parameters("self_attn"),
+        ffn_parameters=parameters("mlp"),
+        bytes=sum(entry.size for _, entry in found),
+        flops=2 * sum(entry.elements for _, entry in found if len(entry.shape) > 1),
+        attention_flops=2 * queries + 2 * out,
+        kv_bytes=keys * key_size + values * value_size,
+        window=_window(number, config),
+    )
+
+
+def _window(layer: int, config: dict[str, Any]) -> int | None:
+    """Positions that a layer attends to, where they are limited."""
+    kinds, first, ours = config.get("layer_types"), config.get("max_window_layers", 28), config.get("llmtool")
+    if isinstance(kinds, list) and layer < len(kinds):
+        slides = kinds[layer] == "sliding_attention"
+    elif (ours.get("family") if isinstance(ours, dict) else config.get("model_type")) == "mistral":
+        slides = True
+    else:  # Qwen's rule: the later layers slide, if asked for
+        slides = config.get("use_sliding_window") is True and type(first) is int and layer >= first
+    window = config.get("sliding_window")
+    return window if slides and _is_count(window) else None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value > 0
+
+
+def _problems(checkpoint: CheckpointReader, entries: dict[str, TensorEntry]) -> Iterator[str]:
+    """Contradictions between config, headers and tokenizer that can be seen without a model."""
+    config, tokenizer = checkpoint.config, checkpoint.path / "tokenizer.json"
+    if EMBEDDING not in entries:
+        yield f"there is no {EMBEDDING}: only decoders of that form are counted"
+        return
+    rows = entries[EMBEDDING].shape[0]
+    if config.get("vocab_size") != rows:
+        yield f"config.json says vocab_size {config.get('vocab_size')}, {EMBEDDING} has {rows:,} rows"
+    wanted, layers = config.get("num_hidden_layers"), len(_by_layer(entries))
+    if wanted != layers:
+        yield f"config.json says num_hidden_layers {wanted}, the tensors are of {layers}"
+    if not config.get("tie_word_embeddings") and HEAD not in entries:
+        yield f"there is no {HEAD}, and config.json does not tie it to the embedding"
+    largest = largest_token(read_json_object(tokenizer), str(tokenizer)) if tokenizer.is_file() else None
+    if largest is not None and largest >= rows:
+        yield f"tokenizer.json has ids up to {largest:,}, {EMBEDDING} has {rows:,} rows"
+
+
+def largest_token(facts: dict[str, Any], where: str) -> int | None:
+    """The largest id that a tokenizer.json gives out; None where its vocabulary is of a form not known here."""
+    model = facts.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    added = facts.get("added_tokens") or []
+    if not isinstance(vocabulary, dict):
+        return None
+    try:
+        return max([*vocabulary.values(), *(token["id"] for token in added)], default=None)
+    except (TypeError, KeyError):
+        raise UserError("its vocabulary holds something else than numbers", where=where) from None
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The facts for people; layers that are alike share a line."""
+    at, ours, of = facts["at_context"], facts["llmtool"], facts["parameters"]
+    types = ", ".join(f"{code} {count / max(1, of):.1%}" for code, count in facts["elements"].items())
+    position = _short(facts["attention_flops_per_token_and_position"])
+    flops = f"{_short(facts['flops_per_token'])} + {position} for each position before it"
+    rows = {
+        "model": ", ".join(str(facts[key]) for key in ("model_type", "architecture") if facts[key] is not None),
+        "methods": json.dumps(ours) if ours else "none",
+        "tensors": f"{facts['tensors']:,} in {_count(facts['files'], 'file')}: {types or 'none'}",
+        "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",
+        "bytes": f"{facts['bytes']:,}",
+        "FLOPs a token": f"{flops} = {_short(at['flops_per_token'])} at {at['positions']:,}",
+        "KV bytes a token": f"{facts['kv_bytes_per_token']:,} = {_short(at['kv_bytes'])}B at {at['positions']:,}",
+    }
+    yield from (f"{name:17} {value}" for name, value in rows.items())
+    header = ("layer", "parameters", "attention", "feed-forward", "bytes", "FLOPs", "KV bytes", "window")
+    table = [header, *_layer_rows(facts["layers"])]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    yield ""
+    yield from ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+
+
+def _layer_rows(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    def same(layer: dict[str, Any]) -> list[Any]:
+        return [value for key, value in layer.items() if key != "layer"]
+
+    for _, group in groupby(layers, same):
+        alike = list(group)
+        first, last = alike[0], alike[-1]
+        number = f"{first['layer']}" if first is last else f"{first['layer']}-{last['layer']}"
+        keys = ("parameters", "attention_parameters", "ffn_parameters", "bytes", "flops", "kv_bytes")
+        window = f"{first['window']:,}" if first["window"] else "-"
+        yield (number, *(f"{first[key]:,}" for key in keys), window)
+
+
+def _short(number: float) -> str:
+    """Three digits and a prefix: 2.47 G."""
+    for prefix, power in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= power:
+            return f"{number / power:.3g} {prefix}"
+    return f"{number} "
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"

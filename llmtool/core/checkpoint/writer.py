@@ -1,0 +1,106 @@
+"""A stream of tensors -> a checkpoint directory that appears whole or not at all.
+
+tensors = convert(checkpoint.tensors())          # lazy: one layer in memory
+write_checkpoint("out", tensors, config, source=checkpoint, run=Run("convert", settings))
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.core.checkpoint.directory import CONFIG, CheckpointReader
+from llmtool.core.checkpoint.dtypes import ElementType, element_type
+from llmtool.core.checkpoint.shards import ShardWriter
+from llmtool.core.run.atomic import atomic_directory, refuse_inputs_as_output, require_space
+from llmtool.core.run.console import Console
+from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_SHARD = 5_000_000_000
+"""Bytes of data in a shard; what save_pretrained of transformers 4.x takes too."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written; `shards` as run.json lists them ({"path", "bytes", "sha256"})."""
+
+    path: Path
+    tensors: int
+    parameters: int
+    shards: tuple[dict[str, Any], ...]
+
+
+def write_checkpoint(
+    path: str | Path,
+    tensors: Iterable[tuple[str, "torch.Tensor"]],
+    config: Mapping[str, Any],
+    *,
+    run: Run,
+    source: CheckpointReader | None = None,
+    files: Mapping[str, bytes] | None = None,
+    dtype: str | None = None,
+    max_shard_size: int = DEFAULT_SHARD,
+    force: bool = False,
+    console: Console | None = None,
+) -> Written:
+    """Write a checkpoint directory.
+
+    tensors: consumed one at a time; each is written and let go before the next is asked for. NaN is refused.
+    source: checkpoint whose tokenizer, generation defaults and licence go along, and which run.json names as input.
+    files: further files, relative name -> content; they win over those of source.
+    dtype: convert floating tensors ("bf16", "fp16", "fp32", "fp64") and say so in config.json.
+    run: saved as run.json, last, with the sha256 of each shard.
+    An existing directory is replaced, whole, only with force.
+    """
+    path, kind = Path(path), element_type(dtype) if dtype else None
+    refuse_inputs_as_output(path, [source.path] if source else [])
+    if not force:
+        refuse_complete(path, run.command, run.config, lambda: [source.fingerprint()] if source else run.inputs)
+    expected = expected_size(source, kind) if source else None
+    if expected:
+        require_space(path, expected)
+    console = console or Console(verbosity=-1)
+    with atomic_directory(path) as work:
+        with ShardWriter(work, max_shard_size, kind) as writer, console.progress("writing", expected, "B") as bar:
+            for name, tensor in tensors:
+                bar.advance(writer.add(name, tensor))
+                del tensor  # or it would live until the next one is complete
+            shards = writer.finish()
+        if source:
+            _carry(source, work)
+            run.inputs = [source.fingerprint()]
+        (work / CONFIG).write_text(
+            json.dumps(with_dtype(config, kind), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        for name, content in (files or {}).items():
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).write_bytes(content)
+        others = sorted(file.relative_to(work) for file in work.rglob("*") if file.is_file())
+        written = {shard["path"] for shard in shards}
+        run.save(manifest_path(work), [*shards, *(file for file in others if str(file) not in written)])
+    return Written(path, len(writer.shard_of), writer.parameters, tuple(shards))
+
+
+def expected_size(source: CheckpointReader, kind: ElementType | None) -> int:
+    """Bytes that the source's tensors take when written as `kind`."""
+    entries = [source.entry(name) for name in source.names()]
+    return sum(e.elements * (kind.size if kind and e.kind.floating else e.kind.size) for e in entries)
+
+
+def with_dtype(config: Mapping[str, Any], kind: ElementType | None) -> dict[str, Any]:
+    """The config with the type of its weights, in the spelling it uses: `dtype` (5.x) or `torch_dtype` (4.x)."""
+    if kind is None:
+        return dict(config)
+    spellings = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
+    return {**config, **dict.fromkeys(spellings, kind.torch_name)}
+
+
+def _carry(source: CheckpointReader, work: Path) -> None:
+    for name in source.carried_files:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path / name, work / name)

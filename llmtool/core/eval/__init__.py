@@ -1,0 +1,1 @@
+"""Judging models: how far two checkpoints agree."""

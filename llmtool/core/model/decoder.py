@@ -1,0 +1,169 @@
+"""The decoder: embedding, blocks of attention and feed-forward parts, norm, output. One for every family and method.
+
+Parameters carry Hugging Face's own names, so state_dict keys are checkpoint keys and there is no converter. A method
+supplies parts and never edits this file:
+
+    make_attention(config, layer) -> module called as part(x, carry) -> delta
+    make_ffn(config, layer)       -> module called as part(x, h, carry) -> delta
+    rope(config)                  -> callable as rope(positions, dtype) -> tables
+
+with x [B, T, d] the normed input, h [B, T, d] the residual stream (parts with norms and residuals of their own need
+it), delta [B, T, d] what is added to h, and carry everything else (carry.py).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmtool.core.model.attention import Attention
+from llmtool.core.model.cache import StaticCache
+from llmtool.core.model.carry import Carry
+from llmtool.core.model.config import Config
+from llmtool.core.model.ffn import SwiGLU
+from llmtool.core.model.mask import positions_of_documents, positions_of_padded, visible
+from llmtool.core.model.norm import RMSNorm
+from llmtool.core.model.rope import Rope, Tables
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method may replace; the defaults make the families of the config."""
+
+    make_attention: Callable[[Config, int], nn.Module] = Attention
+    make_ffn: Callable[[Config, int], nn.Module] = SwiGLU
+    rope: Callable[[Config], Callable[[torch.Tensor, torch.dtype], Tables]] = Rope
+
+
+class Block(nn.Module):
+    """h += attention(norm(h)); h += ffn(norm(h))."""
+
+    def __init__(self, config: Config, parts: Parts, layer: int) -> None:
+        super().__init__()
+        self.self_attn = parts.make_attention(config, layer)
+        self.mlp = parts.make_ffn(config, layer)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, h: torch.Tensor, carry: Carry) -> tuple[torch.Tensor, Carry]:
+        """h [B, T, d] -> the same, and the carry for the next block; the carry passed in stays as it is."""
+        carry = carry.fork()
+        h = h + self.self_attn(self.input_layernorm(h), carry)
+        return h + self.mlp(self.post_attention_layernorm(h), h, carry), carry
+
+
+class Trunk(nn.Module):
+    """Everything but the output layer."""
+
+    def __init__(self, config: Config, parts: Parts) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, parts, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Decoder(nn.Module):
+    """Token ids -> logits."""
+
+    def __init__(self, config: Config, parts: Parts | None = None) -> None:
+        super().__init__()
+        parts = parts or Parts()
+        self.config = config
+        self.model = Trunk(config, parts)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.rope = parts.rope(config)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        *,
+        padding: torch.Tensor | None = None,
+        documents: torch.Tensor | None = None,
+        cache: StaticCache | None = None,
+        last: bool = False,
+    ) -> torch.Tensor:
+        """ids [B, T] -> logits [B, T, vocabulary], or [B, 1, vocabulary] with `last`.
+
+        padding: bool [B, S], True for real tokens, S counting those in the cache too. documents: [B, T], see Carry.
+        """
+        h, _ = self.hidden(ids, padding=padding, documents=documents, cache=cache)
+        logits: torch.Tensor = self.lm_head(h[:, -1:] if last else h)
+        return logits
+
+    def hidden(
+        self,
+        ids: torch.Tensor,
+        *,
+        padding: torch.Tensor | None = None,
+        documents: torch.Tensor | None = None,
+        cache: StaticCache | None = None,
+    ) -> tuple[torch.Tensor, Carry]:
+        """ids [B, T] -> normed states [B, T, d] before the output layer, and the carry with the auxiliary losses."""
+        h = self.model.embed_tokens(ids)
+        length = ids.shape[1]
+        if cache is None:
+            slots, keys = torch.arange(length, device=ids.device), length
+        elif cache.whole:
+            assert cache.slots is not None
+            slots, keys = cache.slots, cache.capacity
+        else:
+            slots, keys = torch.arange(cache.length, cache.length + length, device=ids.device), cache.length + length
+        plain = (keys == length or length == 1) and not (cache is not None and cache.whole)
+        carry = prepare(
+            self.config, self.rope, slots, keys, h.dtype, plain=plain, padding=padding, documents=documents, ids=ids,
+            cache=cache,
+        )  # fmt: skip
+        h, carry = run_blocks(self.model.layers, h, carry)
+        if cache is not None:
+            cache.advance(length)
+        return self.model.norm(h), carry
+
+
+def prepare(
+    config: Config,
+    rope: Callable[[torch.Tensor, torch.dtype], Tables],
+    slots: torch.Tensor,
+    keys: int,
+    dtype: torch.dtype,
+    *,
+    plain: bool,
+    padding: torch.Tensor | None = None,
+    documents: torch.Tensor | None = None,
+    positions: torch.Tensor | None = None,
+    **rest: Any,
+) -> Carry:
+    """The carry of one pass: positions, tables and a mask for each window in use.
+
+    slots [T]: places of the tokens among `keys` places. positions [1 or B, T] follow from padding and documents
+    where they are not given. `rest` goes into the carry as it is.
+    """
+    if positions is None:
+        if padding is not None:
+            positions = positions_of_padded(padding)[:, slots]
+        elif documents is not None:
+            positions = positions_of_documents(documents)
+        else:
+            positions = slots[None]
+    masks = {
+        window: visible(slots, keys, window=window, padding=padding, documents=documents, plain=plain)
+        for window in set(config.windows)
+    }
+    return Carry(positions, rope(positions, dtype), masks, documents=documents, **rest)
+
+
+def run_blocks(blocks: Iterable[nn.Module], h: torch.Tensor, carry: Carry) -> tuple[torch.Tensor, Carry]:
+    """h [B, T, d] through every block."""
+    for block in blocks:
+        h, carry = block(h, carry)
+    return h, carry
+
+
+def expected_shapes(decoder: Decoder) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of a checkpoint, in the order of the layers; tied names once."""
+    tied = decoder.config.tie_word_embeddings
+    state = decoder.state_dict()
+    return {name: tuple(x.shape) for name, x in state.items() if not (tied and name == "lm_head.weight")}

@@ -1,0 +1,196 @@
+"""An export: a checkpoint that stock transformers loads and runs where llmtool is not installed.
+
+The code that goes along is this folder's own: every file is copied as it stands but for one rule,
+
+    from llmtool.core.model.NAME import ...  ->  from .NAME import ...
+
+and a method's llmtool/methods/NAME/part.py becomes NAME_part.py by the same rule.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtool import __version__
+from llmtool.core.checkpoint.directory import CheckpointReader
+from llmtool.core.checkpoint.writer import write_checkpoint
+from llmtool.core.model.config import MODEL_TYPE, OWN, SHARED, Config, rope_parameters
+from llmtool.core.model.loading import read_architecture
+from llmtool.core.run.console import Console
+from llmtool.core.run.manifest import Run
+
+MODULES = (
+    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "ffn", "mask", "modeling_llmtool",
+    "norm", "rope",
+)  # fmt: skip
+"""Files of this folder that an export holds. They import torch, transformers (two of them) and each other."""
+
+ENTRY = "modeling_llmtool"
+AUTO_MAP = {
+    "AutoConfig": "configuration_llmtool.LlmtoolConfig",
+    "AutoModel": f"{ENTRY}.LlmtoolModel",
+    "AutoModelForCausalLM": f"{ENTRY}.LlmtoolForCausalLM",
+}
+CARRIED_FIELDS = (
+    "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache", "dtype", "torch_dtype",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A method's exportable file, and the class in it whose instance is called as change(parts, settings) -> parts."""
+
+    method: str
+    source: Path
+    kind: str
+
+
+def export_checkpoint(
+    checkpoint: CheckpointReader,
+    output: Path,
+    *,
+    run: Run,
+    parts: Mapping[str, PartFile] | None = None,
+    dtype: str | None = None,
+    force: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Write weights, config with auto_map, code, tokenizer and model card. parts: files of the methods in use."""
+    config = read_architecture(checkpoint)
+    used = {str(method["name"]): (parts or {})[str(method["name"])] for method in config.methods}
+    files = {name: text.encode() for name, text in code_files(used).items()}
+    facts = exported_config(checkpoint.config, config)
+    files["README.md"] = model_card(checkpoint, config, output.name, run).encode()
+    tensors = checkpoint.tensors()
+    written = write_checkpoint(
+        output, tensors, facts, run=run, source=checkpoint, files=files, dtype=dtype, force=force, console=console
+    )
+    return {
+        "schema": "llmtool.convert-export/1",
+        "output": str(output),
+        "parameters": written.parameters,
+        "tensors": written.tensors,
+        "files": sorted(files),
+    }
+
+
+def code_files(parts: Mapping[str, PartFile]) -> dict[str, str]:
+    """File name -> text of the code in an export."""
+    folder = Path(__file__).parent
+    files = {f"{name}.py": rewrite((folder / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES}
+    for part in parts.values():
+        files[f"{part.method}_part.py"] = rewrite(part.source.read_text(encoding="utf-8"))
+    files[f"{ENTRY}.py"] += _named_files(parts)
+    for name, text in files.items():
+        refuse_foreign(name, text)
+    return files
+
+
+def rewrite(text: str) -> str:
+    """The one rule."""
+    return re.sub(r"^from llmtool\.core\.model\.(\w+) import", r"from .\1 import", text, flags=re.MULTILINE)
+
+
+def _named_files(parts: Mapping[str, PartFile]) -> str:
+    """Lines for the end of the entry file: transformers copies only files that it imports itself."""
+    direct = re.findall(r"^from llmtool\.core\.model\.(\w+)", (Path(__file__).parent / f"{ENTRY}.py").read_text(), re.M)
+    others = [name for name in MODULES if name not in (*direct, ENTRY)]
+    lines = ["", "", "# transformers copies only the files that this one imports itself: here are the others."]
+    lines += [f"from .{name} import __name__ as _{name}  # noqa: E402" for name in others]
+    for name, part in parts.items():
+        lines += [f"from .{part.method}_part import {part.kind} as _{part.method}  # noqa: E402"]
+        lines += [f"METHODS[{name!r}] = _{part.method}()"]
+    return "\n".join(lines) + "\n"
+
+
+def refuse_foreign(name: str, text: str) -> None:
+    """An exported file that needs llmtool would fail at whoever loads it: a bug, found here."""
+    for node in ast.walk(ast.parse(text)):
+        absolute = isinstance(node, ast.ImportFrom) and node.level == 0
+        modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if absolute and isinstance(node, ast.ImportFrom) else []
+        if any(module.partition(".")[0] == "llmtool" for module in modules):
+            raise AssertionError(f"{name} cannot be exported: it imports {', '.join(modules)}")
+
+
+def exported_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """config.json of an export: every field explicit, in the 5.x spelling, none that transformers would misread.
+
+    A generic config takes `sliding_window` for the window of every layer, where Qwen's switches it off elsewhere.
+    """
+    facts = {key: raw[key] for key in raw if key in SHARED | OWN[config.family] and raw[key] is not None}
+    for key in (
+        "rope_scaling",
+        "rope_theta",
+        "sliding_window",
+        "use_sliding_window",
+        "max_window_layers",
+        "layer_types",
+    ):
+        facts.pop(key, None)
+    window = next((window for window in config.windows if window is not None), None)
+    if window is not None:
+        facts["sliding_window"] = window
+        if config.family.startswith("qwen"):
+            facts["use_sliding_window"] = True
+    if config.family.startswith("qwen"):
+        facts["layer_types"] = ["full_attention" if w is None else "sliding_attention" for w in config.windows]
+    return {
+        **facts,
+        "architectures": ["LlmtoolForCausalLM"],
+        "auto_map": AUTO_MAP,
+        "model_type": MODEL_TYPE,
+        "llmtool": {"family": config.family, "methods": [dict(method) for method in config.methods]},
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rope_parameters": rope_parameters(raw),
+        "tie_word_embeddings": config.tie_word_embeddings,
+        **{key: raw[key] for key in CARRIED_FIELDS if key in raw},
+    }
+
+
+def model_card(checkpoint: CheckpointReader, config: Config, name: str, run: Run) -> str:
+    """README.md: what was done, by which command, and what can and cannot load it."""
+    methods = ", ".join(f"{method['name']} {method.get('version', '')}".strip() for method in config.methods)
+    loader = f'AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True)'
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [llmtool]
+---
+
+# {name}
+
+Made from `{checkpoint.path.resolve().name}` ({config.family} family, {config.num_hidden_layers} layers of width
+{config.hidden_size}) by llmtool {__version__}: `{run.command}`. `run.json` holds the full command, the sha256 of the
+source and of each shard, versions and times.
+
+Methods applied: {methods or "none; the weights compute what they computed before"}.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}", trust_remote_code=True)
+model = {loader}
+```
+
+llmtool need not be installed. The code in this directory imports torch and transformers only; read it before you
+trust it.
+
+## What loads it
+
+- transformers 4.57 and 5.x with `trust_remote_code=True`: tested, `generate()` included. Caches other than
+  `DynamicCache`, attention masks of more than two dimensions and gradient checkpointing are refused or not supported.
+- vLLM: written to the contract of its Transformers backend (`auto_map.AutoModel`, attention functions looked up by
+  name, plans for tensor and pipeline parallelism). Checked by reading, not by running: untested.
+
+## What does not
+
+- Anything without `trust_remote_code=True`; llama.cpp, GGUF converters, TensorRT-LLM, TGI's own kernels: `model_type`
+  is `{MODEL_TYPE}` so that none of them takes it for a {config.family} model.
+- The licence of the source applies; its files are carried along.
+"""

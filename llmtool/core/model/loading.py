@@ -1,0 +1,46 @@
+"""A checkpoint directory -> a Decoder with its weights; not exported."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from llmtool.core.checkpoint.directory import CheckpointReader, check_tensors, open_checkpoint
+from llmtool.core.model.config import Config, ConfigError, parse_config
+from llmtool.core.model.decoder import Decoder, expected_shapes
+from llmtool.core.run.errors import UserError
+
+OUTPUT, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+Build = Callable[[Config], Decoder]
+"""Config -> Decoder with the parts of its methods; looked up through the catalog, so passed in from above."""
+
+
+def read_architecture(checkpoint: CheckpointReader) -> Config:
+    """The checkpoint's config; a field that is not understood is one line that names the file."""
+    try:
+        return parse_config(checkpoint.config)
+    except ConfigError as error:
+        raise UserError(str(error), where=str(checkpoint.path / "config.json")) from None
+
+
+def load_decoder(
+    path: str | Path, build: Build, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Decoder:
+    """Read a checkpoint, one tensor at a time; dtype None keeps the one that each tensor has on disk."""
+    checkpoint = open_checkpoint(path)
+    config = read_architecture(checkpoint)
+    with torch.device("meta"):
+        decoder = build(config)
+    shapes = expected_shapes(decoder)
+    check_tensors(checkpoint, shapes, {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {})
+    state = {name: x.to(device=device, dtype=dtype) for name, x in checkpoint.tensors(shapes)}
+    if dtype is None and len({x.dtype for x in state.values()}) > 1:
+        kinds = sorted({checkpoint.dtype(name) for name in shapes})
+        raise UserError(f"holds tensors of {' and '.join(kinds)}", where=str(path), hint="choose one with --dtype")
+    if config.tie_word_embeddings:
+        state[OUTPUT] = state[EMBEDDING]
+    decoder.load_state_dict(state, strict=True, assign=True)
+    if config.tie_word_embeddings:
+        decoder.lm_head.weight = decoder.model.embed_tokens.weight
+    return decoder.eval()

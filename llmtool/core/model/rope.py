@@ -1,0 +1,124 @@
+"""Rotary position embeddings: tables of [1 or B, 1 or key-value heads, T, head_dim / 2].
+
+That shape is the general case, not a branch: left padding and packing need rows, per-head bases (HARPE) need heads.
+Nothing is stored: a table follows from positions and a few numbers in 6 to 25 small operations a forward pass. A
+buffer would be rounded by `.to(bfloat16)` and lost by an initialisation on the meta device.
+"""
+
+import math
+
+import torch
+
+from llmtool.core.model.config import Config, RopeSettings
+
+Tables = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines."""
+
+
+class Rope:
+    """The base part: one set of frequencies for every head, scaled as the config says."""
+
+    def __init__(self, config: Config) -> None:
+        self.settings = config.rope
+        self.size = config.head_dim
+        self.positions = config.max_position_embeddings
+        self.amplitude = attention_factor(config.rope)
+
+    def __call__(self, positions: torch.Tensor, dtype: torch.dtype) -> Tables:
+        """positions [1 or B, T] -> tables [1 or B, 1, T, head_dim / 2] in `dtype`, computed in float32."""
+        angles = positions[:, None, :, None].float() * self.frequencies(positions)
+        return (angles.cos() * self.amplitude).to(dtype), (angles.sin() * self.amplitude).to(dtype)
+
+    def frequencies(self, positions: torch.Tensor) -> torch.Tensor:
+        """Radians per position, [head_dim / 2] float32."""
+        settings, device = self.settings, positions.device
+        if settings.kind == "dynamic":
+            return inverse_powers(self._stretched_base(positions), self.size, device)
+        plain = inverse_powers(settings.theta, self.size, device)
+        if settings.kind == "linear":
+            return plain / settings.factor
+        if settings.kind == "llama3":
+            return _llama3(plain, settings)
+        if settings.kind == "yarn":
+            return _yarn(settings, self.size, device)
+        return plain
+
+    def _stretched_base(self, positions: torch.Tensor) -> torch.Tensor:
+        """NTK-aware base for the length seen so far; keys in a cache keep the angles they were turned by."""
+        length = (positions.max() + 1).clamp(min=self.positions)
+        factor = self.settings.factor
+        stretch = factor * length / self.positions - (factor - 1)
+        return self.settings.theta * stretch ** (self.size / (self.size - 2))
+
+
+def inverse_powers(base: float | torch.Tensor, size: int, device: torch.device) -> torch.Tensor:
+    """base^(-2i / size) for i < size / 2."""
+    powers: torch.Tensor = 1.0 / base ** (torch.arange(0, size, 2, device=device).float() / size)
+    return powers
+
+
+def rotate(x: torch.Tensor, tables: Tables) -> torch.Tensor:
+    """Turn the pairs (i, i + D / 2) of x [B, H, T, D]; tables of several heads are repeated for H / heads each."""
+    cos, sin = tables
+    if cos.shape[1] not in (1, x.shape[1]):
+        repeats = x.shape[1] // cos.shape[1]
+        cos, sin = cos.repeat_interleave(repeats, 1), sin.repeat_interleave(repeats, 1)
+    a, b = x.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+def rotate_together(q: torch.Tensor, k: torch.Tensor, tables: Tables) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both [B, heads, T, D] in one go where the tables are the same for all heads: half the kernels at decode."""
+    if tables[0].shape[1] > 1 or q.shape[2] > 1:
+        return rotate(q, tables), rotate(k, tables)
+    turned = rotate(torch.cat((q, k), 1), tables)
+    return turned[:, : q.shape[1]], turned[:, q.shape[1] :]
+
+
+def attention_factor(settings: RopeSettings) -> float:
+    """What YaRN multiplies both tables with, 0.1 ln(factor) + 1 unless the config says otherwise; else 1."""
+    if settings.kind != "yarn":
+        return 1.0
+    if settings.attention_factor is not None:
+        return settings.attention_factor
+    if settings.mscale and settings.mscale_all_dim:
+        return _mscale(settings.factor, settings.mscale) / _mscale(settings.factor, settings.mscale_all_dim)
+    return _mscale(settings.factor, 1.0)
+
+
+def _mscale(factor: float, scale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+
+
+def _llama3(plain: torch.Tensor, settings: RopeSettings) -> torch.Tensor:
+    """Llama 3.1: long wavelengths are divided by `factor`, short ones kept, those between are blended."""
+    low, high, length = settings.low_freq_factor, settings.high_freq_factor, settings.original_positions
+    wavelength = 2 * math.pi / plain
+    scaled = torch.where(wavelength > length / low, plain / settings.factor, plain)
+    smooth = (length / wavelength - low) / (high - low)
+    blended = (1 - smooth) * scaled / settings.factor + smooth * scaled
+    between = (wavelength >= length / high) & (wavelength <= length / low)
+    return torch.where(between, blended, scaled)
+
+
+def _yarn(settings: RopeSettings, size: int, device: torch.device) -> torch.Tensor:
+    """YaRN (arXiv 2309.00071): interpolate slow dimensions, keep fast ones, a linear ramp between.
+
+    The factor is the one in the config, as in transformers 5.x; 4.57 puts max_position_embeddings / original instead.
+    """
+
+    def dimension(turns: float) -> float:
+        """Dimension that makes this many turns over the original length."""
+        return size * math.log(settings.original_positions / (turns * 2 * math.pi)) / (2 * math.log(settings.theta))
+
+    low, high = dimension(settings.beta_fast), dimension(settings.beta_slow)
+    if settings.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, size - 1)
+    if low == high:
+        high += 0.001
+    ramp = ((torch.arange(size // 2, device=device).float() - low) / (high - low)).clamp(0, 1)
+    powers = settings.theta ** (torch.arange(0, size, 2, device=device).float() / size)
+    kept = 1 - ramp
+    frequencies: torch.Tensor = 1.0 / (settings.factor * powers) * (1 - kept) + 1.0 / powers * kept
+    return frequencies

@@ -1,0 +1,87 @@
+"""`llmtool verify`: two checkpoints on the same tokens."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.corpus.readers import read_documents
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.model import Model, load_model, read_ids
+
+
+def verify(
+    norm: Path,
+    other: Path,
+    inputs: Sequence[str],
+    *,
+    ids: bool = False,
+    tokens: int = 4096,
+    length: int = 256,
+    seed: int = 0,
+    dtype: str | None = None,
+    device: str = "cpu",
+    max_kl: float | None = None,
+    console: Console,
+) -> dict[str, Any]:
+    """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids."""
+    require("torch", extra="models", why="to run models")
+    from llmtool.core.eval.agreement import compare_logits
+
+    first, second = load_model(norm, dtype, device), load_model(other, dtype, device)
+    sizes = first.config.vocab_size, second.config.vocab_size
+    if sizes[0] != sizes[1]:
+        what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"
+        raise UserError(f"{what}: nothing to compare", where=f"{norm}, {other}")
+    length = min(length, first.config.max_position_embeddings, second.config.max_position_embeddings)
+    rows = list(_verify_rows(first, inputs, ids, tokens, length, seed))
+    if not rows:
+        raise UserError("no tokens to compare on", where=", ".join(inputs))
+    with console.progress("comparing", len(rows), "rows") as bar:
+
+        def counted(row: Any) -> Any:
+            bar.advance(1)
+            return first(row)
+
+        found = compare_logits(counted, second, rows)
+    report = {
+        "schema": "llmtool.verify/1",
+        "norm": str(norm),
+        "other": str(other),
+        "on": "ids" if ids else "text" if inputs else f"random ids, seed {seed}",
+        **found.figures(),
+        # A NaN is no agreement: the comparison is written so that it fails.
+        "passed": None if max_kl is None else bool(found.kl <= max_kl),
+    }
+    same = ", identical bit for bit" if found.identical else ""
+    console.info(
+        f"{found.tokens:,} tokens of {report['on']}: KL {found.kl:.3g} nats (at most {found.kl_max:.3g}), "
+        f"max |d| {found.largest:.3g}, same top-1 {found.top1:.2%}, "
+        f"loss {found.losses[0]:.4f} and {found.losses[1]:.4f}{same}"
+    )
+    return report
+
+
+def _verify_rows(
+    model: Model, inputs: Sequence[str], ids: bool, tokens: int, length: int, seed: int
+) -> Iterator[list[int]]:
+    """Rows of up to `length` ids, at most `tokens` in all."""
+    if not inputs:
+        draw = random.Random(seed)
+        size = model.config.vocab_size
+        for start in range(0, tokens, length):
+            yield [draw.randrange(size) for _ in range(min(length, tokens - start))]
+        return
+    left = tokens
+    documents = read_documents(inputs, text_mode="line" if ids else "file")
+    for document in documents:
+        text = document.text if isinstance(document.text, str) else bytes(document.text).decode(errors="replace")
+        row = read_ids(text) if ids else model.tokenizer.encode(text)
+        for start in range(0, len(row), length):
+            if left <= 0:
+                return
+            part = row[start : start + min(length, left)]
+            left -= len(part)
+            yield part

@@ -1,0 +1,132 @@
+"""generate and convert export: what they print, what they refuse, how they exit. In this process: torch loads once."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+
+from llmtool import Tokenizer, load_model
+from llmtool.__main__ import main
+from llmtool.core.bpe.export import export_huggingface
+from llmtool.core.run.errors import UserError
+from tests.conftest import SCRIPTS
+from tests.core.model.families import save
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run llmtool: (exit status, stdout, stderr)."""
+
+    def run_command(*arguments: str | Path, text: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["llmtool", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, error = capfd.readouterr()
+        return int(ended.value.code or 0), out, error
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 400 tokens with a tokenizer of ours in Hugging Face's form (tokenizer.json only)."""
+    root = tmp_path_factory.mktemp("checkpoint")
+    path = save(root / "model", "llama3.2", 0.5, vocab_size=400, eos_token_id=0)
+    tokenizer = Tokenizer.train_from_documents(SCRIPTS * 2, 400, special=["<|endoftext|>"])
+    export_huggingface(tokenizer, root / "tok")
+    for file in (root / "tok").iterdir():
+        if file.name != "llmtool.json":
+            (path / file.name).write_bytes(file.read_bytes())
+    return path
+
+
+def test_text_streams_to_stdout(checkpoint: Path, run: Run) -> None:
+    status, out, error = run("generate", checkpoint, "The quick", "--max-tokens", "12")
+    assert (status, "12 tokens in" in error) == (0, True)
+    assert out == "".join(load_model(checkpoint).stream("The quick", max_new_tokens=12)) + "\n"
+    assert run("generate", checkpoint, "-", "--max-tokens", "12", text="The quick")[1] == out
+
+
+def test_a_character_is_shown_when_it_is_whole(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(checkpoint)
+    wanted = "猫が🎉 é"
+    ids = model.tokenizer.encode(wanted)
+    monkeypatch.setattr(model, "generate", lambda *_, **__: iter([[token] for token in ids]))
+    pieces = list(model.stream("a"))
+    assert "".join(pieces) == wanted
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_batch_is_what_its_prompts_are_alone(checkpoint: Path, run: Run) -> None:
+    prompts = ("1 2 3", "7 8 9 10 11")
+    _, out, _ = run("generate", checkpoint, *prompts, "--ids", "--max-tokens", "6", "--json", "-q")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["prompt"] for row in rows] == list(prompts)
+    for prompt, row in zip(prompts, rows, strict=True):
+        _, alone, error = run("generate", checkpoint, prompt, "--ids", "--max-tokens", "6", "-q")
+        assert [int(word) for word in alone.split()] == [token for token in row["ids"] if token]
+        assert error == ""
+
+
+def test_sampling_follows_its_seed(checkpoint: Path, run: Run) -> None:
+    def draw(*options: str) -> str:
+        settings = ("--temperature", "2", "--top-k", "50", "--top-p", "0.9", "--ids", "--max-tokens", "8", "-q")
+        return run("generate", checkpoint, "1 2 3", *settings, *options)[1]
+
+    assert draw("--seed", "1") == draw("--seed", "1")
+    assert draw("--seed", "1") != draw("--seed", "2")
+
+
+def test_logits_have_the_shape_of_the_ids(checkpoint: Path) -> None:
+    model = load_model(checkpoint, dtype="fp32")
+    logits = model([[1, 2, 3], [4, 5, 6]])
+    assert (tuple(logits.shape), logits.dtype) == ((2, 3, 400), torch.float32)
+    assert load_model(checkpoint, dtype=torch.bfloat16)(torch.tensor([[1]])).dtype == torch.bfloat16
+    for wrong, message in (([[400]], "id 400 is out of range"), ([[-1]], "id -1"), ([[1], [2, 3]], "one length")):
+        with pytest.raises(UserError, match=message):
+            model(wrong)
+    with pytest.raises(UserError, match="shape"):
+        model(torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--ids", "1 2 900"], "id 900 is out of range: model.embed_tokens.weight holds 400 rows"),
+        (["--ids", "one"], "not ids"),
+        ([""], "a prompt without a single token"),
+        (["a", "--device", "abacus"], "device 'abacus' is not known"),
+    ],
+)
+def test_bad_prompts_are_one_line(checkpoint: Path, run: Run, arguments: list[str], message: str) -> None:
+    status, out, error = run("generate", checkpoint, *arguments, "--max-tokens", "8")
+    assert (status, out, error.count("\n"), error[:7]) == (1, "", 1, "error: ")
+    assert message in error
+
+
+def test_export_command(checkpoint: Path, run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "export"
+    status, out, _ = run("convert", "export", checkpoint, output, "--json")
+    assert (status, "modeling_llmtool.py" in json.loads(out)["files"]) == (0, True)
+    assert run("verify", checkpoint, output, "--max-kl", "0", "--tokens", "64")[0] == 0
+    status, _, error = run("convert", "export", checkpoint, output)
+    assert (status, "--force" in error) == (1, True)
+    assert run("convert", "export", checkpoint, output, "--force")[0] == 0
+
+
+def test_more_tokens_than_the_model_was_made_for_is_a_warning(checkpoint: Path, run: Run) -> None:
+    status, out, error = run("generate", checkpoint, "1 2 3", "--ids", "--max-tokens", "62", "--ignore-eos", "-q")
+    assert (status, len(out.split())) == (0, 62)
+    assert error == "warning: 65 tokens, but the model was made for 64\n"

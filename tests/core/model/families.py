@@ -1,0 +1,75 @@
+"""Tiny checkpoints of every family and RoPE scaling, made by transformers, which is the oracle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+BASE = {
+    "vocab_size": 97, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "eos_token_id": 96, "bos_token_id": 1, "pad_token_id": 0,
+}  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama2": {"model_type": "llama", "num_key_value_heads": 6},
+    "llama3": {"model_type": "llama", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+    "llama3.2": {"model_type": "llama", "rope_parameters": LLAMA3, "tie_word_embeddings": True, "head_dim": 12},
+    "llama-bias": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
+    "linear": {"model_type": "llama", "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+    "dynamic": {
+        "model_type": "llama", "max_position_embeddings": 16,
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+    },
+    "yarn": {"model_type": "llama", "rope_parameters": YARN},
+    "yarn-options": {
+        "model_type": "llama", "head_dim": 16,
+        "rope_parameters": {
+            **YARN, "rope_theta": 50.0, "beta_fast": 2.0, "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 0.4,
+            "truncate": False,
+        },
+    },
+    "mistral": {"model_type": "mistral", "sliding_window": 5, "head_dim": 10},
+    "qwen2": {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    "qwen3": {"model_type": "qwen3", "head_dim": 16, "tie_word_embeddings": True},
+}  # fmt: skip
+
+
+def save(directory: Path, family: str, std: float = 0.02, **changes: Any) -> Path:
+    """A checkpoint with weights of this standard deviation; norms and biases are not left at one and zero."""
+    settings = {**BASE, **FAMILIES[family], "initializer_range": std, **changes}
+    config = transformers.AutoConfig.for_model(**settings)
+    torch.manual_seed(7)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, 1.0 if "norm" in name else 0.0, std)
+    model.save_pretrained(directory)
+    return directory
+
+
+def spell_as_4x(directory: Path) -> None:
+    """Rewrite config.json as transformers 4.x does: rope_theta and rope_scaling, torch_dtype."""
+    file = directory / "config.json"
+    facts = json.loads(file.read_text())
+    rope = facts.pop("rope_parameters")
+    facts["rope_theta"] = rope.pop("rope_theta")
+    facts["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+    facts["torch_dtype"] = facts.pop("dtype")
+    file.write_text(json.dumps(facts))
+
+
+def oracle(directory: Path, dtype: torch.dtype = torch.float64) -> Any:
+    """The checkpoint as transformers loads it."""
+    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
+
+
+def draw_ids(rows: int = 2, length: int = 40) -> torch.Tensor:
+    """Ids [rows, length], without padding's and the end's."""
+    return torch.randint(2, 96, (rows, length), generator=torch.Generator().manual_seed(3))

@@ -1,0 +1,174 @@
+"""The decoder against transformers: bit for bit in every family, scaling, scale of weights and type.
+
+At the usual std of 0.02 a fifty-fold error of theta moves logits by 1e-7 only: hence 0.5 as well, float64, and a list
+of mutations that must each be seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+
+from llmtool.core.model import attention, decoder, mask, rope
+from llmtool.core.model.config import Config
+from llmtool.core.model.decoder import Decoder
+from llmtool.core.model.loading import load_decoder
+from tests.core.model.families import FAMILIES, draw_ids, oracle, save, spell_as_4x
+
+TOLERANCE = 1e-10
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+
+
+@pytest.fixture(scope="module", params=[0.02, 0.5])
+def std(request: pytest.FixtureRequest) -> float:
+    return float(request.param)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, std: float) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    return {family: save(root / family, family, std) for family in FAMILIES}
+
+
+def difference(path: Path, build: Callable[[Config], Decoder], dtype: torch.dtype = torch.float64) -> float:
+    """max |logit difference| from transformers."""
+    ids = draw_ids()
+    with torch.no_grad():
+        found = load_decoder(path, build, dtype=dtype)(ids)
+        return float((found - oracle(path, dtype)(ids).logits).abs().max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bit_for_bit(checkpoints: dict[str, Path], family: str) -> None:
+    assert {dtype: difference(checkpoints[family], Decoder, dtype) for dtype in DTYPES} == dict.fromkeys(DTYPES, 0.0)
+
+
+@pytest.mark.parametrize("family", ["llama3.2", "yarn", "mistral", "qwen2", "qwen3"])
+def test_the_4x_spelling_is_the_same_model(checkpoints: dict[str, Path], tmp_path: Path, family: str) -> None:
+    path = checkpoints[family]
+    copy = tmp_path / family
+    copy.mkdir()
+    for file in path.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    spell_as_4x(copy)
+    assert (path / "config.json").read_text() != (copy / "config.json").read_text()
+    with torch.no_grad():
+        assert load_decoder(path, Decoder)(draw_ids()).equal(load_decoder(copy, Decoder)(draw_ids()))
+
+
+SETTINGS: dict[str, tuple[str, Callable[[Config], Config]]] = {
+    "theta times fifty": ("llama2", lambda c: replace(c, rope=replace(c.rope, theta=c.rope.theta * 50))),
+    "eps": ("llama2", lambda c: replace(c, rms_norm_eps=1e-5)),
+    "window one more": ("mistral", lambda c: replace(c, windows=(6, 6, 6))),
+    "window one less": ("mistral", lambda c: replace(c, windows=(4, 4, 4))),
+    "window from the next layer on": ("qwen2", lambda c: replace(c, windows=(None, None, 5))),
+    "no window": ("qwen2", lambda c: replace(c, windows=(None, None, None))),
+    "linear unscaled": ("linear", lambda c: replace(c, rope=replace(c.rope, kind="default"))),
+    "dynamic unscaled": ("dynamic", lambda c: replace(c, rope=replace(c.rope, kind="default"))),
+    "dynamic from another length": ("dynamic", lambda c: replace(c, max_position_embeddings=17)),
+    "llama3 unscaled": ("llama3.2", lambda c: replace(c, rope=replace(c.rope, kind="default"))),
+    "llama3 low": ("llama3.2", lambda c: replace(c, rope=replace(c.rope, low_freq_factor=2.0))),
+    "llama3 high": ("llama3.2", lambda c: replace(c, rope=replace(c.rope, high_freq_factor=3.0))),
+    "llama3 original length": ("llama3.2", lambda c: replace(c, rope=replace(c.rope, original_positions=64))),
+    "yarn as linear": ("yarn", lambda c: replace(c, rope=replace(c.rope, kind="linear"))),
+    "yarn without its amplitude": ("yarn", lambda c: replace(c, rope=replace(c.rope, attention_factor=1.0))),
+    "yarn truncated": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, truncate=True))),
+    "yarn mscale": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, mscale=0.0))),
+    "yarn beta_fast": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, beta_fast=32.0))),
+    "yarn beta_slow": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, beta_slow=1.0))),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_wrong_setting_is_seen(checkpoints: dict[str, Path], name: str) -> None:
+    family, change = SETTINGS[name]
+    assert difference(checkpoints[family], lambda config: Decoder(change(config))) > TOLERANCE
+
+
+def interleaved(x: torch.Tensor, tables: rope.Tables) -> torch.Tensor:
+    cos, sin = tables
+    a, b = x[..., ::2], x[..., 1::2]
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+
+
+def turned_back(x: torch.Tensor, tables: rope.Tables) -> torch.Tensor:
+    return rope.rotate(x, (tables[0], -tables[1]))
+
+
+def heads_in_turn(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    times = q.shape[1] // k.shape[1]
+    return attention.scaled_dot_product(q, k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1), mask)
+
+
+def unscaled(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return attention.scaled_dot_product(q * q.shape[-1] ** 0.5, k, v, mask)
+
+
+def late_by_one(slots: torch.Tensor, keys: int, **settings: object) -> torch.Tensor:
+    seen = mask.visible(slots, keys)
+    assert seen is not None
+    return seen.roll(1, -1) | torch.eye(keys, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    "family, module, name, wrong",
+    [
+        ("llama2", attention, "rotate_together", lambda q, k, t: (interleaved(q, t), interleaved(k, t))),
+        ("llama2", attention, "rotate_together", lambda q, k, t: (turned_back(q, t), k)),
+        ("llama2", attention, "rotate_together", lambda q, k, t: (q, k)),
+        ("llama2", decoder, "visible", late_by_one),
+        ("llama2", decoder, "visible", lambda slots, keys, **_: torch.ones(1, 1, keys, keys, dtype=torch.bool)),
+    ],
+    ids=["pairs", "direction", "no rotation", "mask off by one", "no mask"],
+)
+def test_a_wrong_step_is_seen(
+    checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, family: str, module: object, name: str, wrong: object
+) -> None:
+    monkeypatch.setattr(module, name, wrong)
+    assert difference(checkpoints[family], Decoder) > TOLERANCE
+
+
+@pytest.mark.parametrize("kernel", [heads_in_turn, unscaled])
+def test_a_wrong_kernel_is_seen(checkpoints: dict[str, Path], kernel: attention.Attend) -> None:
+    def build(config: Config) -> Decoder:
+        make = lambda config, layer: attention.Attention(config, layer, kernel)  # noqa: E731
+        return Decoder(config, decoder.Parts(make_attention=make))
+
+    assert difference(checkpoints["llama3"], build) > TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "family, name",
+    [
+        ("llama-bias", "self_attn.q_proj.bias"),
+        ("llama-bias", "self_attn.o_proj.bias"),
+        ("llama-bias", "mlp.down_proj.bias"),
+        ("qwen2", "self_attn.k_proj.bias"),
+        ("qwen2", "self_attn.v_proj.bias"),
+        ("qwen3", "self_attn.q_norm.weight"),
+        ("qwen3", "self_attn.k_norm.weight"),
+        ("llama2", "input_layernorm.weight"),
+        ("llama2", "post_attention_layernorm.weight"),
+    ],
+)
+def test_a_lost_tensor_is_seen(checkpoints: dict[str, Path], family: str, name: str) -> None:
+    model, ids = load_decoder(checkpoints[family], Decoder), draw_ids()
+    with torch.no_grad():
+        right = model(ids)
+        parameter = model.get_parameter(f"model.layers.1.{name}")
+        parameter.fill_(1.0 if "norm" in name else 0.0)
+        # A bias of k moves every score of a query alike until it is turned: it matters, but little.
+        assert float((model(ids) - right).abs().max()) > TOLERANCE
+
+
+def test_tied_weights_are_one_tensor(checkpoints: dict[str, Path]) -> None:
+    tied, untied = (load_decoder(checkpoints[family], Decoder) for family in ("qwen3", "llama2"))
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    assert untied.lm_head.weight is not untied.model.embed_tokens.weight
+    assert not untied.lm_head.weight.equal(untied.model.embed_tokens.weight)
