@@ -42,7 +42,8 @@ fmt: $(VENV)/.built
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.built
-	$(BIN)/python benchmarks/tokenizer.py
+	@test -n "$(CORPUS)" || { echo "usage: make bench CORPUS=corpus.jsonl (large and diverse: 100 MB and more)"; exit 2; }
+	$(BIN)/python benchmarks/tokenizer.py $(CORPUS)
 
 golden: $(VENV)/.built
 	$(BIN)/python -m llmtool.cli.completion completions

@@ -1,6 +1,7 @@
 """Encode and train beside the fastest tokenizers there are, on one machine in one run.
 
-    python benchmarks/tokenizer.py CORPUS.jsonl [--threads 1] [--repeats 5] [--only NAME ...] [--task encode|train|hostile]
+    python benchmarks/tokenizer.py CORPUS.jsonl [--threads 1] [--repeats 5] [--only NAME ...]
+        [--task encode|train|hostile]
 
 Every measurement is a fresh process ("cold": caches empty), contenders take turns, and the median is shown. What a
 contender returns is hashed, and no ratio is printed for one whose ids (or merges) are not ours. Peers that are not
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +182,7 @@ TRAINERS: dict[str, Any] = {
     "gigatoken gpt2": train_gigatoken,
 }
 
-HOSTILE = {
+HOSTILE: dict[str, Callable[[int], str]] = {
     "one letter": lambda n: "a" * n,
     "spaces": lambda n: " " * n,
     "one emoji": lambda n: "\U0001f600" * (n // 4),
@@ -201,13 +203,15 @@ def hostile(directory: Path) -> None:
                 text = make(size).encode("latin-1" if name == "random bytes" else "utf-8")
                 engine = Tokenizer(tokenizer.definition)._encoder
                 engine.encode(b"warm")
-                seconds.append(timed(lambda e=engine, t=text: e.encode(t))["cpu"])
-            print(f"{stem:9}{encoder:6}{name:13}{seconds[0]:8.3f} s {seconds[1]:8.3f} s  x{seconds[1] / seconds[0]:.1f}")
+                seconds.append(timed(partial(engine.encode, text))["cpu"])
+            print(
+                f"{stem:9}{encoder:6}{name:13}{seconds[0]:8.3f} s {seconds[1]:8.3f} s  {seconds[1] / seconds[0]:.1f}x"
+            )
     for name, make in HOSTILE.items():
         seconds = []
         for size in (1_000_000, 10_000_000):
             text = make(size).encode("latin-1" if name == "random bytes" else "utf-8")
-            seconds.append(timed(lambda t=text: Tokenizer.train_from_documents([t], 1000, threads=1))["cpu"])
+            seconds.append(timed(partial(Tokenizer.train_from_documents, [text], 1000, threads=1))["cpu"])
         print(f"{'training':15}{name:13}{seconds[0]:8.3f} s {seconds[1]:8.3f} s  x{seconds[1] / seconds[0]:.1f}")
 
 
@@ -312,8 +316,10 @@ def main() -> None:
         names = arguments.only or list(TRAINERS if arguments.task == "train" else (*OURS, *ENCODERS))
         packages = {name: name.split()[0] for name in names}
         missing = {name for name, package in packages.items() if not importlib.util.find_spec(package)}
-        versions = {p: importlib.metadata.version(p) for p in sorted(set(packages.values())) if p != "llmtool" and p not in missing}
-        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {versions}; not installed: {sorted(missing)}")
+        there = sorted(set(packages.values()) - missing - {"llmtool"})
+        versions = {package: importlib.metadata.version(package) for package in there}
+        machine = platform.processor() or platform.machine()
+        print(f"{machine}, {os.cpu_count()} cores, {versions}; not installed: {sorted(missing)}")
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names if name not in missing}
         for turn in range(arguments.repeats):
             order = list(rows) if turn % 2 == 0 else list(rows)[::-1]

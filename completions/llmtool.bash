@@ -3,10 +3,25 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
+        "llmtool generate:--max-tokens") COMPREPLY=(); return ;;
+        "llmtool generate:--temperature") COMPREPLY=(); return ;;
+        "llmtool generate:--top-k") COMPREPLY=(); return ;;
+        "llmtool generate:--top-p") COMPREPLY=(); return ;;
+        "llmtool generate:--seed") COMPREPLY=(); return ;;
+        "llmtool generate:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool generate:--device") COMPREPLY=(); return ;;
+        "llmtool generate:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool verify:--max-kl") COMPREPLY=(); return ;;
+        "llmtool verify:--tokens") COMPREPLY=(); return ;;
+        "llmtool verify:--length") COMPREPLY=(); return ;;
+        "llmtool verify:--seed") COMPREPLY=(); return ;;
+        "llmtool verify:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool verify:--device") COMPREPLY=(); return ;;
+        "llmtool verify:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer train:--output"|"llmtool tokenizer train:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer train:--vocab-size") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--algorithm") mapfile -t COMPREPLY < <(compgen -W "bpe scaffold lbpe scaffold-lbpe" -- "$cur"); return ;;
@@ -105,12 +120,19 @@ _llmtool() {
         "llmtool scaling law:--compute") COMPREPLY=(); return ;;
         "llmtool scaling law:--seed") COMPREPLY=(); return ;;
         "llmtool scaling law:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert inspect:--context") COMPREPLY=(); return ;;
+        "llmtool convert copy:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool convert copy:--max-shard-size") COMPREPLY=(); return ;;
+        "llmtool convert copy:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert export:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
     esac
     local words=""
     case "$path" in
-        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor tokenizer scaling" ;;
+        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify tokenizer scaling convert" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
+        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --compile --no-compile --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --min-frequency --length --ties --limit-bytes --max-memory --field --documents --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --eos --offsets --allow-special --encoder --length --ties --field --documents --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -125,6 +147,10 @@ _llmtool() {
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
+        "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export" ;;
+        "llmtool convert inspect") [[ $cur == -* ]] && words="--context --json --help -h" || words="" ;;
+        "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else mapfile -t COMPREPLY < <(compgen -f -- "$cur"); fi
