@@ -34,6 +34,9 @@ from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
 SAMPLE_BYTES = 1 << 20
 """Text that an export is checked on: LBPE's stock form reads 0.1 to 0.3 MB/s."""
 
+SMALLEST_MEMORY = 1_000_000
+"""Bytes of counts below which every batch of pieces would go to disk."""
+
 ALIASES = {"lbpe": ("bpe", "lbpe"), "scaffold-lbpe": ("scaffold", "lbpe")}
 """Names for pairs of --algorithm and --encoder."""
 
@@ -172,6 +175,8 @@ def train_file(
     """
     limit = None if settings["limit_bytes"] is None else parse_size(settings["limit_bytes"])
     memory = None if max_memory is None else parse_size(max_memory)
+    if memory is not None and memory < SMALLEST_MEMORY:
+        raise UserError(f"--max-memory {max_memory} is too little to count in", hint="at least 1M")
     refuse_inputs_as_output(check_output(output), inputs)
     algorithm, encoder = check_training(settings)
     settings = {**settings, "algorithm": algorithm, "encoder": encoder}

@@ -7,7 +7,6 @@ whose header would not fit is closed early. So a tensor is written once, and non
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -145,7 +144,6 @@ class _Shard:
         header = _header(self.entries)
         self.file.seek(0)
         _write_all(self.file, memoryview(HEADER_ROOM.to_bytes(PREFIX, "little") + header.ljust(HEADER_ROOM)))
-        os.fsync(self.file.fileno())
         self.file.close()
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.core.checkpoint.directory import CONFIG, CheckpointReader
 from llmtool.core.checkpoint.dtypes import ElementType, element_type
 from llmtool.core.checkpoint.shards import ShardWriter
-from llmtool.core.run.atomic import atomic_directory, require_space
+from llmtool.core.run.atomic import atomic_directory, refuse_inputs_as_output, require_space
 from llmtool.core.run.console import Console
 from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
 
@@ -58,6 +58,7 @@ def write_checkpoint(
     An existing directory is replaced, whole, only with force.
     """
     path, kind = Path(path), element_type(dtype) if dtype else None
+    refuse_inputs_as_output(path, [source.path] if source else [])
     if not force:
         refuse_complete(path, run.command, run.config, lambda: [source.fingerprint()] if source else run.inputs)
     expected = expected_size(source, kind) if source else None

@@ -62,7 +62,7 @@ def backtest(steps: Array, loss: Array, forecast: Forecaster) -> Backtest:
     origins, errors, sds, still = [], [], [], []
     for share in ORIGINS:
         count = round(share * len(steps))
-        if count < FEWEST or count > len(steps) - tail:
+        if count < FEWEST:
             continue
         predicted, sd = forecast(float(steps[count - 1]), targets)
         origins.append(float(steps[count - 1]))

@@ -55,8 +55,10 @@ def view(steps: Array, horizon: float, schedule: Schedule | None, reference: flo
 
 
 def _falls(steps: Array, area: Array, schedule: Schedule) -> Falls | None:
-    after_warmup = schedule.steps >= schedule.warmup
-    t, eta = schedule.steps[after_warmup], schedule.eta[after_warmup]
+    # A log with few rows has long straight pieces, in which the rate falls all along.
+    t = np.union1d(schedule.steps, np.linspace(schedule.warmup, schedule.horizon, 4 * NODES))
+    t = t[t >= schedule.warmup]
+    eta = schedule.rate(t)
     change = np.abs(np.diff(eta)).cumsum()
     if not len(change) or change[-1] < 1e-9:
         return None

@@ -14,7 +14,8 @@ from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs.log import Log, Series
 
 Array = NDArray[np.float64]
-Shape = Literal["constant", "cosine", "linear", "wsd"]
+# In the order of the command line: `Literal[..] | None` of the same names in any order is one cached object.
+Shape = Literal["cosine", "linear", "wsd", "constant"]
 KNOTS = 2048
 FLAT = 0.02
 """Rates within 2% of one another are called constant."""

@@ -254,6 +254,29 @@ def test_steps_grow_with_the_text(kind: str, policy: str, sources: list[bytes]) 
     assert 0 < steps[1] <= 13 * steps[0]
 
 
+def test_many_tokens_of_one_letter_take_one_place_each() -> None:
+    """61 tokens match at every place of "aaa..."; in any order they are looked at, not stored, 61 times."""
+    units = [*BYTES, *(b"a" * length for length in range(2, 62))]
+    engine = encoder(units, [], policy="lbpe", order=[-len(unit) % 1000 for unit in units])
+    ids = numbers(engine.encode(b"a" * 300_000))
+    assert b"".join(units[unit] for unit in ids) == b"a" * 300_000
+    assert engine.operations < 300_000 * 61 * 5
+
+
+def test_pieces_of_one_hash_are_counted_apart() -> None:
+    """Pieces of 16 bytes made to collide: the second half undoes what the hash made of the first."""
+    mask = (1 << 64) - 1
+
+    def piece(first: bytes) -> bytes:
+        mixed = ((16 * 0x9E3779B97F4A7C15 & mask) ^ int.from_bytes(first, "little")) * 0xD6E8FEB86659FD93
+        return first + ((mixed & mask) ^ (mixed >> 64)).to_bytes(8, "little")
+
+    pieces = [piece(f"piece {number:02}".encode()) for number in range(5)]
+    counter = _engine.PieceCounter("none", 1)
+    counter.add(b"".join(pieces), array.array("Q", range(16, 96, 16)).tobytes())
+    assert counter.items() == [(each, 1) for each in sorted(pieces)]
+
+
 PAIR_LAST = array.array("Q", [*range(1, 256), 257]).tobytes()
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no such policy": ({"policy": "unigram"}, "unknown encoding policy: unigram"),

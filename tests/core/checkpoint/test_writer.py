@@ -215,6 +215,10 @@ def test_existing_directories(tmp_path: Path) -> None:
     (tmp_path / "out" / "left over").write_text("x")
     copy({"dtype": None}, force=True)
     assert not (tmp_path / "out" / "left over").exists()
+    with pytest.raises(UserError, match="is also an input"):
+        write(source.path, source.tensors(), source=source, force=True)
+    with pytest.raises(UserError, match="exists already, made by `llmtool copy`"):
+        write(tmp_path / "out", source.tensors(), source=source)
     (tmp_path / "out" / "run.json").unlink()
     with pytest.raises(UserError, match="exists already"):
         copy({"dtype": None})

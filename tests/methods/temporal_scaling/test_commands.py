@@ -13,7 +13,7 @@ from llmtool.methods.temporal_scaling import commands, comparison, fit_command, 
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
 from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.run import prepare
-from tests.methods.temporal_scaling.synthetic import log, position_log, rows, write_jsonl
+from tests.methods.temporal_scaling.synthetic import log, losses, position_log, rows, schedule, write_jsonl
 
 QUIET = Console(-1)
 
@@ -48,7 +48,8 @@ def test_a_saved_fit_tells_another_schedule(made: Forecast, tmp_path: Path) -> N
     widths = [each[1]["high"] - each[1]["low"] for each in (own, constant)]
     assert widths[1] > widths[0] + 0.01  # a schedule not seen is told less surely
     longer = commands.predict_fit(path, [40_000.0], Look(shape="cosine", horizon=40_000), None)
-    assert longer[0]["value"] < own[1]["value"]
+    truth = losses(np.array([40_000.0]), schedule("cosine", 40_000.0), noise=0.0, reference=schedule("cosine").total)
+    assert longer[0]["value"] == pytest.approx(truth[0], rel=3e-3)
 
 
 def test_the_law_over_positions_is_saved_too(tmp_path: Path) -> None:
@@ -90,6 +91,9 @@ def test_a_comparison_orders_runs_and_says_how_surely(made: Forecast) -> None:
         other = forecast(prepare(log("cosine", constant=constant, seed=seed), until="50%"), "cooldown")
         return float(comparison.odds(comparison.ends([made, other]))[0, 1])
 
+    twice = comparison.ends([made, made])
+    assert 0.3 < float(np.corrcoef(twice).flat[1]) < 0.7
+    assert np.quantile(twice[0], 0.05) == pytest.approx(made.final.low, rel=2e-3)
     assert odds_of(2.9) > 0.99
     assert odds_of(2.5) < 0.01
     assert 0.1 < odds_of(2.7) < 0.9

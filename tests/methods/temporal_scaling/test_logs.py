@@ -233,7 +233,7 @@ def test_tensorboard_events(tmp_path: Path, tensor: bool) -> None:
         (b"\n \n", "empty"),
         (b"\x00\xff\xfe\x81binary", "neither text nor TensorBoard"),
         (b"once upon a time\n", "not a training log"),
-        (b'{"step": 1, "accuracy": 0.5}\n', "no row with a step"),
+        (b'{"step": 1, "accuracy": 0.5}\n', "no row has a step and a loss"),
         (b'{"step": 1, "lr": 0.5}\n', "no loss column"),
         (b'{"step": 1, "loss": NaN}\n', "NaN"),
         (b'{"step": 1, "loss": 2.0}\n{"step": 2,\n{"step": 3, "loss": 2.0}\n', ":2: not JSON"),

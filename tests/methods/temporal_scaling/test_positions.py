@@ -64,6 +64,7 @@ def test_nothing_later_is_looked_at() -> None:
     spoiled = replace(whole, positions={"val": replace(series, values=cut)})
     fits = [TemporalLaw().fit(prepare(each, until="50%")) for each in (whole, spoiled)]
     np.testing.assert_array_equal(fits[0].coefficients, fits[1].coefficients)
+    assert TemporalLaw().fit(prepare(whole, until="50%"), 1000.0).until == 1000.0
 
 
 def test_uniform_learning() -> None:

@@ -50,6 +50,22 @@ def test_annealing_equals_its_definition(shape: Shape) -> None:
     np.testing.assert_allclose(fast, slow, rtol=1.5e-3)
 
 
+def test_a_schedule_of_few_knots_falls_all_along_its_pieces() -> None:
+    coarse = Schedule(np.array([0.0, WARMUP, HORIZON]), np.array([0.0, 1.0, 0.1]), float(WARMUP))
+    theta = np.log([2.5, 0.2, 0.45, 0.7, 0.13, 0.6, 0.65, 1.0])
+    fast = np.exp(MULTI_POWER.log_loss(theta, view(STEPS, HORIZON, coarse)))
+    dense = np.exp(MULTI_POWER.log_loss(theta, view(STEPS, HORIZON, schedule("linear", HORIZON, WARMUP))))
+    np.testing.assert_allclose(fast, dense, rtol=1e-5)
+    falls = view(STEPS, HORIZON, coarse).falls
+    assert falls is not None
+    assert (falls.before - falls.after).max() < 0.01
+    # What has fallen so far fell, on average, at the middle of the part of its piece that lies before t.
+    age = view(np.array([WARMUP + 0.5]), HORIZON, coarse).falls
+    assert age is not None
+    np.testing.assert_allclose(age.age[0][age.done[0] > 0], 0.25)
+    np.testing.assert_allclose(age.area[0][age.done[0] > 0], 0.25, rtol=1e-2)
+
+
 def test_cooldown_is_multi_power_at_p_1_and_gains_later_below() -> None:
     planned = schedule("cosine", HORIZON, WARMUP)
     steps = np.array([300.0, 600.0])

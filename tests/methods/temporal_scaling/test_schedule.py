@@ -8,7 +8,7 @@ import pytest
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.log import Series
-from llmtool.methods.temporal_scaling.schedule import KNOTS, Plan, from_log
+from llmtool.methods.temporal_scaling.schedule import KNOTS, Plan, Schedule, from_log
 from tests.methods.temporal_scaling.synthetic import log, schedule
 
 LOSS = {"train": Series(np.array([1.0, 2.0]), np.array([3.0, 2.0]))}
@@ -37,6 +37,10 @@ def test_area_is_the_sum_of_the_rates() -> None:
     sums = [made.rate(np.arange(1, step + 1)).sum() for step in steps]
     np.testing.assert_allclose(made.area(steps), sums, rtol=6e-3)
     assert made.total == pytest.approx(sums[-1], rel=1e-3)
+    assert Schedule(np.array([0.0, 100.0]), np.array([0.0, 1.0]), 0.0).area(np.array([50.0, 100.0])).tolist() == [
+        12.5,
+        50,
+    ]
     assert (made.decays_after(1000.0), made.decays_after(1999.0)) == (True, False)
 
 
@@ -57,9 +61,12 @@ def test_a_logged_warm_up_is_seen() -> None:
 
 
 def test_a_jump_is_held_up_to_the_row_that_shows_it() -> None:
-    made = from_log(logged([100, 200, 300, 400], [1.0, 1.0, 0.3, 0.3]), 400.0, warmup=0.0)
+    made = from_log(logged([100, 200, 300, 400], [1.0, 0.99, 0.29, 0.28]), 400.0, warmup=0.0)
     assert made is not None
-    assert made.rate(np.array([250.0, 299.0, 300.0])).tolist() == [1.0, 1.0, pytest.approx(0.3)]
+    assert made.rate(np.array([250.0, 299.0, 300.0])).tolist() == [0.99, 0.99, 0.29]
+    smooth = from_log(logged([100, 200, 300, 400], [1.0, 0.8, 0.5, 0.3]), 400.0, warmup=0.0)
+    assert smooth is not None
+    assert smooth.rate(np.array([250.0])).tolist() == [pytest.approx(0.65)]
 
 
 def test_the_log_wins_over_the_plan_and_the_plan_goes_on() -> None:

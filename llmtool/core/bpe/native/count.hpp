@@ -141,7 +141,8 @@ class PieceTable {
   }
 
   ZeroedArray<Entry> entries_;
-  std::vector<uint8_t> arena_;
+  // Nothing lies at offset 0: there an entry's key would equal the key that every piece of its hash is looked up by.
+  std::vector<uint8_t> arena_ = std::vector<uint8_t>(1);
   size_t size_ = 0, bytes_ = 0;
 };
 

@@ -4,6 +4,8 @@
 // overlap nothing accepted. Each start is filed under the length of its longest match only; where that collides,
 // the start is filed again under its longest unit that still fits.
 #pragma once
+#include <queue>
+
 #include "merge.hpp"
 
 namespace llmtool {
@@ -124,36 +126,52 @@ class LbpePolicy {
     }
   }
 
-  // By the caller's order, of which nothing is known: all matches, sorted.
-  void encode_in_order(const uint8_t* p, size_t n, Scratch& scratch) const {
+  // By the caller's order, of which nothing is known. A queue holds one match for each start: the first in order of
+  // those that fit. One that has come to overlap is filed again under the first of those that still fit.
+  void encode_in_order(const uint8_t* p, uint32_t n, Scratch& scratch) const {
     struct Place {
       uint32_t order, start, unit;
+      bool operator<(const Place& other) const {  // a priority_queue hands out the greatest
+        return order != other.order ? order > other.order : start > other.start;
+      }
+    };
+    std::vector<uint32_t>& longest = scratch.at;
+    longest.resize(n);
+    const auto first_that_fits = [&](uint32_t start, size_t room) {
+      uint32_t best = kNone;
+      for (uint32_t unit = longest[start]; unit != kNone; unit = vocabulary_.trie().shorter(unit)) {
+        ++scratch.operations;
+        const bool fits = vocabulary_.length(unit) <= room;
+        if (fits && (best == kNone || order_[unit] < order_[best])) best = unit;
+      }
+      return Place{order_[best], start, best};
     };
     std::vector<Place> places;
+    places.reserve(n);
     for (uint32_t i = 0; i < n; ++i) {
       const Trie::Match match = vocabulary_.trie().longest(p + i, p + n);
-      uint32_t unit = vocabulary_.trie().unit_at(match.slot);
-      for (; unit != kNone; unit = vocabulary_.trie().shorter(unit)) {
-        places.push_back({order_[unit], i, unit});
-        ++scratch.operations;
-      }
+      scratch.operations += match.length;
+      longest[i] = vocabulary_.trie().unit_at(match.slot);
+      places.push_back(first_that_fits(i, n - i));
     }
-    std::sort(places.begin(), places.end(), [this](const Place& a, const Place& b) {
-      if (a.order != b.order) return a.order < b.order;
-      if (a.start != b.start) return a.start < b.start;
-      return vocabulary_.length(a.unit) > vocabulary_.length(b.unit);
-    });
-    std::vector<uint32_t>& at = scratch.at;
-    at.assign(n, kNone);
+    std::priority_queue<Place> queue(std::less<Place>(), std::move(places));
+    std::vector<uint32_t>& accepted = scratch.next;
+    accepted.assign(n, kNone);
     std::vector<bool> taken(n);
-    for (const Place& place : places) {
+    while (!queue.empty()) {
+      const Place place = queue.top();
+      queue.pop();
       const auto first = taken.begin() + place.start, last = first + vocabulary_.length(place.unit);
       scratch.operations += static_cast<uint64_t>(last - first);
-      if (std::find(first, last, true) != last) continue;
-      std::fill(first, last, true);
-      at[place.start] = place.unit;
+      const auto blocker = std::find(first, last, true);
+      if (blocker == last) {
+        std::fill(first, last, true);
+        accepted[place.start] = place.unit;
+      } else if (blocker != first) {
+        queue.push(first_that_fits(place.start, static_cast<size_t>(blocker - first)));
+      }
     }
-    for (size_t i = 0; i < n; i += vocabulary_.length(at[i])) scratch.units.push_back(at[i]);
+    for (uint32_t i = 0; i < n; i += vocabulary_.length(accepted[i])) scratch.units.push_back(accepted[i]);
   }
 
   const Vocabulary& vocabulary_;

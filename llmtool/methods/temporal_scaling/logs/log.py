@@ -87,7 +87,9 @@ def assemble(rows: Iterable[Row], name: str, horizon: int | None = None) -> Log:
             if value is not None and math.isfinite(value) and value >= 0:
                 column.append((row.step, value))
     if not count:
-        raise NotYetError("holds no row with a step", where=name, hint="is it a training log?")
+        raise NotYetError(
+            "no row has a step and a loss", where=name, hint="known names: step, iter; loss, train_loss, val_loss"
+        )
     if not columns and not positions:
         what = "every loss in it is NaN or not positive" if dropped else "has no loss column"
         raise NotYetError(what, where=name, hint="known names: loss, train_loss, val_loss, eval_loss, train/loss")

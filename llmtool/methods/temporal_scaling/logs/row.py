@@ -19,8 +19,6 @@ VALIDATION = frozenset(
 )  # fmt: skip
 _SET_LOSS = re.compile(r"(?:loss_|eval_)([a-z0-9][a-z0-9_-]*?)(?:_loss)?")
 _SET_POSITIONS = re.compile(r"(?:pos|per_position_loss|positions)(?:_([a-z0-9_-]+))?")
-_HIDDEN = ("__min", "__max")
-"""Columns of a W&B export that bound the one before."""
 
 
 @dataclass
@@ -46,8 +44,6 @@ def from_mapping(record: Mapping[str, Any]) -> Row | None:
     runtime = False
     for key, value in _flatten(record):
         name = key.lower().strip()
-        if name.endswith(_HIDDEN):
-            continue
         if isinstance(value, list):
             _take_positions(row, name, value)
             continue
