@@ -5,7 +5,7 @@ supplies parts and never edits this file:
 
     make_attention(config, layer) -> module called as part(x, carry) -> delta
     make_ffn(config, layer)       -> module called as part(x, h, carry) -> delta
-    rope(config)                  -> callable as rope(positions, dtype) -> tables
+    rope(config)                  -> callable as rope(positions, dtype) -> tables, with `fixed` (rope.RopePart)
 
 with x [B, T, d] the normed input, h [B, T, d] the residual stream (parts with norms and residuals of their own need
 it), delta [B, T, d] what is added to h, and carry everything else (carry.py).
@@ -25,7 +25,7 @@ from llmtool.core.model.config import Config
 from llmtool.core.model.ffn import SwiGLU
 from llmtool.core.model.mask import positions_of_documents, positions_of_padded, visible
 from llmtool.core.model.norm import RMSNorm
-from llmtool.core.model.rope import Rope, Tables
+from llmtool.core.model.rope import Rope, RopePart, Tables
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Parts:
 
     make_attention: Callable[[Config, int], nn.Module] = Attention
     make_ffn: Callable[[Config, int], nn.Module] = SwiGLU
-    rope: Callable[[Config], Callable[[torch.Tensor, torch.dtype], Tables]] = Rope
+    rope: Callable[[Config], RopePart] = Rope
 
 
 class Block(nn.Module):
@@ -113,9 +113,12 @@ class Decoder(nn.Module):
         else:
             slots, keys = torch.arange(cache.length, cache.length + length, device=ids.device), cache.length + length
         plain = (keys == length or length == 1) and not (cache is not None and cache.whole)
+        tables = None
+        if cache is not None and not cache.whole and padding is None and self.rope.fixed:
+            tables = cache.tables(length, lambda positions: self.rope(positions, h.dtype), ids.device)
         carry = prepare(
             self.config, self.rope, slots, keys, h.dtype, plain=plain, padding=padding, documents=documents, ids=ids,
-            cache=cache,
+            cache=cache, tables=tables,
         )  # fmt: skip
         h, carry = run_blocks(self.model.layers, h, carry)
         if cache is not None:
@@ -125,7 +128,7 @@ class Decoder(nn.Module):
 
 def prepare(
     config: Config,
-    rope: Callable[[torch.Tensor, torch.dtype], Tables],
+    rope: RopePart,
     slots: torch.Tensor,
     keys: int,
     dtype: torch.dtype,
@@ -134,12 +137,13 @@ def prepare(
     padding: torch.Tensor | None = None,
     documents: torch.Tensor | None = None,
     positions: torch.Tensor | None = None,
+    tables: Tables | None = None,
     **rest: Any,
 ) -> Carry:
     """The carry of one pass: positions, tables and a mask for each window in use.
 
     slots [T]: places of the tokens among `keys` places. positions [1 or B, T] follow from padding and documents
-    where they are not given. `rest` goes into the carry as it is.
+    where they are not given, tables from positions. `rest` goes into the carry as it is.
     """
     if positions is None:
         if padding is not None:
@@ -152,7 +156,8 @@ def prepare(
         window: visible(slots, keys, window=window, padding=padding, documents=documents, plain=plain)
         for window in set(config.windows)
     }
-    return Carry(positions, rope(positions, dtype), masks, documents=documents, **rest)
+    tables = rope(positions, dtype) if tables is None else tables
+    return Carry(positions, tables, masks, documents=documents, **rest)
 
 
 def run_blocks(blocks: Iterable[nn.Module], h: torch.Tensor, carry: Carry) -> tuple[torch.Tensor, Carry]:

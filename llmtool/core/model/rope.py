@@ -6,6 +6,7 @@ buffer would be rounded by `.to(bfloat16)` and lost by an initialisation on the 
 """
 
 import math
+from typing import Protocol
 
 import torch
 
@@ -13,6 +14,17 @@ from llmtool.core.model.config import Config, RopeSettings
 
 Tables = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines."""
+
+
+class RopePart(Protocol):
+    """What a rope part is."""
+
+    fixed: bool
+    """Whether a position always has the same angles: a cache then keeps the table of all its places."""
+
+    def __call__(self, positions: torch.Tensor, dtype: torch.dtype) -> Tables:
+        """positions [1 or B, T] -> tables [1 or B, 1 or key-value heads, T, head_dim / 2] in `dtype`."""
+        ...
 
 
 class Rope:
@@ -23,6 +35,7 @@ class Rope:
         self.size = config.head_dim
         self.positions = config.max_position_embeddings
         self.amplitude = attention_factor(config.rope)
+        self.fixed = config.rope.kind != "dynamic"
 
     def __call__(self, positions: torch.Tensor, dtype: torch.dtype) -> Tables:
         """positions [1 or B, T] -> tables [1 or B, 1, T, head_dim / 2] in `dtype`, computed in float32."""

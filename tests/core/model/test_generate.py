@@ -44,6 +44,16 @@ def test_greedy_is_that_of_transformers(root: Path, family: str) -> None:
     assert found == [rows(list(generate(model, [p], max_new_tokens=STEPS, stop=[96])))[0] for p in PROMPTS]
 
 
+def test_a_base_that_follows_the_length_is_that_of_transformers(root: Path) -> None:
+    path, model = load(root, "dynamic")
+    ids = torch.tensor(PROMPTS[1:])
+    wanted = oracle(path, torch.float32).generate(ids, max_new_tokens=STEPS, do_sample=False, eos_token_id=None)
+    assert ids.shape[1] < model.config.max_position_embeddings < wanted.shape[1]
+    assert rows(list(generate(model, PROMPTS[1:], max_new_tokens=STEPS))) == wanted[:, ids.shape[1] :].tolist()
+    model.rope.fixed = True  # the table of the whole cache, kept
+    assert rows(list(generate(model, PROMPTS[1:], max_new_tokens=STEPS))) != wanted[:, ids.shape[1] :].tolist()
+
+
 def test_a_row_ends_with_its_stop_and_the_batch_with_the_last(root: Path) -> None:
     _, model = load(root, "llama3.2")
     free = rows(list(generate(model, PROMPTS, max_new_tokens=STEPS)))
