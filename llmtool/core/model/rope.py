@@ -117,7 +117,7 @@ def _llama3(plain: torch.Tensor, settings: RopeSettings) -> torch.Tensor:
 def _yarn(settings: RopeSettings, size: int, device: torch.device) -> torch.Tensor:
     """YaRN (arXiv 2309.00071): interpolate slow dimensions, keep fast ones, a linear ramp between.
 
-    The factor is the one in the config, as in transformers 5.x; 4.57 puts max_position_embeddings / original instead.
+    The factor is the one in the config, as in transformers 4.57 and 5.x.
     """
 
     def dimension(turns: float) -> float:
