@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from llmtool import catalog
@@ -130,6 +129,8 @@ class Tokenizer(BaseTokenizer):
         settings.check()
         policy = catalog.resolve(catalog.TRAINING, algorithm)
         console = console or Console(verbosity=-1)
+        from tempfile import TemporaryDirectory
+
         data = (encode_text(text) if isinstance(text, str) else text for text in documents)
         with TemporaryDirectory(prefix="llmtool-") as spill:
             limit = half_of_memory() if max_memory is None else max_memory

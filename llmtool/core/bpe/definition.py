@@ -5,7 +5,6 @@ and the merges in rank order. Tokens are spelled with GPT-2's byte-to-unicode ch
 ids of the tokens that take its place, so that reading a file needs no training method.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -82,6 +81,8 @@ class Definition:
 
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids: the same for a file however it is formatted."""
+        import hashlib
+
         facts = self.to_json()
         for key in ("training", "chat_template", "algorithm"):
             del facts[key]

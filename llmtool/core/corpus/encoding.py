@@ -1,12 +1,16 @@
-"""Documents to ids, as a stream: reading runs beside encoding, and memory holds two batches whatever the corpus."""
+"""Documents to ids, as a stream: reading runs beside encoding, and memory holds three batches whatever the corpus."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
 from llmtool.core.bpe.vocabulary import pack_u32
 from llmtool.core.corpus.document import Document
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 BATCH_BYTES = 4 << 20
 """Text handed to the engine at once, for each thread: 16 of the engine's blocks, so that no thread waits long."""
@@ -42,9 +46,16 @@ def encode_documents(
         ids, ends = tokenizer.encode_buffers(texts, allow_special=allow_special, threads=threads)
         return _close(batch, ids, memoryview(ends).cast("Q").tolist(), eos)
 
+    batches = _batches(documents, BATCH_BYTES * threads)
+    first, second = next(batches, None), next(batches, None)
+    if first is None or second is None:  # no need for a thread, nor for the 10 ms that its import takes
+        yield from map(encode, [first] if first else [])
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1, "encode") as worker:
         waiting: Future[Encoded] | None = None
-        for batch in _batches(documents, BATCH_BYTES * threads):
+        for batch in chain([first, second], batches):
             future = worker.submit(encode, batch)
             if waiting:
                 yield waiting.result()

@@ -1,13 +1,14 @@
 """What a command read, as run.json lists it; hashed in a thread beside the work, which reads the same pages anyway."""
 
-import hashlib
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llmtool.core.corpus.inputs import STDIN, find_inputs
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 class InputHashes:
@@ -20,9 +21,12 @@ class InputHashes:
         self._entries: list[Future[dict[str, Any]]] = []
 
     def __enter__(self) -> Self:
-        with_one = ThreadPoolExecutor(1, "hash")
-        self._entries = [with_one.submit(describe, name, self._stopped, self._read_whole) for name in self._inputs]
-        with_one.shutdown(wait=False)
+        if self._inputs:
+            from concurrent.futures import ThreadPoolExecutor
+
+            pool = ThreadPoolExecutor(1, "hash")
+            self._entries = [pool.submit(describe, name, self._stopped, self._read_whole) for name in self._inputs]
+            pool.shutdown(wait=False)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,6 +44,8 @@ def describe(name: str, stopped: Event, read_whole: bool) -> dict[str, Any]:
     """
     if name == STDIN:
         return {"path": STDIN, "sha256": None}
+    import hashlib
+
     streams = find_inputs([name])
     size = sum(stream.size or 0 for stream in streams)
     if not read_whole or any(stream.size is None for stream in streams):
