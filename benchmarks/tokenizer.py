@@ -126,7 +126,7 @@ def train_ours(corpus: Path, threads: int, name: str) -> Callable[[], bytes]:
         made = Tokenizer.train_from_documents(
             documents, VOCAB_SIZE, algorithm=algorithm, pretokenizer=pretokenizer, threads=threads
         )
-        return repr(made.definition.vocabulary.merges).encode()
+        return repr(tuple(made.definition.vocabulary.merges)).encode()
 
     return train
 
@@ -253,7 +253,7 @@ def measure(arguments: argparse.Namespace, name: str, directory: Path) -> dict[s
     if arguments.threads == 1 and hasattr(os, "sched_getaffinity"):
         command = ["taskset", "-c", str(max(os.sched_getaffinity(0))), *command]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    row: dict[str, Any] = json.loads(done.stdout)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # gigatoken prints what it does
     return row
 
 
