@@ -193,7 +193,7 @@ void any_text(Input& input) {
     longest[pretokenizer] =
         std::make_unique<EncoderWith<LbpePolicy>>(kSmall, pretokenizer, vocabulary_of(units), std::vector<uint32_t>{}, false);
   }
-  const unsigned threads = input.byte() % 3 + 1, repeats = input.byte() % 4 ? 1 : 3000;
+  const unsigned threads = input.byte() % 3 + 1, repeats = input.byte() % 64 ? 1 : 1000;
   std::vector<uint8_t> text = input.rest();
   for (Encoder* const encoder : {merging[pretokenizer].get(), longest[pretokenizer].get()}) {
     const std::vector<uint32_t> ids = encode(*encoder, text);

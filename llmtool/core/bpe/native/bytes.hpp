@@ -3,6 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #if defined(__GNUC__) || defined(__clang__)
 #define LLMTOOL_LIKELY(x) __builtin_expect(!!(x), 1)
@@ -55,6 +58,19 @@ inline uint64_t hash_bytes(const uint8_t* p, size_t n) {
 }
 
 LLMTOOL_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+
+// Asks for large pages for [p, p + size), a fresh table that will be touched all over: two threads that fault it in by
+// pages of 4 KB wait for each other, which took half of the time of encoding 115 MB with cold caches.
+inline void use_large_pages(void* p, size_t size) {
+#if defined(__linux__)
+  constexpr uintptr_t kLargePage = 2u << 20;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(p) + kLargePage - 1) & ~(kLargePage - 1);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(p) + size) & ~(kLargePage - 1);
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)p, (void)size;
+#endif
+}
 
 inline size_t power_of_two_at_least(size_t n) {
   size_t size = 1;
