@@ -14,6 +14,9 @@ ENCODING = "tokenizer encoding"
 SCALING = "scaling law"
 ARCHITECTURE = "architecture"
 """A class in the method's part.py; an instance is called as change(parts, settings) -> parts (core.model.decoder)."""
+OBJECTIVE = "training objective"
+"""A function term(config, settings, options) -> core.train.objective.Term: settings is the method's entry in config.json,
+options what `llmtool train --set METHOD.KEY=VALUE` gave as strings. Looked up with `attribute`, not `resolve`."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,15 @@ def options(kind: str) -> list[str]:
 
 def resolve(kind: str, option: str, where: str | None = None) -> Any:
     """An instance of the method's class."""
+    return attribute(kind, option, where)()
+
+
+def attribute(kind: str, option: str, where: str | None = None) -> Any:
+    """What the method's row points to."""
     for method in METHODS:
         if (method.kind, method.option) == (kind, option):
-            module, _, attribute = method.target.partition(":")
-            return getattr(importlib.import_module(module), attribute)()
+            module, _, name = method.target.partition(":")
+            return getattr(importlib.import_module(module), name)
     known = options(kind)
     hint = closest(option, known) or f"one of {', '.join(known)}"
     raise UserError(f"{kind} {option!r} is not known", where=where, hint=hint)

@@ -8,7 +8,8 @@ import llmtool
 ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
-    ("generation", "verification"),
+    ("posttraining", "conversion"),
+    ("generation", "verification", "training", "evaluation", "data", "benchmarking"),
     ("model",),
     ("tokenizer",),
     ("catalog",),

@@ -1,0 +1,98 @@
+"""What is minimised, and which parameters may move: plain functions that a method hands to the loop.
+
+The loop knows this contract and no method. Next-token cross entropy is always there; each method of a checkpoint may add
+a Term to it, so that objectives compose as the parts of the decoder do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+
+from llmtool.core.model.carry import Carry
+from llmtool.core.model.decoder import Decoder
+
+IGNORED = -100
+"""Label of a position whose prediction is not in the loss."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch of packed or padded rows."""
+
+    ids: torch.Tensor
+    """[B, T], what the model reads."""
+    labels: torch.Tensor
+    """[B, T], the next token of each position (shifted already), or IGNORED."""
+    documents: torch.Tensor | None = None
+    """Number of each token's document [B, T]; None: a row is one document."""
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """How many positions are in the loss, a scalar."""
+        return (self.labels != IGNORED).sum()
+
+
+Figures = dict[str, torch.Tensor]
+"""Detached scalars, or vectors with one value a layer; the loop averages them over a step as it does the loss."""
+
+
+class Term:
+    """What a method adds; a subclass overrides what it needs. Made by the method's row in the catalog."""
+
+    def add(self, loss: torch.Tensor, figures: Figures, carry: Carry, batch: Batch) -> torch.Tensor:
+        """The loss so far -> the loss with this term; carry is what the last block left. May write into figures."""
+        return loss
+
+    def trainable(self, name: str) -> bool:
+        """Whether the parameter of this name (a checkpoint key) may move; it moves if every term says so."""
+        return True
+
+    def after_step(self, figures: Mapping[str, Any]) -> None:
+        """Told the step's averaged figures after the optimizer, the same on every rank: controllers move here."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON values that a resumed run needs."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+
+CrossEntropy = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(h [N, d], output weight [V, d], labels [N]) -> loss of each position [N] in float32, 0 where IGNORED."""
+
+
+def linear_cross_entropy(h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The plain way: all logits at once, softmax in float32."""
+    return F.cross_entropy(F.linear(h, weight).float(), labels, ignore_index=IGNORED, reduction="none")
+
+
+class Objective:
+    """Mean next-token cross entropy over the micro-batch's targets, and the methods' terms."""
+
+    def __init__(
+        self, terms: Mapping[str, Term] | None = None, cross_entropy: CrossEntropy = linear_cross_entropy
+    ) -> None:
+        self.terms = dict(terms or {})
+        """By the method's name."""
+        self.cross_entropy = cross_entropy
+
+    def loss(self, decoder: Decoder, batch: Batch) -> tuple[torch.Tensor, Figures]:
+        """The scalar to be minimised, and figures; "loss" is the language-modelling part. 0 where nothing is a target.
+
+        The loop weighs micro-batches by their targets, so that a step's loss is a mean over the step's targets.
+        """
+        h, carry = decoder.hidden(batch.ids, documents=batch.documents)
+        losses = self.cross_entropy(h.flatten(0, 1), decoder.lm_head.weight, batch.labels.flatten())
+        loss = losses.sum() / batch.targets.clamp(min=1)
+        figures = {"loss": loss.detach()}
+        for term in self.terms.values():
+            loss = term.add(loss, figures, carry, batch)
+        return loss, figures
+
+    def trainable(self, name: str) -> bool:
+        """Whether every term lets this parameter move."""
+        return all(term.trainable(name) for term in self.terms.values())
