@@ -15,8 +15,8 @@ SCALING = "scaling law"
 ARCHITECTURE = "architecture"
 """A class in the method's part.py; an instance is called as change(parts, settings) -> parts (core.model.decoder)."""
 OBJECTIVE = "training objective"
-"""A function term(config, settings, options) -> core.train.objective.Term: settings is the method's entry in config.json,
-options what `llmtool train --set METHOD.KEY=VALUE` gave as strings. Looked up with `attribute`, not `resolve`."""
+"""A function term(config, settings, options) -> core.train.objective.Term: settings is the method's entry in
+config.json, options what `llmtool train --set METHOD.KEY=VALUE` gave, as strings. Looked up with `attribute`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What is minimised, and which parameters may move: plain functions that a method hands to the loop.
 
-The loop knows this contract and no method. Next-token cross entropy is always there; each method of a checkpoint may add
-a Term to it, so that objectives compose as the parts of the decoder do.
+The loop knows this contract and no method. Next-token cross entropy is always there; each method of a checkpoint may
+add a Term to it, so that objectives compose as the parts of the decoder do.
 """
 
 from collections.abc import Callable, Mapping
