@@ -68,7 +68,7 @@ def root(
 
 def build() -> typer.Typer:
     """The app with every command group."""
-    from llmtool.cli import convert, environment, model, scaling, tokenizer
+    from llmtool.cli import bench, convert, environment, model, scaling, tokenizer
 
     app.command("methods")(environment.methods)
     app.command("doctor")(environment.doctor)
@@ -76,5 +76,6 @@ def build() -> typer.Typer:
     app.command("verify")(model.verify)
     app.add_typer(tokenizer.app, name="tokenizer")
     app.add_typer(scaling.app, name="scaling")
+    app.add_typer(bench.app, name="bench")
     app.add_typer(convert.app, name="convert")
     return app
