@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool bench' 'llmtool bench compile' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -16,6 +16,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool'" -f -a verify -d 'Compare the log
 complete -c llmtool -n "__llmtool_at 'llmtool'" -f -a tokenizer -d 'Byte-level BPE, Scaffold-BPE and LBPE tokenizers.'
 complete -c llmtool -n "__llmtool_at 'llmtool'" -f -a scaling -d 'Say early where a training run will end.'
 complete -c llmtool -n "__llmtool_at 'llmtool'" -f -a convert -d 'Checkpoints: inspect, copy, convert.'
+complete -c llmtool -n "__llmtool_at 'llmtool'" -f -a bench -d 'Measure kernels, models, tokenizers and this machine.'
 complete -c llmtool -n "__llmtool_at 'llmtool'" -l version -d 'Print the version.'
 complete -c llmtool -n "__llmtool_at 'llmtool'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool methods'" -l json -d 'Print the result as JSON.'
@@ -63,6 +64,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l pretokenizer 
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l special -x -d 'Special token; may be given again.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l special-position -x -a 'first last' -d 'Ids of special tokens.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l min-frequency -x -d 'Stop when no pair is as frequent.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l max-token-bytes -x -d 'Merge nothing into a longer token.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l length -x -a 'bytes characters' -d 'What the encoder lbpe calls the longest token.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l ties -x -a 'leftmost rank' -d 'Which of equally long tokens the encoder lbpe takes.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l limit-bytes -x -d 'Stop reading after this much text: 500M, 10G.'
@@ -231,3 +233,21 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert export'" -l force -d 'Repl
 complete -c llmtool -n "__llmtool_at 'llmtool convert export'" -l json -d 'Print the result as JSON.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert export'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert export'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a compile -d 'Compile the kernels with no GPU; registers, spills, shared memory, tensor cores, wide loads.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a tokenizer -d 'Encode or train beside the fastest tokenizers installed; no ratio where the results differ.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench compile'" -l arch -x -d 'GPU architectures, with commas between.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench compile'" -l first -d 'One configuration of each kernel, for CI.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench compile'" -l check -d 'Exit with 3 where code is not what it must be.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench compile'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench compile'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench compile'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l task -x -a 'encode train hostile' -d 'What is measured.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l threads -x -d 'Threads of every contender.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l repeats -x -d 'Runs, of which medians are shown.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l only -x -d 'Measure this one; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l pretokenizer -x -a 'gpt2 cl100k o200k llama3 qwen2' -d 'Style of the tokenizers that are trained for encoding.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l keep -r -F -d 'Keep the trained tokenizers here, and use them again.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench tokenizer'" -l help -s h -d 'Show the help.'
