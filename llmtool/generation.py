@@ -32,7 +32,7 @@ def generate_texts(
     from llmtool.core.model.generate import Sampling
 
     texts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ["-"]]
-    model = load_model(path, dtype, device, method_settings)
+    model = load_model(path, dtype, device, settings=method_settings)
     compiled = model.device.type == "cuda" if compiled is None else compiled
     rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens

@@ -47,7 +47,9 @@ def experts(
     given = options.settings(set_)
     facts = command.experts(
         checkpoint, data, taus=taus, tokens=tokens, length=length, dense=dense, plot=plot,
-        load=lambda path: model.load_model(path, dtype, device, given if path == checkpoint else None),
+        load=lambda path: model.load_model(
+            path, dtype, device, settings=given if path == checkpoint else None
+        ),
         console=options.console(quiet, verbose=False),
     )  # fmt: skip
     print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))
