@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 OPS = {
     "rms_norm": "llmtool.core.kernels.rms_norm.spec:SPEC",
+    "dsmoe_ffn": "llmtool.core.kernels.dsmoe_ffn.spec:SPEC",
+    "masked_swiglu": "llmtool.core.kernels.masked_swiglu.spec:SPEC",
 }
 """Name -> "module:attribute" of its Spec. A new op adds its row here and nothing elsewhere."""
 

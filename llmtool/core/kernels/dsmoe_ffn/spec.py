@@ -1,0 +1,149 @@
+"""DSMoE's feed-forward layer: x [tokens, width], inner channels in `experts` blocks, `active` of them open a token."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from llmtool.core.kernels.spec import (
+    Case,
+    CompileConfig,
+    Direction,
+    Implementation,
+    Sizes,
+    Spec,
+    case,
+    draw,
+    itemsize,
+    pointers,
+)  # fmt: skip
+from llmtool.core.kernels.tuning import lookup
+
+HERE = "llmtool.core.kernels.dsmoe_ffn"
+TAU, SCALE = 0.5, 1.25
+LOGIT = 3.0
+"""Gates of the made inputs are about sigmoid(+-3): none is so near to tau that a rounding could open or close it."""
+SEVEN_B, ONE_B = (4096, 11008), (2048, 8192)
+"""Width and inner channels of Llama-2-7B and Llama-3.2-1B."""
+
+
+class DSMoESpec(Spec):
+    """Inputs x, gate, up, down, router, bias, tau, scale; outputs delta [tokens, width], G [tokens, experts]."""
+
+    name = "dsmoe_ffn"
+    summary = "SwiGLU of the blocks that sigmoid gates open"
+    implementations = (
+        Implementation("reference", f"{HERE}.reference:dsmoe_ffn"),
+        Implementation("ours", f"{HERE}.triton:dsmoe_ffn", ("triton",), cuda=True, own=True),
+        Implementation("decode", f"{HERE}.triton:decode", ("triton",), cuda=True, own=True),
+        Implementation("prefill", f"{HERE}.triton:prefill", ("triton",), cuda=True, own=True),
+        Implementation("skip", f"{HERE}.skip:dsmoe_ffn", own=True),
+        Implementation("masked dense", f"{HERE}.rivals:masked"),
+        Implementation("masked, compiled", f"{HERE}.rivals:masked", compiled=True),
+        Implementation("grouped_mm", f"{HERE}.rivals:grouped_mm", cuda=True),
+    )
+    dtypes = (torch.bfloat16, torch.float16, torch.float32)
+
+    def cases(self, sizes: Sizes) -> Sequence[Case]:
+        """active 0: any number of blocks, none among them. Else exactly so many a token, as the paper's 3 of 8."""
+        if sizes == "odd":
+            shapes = [
+                (1, 32, 64, 8, 3), (1, 42, 123 * 2, 2, 0), (5, 48, 6 * 8, 8, 0), (8, 64, 42 * 4, 4, 2),
+                (43, 42, 30 * 8, 8, 3), (70, 123, 24, 3, 0), (65, 64, 128, 8, 0), (33, 31, 16, 16, 5),
+            ]  # fmt: skip
+        elif sizes == "small":
+            shapes = [(1, 512, 2048, 8, 3), (8, 512, 2048, 8, 3), (512, 512, 2048, 8, 3), (1, *ONE_B, 8, 3)]
+        else:
+            tokens = (1, 2, 4, 8, 64, 512, 1024, 4096, 8192, 16384)
+            shapes = [(count, *shape, 8, 3) for shape in (SEVEN_B, ONE_B) for count in tokens]
+        names = ("tokens", "width", "inner", "experts", "active")
+        return [case(**dict(zip(names, shape, strict=True))) for shape in shapes]
+
+    def make_inputs(
+        self, case: Case, dtype: torch.dtype, device: torch.device, generator: torch.Generator
+    ) -> tuple[Any, ...]:
+        """The first `experts` numbers of a token say which blocks it opens: the router copies them."""
+        tokens, width, inner, experts = (case[name] for name in ("tokens", "width", "inner", "experts"))
+        order = torch.rand(tokens, experts, generator=generator, device=generator.device).argsort(-1).argsort(-1)
+        count = torch.full((tokens, 1), case["active"], device=order.device)
+        if not case["active"]:
+            count = torch.randint(0, experts + 1, (tokens, 1), generator=generator, device=generator.device)
+            count[0] = max(1, experts // 2)
+        signs = torch.where(order < count, LOGIT, -LOGIT)
+        x = torch.randn(tokens, width, generator=generator, device=generator.device)
+        x[:, :experts] = signs + 0.1 * x[:, :experts]
+        router = 0.1 / width**0.5 * torch.randn(experts, width, generator=generator, device=generator.device)
+        router[:, :experts] += torch.eye(experts, device=router.device)
+        gate, up = (draw(generator, inner, width, dtype=dtype, device=device, scale=width**-0.5) for _ in range(2))
+        down = draw(generator, width, inner, dtype=dtype, device=device, scale=inner**-0.5)
+        bias = draw(generator, experts, dtype=dtype, device=device, scale=0.1)
+        return x.to(device, dtype), gate, up, down, router.to(device, dtype), bias, TAU, SCALE
+
+    def flops(self, case: Case, direction: Direction) -> float:
+        """Of the open blocks, and the router."""
+        active = case["active"] or case["experts"] / 2
+        return 2.0 * case["tokens"] * case["width"] * (3 * case["inner"] * active / case["experts"] + case["experts"])
+
+    def bytes(self, case: Case, dtype: torch.dtype, direction: Direction) -> float:
+        """x, delta, and the weights of the blocks that some token opens, if each chooses without regard to others."""
+        share = (case["active"] or case["experts"] / 2) / case["experts"]
+        opened = 1 - (1 - share) ** case["tokens"]
+        weights = case["width"] * (3 * case["inner"] * opened + case["experts"])
+        return itemsize(dtype) * (weights + 2 * case["tokens"] * case["width"])
+
+    def tolerance(self, dtype: torch.dtype) -> float:
+        """Two products in a row: a half more than the default."""
+        return 1.5 * super().tolerance(dtype)
+
+    def compile_configs(self) -> Sequence[CompileConfig]:
+        """The kernels of decoding and prefilling at Llama-2-7B's shape; shapes are arguments, so 1B is the same code."""
+        from llmtool.core.kernels.dsmoe_ffn import decode, prefill
+
+        shape = dict.fromkeys(("tokens", "width", "size", "experts", "per_expert"), "i32")
+
+        def config(
+            name: str, kernel: Any, half: Sequence[str], single: Sequence[str], numbers: Sequence[str], whole: Sequence[str],
+            constants: dict[str, Any], divisible: Sequence[str] = (), **rest: Any,
+        ) -> CompileConfig:  # fmt: skip
+            tile = lookup("dsmoe_ffn", name, None, SEVEN_B[0])
+            signature = {
+                **pointers("bf16", *half), **pointers("fp32", *single), **pointers("i32", *numbers),
+                **{key: shape[key] for key in whole},
+            }  # fmt: skip
+            sizes = {key: tile[key] for key in ("ROWS", "COLS", "DEPTH", "GROUP") if key in tile}
+            return CompileConfig(
+                name, kernel, {**signature, **rest.pop("extra", {})}, {**sizes, **constants},
+                (*half, *single, *numbers, *divisible), tile["num_warps"], tile.get("num_stages", 3), **rest,
+            )  # fmt: skip
+
+        made = []
+        for count, rows in (("one", 1), ("few", 16)):
+            constants = {"TOKENS": rows, "UPCAST": False}
+            whole = ("tokens", "width", "size", "experts")
+            made += [
+                config(f"decode_up_{count}", decode.up_kernel, ("x_ptr", "gate_ptr", "up_ptr", "a_ptr"), ("weights_ptr",),
+                       (), whole, constants, ("width", "size"), tensor_cores=False, wide_loads=True),
+                config(f"decode_down_{count}", decode.down_kernel, ("a_ptr", "down_ptr", "delta_ptr"), ("weights_ptr",), (),
+                       whole, constants, ("width", "size"), tensor_cores=False, wide_loads=True),
+            ]  # fmt: skip
+        gated = ("x_ptr", "router_ptr", "bias_ptr"), ("gates_ptr", "weights_ptr"), (), ("tokens", "width", "experts")
+        numbers = {"extra": {"tau": "fp32", "scale": "fp32"}}
+        constants = {"EXPERTS": 16, "BIAS": True, "UPCAST": False}
+        made += [
+            config("prefill_route", prefill.route_kernel, *gated, constants, ("width",), tensor_cores=True, **numbers),
+            config("decode_route", prefill.route_kernel, *gated, constants, ("width",), wide_loads=True, **numbers),
+            config("list", prefill.list_kernel, (), ("weights_ptr",), ("lists_ptr", "counts_ptr", "places_ptr"),
+                   ("tokens", "experts"), {}),
+            config("prefill_up", prefill.up_kernel, ("x_ptr", "gate_ptr", "up_ptr", "a_ptr"), ("weights_ptr",),
+                   ("lists_ptr", "counts_ptr"), ("tokens", "width", "size", "experts", "per_expert"),
+                   {"EXPERTS": 8, "UPCAST": False}, ("width", "size"), tensor_cores=True),
+            config("prefill_down", prefill.down_kernel, ("a_ptr", "down_ptr", "o_ptr"), (), ("counts_ptr",),
+                   ("width", "size", "experts", "per_expert"), {"EXPERTS": 8, "UPCAST": False}, ("width", "size"),
+                   tensor_cores=True),
+            config("sum", prefill.sum_kernel, ("o_ptr", "delta_ptr"), (), ("places_ptr", "counts_ptr"),
+                   ("width", "experts"), {}, ("width",), wide_loads=True),
+        ]  # fmt: skip
+        return made
+
+
+SPEC = DSMoESpec()
