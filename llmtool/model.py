@@ -69,7 +69,7 @@ def load_model(path: str | Path, dtype: "str | torch.dtype | None" = None, devic
     from llmtool.core.model.loading import load_decoder
 
     wanted = torch_dtype(element_type(dtype)) if isinstance(dtype, str) else dtype
-    return Model(load_decoder(path, build, dtype=wanted, device=_device(device)), Path(path))
+    return Model(load_decoder(path, build, dtype=wanted, device=find_device(device)), Path(path))
 
 
 class Model:
@@ -249,7 +249,7 @@ def part_files(config: "Config") -> dict[str, "PartFile"]:
     return {name: PartFile(name, Path(getfile(kind)), kind.__name__) for name, kind in kinds.items()}
 
 
-def _device(name: str) -> str:
+def find_device(name: str) -> str:
     """The device that --device names; auto takes a GPU where there is one."""
     import torch
 
