@@ -119,7 +119,7 @@ def load_model(
     from llmtool.core.model.loading import load_decoder
 
     wanted = torch_dtype(element_type(dtype)) if isinstance(dtype, str) else dtype
-    place = torch.device(_device(device))
+    place = torch.device(find_device(device))
     choice = choose(kernels, place)
 
     def make(config: "Config") -> "Decoder":
@@ -313,7 +313,7 @@ def part_files(config: "Config") -> dict[str, "PartFile"]:
     return {name: PartFile(name, Path(getfile(kind)), kind.__name__) for name, kind in kinds.items()}
 
 
-def _device(name: str) -> str:
+def find_device(name: str) -> str:
     """The device that --device names; auto takes a GPU where there is one."""
     import torch
 

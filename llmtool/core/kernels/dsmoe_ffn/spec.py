@@ -15,7 +15,6 @@ from llmtool.core.kernels.spec import (
     case,
     draw,
     itemsize,
-    pointers,
 )  # fmt: skip
 from llmtool.core.kernels.tuning import lookup
 
@@ -96,54 +95,47 @@ class DSMoESpec(Spec):
         return 1.5 * super().tolerance(dtype)
 
     def compile_configs(self) -> Sequence[CompileConfig]:
-        """The kernels of decoding and prefilling at Llama-2-7B's shape; shapes are arguments, so 1B is the same code."""
-        from llmtool.core.kernels.dsmoe_ffn import decode, prefill
+        """The kernels at Llama-2-7B's shape; shapes are arguments, so that Llama-3.2-1B runs the same code."""
+        from llmtool.core.kernels.dsmoe_ffn import triton_decode, triton_prefill
 
-        shape = dict.fromkeys(("tokens", "width", "size", "experts", "per_expert"), "i32")
-
-        def config(
-            name: str, kernel: Any, half: Sequence[str], single: Sequence[str], numbers: Sequence[str], whole: Sequence[str],
-            constants: dict[str, Any], divisible: Sequence[str] = (), **rest: Any,
-        ) -> CompileConfig:  # fmt: skip
-            tile = lookup("dsmoe_ffn", name, None, SEVEN_B[0])
-            signature = {
-                **pointers("bf16", *half), **pointers("fp32", *single), **pointers("i32", *numbers),
-                **{key: shape[key] for key in whole},
-            }  # fmt: skip
-            sizes = {key: tile[key] for key in ("ROWS", "COLS", "DEPTH", "GROUP") if key in tile}
-            return CompileConfig(
-                name, kernel, {**signature, **rest.pop("extra", {})}, {**sizes, **constants},
-                (*half, *single, *numbers, *divisible), tile["num_warps"], tile.get("num_stages", 3), **rest,
-            )  # fmt: skip
-
-        made = []
+        constants = {"EXPERTS": 16, "BIAS": True, "UPCAST": False}
+        made = [
+            _config("prefill_up", triton_prefill.up_kernel, {"EXPERTS": 8, "UPCAST": False}, tensor_cores=True),
+            _config("prefill_down", triton_prefill.down_kernel, {"EXPERTS": 8, "UPCAST": False}, tensor_cores=True),
+            _config("prefill_route", triton_prefill.route_kernel, constants, tensor_cores=True),
+            _config("decode_route", triton_prefill.route_kernel, constants),
+            _config("list", triton_prefill.list_kernel, {}),
+            _config("sum", triton_prefill.sum_kernel, {}, wide_loads=True),
+        ]
         for count, rows in (("one", 1), ("few", 16)):
             constants = {"TOKENS": rows, "UPCAST": False}
-            whole = ("tokens", "width", "size", "experts")
             made += [
-                config(f"decode_up_{count}", decode.up_kernel, ("x_ptr", "gate_ptr", "up_ptr", "a_ptr"), ("weights_ptr",),
-                       (), whole, constants, ("width", "size"), tensor_cores=False, wide_loads=True),
-                config(f"decode_down_{count}", decode.down_kernel, ("a_ptr", "down_ptr", "delta_ptr"), ("weights_ptr",), (),
-                       whole, constants, ("width", "size"), tensor_cores=False, wide_loads=True),
-            ]  # fmt: skip
-        gated = ("x_ptr", "router_ptr", "bias_ptr"), ("gates_ptr", "weights_ptr"), (), ("tokens", "width", "experts")
-        numbers = {"extra": {"tau": "fp32", "scale": "fp32"}}
-        constants = {"EXPERTS": 16, "BIAS": True, "UPCAST": False}
-        made += [
-            config("prefill_route", prefill.route_kernel, *gated, constants, ("width",), tensor_cores=True, **numbers),
-            config("decode_route", prefill.route_kernel, *gated, constants, ("width",), wide_loads=True, **numbers),
-            config("list", prefill.list_kernel, (), ("weights_ptr",), ("lists_ptr", "counts_ptr", "places_ptr"),
-                   ("tokens", "experts"), {}),
-            config("prefill_up", prefill.up_kernel, ("x_ptr", "gate_ptr", "up_ptr", "a_ptr"), ("weights_ptr",),
-                   ("lists_ptr", "counts_ptr"), ("tokens", "width", "size", "experts", "per_expert"),
-                   {"EXPERTS": 8, "UPCAST": False}, ("width", "size"), tensor_cores=True),
-            config("prefill_down", prefill.down_kernel, ("a_ptr", "down_ptr", "o_ptr"), (), ("counts_ptr",),
-                   ("width", "size", "experts", "per_expert"), {"EXPERTS": 8, "UPCAST": False}, ("width", "size"),
-                   tensor_cores=True),
-            config("sum", prefill.sum_kernel, ("o_ptr", "delta_ptr"), (), ("places_ptr", "counts_ptr"),
-                   ("width", "experts"), {}, ("width",), wide_loads=True),
-        ]  # fmt: skip
+                _config(f"decode_up_{count}", triton_decode.up_kernel, constants, wide_loads=True),
+                _config(f"decode_down_{count}", triton_decode.down_kernel, constants, wide_loads=True),
+            ]
         return made
+
+
+ELEMENTS = {
+    **dict.fromkeys(("weights_ptr", "gates_ptr"), "*fp32"),
+    **dict.fromkeys(("lists_ptr", "counts_ptr", "places_ptr"), "*i32"),
+    **dict.fromkeys(("tau", "scale"), "fp32"),
+    **dict.fromkeys(("tokens", "width", "size", "experts", "per_expert"), "i32"),
+}
+"""Types of the kernels' arguments; other pointers are to bfloat16."""
+
+
+def _config(name: str, kernel: Any, constants: dict[str, Any], **promises: bool) -> CompileConfig:
+    """A kernel with the tile that tuning.json gives it by default."""
+    tile = lookup("dsmoe_ffn", name, None, SEVEN_B[0])
+    sizes: dict[str, Any] = {key: size for key, size in tile.items() if key not in ("num_warps", "num_stages")}
+    names = [argument for argument in kernel.arg_names if not argument.isupper()]
+    signature = {argument: ELEMENTS.get(argument, "*bf16") for argument in names}
+    divisible = tuple(name for name in names if name.endswith("_ptr") or name in ("width", "size"))
+    return CompileConfig(
+        name, kernel, signature, {**sizes, **constants}, divisible, tile["num_warps"], tile.get("num_stages", 3),
+        tensor_cores=promises.get("tensor_cores", False), wide_loads=promises.get("wide_loads", False),
+    )  # fmt: skip
 
 
 SPEC = DSMoESpec()

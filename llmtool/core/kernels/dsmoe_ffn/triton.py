@@ -10,8 +10,7 @@ The limits stand in tuning.json and are reasoned, not measured, where the device
 import torch
 import triton
 
-from llmtool.core.kernels.dsmoe_ffn import decode as decode_kernels
-from llmtool.core.kernels.dsmoe_ffn import prefill as prefill_kernels
+from llmtool.core.kernels.dsmoe_ffn import triton_decode, triton_prefill
 from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked
 from llmtool.core.kernels.launch import interpreting
 from llmtool.core.kernels.tuning import tuned
@@ -52,7 +51,7 @@ def routed(
     gates = torch.empty(tokens, experts, dtype=torch.float32, device=x.device)
     weights = torch.empty_like(gates)
     tile = tuned(OP, kernel, x.device, width)
-    prefill_kernels.route_kernel[(triton.cdiv(tokens, tile["ROWS"]),)](
+    triton_prefill.route_kernel[(triton.cdiv(tokens, tile["ROWS"]),)](
         x, router, router if bias is None else bias, gates, weights, tokens, width, experts, tau, scale,
         ROWS=tile["ROWS"], COLS=tile["COLS"], EXPERTS=max(16, triton.next_power_of_2(experts)), BIAS=bias is not None,
         UPCAST=interpreting(), num_warps=tile["num_warps"],
@@ -81,8 +80,8 @@ def decode(
         return delta, gates
     rows = 1 if tokens == 1 else 16
     for kernel, name, across, arguments in (
-        (decode_kernels.up_kernel, "up", size, (x, gate, up, weights, a)),
-        (decode_kernels.down_kernel, "down", width, (a, down, weights, delta)),
+        (triton_decode.up_kernel, "up", size, (x, gate, up, weights, a)),
+        (triton_decode.down_kernel, "down", width, (a, down, weights, delta)),
     ):
         tile = tuned(OP, f"decode_{name}_{'one' if rows == 1 else 'few'}", x.device, width)
         programs = triton.cdiv(across, tile["COLS"])
@@ -117,12 +116,12 @@ def prefill(
     a = torch.empty(tokens * experts, size, dtype=x.dtype, device=x.device)
     o = torch.empty(tokens * experts, width, dtype=x.dtype, device=x.device)
     tile = tuned(OP, "list", x.device, width)
-    prefill_kernels.list_kernel[(experts,)](
+    triton_prefill.list_kernel[(experts,)](
         weights, lists, counts, places, tokens, experts, ROWS=tile["ROWS"], num_warps=tile["num_warps"]
     )
     for kernel, name, across, arguments in (
-        (prefill_kernels.up_kernel, "up", size, (x, gate, up, weights, lists, counts, a, tokens)),
-        (prefill_kernels.down_kernel, "down", width, (a, down, counts, o)),
+        (triton_prefill.up_kernel, "up", size, (x, gate, up, weights, lists, counts, a, tokens)),
+        (triton_prefill.down_kernel, "down", width, (a, down, counts, o)),
     ):
         tile = tuned(OP, f"prefill_{name}", x.device, width)
         per_expert = triton.cdiv(tokens, tile["ROWS"]) * triton.cdiv(across, tile["COLS"])
@@ -133,7 +132,7 @@ def prefill(
             num_warps=tile["num_warps"], num_stages=tile["num_stages"],
         )  # fmt: skip
     tile = tuned(OP, "sum", x.device, width)
-    prefill_kernels.sum_kernel[(tokens, triton.cdiv(width, tile["COLS"]))](
+    triton_prefill.sum_kernel[(tokens, triton.cdiv(width, tile["COLS"]))](
         o, places, counts, delta, width, experts, COLS=tile["COLS"], num_warps=tile["num_warps"]
     )
     return delta, gates

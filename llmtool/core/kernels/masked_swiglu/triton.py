@@ -25,7 +25,7 @@ def forward_kernel(gate_ptr, up_ptr, weights_ptr, y_ptr, size, experts, COLS: tl
     for start in range(0, size, COLS):
         col = start + tl.arange(0, COLS)
         # With a weight of 0 nothing is loaded, and an activation that overflowed does not spoil the product.
-        inside = (col < size) & (weight != 0)
+        inside = col < tl.where(weight != 0, size, 0)
         gate = tl.load(gate_ptr + first + col, mask=inside, other=0.0).to(tl.float32)
         up = tl.load(up_ptr + first + col, mask=inside, other=0.0).to(tl.float32)
         y = gate / (1.0 + tl.exp(-gate)) * up * weight

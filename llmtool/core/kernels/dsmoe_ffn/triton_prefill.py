@@ -178,7 +178,7 @@ def sum_kernel(o_ptr, places_ptr, counts_ptr, delta_ptr, width, experts, COLS: t
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)
     delta = tl.zeros((COLS,), tl.float32)
     first = tl.cast(0, tl.int64)
-    for expert in range(0, experts):
+    for expert in range(experts):
         place = tl.load(places_ptr + token * experts + expert)
         at = o_ptr + (first + tl.maximum(place, 0)) * width + col
         delta += tl.load(at, mask=(col < width) & (place >= 0), other=0.0).to(tl.float32)

@@ -1,6 +1,6 @@
 """Few tokens: each program takes a slice of one expert and leaves at once where no token opens it.
 
-Three launches (prefill.route_kernel, up_kernel, down_kernel), grids known to the host, no synchronisation: a CUDA graph
+Three launches (route_kernel, up_kernel, down_kernel), grids known to the host, no synchronisation: a CUDA graph
 can hold them. Bound by the bytes of the open blocks' weights.
 """
 
@@ -76,7 +76,7 @@ def down_kernel(
     line = tl.minimum(col, width - 1).to(tl.int64) * channels
     if TOKENS == 1:
         d2 = tl.zeros((COLS, DEPTH), tl.float32)
-        for expert in range(0, experts):
+        for expert in range(experts):
             if tl.load(weights_ptr + expert) > 0:
                 for start in range(0, size, DEPTH):
                     inside = start + deep < size
@@ -87,7 +87,7 @@ def down_kernel(
         delta = tl.sum(d2, 1)[None, :]
     else:
         delta = tl.zeros((TOKENS, COLS), tl.float32)
-        for expert in range(0, experts):
+        for expert in range(experts):
             weight = tl.load(weights_ptr + row * experts + expert, mask=row < tokens, other=0.0)
             if tl.max(weight, 0) > 0:
                 for start in range(0, size, DEPTH):
