@@ -140,7 +140,7 @@ class SparseSwiGLU(nn.Module):
 class DSMoE:
     """The change that a checkpoint's entry `{"name": "dsmoe", ...}` asks for."""
 
-    settable: ClassVar[dict[str, Callable[[Any], Any]]] = {"tau": threshold, "straight_through": flag}
+    settable: ClassVar[dict[str, Callable[[Any], Any]]] = {"tau": threshold, "straight-through": flag}
     """Settings that may be given anew when a checkpoint is loaded, and what reads them."""
 
     def __call__(self, parts: Parts, settings: Mapping[str, Any]) -> Parts:
