@@ -21,9 +21,7 @@ def test_kernel_equals_reference(case: Case, dtype: torch.dtype) -> None:
 
 
 @kernel_test
-@pytest.mark.parametrize(
-    "ends", [[42], [0, 42], [42, 42], [0, 0, 42, 42], [1, 2, 3, 42], [32, 42], [33, 34, 35, 36, 42]]
-)
+@pytest.mark.parametrize("ends", [[42], [0, 42], [42, 42], [0, 0, 42, 42], [1, 2, 3, 42], [32, 42], [33, 34, 42]])
 def test_boundaries(ends: list[int]) -> None:
     """Empty groups at either end, groups of one row, groups that end on a tile and just after: 32 rows are a tile."""
     from llmtool.core.kernels.grouped_gemm.triton import grouped_gemm
