@@ -8,6 +8,7 @@ import typer
 from llmtool import catalog
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:
     Algorithm = str
@@ -70,6 +71,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a figure, PNG or SVG by name.", metavar="FILE")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A method's setting instead of config.json's: dsmoe.tau=0.7. Again for more.",
+        metavar="METHOD.KEY=VALUE",
+    ),
+]  # fmt: skip
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -85,3 +93,15 @@ Config = Annotated[
 def console(quiet: bool, verbose: bool) -> Console:
     """The console of one command."""
     return Console(-1 if quiet else int(verbose))
+
+
+def settings(given: list[str] | None) -> dict[str, dict[str, str]]:
+    """--set METHOD.KEY=VALUE -> {METHOD: {KEY: VALUE}}."""
+    found: dict[str, dict[str, str]] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        method, dot, key = name.strip().partition(".")
+        if not (equals and dot and method and key and value.strip()):
+            raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE", hint="--set dsmoe.tau=0.7")
+        found.setdefault(method, {})[key] = value.strip()
+    return found

@@ -32,6 +32,18 @@ def load_decoder(
     config = read_architecture(checkpoint)
     with torch.device("meta"):
         decoder = build(config)
+    load_tensors(decoder, checkpoint, dtype, device)
+    return decoder.eval()
+
+
+def load_tensors(
+    decoder: Decoder,
+    checkpoint: CheckpointReader,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Give a decoder, on the meta device or not, the tensors of a checkpoint."""
+    config, path = decoder.config, checkpoint.path
     shapes = expected_shapes(decoder)
     check_tensors(checkpoint, shapes, {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {})
     state = {name: x.to(device=device, dtype=dtype) for name, x in checkpoint.tensors(shapes)}
@@ -43,4 +55,3 @@ def load_decoder(
     decoder.load_state_dict(state, strict=True, assign=True)
     if config.tie_word_embeddings:
         decoder.lm_head.weight = decoder.model.embed_tokens.weight
-    return decoder.eval()

@@ -2,7 +2,7 @@
 
 import json
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -28,12 +28,12 @@ def sources(limit: int = 60) -> tuple[tuple[str, str, str], ...]:
     return tuple(found[:limit])
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, object]]) -> Path:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
 def corpus(path: Path, limit: int = 60) -> Path:
     """A JSONL file of modules, each with the package as source and a licence."""
-    rows = ({"id": i, "kind": kind, "license": "PSF-2.0", "text": text} for i, kind, text in sources(limit))
-    return write_jsonl(path, rows)
+    rows = sources(limit)
+    return write_jsonl(path, ({"id": i, "kind": kind, "license": "PSF-2.0", "text": text} for i, kind, text in rows))

@@ -58,7 +58,8 @@ def test_the_planner_is_the_references(seed: int, target: int) -> None:
     free = planning.Shares(lambda _: 0, {})
     ranked = [(numbers, [1.0] * len(numbers)) for numbers in found]
     groups = planning.exact(metas, ranked, costs.__getitem__, target, free)
-    assert wanted == (groups and [(meta, [segment.chunk for segment in chosen]) for meta, chosen in groups])
+    chosen_chunks = [(meta, [segment.chunk for segment in segments]) for meta, segments in groups or []]
+    assert wanted == (chosen_chunks or None)
     if wanted:
         used = [number for _, chosen in wanted for number in chosen]
         assert len(used) == len(set(used))
@@ -80,9 +81,13 @@ def test_shares_of_sources_hold() -> None:
 
 
 def test_positions() -> None:
-    groups = [(0, [planning.Segment(5, "negative", 1)] * 2), (1, [planning.Segment(6, "negative", 1)] * 2)]
-    order = {p: [s.chunk for s in planning.arrange(groups, p, random.Random(0), close=True)]
-             for p in ("head", "tail", "random")}  # fmt: skip
+    groups: list[planning.Group] = [
+        (0, [planning.Segment(5, "negative", 1)] * 2),
+        (1, [planning.Segment(6, "negative", 1)] * 2),
+    ]
+    positions: tuple[planning.Position, ...] = ("head", "tail", "random")
+    made = {p: planning.arrange(groups, p, random.Random(0), close=True) for p in positions}
+    order = {p: [segment.chunk for segment in segments] for p, segments in made.items()}
     assert order["head"] == [0, 5, 5, 1, 6, 6]
     assert order["tail"] == [5, 5, 0, 6, 1, 6]  # the last negative follows, so that what is cut is no meta-chunk
     assert sorted(order["random"]) == [0, 1, 5, 5, 6, 6]

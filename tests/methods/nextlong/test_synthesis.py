@@ -33,10 +33,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(place: Path, name: str, **settings: Any) -> Path:
-    settings = {"target": TARGET, "size": 1024, "workers": 1, "source_field": "kind"} | settings
+    defaults: dict[str, Any] = {"target": TARGET, "size": 1024, "workers": 1, "source_field": "kind"}
     if name == "base" and (place / name / "run.json").exists():
         return place / name
-    data.nextlong([str(place / "corpus.jsonl")], place / name, tokenizer=str(place / "tok.json"), **settings)
+    data.nextlong([str(place / "corpus.jsonl")], place / name, tokenizer=str(place / "tok.json"), **defaults | settings)
     return place / name
 
 

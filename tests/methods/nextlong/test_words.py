@@ -15,8 +15,8 @@ from tests.methods.nextlong.corpora import sources
 
 
 def words(text: str) -> list[int]:
-    hashes, _ = word_hashes([text.encode()])
-    return hashes.tolist()
+    found: list[int] = word_hashes([text.encode()])[0].tolist()
+    return found
 
 
 def test_words_by_hand() -> None:
