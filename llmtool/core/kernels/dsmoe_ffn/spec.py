@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from llmtool.core.kernels.spec import (
+    ARCHITECTURES,
     Case,
     CompileConfig,
     Direction,
@@ -100,7 +101,12 @@ class DSMoESpec(Spec):
 
         constants = {"EXPERTS": 16, "BIAS": True, "UPCAST": False}
         made = [
-            _config("prefill_up", triton_prefill.up_kernel, {"EXPERTS": 8, "UPCAST": False}, tensor_cores=True),
+            *(
+                _config(
+                    "prefill_up", triton_prefill.up_kernel, {"EXPERTS": 8, "UPCAST": False}, arch, tensor_cores=True
+                )
+                for arch in ARCHITECTURES
+            ),
             _config("prefill_down", triton_prefill.down_kernel, {"EXPERTS": 8, "UPCAST": False}, tensor_cores=True),
             _config("prefill_route", triton_prefill.route_kernel, constants, tensor_cores=True),
             _config("decode_route", triton_prefill.route_kernel, constants),
@@ -125,16 +131,18 @@ ELEMENTS = {
 """Types of the kernels' arguments; other pointers are to bfloat16."""
 
 
-def _config(name: str, kernel: Any, constants: dict[str, Any], **promises: bool) -> CompileConfig:
-    """A kernel with the tile that tuning.json gives it by default."""
-    tile = lookup("dsmoe_ffn", name, None, SEVEN_B[0])
+def _config(
+    name: str, kernel: Any, constants: dict[str, Any], arch: str | None = None, **promises: bool
+) -> CompileConfig:  # fmt: skip
+    """A kernel with the tile that tuning.json gives it, for one architecture or for all."""
+    tile = lookup("dsmoe_ffn", name, (arch,) if arch else (), SEVEN_B[0])
     sizes: dict[str, Any] = {key: size for key, size in tile.items() if key not in ("num_warps", "num_stages")}
     names = [argument for argument in kernel.arg_names if not argument.isupper()]
     signature = {argument: ELEMENTS.get(argument, "*bf16") for argument in names}
     divisible = tuple(name for name in names if name.endswith("_ptr") or name in ("width", "size"))
     return CompileConfig(
-        name, kernel, signature, {**sizes, **constants}, divisible, tile["num_warps"], tile.get("num_stages", 3),
-        tensor_cores=promises.get("tensor_cores", False), wide_loads=promises.get("wide_loads", False),
+        f"{name} {arch}" if arch else name, kernel, signature, {**sizes, **constants}, divisible, tile["num_warps"], tile.get("num_stages", 3),
+        (arch,) if arch else ARCHITECTURES, tensor_cores=promises.get("tensor_cores", False), wide_loads=promises.get("wide_loads", False),
     )  # fmt: skip
 
 

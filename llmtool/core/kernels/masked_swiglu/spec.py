@@ -77,7 +77,7 @@ class MaskedSwiGLUSpec(Spec):
         }  # fmt: skip
         made = []
         for name, kernel, signature in (("forward", forward_kernel, forward), ("backward", backward_kernel, backward)):
-            tile = lookup("masked_swiglu", name, None, 11008)
+            tile = lookup("masked_swiglu", name, (), 11008)
             divisible = (*(argument for argument in signature if argument.endswith("_ptr")), "size")
             made.append(
                 CompileConfig(
