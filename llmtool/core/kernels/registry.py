@@ -21,6 +21,10 @@ OPS = {
 """Name -> "module:attribute" of its Spec. A new op adds its row here and nothing elsewhere."""
 
 
+CPU_OPS = ("dsmoe_ffn",)
+"""Ops with an implementation "cpu"."""
+
+
 def known_ops(names: Sequence[str]) -> list[str]:
     """The names, all ops if there are none; an unknown one is refused with the closest match."""
     for name in names:

@@ -37,7 +37,7 @@ class DSMoESpec(Spec):
         Implementation("ours", f"{HERE}.triton:dsmoe_ffn", ("triton",), cuda=True, own=True),
         Implementation("decode", f"{HERE}.triton:decode", ("triton",), cuda=True, own=True),
         Implementation("prefill", f"{HERE}.triton:prefill", ("triton",), cuda=True, own=True),
-        Implementation("skip", f"{HERE}.skip:dsmoe_ffn", own=True),
+        Implementation("cpu", f"{HERE}.skip:dsmoe_ffn", own=True),
         Implementation("masked dense", f"{HERE}.rivals:masked"),
         Implementation("masked, compiled", f"{HERE}.rivals:masked", compiled=True),
         Implementation("grouped_mm", f"{HERE}.rivals:grouped_mm", cuda=True),
