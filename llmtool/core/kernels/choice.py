@@ -30,7 +30,7 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
 
     torch: none. triton: every op's own kernel; refused where none can run. auto: the ops whose configurations were
     measured on this very device (tuning.json), torch for the others: what nobody has timed is not chosen by default. On
-    a CPU auto takes an op's implementation "cpu", where it has one: it was measured to be faster than torch's operators.
+    a CPU auto takes an op's implementation "cpu", where it has one: it was measured to be faster.
     """
     if wish not in WISHES:
         raise UserError(f"kernels {wish!r} are not known", hint=f"one of {', '.join(WISHES)}")
@@ -43,7 +43,7 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
         raise UserError("Triton is not installed" if absent else f"Triton kernels do not run on {device}", hint=hint)
     if wish == "auto" and device.type == "cpu" and not interpreting():
         found = {name: each for name in CPU_OPS for each in load_spec(name).implementations if each.name == CPU}
-        return Choice(f"{', '.join(found)} for this CPU", {name: each.load() for name, each in found.items()})
+        return Choice(f"torch; {', '.join(found)}: the CPU's own", {name: each.load() for name, each in found.items()})
     names = [name for name in OPS if runs and (wish == "triton" or _measured(name, device))]
     if not names:
         return Choice("torch")

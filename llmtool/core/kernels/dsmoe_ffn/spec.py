@@ -141,8 +141,9 @@ def _config(
     signature = {argument: ELEMENTS.get(argument, "*bf16") for argument in names}
     divisible = tuple(name for name in names if name.endswith("_ptr") or name in ("width", "size"))
     return CompileConfig(
-        f"{name} {arch}" if arch else name, kernel, signature, {**sizes, **constants}, divisible, tile["num_warps"], tile.get("num_stages", 3),
-        (arch,) if arch else ARCHITECTURES, tensor_cores=promises.get("tensor_cores", False), wide_loads=promises.get("wide_loads", False),
+        f"{name} {arch}" if arch else name, kernel, signature, {**sizes, **constants}, divisible,
+        num_warps=tile["num_warps"], num_stages=tile.get("num_stages", 3), archs=(arch,) if arch else ARCHITECTURES,
+        tensor_cores=promises.get("tensor_cores", False), wide_loads=promises.get("wide_loads", False),
     )  # fmt: skip
 
 
