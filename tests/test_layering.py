@@ -9,7 +9,7 @@ ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
     ("posttraining", "conversion"),
-    ("generation", "verification", "training", "evaluation", "data", "benchmarking"),
+    ("generation", "verification", "training", "evaluation", "data", "benchmarking", "tokenizer_benchmark"),
     ("model", "sources"),
     ("tokenizer",),
     ("catalog",),
