@@ -8,8 +8,8 @@
 Binds the methods of the catalog to the core's decoder, so that the core needs to know none of them.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,7 @@ from llmtool.core.run.manifest import Run
 if TYPE_CHECKING:
     import torch
 
+    from llmtool.core.kernels.spec import Compute
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder, Parts
     from llmtool.core.model.export import PartFile
@@ -45,40 +46,52 @@ class TextCodec(Protocol):
         ...
 
 
-def build(config: "Config") -> "Decoder":
-    """The decoder of a config, with the parts of its methods."""
+def build(config: "Config", kernels: "Mapping[str, Compute] | None" = None) -> "Decoder":
+    """The decoder of a config, with the parts of its methods; kernels as core.kernels.choice.choose gives them."""
     from llmtool.core.model.decoder import Decoder
 
-    return Decoder(config, build_parts(config))
+    return Decoder(config, build_parts(config, kernels))
 
 
-def build_parts(config: "Config") -> "Parts":
+def build_parts(config: "Config", kernels: "Mapping[str, Compute] | None" = None) -> "Parts":
     """The base parts, changed by each method in the order of config.json."""
     from llmtool.core.model.decoder import Parts
 
-    parts = Parts()
+    parts = Parts(kernels=dict(kernels or {}))
     for method in config.methods:
         change = catalog.resolve(catalog.ARCHITECTURE, str(method["name"]), "config.json: llmtool.methods")
         parts = change(parts, method)
     return parts
 
 
-def load_model(path: str | Path, dtype: "str | torch.dtype | None" = None, device: str = "cpu") -> "Model":
-    """Read a checkpoint directory. dtype: "bf16", "fp16", "fp32", "fp64" or torch's own; None keeps what is stored."""
+def load_model(
+    path: str | Path, dtype: "str | torch.dtype | None" = None, device: str = "cpu", kernels: str = "torch"
+) -> "Model":
+    """Read a checkpoint directory. dtype: "bf16", "fp16", "fp32", "fp64" or torch's own; None keeps what is stored.
+
+    kernels: "torch", "triton", or "auto" for those measured on this device; `.kernels` says what was chosen.
+    """
     require("torch", extra="models", why="to run models")
+    import torch
+
+    from llmtool.core.kernels.choice import choose
     from llmtool.core.model.loading import load_decoder
 
     wanted = torch_dtype(element_type(dtype)) if isinstance(dtype, str) else dtype
-    return Model(load_decoder(path, build, dtype=wanted, device=find_device(device)), Path(path))
+    place = torch.device(find_device(device))
+    choice = choose(kernels, place)
+    decoder = load_decoder(path, partial(build, kernels=choice.kernels), dtype=wanted, device=place)
+    return Model(decoder, Path(path), choice.described)
 
 
 class Model:
     """A loaded checkpoint. `.decoder` is the torch module, `.config` its architecture."""
 
-    def __init__(self, decoder: "Decoder", path: Path) -> None:
+    def __init__(self, decoder: "Decoder", path: Path, kernels: str = "torch") -> None:
         self.decoder = decoder
         self.config = decoder.config
         self.path = path
+        self.kernels = kernels
 
     @property
     def device(self) -> "torch.device":
