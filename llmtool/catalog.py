@@ -65,6 +65,22 @@ METHODS = (
         "the longest token first, with any BPE vocabulary",
     ),
     Method(
+        "UniAttn",
+        ARCHITECTURE,
+        "uniattn",
+        "Xiong et al., arXiv 2502.00439",
+        "llmtool.methods.uniattn.part:UniAttn",
+        "later layers reuse an earlier softmax, keep no keys, and are compensated by a linear map",
+    ),
+    Method(
+        "Cross-layer attention",
+        ARCHITECTURE,
+        "cla",
+        "Brandon et al., NeurIPS 2024, arXiv 2405.12981",
+        "llmtool.methods.uniattn.baselines.cla_part:CrossLayer",
+        "later layers reuse an earlier layer's keys and values (compared with UniAttn)",
+    ),
+    Method(
         "Temporal Scaling Law",
         SCALING,
         "temporal",

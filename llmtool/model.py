@@ -69,7 +69,7 @@ def load_model(path: str | Path, dtype: "str | torch.dtype | None" = None, devic
     from llmtool.core.model.loading import load_decoder
 
     wanted = torch_dtype(element_type(dtype)) if isinstance(dtype, str) else dtype
-    return Model(load_decoder(path, build, dtype=wanted, device=_device(device)), Path(path))
+    return Model(load_decoder(path, build, dtype=wanted, device=device_name(device)), Path(path))
 
 
 class Model:
@@ -246,10 +246,13 @@ def part_files(config: "Config") -> dict[str, "PartFile"]:
 
     names = [str(method["name"]) for method in config.methods]
     kinds = {name: type(catalog.resolve(catalog.ARCHITECTURE, name)) for name in names}
-    return {name: PartFile(name, Path(getfile(kind)), kind.__name__) for name, kind in kinds.items()}
+    return {
+        name: PartFile(name, Path(getfile(kind)), kind.__name__, getattr(kind, "serving", None))
+        for name, kind in kinds.items()
+    }
 
 
-def _device(name: str) -> str:
+def device_name(name: str) -> str:
     """The device that --device names; auto takes a GPU where there is one."""
     import torch
 

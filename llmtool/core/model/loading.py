@@ -30,8 +30,11 @@ def load_decoder(
     """Read a checkpoint, one tensor at a time; dtype None keeps the one that each tensor has on disk."""
     checkpoint = open_checkpoint(path)
     config = read_architecture(checkpoint)
-    with torch.device("meta"):
-        decoder = build(config)
+    try:
+        with torch.device("meta"):
+            decoder = build(config)
+    except ConfigError as error:  # a method's own entry
+        raise UserError(str(error), where=str(checkpoint.path / "config.json")) from None
     shapes = expected_shapes(decoder)
     check_tensors(checkpoint, shapes, {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {})
     state = {name: x.to(device=device, dtype=dtype) for name, x in checkpoint.tensors(shapes)}
