@@ -69,6 +69,7 @@ def root(
 def build() -> typer.Typer:
     """The app with every command group."""
     from llmtool.cli import convert, environment, model, scaling, tokenizer
+    from llmtool.cli import eval as evaluation
 
     app.command("methods")(environment.methods)
     app.command("doctor")(environment.doctor)
@@ -77,4 +78,5 @@ def build() -> typer.Typer:
     app.add_typer(tokenizer.app, name="tokenizer")
     app.add_typer(scaling.app, name="scaling")
     app.add_typer(convert.app, name="convert")
+    app.add_typer(evaluation.app, name="eval")
     return app
