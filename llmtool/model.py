@@ -69,7 +69,7 @@ def load_model(path: str | Path, dtype: "str | torch.dtype | None" = None, devic
     from llmtool.core.model.loading import load_decoder
 
     wanted = torch_dtype(element_type(dtype)) if isinstance(dtype, str) else dtype
-    return Model(load_decoder(path, build, dtype=wanted, device=device_name(device)), Path(path))
+    return Model(load_decoder(path, build, dtype=wanted, device=find_device(device)), Path(path))
 
 
 class Model:
@@ -252,7 +252,7 @@ def part_files(config: "Config") -> dict[str, "PartFile"]:
     }
 
 
-def device_name(name: str) -> str:
+def find_device(name: str) -> str:
     """The device that --device names; auto takes a GPU where there is one."""
     import torch
 

@@ -68,13 +68,14 @@ def root(
 
 def build() -> typer.Typer:
     """The app with every command group."""
-    from llmtool.cli import convert, environment, model, scaling, tokenizer
+    from llmtool.cli import convert, environment, model, scaling, tokenizer, train
     from llmtool.cli import eval as evaluation
 
     app.command("methods")(environment.methods)
     app.command("doctor")(environment.doctor)
     app.command("generate")(model.generate)
     app.command("verify")(model.verify)
+    app.command("train")(train.train)
     app.add_typer(tokenizer.app, name="tokenizer")
     app.add_typer(scaling.app, name="scaling")
     app.add_typer(convert.app, name="convert")

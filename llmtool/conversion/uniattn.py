@@ -11,7 +11,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run, refuse_complete
 from llmtool.methods.uniattn import plan
-from llmtool.model import TextCodec, build_parts, device_name, load_codec
+from llmtool.model import TextCodec, build_parts, find_device, load_codec
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ def convert_uniattn(
     run = Run("convert uniattn", settings, seed=seed)
     if not force:
         refuse_complete(output, run.command, run.config, lambda: [checkpoint.fingerprint()])
-    rows = calibration.rows(checkpoint, config, console).to(device_name(device)) if wanted and calibration else None
+    rows = calibration.rows(checkpoint, config, console).to(find_device(device)) if wanted and calibration else None
     layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, init, ridge, seed, console)
     _write(checkpoint, output, changed, chosen, kind, states, run, force, console)
     return {"schema": SCHEMA, **facts, "layers": layers}

@@ -35,6 +35,18 @@ def load_decoder(
             decoder = build(config)
     except ConfigError as error:  # a method's own entry
         raise UserError(str(error), where=str(checkpoint.path / "config.json")) from None
+    load_tensors(decoder, checkpoint, dtype, device)
+    return decoder.eval()
+
+
+def load_tensors(
+    decoder: Decoder,
+    checkpoint: CheckpointReader,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Give a decoder, on the meta device or not, the tensors of a checkpoint."""
+    config, path = decoder.config, checkpoint.path
     shapes = expected_shapes(decoder)
     check_tensors(checkpoint, shapes, {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {})
     state = {name: x.to(device=device, dtype=dtype) for name, x in checkpoint.tensors(shapes)}
@@ -46,4 +58,3 @@ def load_decoder(
     decoder.load_state_dict(state, strict=True, assign=True)
     if config.tie_word_embeddings:
         decoder.lm_head.weight = decoder.model.embed_tokens.weight
-    return decoder.eval()

@@ -33,6 +33,10 @@ class Progress(Protocol):
         """Add to the amount done."""
         ...
 
+    def describe(self, label: str) -> None:
+        """Change what stands before the bar."""
+        ...
+
 
 class Console:
     """The one console; `verbosity` is -1 with --quiet, 1 with --verbose."""
@@ -114,6 +118,9 @@ class _Silent:
     def advance(self, amount: float) -> None:
         """Nothing to draw."""
 
+    def describe(self, label: str) -> None:
+        """Nothing to draw."""
+
 
 class _Drawn:
     def __init__(self, bar: Any, task: Any) -> None:
@@ -126,6 +133,10 @@ class _Drawn:
     def advance(self, amount: float) -> None:
         """Move the bar on."""
         self._bar.advance(self._task, amount)
+
+    def describe(self, label: str) -> None:
+        """Change the label."""
+        self._bar.update(self._task, description=label)
 
 
 def _bar(console: Any) -> Any:

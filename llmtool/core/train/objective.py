@@ -34,6 +34,11 @@ class Batch:
         """How many positions are in the loss, a scalar."""
         return (self.labels != IGNORED).sum()
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        documents = None if self.documents is None else self.documents.to(device, non_blocking=True)
+        return Batch(self.ids.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), documents)
+
 
 Figures = dict[str, torch.Tensor]
 """Detached scalars, or vectors with one value a layer; the loop averages them over a step as it does the loss."""

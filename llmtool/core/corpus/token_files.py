@@ -1,0 +1,136 @@
+"""Tokenised corpora as training and evaluation read them, in memory or mapped: ids, and where documents start.
+
+Reads what `llmtool tokenizer encode --format bin|npy` writes. A .npy of ids without a sidecar, as other programs write
+it, is one document of an unknown tokenizer; a bare .bin says nothing of its element type and is refused.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.encoding import encode_documents
+from llmtool.core.corpus.readers import read_documents, total_bytes
+from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.json_file import read_json_object
+
+SUFFIXES = (".bin", ".npy")
+Ids = NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """ids [tokens]; starts [documents + 1], the last the number of tokens; tokenizer: its fingerprint, where known."""
+
+    name: str
+    ids: Ids
+    starts: NDArray[np.uint64]
+    tokenizer: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def documents(self, first: int, count: int) -> NDArray[np.int64]:
+        """Number of the document of each of `count` tokens from `first` on, the first one's being 0."""
+        last = int(np.searchsorted(self.starts, first + count - 1, "right"))
+        begin = int(np.searchsorted(self.starts, first, "right"))
+        borders = self.starts[begin:last].astype(np.int64) - first
+        return np.searchsorted(borders, np.arange(count), "right")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this corpus from another: sizes, and a hash over all ids (up to 64 MB of them) or samples."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.starts[:: max(1, len(self.starts) // 100_000)]).tobytes())
+        block = 1 << 20
+        for first in range(0, len(self.ids), max(block, len(self.ids) // 64)):
+            digest.update(np.ascontiguousarray(self.ids[first : first + block]).tobytes())
+        return {"tokens": len(self.ids), "documents": len(self.starts) - 1, "sha256": digest.hexdigest()}
+
+    def part(self, first: int, last: int, name: str | None = None) -> "TokenFile":
+        """The tokens from `first` to `last`, documents cut at both ends."""
+        inner = self.starts[(self.starts > first) & (self.starts < last)].astype(np.int64) - first
+        starts = np.concatenate(([0], inner, [last - first])).astype(np.uint64)
+        return TokenFile(name or self.name, self.ids[first:last], starts, self.tokenizer)
+
+
+def is_token_file(path: str | Path) -> bool:
+    """Whether a name is one of tokenised data rather than of text."""
+    return Path(path).suffix in SUFFIXES
+
+
+def open_tokens(path: str | Path, name: str | None = None) -> TokenFile:
+    """Map a .bin or .npy; a UserError where it is missing, truncated, empty or not what its sidecar says."""
+    path = Path(path)
+    where, name = str(path), name or path.stem
+    sidecar = path.with_name(path.name + ".json")
+    try:
+        size = path.stat().st_size
+        if sidecar.is_file():
+            return _described(path, name, read_json_object(sidecar), str(sidecar), size)
+        if path.suffix != ".npy":
+            hint = "write it with `llmtool tokenizer encode --format bin`"
+            raise UserError(f"{sidecar.name}, which says what the ids are, is missing", where=where, hint=hint)
+        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"cannot read: {explain_os_error(error)}", where=where) from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"not an array of ids: {error}", where=where) from None
+    if ids.ndim != 1 or ids.dtype.kind not in "ui" or not ids.size:
+        what = f"holds {ids.dtype} of shape {list(ids.shape)}"
+        raise UserError(f"{what}, wanted whole numbers in one dimension", where=where)
+    return TokenFile(name, ids, np.array([0, len(ids)], np.uint64))
+
+
+def _described(path: Path, name: str, about: dict[str, Any], sidecar: str, size: int) -> TokenFile:
+    if about.get("schema") != SIDECAR_SCHEMA:
+        raise UserError(f"not a sidecar of ids ({SIDECAR_SCHEMA})", where=sidecar)
+    try:
+        tokens, kind = int(about["tokens"]), np.dtype(str(about["dtype"])).newbyteorder("<")
+        starts = np.load(path.with_name(Path(about["offsets"]).name), mmap_mode="r", allow_pickle=False)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"the sidecar does not fit the array: {error}", where=sidecar) from None
+    skip = NPY_HEADER if path.suffix == ".npy" else 0
+    if not tokens:
+        raise UserError("holds no token", where=str(path))
+    if size != skip + tokens * kind.itemsize or int(starts[-1]) != tokens:
+        held = (size - skip) // kind.itemsize
+        raise UserError(f"holds {held:,} ids, the sidecar says {tokens:,}", where=str(path), hint="truncated?")
+    ids = np.memmap(path, kind, "r", offset=skip, shape=(tokens,))
+    return TokenFile(name, ids, starts, about.get("tokenizer_sha256"))
+
+
+def encode_text(
+    tokenizer: BaseTokenizer, inputs: Iterable[str], name: str, console: Console, threads: int | None = None
+) -> TokenFile:
+    """Text files, tokenised into memory, each document ended by the end-of-text token where the tokenizer has one."""
+    inputs = list(inputs)
+    kind = np.uint16 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else np.uint32
+    parts, starts, tokens = [], [np.zeros(1, np.uint64)], 0
+    whole = tokenizer.definition.pretokenizer == "none"
+    with console.progress(f"encoding {name}", total_bytes(inputs), "B") as bar:
+        documents = read_documents(inputs, whole=whole, on_bytes=bar.advance)
+        for encoded in encode_documents(tokenizer, documents, append_eos=True, threads=threads):
+            ends = np.array(encoded.ends[:-1] if encoded.open else encoded.ends, np.uint64)
+            starts.append(ends + np.uint64(tokens))
+            parts.append(np.frombuffer(encoded.ids, np.uint32).astype(kind))
+            tokens += len(parts[-1])
+    if not tokens:
+        raise UserError("the text gave no token", where=", ".join(inputs))
+    return TokenFile(name, np.concatenate(parts), np.unique(np.concatenate(starts)), tokenizer.fingerprint())
+
+
+def refuse_out_of_range(file: TokenFile, vocab_size: int) -> None:
+    """An id without an embedding is found before the first step, not by a fault of the device in the middle."""
+    block = 1 << 24
+    for first in range(0, len(file), block):
+        part = file.ids[first : first + block]
+        wrong = int(part.max()) if int(part.max()) >= vocab_size else int(part.min())
+        if not 0 <= wrong < vocab_size:
+            what = f"holds id {wrong:,}, but the model's vocabulary ends at {vocab_size - 1:,}"
+            raise UserError(what, where=file.name, hint="was it tokenised for this model?")

@@ -1,0 +1,102 @@
+"""A new model: the config of a size ("3M"), and its first weights."""
+
+import hashlib
+import math
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmtool.core.model.decoder import Decoder
+from llmtool.core.run.errors import UserError
+
+SPREAD = 0.02
+"""Standard deviation of new weights, as in GPT-2 and Llama; the two maps back into the residual stream get less."""
+
+UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
+
+
+def parse_parameters(text: str) -> int | None:
+    """ "3M" -> 3,000,000; None for what is no size."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB])", text.upper())
+    return int(float(match[1]) * UNITS[match[2]]) if match else None
+
+
+def parameters(facts: dict[str, Any]) -> int:
+    """Parameters of such a config, embeddings included and counted once where tied."""
+    hidden, heads, shared = facts["hidden_size"], facts["num_attention_heads"], facts["num_key_value_heads"]
+    attention = 2 * hidden * facts["head_dim"] * (heads + shared)
+    block = attention + 3 * hidden * facts["intermediate_size"] + 2 * hidden
+    tables = facts["vocab_size"] * hidden * (1 if facts["tie_word_embeddings"] else 2)
+    return int(facts["num_hidden_layers"] * block + tables + hidden)
+
+
+def config_of_size(wanted: int, vocab_size: int, positions: int) -> dict[str, Any]:
+    """config.json of a Llama with about this many parameters, embeddings included.
+
+    Width over depth is near 32 for a million parameters and near 100 for some billions; the embedding is tied below
+    a billion, where a second table would take the place of many layers.
+    """
+    best: tuple[float, dict[str, Any]] | None = None
+    for hidden in [*range(32, 512, 32), *range(512, 2048, 64), *range(2048, 16385, 256)]:
+        for layers in range(1, 129):
+            facts = _facts(hidden, layers, vocab_size, positions, tied=wanted < 10**9)
+            miss = abs(math.log(parameters(facts) / wanted))
+            ideal = 32 * (max(wanted, 10**6) / 10**6) ** 0.14
+            score = 10 * miss + abs(math.log(hidden / layers / ideal))
+            if best is None or score < best[0]:
+                best = score, facts
+    assert best is not None
+    made = parameters(best[1])
+    if not 0.8 < made / wanted < 1.25:
+        what = f"no model of {wanted:,} parameters with a vocabulary of {vocab_size:,}: the nearest has {made:,}"
+        raise UserError(what, hint="take a smaller vocabulary, another size, or a config.json")
+    return best[1]
+
+
+def _facts(hidden: int, layers: int, vocab_size: int, positions: int, *, tied: bool) -> dict[str, Any]:
+    size = 32 if hidden < 256 else 64 if hidden < 2048 else 128
+    heads = hidden // size
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": hidden,
+        "intermediate_size": 32 * round(hidden * 8 / 3 / 32),
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads if hidden < 2048 or heads % 4 else heads // 4,
+        "head_dim": size,
+        "hidden_act": "silu",
+        "max_position_embeddings": positions,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "tie_word_embeddings": tied,
+        "initializer_range": SPREAD,
+        "dtype": "float32",
+    }
+
+
+def default_rate(count: int) -> float:
+    """A peak rate of AdamW that suits a model of so many parameters: 4e-3 at 1.3M, 7e-4 at 100M, 2.8e-4 at 1B."""
+    return float(f"{4e-3 * (max(count, 10**5) / 1.3e6) ** -0.4:.2g}")
+
+
+@torch.no_grad()
+def initialise(decoder: Decoder, seed: int, spread: float = SPREAD) -> None:
+    """Draw every linear map and table; what a method's part holds beside them keeps the values it was made with.
+
+    Each tensor has a generator of its own, by its name: the same weights whatever else the model holds.
+    """
+    back = spread / math.sqrt(2 * decoder.config.num_hidden_layers)
+    for name, module in decoder.named_modules():
+        if not isinstance(module, nn.Linear | nn.Embedding):
+            continue
+        if module is decoder.lm_head and decoder.config.tie_word_embeddings:
+            continue
+        key = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "little")
+        generator = torch.Generator().manual_seed(key)
+        module.weight.normal_(0.0, back if name.endswith(("o_proj", "down_proj")) else spread, generator=generator)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.zero_()

@@ -1,0 +1,190 @@
+"""OUT/checkpoints/STEP: all that a resumed run needs, whole or not there at all.
+
+Tensors go through torch.distributed.checkpoint's safetensors writer, each process its own part: weights, the
+optimizer's state, random states. state.json holds the rest. Nothing is a pickle; a run saved by one number of
+processes is resumed by any other.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.json_file import read_json_object
+from llmtool.core.train.optimizers import Optimizers
+from llmtool.core.train.parallel import Trainee
+from llmtool.core.train.world import World
+
+SCHEMA = "llmtool.train-state/1"
+STATE, FOLDER = "state.json", "checkpoints"
+
+
+@dataclass
+class Progress:
+    """Where a run is. seconds: of training, restarts left out; mean: running mean of the loss, for the guard."""
+
+    step: int = 0
+    seconds: float = 0.0
+    mean: float | None = None
+    terms: dict[str, Any] = field(default_factory=dict)
+    """State of each method's term."""
+
+
+class Checkpoints:
+    """The last `keep` states of a run in OUT/checkpoints."""
+
+    def __init__(self, output: Path, world: World, keep: int = 2) -> None:
+        self.folder, self.world, self.keep = output / FOLDER, world, keep
+
+    def latest(self) -> Path | None:
+        """The newest complete state."""
+        return max(self._complete(), default=None, key=lambda path: int(path.name))
+
+    def _complete(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return [path for path in self.folder.iterdir() if path.name.isdigit() and (path / STATE).is_file()]
+
+    def save(self, trainee: Trainee, optimizers: Optimizers, progress: Progress) -> Path:
+        """Write a state beside its place, sync it, rename it, and let the oldest go."""
+        final = self.folder / f"{progress.step:08}"
+        work = self.folder / f".{final.name}.partial"
+        if self.world.leader:
+            with _explained(final):
+                shutil.rmtree(work, ignore_errors=True)
+                work.mkdir(parents=True)
+        self.world.barrier()
+        try:
+            with _explained(final):
+                _save_tensors(tensors(trainee, optimizers, self.world), work, self.world)
+            self.world.barrier()
+            if self.world.leader:
+                facts = {"schema": SCHEMA, **asdict(progress), "processes": self.world.size}
+                with _explained(final):
+                    (work / STATE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+                    _sync(work)
+                    shutil.rmtree(final, ignore_errors=True)
+                    work.rename(final)
+                    _sync(self.folder)
+                for old in sorted(self._complete(), key=lambda path: int(path.name))[: -self.keep]:
+                    shutil.rmtree(old)
+        except BaseException:
+            if self.world.leader:
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        self.world.barrier()
+        return final
+
+    def load(self, path: Path, trainee: Trainee, optimizers: Optimizers) -> Progress:
+        """Read a state into the model and the optimizer; what does not fit is one line."""
+        facts = read_json_object(path / STATE)
+        if facts.get("schema") != SCHEMA:
+            raise UserError(f"not a state of training ({SCHEMA})", where=str(path / STATE))
+        optimizers.make_state()
+        wanted = tensors(trainee, optimizers, self.world)
+        _load_tensors(wanted, path, self.world)
+        if (random := wanted.get(f"random/{self.world.rank}")) is not None:
+            torch.set_rng_state(random)
+        return Progress(**{name: facts[name] for name in Progress.__dataclass_fields__})
+
+
+def tensors(trainee: Trainee, optimizers: Optimizers, world: World) -> dict[str, torch.Tensor]:
+    """Every tensor of a state: model/NAME, optimizer/NAME/KEY, random/RANK."""
+    tied = trainee.decoder.config.tie_word_embeddings
+    state = trainee.decoder.state_dict()
+    return {
+        **{f"model/{name}": value for name, value in state.items() if not (tied and name == "lm_head.weight")},
+        **{f"optimizer/{name}": value for name, value in optimizers.state().items()},
+        f"random/{world.rank}": torch.get_rng_state(),
+    }
+
+
+def _save_tensors(values: Mapping[str, torch.Tensor], folder: Path, world: World) -> None:
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    with _quiet():
+        dcp.save(dict(values), storage_writer=writer, no_dist=not world.distributed)  # type: ignore[attr-defined]
+
+
+def _load_tensors(wanted: dict[str, torch.Tensor], folder: Path, world: World) -> None:
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+    where = str(folder)
+    try:
+        held = HuggingFaceStorageReader(where).read_metadata().state_dict_metadata
+        if f"random/{world.rank}" not in held:
+            wanted.pop(f"random/{world.rank}")
+        check_names(held, wanted, where)
+        for name, value in wanted.items():
+            if (size := list(getattr(held[name], "size", ()))) != list(value.shape):
+                raise UserError(f"{name} has shape {size}, wanted {list(value.shape)}", where=where)
+        with _quiet():
+            dcp.load(wanted, storage_reader=HuggingFaceStorageReader(where), no_dist=not world.distributed)  # type: ignore[attr-defined]
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"the state cannot be read: {error}", where=where, hint="remove it to resume earlier") from None
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError" and "CheckpointException" not in type(error).__name__:
+            raise
+        raise UserError(f"the state cannot be read: {error}", where=where, hint="remove it to resume earlier") from None
+
+
+def check_names(held: Collection[str], wanted: Collection[str], where: str) -> None:
+    """Refuse a saved state that is not that of these parameters; random states of other processes are no matter."""
+    for name in sorted(set(wanted) ^ set(held)):
+        if not name.startswith("random/"):
+            what = "is not in the state" if name in wanted else "is in the state, but not in this model's"
+            raise UserError(f"{name} {what}", where=where, hint="start over with --force")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch warns that one process is one process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.iterdir(), folder]:
+        if path.is_file() or path == folder:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+class _explained:  # noqa: N801 - reads as a word where it is used
+    """Failures of writing as one line; the run goes on from the last state that is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        """The operating system's reason, wherever torch has wrapped it."""
+        if error is None or isinstance(error, KeyboardInterrupt | SystemExit | UserError):
+            return
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        reason = explain_os_error(cause) if isinstance(cause, OSError) else None
+        if reason is None and any(word in str(error) for word in ("No space left", "os error 28", "Errno 28")):
+            reason = "no space left on device"
+        if reason is None:
+            return
+        hint = "the last state is intact: free some space and run the same command again"
+        raise UserError(f"cannot write: {reason}", where=str(self.path), hint=hint) from error

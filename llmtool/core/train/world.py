@@ -1,0 +1,64 @@
+"""The processes of a run, one or many, as torchrun starts them: who am I, sums over all, one speaker."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+from llmtool.core.run.errors import UserError
+
+
+class World:
+    """`rank` of `size` processes; with one process nothing is communicated."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = torch.device(device)
+        self.distributed = "TORCHELASTIC_RUN_ID" in os.environ or self.size > 1
+        self._opened = False
+        if self.distributed:
+            if self.device.type == "cuda":
+                self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+                torch.cuda.set_device(self.device)
+            if not dist.is_initialized():
+                backend = "nccl" if self.device.type == "cuda" else "gloo"
+                dist.init_process_group(backend, device_id=self.device if backend == "nccl" else None)
+                self._opened = True
+
+    @property
+    def leader(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def close(self) -> None:
+        """Leave the group that was joined here."""
+        if self._opened:
+            dist.destroy_process_group()
+            self._opened = False
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over the processes, in place."""
+        if self.distributed:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        if self.distributed:
+            dist.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if not self.distributed:
+            return flag
+        return bool(self.total(torch.tensor(float(flag), device=self.device)))
+
+    def own(self, rows: int, micro: int) -> Sequence[range]:
+        """This process's rows of a step, in micro-batches of the same size."""
+        if rows % (self.size * micro):
+            what = f"a batch of {rows:,} rows cannot be shared by {self.size} processes in micro-batches of {micro}"
+            raise UserError(what, hint="choose --batch, --length and --micro so that they divide")
+        count = rows // self.size
+        first = self.rank * count
+        return [range(start, start + micro) for start in range(first, first + count, micro)]

@@ -1,0 +1,291 @@
+"""A run in a directory: begun or resumed, watched, finished.
+
+OUT/train.json       the settings and the data, written first: a resumed run must find the same
+OUT/metrics.jsonl    a row a step
+OUT/checkpoints/     states to resume from
+OUT/config.json, model.safetensors, tokenizer files, loss.png, and run.json last: the finished model
+"""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
+
+from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+
+if TYPE_CHECKING:
+    from llmtool.core.model.decoder import Decoder
+    from llmtool.core.train.data import Batches
+    from llmtool.core.train.loop import Plan, Row
+    from llmtool.core.train.objective import Objective
+    from llmtool.core.train.optimizers import OptimizerSettings
+    from llmtool.core.train.parallel import Parallel, Trainee
+
+BEGUN, METRICS, PLOT = "train.json", "metrics.jsonl", "loss.png"
+SCHEMA = "llmtool.train/1"
+
+
+def anything(name: str) -> bool:  # noqa: ARG001 - a `trainable`
+    """Every parameter may move."""
+    return True
+
+
+def _nothing(trainee: "Trainee") -> dict[str, Any]:  # noqa: ARG001 - an `evaluate`
+    return {}
+
+
+def _ignore(row: "Row") -> None:
+    """Where another process keeps the record."""
+
+
+@dataclass
+class Job:
+    """What is trained, on what, how, and where it goes. `config`: all settings that change the result."""
+
+    command: str
+    output: Path
+    config: dict[str, Any]
+    decoder: "Decoder"
+    raw: Mapping[str, Any]
+    """config.json of the model."""
+    data: "Batches"
+    objective: "Objective"
+    optimizer: "OptimizerSettings"
+    plan: "Plan"
+    trainable: Callable[[str], bool] = anything
+    """Beside what the objective's terms say."""
+    evaluate: "Callable[[Trainee], dict[str, Any]]" = _nothing
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files of the finished model: its tokenizer."""
+    inputs: Callable[[], list[dict[str, Any]]] = list
+    """Entries of run.json; asked for at the end."""
+    dtype: str = "fp32"
+    parallel: "Parallel" = "auto"
+    recompute: bool = False
+    compiled: bool = False
+    device: str = "cpu"
+    keep: int = 2
+    seed: int = 0
+    tensorboard: Path | None = None
+    force: bool = False
+
+
+def run_job(job: Job, console: Console) -> dict[str, Any]:
+    """Train, and write the finished model; `stopped` in the report says that a signal came first."""
+    from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
+    from llmtool.core.train.loop import train
+    from llmtool.core.train.optimizers import Optimizers, freeze
+    from llmtool.core.train.parallel import Trainee
+    from llmtool.core.train.state import Checkpoints, Progress
+    from llmtool.core.train.world import World
+
+    begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
+    resumable = check_output(job, begun)
+    world = World(job.device)
+    try:
+        console = console if world.leader else Console(verbosity=-1)
+        run = Run(job.command, job.config, seed=job.seed, backend=f"torch {world.device}")
+        moving, total = freeze(
+            job.decoder.named_parameters(), lambda name: job.objective.trainable(name) and job.trainable(name)
+        )
+        trainee = Trainee(
+            job.decoder, job.objective, world, dtype=torch_dtype(element_type(job.dtype)), parallel=job.parallel,
+            recompute=job.recompute, compiled=job.compiled,
+        )  # fmt: skip
+        optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer)
+        states = Checkpoints(job.output, world, job.keep)
+        world.barrier()
+        if world.leader and not resumable:
+            begin(job.output, begun)
+        world.barrier()
+        found = states.latest() if resumable else None
+        progress = Progress() if found is None else states.load(found, trainee, optimizers)
+        for name, state in progress.terms.items():
+            if name in job.objective.terms:
+                job.objective.terms[name].restore(state)
+        share = "" if moving == total else f", {moving:,} of them move"
+        where = f"{world.size} processes ({trainee.kind})" if world.distributed else str(world.device)
+        console.info(f"{total:,} parameters{share}; {plan_line(job)}; {job.dtype} on {where}")
+        if progress.step:
+            console.info(f"{job.output}: resumed after step {progress.step:,}")
+        with watch(job, world.leader, progress.step, console) as record, stop_signals() as stopped:
+            finished = train(
+                trainee, job.data, optimizers, job.plan, progress, record=record,
+                save=lambda now: states.save(trainee, optimizers, now),
+                evaluate=lambda: job.evaluate(trainee), stopped=stopped,
+            )  # fmt: skip
+        report = {"schema": SCHEMA, "output": str(job.output), "parameters": total, "stopped": not finished}
+        report |= last_row(job.output) if world.leader else {}
+        if finished:
+            finish(job, trainee, run, console)
+        else:
+            console.info(f"{job.output}: stopped after step {progress.step:,}; the same command goes on from there")
+        return report
+    finally:
+        world.close()
+
+
+def plan_line(job: Job) -> str:
+    """What will be done, in a line."""
+    schedule = job.plan.schedule
+    return (
+        f"{schedule.steps:,} steps of {job.data.tokens:,} tokens, {job.optimizer.name} at {job.optimizer.lr:g}, "
+        f"{schedule.shape}"
+    )
+
+
+def check_output(job: Job, begun: dict[str, Any]) -> bool:
+    """Whether a run stands in OUT that this one continues; one that differs, or is complete, is refused."""
+    output = job.output
+    if job.force or not output.exists():
+        return False
+    if not output.is_dir():
+        raise UserError("not a directory", where=str(output), hint="name another place")
+    if manifest_path(output).is_file():
+        refuse_complete(output, job.command, json.loads(json.dumps(job.config, default=str)), job.inputs)
+    if not (output / BEGUN).is_file():
+        if any(output.iterdir()):
+            raise UserError("exists already, and is no run that was begun", where=str(output), hint="write elsewhere")
+        return False
+    before = flatten(read_json_object(output / BEGUN))
+    now = flatten(json.loads(json.dumps(begun, default=str)))
+    changed = [f"{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in {**before, **now}
+               if before.get(key) != now.get(key)]  # fmt: skip
+    if changed:
+        raise UserError(
+            f"was begun with other settings or data: {'; '.join(changed)}",
+            where=str(output),
+            hint="use --force to start over, or write elsewhere",
+        )
+    return True
+
+
+def flatten(facts: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": [1]}} -> {"a.b.0": 1}."""
+    pairs = facts.items() if isinstance(facts, dict) else enumerate(facts) if isinstance(facts, list) else None
+    if pairs is None:
+        return {prefix: facts}
+    return {key: value for name, inner in pairs
+            for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()}  # fmt: skip
+
+
+def begin(output: Path, begun: dict[str, Any]) -> None:
+    """Make OUT, without what an earlier run left there."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("checkpoints", ".finished.partial"):
+        rmtree(output / name, ignore_errors=True)
+    for pattern in ("run.json", METRICS, PLOT, "config.json", "model*.safetensors*"):
+        for path in output.glob(pattern):
+            path.unlink()
+    with atomic_file(output / BEGUN) as file:
+        file.write(json.dumps(begun, indent=2, default=str).encode() + b"\n")
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGTERM or Ctrl-C has come; a second Ctrl-C does what it always does."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: bool(came)
+        return
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def watch(job: Job, leader: bool, resumed: int, console: Console) -> "Iterator[Callable[[Row], None]]":
+    """What a row goes to: metrics.jsonl, the bar, TensorBoard; nothing but in the leading process."""
+    from llmtool.core.train.metrics import Metrics
+    from llmtool.core.train.summary import Board
+
+    if not leader:
+        yield _ignore
+        return
+    total = job.plan.schedule.steps * job.data.tokens
+    with Metrics(job.output / METRICS, resumed) as metrics, console.progress("training", total, "tokens") as bar:
+        board = Board(job.tensorboard) if job.tensorboard else None
+        bar.update(resumed * job.data.tokens)
+
+        def record(row: "Row") -> None:
+            metrics.write(row)
+            bar.update(row["tokens"])
+            bar.describe(f"loss {row['loss']:.4f}")
+            if board:
+                board.write(row)
+            for name, found in row.get("eval", {}).items():
+                console.detail(f"step {row['step']:,}: {name} {found['loss']:.4f}")
+
+        yield record
+
+
+def last_row(output: Path) -> dict[str, Any]:
+    """The figures of the last step, without the lists."""
+    from llmtool.core.train.metrics import read_rows
+
+    rows = read_rows(output / METRICS)
+    row = {key: value for key, value in rows[-1].items() if key != "schema"} if rows else {}
+    if "eval" in row:
+        row["eval"] = {
+            name: {k: v for k, v in found.items() if k != "positions"} for name, found in row["eval"].items()
+        }
+    return row
+
+
+def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
+    """Write the model, the figure, the table, and run.json last; every process takes part in gathering weights."""
+    from llmtool.core.checkpoint.dtypes import element_type
+    from llmtool.core.checkpoint.shards import ShardWriter
+    from llmtool.core.checkpoint.writer import DEFAULT_SHARD, with_dtype
+    from llmtool.core.train import summary
+    from llmtool.core.train.parallel import whole_tensors
+
+    output, leader = job.output, trainee.world.leader
+    if not leader:
+        for _ in whole_tensors(trainee):
+            pass
+        trainee.world.barrier()
+        return
+    work = output / ".finished.partial"
+    rmtree(work, ignore_errors=True)
+    work.mkdir()
+    with ShardWriter(work, DEFAULT_SHARD) as writer:
+        for name, tensor in whole_tensors(trainee):
+            writer.add(name, tensor)
+        shards = writer.finish()
+    raw = with_dtype(job.raw, element_type("fp32"))
+    files = {**job.files, "config.json": json.dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n"}
+    for name, content in files.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_bytes(content)
+    written = sorted(path.relative_to(work) for path in work.rglob("*") if path.is_file())
+    for path in written:
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).replace(output / path)
+    rmtree(work)
+    drawn = summary.draw(output / METRICS, output / PLOT, console)
+    summary.show(output / METRICS, console)
+    run.inputs = job.inputs()
+    others = [path for path in written if str(path) not in {shard["path"] for shard in shards}]
+    run.save(manifest_path(output), [*shards, *others, Path(METRICS), *([Path(PLOT)] if drawn else [])])
+    console.info(f"{output}: written")
+    trainee.world.barrier()

@@ -1,0 +1,148 @@
+"""Data and held-out text as `llmtool train` and `llmtool eval` name them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from llmtool.core.corpus.token_files import TokenFile
+    from llmtool.core.eval.loss import PositionLoss
+    from llmtool.core.train.objective import Batch
+    from llmtool.core.train.world import World
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source as it was named: NAME=PATH@WEIGHT, name and weight being optional."""
+
+    name: str
+    path: str
+    weight: float = 1.0
+
+
+def parse_source(text: str) -> Source:
+    """ "web=web.bin@0.7": a path that exists as it stands is taken as it stands."""
+    name, path, weight = "", text, 1.0
+    if not Path(text).exists():
+        head, equals, rest = text.partition("=")
+        if equals and head and "/" not in head:
+            name, path = head, rest
+        if not Path(path).exists():
+            head, at, rest = path.rpartition("@")
+            try:
+                path, weight = (head, float(rest)) if at else (path, 1.0)
+            except ValueError:
+                raise UserError(f"{rest!r} is not a weight", where=text, hint="PATH@0.3") from None
+    if not Path(path).exists():
+        raise UserError("no such file or directory", where=path)
+    stem = Path(path).name.partition(".")[0]
+    return Source(name or stem, path, weight)
+
+
+def parse_sources(texts: Sequence[str]) -> list[Source]:
+    """Sources with names of their own."""
+    sources = [parse_source(text) for text in texts]
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two sources are called {name!r}", hint="name them: NAME=PATH")
+    return sources
+
+
+def open_source(source: Source, tokenizer: Tokenizer | None, console: Console, threads: int | None) -> "TokenFile":
+    """Map or tokenise a source; one of another tokenizer is refused."""
+    from llmtool.core.corpus.token_files import encode_text, is_token_file, open_tokens
+
+    if not is_token_file(source.path):
+        if tokenizer is None:
+            raise UserError("is text, which needs a tokenizer", where=source.path, hint="give --tokenizer TOK")
+        return encode_text(tokenizer, [source.path], source.name, console, threads)
+    file = open_tokens(source.path, source.name)
+    if tokenizer is not None and file.tokenizer not in (None, tokenizer.fingerprint()):
+        raise UserError("was written with another tokenizer", where=source.path, hint=f"see {source.path}.json")
+    return file
+
+
+def token_bytes(tokenizer: Tokenizer | None, size: int) -> "torch.Tensor | None":
+    """Bytes of text that each id stands for [size]; special tokens stand for none."""
+    if tokenizer is None:
+        return None
+    import torch
+
+    sizes = torch.zeros(size, dtype=torch.int64)
+    special = set(tokenizer.special_tokens.values())
+    for number, text in tokenizer.definition.vocabulary.tokens.items():
+        if number < size and number not in special:
+            sizes[number] = len(text)
+    return sizes
+
+
+def _count_nothing(rows: float) -> None:
+    """Where no bar is drawn."""
+
+
+class HeldOut:
+    """Rows of held-out text, scored with whatever gives the loss of each position."""
+
+    def __init__(self, file: "TokenFile", length: int, tokens: int, *, mask_documents: bool) -> None:
+        if len(file) < 2:
+            raise UserError("holds no two tokens: nothing to predict", where=file.name)
+        self.file, self.mask_documents = file, mask_documents
+        self.length = min(length, len(file) - 1)
+        self.rows = max(1, min(tokens, len(file) - 1) // self.length)
+        self.name = file.name
+
+    def batch(self, first: int, count: int) -> "Batch":
+        """Rows first .. first + count - 1, in order; rows beyond the end predict nothing."""
+        import torch
+
+        from llmtool.core.train.data import to_batch
+        from llmtool.core.train.objective import IGNORED
+
+        kept = [number if number < self.rows else 0 for number in range(first, first + count)]
+        spans = [number * self.length for number in kept]
+        ids = [self.file.ids[start : start + self.length + 1].astype("int64") for start in spans]
+        masks = [self.file.documents(start, self.length + 1) if self.mask_documents else None for start in spans]
+        batch = to_batch(ids, masks)
+        beyond = torch.tensor([number >= self.rows for number in range(first, first + count)])
+        batch.labels[beyond] = IGNORED
+        return batch
+
+    def score(
+        self,
+        losses: "Callable[[Batch], torch.Tensor]",
+        micro: int,
+        world: "World",
+        sizes: "torch.Tensor | None" = None,
+        advance: Callable[[float], None] = _count_nothing,
+    ) -> "PositionLoss":
+        """Loss by position; processes take turns, and each calls `losses` equally often."""
+        from llmtool.core.eval.loss import PositionLoss
+        from llmtool.core.model.mask import positions_of_documents
+
+        total = PositionLoss.empty(self.length)
+        for first in range(0, self.rows, micro * world.size):
+            batch = self.batch(first + world.rank * micro, micro)
+            positions = None if batch.documents is None else positions_of_documents(batch.documents)
+            total.add(losses(batch).cpu(), batch.labels, sizes, positions)
+            advance(micro * world.size)
+        total.merge(lambda values: world.total(values.to(world.device)))
+        return total
+
+
+def evaluate(
+    sets: Sequence[HeldOut],
+    losses: "Callable[[Batch], torch.Tensor]",
+    micro: int,
+    world: "World",
+    sizes: "torch.Tensor | None",
+) -> dict[str, Any]:
+    """{SET: {"loss", "positions", "bits_per_byte"}}."""
+    return {held.name: held.score(losses, micro, world, sizes).figures() for held in sets}

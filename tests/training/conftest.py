@@ -1,0 +1,48 @@
+"""A tiny corpus and its tokenizer."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmtool import Tokenizer
+from llmtool.core.corpus.encode_files import encode_files
+
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "while",
+    "dogs",
+    "ran",
+    "far",
+    "from",
+    "home",
+    "and",
+    "birds",
+    "sang",
+    "songs",
+    "of",
+    "light",
+    "rain",
+]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with text.jsonl-like lines, bpe.json, train.bin and other.bin."""
+    folder = tmp_path_factory.mktemp("corpus")
+    draw = np.random.default_rng(0)
+    for name, lines in (("train", 600), ("other", 80)):
+        picks = draw.zipf(1.5, (lines, 12)) % len(WORDS)
+        (folder / f"{name}.txt").write_text("\n".join(" ".join(WORDS[i] for i in row) for row in picks))
+    tokenizer = Tokenizer.train([folder / "train.txt"], 300, special=["<|endoftext|>"], text_mode="line")
+    tokenizer.save(folder / "bpe.json")
+    for name in ("train", "other"):
+        encode_files(
+            tokenizer, [str(folder / f"{name}.txt")], folder / f"{name}.bin", form="bin", eos=True, text_mode="line"
+        )
+    return folder
