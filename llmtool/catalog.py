@@ -73,6 +73,14 @@ METHODS = (
         "later layers reuse an earlier softmax, keep no keys, and are compensated by a linear map",
     ),
     Method(
+        "LoRA",
+        ARCHITECTURE,
+        "lora",
+        "Hu et al., ICLR 2022, arXiv 2106.09685",
+        "llmtool.methods.lora.part:LoRA",
+        "train two thin matrices beside a frozen one",
+    ),
+    Method(
         "Cross-layer attention",
         ARCHITECTURE,
         "cla",

@@ -242,9 +242,10 @@ def _write(
     import json
 
     from llmtool.core.checkpoint.writer import write_checkpoint
+    from llmtool.core.model.export import method_config
     from llmtool.methods.uniattn import convert
 
-    facts = convert.config_json(checkpoint.config, config) if groups else checkpoint.config
+    facts = method_config(checkpoint.config, config) if groups else checkpoint.config
     saved = json.dumps(plan.to_json(groups, config.num_hidden_layers), indent=2) + "\n"
     written = write_checkpoint(
         output, convert.convert(checkpoint.tensors(), groups, states, kind), facts, run=run, source=checkpoint,

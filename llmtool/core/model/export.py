@@ -159,6 +159,24 @@ VLLM = """vLLM: written to the contract of its Transformers backend (`auto_map.A
   by name, plans for tensor and pipeline parallelism). Checked by reading, not by running: untested."""
 
 
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+
+def method_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """config.json of a converted checkpoint, without code beside it; one without methods is of its family again."""
+    facts = exported_config(raw, config)
+    del facts["auto_map"]
+    if not config.methods:
+        del facts["llmtool"]
+        facts |= {"model_type": config.family, "architectures": [ARCHITECTURES[config.family]]}
+    return facts
+
+
 def model_card(
     checkpoint: CheckpointReader, config: Config, name: str, run: Run, parts: Mapping[str, PartFile] | None = None
 ) -> str:

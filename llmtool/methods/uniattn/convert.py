@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from llmtool.core.checkpoint.directory import CheckpointReader
-from llmtool.core.model.config import MODEL_TYPE, Config
-from llmtool.core.model.export import exported_config
+from llmtool.core.model.config import Config
 from llmtool.core.run.errors import UserError
 from llmtool.methods.uniattn.plan import Groups, followers_of
 
@@ -36,13 +35,6 @@ def refuse_shared(checkpoint: CheckpointReader, config: Config) -> None:
 def changed_config(config: Config, method: Mapping[str, Any]) -> Config:
     """The architecture with one more method."""
     return replace(config, methods=(*config.methods, method))
-
-
-def config_json(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """config.json of the converted checkpoint: llmtool's own model_type, and no code beside it."""
-    facts = exported_config(raw, config)
-    del facts["auto_map"]
-    return {**facts, "model_type": MODEL_TYPE}
 
 
 def dropped_names(names: Iterable[str], groups: Groups, kind: str) -> set[str]:
