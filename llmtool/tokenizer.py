@@ -17,6 +17,7 @@ from llmtool import catalog
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import SCHEMA, Definition, from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
+from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
 from llmtool.core.bpe.training import TrainingSettings, count_pieces, train_vocabulary, trained_definition
 from llmtool.core.bpe.vocabulary import encode_text
@@ -110,6 +111,7 @@ class Tokenizer(BaseTokenizer):
         special: Sequence[str] = (),
         special_position: str = "first",
         min_frequency: int = 0,
+        max_token_bytes: int = MAX_TOKEN_BYTES,
         length: str = "bytes",
         ties: str = "leftmost",
         threads: int | None = None,
@@ -118,14 +120,17 @@ class Tokenizer(BaseTokenizer):
     ) -> Self:
         """Train on an iterable of texts.
 
-        vocab_size counts the 256 bytes and the special tokens. algorithm: "bpe", "scaffold", or the aliases "lbpe" and
-        "scaffold-lbpe". encoder: "merge" or "lbpe". length, ties: options of the encoder "lbpe". max_memory: bytes that
-        counts may take before they spill to a temporary directory; half of the machine's memory by default.
+        vocab_size counts the 256 bytes and the special tokens; no merge makes a token of over max_token_bytes.
+        algorithm: "bpe", "scaffold", or the aliases "lbpe" and "scaffold-lbpe". encoder: "merge" or "lbpe". length,
+        ties: options of the encoder "lbpe". max_memory: bytes that counts and pairs may take before they spill to a
+        temporary directory; half of the machine's memory by default.
         """
         if isinstance(documents, str | bytes):
             raise TypeError("documents must be an iterable of texts, not one text")
         algorithm, encoder = method_pair(algorithm, encoder)
-        settings = TrainingSettings(vocab_size, pretokenizer, min_frequency, tuple(special), special_position)
+        settings = TrainingSettings(
+            vocab_size, pretokenizer, min_frequency, tuple(special), special_position, max_token_bytes
+        )
         settings.check()
         policy = catalog.resolve(catalog.TRAINING, algorithm)
         console = console or Console(verbosity=-1)
@@ -255,7 +260,7 @@ def check_training(settings: dict[str, Any]) -> tuple[str, str]:
     pair = method_pair(settings["algorithm"], settings["encoder"])
     if pair[1] == "merge" and (settings["length"], settings["ties"]) != ("bytes", "leftmost"):
         raise UserError("--length and --ties are options of the encoder 'lbpe'", hint="add --encoder lbpe")
-    names = ("vocab_size", "pretokenizer", "min_frequency", "special_position")
+    names = ("vocab_size", "pretokenizer", "min_frequency", "special_position", "max_token_bytes")
     TrainingSettings(special=tuple(settings["special"]), **{name: settings[name] for name in names}).check()
     return pair
 

@@ -9,8 +9,8 @@ ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
     ("posttraining", "conversion"),
-    ("generation", "verification", "training", "evaluation", "data", "benchmarking"),
-    ("model",),
+    ("generation", "verification", "training", "evaluation", "data", "benchmarking", "tokenizer_benchmark"),
+    ("model", "sources"),
     ("tokenizer",),
     ("catalog",),
     ("methods",),

@@ -134,3 +134,19 @@ def uniattn(
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))
+
+
+@app.command("merge-lora")
+def merge_lora(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Add the adapters of `posttrain --lora` to the weights."""
+    from llmtool.conversion.lora import merge_lora as run
+
+    report = run(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))

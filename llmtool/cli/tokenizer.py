@@ -55,6 +55,9 @@ def train(
     min_frequency: Annotated[
         int, typer.Option("--min-frequency", min=0, help="Stop when no pair is as frequent.", metavar="K")
     ] = 0,
+    max_token_bytes: Annotated[
+        int, typer.Option("--max-token-bytes", min=2, help="Merge nothing into a longer token.", metavar="N")
+    ] = 1024,
     length: Length = "bytes",
     ties: Ties = "leftmost",
     limit_bytes: Annotated[
@@ -84,6 +87,7 @@ def train(
     settings: dict[str, Any] = {
         "vocab_size": vocab_size, "algorithm": algorithm, "encoder": encoder, "pretokenizer": pretokenizer,
         "special": special or [], "special_position": special_position, "min_frequency": min_frequency,
+        "max_token_bytes": max_token_bytes,
         "length": length, "ties": ties, "limit_bytes": limit_bytes, "field": field, "text_mode": documents,
         "format": input_format, "strict": strict,
     }  # fmt: skip

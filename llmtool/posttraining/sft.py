@@ -154,7 +154,7 @@ class Data:
             raise UserError(f"--batch {tokens:,} is less than a row of {reading.length:,}", hint="a larger --batch")
         reader = open_reader(data, reading)
         rows = tokens // reading.length
-        made = []
+        made: list[PackedExamples | None] = []
         for inputs in (data, valid):
             if not inputs:
                 made.append(None)

@@ -30,6 +30,15 @@ class LoraOptions:
         return {"name": "lora", "version": 1, "rank": self.rank, "alpha": alpha, "targets": list(self.targets)}
 
 
+def lora_options(rank: int | None, alpha: float | None = None, targets: str | None = None) -> LoraOptions | None:
+    """--lora, --lora-alpha, --lora-targets; None without --lora."""
+    if rank is None:
+        if alpha is not None or targets is not None:
+            raise UserError("--lora-alpha and --lora-targets say how --lora is done", hint="give --lora RANK")
+        return None
+    return LoraOptions(rank, alpha, tuple(targets.split(",")) if targets else ADAPTED)
+
+
 @dataclass(frozen=True)
 class Start:
     """A checkpoint to train on. raw: config.json of the result."""

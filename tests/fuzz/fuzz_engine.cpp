@@ -175,7 +175,7 @@ void any_text(Input& input) {
     PieceCounter counter(Pretokenizer::kLlama3, 1, 0, "");
     const Exact exact(text);
     counter.add(exact.documents());
-    return train(TrainingCorpus(counter, order), BpePolicy(), 400, 1, nullptr);
+    return train(TrainingCorpus(counter, order), BpePolicy(), 400, 1, 64, nullptr);
   }();
   std::vector<std::vector<uint8_t>> units = byte_units();
   std::vector<Merge> merges;
@@ -217,7 +217,9 @@ void any_training(Input& input) {
   for (int b = 0; b < 256; ++b) order[b] = static_cast<uint8_t>(b ^ shift);
   const auto pretokenizer = static_cast<Pretokenizer>(input.byte() % std::size(kPretokenizers));
   const uint64_t size = 256 + input.byte(), least = input.byte() % 4;
-  const bool scaffold = input.byte() & 1;
+  const uint8_t kind = input.byte();
+  const bool scaffold = kind & 1;
+  const uint64_t longest = kind & 2 ? 1024 : 2 + (kind >> 4);
   const std::vector<uint8_t> text = input.rest();
   const Exact exact(text);
   std::vector<uint32_t> merges;
@@ -226,8 +228,8 @@ void any_training(Input& input) {
     counter.add(exact.documents());
     counter.add(exact.documents());
     TrainingCorpus corpus(counter, order);
-    const Trained trained = scaffold ? train(std::move(corpus), ScaffoldPolicy(), size, least, nullptr)
-                                     : train(std::move(corpus), BpePolicy(), size, least, nullptr);
+    const Trained trained = scaffold ? train(std::move(corpus), ScaffoldPolicy(), size, least, longest, nullptr)
+                                     : train(std::move(corpus), BpePolicy(), size, least, longest, nullptr);
     require(trained.merges.size() == 3 * trained.frequencies.size(), "a frequency for each merge");
     require(trained.scaffold.size() == 256 + trained.frequencies.size(), "a mark for each unit");
     require(budget == 0 || trained.merges == merges, "the same when counts spill");

@@ -57,10 +57,13 @@ def train(
     policy: str,
     vocab_size: int,
     min_frequency: int,
+    max_token_bytes: int,
     byte_order: bytes,
     progress: Callable[[int], None] | None = None,
 ) -> Trained:
     """Merge until `vocab_size` normal units (bytes included) exist or no frequency reaches max(1, min_frequency).
+
+    A pair that together is longer than `max_token_bytes` is never merged.
 
     `progress(normal_units)` is called at once, then a few times a second, with the GIL held; what it raises ends it.
     """

@@ -15,6 +15,7 @@ from llmtool.core.bpe.encoder import PortableEncoder, document_ends
 from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.policy import EncodingPolicy, Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import split
+from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, pack_ends, pack_u32
 from llmtool.core.run.errors import UserError
 
@@ -123,11 +124,13 @@ def train(
     vocab_size: int,
     min_frequency: int,
     progress: Callable[[int], None],
+    max_token_bytes: int = MAX_TOKEN_BYTES,
 ) -> Trained:
     """Run the merge loop; `vocab_size` counts normal units, the 256 bytes included."""
     if _NATIVE is None or counts.native is None or policy.native not in _NATIVE.TRAINING_POLICIES:
-        return policy.train(dict(counts.items()), vocab_size, min_frequency, progress)
-    made = _checked(_NATIVE.train, counts.native, policy.native, vocab_size, min_frequency, BYTE_ORDER, progress)
+        return policy.train(dict(counts.items()), vocab_size, min_frequency, max_token_bytes, progress)
+    limits = vocab_size, min_frequency, max_token_bytes
+    made = _checked(_NATIVE.train, counts.native, policy.native, *limits, BYTE_ORDER, progress)
     flat = memoryview(made.merges).cast("I").tolist()
     merges = list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
     scaffolds = {unit for unit, mark in enumerate(made.scaffold) if mark}

@@ -17,7 +17,8 @@ from llmtool.core.bpe.vocabulary import BYTE_ORDER
 class MergeLoop:
     """A corpus of pieces, its pair frequencies, and the queue of pairs by frequency."""
 
-    def __init__(self, pieces: Mapping[bytes, int]) -> None:
+    def __init__(self, pieces: Mapping[bytes, int], max_token_bytes: int) -> None:
+        self.max_token_bytes = max_token_bytes
         self.units = [bytes([byte]) for byte in BYTE_ORDER]
         self.unit_of = {unit: number for number, unit in enumerate(self.units)}
         rank = {byte: unit for unit, byte in enumerate(BYTE_ORDER)}
@@ -66,7 +67,7 @@ class MergeLoop:
             self._sequences[number] = new
         for changed, difference in change.items():
             self.frequency[changed] += difference
-            if difference > 0:
+            if difference > 0 and sum(len(self.units[unit]) for unit in changed) <= self.max_token_bytes:
                 heappush(self._queue, (-self.frequency[changed], changed))
         return result, made
 
@@ -77,10 +78,15 @@ class BPE:
     native = "bpe"
 
     def train(
-        self, pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int, progress: Callable[[int], None]
+        self,
+        pieces: Mapping[bytes, int],
+        vocab_size: int,
+        min_frequency: int,
+        max_token_bytes: int,
+        progress: Callable[[int], None],
     ) -> Trained:
         """Merge the most frequent pair until `vocab_size` units exist."""
-        loop = MergeLoop(pieces)
+        loop = MergeLoop(pieces, max_token_bytes)
         while len(loop.units) < vocab_size:
             first = loop.head()
             if first is None or first[0] < max(1, min_frequency):

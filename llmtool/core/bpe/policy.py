@@ -33,9 +33,14 @@ class TrainingPolicy(Protocol):
     native: str
 
     def train(
-        self, pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int, progress: Callable[[int], None]
+        self,
+        pieces: Mapping[bytes, int],
+        vocab_size: int,
+        min_frequency: int,
+        max_token_bytes: int,
+        progress: Callable[[int], None],
     ) -> Trained:
-        """Portable training; `vocab_size` counts normal units, the 256 bytes included."""
+        """Portable training; `vocab_size` counts normal units, the 256 bytes included; no token gets longer."""
         ...
 
     def parts(self, trained: Trained) -> dict[int, list[int]]:

@@ -3,7 +3,8 @@
 Slow and literal: the fast versions must agree with it. Decided where the paper is silent, as in the `tokenizers`
 package: the frequency of a pair is its number of adjacent positions ("aaa" holds (a, a) twice) weighted by the counts
 of the pieces; a tie goes to the smaller (left, right); bytes are numbered by their GPT-2 characters; a pair that
-spells an existing unit makes that unit again and has a rank of its own.
+spells an existing unit makes that unit again and has a rank of its own. A pair that together is longer than
+max_token_bytes is never merged (`tokenizers` calls it max_token_length).
 """
 
 from collections import Counter
@@ -14,21 +15,27 @@ from llmtool.core.bpe.vocabulary import BYTE_ORDER
 
 Pair = tuple[int, int]
 
+MAX_TOKEN_BYTES = 1024
+"""Longest token that training makes unless told otherwise: ten times the longest of published vocabularies, and little
+enough that a long run of one letter in a corpus costs a few tokens, not the run's length in every table."""
+
 
 class Corpus:
     """Pieces as sequences of units, with the units' bytes."""
 
-    def __init__(self, pieces: Mapping[bytes, int]) -> None:
+    def __init__(self, pieces: Mapping[bytes, int], max_token_bytes: int = MAX_TOKEN_BYTES) -> None:
+        self.max_token_bytes = max_token_bytes
         self.units = [bytes([byte]) for byte in BYTE_ORDER]
         rank = {byte: unit for unit, byte in enumerate(BYTE_ORDER)}
         self.sequences = [([rank[byte] for byte in piece], count) for piece, count in sorted(pieces.items())]
 
     def pair_frequencies(self) -> Counter[Pair]:
-        """Frequency of every adjacent pair."""
+        """Frequency of every adjacent pair that may be merged."""
         frequencies: Counter[Pair] = Counter()
         for sequence, count in self.sequences:
             for pair in pairwise(sequence):
-                frequencies[pair] += count
+                if len(self.units[pair[0]] + self.units[pair[1]]) <= self.max_token_bytes:
+                    frequencies[pair] += count
         return frequencies
 
     def unit_frequencies(self) -> Counter[int]:
@@ -68,9 +75,11 @@ def head(frequencies: Mapping[Pair, int]) -> Pair | None:
     return min(frequencies, key=lambda pair: (-frequencies[pair], pair), default=None)
 
 
-def train(pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int = 0) -> list[tuple[int, int, int]]:
+def train(
+    pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int = 0, max_token_bytes: int = MAX_TOKEN_BYTES
+) -> list[tuple[int, int, int]]:
     """Merges (left, right, result) until `vocab_size` units exist, the 256 bytes included."""
-    corpus = Corpus(pieces)
+    corpus = Corpus(pieces, max_token_bytes)
     merges: dict[Pair, int] = {}
     while len(corpus.units) < vocab_size:
         frequencies = corpus.pair_frequencies()

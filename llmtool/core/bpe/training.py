@@ -8,6 +8,7 @@ from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.engine import PieceCounts, train
 from llmtool.core.bpe.policy import Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import find_pretokenizer
+from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary
 from llmtool.core.run.errors import UserError
 
@@ -30,6 +31,7 @@ class TrainingSettings:
     min_frequency: int = 0
     special: tuple[str, ...] = ()
     special_position: str = "first"
+    max_token_bytes: int = MAX_TOKEN_BYTES
 
     def check(self) -> None:
         """Refuse settings that no corpus could satisfy."""
@@ -42,6 +44,8 @@ class TrainingSettings:
             )
         if self.vocab_size > 1 << 24:
             raise UserError(f"vocabulary size {self.vocab_size} is too large", hint="at most 16777216")
+        if self.max_token_bytes < 2:
+            raise UserError(f"tokens of at most {self.max_token_bytes} bytes leave nothing to merge", hint="at least 2")
         repeated = next((token for token in self.special if self.special.count(token) > 1), None)
         if repeated is not None or "" in self.special:
             what = "is empty" if repeated is None else f"{repeated!r} is given twice"
@@ -72,7 +76,8 @@ def train_vocabulary(
     """Run the merge loop and number the tokens."""
     if counts.pieces == 0:
         raise UserError("the corpus holds no text", hint="nothing to train on: check the inputs and --field")
-    trained = train(counts, policy, settings.vocab_size - len(settings.special), settings.min_frequency, progress)
+    wanted = settings.vocab_size - len(settings.special)
+    trained = train(counts, policy, wanted, settings.min_frequency, progress, settings.max_token_bytes)
     return number_tokens(trained, policy, settings.special, settings.special_position), trained
 
 
@@ -105,6 +110,7 @@ def trained_definition(
         "marks": trained.marks,
         "promotions": trained.promotions,
         "min_frequency": settings.min_frequency,
+        "max_token_bytes": settings.max_token_bytes,
     }
     return Definition(
         vocabulary=vocabulary,

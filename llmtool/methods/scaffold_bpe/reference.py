@@ -7,7 +7,7 @@ What the paper leaves open is decided in docs/methods/scaffold_bpe.md; each deci
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmtool.core.bpe.reference import Corpus, Pair
+from llmtool.core.bpe.reference import MAX_TOKEN_BYTES, Corpus, Pair
 
 
 @dataclass
@@ -41,9 +41,11 @@ class Scaffolding:
         return -first[0], first[3]
 
 
-def train(pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int = 0) -> Scaffolding:
+def train(
+    pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int = 0, max_token_bytes: int = MAX_TOKEN_BYTES
+) -> Scaffolding:
     """Algorithm 1: train until |V| = vocab_size, the 256 bytes (pinned, never scaffold) included."""
-    state = Scaffolding(Corpus(pieces))
+    state = Scaffolding(Corpus(pieces, max_token_bytes))
     while state.normal < vocab_size:
         first = state.head()
         if first is None or first[0] < max(1, min_frequency):  # (D) Q is empty: report the size reached

@@ -42,10 +42,15 @@ class ScaffoldBPE:
     native = "scaffold"
 
     def train(
-        self, pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int, progress: Callable[[int], None]
+        self,
+        pieces: Mapping[bytes, int],
+        vocab_size: int,
+        min_frequency: int,
+        max_token_bytes: int,
+        progress: Callable[[int], None],
     ) -> Trained:
         """Algorithm 1 until |V| = vocab_size."""
-        loop = MergeLoop(pieces)
+        loop = MergeLoop(pieces, max_token_bytes)
         formed: dict[int, Pair] = {}
         queue = ScaffoldQueue(formed)
         frequency: dict[int, int] = dict.fromkeys(range(256), 0)

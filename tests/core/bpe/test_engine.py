@@ -65,7 +65,7 @@ def encoder(
 def trained_on(documents: Sequence[bytes], size: int, policy: str = "bpe", name: str = "llama3") -> Any:
     counter = _engine.PieceCounter(name)
     counter.add(b"".join(documents), ends_of(documents))
-    return _engine.train(counter, policy, size, 0, bytes(BYTE_ORDER))
+    return _engine.train(counter, policy, size, 0, 1024, bytes(BYTE_ORDER))
 
 
 def units_and_merges(trained: Any) -> tuple[list[bytes], list[tuple[int, int, int]]]:
@@ -189,7 +189,7 @@ def test_one_training_for_any_number_of_threads(sources: list[bytes]) -> None:
         counter = _engine.PieceCounter("llama3", threads)
         for _ in range(3):
             counter.add(b"".join(sources), ends_of(sources))
-        trained = _engine.train(counter, "scaffold", 1200, 0, bytes(BYTE_ORDER))
+        trained = _engine.train(counter, "scaffold", 1200, 0, 1024, bytes(BYTE_ORDER))
         results.add((trained.merges, trained.frequencies, trained.scaffold, counter.pieces, counter.bytes))
     assert len(results) == 1
 
@@ -333,10 +333,10 @@ def test_wrong_training_arguments_are_refused() -> None:
     counter = _engine.PieceCounter("gpt2")
     for order in (b"", bytes(255), bytes(256), bytes(range(256)) + b"a"):
         with pytest.raises(ValueError, match="byte_order: not each byte once"):
-            _engine.train(counter, "bpe", 300, 0, order)
+            _engine.train(counter, "bpe", 300, 0, 1024, order)
     with pytest.raises(ValueError, match="unknown training policy: wordpiece"):
-        _engine.train(counter, "wordpiece", 300, 0, bytes(range(256)))
-    assert _engine.train(counter, "bpe", 300, 0, bytes(range(256))).merges == b""
+        _engine.train(counter, "wordpiece", 300, 0, 1024, bytes(range(256)))
+    assert _engine.train(counter, "bpe", 300, 0, 1024, bytes(range(256))).merges == b""
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -355,7 +355,7 @@ def test_counts_are_the_same_when_they_spill(threads: int, sources: list[bytes],
     assert in_memory.items() == spilling.items() == counts
     assert in_memory.pieces == spilling.pieces == 6 * expected.total()
     order = bytes(BYTE_ORDER)
-    trained = [_engine.train(counter, "bpe", 700, 0, order).merges for counter in (in_memory, spilling)]
+    trained = [_engine.train(counter, "bpe", 700, 0, 1024, order).merges for counter in (in_memory, spilling)]
     assert trained[0] == trained[1]
     spilling.add(text, ends)
     assert spilling.items() == sorted((piece, 7 * count) for piece, count in expected.items())
@@ -373,7 +373,7 @@ def test_frequencies_beyond_32_bits() -> None:
     run = b"a" * 2**20
     for _ in range(5000):
         counter.add(run, ends_of([run]))
-    trained = _engine.train(counter, "bpe", 258, 0, bytes(BYTE_ORDER))
+    trained = _engine.train(counter, "bpe", 258, 0, 1024, bytes(BYTE_ORDER))
     assert array.array("Q", trained.frequencies).tolist() == [5000 * (2**20 - 1), 5000 * (2**19 - 1)]
 
 

@@ -186,7 +186,7 @@ def test_what_the_engine_cannot_hold_is_refused_before_it_is_written() -> None:
     if engine.NAME == "python":
         pytest.skip("the portable engine has no such limit")
     with pytest.raises(UserError, match="too large"):
-        Tokenizer.train_from_documents([b"a" * 20_000_000], 300)
+        Tokenizer.train_from_documents([b"a" * 20_000_000], 300, max_token_bytes=1 << 30)
 
 
 def test_the_portable_cache_is_bounded() -> None:

@@ -21,29 +21,40 @@ fixture_is_stateless = settings(
 )
 
 
-def by_engine(corpus: dict[bytes, int], algorithm: str, size: int, min_frequency: int = 0, threads: int = 1) -> Trained:
+def by_engine(
+    corpus: dict[bytes, int], algorithm: str, size: int, min_frequency: int = 0, threads: int = 1, longest: int = 1024
+) -> Trained:
     """Train through the engine in use; each piece is a document of the pre-tokenizer `none`."""
     counts = engine.PieceCounts("none", threads, 0, "")
     counts.add([piece for piece, count in corpus.items() for _ in range(count)])
-    return engine.train(counts, catalog.resolve(catalog.TRAINING, algorithm), size, min_frequency, lambda _: None)
+    policy = catalog.resolve(catalog.TRAINING, algorithm)
+    return engine.train(counts, policy, size, min_frequency, lambda _: None, longest)
 
 
-def defined(corpus: dict[bytes, int], algorithm: str, size: int, min_frequency: int = 0) -> Trained:
+def defined(
+    corpus: dict[bytes, int], algorithm: str, size: int, min_frequency: int = 0, longest: int = 1024
+) -> Trained:
     """The literal result."""
     if algorithm == "bpe":
-        return Trained(reference.train(corpus, size, min_frequency))
-    state = scaffold_reference.train(corpus, size, min_frequency)
+        return Trained(reference.train(corpus, size, min_frequency, longest))
+    state = scaffold_reference.train(corpus, size, min_frequency, longest)
     merges = [(left, right, result) for (left, right), result in state.merges.items()]
     return Trained(merges, state.scaffolds, state.marks, state.promotions)
 
 
 @pytest.mark.parametrize("algorithm", catalog.options(catalog.TRAINING))
-@given(corpus=pieces, size=st.integers(256, 275), min_frequency=st.integers(0, 3))
+@given(
+    corpus=pieces,
+    size=st.integers(256, 275),
+    min_frequency=st.integers(0, 3),
+    longest=st.sampled_from([2, 3, 4, 6, 1024]),
+)
 @fixture_is_stateless
 def test_fast_equals_the_definition(
-    each_engine: str, algorithm: str, corpus: dict[bytes, int], size: int, min_frequency: int
+    each_engine: str, algorithm: str, corpus: dict[bytes, int], size: int, min_frequency: int, longest: int
 ) -> None:
-    assert by_engine(corpus, algorithm, size, min_frequency) == defined(corpus, algorithm, size, min_frequency)
+    made = by_engine(corpus, algorithm, size, min_frequency, longest=longest)
+    assert made == defined(corpus, algorithm, size, min_frequency, longest)
 
 
 @pytest.mark.parametrize("algorithm", catalog.options(catalog.TRAINING))

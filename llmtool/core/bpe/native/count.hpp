@@ -152,7 +152,8 @@ class PieceCounter {
       : pretokenizer_(pretokenizer),
         budget_(max_memory ? max_memory / std::max(threads, 1u) : SIZE_MAX),
         tables_(std::max(threads, 1u)),
-        runs_(std::move(spill_directory)) {}
+        memory_{max_memory ? max_memory : SIZE_MAX, spill_directory_or_default(std::move(spill_directory))},
+        runs_(memory_.directory) {}
 
   void add(const Documents& documents) {
     const std::vector<Block> blocks = blocks_of(documents.ends);
@@ -186,11 +187,12 @@ class PieceCounter {
 
   // An upper bound of the bytes of all distinct pieces together, for reserving memory.
   size_t distinct_bytes() const {
-    size_t sum = 0;
+    size_t sum = runs_.bytes();
     for (const PieceTable& table : tables_) sum += table.bytes() + table.size();
     return sum;
   }
 
+  const Memory& memory() const { return memory_; }
   uint64_t pieces() const { return pieces_; }
   uint64_t bytes() const { return bytes_; }
   uint64_t spills() const { return runs_.written(); }
@@ -247,6 +249,7 @@ class PieceCounter {
   const Pretokenizer pretokenizer_;
   const size_t budget_;
   std::vector<PieceTable> tables_;
+  const Memory memory_;
   Runs runs_;
   uint64_t pieces_ = 0, bytes_ = 0;
 };

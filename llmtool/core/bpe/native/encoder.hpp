@@ -136,9 +136,9 @@ class EncodingThread {
   }
 
   LLMTOOL_NOINLINE uint32_t* write_long(const Item& item, uint32_t* to) {
-    if (item.length > kMaxLong) {
-      const std::vector<uint32_t>& ids = encode_piece(item);
-      return std::copy(ids.begin(), ids.end(), to);
+    if (item.length > kMaxLong) {  // written where it belongs: each copy of a long result is memory to fault in
+      cut(item);
+      return vocabulary_.emit(scratch_.units, to);
     }
     const uint64_t hash = hash_bytes(item.piece, item.length);
     const LongCache::Ids known = long_.find(item.piece, item.length, hash);
@@ -148,11 +148,16 @@ class EncodingThread {
     return std::copy(ids.begin(), ids.end(), to);
   }
 
-  const std::vector<uint32_t>& encode_piece(const Item& item) {
+  void cut(const Item& item) {
     if (item.length >= kNone) throw std::length_error("a piece of over 4 GB");
+    scratch_.units.reserve(item.length);  // or a long result would be copied each time that its room doubles
     policy_.encode(item.piece, item.length, scratch_);
-    ids_.clear();
-    vocabulary_.emit(scratch_.units, ids_);
+  }
+
+  const std::vector<uint32_t>& encode_piece(const Item& item) {
+    cut(item);
+    ids_.resize(item.length);
+    ids_.resize(static_cast<size_t>(vocabulary_.emit(scratch_.units, ids_.data()) - ids_.data()));
     return ids_;
   }
 

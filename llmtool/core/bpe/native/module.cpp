@@ -125,7 +125,7 @@ class CounterHandle {
 };
 
 Trained train_with(CounterHandle& handle, const std::string& policy, uint64_t vocab_size, uint64_t min_frequency,
-                   nb::handle byte_order, nb::object progress) {
+                   uint64_t max_token_bytes, nb::handle byte_order, nb::object progress) {
   const std::vector<uint8_t> order = items<uint8_t>(byte_order, "byte_order");
   std::vector<bool> seen(256);
   for (const uint8_t byte : order) seen[byte] = true;
@@ -142,8 +142,8 @@ Trained train_with(CounterHandle& handle, const std::string& policy, uint64_t vo
   }
   nb::gil_scoped_release release;
   TrainingCorpus corpus = handle.corpus(order);
-  if (policy == "bpe") return train(std::move(corpus), BpePolicy(), vocab_size, min_frequency, report);
-  return train(std::move(corpus), ScaffoldPolicy(), vocab_size, min_frequency, report);
+  if (policy == "bpe") return train(std::move(corpus), BpePolicy(), vocab_size, min_frequency, max_token_bytes, report);
+  return train(std::move(corpus), ScaffoldPolicy(), vocab_size, min_frequency, max_token_bytes, report);
 }
 
 class EncoderHandle {
@@ -259,7 +259,8 @@ NB_MODULE(_engine, module) {
       .def_prop_ro("scaffold", [](const Trained& self) { return to_bytes(self.scaffold); })
       .def_ro("marks", &Trained::marks)
       .def_ro("promotions", &Trained::promotions);
-  module.def("train", &train_with, "counter"_a, "policy"_a, "vocab_size"_a, "min_frequency"_a, "byte_order"_a,
+  module.def("train", &train_with, "counter"_a, "policy"_a, "vocab_size"_a, "min_frequency"_a,
+             "max_token_bytes"_a, "byte_order"_a,
              "progress"_a = nb::none());
 
   nb::class_<EncoderHandle>(module, "Encoder")

@@ -3,23 +3,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <queue>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "bytes.hpp"
+#include "memory.hpp"
 
 namespace llmtool {
-
-struct IoError : std::runtime_error {
-  IoError(const std::string& what, int error) : std::runtime_error(what + ": " + std::strerror(error)) {}
-};
 
 struct Piece {
   const uint8_t* bytes;
@@ -59,14 +52,10 @@ class SortedPieces {
   std::vector<Ref> refs_;
 };
 
-// A file without a name: it is gone when it is closed, however the process ends.
 class Run {
  public:
   explicit Run(const std::string& directory) {
-    std::string path = directory + "/llmtool-counts-XXXXXX";
-    const int descriptor = mkstemp(path.data());
-    if (descriptor < 0) throw IoError("cannot spill counts to " + directory, errno);
-    unlink(path.c_str());
+    const int descriptor = unnamed_file(directory);
     file_.reset(fdopen(descriptor, "w+b"));
     if (!file_) {
       const int error = errno;
@@ -111,12 +100,7 @@ class Run {
 
 class Runs {
  public:
-  explicit Runs(std::string directory) : directory_(std::move(directory)) {
-    if (directory_.empty()) {
-      const char* const temporary = std::getenv("TMPDIR");
-      directory_ = temporary && *temporary ? temporary : "/tmp";
-    }
-  }
+  explicit Runs(std::string directory) : directory_(std::move(directory)) {}
 
   // May be called from several threads at once.
   void write(const SortedPieces& pieces) {
@@ -126,6 +110,7 @@ class Runs {
     const std::lock_guard<std::mutex> lock(mutex_);
     runs_.push_back(std::move(run));
     ++written_;
+    for (size_t i = 0; i < pieces.size(); ++i) bytes_ += pieces[i].length + 1;
     if (runs_.size() == kMaxOpen) {  // files are few, as descriptors are
       auto merged = std::make_unique<Run>(directory_);
       merge({}, [&](const uint8_t* p, size_t n, uint64_t count) { merged->write({p, n, count}); });
@@ -165,6 +150,8 @@ class Runs {
 
   bool empty() const { return runs_.empty(); }
   uint64_t written() const { return written_; }
+  // Of all pieces written, and one for each; a piece in several runs counts again.
+  size_t bytes() const { return bytes_; }
 
  private:
   static constexpr size_t kMaxOpen = 64;
@@ -188,6 +175,7 @@ class Runs {
   std::mutex mutex_;
   std::vector<std::unique_ptr<Run>> runs_;
   uint64_t written_ = 0;
+  size_t bytes_ = 0;
 };
 
 }  // namespace llmtool

@@ -5,6 +5,8 @@
 // it happens. Pairs that arise in a merge all contain the new unit: their counts are gathered by the neighbour in
 // plain arrays, and their places are complete from the start. A pair only ever loses places afterwards, so they are
 // checked when they are used, and frequencies in the queue are upper bounds.
+//
+// The two large arrays, slots and places, are memory only up to the budget; beyond it they lie in files (memory.hpp).
 #pragma once
 #include <chrono>
 #include <functional>
@@ -31,7 +33,7 @@ class TrainingCorpus {
   static constexpr uint32_t kBorder = kNone;     // between two pieces
   static constexpr uint32_t kCovered = kNone - 1;  // the right part of a merge began here
 
-  TrainingCorpus(PieceCounter& counter, const std::vector<uint8_t>& byte_order) {
+  TrainingCorpus(PieceCounter& counter, const std::vector<uint8_t>& byte_order) : slots_(counter.memory()) {
     uint32_t unit_of[256];
     for (uint32_t u = 0; u < 256; ++u) unit_of[byte_order[u]] = u;
     std::unordered_map<uint64_t, uint32_t> index_of;
@@ -49,12 +51,13 @@ class TrainingCorpus {
     });
   }
 
+  Memory memory() const { return slots_.get_allocator().memory(); }
   size_t size() const { return slots_.size(); }
   Slot& operator[](size_t i) { return slots_[i]; }
   uint64_t weight(const Slot& slot) const { return weights_[slot.weight]; }
 
  private:
-  std::vector<Slot> slots_;
+  Bounded<Slot> slots_;
   std::vector<uint64_t> weights_;
 };
 
@@ -116,9 +119,13 @@ class PairIndex {
     uint32_t left, right;
   };
 
-  explicit PairIndex(TrainingCorpus corpus) : corpus_(std::move(corpus)), lengths_(256, 1) {
+  // A pair of more than `longest` bytes is kept up to date like any other, and never at the head.
+  PairIndex(TrainingCorpus corpus, uint64_t longest)
+      : corpus_(std::move(corpus)), longest_(longest), lengths_(256, 1), places_(corpus_.memory()) {
     left_.resize(256);
     right_.resize(256);
+    // Room that nothing touches costs nothing, growing by copies does; a file's blocks would be taken at once.
+    if (places_.get_allocator().in_memory(2 * corpus_.size())) places_.reserve(2 * corpus_.size());
     add_byte_pairs();
   }
 
@@ -222,6 +229,7 @@ class PairIndex {
   }
 
   void enqueue(uint64_t key) {
+    if (uint64_t{lengths_[key >> 32]} + lengths_[static_cast<uint32_t>(key)] > longest_) return;
     if (const uint64_t frequency = pairs_.find(key)->frequency) push({frequency, key});
   }
 
@@ -258,9 +266,10 @@ class PairIndex {
   }
 
   TrainingCorpus corpus_;
+  uint64_t longest_;  // token, in bytes
   std::vector<uint32_t> lengths_;  // of each unit, in bytes
   PairTable pairs_;
-  std::vector<uint32_t> places_;  // where each pair begins, the places of one pair side by side
+  Bounded<uint32_t> places_;  // where each pair begins, the places of one pair side by side
   std::vector<Entry> queue_;
   std::vector<Neighbour> left_, right_;
   Events left_events_, right_events_;
@@ -283,11 +292,11 @@ class BpePolicy {
 
 // `progress` gets the number of normal units a few times a second, and what it throws ends the training.
 template <class Policy>
-Trained train(TrainingCorpus corpus, Policy policy, uint64_t vocab_size, uint64_t min_frequency,
+Trained train(TrainingCorpus corpus, Policy policy, uint64_t vocab_size, uint64_t min_frequency, uint64_t longest,
               const std::function<void(uint64_t)>& progress) {
   using Clock = std::chrono::steady_clock;
   constexpr auto kInterval = std::chrono::milliseconds(200);
-  PairIndex index(std::move(corpus));
+  PairIndex index(std::move(corpus), longest);
   Trained trained;
   uint64_t normal = 256;
   Clock::time_point last{};  // the first report comes at once

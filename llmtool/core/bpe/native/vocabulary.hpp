@@ -44,15 +44,16 @@ class Vocabulary {
   uint32_t max_length() const { return max_length_; }
   uint32_t byte_unit(uint8_t byte) const { return byte_units_[byte]; }
 
-  // Appends the ids of the units.
-  void emit(const std::vector<uint32_t>& units, std::vector<uint32_t>& ids) const {
+  // Writes the ids of the units, at most one for each byte they spell; returns the end.
+  uint32_t* emit(const std::vector<uint32_t>& units, uint32_t* to) const {
     if (one_id_each_) {
-      for (const uint32_t u : units) ids.push_back(emit_[u]);
-      return;
+      for (const uint32_t u : units) *to++ = emit_[u];
+      return to;
     }
     for (const uint32_t u : units) {
-      ids.insert(ids.end(), emit_.begin() + (u ? emit_ends_[u - 1] : 0), emit_.begin() + emit_ends_[u]);
+      to = std::copy(emit_.begin() + (u ? emit_ends_[u - 1] : 0), emit_.begin() + emit_ends_[u], to);
     }
+    return to;
   }
 
  private:
