@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool eval"|"llmtool eval experts"|"llmtool bench"|"llmtool bench compile"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -14,6 +14,7 @@ _llmtool() {
         "llmtool generate:--seed") COMPREPLY=(); return ;;
         "llmtool generate:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool generate:--device") COMPREPLY=(); return ;;
+        "llmtool generate:--set") COMPREPLY=(); return ;;
         "llmtool generate:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool verify:--max-kl") COMPREPLY=(); return ;;
         "llmtool verify:--tokens") COMPREPLY=(); return ;;
@@ -22,6 +23,42 @@ _llmtool() {
         "llmtool verify:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool verify:--device") COMPREPLY=(); return ;;
         "llmtool verify:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool train:--output"|"llmtool train:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool train:--model"|"llmtool train:-m") COMPREPLY=(); return ;;
+        "llmtool train:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool train:--length") COMPREPLY=(); return ;;
+        "llmtool train:--batch") COMPREPLY=(); return ;;
+        "llmtool train:--micro") COMPREPLY=(); return ;;
+        "llmtool train:--tokens") COMPREPLY=(); return ;;
+        "llmtool train:--steps") COMPREPLY=(); return ;;
+        "llmtool train:--epochs") COMPREPLY=(); return ;;
+        "llmtool train:--optimizer") mapfile -t COMPREPLY < <(compgen -W "adamw muon" -- "$cur"); return ;;
+        "llmtool train:--lr") COMPREPLY=(); return ;;
+        "llmtool train:--muon-lr") COMPREPLY=(); return ;;
+        "llmtool train:--weight-decay") COMPREPLY=(); return ;;
+        "llmtool train:--beta1") COMPREPLY=(); return ;;
+        "llmtool train:--beta2") COMPREPLY=(); return ;;
+        "llmtool train:--clip") COMPREPLY=(); return ;;
+        "llmtool train:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd constant" -- "$cur"); return ;;
+        "llmtool train:--warmup") COMPREPLY=(); return ;;
+        "llmtool train:--final-lr") COMPREPLY=(); return ;;
+        "llmtool train:--decay") COMPREPLY=(); return ;;
+        "llmtool train:--valid") COMPREPLY=(); return ;;
+        "llmtool train:--holdout") COMPREPLY=(); return ;;
+        "llmtool train:--eval-every") COMPREPLY=(); return ;;
+        "llmtool train:--eval-tokens") COMPREPLY=(); return ;;
+        "llmtool train:--save-every") COMPREPLY=(); return ;;
+        "llmtool train:--keep") COMPREPLY=(); return ;;
+        "llmtool train:--max-loss-jump") COMPREPLY=(); return ;;
+        "llmtool train:--set") COMPREPLY=(); return ;;
+        "llmtool train:--override") COMPREPLY=(); return ;;
+        "llmtool train:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
+        "llmtool train:--device") COMPREPLY=(); return ;;
+        "llmtool train:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
+        "llmtool train:--seed") COMPREPLY=(); return ;;
+        "llmtool train:--threads") COMPREPLY=(); return ;;
+        "llmtool train:--tensorboard") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool train:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer train:--output"|"llmtool tokenizer train:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer train:--vocab-size") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--algorithm") mapfile -t COMPREPLY < <(compgen -W "bpe scaffold lbpe scaffold-lbpe" -- "$cur"); return ;;
@@ -30,6 +67,7 @@ _llmtool() {
         "llmtool tokenizer train:--special") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--special-position") mapfile -t COMPREPLY < <(compgen -W "first last" -- "$cur"); return ;;
         "llmtool tokenizer train:--min-frequency") COMPREPLY=(); return ;;
+        "llmtool tokenizer train:--max-token-bytes") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer train:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
         "llmtool tokenizer train:--limit-bytes") COMPREPLY=(); return ;;
@@ -125,16 +163,50 @@ _llmtool() {
         "llmtool convert copy:--max-shard-size") COMPREPLY=(); return ;;
         "llmtool convert copy:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert export:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool convert export:--set") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--experts") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper analytic" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--calibration-tokens") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--share") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--tau") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--layers") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--seed") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert dsmoe-baseline:--experts") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe-baseline:--share") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe-baseline:--calibration") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe-baseline:--calibration-tokens") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe-baseline:--seed") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe-baseline:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval experts:--data") COMPREPLY=(); return ;;
+        "llmtool eval experts:--taus") COMPREPLY=(); return ;;
+        "llmtool eval experts:--dense") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval experts:--tokens") COMPREPLY=(); return ;;
+        "llmtool eval experts:--length") COMPREPLY=(); return ;;
+        "llmtool eval experts:--set") COMPREPLY=(); return ;;
+        "llmtool eval experts:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval experts:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool eval experts:--device") COMPREPLY=(); return ;;
+        "llmtool eval experts:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench compile:--arch") COMPREPLY=(); return ;;
+        "llmtool bench tokenizer:--task") mapfile -t COMPREPLY < <(compgen -W "encode train hostile" -- "$cur"); return ;;
+        "llmtool bench tokenizer:--threads") COMPREPLY=(); return ;;
+        "llmtool bench tokenizer:--repeats") COMPREPLY=(); return ;;
+        "llmtool bench tokenizer:--only") COMPREPLY=(); return ;;
+        "llmtool bench tokenizer:--pretokenizer") mapfile -t COMPREPLY < <(compgen -W "gpt2 cl100k o200k llama3 qwen2" -- "$cur"); return ;;
+        "llmtool bench tokenizer:--keep") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     local words=""
     case "$path" in
-        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify tokenizer scaling convert" ;;
+        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify train tokenizer scaling convert eval bench" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
-        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --compile --no-compile --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --dtype --device --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --recompute --compile --seed --threads --tensorboard --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
-        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --min-frequency --length --ties --limit-bytes --max-memory --field --documents --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --documents --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --eos --offsets --allow-special --encoder --length --ties --field --documents --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
@@ -147,10 +219,18 @@ _llmtool() {
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
-        "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export" ;;
+        "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
+        "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="experts" ;;
+        "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="compile tokenizer" ;;
+        "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else mapfile -t COMPREPLY < <(compgen -f -- "$cur"); fi

@@ -96,6 +96,46 @@ METHODS = (
         "llmtool.methods.temporal_scaling.positions:TemporalLaw",
         "the loss at each position, and where a run will end, from its early part",
     ),
+    Method(
+        "DSMoE",
+        ARCHITECTURE,
+        "dsmoe",
+        "Lv et al., EMNLP 2025, arXiv 2502.12455",
+        "llmtool.methods.dsmoe.part:DSMoE",
+        "feed-forward layers cut into experts that sigmoid gates switch, as many as each token needs",
+    ),
+    Method(
+        "DSMoE sparsity",
+        OBJECTIVE,
+        "dsmoe",
+        "Lv et al., EMNLP 2025, arXiv 2502.12455",
+        "llmtool.methods.dsmoe.objective:term",
+        "a penalty on open gates, with the paper's weight or moved toward a target share",
+    ),
+    Method(
+        "LLaMA-MoE",
+        ARCHITECTURE,
+        "llama_moe",
+        "Zhu et al., EMNLP 2024, arXiv 2406.16554",
+        "llmtool.methods.dsmoe.baselines.llama_moe:LlamaMoE",
+        "the same split with a softmax over the top k experts: a baseline of DSMoE",
+    ),
+    Method(
+        "LLaMA-MoE balance",
+        OBJECTIVE,
+        "llama_moe",
+        "Zhu et al., EMNLP 2024, arXiv 2406.16554",
+        "llmtool.methods.dsmoe.baselines.balance:term",
+        "a penalty on experts that are used unequally",
+    ),
+    Method(
+        "2:4 pruning",
+        ARCHITECTURE,
+        "sparse24",
+        "Sun et al. (Wanda), ICLR 2024, arXiv 2306.11695",
+        "llmtool.methods.dsmoe.baselines.sparse24:Sparse24",
+        "feed-forward weights with two of four zero, kept so in training: a baseline of DSMoE",
+    ),
 )
 
 

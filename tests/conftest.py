@@ -1,6 +1,7 @@
 """Text that every machine has, and an engine switch."""
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from llmtool.core.bpe import engine
+
+# Triton looks when it is imported: without a GPU its kernels run in its interpreter. What compiles is a child process.
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 STDLIB = Path(json.__file__).parents[1]
 

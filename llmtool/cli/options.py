@@ -8,6 +8,7 @@ import typer
 from llmtool import catalog
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:
     Algorithm = str
@@ -85,6 +86,13 @@ Packing = Annotated[bool, typer.Option("--pack/--no-pack", help="Several example
 DropOverlong = Annotated[bool, typer.Option("--drop-overlong", help="Drop examples that are too long, not cut them.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A method's setting instead of config.json's: dsmoe.tau=0.7. Again for more.",
+        metavar="METHOD.KEY=VALUE",
+    ),
+]  # fmt: skip
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -100,3 +108,15 @@ Config = Annotated[
 def console(quiet: bool, verbose: bool) -> Console:
     """The console of one command."""
     return Console(-1 if quiet else int(verbose))
+
+
+def settings(given: list[str] | None) -> dict[str, dict[str, str]]:
+    """--set METHOD.KEY=VALUE -> {METHOD: {KEY: VALUE}}."""
+    found: dict[str, dict[str, str]] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        method, dot, key = name.strip().partition(".")
+        if not (equals and dot and method and key and value.strip()):
+            raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE", hint="--set dsmoe.tau=0.7")
+        found.setdefault(method, {})[key] = value.strip()
+    return found

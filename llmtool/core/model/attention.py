@@ -9,7 +9,7 @@ from torch import nn
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.norm import RMSNorm
-from llmtool.core.model.rope import rotate_together
+from llmtool.core.model.rope import rotate_pair
 
 Attend = Callable[..., torch.Tensor]
 """A kernel, chosen by the builder and injected: attend(q [B, H, T, D], k and v [B, key-value heads, S, D], mask as in
@@ -30,10 +30,14 @@ def scaled_dot_product(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: 
 class Attention(nn.Module):
     """o_proj(softmax(q k^T / sqrt(D)) v), with as many key-value heads as the config says."""
 
+    op = "rope"
+    """The kernel that may take the place of `compute`; see decoder.Parts.kernels."""
+
     def __init__(self, config: Config, layer: int, attend: Attend = scaled_dot_product) -> None:
         super().__init__()
         self.layer, self.window, self.head_dim = layer, config.windows[layer], config.head_dim
         self.attend = attend
+        self.compute = rotate_pair
         hidden = config.hidden_size
         inner, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(hidden, inner, bias=config.qkv_bias)
@@ -57,7 +61,7 @@ class Attention(nn.Module):
         split = (*x.shape[:2], -1, self.head_dim)
         q = self.q_norm(self.q_proj(x).view(split)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x).view(split)).transpose(1, 2)
-        q, k = rotate_together(q, k, carry.rope)
+        q, k = self.compute(q, k, *carry.rope)
         v = self.v_proj(x).view(split).transpose(1, 2)
         mask = carry.masks[self.window]
         if carry.cache is not None:

@@ -11,8 +11,8 @@ with x [B, T, d] the normed input, h [B, T, d] the residual stream (parts with n
 it), delta [B, T, d] what is added to h, and carry everything else (carry.py).
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,6 +35,9 @@ class Parts:
     make_attention: Callable[[Config, int], nn.Module] = Attention
     make_ffn: Callable[[Config, int], nn.Module] = SwiGLU
     rope: Callable[[Config], RopePart] = Rope
+    kernels: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """Op (a folder of core/kernels) -> the function that the builder chose for it; empty: torch's operators, as exports
+    always have. A module whose class names an `op` gets its kernel as `compute`; a method's part takes its own here."""
 
 
 class Block(nn.Module):
@@ -76,6 +79,7 @@ class Decoder(nn.Module):
         self.rope = parts.rope(config)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+        inject(self, parts.kernels)
 
     def forward(
         self,
@@ -165,6 +169,14 @@ def run_blocks(blocks: Iterable[nn.Module], h: torch.Tensor, carry: Carry) -> tu
     for block in blocks:
         h, carry = block(h, carry)
     return h, carry
+
+
+def inject(decoder: nn.Module, kernels: Mapping[str, Callable[..., Any]]) -> None:
+    """Give every module that computes an op the kernel chosen for it, whichever part or method made the module."""
+    for module in decoder.modules():
+        kernel = kernels.get(getattr(module, "op", ""))
+        if kernel is not None:
+            setattr(module, "compute", kernel)  # noqa: B010 - nn.Module declares its attributes to be modules or tensors
 
 
 def expected_shapes(decoder: Decoder) -> dict[str, tuple[int, ...]]:

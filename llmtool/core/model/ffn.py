@@ -8,8 +8,16 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 
 
+def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """silu(gate) * up, element by element."""
+    return F.silu(gate) * up
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x))."""
+
+    op = "swiglu"
+    """The kernel that may take the place of `compute`; see decoder.Parts.kernels."""
 
     def __init__(self, config: Config, layer: int) -> None:
         super().__init__()
@@ -17,8 +25,9 @@ class SwiGLU(nn.Module):
         self.gate_proj = nn.Linear(hidden, inner, bias=bias)
         self.up_proj = nn.Linear(hidden, inner, bias=bias)
         self.down_proj = nn.Linear(inner, hidden, bias=bias)
+        self.compute = swiglu
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] the normed input, h [B, T, d] the residual stream (not used here) -> delta [B, T, d]."""
-        delta: torch.Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        delta: torch.Tensor = self.down_proj(self.compute(self.gate_proj(x), self.up_proj(x)))
         return delta

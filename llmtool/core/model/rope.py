@@ -88,6 +88,13 @@ def rotate_together(q: torch.Tensor, k: torch.Tensor, tables: Tables) -> tuple[t
     return turned[:, : q.shape[1]], turned[:, q.shape[1] :]
 
 
+def rotate_pair(
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As rotate_together, with the tables as two tensors: the shape of a kernel."""
+    return rotate_together(q, k, (cos, sin))
+
+
 def attention_factor(settings: RopeSettings) -> float:
     """What YaRN multiplies both tables with, 0.1 ln(factor) + 1 unless the config says otherwise; else 1."""
     if settings.kind != "yarn":

@@ -23,6 +23,8 @@ from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.decoder import Parts
 
 NAME, VERSION = "uniattn", 1
+OP = "shared_softmax_attention"
+"""The kernel (core/kernels) that may take the place of `weigh` in decoding."""
 
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(P [B, H, 1, S], V [B, key-value heads, S, D]) -> P V [B, H, 1, D]."""
@@ -198,8 +200,11 @@ class UniAttn:
             if group is None:
                 return before(config, layer)
             if layer == group[0]:
-                return Leader(config, layer)
-            compensation = make_compensation(config, settings.get("compensation"))
-            return Follower(config, layer, group[0], last=layer == group[-1], compensation=compensation)
+                part: Leader | Follower = Leader(config, layer)
+            else:
+                extra = make_compensation(config, settings.get("compensation"))
+                part = Follower(config, layer, group[0], last=layer == group[-1], compensation=extra)
+            part.weigh = parts.kernels.get(OP, weigh)
+            return part
 
         return replace(parts, make_attention=make)

@@ -119,9 +119,9 @@ def late_by_one(slots: torch.Tensor, keys: int, **settings: object) -> torch.Ten
 @pytest.mark.parametrize(
     "family, module, name, wrong",
     [
-        ("llama2", attention, "rotate_together", lambda q, k, t: (interleaved(q, t), interleaved(k, t))),
-        ("llama2", attention, "rotate_together", lambda q, k, t: (turned_back(q, t), k)),
-        ("llama2", attention, "rotate_together", lambda q, k, t: (q, k)),
+        ("llama2", rope, "rotate_together", lambda q, k, t: (interleaved(q, t), interleaved(k, t))),
+        ("llama2", rope, "rotate_together", lambda q, k, t: (turned_back(q, t), k)),
+        ("llama2", rope, "rotate_together", lambda q, k, t: (q, k)),
         ("llama2", decoder, "visible", late_by_one),
         ("llama2", decoder, "visible", lambda slots, keys, **_: torch.ones(1, 1, keys, keys, dtype=torch.bool)),
     ],

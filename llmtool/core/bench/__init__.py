@@ -1,0 +1,1 @@
+"""Timers, measured ceilings, the correctness gate, compiler checks and reports of `llmtool bench`."""

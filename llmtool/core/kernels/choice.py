@@ -1,0 +1,54 @@
+"""Which code runs each op, chosen once by the builder, printed once, recorded: no fallback happens in silence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from llmtool.core.kernels.launch import device_name, interpreting
+from llmtool.core.kernels.registry import OPS, load_spec
+from llmtool.core.kernels.spec import OURS, Compute
+from llmtool.core.kernels.tuning import measured
+from llmtool.core.run.errors import UserError
+
+Wish = Literal["auto", "torch", "triton"]
+WISHES: tuple[Wish, ...] = ("auto", "torch", "triton")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the builder decided: `kernels` goes into decoder.Parts, `described` is printed and recorded."""
+
+    described: str
+    kernels: Mapping[str, Compute] = field(default_factory=dict)
+
+
+def choose(wish: Wish | str, device: torch.device) -> Choice:
+    """Kernels for a device.
+
+    torch: none. triton: every op's own kernel; refused where none can run. auto: the ops whose configurations were
+    measured on this very device (tuning.json), torch for the others: what nobody has timed is not chosen by default.
+    """
+    if wish not in WISHES:
+        raise UserError(f"kernels {wish!r} are not known", hint=f"one of {', '.join(WISHES)}")
+    if wish == "torch":
+        return Choice("torch")
+    runs = find_spec("triton") is not None and (device.type == "cuda" or interpreting())
+    if wish == "triton" and not runs:
+        absent = find_spec("triton") is None
+        hint = "pip install 'llmtool[kernels]'" if absent else "--kernels torch"
+        raise UserError("Triton is not installed" if absent else f"Triton kernels do not run on {device}", hint=hint)
+    names = [name for name in OPS if runs and (wish == "triton" or _measured(name, device))]
+    if not names:
+        return Choice("torch")
+    kernels = {name: load_spec(name).implementation(OURS).load() for name in names}
+    return Choice(f"triton for {', '.join(kernels)}", kernels)
+
+
+def _measured(op: str, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    return measured(op, device_name(index))

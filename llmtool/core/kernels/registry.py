@@ -1,0 +1,34 @@
+"""The table of ops, as data: `llmtool bench` takes its arguments from it; a row's code is imported when used."""
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmtool.core.run.errors import UserError, closest
+
+if TYPE_CHECKING:
+    from llmtool.core.kernels.spec import Spec
+
+OPS = {
+    "linear_cross_entropy": "llmtool.core.kernels.linear_cross_entropy.spec:SPEC",
+    "rms_norm": "llmtool.core.kernels.rms_norm.spec:SPEC",
+    "rope": "llmtool.core.kernels.rope.spec:SPEC",
+    "swiglu": "llmtool.core.kernels.swiglu.spec:SPEC",
+}
+"""Name -> "module:attribute" of its Spec. A new op adds its row here and nothing elsewhere."""
+
+
+def known_ops(names: Sequence[str]) -> list[str]:
+    """The names, all ops if there are none; an unknown one is refused with the closest match."""
+    for name in names:
+        if name not in OPS:
+            raise UserError(f"op {name!r} is not known", hint=closest(name, list(OPS)) or f"one of {', '.join(OPS)}")
+    return list(names) or list(OPS)
+
+
+def load_spec(name: str) -> "Spec":
+    """The spec of an op."""
+    known_ops([name])
+    module, _, attribute = OPS[name].partition(":")
+    spec: Spec = getattr(importlib.import_module(module), attribute)
+    return spec
