@@ -21,6 +21,7 @@ def generate_texts(
     ids: bool = False,
     dtype: str | None = None,
     device: str = "auto",
+    kernels: str = "auto",
     compiled: bool | None = None,
     ignore_eos: bool = False,
     method_settings: Settings | None = None,
@@ -32,7 +33,8 @@ def generate_texts(
     from llmtool.core.model.generate import Sampling
 
     texts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ["-"]]
-    model = load_model(path, dtype, device, settings=method_settings)
+    model = load_model(path, dtype, device, kernels, settings=method_settings)
+    console.detail(f"kernels: {model.kernels}")
     compiled = model.device.type == "cuda" if compiled is None else compiled
     rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens
