@@ -109,18 +109,16 @@ def peer(store: Store, embedded: Embedded, queries: int) -> None:
     ours, _, own_search = timed(lambda: [ids for ids, _ in Flat(embedded.vectors).search(chosen, K)])
     quality = same_document(store, chosen, ours), same_document(store, chosen, theirs)
     scale = store.chunks / len(chosen)
-    print(
-        f"\nscikit-learn: embed {embed_cpu:.1f} CPU s, {len(chosen):,} searches {search_cpu:.1f} (ours {own_search:.1f})"
-    )
+    searches = f"{len(chosen):,} searches {search_cpu:.1f} (ours {own_search:.1f})"
+    print(f"\nscikit-learn: embed {embed_cpu:.1f} CPU s (ours {EMBED['cpu']:.1f}), {searches}")
     print(f"of the 10 nearest, from the same document: ours {quality[0]:.3f}, theirs {quality[1]:.3f}")
     own_embed = EMBED["cpu"]
     if quality[0] < 0.95 * quality[1]:
         print("no ratio: our neighbours are worse")
         return
     total = (embed_cpu + scale * search_cpu) / (own_embed + scale * own_search)
-    print(
-        f"ratio, embed {embed_cpu / own_embed:.1f}x, search {search_cpu / own_search:.1f}x, both over all chunks {total:.1f}x"
-    )
+    parts = f"embed {embed_cpu / own_embed:.1f}x, search {search_cpu / own_search:.1f}x"
+    print(f"ratio of CPU time: {parts}, both over all chunks {total:.1f}x")
 
 
 EMBED: dict[str, float] = {}

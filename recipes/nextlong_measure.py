@@ -68,10 +68,10 @@ def measure(checkpoint: Path, store: Store, flat: Flat, tokenizer: Tokenizer, di
     """Losses and gains by distance."""
     model = load_model(checkpoint)
     facts: dict[str, Any] = {}
-    for name, make in (("distance", lambda d: cases(store, flat, tokenizer, d)),
-                       ("needle", lambda d: needles(store, tokenizer, d))):  # fmt: skip
-        for distance in distances:
-            pairs = [(loss(model, with_, s), loss(model, without, s)) for with_, without, s in make(distance)]
+    for distance in distances:
+        made = {"distance": cases(store, flat, tokenizer, distance), "needle": needles(store, tokenizer, distance)}
+        for name, found in made.items():
+            pairs = [(loss(model, with_, s), loss(model, without, s)) for with_, without, s in found]
             told, untold = np.mean(pairs, axis=0)
             facts[f"{name} {distance}"] = {"loss": float(told), "gain": float(untold - told)}
     return facts
