@@ -311,6 +311,11 @@ def report(
     plot: options.Plot = None,
     decontaminate: Decontaminate = None,
     ngram: Ngram = 13,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="Checkpoint: what meta-chunks gain from the ones before.", metavar="CKPT"),
+    ] = None,
+    device: options.Device = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -320,8 +325,9 @@ def report(
 
     console = options.console(quiet, False)
     facts, rows = data.report(
-        output, plot=plot, decontaminate=decontaminate or (), ngram=ngram, force=force, console=console
-    )
+        output, plot=plot, decontaminate=decontaminate or (), ngram=ngram, model=model, device=device, force=force,
+        console=console,
+    )  # fmt: skip
     if as_json:
         print(json.dumps(facts))
     else:
