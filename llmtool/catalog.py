@@ -12,6 +12,7 @@ from llmtool.core.run.errors import UserError, closest
 TRAINING = "tokenizer training"
 ENCODING = "tokenizer encoding"
 SCALING = "scaling law"
+DATA = "training data"
 ARCHITECTURE = "architecture"
 """A class in the method's part.py; an instance is called as change(parts, settings) -> parts (core.model.decoder)."""
 OBJECTIVE = "training objective"
@@ -71,6 +72,86 @@ METHODS = (
         "Xiong et al., EMNLP 2025, arXiv 2404.17785",
         "llmtool.methods.temporal_scaling.positions:TemporalLaw",
         "the loss at each position, and where a run will end, from its early part",
+    ),
+    Method(
+        "NExtLong",
+        DATA,
+        "nextlong",
+        "Gao et al., ICML 2025, arXiv 2501.12766",
+        "llmtool.methods.nextlong.assembly:NExtLong",
+        "long samples: a document's chunks, each followed by hard negatives from other documents",
+    ),
+    Method(
+        "Concatenation",
+        DATA,
+        "concat",
+        "the standard way",
+        "llmtool.methods.nextlong.baselines.concat:Concat",
+        "documents in random order, cut every T tokens",
+    ),
+    Method(
+        "KNN",
+        DATA,
+        "knn",
+        "Guu et al., ICML 2020, arXiv 2002.08909; as in Shi et al., ICLR 2024",
+        "llmtool.methods.nextlong.baselines.knn:Knn",
+        "each document with its most similar ones",
+    ),
+    Method(
+        "ICLM",
+        DATA,
+        "iclm",
+        "Shi et al., ICLR 2024, arXiv 2310.10638",
+        "llmtool.methods.nextlong.baselines.iclm:Iclm",
+        "a path over all documents, always to the nearest one not visited yet",
+    ),
+    Method(
+        "Quest",
+        DATA,
+        "quest",
+        "Gao et al., ICLR 2025, arXiv 2405.19846",
+        "llmtool.methods.nextlong.baselines.quest:Quest",
+        "documents that share a keyword",
+    ),
+    Method(
+        "DSMoE",
+        ARCHITECTURE,
+        "dsmoe",
+        "Lv et al., EMNLP 2025, arXiv 2502.12455",
+        "llmtool.methods.dsmoe.part:DSMoE",
+        "feed-forward layers cut into experts that sigmoid gates switch, as many as each token needs",
+    ),
+    Method(
+        "DSMoE sparsity",
+        OBJECTIVE,
+        "dsmoe",
+        "Lv et al., EMNLP 2025, arXiv 2502.12455",
+        "llmtool.methods.dsmoe.objective:term",
+        "a penalty on open gates, with the paper's weight or moved toward a target share",
+    ),
+    Method(
+        "LLaMA-MoE",
+        ARCHITECTURE,
+        "llama_moe",
+        "Zhu et al., EMNLP 2024, arXiv 2406.16554",
+        "llmtool.methods.dsmoe.baselines.llama_moe:LlamaMoE",
+        "the same split with a softmax over the top k experts: a baseline of DSMoE",
+    ),
+    Method(
+        "LLaMA-MoE balance",
+        OBJECTIVE,
+        "llama_moe",
+        "Zhu et al., EMNLP 2024, arXiv 2406.16554",
+        "llmtool.methods.dsmoe.baselines.balance:term",
+        "a penalty on experts that are used unequally",
+    ),
+    Method(
+        "2:4 pruning",
+        ARCHITECTURE,
+        "sparse24",
+        "Sun et al. (Wanda), ICLR 2024, arXiv 2306.11695",
+        "llmtool.methods.dsmoe.baselines.sparse24:Sparse24",
+        "feed-forward weights with two of four zero, kept so in training: a baseline of DSMoE",
     ),
 )
 

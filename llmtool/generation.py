@@ -9,7 +9,7 @@ from typing import Any
 
 from llmtool.core.run.console import Console, binary_stdout
 from llmtool.core.run.extras import require
-from llmtool.model import load_model, read_ids
+from llmtool.model import Settings, load_model, read_ids
 
 
 def generate_texts(
@@ -23,6 +23,7 @@ def generate_texts(
     device: str = "auto",
     compiled: bool | None = None,
     ignore_eos: bool = False,
+    method_settings: Settings | None = None,
     as_json: bool = False,
     console: Console,
 ) -> None:
@@ -31,7 +32,7 @@ def generate_texts(
     from llmtool.core.model.generate import Sampling
 
     texts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ["-"]]
-    model = load_model(path, dtype, device)
+    model = load_model(path, dtype, device, settings=method_settings)
     compiled = model.device.type == "cuda" if compiled is None else compiled
     rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens

@@ -8,8 +8,9 @@
 Binds the methods of the catalog to the core's decoder, so that the core needs to know none of them.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,7 @@ from llmtool import catalog
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run
@@ -64,12 +65,52 @@ def build_parts(config: "Config", kernels: "Mapping[str, Compute] | None" = None
     return parts
 
 
+Settings = Mapping[str, Mapping[str, str]]
+"""Method -> setting -> value as a word: what `--set METHOD.KEY=VALUE` gives."""
+
+
+def override(config: "Config", settings: Settings) -> "Config":
+    """The config with settings of its methods given anew; a method says in `settable` which those are."""
+    held = [str(method["name"]) for method in config.methods]
+    for name in settings:
+        if name not in held:
+            hint = closest(name, held) or (f"its methods: {', '.join(held)}" if held else "it has none")
+            raise UserError(f"the checkpoint has no method {name!r}", where="--set", hint=hint)
+    methods = [{**method, **_given(str(method["name"]), settings)} for method in config.methods]
+    return replace(config, methods=tuple(methods))
+
+
+def settable(name: str) -> Mapping[str, Callable[[str], Any]]:
+    """Settings of a method that may be given when a checkpoint is loaded, and what reads each."""
+    change = catalog.attribute(catalog.ARCHITECTURE, name, "config.json: llmtool.methods")
+    return getattr(change, "settable", {})
+
+
+def _given(name: str, settings: Settings) -> dict[str, Any]:
+    known = settable(name) if name in settings else {}
+    values = {}
+    for key, text in settings.get(name, {}).items():
+        if key not in known:
+            hint = closest(key, list(known)) or (f"one of {', '.join(known)}" if known else "it has none")
+            raise UserError(f"{name}.{key} is not a setting that can be given here", where="--set", hint=hint)
+        try:
+            values[key.replace("-", "_")] = known[key](text)
+        except ValueError as error:
+            raise UserError(f"{name}.{key}={text}: {error}", where="--set") from None
+    return values
+
+
 def load_model(
-    path: str | Path, dtype: "str | torch.dtype | None" = None, device: str = "cpu", kernels: str = "torch"
+    path: str | Path,
+    dtype: "str | torch.dtype | None" = None,
+    device: str = "cpu",
+    kernels: str = "torch",
+    settings: Settings | None = None,
 ) -> "Model":
     """Read a checkpoint directory. dtype: "bf16", "fp16", "fp32", "fp64" or torch's own; None keeps what is stored.
 
     kernels: "torch", "triton", or "auto" for those measured on this device; `.kernels` says what was chosen.
+    settings: {"dsmoe": {"tau": "0.7"}}, instead of what config.json says.
     """
     require("torch", extra="models", why="to run models")
     import torch
@@ -80,8 +121,11 @@ def load_model(
     wanted = torch_dtype(element_type(dtype)) if isinstance(dtype, str) else dtype
     place = torch.device(find_device(device))
     choice = choose(kernels, place)
-    decoder = load_decoder(path, partial(build, kernels=choice.kernels), dtype=wanted, device=place)
-    return Model(decoder, Path(path), choice.described)
+
+    def make(config: "Config") -> "Decoder":
+        return build(override(config, settings or {}), choice.kernels)
+
+    return Model(load_decoder(path, make, dtype=wanted, device=place), Path(path), choice.described)
 
 
 class Model:
@@ -234,7 +278,13 @@ def read_ids(text: str) -> list[int]:
 
 
 def export(
-    path: Path, output: Path, *, dtype: str | None = None, force: bool = False, console: Console
+    path: Path,
+    output: Path,
+    *,
+    dtype: str | None = None,
+    settings: Settings | None = None,
+    force: bool = False,
+    console: Console,
 ) -> dict[str, Any]:
     """`llmtool convert export`: a directory for stock transformers."""
     require("torch", extra="models", why="to read and write weights")
@@ -242,10 +292,11 @@ def export(
     from llmtool.core.model.loading import read_architecture
 
     checkpoint: CheckpointReader = open_checkpoint(path)
-    config = read_architecture(checkpoint)
-    run = Run("convert export", {"checkpoint": str(path), "dtype": dtype})
+    config = override(read_architecture(checkpoint), settings or {})
+    given = {"settings": settings} if settings else {}
+    run = Run("convert export", {"checkpoint": str(path), "dtype": dtype, **given})
     report = export_checkpoint(
-        checkpoint, output, run=run, parts=part_files(config), dtype=dtype, force=force, console=console
+        checkpoint, output, run=run, config=config, parts=part_files(config), dtype=dtype, force=force, console=console
     )
     console.info(f"{output}: {report['parameters']:,} parameters, code and model card written")
     return report

@@ -68,7 +68,7 @@ def root(
 
 def build() -> typer.Typer:
     """The app with every command group."""
-    from llmtool.cli import bench, convert, environment, model, scaling, tokenizer, train
+    from llmtool.cli import bench, convert, data, environment, model, scaling, tokenizer, train
     from llmtool.cli import eval as evaluation
 
     app.command("methods")(environment.methods)
@@ -81,4 +81,5 @@ def build() -> typer.Typer:
     app.add_typer(convert.app, name="convert")
     app.add_typer(evaluation.app, name="eval")
     app.add_typer(bench.app, name="bench")
+    app.add_typer(data.app, name="data")
     return app

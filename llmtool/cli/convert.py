@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,6 +60,7 @@ def export(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
+    set_: options.Set = None,
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -68,6 +69,105 @@ def export(
     from llmtool import model
 
     console = options.console(quiet, verbose=False)
-    report = model.export(checkpoint, output, dtype=dtype, force=force, console=console)
+    given = options.settings(set_)
+    report = model.export(checkpoint, output, dtype=dtype, settings=given, force=force, console=console)
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("dsmoe")
+def dsmoe(
+    checkpoint: options.Checkpoint,
+    output: Annotated[
+        Path | None, typer.Argument(help="Directory to make. Default: CKPT-dsmoe.", metavar="[OUT]")
+    ] = None,
+    experts: Annotated[int, typer.Option("--experts", min=2, help="Blocks of a feed-forward layer.", metavar="N")] = 8,
+    router_init: Annotated[
+        Literal["exact", "paper", "analytic"],
+        typer.Option("--router-init", help="exact: the dense model bit for bit; analytic: fitted to --calibration."),
+    ] = "exact",
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option("--calibration", help="Text for analytic routers; again for more.", metavar="TEXT"),
+    ] = None,
+    calibration_tokens: Annotated[
+        int, typer.Option("--calibration-tokens", min=64, help="Tokens of it to look at.", metavar="N")
+    ] = 8192,
+    share: Annotated[
+        float, typer.Option("--share", help="Active blocks that analytic routers aim at, and the plan counts.")
+    ] = 0.375,
+    tau: Annotated[float, typer.Option("--tau", help="Gates above it are on; can be changed at run time.")] = 0.5,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")
+    ] = None,
+    seed: options.Seed = 0,
+    dry_run: options.DryRun = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Cut the feed-forward layers of a dense checkpoint into experts that a router switches (DSMoE)."""
+    from llmtool import model
+    from llmtool.methods.dsmoe import commands
+
+    report = commands.convert(
+        checkpoint, output, experts=experts, router_init=router_init, calibration=calibration or [],
+        calibration_tokens=calibration_tokens, share=share, tau=tau, layers=layers, seed=seed, dry_run=dry_run,
+        force=force, parts=model.build_parts, codec=model.load_codec, console=options.console(quiet, verbose=False),
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("dsmoe-baseline")
+def dsmoe_baseline(
+    kind: Annotated[
+        Literal["topk", "channels", "2:4"],
+        typer.Argument(
+            help="LLaMA-MoE's top k, whole channels pruned, or two of four weights (Wanda).", metavar="KIND"
+        ),
+    ],
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    experts: Annotated[int, typer.Option("--experts", min=2, help="Blocks of a layer (topk).", metavar="N")] = 8,
+    share: Annotated[float, typer.Option("--share", help="Active share of the feed-forward weights.")] = 0.375,
+    calibration: Annotated[
+        list[str] | None, typer.Option("--calibration", help="Text to prune by; again for more.", metavar="TEXT")
+    ] = None,
+    calibration_tokens: Annotated[
+        int, typer.Option("--calibration-tokens", min=64, help="Tokens of it to look at.", metavar="N")
+    ] = 8192,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Make what DSMoE is compared with, at the same share of active weights."""
+    from llmtool import model
+    from llmtool.methods.dsmoe.baselines import commands
+
+    report = commands.convert(
+        kind, checkpoint, output, experts=experts, share=share, calibration=calibration or [],
+        calibration_tokens=calibration_tokens, seed=seed, force=force, parts=model.build_parts,
+        codec=model.load_codec, console=options.console(quiet, verbose=False),
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("dense")
+def dense(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Merge the experts of a DSMoE checkpoint back into dense layers; refused where a gate depends on the token."""
+    from llmtool.methods.dsmoe import commands
+
+    report = commands.dense(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))

@@ -34,6 +34,7 @@ def generate(
         bool | None,
         typer.Option("--compile/--no-compile", help="torch.compile the step, CUDA graphs; on a GPU by default."),
     ] = None,
+    set_: options.Set = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -45,7 +46,8 @@ def generate(
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     generate_texts(
         checkpoint, prompts or [], max_new_tokens=max_tokens, settings=settings, ids=ids, dtype=dtype, device=device,
-        compiled=compiled, ignore_eos=ignore_eos, as_json=as_json, console=options.console(quiet, verbose),
+        compiled=compiled, ignore_eos=ignore_eos, method_settings=options.settings(set_), as_json=as_json,
+        console=options.console(quiet, verbose),
     )  # fmt: skip
 
 

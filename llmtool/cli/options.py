@@ -8,6 +8,7 @@ import typer
 from llmtool import catalog
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:
     Algorithm = str
@@ -20,8 +21,12 @@ else:
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
-        known = [parameter.name or "" for parameter in context.command.params if parameter.name != "config"]
-        context.default_map = {**(context.default_map or {}), **read_config(path, known)}
+        names = {parameter.name or "": parameter.name or "" for parameter in context.command.params}
+        for parameter in context.command.params:  # a flag may be called otherwise than what it sets: --set, --compile
+            names |= {flag.strip("-").replace("-", "_"): parameter.name or "" for flag in parameter.opts}
+        known = {name for name in names if len(name) > 1} - {"config"}
+        settings = {names[key]: value for key, value in read_config(path, known).items()}
+        context.default_map = {**(context.default_map or {}), **settings}
     return path
 
 
@@ -70,6 +75,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a figure, PNG or SVG by name.", metavar="FILE")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A method's setting instead of config.json's: dsmoe.tau=0.7. Again for more.",
+        metavar="METHOD.KEY=VALUE",
+    ),
+]  # fmt: skip
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -85,3 +97,15 @@ Config = Annotated[
 def console(quiet: bool, verbose: bool) -> Console:
     """The console of one command."""
     return Console(-1 if quiet else int(verbose))
+
+
+def settings(given: list[str] | None) -> dict[str, dict[str, str]]:
+    """--set METHOD.KEY=VALUE -> {METHOD: {KEY: VALUE}}."""
+    found: dict[str, dict[str, str]] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        method, dot, key = name.strip().partition(".")
+        if not (equals and dot and method and key and value.strip()):
+            raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE", hint="--set dsmoe.tau=0.7")
+        found.setdefault(method, {})[key] = value.strip()
+    return found

@@ -52,24 +52,36 @@ def poisoned() -> Iterator[None]:
 
 
 def outputs_of(
-    compute: Compute, inputs: tuple[Any, ...], differentiable: tuple[int, ...], direction: Direction, seed: int
+    spec: Spec, compute: Compute, inputs: tuple[Any, ...], direction: Direction, seed: int
 ) -> list[tuple[str, torch.Tensor]]:
-    """Named outputs and, for training, gradients of `differentiable` inputs under random output gradients."""
+    """Named outputs and, for training, gradients of the differentiable inputs under random output gradients."""
     training = direction == "training"
-    given = [
-        x.detach().clone().requires_grad_(training and place in differentiable) if isinstance(x, torch.Tensor) else x
-        for place, x in enumerate(inputs)
-    ]
+    given = with_gradients(inputs, spec.differentiable if training else ())
     with torch.set_grad_enabled(training):
         made = compute(*given)
     outputs = list(made) if isinstance(made, tuple) else [made]
     named = [(f"output {index}", x.detach()) for index, x in enumerate(outputs)]
     if training:
-        generator = torch.Generator().manual_seed(seed)
-        upstream = [torch.randn(x.shape, generator=generator).to(device=x.device, dtype=x.dtype) for x in outputs]
-        gradients = torch.autograd.grad(outputs, [given[place] for place in differentiable], upstream)
-        named += [(f"gradient of input {place}", x) for place, x in zip(differentiable, gradients, strict=True)]
+        upstream = upstream_of(spec, outputs, seed)
+        gradients = torch.autograd.grad(outputs, [given[place] for place in spec.differentiable], upstream)
+        named += [(f"gradient of input {place}", x) for place, x in zip(spec.differentiable, gradients, strict=True)]
     return named
+
+
+def with_gradients(inputs: tuple[Any, ...], places: tuple[int, ...]) -> list[Any]:
+    """Copies of the inputs in their own layout, those at `places` with gradients."""
+    return [
+        x.detach().clone().requires_grad_(place in places) if isinstance(x, torch.Tensor) else x
+        for place, x in enumerate(inputs)
+    ]
+
+
+def upstream_of(spec: Spec, outputs: list[torch.Tensor], seed: int) -> list[torch.Tensor]:
+    """Gradients of the outputs: normal numbers, or one for all where the op asks for it."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(1,) * x.dim() if spec.uniform_upstream else tuple(x.shape) for x in outputs]
+    drawn = [torch.randn(shape, generator=generator) for shape in shapes]
+    return [u.to(device=x.device, dtype=x.dtype).expand_as(x) for u, x in zip(drawn, outputs, strict=True)]
 
 
 def check(
@@ -80,10 +92,10 @@ def check(
     tolerance = spec.tolerance(dtype) * (2 if interpreting() and dtype == torch.bfloat16 else 1)
     inputs = spec.make_inputs(case, dtype, device, torch.Generator().manual_seed(seed))
     precise = tuple(x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
-    wanted = outputs_of(spec.implementation(REFERENCE).load(), precise, spec.differentiable, direction, seed)
+    wanted = outputs_of(spec, spec.implementation(REFERENCE).load(), precise, direction, seed)
     try:
         with poisoned():
-            found = outputs_of(compute, inputs, spec.differentiable, direction, seed)
+            found = outputs_of(spec, compute, inputs, direction, seed)
     except Exception as error:  # whatever a kernel or a compiler raises: a verdict, not a crash of the benchmark
         return Verdict(False, float("nan"), tolerance, f"{type(error).__name__}: {error}".splitlines()[0])
     return compare(found, wanted, tolerance)

@@ -118,6 +118,9 @@ class Spec(ABC):
     """The first is the reference."""
     differentiable: tuple[int, ...] = ()
     """Places among the inputs of the tensors that get gradients; none: forward only."""
+    uniform_upstream: bool = False
+    """Timed and checked under one upstream gradient for all outputs, as a mean over tokens gives; the op's own tests
+    look at others."""
     dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16, torch.float32)
 
     @abstractmethod
@@ -170,6 +173,11 @@ def draw(
     """Normal numbers [*shape], the same on every device and (but for rounding) in every dtype."""
     drawn = torch.randn(*shape, generator=generator, device=generator.device) * scale
     return drawn.to(device=device, dtype=dtype)
+
+
+def uniform(generator: torch.Generator, *shape: int) -> torch.Tensor:
+    """Numbers in [0, 1), float32, on the generator's device."""
+    return torch.rand(*shape, generator=generator, device=generator.device)
 
 
 def itemsize(dtype: torch.dtype) -> int:

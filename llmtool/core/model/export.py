@@ -53,13 +53,17 @@ def export_checkpoint(
     output: Path,
     *,
     run: Run,
+    config: Config | None = None,
     parts: Mapping[str, PartFile] | None = None,
     dtype: str | None = None,
     force: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Write weights, config with auto_map, code, tokenizer and model card. parts: files of the methods in use."""
-    config = read_architecture(checkpoint)
+    """Write weights, config with auto_map, code, tokenizer and model card. parts: files of the methods in use.
+
+    config: the checkpoint's own, where its methods' settings were given anew.
+    """
+    config = config or read_architecture(checkpoint)
     used = {str(method["name"]): (parts or {})[str(method["name"])] for method in config.methods}
     files = {name: text.encode() for name, text in code_files(used).items()}
     facts = exported_config(checkpoint.config, config)

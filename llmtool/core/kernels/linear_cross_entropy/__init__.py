@@ -1,0 +1,1 @@
+"""The output layer and its cross-entropy, without all logits at once."""

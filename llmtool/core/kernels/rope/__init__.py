@@ -1,0 +1,1 @@
+"""Rotary position embeddings of q and k in one kernel."""

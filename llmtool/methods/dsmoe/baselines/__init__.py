@@ -1,0 +1,1 @@
+"""What DSMoE is compared with, converted, trained and loaded in the same way."""

@@ -1,0 +1,174 @@
+"""Dense tensors -> DSMoE's, and back, as streams: one layer in memory at a time, no weight of the dense model touched.
+
+The split needs no copy: expert i is the i-th slice of rows of gate_proj and up_proj and of columns of down_proj, so a
+converted checkpoint is the dense one with a router in each converted layer.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+from torch import nn
+
+from llmtool.core.checkpoint.directory import CheckpointReader
+from llmtool.core.model.carry import Carry
+from llmtool.core.model.config import Config
+from llmtool.core.model.ffn import SwiGLU
+from llmtool.core.run.errors import UserError
+from llmtool.methods.dsmoe.part import Settings, SparseSwiGLU
+from llmtool.methods.dsmoe.router_init import Router
+
+Named = tuple[str, torch.Tensor]
+MLP = re.compile(r"model\.layers\.(\d+)\.mlp\.(.+)")
+PROBE = 16
+"""Tokens on which each converted layer is compared with the dense one."""
+
+
+def layer_of(name: str) -> int:
+    """Number of the layer that a tensor belongs to; -1 for those outside."""
+    match = re.match(r"model\.layers\.(\d+)\.", name)
+    return int(match[1]) if match else -1
+
+
+def by_layer(checkpoint: CheckpointReader) -> list[str]:
+    """Names in the order of the layers, so that a stream that collects a layer holds no other."""
+    return sorted(checkpoint.names(), key=layer_of)
+
+
+def dense_ffn(config: Config) -> list[str]:
+    """Names of a dense feed-forward layer's tensors."""
+    names = [f"{kind}_proj.weight" for kind in ("gate", "up", "down")]
+    return names + [name.replace("weight", "bias") for name in names if config.mlp_bias]
+
+
+def refuse_other_ffn(checkpoint: CheckpointReader, config: Config, layers: Iterable[int]) -> None:
+    """Whatever is not a dense SwiGLU layer cannot be cut into experts."""
+    found: dict[int, set[str]] = {}
+    for name in checkpoint.names():
+        if match := MLP.fullmatch(name):
+            found.setdefault(int(match[1]), set()).add(match[2])
+    wanted = set(dense_ffn(config))
+    for layer in layers:
+        held = found.get(layer, set())
+        if held != wanted:
+            what = f"layer {layer} is no dense feed-forward layer: mlp holds {', '.join(sorted(held)) or 'nothing'}"
+            raise UserError(what, where=str(checkpoint.path), hint="convert a dense checkpoint, or leave it out")
+
+
+def to_sparse(
+    tensors: Iterable[Named],
+    config: Config,
+    layers: Iterable[int],
+    router: Callable[[int], Router],
+    check: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
+) -> Iterator[Named]:
+    """The stream with each layer's router behind its feed-forward tensors; check sees a layer, router included."""
+    wanted, chosen = set(dense_ffn(config)), set(layers)
+    open_layers: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors:
+        yield name, tensor
+        match = MLP.fullmatch(name)
+        if not match or int(match[1]) not in chosen:
+            continue
+        layer = int(match[1])
+        held = open_layers.setdefault(layer, {})
+        held[match[2]] = tensor
+        if held.keys() == wanted:
+            new = router(layer).tensors(layer, tensor.dtype)
+            if check:
+                check(layer, {**held, **{key.partition(".mlp.")[2]: value for key, value in new.items()}})
+            del open_layers[layer], held, tensor
+            yield from new.items()
+
+
+def sparse_layer(config: Config, layer: int, settings: Settings, weights: Mapping[str, torch.Tensor]) -> SparseSwiGLU:
+    """One feed-forward layer with the tensors of `weights`, which are not copied."""
+    with torch.device("meta"):
+        part = SparseSwiGLU(config, layer, settings)
+    part.load_state_dict(dict(weights), strict=True, assign=True)
+    return part.eval()
+
+
+def dense_layer(config: Config, layer: int, weights: Mapping[str, torch.Tensor]) -> SwiGLU:
+    """The dense layer of the same weights."""
+    with torch.device("meta"):
+        part = SwiGLU(config, layer)
+    part.load_state_dict({name: weights[name] for name in dense_ffn(config)}, strict=True, assign=True)
+    return part.eval()
+
+
+def probe(config: Config, dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """Inputs [1, PROBE, d] of the size that a norm leaves, a few of them far out."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, PROBE, config.hidden_size, generator=generator)
+    x[:, -1] *= 100
+    return x.to(dtype)
+
+
+def run_part(part: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A feed-forward part alone: x [B, T, d] -> delta [B, T, d]."""
+    empty = torch.zeros(0)
+    delta: torch.Tensor = part(x, x, Carry(empty, (empty, empty), {}))
+    return delta
+
+
+class ExactCheck:
+    """Compares every converted layer with the dense one, bit for bit, before it is written."""
+
+    def __init__(self, config: Config, settings: Settings, seed: int = 0) -> None:
+        self.config, self.settings, self.seed = config, settings, seed
+        self.layers = 0
+
+    @torch.inference_mode()
+    def __call__(self, layer: int, weights: Mapping[str, torch.Tensor]) -> None:
+        """Refuse a layer that is not its dense self."""
+        x = probe(self.config, weights["down_proj.weight"].dtype, self.seed + layer)
+        sparse = run_part(sparse_layer(self.config, layer, self.settings, weights), x)
+        if not sparse.equal(run_part(dense_layer(self.config, layer, weights), x)):
+            raise UserError(
+                f"layer {layer}: the converted layer is not the dense one bit for bit on this machine",
+                where="convert dsmoe --router-init exact", hint="a bug, or another sigmoid: please report it",
+            )  # fmt: skip
+        self.layers += 1
+
+    def report(self) -> dict[str, Any]:
+        """What was compared."""
+        return {"layers": self.layers, "tokens": PROBE, "identical": True}
+
+
+def constant_weights(layer: int, weights: Mapping[str, torch.Tensor], settings: Settings) -> torch.Tensor:
+    """The blocks' weights [n] of a layer whose gates do not depend on the token; refused where they do."""
+    router, bias = weights["router.weight"], weights.get("router.bias")
+    if bool(router.ne(0).any()) or bias is None:
+        moved = float(router.float().abs().max())
+        raise UserError(
+            f"layer {layer}: the gates depend on the token (the router's largest weight is {moved:.3g})",
+            hint="only a conversion with --router-init exact whose routers were not trained can be merged",
+        )
+    g = torch.sigmoid(bias.to(torch.promote_types(bias.dtype, torch.float32)))
+    on = g > settings.tau
+    gates = torch.where(on, g, torch.zeros_like(g)) * settings.gate_scale[settings.layers.index(layer)]
+    return gates * (settings.experts / on.sum().clamp(min=1).to(g.dtype))
+
+
+def to_dense(tensors: Iterable[Named], routers: Mapping[int, torch.Tensor]) -> Iterator[Named]:
+    """The stream without routers; a block whose constant weight is not 1 takes it into down_proj."""
+    for name, tensor in tensors:
+        match = MLP.fullmatch(name)
+        if match and match[2].startswith("router."):
+            continue
+        if match and match[2] == "down_proj.weight" and int(match[1]) in routers:
+            weights = routers[int(match[1])]
+            if bool(weights.ne(1).any()):
+                wide = weights.repeat_interleave(tensor.shape[1] // len(weights))
+                tensor = (tensor.to(wide.dtype) * wide).to(tensor.dtype)
+        yield name, tensor
+
+
+def block_norms(weights: Mapping[str, torch.Tensor], a: torch.Tensor, experts: int) -> torch.Tensor:
+    """||o_i|| [N, n] of intermediate activations a [N, I]."""
+    downs = weights["down_proj.weight"].to(a.dtype).chunk(experts, -1)
+    norms = [F.linear(x, down).norm(dim=-1) for x, down in zip(a.chunk(experts, -1), downs, strict=True)]
+    return torch.stack(norms, -1)

@@ -1,0 +1,72 @@
+"""The figure of `llmtool eval experts`: active blocks by layer for each source, and loss and active share over tau."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+
+KINDS = ("png", "svg", "pdf")
+LOSS, SHARE = "#1f4e79", "#c8501e"
+COLOURS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#4aa3a3", "#b04a78", "#555555")
+
+
+def check(path: Path | None) -> None:
+    """Refuse a figure that could not be drawn, before the work is done."""
+    if path is None:
+        return
+    if path.suffix.lower().lstrip(".") not in KINDS:
+        raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path),
+                        hint=f"name it {', '.join('.' + kind for kind in KINDS)}")  # fmt: skip
+    require("matplotlib", extra="plots", why="for --plot")
+
+
+def save(sheet: Any, path: Path) -> None:
+    """Write a figure in the format of its name, whole or not at all."""
+    kind = path.suffix.lower().lstrip(".")
+    with atomic_file(path) as file:
+        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def plain(axes: Any) -> None:
+    """Axes without a box, with a light grid behind."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def draw(facts: Mapping[str, Any], path: Path) -> None:
+    """Left: share of active blocks by layer, a line a source. Right: loss over tau, and the active share beside it."""
+    from matplotlib.figure import Figure
+
+    sheet = Figure(layout="constrained", figsize=(10.5, 4.2))
+    left, right = sheet.subplots(1, 2)
+    for place, (name, source) in enumerate(facts["sources"].items()):
+        colour = COLOURS[place % len(COLOURS)]
+        left.plot(facts["layers"], [100 * x for x in source["active_by_layer"]], "o-", markersize=3, linewidth=1.4,
+                  color=colour, label=name)  # fmt: skip
+    left.set_title(f"active blocks at tau {facts['tau']:g}", loc="left", fontsize=11)
+    left.set_xlabel("layer")
+    left.set_ylabel("% of blocks")
+    left.set_ylim(0, None)
+    left.xaxis.get_major_locator().set_params(integer=True)
+    left.legend(frameon=False, fontsize=8)
+    taus = [point["tau"] for point in facts["curve"]]
+    right.plot(taus, [point["loss"] for point in facts["curve"]], "o-", color=LOSS, markersize=4, linewidth=1.6)
+    if facts["dense_loss"] is not None:
+        right.axhline(facts["dense_loss"], color=LOSS, linewidth=1, linestyle=":")
+        right.annotate("dense", (taus[0], facts["dense_loss"]), color=LOSS, fontsize=8, va="bottom")
+    right.set_title("loss and active blocks over tau", loc="left", fontsize=11)
+    right.set_xlabel("tau")
+    right.set_ylabel("loss, nats", color=LOSS)
+    plain(left)
+    plain(right)
+    beside = right.twinx()
+    beside.plot(taus, [100 * point["active"] for point in facts["curve"]], "s--", color=SHARE, markersize=3,
+                linewidth=1.2)  # fmt: skip
+    beside.set_ylabel("% of blocks active", color=SHARE)
+    beside.set_ylim(0, 100)
+    beside.spines[["top"]].set_visible(False)
+    save(sheet, path)
