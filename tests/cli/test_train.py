@@ -31,7 +31,7 @@ SMALL = ("--model", "30K", "--length", "16", "--batch", "64", "--lr", "0.01", "-
 
 def test_sigterm_saves_exits_4_and_the_same_command_goes_on(tokens: Path, tmp_path: Path) -> None:
     settings = tmp_path / "train.toml"
-    settings.write_text("steps = 3000\nsave-every = 1000\neval-every = 500\n")
+    settings.write_text("steps = 1200\nsave-every = 400\neval-every = 400\n")
     words = ["train", tokens, "-o", tmp_path / "out", *SMALL, "--config", settings]
     command = [sys.executable, "-m", "llmtool", *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -53,7 +53,7 @@ def test_sigterm_saves_exits_4_and_the_same_command_goes_on(tokens: Path, tmp_pa
     assert f"resumed after step {steps}" in rest.stderr
     report = json.loads(rest.stdout)
     assert report["schema"] == "llmtool.train/1"
-    assert report["step"] == 3000
+    assert report["step"] == 1200
     again = llmtool(*words)
     assert (again.returncode, len(again.stderr.splitlines())) == (1, 1)
     assert "complete already" in again.stderr
