@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From text to a model in about five minutes on one core: a tokenizer is trained, a model of 1.3M parameters is trained
+# From text to a model in some minutes of one core: a tokenizer is trained, a model of 1.3M parameters is trained
 # with it, scored, sampled, asked for needles, exported, loaded by stock transformers, and its log is fitted.
 #
 #     recipes/quickstart.sh [OUTDIR [FILE...]]      TOKENS=600K recipes/quickstart.sh    (a quick look)
 #
-# Without files the text is Python's own standard library. The last 2% of the text are held out; the text of another
-# kind on which the model is scored too is Python's README-like topics, or whatever OTHER names.
+# Without files the text is Python's own standard library. The last 2% of the text are held out; text of another kind,
+# on which the model is scored too, is Python's help on its own topics, or what OTHER names.
 set -euo pipefail
 
 out=${1:-quickstart-output}
