@@ -117,9 +117,10 @@ def _roles(tokenizer: Tokenizer | None) -> dict[str, int]:
 
 def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | None) -> dict[str, bytes]:
     """What goes along with the weights: the tokenizer in the forms that others read, and the source's licence."""
-    if tokenizer is None or checkpoint is not None:
-        carried = checkpoint.carried_files if checkpoint else []
-        return {str(name): (checkpoint.path / name).read_bytes() for name in carried} if checkpoint else {}
+    if checkpoint is not None:
+        return {str(name): (checkpoint.path / name).read_bytes() for name in checkpoint.carried_files}
+    if tokenizer is None:
+        return {}
     from llmtool.core.bpe.definition import serialize
     from llmtool.core.bpe.export import export_huggingface
 
