@@ -6,7 +6,7 @@
 #
 #   recipes/uniattn.sh INSTRUCT.jsonl TEXT [TEXT...]     results in $OUT (uniattn-results), work in $WORK
 #
-# About 40 minutes of one core. LLMTOOL: how to call llmtool. SEEDS; TOKENS of a base model; STEPS of 4,096 tokens of
+# About 40 minutes of one core. LLMTOOL: how to call llmtool. SEEDS; TOKENS of a base model; STEPS of 2,048 tokens of
 # each of UniAttn's two stages, the other variants get twice as many.
 set -euo pipefail
 
@@ -30,7 +30,7 @@ JSON
 
 post() {  # VERB VARIANT SEED STEPS CHECKPOINT
     [ -f "$WORK/$2-$3/run.json" ] || $LLMTOOL posttrain "$1" "$5" "$WORK/train.jsonl" -o "$WORK/$2-$3" \
-        --valid "$WORK/valid.jsonl" --template plain --length 512 --drop-overlong --batch 4096 --lr 1e-3 \
+        --valid "$WORK/valid.jsonl" --template plain --length 512 --drop-overlong --batch 2048 --lr 1e-3 \
         --steps "$4" --eval-every "$STEPS" --save-every 0 --seed "$3" --device cpu
 }
 convert() {  # VARIANT SEED OPTIONS...
@@ -41,7 +41,7 @@ convert() {  # VARIANT SEED OPTIONS...
 twice=$((2 * STEPS))
 for seed in $SEEDS; do
     [ -f "$WORK/base-$seed/run.json" ] || $LLMTOOL train "${text[@]}" -o "$WORK/base-$seed" --model "$WORK/config.json" \
-        --tokenizer "$WORK/tok.json" --length 256 --batch 4096 --tokens "$TOKENS" --lr 3e-3 --seed "$seed" --device cpu
+        --tokenizer "$WORK/tok.json" --length 256 --batch 1024 --tokens "$TOKENS" --lr 3e-3 --seed "$seed" --device cpu
     post sft sft "$seed" "$twice" "$WORK/base-$seed"
     for init in lstsq paper zero; do
         convert "uniattn-$init" "$seed" --init "$init" --samples 64 --window 256 --calibration "${text[0]}"
