@@ -12,6 +12,7 @@ from llmtool.core.run.errors import UserError, closest
 TRAINING = "tokenizer training"
 ENCODING = "tokenizer encoding"
 SCALING = "scaling law"
+DATA = "training data"
 ARCHITECTURE = "architecture"
 """A class in the method's part.py; an instance is called as change(parts, settings) -> parts (core.model.decoder)."""
 OBJECTIVE = "training objective"
@@ -95,6 +96,46 @@ METHODS = (
         "Xiong et al., EMNLP 2025, arXiv 2404.17785",
         "llmtool.methods.temporal_scaling.positions:TemporalLaw",
         "the loss at each position, and where a run will end, from its early part",
+    ),
+    Method(
+        "NExtLong",
+        DATA,
+        "nextlong",
+        "Gao et al., ICML 2025, arXiv 2501.12766",
+        "llmtool.methods.nextlong.assembly:NExtLong",
+        "long samples: a document's chunks, each followed by hard negatives from other documents",
+    ),
+    Method(
+        "Concatenation",
+        DATA,
+        "concat",
+        "the standard way",
+        "llmtool.methods.nextlong.baselines.concat:Concat",
+        "documents in random order, cut every T tokens",
+    ),
+    Method(
+        "KNN",
+        DATA,
+        "knn",
+        "Guu et al., ICML 2020, arXiv 2002.08909; as in Shi et al., ICLR 2024",
+        "llmtool.methods.nextlong.baselines.knn:Knn",
+        "each document with its most similar ones",
+    ),
+    Method(
+        "ICLM",
+        DATA,
+        "iclm",
+        "Shi et al., ICLR 2024, arXiv 2310.10638",
+        "llmtool.methods.nextlong.baselines.iclm:Iclm",
+        "a path over all documents, always to the nearest one not visited yet",
+    ),
+    Method(
+        "Quest",
+        DATA,
+        "quest",
+        "Gao et al., ICLR 2025, arXiv 2405.19846",
+        "llmtool.methods.nextlong.baselines.quest:Quest",
+        "documents that share a keyword",
     ),
     Method(
         "DSMoE",

@@ -13,6 +13,54 @@ from llmtool.core.run.errors import ExitCode
 app = typer.Typer(no_args_is_help=True, help="Measure kernels, models, tokenizers and this machine.", **SETTINGS)
 
 Ops = Annotated[list[str] | None, typer.Argument(help="Ops to look at; all if none is named.", metavar="[OP]...")]
+Cpu = Annotated[bool, typer.Option("--cpu", help="The CPU, also where there is a GPU.")]
+
+
+@app.command("kernels")
+def kernels(
+    ops: Ops = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option("--sizes", help="odd, small (a CPU's), large (a GPU's), or rows=4096,...", metavar="SIZES"),
+    ] = None,
+    dtype: Annotated[
+        Literal["bf16", "fp16", "fp32"] | None, typer.Option("--dtype", help="Default: bf16 on a GPU, fp32 on a CPU.")
+    ] = None,
+    cpu: Cpu = False,
+    direction: Annotated[
+        Literal["forward", "training"] | None,
+        typer.Option("--direction", help="forward alone, or with its gradients; default: both."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, help="Time for each measurement.", metavar="S")
+    ] = 1.0,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Time torch.compile too; on a GPU by default.")
+    ] = None,
+    checks: Annotated[
+        bool, typer.Option("--checks/--no-checks", help="Without a GPU: interpret and compile our kernels.")
+    ] = True,
+    as_json: options.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw OP.png for each op here.", metavar="DIR")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="An earlier --json of this device.", metavar="FILE")
+    ] = None,
+    max_slowdown: Annotated[
+        float, typer.Option("--max-slowdown", min=1, help="Exit with 3 where ours takes so many times longer.")
+    ] = 1.05,
+    quiet: options.Quiet = False,
+) -> None:
+    """Time each op beside its reference and rivals, as a share of what this machine can do."""
+    from llmtool.benchmarking.kernels import time_kernels
+
+    report = time_kernels(
+        ops or [], sizes=sizes, dtype=dtype, device="cpu" if cpu else "auto", direction=direction, seconds=seconds,
+        compiled=compiled, checks=checks, output="json" if as_json else "markdown" if markdown else "table",
+        plot=plot, baseline=baseline, max_slowdown=max_slowdown, console=options.console(quiet, verbose=False),
+    )  # fmt: skip
+    if report["failed"] or report.get("slower"):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
 @app.command("compile")
@@ -27,12 +75,49 @@ def compile_(
     quiet: options.Quiet = False,
 ) -> None:
     """Compile the kernels with no GPU; registers, spills, shared memory, tensor cores, wide loads."""
-    from llmtool import benchmarking
+    from llmtool.benchmarking.kernels import compile_kernels
 
-    report = benchmarking.compile_kernels(
+    report = compile_kernels(
         ops or [], arch.split(","), first=first, as_json=as_json, console=options.console(quiet, verbose=False)
     )
     if check and report["failed"]:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+@app.command("machine")
+def machine(cpu: Cpu = False, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Say what this machine is, and measure what it can do: a large copy, a large matrix product."""
+    from llmtool.benchmarking import machine as measure
+
+    measure.machine(device="cpu" if cpu else "auto", as_json=as_json, console=options.console(quiet, verbose=False))
+
+
+@app.command("decode")
+def decode(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints, of one vocabulary or not, side by side.", metavar="CKPT...")
+    ],
+    batch: Annotated[str, typer.Option("--batch", help="Rows decoded together: 1,8.", metavar="N,...")] = "1",
+    context: Annotated[str, typer.Option("--context", help="Tokens of a prompt: 128,1024.", metavar="N,...")] = "128",
+    new: Annotated[int, typer.Option("--new", min=2, help="Tokens decoded after each prompt.", metavar="N")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Runs of each; medians are shown.", metavar="N")] = 5,
+    kernels: options.Kernels = "auto",
+    dtype: options.Dtype = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    plot: options.Plot = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Time to the first token and per token, memory and bounds of checkpoints side by side."""
+    from llmtool.benchmarking import decode as measure
+
+    report = measure.decode(
+        checkpoints, batches=options.numbers(batch, "--batch"), contexts=options.numbers(context, "--context"), new=new,
+        rounds=rounds, dtype=dtype, device=device, kernels=kernels, plot=plot, console=options.console(quiet, False),
+        output="json" if as_json else "markdown" if markdown else "table",
+    )  # fmt: skip
+    if report["failed"]:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 

@@ -9,10 +9,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.app import SETTINGS
 
-app = typer.Typer(
-    no_args_is_help=True, help="Evaluate checkpoints: loss by position, needles in haystacks.", **SETTINGS
-)
-
+app = typer.Typer(no_args_is_help=True, help="What a checkpoint knows and does on text.", **SETTINGS)
 Data = Annotated[
     list[str] | None,
     typer.Option("--data", help="Text or tokens, [NAME=]PATH; may be given again.", metavar="DATA"),

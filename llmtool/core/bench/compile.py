@@ -54,12 +54,12 @@ def check_archs(archs: Sequence[str]) -> None:
 
 
 def chosen(configs: "Sequence[CompileConfig]", first: bool) -> "list[CompileConfig]":
-    """All, or the first of each kernel."""
+    """All, or the first of each kernel for each architecture."""
     if not first:
         return list(configs)
-    seen: dict[int, CompileConfig] = {}
+    seen: dict[tuple[int, tuple[str, ...]], CompileConfig] = {}
     for config in configs:
-        seen.setdefault(id(config.kernel), config)
+        seen.setdefault((id(config.kernel), config.archs), config)
     return list(seen.values())
 
 

@@ -21,6 +21,7 @@ class Document:
     row: 1-based line or row; 1 for a document that is a whole file.
     more: the same document goes on in the next Document.
     id: the JSONL row's string field `id`, by which parallel texts are matched.
+    kept: string fields of the row that the reader was asked to keep.
     """
 
     text: bytes
@@ -28,6 +29,7 @@ class Document:
     row: int
     more: bool = False
     id: str | None = None
+    kept: dict[str, str] | None = None
 
 
 @dataclass

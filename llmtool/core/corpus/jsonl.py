@@ -5,7 +5,7 @@ Lines are decoded here and not by `json.loads`, which guesses UTF-16 and lets en
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from llmtool.core.bpe.vocabulary import encode_text
 from llmtool.core.corpus.blocks import bounded_lines
@@ -17,7 +17,9 @@ BOM = b"\xef\xbb\xbf"
 _SHOWN_KEYS = 8
 
 
-def read_jsonl(blocks: Iterable[bytes], source: str, *, field: str, errors: RowErrors) -> Iterator[Document]:
+def read_jsonl(
+    blocks: Iterable[bytes], source: str, *, field: str, errors: RowErrors, keep: Sequence[str] = ()
+) -> Iterator[Document]:
     """A document for each row, its line number as `row`; blank lines count as lines only.
 
     A lone surrogate escape is given its bytes by `encode_text`: any JSON string is a text.
@@ -42,7 +44,8 @@ def read_jsonl(blocks: Iterable[bytes], source: str, *, field: str, errors: RowE
         text = record.get(field) if isinstance(record, dict) else None
         if isinstance(text, str):
             key = record.get("id")
-            yield Document(encode_text(text), source, row, id=key if isinstance(key, str) else None)
+            kept = {name: value for name in keep if isinstance(value := record.get(name), str)} if keep else None
+            yield Document(encode_text(text), source, row, id=key if isinstance(key, str) else None, kept=kept)
         else:
             _add_mismatch(record, field, where, errors)
 

@@ -1,6 +1,6 @@
 """Parquet: one document a row of a string or binary column, read batch by batch (extra `parquet`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmtool.core.corpus.document import Document, RowErrors
@@ -12,7 +12,9 @@ _BATCH_BYTES = 8 << 20  # text held at a time: rows of a batch follow from the c
 _BATCH_ROWS = 1 << 14
 
 
-def read_parquet(source: str, *, field: str, errors: RowErrors) -> Iterator[tuple[float, list[Document]]]:
+def read_parquet(
+    source: str, *, field: str, errors: RowErrors, keep: Sequence[str] = ()
+) -> Iterator[tuple[float, list[Document]]]:
     """Batches of documents, each with the part of the file that is read by then (0 to 1).
 
     Column chunks are read through a small buffer, not whole: a file may be one huge row group.
@@ -23,11 +25,15 @@ def read_parquet(source: str, *, field: str, errors: RowErrors) -> Iterator[tupl
         with parquet.ParquetFile(source, buffer_size=1 << 20, pre_buffer=False) as file:
             _check_field(arrow, file.schema_arrow, field, source)
             rows = file.metadata.num_rows
-            batches = file.iter_batches(_batch_rows(file.metadata, field), columns=[field], use_threads=False)
+            kept = [name for name in keep if name in file.schema_arrow.names and name != field]
+            columns = [field, *kept]
+            batches = file.iter_batches(_batch_rows(file.metadata, field), columns=columns, use_threads=False)
             row = 1
             for batch in batches:
-                texts = batch.column(0).cast(arrow.large_binary()).to_pylist()
-                yield (row - 1 + len(texts)) / max(1, rows), _documents(texts, source, row, field, errors)
+                texts = batch.column(field).cast(arrow.large_binary()).to_pylist()
+                documents = _documents(texts, source, row, field, errors)
+                _keep(documents, row, {name: batch.column(name).to_pylist() for name in kept})
+                yield (row - 1 + len(texts)) / max(1, rows), documents
                 row += len(texts)
     except (arrow.ArrowException, OSError) as error:
         raise UserError(f"not a readable Parquet file: {error}", where=source) from None
@@ -67,3 +73,10 @@ def _documents(texts: list[bytes | None], source: str, row: int, field: str, err
         else:
             documents.append(Document(text, source, number))
     return documents
+
+
+def _keep(documents: list[Document], row: int, columns: dict[str, list[Any]]) -> None:
+    """Strings of other columns, for those who asked for them."""
+    for document in documents if columns else ():
+        values = {name: column[document.row - row] for name, column in columns.items()}
+        document.kept = {name: value for name, value in values.items() if isinstance(value, str)}

@@ -20,7 +20,10 @@ from llmtool.core.corpus.parquet import MAGIC, read_parquet
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.errors import UserError
 
-__all__ = ["Document", "Format", "Skipped", "TextMode", "parse_size", "read_documents", "safe_cut", "total_bytes"]
+__all__ = [
+    "Document", "Format", "Skipped", "TextMode", "parse_size", "read_documents", "read_streams", "safe_cut",
+    "total_bytes",
+]  # fmt: skip
 
 Format = Literal["auto", "text", "jsonl", "parquet"]
 TextMode = Literal["file", "line"]
@@ -50,6 +53,7 @@ class _Reading:
     errors: RowErrors
     limit_bytes: int | None
     on_bytes: Callable[[int], None] | None
+    keep: Sequence[str] = ()
 
 
 def read_documents(
@@ -84,6 +88,25 @@ def read_documents(
     streams = find_inputs(inputs)
     documents = _require_text((document for stream in streams for document in _read(stream, reading)), streams, skipped)
     return documents if limit_bytes is None else _limit(documents, limit_bytes)
+
+
+def read_streams(
+    streams: Sequence[Input],
+    *,
+    field: str = "text",
+    text_mode: TextMode = "file",
+    format: Format = "auto",  # noqa: A002 (the option's name)
+    strict: bool = False,
+    keep: Sequence[str] = (),
+    report: Skipped,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Iterator[Document]:
+    """Whole documents of some of the streams that `find_inputs` named, also if they hold no text at all.
+
+    keep: string fields of JSONL and Parquet rows that come along as `Document.kept`.
+    """
+    reading = _Reading(field, text_mode, format, True, report, RowErrors(report, strict), None, on_bytes, tuple(keep))
+    return (document for stream in streams for document in _read(stream, reading))
 
 
 def _require_text(documents: Iterator[Document], streams: Sequence[Input], skipped: Skipped) -> Iterator[Document]:
@@ -125,7 +148,9 @@ def _read(stream: Input, reading: _Reading) -> Iterator[Document]:
         if reading.format == "parquet" or (reading.format == "auto" and magic.startswith(MAGIC)):
             if stream.size is None:
                 raise _not_streamable(stream.source)
-            for part, batch in read_parquet(stream.source, field=reading.field, errors=reading.errors):
+            for part, batch in read_parquet(
+                stream.source, field=reading.field, errors=reading.errors, keep=reading.keep
+            ):
                 yield from batch
                 advance(max(0, int(part * stream.size) - reported))
         else:
@@ -146,7 +171,7 @@ def _read_stream(raw: Iterator[bytes], stream: Input, reading: _Reading) -> Iter
             return
     blocks = regroup(chunks)
     if reading.format == "jsonl" or (reading.format == "auto" and _is_jsonl(head, stream)):
-        yield from read_jsonl(blocks, stream.source, field=reading.field, errors=reading.errors)
+        yield from read_jsonl(blocks, stream.source, field=reading.field, errors=reading.errors, keep=reading.keep)
     elif reading.text_mode == "line":
         yield from line_documents(blocks, stream.source, whole=reading.whole)
     else:

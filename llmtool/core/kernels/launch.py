@@ -24,6 +24,13 @@ def _multiprocessors(index: int) -> int:
 
 
 @lru_cache
+def architecture(index: int) -> str:
+    """sm_90."""
+    major, minor = torch.cuda.get_device_capability(index)
+    return f"sm_{major}{minor}"
+
+
+@lru_cache
 def device_name(index: int) -> str:
     """As the driver spells it: "NVIDIA H200"."""
     return torch.cuda.get_device_name(index)

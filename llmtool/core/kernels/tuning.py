@@ -1,23 +1,24 @@
-"""Launch configurations by device, as data: tuning.json, {device: {op: {kernel: [{"up_to": width, ...}]}}}.
+"""Launch configurations, as data: tuning.json, {device: {op: {kernel: [{"up_to": size, ...}]}}}.
 
-No search at run time: a configuration is the same in every run, and a first call costs one compilation.
-`llmtool bench kernels --tune` measures the candidates of an op on the GPU at hand and prints the table's rows.
+A device is a GPU by name ("NVIDIA H200": measured there), an architecture ("sm_90") or "default"; the first of these
+that has the kernel gives its rows, the first row that reaches to the size gives the configuration. Nothing is searched
+at run time: a run takes what the run before took, and a first call costs one compilation.
 """
 
 import json
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from llmtool.core.kernels.launch import device_name, interpreting
+from llmtool.core.kernels.launch import architecture, device_name, interpreting
 
 FILE = Path(__file__).with_name("tuning.json")
 DEFAULT = "default"
 
 
-@lru_cache
+@cache
 def table() -> dict[str, Any]:
     """The file."""
     content: dict[str, Any] = json.loads(FILE.read_text())
@@ -25,26 +26,27 @@ def table() -> dict[str, Any]:
 
 
 def tuned(op: str, kernel: str, device: torch.device, size: int) -> dict[str, int]:
-    """The launch configuration of a kernel at a size (its width, usually), for this device or by default."""
-    index = None
-    if device.type == "cuda":
-        index = device.index if device.index is not None else torch.cuda.current_device()
-    return lookup(op, kernel, None if index is None else device_name(index), size)
+    """The launch configuration of a kernel at a size (its width, usually) on this device."""
+    if device.type != "cuda":
+        return lookup(op, kernel, (), size)
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    return lookup(op, kernel, (device_name(index), architecture(index)), size)
+
+
+def lookup(op: str, kernel: str, devices: tuple[str, ...], size: int) -> dict[str, int]:
+    """As `tuned`, for the first of these devices that is in the table, or by default."""
+    return dict(_lookup(op, kernel, devices, size))
 
 
 @cache
-def lookup(op: str, kernel: str, device: str | None, size: int) -> dict[str, int]:
-    """As `tuned`, by the device's name."""
-    entry = table().get(device or "", {}).get(op) or table()[DEFAULT][op]
-    rows = entry[kernel]
+def _lookup(op: str, kernel: str, devices: tuple[str, ...], size: int) -> dict[str, int]:
+    known = (table().get(device, {}).get(op, {}).get(kernel) for device in (*devices, DEFAULT))
+    rows = next(rows for rows in known if rows)
     row = next((row for row in rows if size <= row["up_to"]), rows[-1])
-    found = {key: value for key, value in row.items() if key != "up_to"}
-    if interpreting():
-        found.update(row.get("interpreted", {}))
-    found.pop("interpreted", None)
-    return found
+    found = {key: value for key, value in row.items() if key not in ("up_to", "interpreted")}
+    return {**found, **(row.get("interpreted", {}) if interpreting() else {})}
 
 
 def measured(op: str, device: str) -> bool:
-    """Whether this op's rows were measured on this device; "default" rows are reasoned, not measured."""
-    return op in table().get(device, {})
+    """Whether this op's rows were measured on this device; those of an architecture or by default are reasoned."""
+    return not device.startswith("sm_") and device != DEFAULT and op in table().get(device, {})

@@ -79,7 +79,7 @@ class LinearCrossEntropySpec(Spec):
             **pointers("i64", "labels_ptr"),
             **pointers("fp32", "losses_ptr"),
         }
-        tile = lookup("linear_cross_entropy", "step", None, 128256)
+        tile = lookup("linear_cross_entropy", "step", (), 128256)
         return [
             CompileConfig(
                 "step with gradient" if gradient else "step",

@@ -78,7 +78,7 @@ class RMSNormSpec(Spec):
                 ("forward", forward_kernel, forward),
                 ("backward", backward_kernel, backward),
             ):
-                tile = lookup("rms_norm", name, None, width)
+                tile = lookup("rms_norm", name, (), width)
                 made.append(
                     CompileConfig(
                         f"{name} {width}",

@@ -99,7 +99,7 @@ class RopeSpec(Spec):
                 {**addresses, **strides, **sizes},
                 {"Q_HEADS": width, "K_HEADS": shared, "HALF": size // 2},
                 divisible=(*addresses, *strides, "half"),
-                num_warps=lookup("rope", "token", None, heads * size)["num_warps"],
+                num_warps=lookup("rope", "token", (), heads * size)["num_warps"],
                 wide_loads=True,
             )
             for heads, width, shared, size in ((32, 32, 8, 128), (64, 64, 8, 128), (14, 16, 2, 64))

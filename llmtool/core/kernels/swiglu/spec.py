@@ -72,7 +72,7 @@ class SwiGLUSpec(Spec):
             ("forward", forward_kernel, pointers("bf16", "y_ptr")),
             ("backward", backward_kernel, pointers("bf16", "dy_ptr", "dgate_ptr", "dup_ptr")),
         ):
-            tile = lookup("swiglu", name, None, 14336)
+            tile = lookup("swiglu", name, (), 14336)
             made.append(
                 CompileConfig(
                     name,

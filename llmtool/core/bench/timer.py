@@ -1,0 +1,81 @@
+"""The one timer: implementations take turns, so that a clock that drifts or a neighbour that wakes hits all of them.
+
+On a GPU with CUDA events, on a CPU with the monotonic clock. A sample repeats a call until it is long enough for the
+clock; what is reported is the median of the samples, with the quartiles.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+Call = Callable[[int], object]
+"""A call is told its number, to take the next of several equal inputs."""
+
+SAMPLE = 0.002
+"""Seconds that a sample should last at least: 1,000 times the resolution of CUDA events, 4% of a scheduler's slice."""
+LEAST_ROUNDS, MOST_ROUNDS = 5, 200
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call."""
+
+    median: float
+    least: float
+    low: float
+    """First quartile."""
+    high: float
+    """Third quartile."""
+    samples: int
+
+    @staticmethod
+    def of(samples: list[float]) -> "Timing":
+        """Of at least two samples."""
+        low, _, high = quantiles(samples, n=4, method="inclusive")
+        return Timing(median(samples), min(samples), low, high, len(samples))
+
+
+def measure(calls: Mapping[str, Call], device: torch.device, seconds: float = 1.0) -> dict[str, Timing]:
+    """Time every call, in turns, for about `seconds` each and at least five rounds, after one warm-up and one trial."""
+    clock = clock_of(device)
+    repeats = {}
+    longest = 0.0
+    for name, call in calls.items():
+        clock(call, 1, 0)  # compiles, allocates, fills caches
+        once = clock(call, 1, 1)
+        repeats[name] = max(1, round(SAMPLE / max(once, 1e-7)))
+        longest = max(longest, once * repeats[name])
+    rounds = min(MOST_ROUNDS, max(LEAST_ROUNDS, int(seconds / max(longest, 1e-6))))
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        for name, call in calls.items():
+            samples[name].append(clock(call, repeats[name], number * repeats[name]))
+    return {name: Timing.of(taken) for name, taken in samples.items()}
+
+
+def clock_of(device: torch.device) -> Callable[[Call, int, int], float]:
+    """clock(call, repeats, first) -> seconds of one of `repeats` calls, numbered from `first`."""
+    return _cuda_clock if device.type == "cuda" else _cpu_clock
+
+
+def _cpu_clock(call: Call, repeats: int, first: int) -> float:
+    started = time.perf_counter()
+    for number in range(repeats):
+        call(first + number)
+    return (time.perf_counter() - started) / repeats
+
+
+def _cuda_clock(call: Call, repeats: int, first: int) -> float:
+    event: Any = torch.cuda.Event
+    begin, end = event(enable_timing=True), event(enable_timing=True)
+    torch.cuda.synchronize()
+    begin.record()
+    for number in range(repeats):
+        call(first + number)
+    end.record()
+    torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) * 1e-3 / repeats

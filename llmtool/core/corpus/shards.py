@@ -1,0 +1,122 @@
+"""Long work in units: each unit's files appear whole, a marker after them says so, and a killed run goes on.
+
+A stage is a directory. `settings.json` is written first and holds all that decides its bytes, what stands upstream
+included; `NNNNN.done` is a unit's marker (its files with their sizes, and what it counted); `done.json` is the stage's.
+Units are functions of the settings alone, so it does not matter who makes them, in which order, or how often.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.run.atomic import PARTIAL, atomic_file
+from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.json_file import read_json_object
+
+SETTINGS, DONE = "settings.json", "done.json"
+
+
+class Stage:
+    """One stage's directory; safe to hand to another process."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+
+    @classmethod
+    def existing(cls, directory: Path, command: str) -> "Stage":
+        """A stage that must be complete: what a later one reads."""
+        stage = cls(directory, {})
+        if not stage.complete:
+            raise UserError("this stage is not complete", where=str(directory), hint=f"run `{command}` first")
+        stage.settings = read_json_object(directory / SETTINGS)
+        return stage
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings: how a later stage names this one."""
+        text = json.dumps(self.settings, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def begin(self, *, force: bool = False) -> None:
+        """Make the directory, or go on with it; other settings than before are refused, with `force` replaced."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for path in self.directory.glob(f".*{PARTIAL}"):  # a killed run's
+                path.unlink(missing_ok=True)
+            path = self.directory / SETTINGS
+            if path.exists() and (changed := self._changed(read_json_object(path))):
+                if not force:
+                    raise UserError(
+                        f"was begun with other settings: {'; '.join(changed)}",
+                        where=str(self.directory),
+                        hint="use --force to replace it, or write elsewhere",
+                    )
+                self._clear()
+        except OSError as error:
+            raise UserError(f"cannot write: {explain_os_error(error)}", where=str(self.directory)) from None
+        if not path.exists():
+            self._write(SETTINGS, self.settings)
+
+    def is_done(self, unit: int) -> bool:
+        """Whether the unit's marker stands and its files are as long as it says."""
+        marker = self._marker(unit)
+        if not marker.exists():
+            return False
+        for name, size in read_json_object(marker)["files"].items():
+            path = self.directory / name
+            if not path.exists() or path.stat().st_size != size:
+                return False
+        return True
+
+    def finish(self, unit: int, files: Sequence[str], facts: Mapping[str, Any]) -> None:
+        """Write the unit's marker; its files (names in the directory) are there already."""
+        sizes = {name: (self.directory / name).stat().st_size for name in files}
+        self._write(self._marker(unit).name, {"files": sizes, "facts": dict(facts)})
+
+    def facts(self, unit: int) -> dict[str, Any]:
+        """What the unit counted."""
+        found: dict[str, Any] = read_json_object(self._marker(unit))["facts"]
+        return found
+
+    def path(self, unit: int, suffix: str) -> Path:
+        """Where a file of a unit stands: NNNNN.SUFFIX."""
+        return self.directory / f"{unit:05d}.{suffix}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether `seal` was reached."""
+        return (self.directory / DONE).exists()
+
+    def seal(self, facts: Mapping[str, Any]) -> None:
+        """The stage is complete; `facts` are its totals."""
+        self._write(DONE, dict(facts))
+
+    def totals(self) -> dict[str, Any]:
+        """What `seal` was told."""
+        return read_json_object(self.directory / DONE)
+
+    def _marker(self, unit: int) -> Path:
+        return self.path(unit, "done")
+
+    def _write(self, name: str, facts: dict[str, Any]) -> None:
+        with atomic_file(self.directory / name) as file:
+            file.write(json.dumps(facts, indent=1).encode() + b"\n")
+
+    def _changed(self, before: dict[str, Any]) -> list[str]:
+        keys = {**before, **self.settings}
+        pairs = [(key, before.get(key), self.settings.get(key)) for key in keys]
+        return [f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in pairs if old != new]
+
+    def _clear(self) -> None:
+        """Only what a stage writes, markers first: nobody may take half a stage for a whole one."""
+        for pattern in (DONE, "*.done", SETTINGS, "[0-9][0-9][0-9][0-9][0-9].*"):
+            for path in self.directory.glob(pattern):
+                path.unlink()
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

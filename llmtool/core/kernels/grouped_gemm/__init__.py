@@ -1,0 +1,1 @@
+"""Matrix products of groups of rows, each with its own matrix: the work of experts."""

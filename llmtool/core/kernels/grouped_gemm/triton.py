@@ -1,0 +1,153 @@
+"""Grouped matrix products with no synchronisation: a program finds its group from `ends` on the device.
+
+The host knows how many tiles of rows there can be at most (each group wastes less than one); a program counts the
+tiles of the groups before its own, a few hundred additions, and ends if it has none. Forward (x W^T) and the gradient
+of x (dy W) are one kernel with the strides of W exchanged; the gradient of W sums over a group's rows.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from llmtool.core.kernels.launch import interpreting
+from llmtool.core.kernels.tuning import tuned
+
+
+@triton.jit
+def rows_kernel(
+    x_ptr, weight_ptr, ends_ptr, y_ptr, rows, groups, outs, depth,
+    weight_group, weight_out, weight_in,
+    GROUPS: tl.constexpr, ROWS: tl.constexpr, OUTS: tl.constexpr, DEPTH: tl.constexpr, SWIZZLE: tl.constexpr,
+    WIDEN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A tile ROWS x OUTS of y [rows, outs] = x [rows, depth] times the group's matrix [outs, depth], transposed."""
+    row_tiles = tl.cdiv(rows, ROWS) + groups
+    out_tiles = tl.cdiv(outs, OUTS)
+    # Neighbours in time share SWIZZLE tiles of rows, so that a matrix is read once from memory for them.
+    program = tl.program_id(0)
+    first = program // (SWIZZLE * out_tiles) * SWIZZLE
+    tall = tl.minimum(row_tiles - first, SWIZZLE)
+    inner = program % (SWIZZLE * out_tiles)
+    row_tile, out_tile = first + inner % tall, inner // tall
+
+    each = tl.arange(0, GROUPS)
+    end = tl.load(ends_ptr + each, mask=each < groups, other=0)
+    begin = tl.load(ends_ptr + each - 1, mask=(each > 0) & (each < groups), other=0)
+    tiles = (end - begin + ROWS - 1) // ROWS
+    after = tl.cumsum(tiles, 0)
+    group = tl.sum((after <= row_tile).to(tl.int32), 0)
+    if group < groups:
+        mine = each == group
+        stop = tl.sum(tl.where(mine, end, 0), 0)
+        start = tl.sum(tl.where(mine, begin - (after - tiles) * ROWS, 0), 0) + row_tile * ROWS
+        row = start + tl.arange(0, ROWS)
+        out = out_tile * OUTS + tl.arange(0, OUTS)
+        inside = row < stop
+        x_at = x_ptr + row.to(tl.int64)[:, None] * depth
+        weight_at = weight_ptr + group.to(tl.int64) * weight_group + out[None, :] * weight_out
+        total = tl.zeros((ROWS, OUTS), tl.float32)
+        for k in range(0, depth, DEPTH):
+            at = k + tl.arange(0, DEPTH)
+            x = tl.load(x_at + at[None, :], mask=inside[:, None] & (at < depth)[None, :], other=0.0)
+            w = tl.load(
+                weight_at + at[:, None] * weight_in, mask=(out < outs)[None, :] & (at < depth)[:, None], other=0.0
+            )
+            if WIDEN:
+                x, w = x.to(tl.float32), w.to(tl.float32)
+            total = tl.dot(x, w, total, input_precision=PRECISION)
+        y_at = y_ptr + row.to(tl.int64)[:, None] * outs + out[None, :]
+        tl.store(y_at, total.to(y_ptr.dtype.element_ty), mask=inside[:, None] & (out < outs)[None, :])
+
+
+@triton.jit
+def weight_kernel(
+    x_ptr, dy_ptr, ends_ptr, dweight_ptr, outs, depth,
+    ROWS: tl.constexpr, OUTS: tl.constexpr, DEPTH: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A tile OUTS x DEPTH of dweight[group] = dy^T x over the group's rows; zeros where it has none."""
+    tile, group = tl.program_id(0), tl.program_id(1)
+    depth_tiles = tl.cdiv(depth, DEPTH)
+    out = tile // depth_tiles * OUTS + tl.arange(0, OUTS)
+    at = tile % depth_tiles * DEPTH + tl.arange(0, DEPTH)
+    begin = tl.load(ends_ptr + group - 1, mask=group > 0, other=0)
+    end = tl.load(ends_ptr + group)
+    total = tl.zeros((OUTS, DEPTH), tl.float32)
+    for start in range(begin, end, ROWS):
+        row = (start + tl.arange(0, ROWS)).to(tl.int64)
+        inside = row < end
+        dy = tl.load(
+            dy_ptr + row[None, :] * outs + out[:, None], mask=inside[None, :] & (out < outs)[:, None], other=0.0
+        )
+        x = tl.load(x_ptr + row[:, None] * depth + at[None, :], mask=inside[:, None] & (at < depth)[None, :], other=0.0)
+        if WIDEN:
+            dy, x = dy.to(tl.float32), x.to(tl.float32)
+        total = tl.dot(dy, x, total, input_precision=PRECISION)
+    to = dweight_ptr + (group.to(tl.int64) * outs + out[:, None]) * depth + at[None, :]
+    tl.store(to, total.to(dweight_ptr.dtype.element_ty), mask=(out < outs)[:, None] & (at < depth)[None, :])
+
+
+def rows_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor, transposed: bool) -> torch.Tensor:
+    """x [rows, depth] times weight [groups, outs, depth], or [groups, depth, outs] where transposed -> [rows, outs]."""
+    rows, depth = x.shape
+    groups, outs = len(weight), weight.shape[2 if transposed else 1]
+    y = torch.empty(rows, outs, dtype=x.dtype, device=x.device)
+    tile = tuned("grouped_gemm", kernel_name("rows", x.dtype), x.device, outs)
+    strides = weight.stride(0), weight.stride(2 if transposed else 1), weight.stride(1 if transposed else 2)
+    programs = (triton.cdiv(rows, tile["ROWS"]) + groups) * triton.cdiv(outs, tile["OUTS"])
+    if rows:
+        rows_kernel[(programs,)](
+            x, weight, ends, y, rows, groups, outs, depth, *strides,
+            GROUPS=triton.next_power_of_2(groups), **tile, **arithmetic(x.dtype),
+        )  # fmt: skip
+    return y
+
+
+def weight_product(x: torch.Tensor, dy: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """x [rows, depth], dy [rows, outs] -> the gradient of the weight [groups, outs, depth]."""
+    depth, outs = x.shape[1], dy.shape[1]
+    dweight = torch.empty(len(ends), outs, depth, dtype=x.dtype, device=x.device)
+    tile = tuned("grouped_gemm", kernel_name("weight", x.dtype), x.device, outs)
+    tiles = triton.cdiv(outs, tile["OUTS"]) * triton.cdiv(depth, tile["DEPTH"])
+    weight_kernel[(tiles, len(ends))](x, dy, ends, dweight, outs, depth, **tile, **arithmetic(x.dtype))
+    return dweight
+
+
+def kernel_name(kernel: str, dtype: torch.dtype) -> str:
+    """float32 has rows of its own in tuning.json: its tiles take twice the memory."""
+    return f"{kernel} float32" if dtype == torch.float32 else kernel
+
+
+def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
+    """float32 is multiplied as float32, not as TF32; where Triton interprets, bfloat16 is too: it cannot else."""
+    return {
+        "WIDEN": interpreting() and dtype != torch.float32,
+        "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
+    }
+
+
+class GroupedGemm(torch.autograd.Function):
+    """The two kernels to autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        """As reference.grouped_gemm."""
+        x = x.contiguous()
+        ctx.save_for_backward(x, weight, ends)
+        return rows_product(x, weight, ends, transposed=False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        """dy -> dx, dweight."""
+        x, weight, ends = ctx.saved_tensors
+        dy = gradients[0].contiguous()
+        dx = rows_product(dy, weight, ends, transposed=True) if ctx.needs_input_grad[0] else None
+        dweight = weight_product(x, dy, ends) if ctx.needs_input_grad[1] else None
+        return dx, dweight, None
+
+
+def grouped_gemm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """As reference.grouped_gemm."""
+    y: torch.Tensor = GroupedGemm.apply(x, weight, ends)
+    return y

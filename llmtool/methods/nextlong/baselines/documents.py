@@ -1,0 +1,84 @@
+"""Documents for the baselines: their tokens and vectors, and how an order of them becomes samples of T tokens."""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from llmtool.core.corpus.arrays import Sharded
+from llmtool.methods.nextlong.seeds import stable_hash
+from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.vectors import quantise
+
+I64 = npt.NDArray[np.int64]
+Piece = tuple[int, int]
+"""Chunks first..stop-1 of one document."""
+
+SLACK = 64
+"""Tokens more than T, as joined texts have fewer than their parts."""
+
+
+class Baseline(Protocol):
+    """A rule by which documents are put together."""
+
+    name: str
+
+    def samples(self, corpus: "Documents", wanted: int) -> list[list[Piece]]:
+        """Pieces of each sample, `wanted` samples or fewer."""
+        ...
+
+
+class Documents:
+    """What the rules know of the corpus."""
+
+    def __init__(self, store: Store, tokens: npt.NDArray[np.uint32], vectors: Sharded | None, target: int, seed: int):
+        self.store, self.target, self.seed = store, target, seed
+        self.chunk_tokens = tokens
+        self.tokens: I64 = np.add.reduceat(tokens.astype(np.int64), store.first[:-1])
+        self._vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def order(self) -> list[int]:
+        """All documents in the order of a hash of (seed, document)."""
+        keys = [stable_hash(self.seed, "documents", number) for number in range(len(self))]
+        return sorted(range(len(self)), key=keys.__getitem__)
+
+    @cached_property
+    def vectors(self) -> npt.NDArray[np.int16]:
+        """Mean of the chunks' vectors, as whole numbers [documents, dimensions]."""
+        assert self._vectors is not None
+        out = []
+        for start in range(0, len(self), 1024):
+            stop = min(len(self), start + 1024)
+            first = self.store.first[start : stop + 1]
+            rows = self._vectors.rows(np.arange(first[0], first[-1])).astype(np.int64)
+            out.append(quantise(np.add.reduceat(rows, first[:-1] - first[0], axis=0)))
+        return np.concatenate(out)
+
+    def whole(self, document: int) -> Piece:
+        """A document as a piece."""
+        return int(self.store.first[document]), int(self.store.first[document + 1])
+
+    def fill(self, order: Iterable[int]) -> Iterator[list[Piece]]:
+        """Samples of T tokens out of documents in this order; a document that is cut goes on in the next sample.
+
+        It goes on with the first chunk that lies wholly behind the cut.
+        """
+        held: list[Piece] = []
+        size = 0
+        for document in order:
+            first, stop = self.whole(document)
+            for chunk in range(first, stop):
+                if held and held[-1][1] == chunk and chunk > first:
+                    held[-1] = (held[-1][0], chunk + 1)
+                else:
+                    held.append((chunk, chunk + 1))
+                size += int(self.chunk_tokens[chunk])
+                if size >= self.target + SLACK:
+                    yield held
+                    held, size = [], 0

@@ -1,0 +1,127 @@
+"""Segments to a sample: text, ids and spans, counted in tokens of the joined text and not of its parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.methods.nextlong.planning import Segment
+from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.vectors import SCALE
+
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+MOST_BYTES_A_TOKEN = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """text: UTF-8 that encodes to T tokens, or one or two more where T falls inside a character; ids [T, uint32];
+    bytes_, chars, tokens: range of each segment [segments, 2], what is cut off left out.
+    """
+
+    text: bytes
+    ids: U32
+    n_tokens: int
+    segments: Sequence[Segment]
+    chars: I64
+    tokens: I64
+
+
+class Builder:
+    """Makes samples of one target length."""
+
+    def __init__(self, store: Store, tokenizer: BaseTokenizer, target: int, separator: str) -> None:
+        self.store, self.tokenizer, self.target = store, tokenizer, target
+        self.separator = separator.encode()
+
+    @cached_property
+    def _lengths(self) -> I64:
+        """Bytes of each id [ids]."""
+        vocabulary = self.tokenizer.definition.vocabulary
+        lengths = np.zeros(vocabulary.id_limit, np.int64)
+        for token, data in vocabulary.tokens.items():
+            lengths[token] = len(data)
+        return lengths
+
+    def encode(self, text: bytes) -> U32:
+        """Ids of a text on one thread."""
+        ids, _ = self.tokenizer.encode_buffers([text], threads=1)
+        return np.frombuffer(ids, np.uint32)
+
+    def build(self, segments: Sequence[Segment]) -> Sample | None:
+        """The sample, or None if it does not reach T."""
+        texts, places, held = [], [], 0
+        most = self.target * MOST_BYTES_A_TOKEN
+        kept: list[Segment] = []
+        for segment in segments:
+            if held > most:
+                break
+            text = self.tokenizer.normalize(self.store.passage(segment.chunk, segment.end, most))
+            places.append((held, held + len(text)))
+            texts.append(text)
+            kept.append(segment)
+            held += len(text) + len(self.separator)
+        data = self.separator.join(texts)
+        ids = self.encode(data)
+        if len(ids) < self.target:
+            return None
+        data, ids = self._cut(data, ids)
+        ends = np.cumsum(self._lengths[ids])
+        spans = np.minimum(np.array(places, np.int64), len(data))
+        inside = spans[:, 0] < len(data)
+        spans, kept = spans[inside], [s for s, keep in zip(kept, inside.tolist(), strict=True) if keep]
+        begins = ends - self._lengths[ids]
+        first = np.searchsorted(ends, spans[:, 0], "right")  # the token that holds the first byte
+        behind = np.searchsorted(begins, spans[:, 1], "left")
+        tokens = np.minimum(np.stack([first, behind], 1), self.target)
+        visible = tokens[:, 0] < tokens[:, 1]
+        characters = np.cumsum((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)
+        chars = np.concatenate([[0], characters])[spans]
+        kept = [s for s, keep in zip(kept, visible.tolist(), strict=True) if keep]
+        return Sample(data, ids[: self.target], len(ids), kept, chars[visible], tokens[visible])
+
+    def _cut(self, data: bytes, ids: U32) -> tuple[bytes, U32]:
+        """The shortest prefix of whole characters at the end of a token that still encodes to T tokens."""
+        ends = np.cumsum(self._lengths[ids])
+        for number in range(self.target, len(ids) + 1):
+            stop = int(ends[number - 1])
+            while stop < len(data) and data[stop] & 0xC0 == 0x80:
+                stop += 1
+            again = self.encode(data[:stop])
+            if len(again) >= self.target:
+                return data[:stop], again
+        return data, ids
+
+    def row(self, sample: Sample, name: str, seed: int, method: str, *, text: bool) -> dict[str, Any]:
+        """The sample as provenance: one JSON object, with its text if wanted."""
+        spans: list[dict[str, Any]] = []
+        sources: dict[str, int] = {}
+        licences: dict[str, int] = {}
+        known: dict[int, dict[str, Any]] = {}
+        columns = zip(sample.segments, sample.chars.tolist(), sample.tokens.tolist(), strict=True)
+        for segment, chars, tokens in columns:
+            number = int(self.store.document_of(segment.chunk))
+            if number not in known:
+                known[number] = self.store.document(number)
+            about = known[number]
+            size = tokens[1] - tokens[0]
+            sources[about["source"]] = sources.get(about["source"], 0) + size
+            span: dict[str, Any] = {"role": segment.role, "doc_id": about["id"], "chunk_id": segment.chunk}
+            if segment.role == "negative":
+                span |= {"rank": segment.rank, "score": round(segment.score / SCALE**2, 6)}
+            if "licence" in about:
+                licences[about["licence"]] = licences.get(about["licence"], 0) + size
+                span["licence"] = about["licence"]
+            spans.append({**span, "chars": chars, "tokens": tokens})
+        body = {"text": sample.text.decode()} if text else {}
+        return {
+            **body, "id": name, "n_tokens": sample.n_tokens, "target": self.target, "method": method,
+            "seed": self.store.document(seed)["id"], "seed_chunks": self.store.document(seed)["chunks"],
+            "spans": spans, "sources": sources,
+            **({"licences": licences} if licences else {}),
+        }  # fmt: skip

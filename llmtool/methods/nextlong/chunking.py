@@ -1,0 +1,165 @@
+"""The stage `chunk`: documents into chunks of paragraphs or sentences, stored once, as ranges of their documents.
+
+A chunk's text is its document's from its first to its last character, so texts are stored whole, one after another
+(NNNNN.text), with the chunks' byte ranges (NNNNN.bounds.npy [chunks, 2]), characters (NNNNN.chars.npy [chunks]) and the
+documents (NNNNN.docs.jsonl; NNNNN.docs.npy [docs, 3]: byte in that file, first chunk, source).
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from llmtool.core.corpus.arrays import save_array
+from llmtool.core.corpus.document import Document, Skipped
+from llmtool.core.corpus.inputs import Input
+from llmtool.core.corpus.readers import Format, TextMode, read_streams
+from llmtool.core.corpus.shards import Stage
+from llmtool.core.run.atomic import atomic_file
+
+Split = Literal["lines", "sentences"]
+_SENTENCE = re.compile(r"(?:[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*|\n+)")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How documents are read and cut."""
+
+    size: int = 2048
+    split: Split = "lines"
+    field: str = "text"
+    text_mode: TextMode = "file"
+    input_format: Format = "auto"
+    strict: bool = False
+    source_field: str | None = None
+    licence_field: str = "license"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The streams of one unit, each with the label of its source and what its rows' names begin with."""
+
+    streams: list[Input] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    prefixes: list[str] = field(default_factory=list)
+
+
+def spans(text: str, size: int, split: Split = "lines") -> list[tuple[int, int]]:
+    """Character ranges of the chunks of a document; of `lines` they leave out one newline between them."""
+    if len(text) <= size:
+        return [(0, len(text))]
+    pieces = _lines(text) if split == "lines" else _sentences(text)
+    chunks: list[tuple[int, int]] = []
+    start = end = length = 0
+    held = False
+    for begin, stop in pieces:
+        if held and length + stop - begin > size:
+            chunks.append((start, end))
+            start, length = begin, 0
+        end = stop
+        length += stop - begin
+        held = True
+    chunks.append((start, end))
+    return chunks
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    place = 0
+    for paragraph in text.split("\n"):
+        yield place, place + len(paragraph)
+        place += len(paragraph) + 1
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    place = 0
+    for match in _SENTENCE.finditer(text):
+        yield place, match.end()
+        place = match.end()
+    if place < len(text):
+        yield place, len(text)
+
+
+def byte_places(data: bytes, places: npt.NDArray[np.int64], text: str) -> npt.NDArray[np.int64]:
+    """Byte offsets in UTF-8 `data` of character offsets in `text`, the same document."""
+    if len(data) == len(text):
+        return places
+    begins = np.flatnonzero((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)
+    return np.append(begins, len(data))[places]
+
+
+def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -> None:
+    """Read the streams of a unit and write its files; documents that are left out are counted by reason."""
+    skipped = Skipped()
+    rejects: dict[str, int] = {}
+    bounds: list[npt.NDArray[np.int64]] = []
+    chars: list[int] = []
+    documents: list[tuple[int, int, int]] = []
+    sources: dict[str, int] = {}
+    digest = hashlib.blake2b(digest_size=16)
+    held = described = 0
+    with ExitStack() as stack:
+        texts = stack.enter_context(atomic_file(stage.path(unit, "text")))
+        about = stack.enter_context(atomic_file(stage.path(unit, "docs.jsonl")))
+        for document, label, prefix in _documents(groups[unit], reading, skipped):
+            text, reason = decoded(document.text)
+            if reason:
+                rejects[reason] = rejects.get(reason, 0) + 1
+                if reason.startswith("not"):
+                    skipped.add(f"{document.source}:{document.row}", reason)
+                continue
+            places = np.array(spans(text, reading.size, reading.split), np.int64)
+            bounds.append(held + byte_places(document.text, places.reshape(-1), text).reshape(-1, 2))
+            kept = document.kept or {}
+            source = kept.get(reading.source_field or "", label)
+            licence = kept.get(reading.licence_field)
+            row = {
+                "id": document.id or f"{prefix}:{document.row}",
+                "source": source,
+                **({"licence": licence} if licence else {}),
+                "chars": len(text),
+                "chunks": len(places),
+            }
+            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            documents.append((described, len(chars), sources.setdefault(source, len(sources))))
+            chars += (places[:, 1] - places[:, 0]).tolist()
+            texts.write(document.text)
+            about.write(line)
+            digest.update(document.text + b"\0" + line)
+            held += len(document.text)
+            described += len(line)
+    ranges = np.concatenate(bounds) if bounds else np.zeros((0, 2), np.int64)
+    save_array(stage.path(unit, "bounds.npy"), ranges.astype(np.uint64))
+    save_array(stage.path(unit, "chars.npy"), np.array(chars, np.uint32))
+    save_array(stage.path(unit, "docs.npy"), np.array(documents, np.int64).reshape(-1, 3))
+    names = [stage.path(unit, suffix).name for suffix in ("text", "docs.jsonl", "bounds.npy", "chars.npy", "docs.npy")]
+    facts = {
+        "documents": len(documents), "chunks": len(chars), "bytes": held, "chars": sum(chars), "rejects": rejects,
+        "sources": list(sources), "digest": digest.hexdigest(), "skipped": skipped.reasons, "first": skipped.first,
+    }  # fmt: skip
+    stage.finish(unit, names, facts)
+
+
+def _documents(group: Group, reading: Reading, skipped: Skipped) -> Iterator[tuple[Document, str, str]]:
+    keep = [reading.licence_field, *([reading.source_field] if reading.source_field else [])]
+    for stream, label, prefix in zip(group.streams, group.labels, group.prefixes, strict=True):
+        read = read_streams(
+            [stream], field=reading.field, text_mode=reading.text_mode, format=reading.input_format,
+            strict=reading.strict, keep=keep, report=skipped,
+        )  # fmt: skip
+        for document in read:
+            yield document, label, prefix
+
+
+def decoded(data: bytes) -> tuple[str, str]:
+    """The text of a document, or why it is left out."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "", "not valid UTF-8"
+    return text, "" if text and not text.isspace() else "empty"

@@ -1,0 +1,111 @@
+"""The report as a sheet of panels, PNG, SVG or PDF by name."""
+
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.run.atomic import atomic_file, check_output
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+
+KINDS = ("png", "svg", "pdf")
+BLUE, ORANGE, GREY = "#1f4e79", "#c8501e", "#b8c4d0"
+
+
+def check(path: Path | None, force: bool) -> None:
+    """Refuse a figure that could not be drawn, before the work is done."""
+    if path is None:
+        return
+    if path.suffix.lower().lstrip(".") not in KINDS:
+        raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path),
+                        hint=f"name it {', '.join('.' + kind for kind in KINDS)}")  # fmt: skip
+    require("matplotlib", extra="plots", why="for --plot")
+    if check_output(path).exists() and not force:
+        raise UserError("exists already", where=str(path), hint="use --force to replace it")
+
+
+def draw(facts: dict[str, Any], path: Path) -> None:
+    """Four panels: dependency gap, similarity by rank, reuse, mix."""
+    from matplotlib.figure import Figure
+
+    sheet = Figure(figsize=(11, 7), layout="constrained")
+    gap, hard, reuse, mix = sheet.subplots(2, 2).flat
+    title = f"{facts['method']}: {facts['samples']:,} samples of {facts['target']:,} tokens"
+    sheet.suptitle(title, x=0.01, ha="left", fontsize=12)
+    _gap(gap, facts)
+    _hardness(hard, facts)
+    _reuse(reuse, facts)
+    _mix(mix, facts)
+    for axes in (gap, hard, reuse, mix):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+    kind = path.suffix.lower().lstrip(".")
+    with atomic_file(path) as file:
+        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def _nothing(axes: Any, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color="#777777")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _gap(axes: Any, facts: dict[str, Any]) -> None:
+    bins = facts["gap_histogram"]
+    if not bins:
+        return _nothing(axes, "dependency gap")
+    widths = [b - a for a, b in zip(bins["edges"], bins["edges"][1:], strict=False)]
+    axes.bar(bins["edges"][:-1], bins["counts"], widths, align="edge", color=BLUE, edgecolor="white", linewidth=0.3)
+    mean = facts["dependency_gap"]["mean"]
+    axes.axvline(mean, color=ORANGE, linewidth=1.4)
+    axes.annotate(f"mean {mean:,.0f}", (mean, 0.95), (5, 0), xycoords=("data", "axes fraction"),
+                  textcoords="offset points", color=ORANGE, fontsize=9)  # fmt: skip
+    axes.set_title("dependency gap: tokens between a meta-chunk and the next", loc="left", fontsize=10)
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("pairs")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    return None
+
+
+def _hardness(axes: Any, facts: dict[str, Any]) -> None:
+    ranks = facts["similarity_by_rank"]
+    if not ranks:
+        return _nothing(axes, "similarity of negatives by rank")
+    axes.plot(list(ranks), list(ranks.values()), color=BLUE, linewidth=1.6)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    margin = facts["hardness_margin"]
+    note = f", margin {margin['mean']:+.3f}" if margin else ""
+    axes.set_title(f"hardness: similarity of negatives{note}", loc="left", fontsize=10)
+    axes.set_xlabel("rank")
+    axes.set_ylabel("similarity")
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    return None
+
+
+def _reuse(axes: Any, facts: dict[str, Any]) -> None:
+    if not facts["reuse"]:
+        return _nothing(axes, "reuse of negatives")
+    axes.bar(list(facts["reuse"]), list(facts["reuse"].values()), color=BLUE)
+    axes.set_title(
+        f"reuse: {100 * facts['unique_negatives']:.1f}% of the negatives are unique", loc="left", fontsize=10
+    )
+    axes.set_xlabel("times a chunk is used")
+    axes.set_ylabel("chunks")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    return None
+
+
+def _mix(axes: Any, facts: dict[str, Any]) -> None:
+    corpus = facts.get("corpus", {}).get("sources", {})
+    names = list(facts["sources"])[:12][::-1]
+    places = range(len(names))
+    axes.barh([place + 0.2 for place in places], [100 * facts["sources"][name] for name in names], 0.4, color=BLUE,
+              label="samples")  # fmt: skip
+    if corpus:
+        axes.barh([place - 0.2 for place in places], [100 * corpus.get(name, 0) for name in names], 0.4, color=GREY,
+                  label="corpus")  # fmt: skip
+    axes.set_yticks(list(places), names, fontsize=8)
+    axes.set_xlabel("% of the tokens (of the corpus: of the chunks)")
+    axes.set_title("mix of sources", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)

@@ -1,0 +1,104 @@
+"""NExtLong as the paper says it, in plain Python: slow, literal, what the fast path is tested against.
+
+Section numbers follow arXiv 2501.12766. Chunking is the authors' published function; the rest they describe. Decided
+here: chunks of the same document and near-duplicates are no negatives, and `plan_exact`.
+"""
+
+from collections.abc import Callable, Sequence
+
+Vector = Sequence[float]
+
+
+def chunk(document: str, size: int = 2048) -> list[str]:
+    """Paragraphs joined while their characters, newlines not counted, stay within `size`; a longer one stays whole."""
+    chunks: list[str] = []
+    held: list[str] = []
+    length = 0
+    for paragraph in document.split("\n"):
+        if held and length + len(paragraph) > size:
+            chunks.append("\n".join(held))
+            held, length = [], 0
+        held.append(paragraph)
+        length += len(paragraph)
+    chunks.append("\n".join(held))
+    return chunks
+
+
+def similarity(a: Vector, b: Vector) -> float:
+    """Inner product of embeddings."""
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def hard_negatives(
+    query: int, vectors: Sequence[Vector], allowed: Callable[[int], bool], depth: int
+) -> list[tuple[int, float]]:
+    """The chunks most similar to the meta-chunk `query`, best first, ties by number: [(chunk, similarity)]."""
+    pool = [number for number in range(len(vectors)) if number != query and allowed(number)]
+    scored = [(number, similarity(vectors[query], vectors[number])) for number in pool]
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:depth]
+
+
+def negatives_per_chunk(
+    target: int, characters: int, chunks: int, size: int = 2048, chars_per_token: float = 4.0, width: float = 1.5
+) -> int:
+    """Number of negatives k for each meta-chunk: k = (T E w - S) / (p s)."""
+    return max(0, int((target * chars_per_token * width - characters) / (chunks * size)))
+
+
+Group = tuple[int, list[int]]
+"""A meta-chunk and its negatives in the order of the text: l_i = [m_i, n_i1 .. n_ik]."""
+
+
+def plan_paper(metas: Sequence[int], found: Sequence[Sequence[int]], k: int) -> list[Group]:
+    """k negatives for each meta-chunk, each used once within the sample."""
+    used: set[int] = set()
+    groups = []
+    for meta, candidates in zip(metas, found, strict=True):
+        chosen = [number for number in candidates if number not in used][:k]
+        used.update(chosen)
+        groups.append((meta, chosen))
+    return groups
+
+
+def plan_exact(
+    metas: Sequence[int], found: Sequence[Sequence[int]], tokens: Callable[[int], int], target: int, reserve: int = 0
+) -> list[Group] | None:
+    """Negatives by token budget, so that every meta-chunk lies inside the target T; None if T is not reached.
+
+    R = T - (tokens of all meta-chunks) is shared out evenly: after group i about R i / p tokens of negatives stand.
+    A negative is taken if it ends nearer to that mark than it begins, and never so that a later meta-chunk would end
+    beyond T - `reserve`. The last group takes negatives until T is reached; its last one is cut off at T.
+    """
+    room = target - sum(map(tokens, metas))
+    used: set[int] = set()
+    groups: list[Group] = []
+    spent = 0
+    for number, (meta, candidates) in enumerate(zip(metas, found, strict=True), 1):
+        last = number == len(metas)
+        chosen: list[int] = []
+        for candidate in candidates:
+            if candidate in used:
+                continue
+            cost = tokens(candidate)
+            if last and spent >= room:
+                break
+            if not last and spent + cost / 2 > room * number / len(metas):
+                break
+            if not last and spent + cost > room - reserve:
+                break
+            used.add(candidate)
+            chosen.append(candidate)
+            spent += cost
+        groups.append((meta, chosen))
+    return groups if spent >= room else None
+
+
+def assemble(groups: Sequence[Group], text: Callable[[int], str], separator: str = "\n\n") -> str:
+    """t = [l_1 .. l_p], the meta-chunk first in each."""
+    order = [number for meta, negatives in groups for number in (meta, *negatives)]
+    return separator.join(map(text, order))
+
+
+def dependency_gaps(groups: Sequence[Group], tokens: Callable[[int], int]) -> list[int]:
+    """Tokens between the end of m_i and the start of m_(i+1)."""
+    return [sum(map(tokens, negatives)) for _, negatives in groups[:-1]]

@@ -1,0 +1,74 @@
+"""Which documents become samples, and in which order: by a hash of (seed, document), whoever asks."""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from llmtool.core.run.errors import UserError, closest
+from llmtool.methods.nextlong.store import Store
+
+I64 = npt.NDArray[np.int64]
+
+
+def stable_hash(seed: int, *names: object) -> int:
+    """64 bits, the same on every machine."""
+    text = "\0".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def seed_order(store: Store, chosen: I64, seed: int) -> I64:
+    """Documents in the order in which they are tried."""
+    keys = np.array([stable_hash(seed, number, store.document(number)["id"]) for number in chosen.tolist()], np.uint64)
+    return chosen[np.argsort(keys, kind="stable")]
+
+
+def capped(order: I64, store: Store, caps: Mapping[str, float]) -> I64:
+    """The same order without documents by which a source would come to more than its share of those before."""
+    limits = {store.sources.index(name): share for name, share in caps.items()}
+    if not limits:
+        return order
+    taken = dict.fromkeys(limits, 0)
+    kept: list[int] = []
+    for number in order.tolist():
+        source = int(store.source[number])
+        if source in limits:
+            if taken[source] + 1 > limits[source] * (len(kept) + 1):
+                continue
+            taken[source] += 1
+        kept.append(number)
+    return np.array(kept, np.int64)
+
+
+def parse_caps(texts: list[str]) -> dict[str, float]:
+    """SOURCE=SHARE, share from 0 to 1."""
+    caps: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if not name or not 0 <= share <= 1:
+            raise UserError(f"--cap {text!r} is not SOURCE=SHARE", hint="for example --cap forum=0.2")
+        caps[name] = share
+    return caps
+
+
+def check_caps(caps: Mapping[str, float], store: Store) -> None:
+    """Refuse names that no document has."""
+    for name in caps:
+        if name not in store.sources:
+            hint = closest(name, store.sources) or f"sources: {', '.join(store.sources[:8])}"
+            raise UserError(f"--cap: there is no source {name!r}", hint=hint)
+
+
+def eligible(store: Store, min_chunks: int, flags: npt.NDArray[np.uint8], bad: int) -> tuple[I64, dict[str, int]]:
+    """Documents that can be seeds, and how many cannot, by reason."""
+    counts = np.diff(store.first)
+    few = counts < min_chunks
+    dirty = np.zeros(store.documents, np.bool_)
+    dirty[store.document_of(np.flatnonzero(flags & bad))] = True
+    rejects = {"fewer chunks than --min-chunks": int(few.sum()), "contaminated": int((dirty & ~few).sum())}
+    return np.flatnonzero(~few & ~dirty), {reason: number for reason, number in rejects.items() if number}

@@ -1,0 +1,271 @@
+"""The stages as functions: chunk, embed, index, mine. Each goes on where it stopped, and refuses other settings.
+
+A work directory holds chunks/, vectors/, index/, neighbours-*/ and tokens-*/; a stage's settings name what stands
+upstream by its fingerprint, the content of the corpus included.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.arrays import map_array, save_array
+from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.inputs import STDIN, find_inputs
+from llmtool.core.corpus.provenance import describe
+from llmtool.core.corpus.shards import Stage
+from llmtool.core.corpus.units import Engine, run_units
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.methods.nextlong import indexing
+from llmtool.methods.nextlong.chunking import Group, Reading, chunk_unit
+from llmtool.methods.nextlong.duplicates import Contamination
+from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa
+from llmtool.methods.nextlong.indexing import I64, IndexKind
+from llmtool.methods.nextlong.mining import mine_unit
+from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_order
+from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.tokens import token_stage, token_unit
+
+GROUP_BYTES = 32 << 20
+SCORED_BYTES = 64 << 20
+"""Ids of one unit of samples, at most."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """How the work is done; changes no byte of it."""
+
+    workers: int
+    console: Console
+    engine: Engine = "local"
+    force: bool = False
+
+    def run(self, stage: Stage, units: Sequence[int], make: Callable[[], Callable[[int], None]], label: str) -> None:
+        """Units of a stage."""
+        run_units(stage, units, make, workers=self.workers, engine=self.engine, console=self.console, label=label)
+
+
+def total(facts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sums of counts."""
+    counts: Counter[str] = Counter()
+    for each in facts:
+        counts.update(each)
+    return dict(counts)
+
+
+def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Means) -> Store:
+    """Read the corpora and cut their documents into chunks."""
+    inputs = [describe(name, Event(), read_whole=True) for name in corpora]
+    stage = Stage(directory / "chunks", {"stage": "chunk", "inputs": inputs, **asdict(reading)})
+    stage.begin(force=means.force)
+    piped = STDIN in map(str, corpora)
+    if not stage.complete or piped:
+        groups = unit_groups(corpora)
+        work = partial(_chunk_work, stage, groups, reading)
+        alone = Means(1, means.console) if piped else means
+        if piped:  # nobody can tell whether the same came in before
+            for path in stage.directory.glob("*.done"):
+                path.unlink()
+        alone.run(stage, range(len(groups)), work, "chunking")
+        _seal_chunks(stage, len(groups), means.console)
+    return Store(directory)
+
+
+def _chunk_work(stage: Stage, groups: list[Group], reading: Reading) -> Callable[[int], None]:
+    return partial(chunk_unit, stage, groups, reading)
+
+
+def unit_groups(corpora: Sequence[str]) -> list[Group]:
+    """Streams in order, together until they are GROUP_BYTES; a source is named after the input as the user named it."""
+    groups: list[Group] = [Group()]
+    held = 0
+    for name in map(str, corpora):
+        for stream in find_inputs([name]):
+            if held >= GROUP_BYTES:
+                groups.append(Group())
+                held = 0
+            label = "stdin" if name == STDIN else Path(name).name.split(".")[0] or name
+            below = "" if stream.source == name else "/" + Path(stream.source).relative_to(name).as_posix()
+            groups[-1].streams.append(stream)
+            groups[-1].labels.append(label)
+            groups[-1].prefixes.append(label + below)
+            held += stream.size or 0
+    return groups
+
+
+def _seal_chunks(stage: Stage, units: int, console: Console) -> None:
+    facts = [stage.facts(unit) for unit in range(units)]
+    sums = {key: sum(each[key] for each in facts) for key in ("documents", "chunks", "bytes", "chars")}
+    rejects = total(each["rejects"] for each in facts)
+    skipped = Skipped()
+    for each in facts:
+        skipped.reasons = total([skipped.reasons, each["skipped"]])
+        skipped.first += [(where, what) for where, what in each["first"]]
+    skipped.first = skipped.first[:5]
+    skipped.count = sum(skipped.reasons.values())
+    for line in skipped.lines():
+        console.warn(line)
+    if not sums["chunks"]:
+        why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **skipped.reasons}.items())
+        raise UserError(f"no text found{': ' + why if why else ''}", where=str(stage.directory))
+    digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
+    stage.seal({"units": units, **sums, "rejects": rejects, "skipped": skipped.reasons, "digest": digest})
+
+
+def upstream(store: Store) -> str:
+    """The chunks' name in the settings of later stages: their settings are not enough, a pipe is not hashed."""
+    return f"{store.facts['digest']}-{store.stage.settings['size']}-{store.stage.settings['split']}"
+
+
+def embed(
+    directory: Path, name: str, means: Means, *, seed: int = 0, decontaminate: Sequence[str] = (), ngram: int = 13
+) -> Embedded:
+    """Vectors, sketches and flags of all chunks."""
+    check_embedder(name)
+    store = Store(directory)
+    against = [describe(file, Event(), read_whole=True) for file in decontaminate]
+    settings = {
+        "stage": "embed", "chunks": upstream(store), "embedder": name, "seed": seed,
+        "decontaminate": [entry["sha256"] for entry in against], "ngram": ngram if against else None,
+    }  # fmt: skip
+    stage = Stage(directory / "vectors", settings)
+    stage.begin(force=means.force)
+    if not stage.complete:
+        if name == "lsa" and not (stage.directory / "lsa.basis.npy").exists():
+            means.console.detail("fitting LSA on a sample of the chunks")
+            fit_lsa(store, seed).save(stage.directory)
+        if against:
+            known = Contamination.read(decontaminate, ngram)
+            if known.short:
+                means.console.warn(f"{known.short:,} evaluation texts are shorter than {ngram} words: not looked for")
+        units = range(-(-store.chunks // UNIT))
+        means.run(stage, units, partial(_embed_work, stage, directory, name, tuple(decontaminate), ngram), "embedding")
+        facts = [stage.facts(unit) for unit in units]
+        stage.seal({"units": len(units), **total(facts)})
+    return Embedded(directory)
+
+
+def _embed_work(
+    stage: Stage, directory: Path, name: str, decontaminate: tuple[str, ...], ngram: int
+) -> Callable[[int], None]:
+    known = Contamination.read(decontaminate, ngram) if decontaminate else None
+    return partial(embed_unit, stage, Store(directory), embedder(name, stage.directory), known)
+
+
+def index(directory: Path, kind: IndexKind, means: Means, *, seed: int = 0) -> Stage:
+    """The index over all vectors; `auto` is exact up to 200,000 chunks."""
+    embedded = Embedded(directory)
+    kind = indexing.choose(kind, embedded, means.console)
+    settings = {"stage": "index", "vectors": embedded.stage.fingerprint, "index": kind, "seed": seed}
+    stage = Stage(directory / "index", settings)
+    stage.begin(force=means.force)
+    if not stage.complete:
+        indexing.build(stage, directory, kind, seed, means)
+    return stage
+
+
+def count_tokens(directory: Path, tokenizer: BaseTokenizer, separator: str, means: Means) -> Stage:
+    """Tokens of each chunk."""
+    store = Store(directory)
+    stage = token_stage(directory, store, tokenizer, separator)
+    stage.begin(force=means.force)
+    if not stage.complete:
+        units = range(-(-store.chunks // UNIT))
+        work = partial(_token_work, stage, directory, tokenizer, separator)
+        means.run(stage, units, work, "counting tokens")
+        stage.seal({"units": len(units), **total(stage.facts(unit) for unit in units)})
+    return stage
+
+
+def _token_work(stage: Stage, directory: Path, tokenizer: BaseTokenizer, separator: str) -> Callable[[int], None]:
+    return partial(token_unit, stage, Store(directory), tokenizer, separator.encode())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which documents become samples, and what is no negative."""
+
+    target: int
+    chars_per_token: float
+    min_chunks: int = 2
+    max_overlap: float = 0.3
+    seed: int = 0
+    caps: Mapping[str, float] | None = None
+
+    def unit_seeds(self) -> int:
+        """Seeds of one unit: 16 to 4,096, so that its samples stay below SCORED_BYTES."""
+        return max(16, min(4096, SCORED_BYTES // (4 * self.target)))
+
+
+def mine_stage(directory: Path, choice: Choice) -> Stage:
+    """The directory of the rankings for a choice."""
+    built = Stage.existing(directory / "index", "llmtool data index")
+    settings = {"stage": "mine", "index": built.fingerprint, **asdict(choice), "unit_seeds": choice.unit_seeds()}
+    settings["caps"] = dict(choice.caps or {})
+    stage = Stage(directory, settings)
+    return Stage(directory / f"neighbours-{stage.fingerprint[:8]}", settings)
+
+
+def mine(directory: Path, choice: Choice, means: Means, *, seeds: int | None = None) -> Stage:
+    """Rankings of the first `seeds` candidates, of all if None; asked for more, it goes on."""
+    stage = mine_stage(directory, choice)
+    stage.begin(force=means.force)
+    if not (stage.directory / "seeds.npy").exists():
+        _choose_seeds(stage, directory, choice)
+    order = map_array(stage.directory / "seeds.npy")
+    size = choice.unit_seeds()
+    wanted = len(order) if seeds is None else min(len(order), seeds)
+    units = range(-(-wanted // size))
+    done = stage.totals()["units"] if stage.complete else 0
+    if len(units) > done or not stage.complete:
+        means.run(stage, units, partial(_mine_work, stage, directory, size), "mining")
+        counts = [stage.facts(unit) for unit in units]
+        sums = {key: sum(each[key] for each in counts) for key in ("seeds", "metas", "negatives")}
+        left = total(each["left_out"] for each in counts)
+        facts = {"units": len(units), "candidates": len(order), **sums, "left_out": left}
+        stage.seal({**facts, "rejects": stage_rejects(stage)})
+    return stage
+
+
+def _choose_seeds(stage: Stage, directory: Path, choice: Choice) -> None:
+    import json
+
+    from llmtool.core.run.atomic import atomic_file
+
+    store, embedded = Store(directory), Embedded(directory)
+    check_caps(choice.caps or {}, store)
+    chosen, rejects = eligible(store, choice.min_chunks, embedded.flags, bad=1)
+    order = seed_order(store, chosen, choice.seed)
+    kept = capped(order, store, choice.caps or {})
+    if len(kept) < len(order):
+        rejects["source beyond its --cap"] = len(order) - len(kept)
+    with atomic_file(stage.directory / "rejects.json") as file:
+        file.write(json.dumps(rejects).encode())
+    save_array(stage.directory / "seeds.npy", kept.astype(np.int64))
+
+
+def stage_rejects(stage: Stage) -> dict[str, int]:
+    """Documents that cannot be seeds, by reason."""
+    from llmtool.core.run.json_file import read_json_object
+
+    return read_json_object(stage.directory / "rejects.json")
+
+
+def _mine_work(stage: Stage, directory: Path, size: int) -> Callable[[int], None]:
+    store, embedded = Store(directory), Embedded(directory)
+    searcher = indexing.searcher(directory, store, embedded)
+    seeds: I64 = np.asarray(map_array(stage.directory / "seeds.npy"))
+    return partial(mine_unit, stage, store, searcher, embedded.sketches, embedded.flags, seeds, size)
+
+
+def measured_ratio(store: Store, tokens: Stage) -> float:
+    """Characters a token, of this corpus with this tokenizer; to three digits, so that it reads well."""
+    ratio: float = store.facts["chars"] / max(1, tokens.totals()["tokens"])
+    return round(ratio, 3)

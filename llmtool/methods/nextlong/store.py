@@ -1,0 +1,106 @@
+"""The chunks of a corpus as the stage `chunk` left them, read from disk where needed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmtool.core.corpus.arrays import map_array
+from llmtool.core.corpus.shards import Stage
+
+I64 = npt.NDArray[np.int64]
+
+
+class Store:
+    """Chunks and documents by number, 0-based over all units; memory holds 12 bytes a document.
+
+    Texts are read and not mapped, so that they do not count as memory of the process.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.stage = Stage.existing(directory / "chunks", "llmtool data chunk")
+        totals = self.stage.totals()
+        self.facts: dict[str, Any] = totals
+        units = range(totals["units"])
+        counts = [self.stage.facts(unit) for unit in units]
+        self.chunks, self.documents = totals["chunks"], totals["documents"]
+        self._chunk_first = np.cumsum([0, *(facts["chunks"] for facts in counts)])
+        self._document_first = np.cumsum([0, *(facts["documents"] for facts in counts)])
+        self._bounds = [map_array(self.stage.path(unit, "bounds.npy")) for unit in units]
+        self._chars = [map_array(self.stage.path(unit, "chars.npy")) for unit in units]
+        tables = [map_array(self.stage.path(unit, "docs.npy")) for unit in units]
+        self._about = [table[:, 0] for table in tables]
+        firsts = [table[:, 1] + first for table, first in zip(tables, self._chunk_first[:-1], strict=True)]
+        self.first: I64 = np.concatenate([*firsts, [self.chunks]]).astype(np.int64)
+        """First chunk of each document, and the number of chunks [documents + 1]."""
+        self.sources: list[str] = list(dict.fromkeys(name for facts in counts for name in facts["sources"]))
+        number = {name: index for index, name in enumerate(self.sources)}
+        codes = [
+            np.array([number[name] for name in facts["sources"]], np.uint16)[table[:, 2]]
+            for facts, table in zip(counts, tables, strict=True)
+            if len(table)
+        ]
+        self.source: npt.NDArray[np.uint16] = np.concatenate(codes) if codes else np.zeros(0, np.uint16)
+        """Source of each document, an index of `sources`."""
+        self._open: dict[tuple[int, str], int] = {}
+
+    def text(self, chunk: int) -> bytes:
+        """Text of one chunk."""
+        return self.texts(chunk, chunk + 1)[0]
+
+    def texts(self, start: int, stop: int) -> list[bytes]:
+        """Texts of chunks start..stop-1."""
+        out: list[bytes] = []
+        while start < stop:
+            unit = int(np.searchsorted(self._chunk_first, start, "right")) - 1
+            first = self._chunk_first[unit]
+            end = min(stop, int(self._chunk_first[unit + 1]))
+            bounds = self._bounds[unit][start - first : end - first].astype(np.int64)
+            place = int(bounds[0, 0])
+            data = self._read(unit, "text", place, int(bounds[-1, 1]) - place)
+            out += [data[a - place : b - place] for a, b in bounds.tolist()]
+            start = end
+        return out
+
+    def passage(self, start: int, stop: int, most: int) -> bytes:
+        """Text of chunks start..stop-1 of one document with what stands between them; whole characters, at most `most`
+        bytes."""
+        unit = int(np.searchsorted(self._chunk_first, start, "right")) - 1
+        first = int(self._chunk_first[unit])
+        begin, end = int(self._bounds[unit][start - first, 0]), int(self._bounds[unit][stop - 1 - first, 1])
+        data = self._read(unit, "text", begin, min(end - begin, most))
+        return data if end - begin <= most else data.decode("utf-8", "ignore").encode()
+
+    def lengths(self, start: int, stop: int) -> I64:
+        """Characters of chunks start..stop-1."""
+        parts = [np.asarray(part) for part in self._chars]
+        if len(parts) == 1:
+            return parts[0][start:stop].astype(np.int64)
+        units = range(len(parts))
+        cut = [parts[u][max(0, start - f) : max(0, stop - f)] for u, f in zip(units, self._chunk_first, strict=False)]
+        return np.concatenate(cut).astype(np.int64)
+
+    def document_of(self, chunks: npt.NDArray[Any] | int) -> I64:
+        """Number of the document of each chunk; same shape."""
+        return np.searchsorted(self.first, chunks, "right") - 1
+
+    def document(self, number: int) -> dict[str, Any]:
+        """What is known of a document: id, source, licence if any, chars, chunks."""
+        unit = int(np.searchsorted(self._document_first, number, "right")) - 1
+        local = number - int(self._document_first[unit])
+        about = self._about[unit]
+        start = int(about[local])
+        size = (int(about[local + 1]) if local + 1 < len(about) else start + (1 << 20)) - start
+        facts: dict[str, Any] = json.loads(self._read(unit, "docs.jsonl", start, size).split(b"\n", 1)[0])
+        return facts
+
+    def _read(self, unit: int, suffix: str, start: int, size: int) -> bytes:
+        key = (unit, suffix)
+        if key not in self._open:
+            if len(self._open) >= 256:
+                os.close(self._open.pop(next(iter(self._open))))
+            self._open[key] = os.open(self.stage.path(unit, suffix), os.O_RDONLY)
+        return os.pread(self._open[key], size, start)

@@ -1,0 +1,259 @@
+"""Samples from a work directory: the stage `assemble`; and `llmtool data nextlong`, from corpus to output."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.arrays import map_array
+from llmtool.core.corpus.provenance import describe
+from llmtool.core.corpus.shards import SETTINGS, Stage
+from llmtool.core.run.atomic import PARTIAL, require_space
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.manifest import Run, refuse_complete
+from llmtool.methods.nextlong import baselines, comparison, output, stages
+from llmtool.methods.nextlong.assembly import NExtLong, Plan, assemble_unit
+from llmtool.methods.nextlong.building import Builder
+from llmtool.methods.nextlong.chunking import Reading
+from llmtool.methods.nextlong.embedding import check_embedder
+from llmtool.methods.nextlong.indexing import IndexKind
+from llmtool.methods.nextlong.mining import Mined
+from llmtool.methods.nextlong.output import Form
+from llmtool.methods.nextlong.planning import Position
+from llmtool.methods.nextlong.stages import Choice, Means
+from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.tokens import token_counts, token_stage
+
+COMMAND = "data nextlong"
+SMALLEST_TARGET = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the bytes of the samples, the corpus and the tokenizer apart."""
+
+    target: int = 131072
+    method: str = "nextlong"
+    plan: Plan = "exact"
+    embedder: str = "lsa"
+    index: IndexKind = "auto"
+    min_chunks: int = 2
+    position: Position = "head"
+    separator: str = "\n\n"
+    samples: int | None = None
+    form: Form = "jsonl"
+    keep_long: bool = False
+    max_overlap: float = 0.3
+    seed: int = 0
+    caps: Mapping[str, float] = field(default_factory=dict)
+    decontaminate: tuple[str, ...] = ()
+    ngram: int = 13
+    reading: Reading = field(default_factory=Reading)
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything is read."""
+        if self.target < SMALLEST_TARGET:
+            raise UserError(f"--target {self.target} is too short for a sample", hint="4096, 65536, 131072")
+        if self.method != "nextlong" and self.method not in baselines.NAMES:
+            raise UserError(f"method {self.method!r} is not known", hint=f"nextlong, {', '.join(baselines.NAMES)}")
+        if not self.separator.isprintable() and not self.separator.isspace():
+            raise UserError("--separator holds control characters")
+        if self.min_chunks < 2 and self.method == "nextlong":
+            raise UserError("--min-chunks 1: a single chunk carries no dependency", hint="2 or more")
+        if self.embedder != "lsa":
+            check_embedder(self.embedder)
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the method looks at similarities."""
+        return self.method == "nextlong" or self.method in comparison.NEED_VECTORS
+
+    def choice(self, ratio: float) -> Choice:
+        """What mining needs to know."""
+        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.seed, self.caps)
+
+
+def samples_wanted(recipe: Recipe, tokens: int) -> int:
+    """As many samples as asked for; if nobody asked, as many tokens as the corpus has."""
+    return recipe.samples if recipe.samples is not None else max(1, tokens // recipe.target)
+
+
+def make_samples(
+    directory: Path, tokenizer: BaseTokenizer, recipe: Recipe, means: Means
+) -> tuple[Stage, int, int, dict[str, Any]]:
+    """Samples of a work directory as parts: (stage, units, samples wanted, counts)."""
+    counted = stages.count_tokens(directory, tokenizer, recipe.separator, means)
+    store = Store(directory)
+    wanted = samples_wanted(recipe, counted.totals()["tokens"])
+    if recipe.method != "nextlong":
+        embedded = Stage.existing(directory / "vectors", "llmtool data embed") if recipe.needs_vectors else None
+        more = {
+            "vectors": embedded.fingerprint if embedded else None,
+            "wanted": wanted,
+            "corpus": stages.upstream(store),
+        }
+        stage = part_stage(directory, recipe, tokenizer, more)
+        units, counts = comparison.make_samples(directory, stage, store, tokenizer, counted, recipe, wanted, means)
+        return stage, units, wanted, counts
+    choice = recipe.choice(stages.measured_ratio(store, counted))
+    size = choice.unit_seeds()
+    units = -(-int(wanted * 1.1 + 1) // size)
+    while True:
+        mined = stages.mine(directory, choice, means, seeds=units * size)
+        units = min(units, mined.totals()["units"])
+        stage = _assemble(directory, mined, units, tokenizer, recipe, choice, means)
+        facts = [stage.facts(unit) for unit in range(units)]
+        accepted = sum(each["accepted"] for each in facts)
+        if accepted >= wanted or units * size >= mined.totals()["candidates"]:
+            break
+        units = max(units + 1, int(units * 1.3 * wanted / max(1, accepted)) if accepted else 2 * units)
+    rejects = stages.total([mined.totals()["rejects"], *(each["rejects"] for each in facts)])
+    counts = {
+        "candidates": mined.totals()["candidates"], "tried": sum(each["seeds"] for each in facts), "rejects": rejects,
+        "left_out": mined.totals()["left_out"],
+    }  # fmt: skip
+    return stage, units, wanted, counts
+
+
+def _assemble(
+    directory: Path, mined: Stage, units: int, tokenizer: BaseTokenizer, recipe: Recipe, choice: Choice, means: Means
+) -> Stage:
+    stage = part_stage(
+        directory, recipe, tokenizer, {"mined": mined.fingerprint, "plan": recipe.plan, "position": recipe.position,
+                                       "keep_long": recipe.keep_long},
+    )  # fmt: skip
+    stage.begin(force=means.force)
+    work = partial(_assemble_work, directory, stage, mined, tokenizer, recipe, choice)
+    means.run(stage, range(units), work, "assembling")
+    return stage
+
+
+def part_stage(directory: Path, recipe: Recipe, tokenizer: BaseTokenizer, more: Mapping[str, Any]) -> Stage:
+    """Where the parts of the samples stand, one directory for each combination of settings."""
+    settings = {
+        "stage": "assemble", "method": recipe.method, "target": recipe.target, "separator": recipe.separator,
+        "tokenizer": tokenizer.fingerprint(), "seed": recipe.seed, "text": recipe.form == "jsonl", **more,
+    }  # fmt: skip
+    return Stage(directory / f"samples-{Stage(directory, settings).fingerprint[:8]}", settings)
+
+
+def _assemble_work(
+    directory: Path, stage: Stage, mined: Stage, tokenizer: BaseTokenizer, recipe: Recipe, choice: Choice
+) -> Callable[[int], None]:
+    store = Store(directory)
+    tokens = token_counts(_tokens_of(directory, store, tokenizer, recipe))
+    builder = Builder(store, tokenizer, recipe.target, recipe.separator)
+    order = np.asarray(map_array(mined.directory / "seeds.npy"))
+    size = choice.unit_seeds()
+    caps = {store.sources.index(name): share for name, share in recipe.caps.items()}
+
+    def work(unit: int) -> None:
+        seeds = order[unit * size : (unit + 1) * size]
+        method = NExtLong(
+            store, builder, tokens, Mined(mined, store, seeds, unit), recipe.plan, recipe.position, recipe.seed,
+            store.stage.settings["size"], choice.chars_per_token, recipe.keep_long, caps,
+        )  # fmt: skip
+        assemble_unit(stage, method, builder, seeds, text=recipe.form == "jsonl", unit=unit)
+
+    return work
+
+
+def _tokens_of(directory: Path, store: Store, tokenizer: BaseTokenizer, recipe: Recipe) -> Stage:
+    return token_stage(directory, store, tokenizer, recipe.separator)
+
+
+def synthesize(
+    corpora: Sequence[str],
+    target_directory: Path,
+    tokenizer: BaseTokenizer,
+    recipe: Recipe,
+    means: Means,
+    *,
+    work: Path | None = None,
+) -> dict[str, Any]:
+    """Corpus to samples; what was done before is not done again."""
+    recipe.check()
+    run = Run(COMMAND, _config(recipe, tokenizer), seed=recipe.seed, backend=recipe.embedder)
+    out = _open_output(target_directory, run, lambda: [describe(c, Event(), read_whole=True) for c in corpora], means)
+    directory = work or target_directory / "work"
+    if means.force and work is None:
+        shutil.rmtree(directory, ignore_errors=True)
+    store = stages.chunk(corpora, directory, recipe.reading, means)
+    ids_size = 2 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else 4
+    wanted = recipe.samples or 1
+    require_space(target_directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
+    if recipe.needs_vectors:
+        stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,
+                     ngram=recipe.ngram)  # fmt: skip
+        stages.index(directory, recipe.index, means, seed=recipe.seed)
+    return write_samples(directory, out, tokenizer, recipe, means, run, store.stage.settings["inputs"])
+
+
+def assemble(
+    directory: Path, target_directory: Path, tokenizer: BaseTokenizer, recipe: Recipe, means: Means
+) -> dict[str, Any]:  # fmt: skip
+    """Samples from a work directory whose earlier stages are complete."""
+    recipe.check()
+    store = Store(directory)
+    inputs: list[dict[str, Any]] = store.stage.settings["inputs"]
+    run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed)
+    out = _open_output(target_directory, run, lambda: inputs, means)
+    return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
+
+
+def write_samples(
+    directory: Path, out: Stage, tokenizer: BaseTokenizer, recipe: Recipe, means: Means, run: Run,
+    inputs: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    """Make the samples and write them as their users read them, run.json last."""
+    stage, units, wanted, counts = make_samples(directory, tokenizer, recipe, means)
+    about = {"rows": "equal", "row_tokens": recipe.target, "method": recipe.method}
+    written = output.write(stage, units, wanted, out.directory, recipe.form, tokenizer, about)
+    if not written:
+        why = ", ".join(f"{number:,} {reason}" for reason, number in counts["rejects"].items())
+        raise UserError(f"no sample reaches {recipe.target:,} tokens: {why}", where=str(out.directory),
+                        hint="a smaller --target, or more text")  # fmt: skip
+    facts = {
+        "schema": "llmtool.data-nextlong/1", "output": str(out.directory), "method": recipe.method, "samples": written,
+        "target": recipe.target, "tokens": written * recipe.target, "wanted": wanted, **counts,
+    }  # fmt: skip
+    out.seal({key: value for key, value in facts.items() if key != "output"} | {"work": _relative(directory, out)})
+    run.inputs = inputs
+    run.save(out.directory / "run.json", sorted(p.relative_to(out.directory) for p in out.directory.glob("s*-*.jsonl")))
+    if written < wanted:
+        means.console.warn(f"{written:,} samples instead of {wanted:,}: no candidate is left")
+    return facts
+
+
+def _relative(directory: Path, out: Stage) -> str:
+    """The work directory as the output names it: below it if it stands there, so that both can move together."""
+    if directory.resolve().is_relative_to(out.directory.resolve()):
+        return directory.resolve().relative_to(out.directory.resolve()).as_posix()
+    return str(directory.resolve())
+
+
+def _config(recipe: Recipe, tokenizer: BaseTokenizer) -> dict[str, Any]:
+    return {**asdict(recipe), "tokenizer": tokenizer.fingerprint()}
+
+
+def _open_output(path: Path, run: Run, inputs: Callable[[], list[dict[str, Any]]], means: Means) -> Stage:
+    """The output directory: complete ones are refused, those of other commands too, begun ones are gone on with."""
+    if path.exists() and not path.is_dir():
+        raise UserError("is a file", where=str(path), hint="name a directory")
+    if (path / "run.json").exists() and not means.force:
+        refuse_complete(path, run.command, run.config, inputs)
+    held = [name for name in path.iterdir() if not name.name.endswith(PARTIAL)] if path.exists() else []
+    if held and not (path / SETTINGS).exists():  # a run killed at its start leaves a partial file
+        raise UserError("exists already and is not ours", where=str(path), hint="name an empty directory")
+    if not path.absolute().parent.is_dir():
+        raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))
+    (path / "run.json").unlink(missing_ok=True)
+    stage = Stage(path, run.config)
+    stage.begin(force=means.force)
+    return stage

@@ -1,0 +1,259 @@
+"""From corpus to samples: what a sample is, whoever makes it, however often it is interrupted."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmtool import data
+from llmtool.core.corpus.shards import Stage
+from llmtool.core.run.errors import UserError
+from llmtool.methods.nextlong import reference
+from llmtool.methods.nextlong.chunking import spans
+from llmtool.methods.nextlong.embedding import Embedded
+from llmtool.methods.nextlong.store import Store
+from tests.methods.nextlong.corpora import corpus, tokenizer, write_jsonl
+
+TARGET = 4096
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("nextlong")
+    corpus(directory / "corpus.jsonl")
+    tokenizer().save(directory / "tok.json")
+    return directory
+
+
+def make(place: Path, name: str, **settings: Any) -> Path:
+    defaults: dict[str, Any] = {"target": TARGET, "size": 1024, "workers": 1, "source_field": "kind"}
+    if name == "base" and (place / name / "run.json").exists():
+        return place / name
+    data.nextlong([str(place / "corpus.jsonl")], place / name, tokenizer=str(place / "tok.json"), **defaults | settings)
+    return place / name
+
+
+def rows(output: Path) -> list[dict[str, Any]]:
+    parts = sorted([*output.glob("samples-*.jsonl"), *output.glob("spans-*.jsonl")])
+    return [json.loads(line) for part in parts for line in part.open(encoding="utf-8")]
+
+
+def files(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file() and path.name != "run.json"}
+
+
+def test_samples_are_what_they_say(place: Path) -> None:
+    found = rows(make(place, "base"))
+    store = Store(place / "base" / "work")
+    assert len(found) > 10
+    for row in found:
+        ids = tokenizer().encode(row["text"])
+        assert len(ids) == row["n_tokens"]
+        assert TARGET <= len(ids) <= TARGET + 4
+        metas = [span for span in row["spans"] if span["role"] == "meta"]
+        assert len(metas) == row["seed_chunks"] >= 2
+        own = {int(store.document_of(span["chunk_id"])) for span in metas}
+        assert len(own) == 1
+        negatives = [span["chunk_id"] for span in row["spans"] if span["role"] == "negative"]
+        assert len(negatives) == len(set(negatives))
+        assert not own & {int(n) for n in store.document_of(np.array(negatives))}
+        for span in row["spans"]:
+            text = row["text"][slice(*span["chars"])]
+            whole = store.text(span["chunk_id"]).decode()
+            assert whole.startswith(text)
+            assert span is row["spans"][-1] or text == whole
+            first, last = span["tokens"]
+            inner = tokenizer().decode_bytes(ids[first:last])
+            assert text.encode() in inner
+            assert len(inner) <= len(text.encode()) + 2 * 24  # the tokens at its edges may reach beyond
+            assert span["licence"] == "PSF-2.0"
+        assert row["licences"] == {"PSF-2.0": sum(b - a for a, b in (span["tokens"] for span in row["spans"]))}
+        assert row["spans"][0]["role"] == "meta"
+        assert "".join(row["text"][slice(*metas[0]["chars"])]).startswith(row["text"][:50])
+
+
+def test_negatives_are_the_references(place: Path) -> None:
+    """The whole pipeline on its own vectors against the literal algorithm."""
+    output = make(place, "base")
+    store, embedded = Store(output / "work"), Embedded(output / "work")
+    vectors = [row.tolist() for row in embedded.vectors.rows(np.arange(store.chunks))]
+    counted = next(path for path in (output / "work").glob("tokens-*"))
+    tokens = np.load(counted / "00000.npy").tolist()
+    from llmtool.methods.nextlong.mining import near_duplicates
+
+    for row in rows(output)[:3]:
+        metas = [span["chunk_id"] for span in row["spans"] if span["role"] == "meta"]
+        document = int(store.document_of(metas[0]))
+        drawn = embedded.sketches.rows(np.array(metas))
+        close = near_duplicates(drawn, embedded.sketches.rows(np.arange(store.chunks)), 0.3)
+
+        def allowed(number: int, document: int = document, close: Any = close) -> bool:
+            return int(store.document_of(number)) != document and not close[number]
+
+        found = [[n for n, _ in reference.hard_negatives(m, vectors, allowed, 200)] for m in metas]
+        groups = reference.plan_exact(metas, found, tokens.__getitem__, TARGET)
+        assert groups
+        order = [number for meta, chosen in groups for number in (meta, *chosen)]
+        made = [span["chunk_id"] for span in row["spans"]]
+        assert order[: len(made)] == made
+        text = reference.assemble(groups, lambda number: store.text(number).decode())
+        assert text.startswith(row["text"])
+
+
+def test_chunks_are_the_references(place: Path) -> None:
+    store = Store(make(place, "base") / "work")
+    for line in (place / "corpus.jsonl").open(encoding="utf-8"):
+        row = json.loads(line)
+        number = next(n for n in range(store.documents) if store.document(n)["id"] == row["id"])
+        texts = store.texts(int(store.first[number]), int(store.first[number + 1]))
+        assert [text.decode() for text in texts] == (
+            reference.chunk(row["text"], 1024) if len(row["text"]) > 1024 else [row["text"]]
+        )
+        assert len(spans(row["text"], 1024)) == store.document(number)["chunks"]
+
+
+def test_workers_change_no_byte(place: Path) -> None:
+    base = files(make(place, "base"))
+    assert files(make(place, "two", workers=2)) == base
+    assert files(make(place, "other", seed=1)) != base
+
+
+@pytest.mark.parametrize("form", ["bin", "npy", "mds"])
+def test_formats_hold_the_same_ids(place: Path, form: str) -> None:
+    output = make(place, form, form=form, work=place / "base" / "work")
+    texts = rows(make(place, "base"))
+    wanted = [tokenizer().encode(row["text"])[:TARGET] for row in texts]
+    if form == "mds":
+        shards = json.loads((output / "index.json").read_text())["shards"]
+        assert sum(shard["samples"] for shard in shards) == len(wanted)
+        raw = (output / shards[0]["raw_data"]["basename"]).read_bytes()
+        assert len(raw) == shards[0]["raw_data"]["bytes"]
+        offset = int(np.frombuffer(raw[4:8], np.uint32)[0])
+        sizes = np.frombuffer(raw[offset : offset + 12], np.uint32)
+        place_ = offset + 12 + int(sizes[:2].sum())
+        first = np.frombuffer(raw[place_ + 3 : place_ + int(sizes[2])], np.uint32)
+        assert first.tolist() == wanted[0]
+    else:
+        skip = 128 if form == "npy" else 0
+        ids = np.fromfile(output / f"samples.{form}", np.uint16, offset=skip)
+        assert ids.reshape(-1, TARGET).tolist() == wanted
+    assert [row["id"] for row in rows(output)] == [row["id"] for row in texts]
+
+
+@pytest.mark.parametrize("position", ["tail", "random"])
+def test_positions_keep_all_metas_inside(place: Path, position: str) -> None:
+    output = make(place, position, position=position, work=place / "base" / "work")
+    facts, _ = data.report(output)
+    assert facts["all_metas_inside"] == 1
+    assert any(row["spans"][0]["role"] == "negative" for row in rows(output))
+
+
+def test_the_papers_plan(place: Path) -> None:
+    output = make(place, "paper", plan="paper", work=place / "base" / "work")
+    facts, _ = data.report(output)
+    assert facts["samples"] > 0
+    assert facts["all_metas_inside"] < 1  # what the exact plan is for
+
+
+@pytest.mark.parametrize("method", ["concat", "knn", "iclm", "quest"])
+def test_baselines(place: Path, method: str) -> None:
+    output = make(place, method, method=method, work=place / "base" / "work", samples=8)
+    found = rows(output)
+    assert len(found) == 8
+    for row in found:
+        assert len(tokenizer().encode(row["text"])) >= TARGET
+        assert {span["role"] for span in row["spans"]} == {"document"}
+    if method != "knn":  # a document stands in one place only
+        chunks = [(row["id"], span["chunk_id"]) for row in found for span in row["spans"]]
+        assert len({chunk for _, chunk in chunks}) == len(chunks)
+
+
+def test_stages_one_by_one(place: Path) -> None:
+    work = place / "stages"
+    settings: dict[str, Any] = {"tokenizer": str(place / "tok.json"), "target": TARGET, "workers": 1}
+    with pytest.raises(UserError, match="run `llmtool data chunk` first"):
+        data.embed(work)
+    data.chunk([str(place / "corpus.jsonl")], work, size=1024, source_field="kind", workers=1)
+    data.embed(work, workers=1)
+    data.index(work)
+    data.mine(work, **settings)
+    data.assemble(work, place / "assembled", **settings)
+    one, other = files(make(place, "base")), files(place / "assembled")
+    assert {n: b for n, b in one.items() if n.startswith("samples")} == {
+        n: b for n, b in other.items() if n.startswith("samples")
+    }
+
+
+def test_complete_and_changed_outputs_are_refused(place: Path) -> None:
+    make(place, "base")
+    settings: dict[str, Any] = {"tokenizer": str(place / "tok.json"), "target": TARGET, "size": 1024, "workers": 1}
+    corpora = [str(place / "corpus.jsonl")]
+    with pytest.raises(UserError, match="complete already"):
+        data.nextlong(corpora, place / "base", source_field="kind", **settings)
+    with pytest.raises(UserError, match="target: 4096 -> 2048"):
+        data.nextlong(corpora, place / "base", source_field="kind", **settings | {"target": 2048})
+    write_jsonl(place / "changed.jsonl", [{"text": "x"}])
+    with pytest.raises(UserError, match="the inputs' content"):
+        data.nextlong([str(place / "changed.jsonl")], place / "base", source_field="kind", **settings)
+    (place / "foreign").mkdir()
+    (place / "foreign" / "file").write_text("mine")
+    with pytest.raises(UserError, match="exists already and is not ours"):
+        data.nextlong(corpora, place / "foreign", **settings)
+
+
+def test_killed_runs_go_on(place: Path) -> None:
+    base = files(make(place, "base"))
+    output = place / "killed"
+    command = [
+        sys.executable, "-m", "llmtool", "data", "nextlong", str(place / "corpus.jsonl"), "-o", str(output),
+        "--tokenizer", str(place / "tok.json"), "--target", str(TARGET), "--chunk", "1024", "--source-field", "kind",
+        "--workers", "2", "-q",
+    ]  # fmt: skip
+    killed = 0
+    for seconds in (0.7, 1.1, 1.6):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    if (output / "run.json").exists():
+        shutil.rmtree(output)  # a fast machine: the run was complete before it was killed
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert killed
+    assert files(output) == base
+
+
+def test_caps_and_decontamination(place: Path) -> None:
+    output = make(place, "capped", caps=["email=0.1"])
+    found = rows(output)
+    assert sum(row["sources"].get("email", 0) for row in found) / (len(found) * TARGET) < 0.15
+    with pytest.raises(UserError, match="there is no source 'mail'"):
+        make(place, "nocap", caps=["mail=0.1"])
+    text = rows(make(place, "base"))[0]["text"]
+    (place / "eval.txt").write_text(" ".join(text.split()[20:60]) + "\n")
+    held_out = [str(place / "eval.txt")]
+    facts, _ = data.report(make(place, "base"), decontaminate=held_out)
+    clean, _ = data.report(make(place, "clean", decontaminate=held_out), decontaminate=held_out)
+    assert facts["contaminated_samples"] > 0
+    assert clean["contaminated_samples"] == 0
+    assert clean["rejects"]["contaminated"] >= 1
+
+
+def test_a_unit_without_its_files_is_made_again(place: Path, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", {"a": 1})
+    stage.begin()
+    stage.path(0, "txt").write_text("abc")
+    stage.finish(0, ["00000.txt"], {"n": 3})
+    assert stage.is_done(0)
+    stage.path(0, "txt").write_text("ab")
+    assert not stage.is_done(0)
+    with pytest.raises(UserError, match="a: 1 -> 2"):
+        Stage(tmp_path / "stage", {"a": 2}).begin()
+    Stage(tmp_path / "stage", {"a": 2}).begin(force=True)
+    assert not stage.path(0, "txt").exists()

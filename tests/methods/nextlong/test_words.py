@@ -1,0 +1,93 @@
+"""Words, sketches, contamination, vectors."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtool.methods.nextlong import reference
+from llmtool.methods.nextlong.duplicates import Contamination, overlap, sketches
+from llmtool.methods.nextlong.lsa import fit
+from llmtool.methods.nextlong.mining import near_duplicates
+from llmtool.methods.nextlong.vectors import SCALE, quantise, similarities
+from llmtool.methods.nextlong.words import ngrams, word_hashes
+from tests.methods.nextlong.corpora import sources
+
+
+def words(text: str) -> list[int]:
+    found: list[int] = word_hashes([text.encode()])[0].tolist()
+    return found
+
+
+def test_words_by_hand() -> None:
+    assert words("The cat, the CAT") == [*words("the"), *words("cat"), *words("the"), *words("cat")]
+    assert len(words("don't x_1 naïve")) == 4
+    assert len(words("你好world再见")) == 5
+    assert words("") == words(" .,!") == []
+    assert len(set(words("a b c aa ab ba"))) == 6
+    long = "x" * 100
+    assert words(long + " y")[0] != words(long + "x")[0]
+
+
+@given(st.lists(st.text(alphabet="ab Z1.é你", max_size=12), max_size=8))
+def test_texts_do_not_see_one_another(texts: list[str]) -> None:
+    hashes, ends = word_hashes([text.encode() for text in texts] or [b""])
+    starts = [0, *ends.tolist()]
+    for text, a, b in zip(texts, starts, starts[1:], strict=False):
+        assert hashes[a:b].tolist() == words(text)
+
+
+def test_ngrams_stay_inside_texts() -> None:
+    hashes, ends = word_hashes([b"a b c d", b"e f", b"b c d"])
+    found, text = ngrams(hashes, ends, 3)
+    assert text.tolist() == [0, 0, 2]
+    assert found[1] == found[2]
+    assert found[0] != found[1]
+
+
+def test_overlap_estimates_jaccard() -> None:
+    text = max((text for _, _, text in sources()), key=len).split()[:600]
+    shifted = text[300:] + ["zz"] * 5
+    drawn = sketches(*word_hashes([" ".join(t).encode() for t in (text, text, shifted, ["other", "words"] * 90)]))
+    shares = overlap(drawn[0], drawn)
+    assert shares[1] == 1
+    assert shares[2] == pytest.approx(0.5, abs=0.2)
+    assert shares[3] < 0.05
+    assert near_duplicates(drawn[:1], drawn, 0.3).tolist() == [True, True, True, False]
+    assert not overlap(sketches(*word_hashes([b""]))[0], drawn).any()
+
+
+def test_contamination(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    held_out = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    (tmp_path / "eval.txt").write_text(held_out + "\nshort line\n")
+    known = Contamination.read([str(tmp_path / "eval.txt")], 13)
+    assert known.short == 1
+    texts = [f"x {held_out.upper()} y", held_out.replace("seven", "7"), "nothing", held_out[:40]]
+    assert known(*word_hashes([text.encode() for text in texts])).tolist() == [True, False, False, False]
+
+
+def test_vectors_are_exact() -> None:
+    raw = np.random.default_rng(0).standard_normal((50, 256))
+    vectors = quantise(raw)
+    assert np.linalg.norm(vectors.astype(float), axis=1).max() < 4096
+    exact = vectors.astype(np.int64) @ vectors.astype(np.int64).T
+    found = similarities(vectors, vectors)
+    assert np.array_equal(found.astype(np.int64), exact)  # float32 counts without rounding
+    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    assert np.abs(found / SCALE**2 - unit @ unit.T).max() < 1e-3
+    assert not quantise(np.zeros((1, 8))).any()
+    assert found[0, 1] == reference.similarity(vectors[0].tolist(), vectors[1].tolist())
+
+
+def test_lsa_finds_the_same_package() -> None:
+    found = sources()
+    texts = [text[a : a + 2000].encode() for _, _, text in found for a in (0, 4000) if len(text) > 6000]
+    model = fit([word_hashes(texts)], seed=0)
+    again = fit([word_hashes(texts)], seed=0)
+    assert np.array_equal(model.basis, again.basis)
+    vectors = quantise(model.embed(*word_hashes(texts)))
+    scores = similarities(vectors, vectors)
+    np.fill_diagonal(scores, -np.inf)
+    other = np.arange(len(texts)) ^ 1  # the second piece of the same module
+    rank = (scores > scores[np.arange(len(texts)), other][:, None]).sum(1)
+    assert np.median(rank) <= 2
