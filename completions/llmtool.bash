@@ -14,6 +14,7 @@ _llmtool() {
         "llmtool generate:--seed") COMPREPLY=(); return ;;
         "llmtool generate:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool generate:--device") COMPREPLY=(); return ;;
+        "llmtool generate:--kernels") mapfile -t COMPREPLY < <(compgen -W "auto torch triton" -- "$cur"); return ;;
         "llmtool generate:--set") COMPREPLY=(); return ;;
         "llmtool generate:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool verify:--max-kl") COMPREPLY=(); return ;;
@@ -55,6 +56,7 @@ _llmtool() {
         "llmtool train:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
         "llmtool train:--device") COMPREPLY=(); return ;;
         "llmtool train:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
+        "llmtool train:--kernels") mapfile -t COMPREPLY < <(compgen -W "auto torch triton" -- "$cur"); return ;;
         "llmtool train:--seed") COMPREPLY=(); return ;;
         "llmtool train:--threads") COMPREPLY=(); return ;;
         "llmtool train:--tensorboard") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -197,6 +199,7 @@ _llmtool() {
         "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
         "llmtool eval loss:--length") COMPREPLY=(); return ;;
         "llmtool eval loss:--tokens") COMPREPLY=(); return ;;
+        "llmtool eval loss:--set") COMPREPLY=(); return ;;
         "llmtool eval loss:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool eval loss:--device") COMPREPLY=(); return ;;
         "llmtool eval loss:--threads") COMPREPLY=(); return ;;
@@ -211,6 +214,7 @@ _llmtool() {
         "llmtool eval niah:--key") COMPREPLY=(); return ;;
         "llmtool eval niah:--value") COMPREPLY=(); return ;;
         "llmtool eval niah:--seed") COMPREPLY=(); return ;;
+        "llmtool eval niah:--set") COMPREPLY=(); return ;;
         "llmtool eval niah:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool eval niah:--device") COMPREPLY=(); return ;;
         "llmtool eval niah:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -316,6 +320,8 @@ _llmtool() {
         "llmtool data report:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data report:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data report:--ngram") COMPREPLY=(); return ;;
+        "llmtool data report:--model") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data report:--device") COMPREPLY=(); return ;;
         "llmtool data show:--chars") COMPREPLY=(); return ;;
         "llmtool data check:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data check:--format") mapfile -t COMPREPLY < <(compgen -W "auto messages sharegpt alpaca prompt-completion text" -- "$cur"); return ;;
@@ -333,6 +339,7 @@ _llmtool() {
         "llmtool posttrain sft:--batch") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--micro") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--epochs") COMPREPLY=(); return ;;
+        "llmtool posttrain sft:--steps") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--lr") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--warmup") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--weight-decay") COMPREPLY=(); return ;;
@@ -356,7 +363,9 @@ _llmtool() {
         "llmtool posttrain uniattn:--batch") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--micro") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--epochs") COMPREPLY=(); return ;;
+        "llmtool posttrain uniattn:--steps") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--stage1-epochs") COMPREPLY=(); return ;;
+        "llmtool posttrain uniattn:--stage1-steps") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--lr") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--stage1-lr") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--warmup") COMPREPLY=(); return ;;
@@ -400,9 +409,9 @@ _llmtool() {
         "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify train tokenizer scaling convert eval data posttrain bench" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
-        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --kernels --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --dtype --device --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --recompute --compile --seed --threads --tensorboard --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --documents --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --eos --offsets --allow-special --encoder --length --ties --field --documents --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -427,8 +436,8 @@ _llmtool() {
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah attention experts" ;;
-        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check" ;;
@@ -438,12 +447,12 @@ _llmtool() {
         "llmtool data index") [[ $cur == -* ]] && words="--index --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
         "llmtool posttrain") [[ $cur == -* ]] && words="--help -h" || words="sft uniattn" ;;
-        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --stage1-epochs --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
         "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --json --markdown --plot --baseline --max-slowdown --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;

@@ -24,6 +24,7 @@ Length = Annotated[int, typer.Option("--length", min=2, help="Tokens in a row; l
 Batch = Annotated[str, typer.Option("--batch", help="Tokens in a step, padding included.", metavar="TOKENS")]
 Micro = Annotated[int | None, typer.Option("--micro", min=1, help="Rows in a forward pass.", metavar="N")]
 Epochs = Annotated[float, typer.Option("--epochs", min=0, help="Times through the data.", metavar="N")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Updates, instead of --epochs.", metavar="N")]
 Rate = Annotated[float, typer.Option("--lr", help="Peak rate.")]
 Warmup = Annotated[float, typer.Option("--warmup", min=0, max=1, help="Share of the steps.")]
 Decay = Annotated[float, typer.Option("--weight-decay", min=0, help="Of matrices.")]
@@ -64,6 +65,7 @@ def sft(
     batch: Batch = "49152",
     micro: Micro = None,
     epochs: Epochs = 1.0,
+    steps: Steps = None,
     lr: Rate = 2e-5,
     warmup: Warmup = 0.03,
     weight_decay: Decay = 0.0,
@@ -95,7 +97,7 @@ def sft(
             tokenizer or checkpoint, data_format, template, length, drop_overlong, packing
         ),
         options=posttraining.Options(
-            batch=batch, micro=micro, epochs=epochs, lr=lr, warmup=warmup, weight_decay=weight_decay,
+            batch=batch, micro=micro, epochs=epochs, steps=steps, lr=lr, warmup=warmup, weight_decay=weight_decay,
             schedule=schedule, eval_every=eval_every, save_every=save_every, dtype=dtype, device=device,
             parallel=parallel, recompute=recompute, compiled=compiled, seed=seed, force=force, dry_run=dry_run,
         ),
@@ -119,9 +121,13 @@ def uniattn(
     batch: Batch = "49152",
     micro: Micro = None,
     epochs: Epochs = 1.0,
+    steps: Steps = None,
     first_epochs: Annotated[
         float | None,
         typer.Option("--stage1-epochs", min=0, help="Of stage 1; 0 leaves it out. Default: --epochs.", metavar="N"),
+    ] = None,
+    first_steps: Annotated[
+        int | None, typer.Option("--stage1-steps", min=1, help="Of stage 1. Default: --steps.", metavar="N")
     ] = None,
     lr: Rate = 2e-5,
     first_lr: Annotated[float | None, typer.Option("--stage1-lr", help="Of stage 1. Default: --lr.")] = None,
@@ -151,12 +157,12 @@ def uniattn(
 
     report = posttraining.uniattn(
         checkpoint, data, output, valid=valid or [], lora=posttraining.lora_options(lora, lora_alpha, lora_targets),
-        first_epochs=first_epochs, first_lr=first_lr,
+        first_epochs=first_epochs, first_steps=first_steps, first_lr=first_lr,
         reading=posttraining.DataOptions(
             tokenizer or checkpoint, data_format, template, length, drop_overlong, packing
         ),
         options=posttraining.Options(
-            batch=batch, micro=micro, epochs=epochs, lr=lr, warmup=warmup, weight_decay=weight_decay,
+            batch=batch, micro=micro, epochs=epochs, steps=steps, lr=lr, warmup=warmup, weight_decay=weight_decay,
             schedule=schedule, eval_every=eval_every, save_every=save_every, dtype=dtype, device=device,
             parallel=parallel, recompute=recompute, compiled=compiled, seed=seed, force=force, dry_run=dry_run,
         ),

@@ -37,6 +37,8 @@ class Options:
     """Tokens in a step."""
     micro: int | None = None
     epochs: float = 1.0
+    steps: int | None = None
+    """Updates, instead of epochs."""
     lr: float = 2e-5
     warmup: float = 0.03
     """Share of the steps."""
@@ -89,13 +91,14 @@ def uniattn(
     valid: Sequence[str] = (),
     lora: LoraOptions | None = None,
     first_epochs: float | None = None,
+    first_steps: int | None = None,
     first_lr: float | None = None,
     options: Options | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Stage 1 trains the compensations alone, into OUT.stage1; stage 2 everything, from there into OUT.
 
-    first_epochs, first_lr: stage 1's own; first_epochs 0 leaves it out.
+    first_epochs, first_steps, first_lr: stage 1's own; first_epochs 0 leaves it out.
     """
     console, options = console or Console(verbosity=-1), options or Options()
     start = open_start(model, lora)
@@ -104,10 +107,13 @@ def uniattn(
         raise UserError("has no shared softmax", where=str(model), hint="llmtool convert uniattn makes one")
     compensated = method.get("compensation") != "none"
     trained = Data.read(start, data, valid, reading or DataOptions(model), options, console)
-    first = replace(options, epochs=options.epochs if first_epochs is None else first_epochs, lr=first_lr or options.lr)
+    first = replace(
+        options, epochs=options.epochs if first_epochs is None else first_epochs, lr=first_lr or options.lr,
+        steps=first_steps or (options.steps if first_epochs is None else None),
+    )  # fmt: skip
     moving = only_adapters if is_adapted(start) else anything
     before: dict[str, Any] | None = None
-    if compensated and first.epochs:
+    if compensated and (first.steps or first.epochs):
         stage = output.with_name(output.name + ".stage1")
         job = make_job("posttrain uniattn, stage 1", stage, start, trained, first, only_compensation)
         if options.dry_run:
@@ -207,7 +213,7 @@ def make_job(
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
 
-    steps = data.packed.steps(options.epochs)
+    steps = options.steps or data.packed.steps(options.epochs)
     rates = OptimizerSettings(
         "adamw", options.lr, None, options.weight_decay, options.beta1, options.beta2
     ).check()  # fmt: skip
