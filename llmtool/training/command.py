@@ -116,7 +116,7 @@ def train(
     ).check()
     shape = Schedule(schedule, steps, _warmup(warmup, steps), final_lr, decay).check()
     plan = Plan(shape, micro, clip, max_loss_jump, _every(eval_every, steps, 20), _every(save_every, steps, 5))
-    options = named_options(settings)
+    options = start.take_settings(named_options(settings))
     place = find_device(device)
     choice = choose(kernels, torch.device(place))
     loss_name, loss_code = cross_entropy(kernels, choice)
