@@ -21,6 +21,7 @@ def generate_texts(
     ids: bool = False,
     dtype: str | None = None,
     device: str = "auto",
+    kernels: str = "auto",
     compiled: bool | None = None,
     ignore_eos: bool = False,
     method_settings: Settings | None = None,
@@ -33,8 +34,9 @@ def generate_texts(
 
     texts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ["-"]]
     # A compiled step holds no branch on what a gate says, as the CPU's own code has.
-    wish = "torch" if compiled else "auto"
-    model = load_model(path, dtype, device, kernels=wish, settings=method_settings)
+    wish = "torch" if compiled and kernels == "auto" else kernels
+    model = load_model(path, dtype, device, wish, settings=method_settings)
+    console.detail(f"kernels: {model.kernels}")
     compiled = model.device.type == "cuda" if compiled is None else compiled
     rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens
