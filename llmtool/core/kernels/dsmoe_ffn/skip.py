@@ -14,8 +14,8 @@ from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked, route
 MOST = 0.8
 """Share of open (token, block) pairs above which the masked form is as fast: 6 of 8 still gain 1.3, 7 of 8 nothing."""
 TOKENS, WEIGHTS = 16, 1 << 22
-"""Between one token and so many, a layer whose gate_proj has fewer weights is done before its tokens are gathered: 512 x
-2048 ran at 0.82 of the dense layer at 4 tokens."""
+"""Between one token and so many, a layer whose gate_proj has fewer weights is done before its tokens are gathered:
+512 x 2048 ran at 0.82 of the dense layer at 4 tokens."""
 
 
 def dsmoe_ffn(
