@@ -114,10 +114,7 @@ def main() -> None:
         losses.append((row["loss"], loss))
         began = clock()
 
-    def forget(now: Progress) -> None:
-        """Nothing is saved."""
-
-    train(trainee, data, optimizers, plan, Progress(), record=turn, save=forget, evaluate=dict)
+    train(trainee, data, optimizers, plan, Progress(), record=turn, save=lambda _: None, evaluate=dict)
     tolerance = 1e-4 if options.dtype == "fp32" else 2e-2
     worst = max(abs(a - b) for a, b in losses)
     if not worst < tolerance:
