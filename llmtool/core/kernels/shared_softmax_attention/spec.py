@@ -72,7 +72,8 @@ class SharedSoftmaxAttentionSpec(Spec):
         return itemsize(dtype) * (v + y + heads * case["group"] * case["places"])
 
     def compile_configs(self) -> Sequence[CompileConfig]:
-        """Heads of 128 in GQA-4."""
+        """Heads of 128 in GQA-4. 16 rows are too few for the matrix instructions that sm_90 and sm_100 add (64, 128):
+        only sm_80 is held to its own. With 8 operations a byte of V the kernel waits for memory in any case."""
         from llmtool.core.kernels.shared_softmax_attention.triton import ROWS, weigh_kernel
 
         sizes = (
@@ -96,7 +97,7 @@ class SharedSoftmaxAttentionSpec(Spec):
             made.append(
                 CompileConfig(
                     "weigh", weigh_kernel, signature, constants, aligned, num_warps=tile["num_warps"],
-                    num_stages=tile["num_stages"], archs=(arch,), tensor_cores=True, wide_loads=True,
+                    num_stages=tile["num_stages"], archs=(arch,), tensor_cores=arch == "sm_80", wide_loads=True,
                 )
             )  # fmt: skip
         return made
