@@ -1,4 +1,4 @@
-"""`llmtool data`: nextlong, its stages chunk, embed, index, mine and assemble, report, show."""
+"""`llmtool data`: check; nextlong, its stages chunk, embed, index, mine and assemble, report, show."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from llmtool.cli import options
 from llmtool.cli.app import SETTINGS
 from llmtool.core.run.errors import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Training data: look at it, and make long-context data.", **SETTINGS)
+app = typer.Typer(no_args_is_help=True, help="Training data: check it, make long contexts.", **SETTINGS)
 
 Corpora = Annotated[
     list[str],
@@ -311,6 +311,11 @@ def report(
     plot: options.Plot = None,
     decontaminate: Decontaminate = None,
     ngram: Ngram = 13,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="Checkpoint: what meta-chunks gain from the ones before.", metavar="CKPT"),
+    ] = None,
+    device: options.Device = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -320,8 +325,9 @@ def report(
 
     console = options.console(quiet, False)
     facts, rows = data.report(
-        output, plot=plot, decontaminate=decontaminate or (), ngram=ngram, force=force, console=console
-    )
+        output, plot=plot, decontaminate=decontaminate or (), ngram=ngram, model=model, device=device, force=force,
+        console=console,
+    )  # fmt: skip
     if as_json:
         print(json.dumps(facts))
     else:

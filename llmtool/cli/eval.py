@@ -10,6 +10,7 @@ from llmtool.cli import options
 from llmtool.cli.app import SETTINGS
 
 app = typer.Typer(no_args_is_help=True, help="What a checkpoint knows and does on text.", **SETTINGS)
+
 Data = Annotated[
     list[str] | None,
     typer.Option("--data", help="Text or tokens, [NAME=]PATH; may be given again.", metavar="DATA"),
@@ -31,6 +32,7 @@ def loss(
     mask_documents: Annotated[
         bool, typer.Option("--mask-documents", help="No token sees another document of its row.")
     ] = False,
+    set_: options.Set = None,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -45,7 +47,7 @@ def loss(
     console = options.console(quiet, verbose=False)
     report = evaluation.loss(
         checkpoint, data or [], tokenizer=tokenizer, length=length, tokens=tokens, mask_documents=mask_documents,
-        dtype=dtype, device=device, threads=threads, plot=plot, console=console,
+        settings=options.settings(set_), dtype=dtype, device=device, threads=threads, plot=plot, console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else evaluation.loss_table(report, console)
 
@@ -73,6 +75,7 @@ def niah(
     key: Annotated[int, typer.Option("--key", min=1, help="Ids of a key, with --kind ids.")] = 4,
     value: Annotated[int, typer.Option("--value", min=1, help="Ids of a value, with --kind ids.")] = 4,
     seed: options.Seed = 0,
+    set_: options.Set = None,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     plot: options.Plot = None,
@@ -87,7 +90,7 @@ def niah(
     report = evaluation.needles(
         checkpoint, data or [], tokenizer=tokenizer, lengths=length or [], depths=depth or evaluation.DEPTHS,
         samples=samples, kind=kind, key=key, value=value, seed=seed, dtype=dtype, device=device, plot=plot,
-        console=console,
+        settings=options.settings(set_), console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else evaluation.needle_table(report, console)
 

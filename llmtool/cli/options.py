@@ -21,8 +21,12 @@ else:
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
-        known = [parameter.name or "" for parameter in context.command.params if parameter.name != "config"]
-        context.default_map = {**(context.default_map or {}), **read_config(path, known)}
+        names = {parameter.name or "": parameter.name or "" for parameter in context.command.params}
+        for parameter in context.command.params:  # a flag may be called otherwise than what it sets: --set, --compile
+            names |= {flag.strip("-").replace("-", "_"): parameter.name or "" for flag in parameter.opts}
+        known = {name for name in names if len(name) > 1} - {"config"}
+        settings = {names[key]: value for key, value in read_config(path, known).items()}
+        context.default_map = {**(context.default_map or {}), **settings}
     return path
 
 

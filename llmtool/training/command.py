@@ -11,14 +11,13 @@ from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
-from llmtool.tokenizer import Tokenizer
 from llmtool.training.job import SCHEMA, Job, anything, run_job
 from llmtool.training.start import Start, find_start, named_options, row_length, tokenizer_files
 
 if TYPE_CHECKING:
     from llmtool.core.corpus.token_files import TokenFile
     from llmtool.core.model.config import Config
-    from llmtool.core.train.objective import Objective, Term
+    from llmtool.core.train.objective import CrossEntropy, Objective, Term
 
 MICRO_TOKENS = 8192
 """Tokens in a forward pass where --micro is not given."""
@@ -60,6 +59,7 @@ def train(
     dtype: str = "fp32",
     device: str = "cpu",
     parallel: str = "auto",
+    kernels: str = "auto",
     recompute: bool = False,
     compiled: bool = False,
     seed: int = 0,
@@ -78,6 +78,7 @@ def train(
     require("torch", extra="models", why="to train models")
     import torch
 
+    from llmtool.core.kernels.choice import choose, cross_entropy
     from llmtool.core.train.data import RowBatches
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
@@ -90,7 +91,7 @@ def train(
     trained, held = named.parse_sources(data), named.parse_sources(valid)
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
-    codec, weights_tokenizer = _tokenizer(tokenizer, model)
+    codec = named.find_tokenizer(tokenizer, Path(model), console)
     files = [named.open_source(source, codec, console, threads) for source in trained]
     checks = [named.open_source(source, codec, console, threads) for source in held]
     start = find_start(model, length, codec, None if codec else _vocabulary([*files, *checks]), overrides)
@@ -115,18 +116,26 @@ def train(
     ).check()
     shape = Schedule(schedule, steps, _warmup(warmup, steps), final_lr, decay).check()
     plan = Plan(shape, micro, clip, max_loss_jump, _every(eval_every, steps, 20), _every(save_every, steps, 5))
-    options = named_options(settings)
+    options = start.take_settings(named_options(settings))
+    place = find_device(device)
+    choice = choose(kernels, torch.device(place))
+    loss_name, loss_code = cross_entropy(kernels, choice)
+    described = f"{choice.described}; loss: {loss_name}"
     facts = {
         "model": model, "length": length, "rows": rows, "optimizer": asdict(rates), "plan": asdict(plan),
         "mask_documents": mask_documents, "eval_tokens": str(eval_tokens), "holdout": holdout,
         "valid": [file.fingerprint() for file in checks], "settings": {name: dict(kv) for name, kv in options.items()},
-        "dtype": dtype, "recompute": recompute, "compiled": compiled, "seed": seed, **start.describe(),
+        "dtype": dtype, "recompute": recompute, "compiled": compiled, "seed": seed, "kernels": described,
+        **start.describe(),
     }  # fmt: skip
     del facts["plan"]["save_every"]  # how often a run is saved does not change what comes out
     if dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": raw_count, "steps": steps, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
-    objective = make_objective(start.config, options, terms)
+    console.info(f"kernels: {described}")
+    if loss_code and compiled:  # a loop over chunks with a comparison at its end is no graph
+        loss_code = torch.compiler.disable(loss_code)  # type: ignore[no-untyped-call]
+    objective = make_objective(start.config, options, terms, loss_code)
     sets = [named.HeldOut(file, length, named.count(eval_tokens, "--eval-tokens"), mask_documents=mask_documents)
             for file in checks]  # fmt: skip
     sizes = named.token_bytes(codec, start.config.vocab_size)
@@ -134,22 +143,25 @@ def train(
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
         job = Job(
-            command="train", output=Path(output), config=facts, decoder=start.decoder(seed), raw=start.raw,
-            data=batches, objective=objective, optimizer=rates, plan=plan, trainable=trainable,
+            command="train", output=Path(output), config=facts, decoder=start.decoder(seed, choice.kernels),
+            raw=start.raw, data=batches, objective=objective, optimizer=rates, plan=plan, trainable=trainable,
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
-            files=tokenizer_files(codec, start.checkpoint if weights_tokenizer else None),
+            files=tokenizer_files(codec, start.checkpoint if tokenizer is None else None),
             inputs=lambda: [*checkpoint, *hashes.wait()], dtype=dtype, parallel=parallel,  # type: ignore[arg-type]
-            recompute=recompute, compiled=compiled, device=find_device(device), keep=keep, seed=seed,
+            recompute=recompute, compiled=compiled, device=place, keep=keep, seed=seed,
             tensorboard=tensorboard, force=force,
         )  # fmt: skip
         return run_job(job, console)
 
 
 def make_objective(
-    config: "Config", options: Mapping[str, dict[str, str]], extra: "Mapping[str, Term] | None" = None
+    config: "Config",
+    options: Mapping[str, dict[str, str]],
+    extra: "Mapping[str, Term] | None" = None,
+    cross_entropy: "CrossEntropy | None" = None,
 ) -> "Objective":
     """Cross entropy and the terms of the config's methods, with what --set says; settings nobody reads are refused."""
-    from llmtool.core.train.objective import Objective
+    from llmtool.core.train.objective import Objective, linear_cross_entropy
 
     known = catalog.options(catalog.OBJECTIVE)
     used = {str(method["name"]): method for method in config.methods if method["name"] in known}
@@ -161,16 +173,7 @@ def make_objective(
         name: catalog.attribute(catalog.OBJECTIVE, name)(config, method, options.get(name, {}))
         for name, method in used.items()
     }
-    return Objective({**terms, **(extra or {})})
-
-
-def _tokenizer(tokenizer: str | None, model: str) -> tuple[Tokenizer | None, bool]:
-    """The tokenizer that was named, else that of the checkpoint (True), where it has one that we can read."""
-    if tokenizer is not None:
-        return Tokenizer.load(tokenizer), False
-    if not any((Path(model) / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
-        return None, True
-    return Tokenizer.load(model), True
+    return Objective({**terms, **(extra or {})}, cross_entropy or linear_cross_entropy)
 
 
 def _vocabulary(files: "Sequence[TokenFile]") -> int:
