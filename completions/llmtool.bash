@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool eval"|"llmtool eval experts"|"llmtool bench"|"llmtool bench compile"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval experts"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench tokenizer"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -179,6 +179,28 @@ _llmtool() {
         "llmtool convert dsmoe-baseline:--calibration-tokens") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--seed") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval loss:--data") COMPREPLY=(); return ;;
+        "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool eval loss:--length") COMPREPLY=(); return ;;
+        "llmtool eval loss:--tokens") COMPREPLY=(); return ;;
+        "llmtool eval loss:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool eval loss:--device") COMPREPLY=(); return ;;
+        "llmtool eval loss:--threads") COMPREPLY=(); return ;;
+        "llmtool eval loss:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval loss:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval niah:--data") COMPREPLY=(); return ;;
+        "llmtool eval niah:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool eval niah:--length") COMPREPLY=(); return ;;
+        "llmtool eval niah:--depth") COMPREPLY=(); return ;;
+        "llmtool eval niah:--samples") COMPREPLY=(); return ;;
+        "llmtool eval niah:--kind") mapfile -t COMPREPLY < <(compgen -W "auto words ids" -- "$cur"); return ;;
+        "llmtool eval niah:--key") COMPREPLY=(); return ;;
+        "llmtool eval niah:--value") COMPREPLY=(); return ;;
+        "llmtool eval niah:--seed") COMPREPLY=(); return ;;
+        "llmtool eval niah:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool eval niah:--device") COMPREPLY=(); return ;;
+        "llmtool eval niah:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval niah:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval experts:--data") COMPREPLY=(); return ;;
         "llmtool eval experts:--taus") COMPREPLY=(); return ;;
         "llmtool eval experts:--dense") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -189,6 +211,13 @@ _llmtool() {
         "llmtool eval experts:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool eval experts:--device") COMPREPLY=(); return ;;
         "llmtool eval experts:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench kernels:--sizes") COMPREPLY=(); return ;;
+        "llmtool bench kernels:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
+        "llmtool bench kernels:--direction") mapfile -t COMPREPLY < <(compgen -W "forward training" -- "$cur"); return ;;
+        "llmtool bench kernels:--seconds") COMPREPLY=(); return ;;
+        "llmtool bench kernels:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench kernels:--baseline") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench kernels:--max-slowdown") COMPREPLY=(); return ;;
         "llmtool bench compile:--arch") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--task") mapfile -t COMPREPLY < <(compgen -W "encode train hostile" -- "$cur"); return ;;
         "llmtool bench tokenizer:--threads") COMPREPLY=(); return ;;
@@ -196,10 +225,92 @@ _llmtool() {
         "llmtool bench tokenizer:--only") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--pretokenizer") mapfile -t COMPREPLY < <(compgen -W "gpt2 cl100k o200k llama3 qwen2" -- "$cur"); return ;;
         "llmtool bench tokenizer:--keep") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data nextlong:--output"|"llmtool data nextlong:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data nextlong:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--target") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--method") mapfile -t COMPREPLY < <(compgen -W "nextlong concat knn iclm quest" -- "$cur"); return ;;
+        "llmtool data nextlong:--plan") mapfile -t COMPREPLY < <(compgen -W "exact paper" -- "$cur"); return ;;
+        "llmtool data nextlong:--embedder") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--index") mapfile -t COMPREPLY < <(compgen -W "auto flat ivf-sq8 ivf-pq" -- "$cur"); return ;;
+        "llmtool data nextlong:--chunk") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--split") mapfile -t COMPREPLY < <(compgen -W "lines sentences" -- "$cur"); return ;;
+        "llmtool data nextlong:--min-chunks") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--position") mapfile -t COMPREPLY < <(compgen -W "head tail random" -- "$cur"); return ;;
+        "llmtool data nextlong:--separator") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--samples") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
+        "llmtool data nextlong:--max-overlap") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--cap") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--source-field") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--license-field") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data nextlong:--ngram") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--field") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool data nextlong:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl parquet" -- "$cur"); return ;;
+        "llmtool data nextlong:--work") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data nextlong:--workers") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool data nextlong:--seed") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data chunk:--output"|"llmtool data chunk:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data chunk:--chunk") COMPREPLY=(); return ;;
+        "llmtool data chunk:--split") mapfile -t COMPREPLY < <(compgen -W "lines sentences" -- "$cur"); return ;;
+        "llmtool data chunk:--source-field") COMPREPLY=(); return ;;
+        "llmtool data chunk:--license-field") COMPREPLY=(); return ;;
+        "llmtool data chunk:--field") COMPREPLY=(); return ;;
+        "llmtool data chunk:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool data chunk:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl parquet" -- "$cur"); return ;;
+        "llmtool data chunk:--workers") COMPREPLY=(); return ;;
+        "llmtool data chunk:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool data chunk:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data embed:--embedder") COMPREPLY=(); return ;;
+        "llmtool data embed:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data embed:--ngram") COMPREPLY=(); return ;;
+        "llmtool data embed:--workers") COMPREPLY=(); return ;;
+        "llmtool data embed:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool data embed:--seed") COMPREPLY=(); return ;;
+        "llmtool data embed:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data index:--index") mapfile -t COMPREPLY < <(compgen -W "auto flat ivf-sq8 ivf-pq" -- "$cur"); return ;;
+        "llmtool data index:--workers") COMPREPLY=(); return ;;
+        "llmtool data index:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool data index:--seed") COMPREPLY=(); return ;;
+        "llmtool data index:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data mine:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool data mine:--target") COMPREPLY=(); return ;;
+        "llmtool data mine:--min-chunks") COMPREPLY=(); return ;;
+        "llmtool data mine:--separator") COMPREPLY=(); return ;;
+        "llmtool data mine:--samples") COMPREPLY=(); return ;;
+        "llmtool data mine:--max-overlap") COMPREPLY=(); return ;;
+        "llmtool data mine:--cap") COMPREPLY=(); return ;;
+        "llmtool data mine:--workers") COMPREPLY=(); return ;;
+        "llmtool data mine:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool data mine:--seed") COMPREPLY=(); return ;;
+        "llmtool data mine:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data assemble:--output"|"llmtool data assemble:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data assemble:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool data assemble:--target") COMPREPLY=(); return ;;
+        "llmtool data assemble:--method") mapfile -t COMPREPLY < <(compgen -W "nextlong concat knn iclm quest" -- "$cur"); return ;;
+        "llmtool data assemble:--plan") mapfile -t COMPREPLY < <(compgen -W "exact paper" -- "$cur"); return ;;
+        "llmtool data assemble:--min-chunks") COMPREPLY=(); return ;;
+        "llmtool data assemble:--position") mapfile -t COMPREPLY < <(compgen -W "head tail random" -- "$cur"); return ;;
+        "llmtool data assemble:--separator") COMPREPLY=(); return ;;
+        "llmtool data assemble:--samples") COMPREPLY=(); return ;;
+        "llmtool data assemble:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
+        "llmtool data assemble:--max-overlap") COMPREPLY=(); return ;;
+        "llmtool data assemble:--cap") COMPREPLY=(); return ;;
+        "llmtool data assemble:--workers") COMPREPLY=(); return ;;
+        "llmtool data assemble:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool data assemble:--seed") COMPREPLY=(); return ;;
+        "llmtool data assemble:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data report:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data report:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data report:--ngram") COMPREPLY=(); return ;;
+        "llmtool data show:--chars") COMPREPLY=(); return ;;
     esac
     local words=""
     case "$path" in
-        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify train tokenizer scaling convert eval bench" ;;
+        "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify train tokenizer scaling convert eval bench data" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -226,11 +337,24 @@ _llmtool() {
         "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
-        "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="experts" ;;
+        "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah experts" ;;
+        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="compile tokenizer" ;;
+        "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine tokenizer" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --json --markdown --plot --baseline --max-slowdown --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json --quiet -q --help -h" || words="" ;;
         "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
+        "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --max-overlap --cap --source-field --license-field --decontaminate --ngram --field --documents --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --documents --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data embed") [[ $cur == -* ]] && words="--embedder --decontaminate --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data index") [[ $cur == -* ]] && words="--index --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else mapfile -t COMPREPLY < <(compgen -f -- "$cur"); fi

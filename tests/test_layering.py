@@ -10,7 +10,7 @@ LAYERS = (
     ("cli",),
     ("posttraining", "conversion"),
     ("generation", "verification", "training", "evaluation", "data", "benchmarking", "tokenizer_benchmark"),
-    ("model",),
+    ("model", "sources"),
     ("tokenizer",),
     ("catalog",),
     ("methods",),

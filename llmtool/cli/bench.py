@@ -52,9 +52,9 @@ def kernels(
     quiet: options.Quiet = False,
 ) -> None:
     """Time each op beside its reference and rivals, as a share of what this machine can do."""
-    from llmtool import benchmarking
+    from llmtool.benchmarking.kernels import time_kernels
 
-    report = benchmarking.time_kernels(
+    report = time_kernels(
         ops or [], sizes=sizes, dtype=dtype, device="cpu" if cpu else "auto", direction=direction, seconds=seconds,
         compiled=compiled, checks=checks, output="json" if as_json else "markdown" if markdown else "table",
         plot=plot, baseline=baseline, max_slowdown=max_slowdown, console=options.console(quiet, verbose=False),
@@ -75,9 +75,9 @@ def compile_(
     quiet: options.Quiet = False,
 ) -> None:
     """Compile the kernels with no GPU; registers, spills, shared memory, tensor cores, wide loads."""
-    from llmtool import benchmarking
+    from llmtool.benchmarking.kernels import compile_kernels
 
-    report = benchmarking.compile_kernels(
+    report = compile_kernels(
         ops or [], arch.split(","), first=first, as_json=as_json, console=options.console(quiet, verbose=False)
     )
     if check and report["failed"]:
@@ -87,11 +87,38 @@ def compile_(
 @app.command("machine")
 def machine(cpu: Cpu = False, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Say what this machine is, and measure what it can do: a large copy, a large matrix product."""
-    from llmtool import benchmarking
+    from llmtool.benchmarking import machine as measure
 
-    benchmarking.machine(
-        device="cpu" if cpu else "auto", as_json=as_json, console=options.console(quiet, verbose=False)
-    )
+    measure.machine(device="cpu" if cpu else "auto", as_json=as_json, console=options.console(quiet, verbose=False))
+
+
+@app.command("decode")
+def decode(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints, of one vocabulary or not, side by side.", metavar="CKPT...")
+    ],
+    batch: Annotated[str, typer.Option("--batch", help="Rows decoded together: 1,8.", metavar="N,...")] = "1",
+    context: Annotated[str, typer.Option("--context", help="Tokens of a prompt: 128,1024.", metavar="N,...")] = "128",
+    new: Annotated[int, typer.Option("--new", min=2, help="Tokens decoded after each prompt.", metavar="N")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Runs of each; medians are shown.", metavar="N")] = 5,
+    kernels: options.Kernels = "auto",
+    dtype: options.Dtype = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    plot: options.Plot = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Time to the first token and per token, memory and bounds of checkpoints side by side."""
+    from llmtool.benchmarking import decode as measure
+
+    report = measure.decode(
+        checkpoints, batches=options.numbers(batch, "--batch"), contexts=options.numbers(context, "--context"), new=new,
+        rounds=rounds, dtype=dtype, device=device, kernels=kernels, plot=plot, console=options.console(quiet, False),
+        output="json" if as_json else "markdown" if markdown else "table",
+    )  # fmt: skip
+    if report["failed"]:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
 @app.command("tokenizer")

@@ -47,6 +47,10 @@ Dtype = Annotated[
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda or cuda:N; auto takes a GPU where there is one.", metavar="DEVICE")
 ]
+Kernels = Annotated[
+    Literal["auto", "torch", "triton"],
+    typer.Option("--kernels", help="Code of the ops: torch, Triton, or auto: Triton where measured on this GPU."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", metavar="N")]
 MaxShardSize = Annotated[str, typer.Option("--max-shard-size", help="Data in one file: 5GB, 512MiB.", metavar="SIZE")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
@@ -105,3 +109,11 @@ def settings(given: list[str] | None) -> dict[str, dict[str, str]]:
             raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE", hint="--set dsmoe.tau=0.7")
         found.setdefault(method, {})[key] = value.strip()
     return found
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Whole numbers with commas between, each at least 1."""
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and int(word) for word in words):
+        raise UserError(f"{option} {text!r}: not whole numbers", hint="such as 1,8")
+    return [int(word) for word in words]

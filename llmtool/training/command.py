@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
+from llmtool import sources as named
 from llmtool.core.corpus.provenance import InputHashes
-from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.tokenizer import Tokenizer
-from llmtool.training import sources as named
 from llmtool.training.job import SCHEMA, Job, anything, run_job
 from llmtool.training.start import Start, find_start, named_options, row_length, tokenizer_files
 
@@ -99,7 +98,7 @@ def train(
     _check(files, checks, start)
     checks += [_cut(files, number, holdout) for number in range(len(files))] if holdout else []
     source = _mixture(files, [s.weight for s in trained], length, seed, mask_documents)
-    rows = _rows(count(batch, "--batch"), length)
+    rows = _rows(named.count(batch, "--batch"), length)
     batches = RowBatches(source, rows)
     per_epoch = sum(len(file) for file in files)
     steps = _steps(steps, tokens, epochs, batches.tokens, per_epoch)
@@ -128,7 +127,7 @@ def train(
         return {"schema": SCHEMA, "dry_run": True, "parameters": raw_count, "steps": steps, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
     objective = make_objective(start.config, options, terms)
-    sets = [named.HeldOut(file, length, count(eval_tokens, "--eval-tokens"), mask_documents=mask_documents)
+    sets = [named.HeldOut(file, length, named.count(eval_tokens, "--eval-tokens"), mask_documents=mask_documents)
             for file in checks]  # fmt: skip
     sizes = named.token_bytes(codec, start.config.vocab_size)
     paths = [source.path for source in [*trained, *held]]
@@ -163,14 +162,6 @@ def make_objective(
         for name, method in used.items()
     }
     return Objective({**terms, **(extra or {})})
-
-
-def count(text: str | int, option: str) -> int:
-    """Tokens of "6M" or 6000000."""
-    try:
-        return parse_size(str(text))
-    except UserError:
-        raise UserError(f"{option} {text}: not a number of tokens", hint="write 500K, 6M or 6000000") from None
 
 
 def _tokenizer(tokenizer: str | None, model: str) -> tuple[Tokenizer | None, bool]:
@@ -220,7 +211,7 @@ def _steps(steps: int | None, tokens: str | int | None, epochs: float | None, ba
     given = [option for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs)) if value]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} say the same thing twice", hint="give one of them")
-    wanted = count(tokens, "--tokens") if tokens else round((epochs or 1.0) * epoch)
+    wanted = named.count(tokens, "--tokens") if tokens else round((epochs or 1.0) * epoch)
     return steps or max(1, wanted // batch)
 
 

@@ -41,7 +41,7 @@ class Timing:
 
 def measure(calls: Mapping[str, Call], device: torch.device, seconds: float = 1.0) -> dict[str, Timing]:
     """Time every call, in turns, for about `seconds` each and at least five rounds, after one warm-up and one trial."""
-    clock = _cuda_clock if device.type == "cuda" else _cpu_clock
+    clock = clock_of(device)
     repeats = {}
     longest = 0.0
     for name, call in calls.items():
@@ -55,6 +55,11 @@ def measure(calls: Mapping[str, Call], device: torch.device, seconds: float = 1.
         for name, call in calls.items():
             samples[name].append(clock(call, repeats[name], number * repeats[name]))
     return {name: Timing.of(taken) for name, taken in samples.items()}
+
+
+def clock_of(device: torch.device) -> Callable[[Call, int, int], float]:
+    """clock(call, repeats, first) -> seconds of one of `repeats` calls, numbered from `first`."""
+    return _cuda_clock if device.type == "cuda" else _cpu_clock
 
 
 def _cpu_clock(call: Call, repeats: int, first: int) -> float:

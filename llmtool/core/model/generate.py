@@ -74,7 +74,7 @@ def generate(
     padding = _padding(prompts, capacity, device)
     cache = StaticCache(capacity, whole=compiled)
     choose = chooser(sampling or Sampling(), device)
-    step = _compiled_step(decoder, cache, padding) if compiled else _plain_step(decoder, cache, padding)
+    step = _compiled_step(decoder, cache, padding) if compiled else plain_step(decoder, cache, padding)
     ended = [False] * len(prompts)
     for _ in range(max_new_tokens):
         new = choose(step(ids))
@@ -95,11 +95,12 @@ def _padding(prompts: Sequence[Sequence[int]], capacity: int, device: torch.devi
     return torch.arange(capacity, device=device) >= starts[:, None]
 
 
-def _plain_step(
+def plain_step(
     decoder: Decoder, cache: StaticCache, padding: torch.Tensor | None
 ) -> Callable[[torch.Tensor], torch.Tensor]:
+    """step(ids [B, T]) -> logits [B, V] of the token after them; the cache keeps what was seen."""
+
     def step(ids: torch.Tensor) -> torch.Tensor:
-        """ids [B, T] -> logits [B, V] of the next token."""
         known = None if padding is None else padding[:, : cache.length + ids.shape[1]]
         logits: torch.Tensor = decoder(ids, padding=known, cache=cache, last=True)
         return logits[:, 0]

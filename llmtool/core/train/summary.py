@@ -46,11 +46,11 @@ def draw(log: Path, path: Path, console: Console) -> bool:
     return True
 
 
-def smoothed(values: list[float], weight: float = 0.95) -> list[float]:
-    """Running mean that begins at the first value."""
-    mean, out = 0.0, []
+def smoothed(values: list[float]) -> list[float]:
+    """Running mean over about a fiftieth of the run."""
+    mean, out, least = 0.0, [], 1 / max(1.0, len(values) / 50)
     for number, value in enumerate(values, 1):
-        mean += (value - mean) * max(1 - weight, 1 / number)
+        mean += (value - mean) * max(least, 1 / number)
         out.append(mean)
     return out
 

@@ -120,6 +120,10 @@ class SparseSwiGLU(nn.Module):
         count = active.sum(-1, keepdim=True).clamp(min=1)
         return gates, through * self.scale * (self.settings.experts / count.to(precise))
 
+    def used(self, carry: Carry) -> torch.Tensor:
+        """Which blocks the tokens of this pass took, bool [B, T, n]; `llmtool bench decode` bounds time by it."""
+        return carry.shared[f"{GATES}{self.layer}"] > 0
+
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] the normed input, h [B, T, d] the residual stream (not used here) -> delta [B, T, d]."""
         if self.kernel is not None and not self.training and not torch.is_grad_enabled():

@@ -14,7 +14,7 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import SETTINGS, Stage
-from llmtool.core.run.atomic import require_space
+from llmtool.core.run.atomic import PARTIAL, require_space
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run, refuse_complete
 from llmtool.methods.nextlong import baselines, comparison, output, stages
@@ -248,7 +248,8 @@ def _open_output(path: Path, run: Run, inputs: Callable[[], list[dict[str, Any]]
         raise UserError("is a file", where=str(path), hint="name a directory")
     if (path / "run.json").exists() and not means.force:
         refuse_complete(path, run.command, run.config, inputs)
-    if path.exists() and any(path.iterdir()) and not (path / SETTINGS).exists():
+    held = [name for name in path.iterdir() if not name.name.endswith(PARTIAL)] if path.exists() else []
+    if held and not (path / SETTINGS).exists():  # a run killed at its start leaves a partial file
         raise UserError("exists already and is not ours", where=str(path), hint="name an empty directory")
     if not path.absolute().parent.is_dir():
         raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))

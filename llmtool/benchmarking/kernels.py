@@ -1,7 +1,4 @@
-"""`llmtool bench`: what the commands do, callable from Python.
-
-`compile_kernels`, `time_kernels` and `machine` need torch, triton and rich only, and run from a source tree.
-"""
+"""`llmtool bench kernels` and `llmtool bench compile`."""
 
 import json
 from collections.abc import Sequence
@@ -9,14 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.benchmarking.machine import find_place, require_torch
 from llmtool.core.kernels.registry import known_ops, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 
 if TYPE_CHECKING:
-    import torch
-
     from llmtool.core.kernels.spec import Case, Spec
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -33,7 +29,7 @@ def compile_kernels(
 ) -> dict[str, Any]:
     """`llmtool bench compile`: a row for each configuration and architecture; `failed` of them have `problems`."""
     names = known_ops(ops)
-    _require_torch()
+    require_torch()
     if find_spec("triton") is None:  # not imported here: in this process it must stay free to interpret or to compile
         raise UserError("triton is needed to compile kernels", hint="pip install 'llmtool[kernels]'")
     from llmtool.core.bench.compile import check_archs, compile_ops
@@ -68,45 +64,6 @@ def _compile_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
     console.table("", header, cells, note, result=True)
 
 
-def machine(*, device: str = "auto", as_json: bool = False, console: Console) -> dict[str, Any]:
-    """`llmtool bench machine`: what this machine is, and what it can do."""
-    _require_torch()
-    import torch
-
-    from llmtool.core.bench.ceilings import measure_ceilings, name_of
-    from llmtool.core.bench.machine import describe
-
-    place = _place(device)
-    dtypes = [torch.float32, torch.bfloat16]
-    with console.progress("measuring", len(dtypes), "types") as bar:
-        ceilings = []
-        for dtype in dtypes:
-            ceilings.append(measure_ceilings(place, dtype))
-            bar.advance(1)
-    report = {
-        "schema": "llmtool.bench-machine/1",
-        "machine": describe(place),
-        "copy_bytes_per_s": max(each.copy for each in ceilings),
-        "matmul_flops_per_s": {name_of(d): each.matmul for d, each in zip(dtypes, ceilings, strict=True)},
-    }
-    print(json.dumps(report) if as_json else "\n".join(_machine_lines(report)))
-    return report
-
-
-def _machine_lines(report: dict[str, Any]) -> list[str]:
-    facts = report["machine"]
-    memory = "" if facts["memory"] is None else f", {facts['memory'] / 2**30:,.1f} GiB"
-    lines = [
-        f"device: {facts['device']}",
-        f"processor: {facts['cpu']}, {facts['cores']} cores{memory}, load {facts['load']}",
-        f"threads of torch: {facts['threads']}",
-        "versions: " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items() if number),
-        f"copy: {report['copy_bytes_per_s'] / 1e9:,.1f} GB/s, read and written",
-    ]
-    lines += [f"matmul {name}: {rate / 1e12:,.3f} TFLOP/s" for name, rate in report["matmul_flops_per_s"].items()]
-    return lines + [f"{name}: {value}" for name, value in facts.get("gpu", {}).items()]
-
-
 def time_kernels(
     ops: Sequence[str] = (),
     *,
@@ -129,7 +86,7 @@ def time_kernels(
     table, markdown or json, on stdout. checks: without a GPU, run the interpreter and the compiler on our kernels.
     """
     names = known_ops(ops)
-    _require_torch()
+    require_torch()
     import torch
 
     from llmtool.core.bench.baseline import SCHEMA, read_baseline, slower
@@ -138,7 +95,7 @@ def time_kernels(
     from llmtool.core.bench.machine import describe
     from llmtool.core.bench.report import plot as draw
 
-    place = _place(device)
+    place = find_place(device)
     on_gpu = place.type == "cuda"
     dtype = dtype or ("bf16" if on_gpu else "fp32")
     kind = getattr(torch, DTYPES[dtype])
@@ -248,16 +205,3 @@ def _notes(report: dict[str, Any]) -> list[str]:
     if "slower" in report:
         notes.append(f"{len(report['slower'])} of {report['compared']} rows are slower than the baseline allows.")
     return notes
-
-
-def _require_torch() -> None:
-    require("torch", extra="models", why="to run kernels")
-
-
-def _place(name: str) -> "torch.device":
-    import torch
-
-    available = torch.cuda.is_available()
-    if name.startswith("cuda") and not available:
-        raise UserError("no GPU is available", hint="--cpu")
-    return torch.device("cuda" if name == "auto" and available else "cpu" if name == "auto" else name)

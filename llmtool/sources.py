@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.tokenizer import Tokenizer
@@ -54,6 +55,14 @@ def parse_sources(texts: Sequence[str]) -> list[Source]:
         if names.count(name) > 1:
             raise UserError(f"two sources are called {name!r}", hint="name them: NAME=PATH")
     return sources
+
+
+def count(text: str | int, option: str) -> int:
+    """Tokens of "6M" or 6000000."""
+    try:
+        return parse_size(str(text))
+    except UserError:
+        raise UserError(f"{option} {text}: not a number of tokens", hint="write 500K, 6M or 6000000") from None
 
 
 def open_source(source: Source, tokenizer: Tokenizer | None, console: Console, threads: int | None) -> "TokenFile":
