@@ -280,3 +280,15 @@ def test_a_model_gains_from_earlier_metas(place: Path) -> None:
     assert facts["gain"] > 0
     assert dependency.measure(found, tokenizer(), lambda before_ids, scored: 1.0, 4096)["gain"] == 0
     assert dependency.measure(found, tokenizer(), copier, 128)["pairs"] < facts["pairs"]
+
+
+def test_force_leaves_nothing_of_another_corpus(place: Path) -> None:
+    """A work directory that is made anew does not keep the embedder that was fitted on the text before."""
+    work = place / "anew"
+    for limit in (30, 60):
+        corpus(place / f"{limit}.jsonl", limit)
+        data.chunk([str(place / f"{limit}.jsonl")], work, size=1024, workers=1, force=True)
+        data.embed(work, workers=1, force=True)
+    data.chunk([str(place / "60.jsonl")], place / "fresh", size=1024, workers=1)
+    data.embed(place / "fresh", workers=1)
+    assert files(work / "vectors") == files(place / "fresh" / "vectors")
