@@ -16,6 +16,7 @@ from llmtool.core.kernels.spec import (
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )
@@ -69,6 +70,19 @@ class GroupedGemmSpec(Spec):
         weight = elements(case["groups"], case["out"], case["width"])
         once = x + weight + y
         return itemsize(dtype) * (once if direction == "forward" else 2 * once + x + weight)
+
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Tiles that fit, and warps for them."""
+        return {
+            "rows": grid(
+                ROWS=(64, 128), OUTS=(128, 256), DEPTH=(32, 64, 128), SWIZZLE=(8,), num_warps=(4, 8), num_stages=(3, 4)
+            ),
+            "weight": grid(ROWS=(32, 64), OUTS=(128,), DEPTH=(128, 256), num_warps=(4, 8), num_stages=(3, 4)),
+        }
+
+    def tuned_size(self, case: Case) -> int:
+        """Columns of the product."""
+        return case["out"]
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """Forward, the gradient of x (strides exchanged), the gradient of the weight."""

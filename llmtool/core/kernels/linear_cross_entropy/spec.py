@@ -1,6 +1,6 @@
 """Cross-entropy of an output layer: h [tokens, width], weight [vocabulary, width], labels [tokens]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from llmtool.core.kernels.spec import (
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )
@@ -69,6 +70,16 @@ class LinearCrossEntropySpec(Spec):
         """h and weight; backward also their gradients."""
         once = (case["tokens"] + case["vocabulary"]) * case["width"] * itemsize(dtype)
         return once * (1 if direction == "forward" else 2)
+
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Tiles that fit, and warps for them."""
+        return {
+            "step": grid(BLOCK=(4096, 8192, 16384, 32768), num_warps=(8, 16, 32)),
+        }
+
+    def tuned_size(self, case: Case) -> int:
+        """A row of logits."""
+        return case["vocabulary"]
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """With the gradient and without."""
