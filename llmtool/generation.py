@@ -35,7 +35,7 @@ def generate_texts(
     texts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ["-"]]
     model = load_model(path, dtype, device, kernels, settings=method_settings)
     console.detail(f"kernels: {model.kernels}")
-    compiled = model.device.type == "cuda" if compiled is None else compiled
+    compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
     rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens
     if longest > model.config.max_position_embeddings:

@@ -1,7 +1,7 @@
 """Measure launch configurations of our kernels on the GPU at hand, and write rows for core/kernels/tuning.json.
 
 One kernel at a time, the others as the table has them. A candidate that does not compile, does not fit or does not
-pass the gate is left out; of the others the fastest median of a whole call wins (with gradients, where the op has them).
+pass the gate is left out; of the others the fastest median of a whole call wins, gradients included.
 """
 
 from collections.abc import Callable, Mapping, Sequence

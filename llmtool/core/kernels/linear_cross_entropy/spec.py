@@ -47,7 +47,7 @@ class LinearCrossEntropySpec(Spec):
         elif sizes == "small":
             shapes = [(512, 256, 8192), (512, 256, 50304)]
         else:
-            shapes = [(8192, 2048, 32000), (8192, 4096, 128256), (16384, 2048, 151936)]
+            shapes = [(8192, 2048, 32000), (8192, 4096, 128256), (8192, 2048, 151936)]
         return [case(tokens=n, width=width, vocabulary=size) for n, width, size in shapes]
 
     def make_inputs(
