@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 OPS = {
     "grouped_gemm": "llmtool.core.kernels.grouped_gemm.spec:SPEC",
+    "grouped_swiglu": "llmtool.core.kernels.grouped_swiglu.spec:SPEC",
     "linear_cross_entropy": "llmtool.core.kernels.linear_cross_entropy.spec:SPEC",
     "rms_norm": "llmtool.core.kernels.rms_norm.spec:SPEC",
     "rope": "llmtool.core.kernels.rope.spec:SPEC",
