@@ -155,18 +155,41 @@ def report(
     plot: Path | None = None,
     decontaminate: Sequence[str] = (),
     ngram: int = 13,
+    model: Path | None = None,
+    device: str = "auto",
     force: bool = False,
     console: Console | None = None,
 ) -> tuple[dict[str, Any], list[list[str]]]:
-    """The quality of a run: as an object, and as rows for people."""
+    """The quality of a run: as an object, and as rows for people. model: what its meta-chunks gain from one another."""
     from llmtool.methods.nextlong import plot as drawing
     from llmtool.methods.nextlong import report as quality
 
     drawing.check(plot, force)
     facts = quality.report(output, console or Console(verbosity=-1), decontaminate, ngram)
+    if model:
+        facts["dependency"] = _dependency(output, model, device)
     if plot:
         drawing.draw(facts, plot)
     return facts, quality.lines(facts)
+
+
+def _dependency(output: Path, checkpoint: Path, device: str) -> dict[str, Any]:
+    import torch
+
+    from llmtool.methods.nextlong import dependency
+    from llmtool.methods.nextlong.report import rows
+    from llmtool.model import load_model
+
+    model = load_model(checkpoint, device=device)
+
+    @torch.inference_mode()
+    def loss(before: list[int], scored: list[int]) -> float:
+        ids = torch.tensor([before + scored])
+        logits = model(ids)[0, len(before) - 1 : -1].float().cpu()
+        return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :]))
+
+    longest = model.config.max_position_embeddings
+    return {"model": str(checkpoint), **dependency.measure(rows(output), Tokenizer.load(checkpoint), loss, longest)}
 
 
 def show(output: Path, sample: str, characters: int | None, console: Console, *, quiet: bool = False) -> dict[str, Any]:

@@ -42,6 +42,15 @@ class TextCodec(Protocol):
         """Ids of a prompt, with the beginning-of-text token where the tokenizer sets one."""
         ...
 
+    def encode_piece(self, text: str) -> list[int]:
+        """Ids of a part of a text: special tokens are read as such, none is added."""
+        ...
+
+    @property
+    def specials(self) -> dict[str, str | None]:
+        """The texts of "bos_token" and "eos_token", as far as the tokenizer itself knows them."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text; a character whose bytes are not all there ends in U+FFFD."""
         ...
@@ -232,6 +241,13 @@ def load_codec(path: Path) -> TextCodec:
     return _HubCodec(path / "tokenizer.json")
 
 
+def own_codec(file: Path) -> TextCodec:
+    """A tokenizer in a file of ours."""
+    from llmtool.tokenizer import Tokenizer
+
+    return _OwnCodec(Tokenizer.load(file))
+
+
 class _OwnCodec:
     """llmtool's tokenizer: every algorithm it knows, scaffolds included."""
 
@@ -242,7 +258,16 @@ class _OwnCodec:
     def encode(self, text: str) -> list[int]:
         definition = self._tokenizer.definition
         start = [self._tokenizer.special_tokens[definition.bos]] if definition.add_bos and definition.bos else []
-        return [*start, *self._tokenizer.encode(text, allow_special=True)]
+        return [*start, *self.encode_piece(text)]
+
+    def encode_piece(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, allow_special=True)
+        return list(ids)
+
+    @property
+    def specials(self) -> dict[str, str | None]:
+        definition = self._tokenizer.definition
+        return {"bos_token": definition.bos if definition.add_bos else None, "eos_token": definition.eos}
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(self._tokenizer.decode_bytes(ids)).decode(errors="replace")
@@ -263,6 +288,14 @@ class _HubCodec:
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids
+
+    def encode_piece(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @property
+    def specials(self) -> dict[str, str | None]:
+        return {}
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(ids))
@@ -310,7 +343,10 @@ def part_files(config: "Config") -> dict[str, "PartFile"]:
 
     names = [str(method["name"]) for method in config.methods]
     kinds = {name: type(catalog.resolve(catalog.ARCHITECTURE, name)) for name in names}
-    return {name: PartFile(name, Path(getfile(kind)), kind.__name__) for name, kind in kinds.items()}
+    return {
+        name: PartFile(name, Path(getfile(kind)), kind.__name__, getattr(kind, "serving", None))
+        for name, kind in kinds.items()
+    }
 
 
 def find_device(name: str) -> str:

@@ -11,7 +11,6 @@ from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
-from llmtool.tokenizer import Tokenizer
 from llmtool.training.job import SCHEMA, Job, anything, run_job
 from llmtool.training.start import Start, find_start, named_options, row_length, tokenizer_files
 
@@ -92,7 +91,7 @@ def train(
     trained, held = named.parse_sources(data), named.parse_sources(valid)
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
-    codec, weights_tokenizer = _tokenizer(tokenizer, model)
+    codec = named.find_tokenizer(tokenizer, Path(model), console)
     files = [named.open_source(source, codec, console, threads) for source in trained]
     checks = [named.open_source(source, codec, console, threads) for source in held]
     start = find_start(model, length, codec, None if codec else _vocabulary([*files, *checks]), overrides)
@@ -117,7 +116,7 @@ def train(
     ).check()
     shape = Schedule(schedule, steps, _warmup(warmup, steps), final_lr, decay).check()
     plan = Plan(shape, micro, clip, max_loss_jump, _every(eval_every, steps, 20), _every(save_every, steps, 5))
-    options = named_options(settings)
+    options = start.take_settings(named_options(settings))
     place = find_device(device)
     choice = choose(kernels, torch.device(place))
     loss_name, loss_code = cross_entropy(kernels, choice)
@@ -147,7 +146,7 @@ def train(
             command="train", output=Path(output), config=facts, decoder=start.decoder(seed, choice.kernels),
             raw=start.raw, data=batches, objective=objective, optimizer=rates, plan=plan, trainable=trainable,
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
-            files=tokenizer_files(codec, start.checkpoint if weights_tokenizer else None),
+            files=tokenizer_files(codec, start.checkpoint if tokenizer is None else None),
             inputs=lambda: [*checkpoint, *hashes.wait()], dtype=dtype, parallel=parallel,  # type: ignore[arg-type]
             recompute=recompute, compiled=compiled, device=place, keep=keep, seed=seed,
             tensorboard=tensorboard, force=force,
@@ -175,15 +174,6 @@ def make_objective(
         for name, method in used.items()
     }
     return Objective({**terms, **(extra or {})}, cross_entropy or linear_cross_entropy)
-
-
-def _tokenizer(tokenizer: str | None, model: str) -> tuple[Tokenizer | None, bool]:
-    """The tokenizer that was named, else that of the checkpoint (True), where it has one that we can read."""
-    if tokenizer is not None:
-        return Tokenizer.load(tokenizer), False
-    if not any((Path(model) / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
-        return None, True
-    return Tokenizer.load(model), True
 
 
 def _vocabulary(files: "Sequence[TokenFile]") -> int:

@@ -271,3 +271,28 @@ def test_bad_data_is_one_line(corpus: Path, tmp_path: Path, whole: Path) -> None
     (broken / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
     with pytest.raises(UserError, match=r"shape .*, wanted"):
         run(corpus, tmp_path / "out", model=str(broken))
+
+
+def test_bf16_is_near_fp32_and_keeps_fp32_weights(corpus: Path, tmp_path: Path) -> None:
+    for dtype in ("fp32", "bf16"):
+        run(corpus, tmp_path / dtype, dtype=dtype, steps=8)
+    losses = [[row["loss"] for row in read_rows(tmp_path / dtype / "metrics.jsonl")] for dtype in ("fp32", "bf16")]
+    assert losses[1] == pytest.approx(losses[0], abs=0.03)
+    assert losses[1] != losses[0]
+    assert {tensor.dtype for tensor in weights(tmp_path / "bf16").values()} == {torch.float32}
+
+
+def test_sources_are_mixed_by_weight_and_text_is_tokenised(corpus: Path, tmp_path: Path) -> None:
+    data = [f"a={corpus / 'train.bin'}@3", f"{corpus / 'other.txt'}@1"]
+    settings = {**TINY, "steps": 4, "eval_every": 4}
+    train(data, tmp_path / "out", tokenizer=str(corpus / "bpe.json"), holdout=0.1, **settings)
+    begun = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert begun["data"]["weights"] == [0.75, 0.25]
+    assert [source["name"] for source in begun["data"]["sources"]] == ["a", "other"]
+    assert set(read_rows(tmp_path / "out" / "metrics.jsonl")[-1]["eval"]) == {"a-held-out", "other-held-out"}
+
+
+def test_tensorboard(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(corpus, tmp_path / "out", steps=3, tensorboard=tmp_path / "board")
+    assert read_log(tmp_path / "board").losses["train"].values.shape == (3,)

@@ -42,10 +42,10 @@ def run_units(
 
 
 def _over(units: list[int], make: Make, workers: int, engine: Engine) -> Iterable[Any]:
+    if len(units) == 1 or (workers == 1 and engine == "local"):
+        return map(make(), units)
     if engine == "ray":
         return _with_ray(units, make, workers)
-    if workers == 1 or len(units) == 1:
-        return map(make(), units)
     return _with_processes(units, make, min(workers, len(units)))
 
 
@@ -110,5 +110,6 @@ def _with_ray(units: list[int], make: Make, workers: int) -> Iterator[Any]:
     require("ray", extra="ray", why="for --engine ray")
     data: Any = require("ray.data", extra="ray", why="for --engine ray")
     rows = data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units))
-    done = rows.map(RayWorker, fn_constructor_args=(make,), concurrency=min(workers, len(units)))
-    yield from done.iter_rows()
+    data.DataContext.get_current().enable_progress_bars = False
+    pool = data.ActorPoolStrategy(size=min(workers, len(units)))
+    yield from rows.map(RayWorker, fn_constructor_args=(make,), compute=pool).iter_rows()

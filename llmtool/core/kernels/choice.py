@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 
 from llmtool.core.kernels.launch import device_name, interpreting
-from llmtool.core.kernels.registry import OPS, load_spec
-from llmtool.core.kernels.spec import OURS, Compute
+from llmtool.core.kernels.registry import CPU_OPS, OPS, load_spec
+from llmtool.core.kernels.spec import CPU, OURS, Compute
 from llmtool.core.kernels.tuning import measured
 from llmtool.core.run.errors import UserError
 
@@ -29,7 +29,8 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
     """Kernels for a device.
 
     torch: none. triton: every op's own kernel; refused where none can run. auto: the ops whose configurations were
-    measured on this very device (tuning.json), torch for the others: what nobody has timed is not chosen by default.
+    measured on this very device (tuning.json), torch for the others: what nobody has timed is not chosen by default. On
+    a CPU auto takes an op's implementation "cpu", where it has one: it was measured to be faster.
     """
     if wish not in WISHES:
         raise UserError(f"kernels {wish!r} are not known", hint=f"one of {', '.join(WISHES)}")
@@ -40,6 +41,9 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
         absent = find_spec("triton") is None
         hint = "pip install 'llmtool[kernels]'" if absent else "--kernels torch"
         raise UserError("Triton is not installed" if absent else f"Triton kernels do not run on {device}", hint=hint)
+    if wish == "auto" and device.type == "cpu" and not interpreting():
+        found = {name: each for name in CPU_OPS for each in load_spec(name).implementations if each.name == CPU}
+        return Choice(f"torch; {', '.join(found)}: the CPU's own", {name: each.load() for name, each in found.items()})
     names = [name for name in OPS if runs and (wish == "triton" or _measured(name, device))]
     if not names:
         return Choice("torch")

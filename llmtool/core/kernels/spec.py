@@ -27,7 +27,7 @@ Sizes = Literal["odd", "small", "large"]
 CPU. large: timed on a GPU, well past its L2 cache."""
 SIZES: tuple[Sizes, ...] = ("odd", "small", "large")
 
-REFERENCE, OURS = "reference", "ours"
+REFERENCE, OURS, CPU = "reference", "ours", "cpu"
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 6e-3}
 """Relative error (of the 2-norm) against float64: a few roundings of the type. bfloat16 rounds by up to 2^-9 = 0.002

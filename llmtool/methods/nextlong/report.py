@@ -265,6 +265,13 @@ def lines(facts: dict[str, Any]) -> list[list[str]]:
     if "recall" in facts:
         found = facts["recall"]
         out.append([f"recall@{found['k']} of the index", f"{found['recall']:.3f} ({found['index']})"])
+    if "dependency" in facts:
+        found = facts["dependency"]
+        text = "no pair fits into the model's context" if not found["pairs"] else (
+            f"{found['gain']:+.4f} nats a token over {found['pairs']} meta-chunks"
+            + (f" (standard error {found['standard_error']:.4f})" if found["standard_error"] is not None else "")
+        )  # fmt: skip
+        out.append(["gain from earlier meta-chunks", text])
     if "contaminated_samples" in facts:
         out.append(["samples with evaluation text", f"{facts['contaminated_samples']:,}"])
     if facts["tried"] is not None:

@@ -129,7 +129,8 @@ def _assemble(
                                        "keep_long": recipe.keep_long},
     )  # fmt: skip
     stage.begin(force=means.force)
-    work = partial(_assemble_work, directory, stage, mined, tokenizer, recipe, choice)
+    size = mined.settings["unit_seeds"]
+    work = partial(_assemble_work, directory, stage, mined, tokenizer, recipe, choice, size)
     means.run(stage, range(units), work, "assembling")
     return stage
 
@@ -144,13 +145,12 @@ def part_stage(directory: Path, recipe: Recipe, tokenizer: BaseTokenizer, more: 
 
 
 def _assemble_work(
-    directory: Path, stage: Stage, mined: Stage, tokenizer: BaseTokenizer, recipe: Recipe, choice: Choice
+    directory: Path, stage: Stage, mined: Stage, tokenizer: BaseTokenizer, recipe: Recipe, choice: Choice, size: int
 ) -> Callable[[int], None]:
     store = Store(directory)
     tokens = token_counts(_tokens_of(directory, store, tokenizer, recipe))
     builder = Builder(store, tokenizer, recipe.target, recipe.separator)
     order = np.asarray(map_array(mined.directory / "seeds.npy"))
-    size = choice.unit_seeds()
     caps = {store.sources.index(name): share for name, share in recipe.caps.items()}
 
     def work(unit: int) -> None:

@@ -55,6 +55,8 @@ def test_architecture_before_default() -> None:
 @pytest.mark.parametrize("op", OPS)
 def test_every_kernel_of_the_table_has_candidates_with_its_keys(op: str) -> None:
     candidates = load_spec(op).candidates()
+    if not candidates:
+        pytest.skip(f"{op} is not tuned")
     for kernel, rows in table()["default"][op].items():
         if "float32" in kernel:
             continue

@@ -257,3 +257,26 @@ def test_a_unit_without_its_files_is_made_again(place: Path, tmp_path: Path) -> 
         Stage(tmp_path / "stage", {"a": 2}).begin()
     Stage(tmp_path / "stage", {"a": 2}).begin(force=True)
     assert not stage.path(0, "txt").exists()
+
+
+def test_a_model_gains_from_earlier_metas(place: Path) -> None:
+    """A model that copies what stood before gains; the contexts are the sample with and without its meta-chunks."""
+    from llmtool.methods.nextlong import dependency
+
+    found = rows(make(place, "base"))
+    before, without, meta, gap = dependency.contexts(found[0], 1)
+    spans_ = [span for span in found[0]["spans"] if span["role"] == "meta"]
+    first = found[0]["text"][slice(*spans_[0]["chars"])]
+    assert first in before
+    assert first not in without
+    assert gap == spans_[1]["tokens"][0] - spans_[0]["tokens"][1]
+    assert before + meta == found[0]["text"][: len(before) + len(meta)]
+
+    def copier(before_ids: list[int], scored: list[int]) -> float:
+        return sum(token not in set(before_ids) for token in scored) / len(scored)
+
+    facts = dependency.measure(found, tokenizer(), copier, 4096)
+    assert facts["pairs"] >= 10
+    assert facts["gain"] > 0
+    assert dependency.measure(found, tokenizer(), lambda before_ids, scored: 1.0, 4096)["gain"] == 0
+    assert dependency.measure(found, tokenizer(), copier, 128)["pairs"] < facts["pairs"]

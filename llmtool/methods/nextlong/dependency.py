@@ -1,0 +1,61 @@
+"""What a model makes of a sample: how much lower the loss of a meta-chunk is for having seen the ones before it.
+
+Each m_(i+1) is scored twice: behind the text of the sample, and behind the same text without the earlier meta-chunks.
+The difference is the dependency that the sample teaches; a model that cannot use it yet shows a gain near 0.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+
+SAMPLES, PAIRS = 32, 3
+"""Samples looked at, and meta-chunks of each."""
+
+Loss = Callable[[list[int], list[int]], float]
+"""(ids before, ids scored) -> nats a token of the second."""
+
+
+def contexts(row: dict[str, Any], number: int) -> tuple[str, str, str, int]:
+    """(text before meta-chunk `number`, that without meta-chunks, the meta-chunk, tokens since the previous one)."""
+    spans, text = row["spans"], row["text"]
+    metas = [place for place, span in enumerate(spans) if span["role"] == "meta"]
+    place = metas[number]
+    start, stop = spans[place]["chars"]
+    others = [text[slice(*span["chars"])] for span in spans[:place] if span["role"] != "meta"]
+    gap = spans[place]["tokens"][0] - spans[metas[number - 1]]["tokens"][1]
+    return text[:start], "\n\n".join(others) + "\n\n", text[start:stop], gap
+
+
+def measure(rows: Iterable[dict[str, Any]], tokenizer: BaseTokenizer, loss: Loss, longest: int) -> dict[str, Any]:
+    """Gains in nats a token over the first SAMPLES samples that have meta-chunks; longest: the model's context."""
+    gains: list[float] = []
+    gaps: list[int] = []
+    told: list[float] = []
+    seen = 0
+    for row in rows:
+        count = sum(span["role"] == "meta" for span in row["spans"])
+        if count < 2 or "text" not in row:
+            continue
+        for number in np.unique(np.linspace(1, count - 1, PAIRS).astype(int)).tolist():
+            before, without, meta, gap = contexts(row, number)
+            scored = tokenizer.encode(meta)[: longest // 2]
+            room = longest - len(scored)
+            with_ids, without_ids = tokenizer.encode(before)[-room:], tokenizer.encode(without)[-room:]
+            if not without_ids or not scored or gap >= room:  # the previous one lies beyond the model's context
+                continue
+            told.append(loss(with_ids, scored))
+            gains.append(loss(without_ids, scored) - told[-1])
+            gaps.append(gap)
+        seen += 1
+        if seen == SAMPLES:
+            break
+    if not gains:
+        return {"pairs": 0}
+    error = float(np.std(gains, ddof=1) / len(gains) ** 0.5) if len(gains) > 1 else None
+    return {
+        "pairs": len(gains), "loss": float(np.mean(told)), "gain": float(np.mean(gains)), "standard_error": error,
+        "gains": [[gap, round(gain, 5)] for gap, gain in zip(gaps, gains, strict=True)],
+    }  # fmt: skip
