@@ -6,7 +6,7 @@
 #
 #   recipes/uniattn.sh INSTRUCT.jsonl TEXT [TEXT...]     results in $OUT (uniattn-results), work in $WORK
 #
-# About 40 minutes of one core. LLMTOOL: how to call llmtool. SEEDS; TOKENS of a base model; STEPS of 2,048 tokens of
+# About 40 minutes of one core. LLMTOOL: how to call llmtool. SEEDS; TOKENS of a base model; STEPS of 1,024 tokens of
 # each of UniAttn's two stages, the other variants get twice as many.
 set -euo pipefail
 
@@ -14,7 +14,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 instruct=$1; shift
 text=("$@")
-OUT=${OUT:-uniattn-results} WORK=${WORK:-uniattn-work} SEEDS=${SEEDS:-0 1 2} TOKENS=${TOKENS:-1M} STEPS=${STEPS:-40}
+OUT=${OUT:-uniattn-results} WORK=${WORK:-uniattn-work} SEEDS=${SEEDS:-0 1 2} TOKENS=${TOKENS:-1M} STEPS=${STEPS:-60}
 LLMTOOL=${LLMTOOL:-llmtool} PYTHON=${PYTHON:-python}
 mkdir -p "$WORK"
 

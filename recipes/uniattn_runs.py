@@ -27,7 +27,7 @@ def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
                 return
             staged = name.startswith("uniattn")
             count = steps if staged else 2 * steps
-            options = Options(batch=2048, steps=count, lr=1e-3, eval_every=steps, save_every=0, seed=seed)
+            options = Options(batch=1024, steps=count, lr=1e-3, eval_every=steps, save_every=0, seed=seed)
             reading = DataOptions(work / "tok.json", template="plain", length=LENGTH, drop_overlong=True)
             run = posttraining.uniattn if staged else posttraining.sft
             run(start, [str(work / "train.jsonl")], output, reading=reading, valid=[str(work / "valid.jsonl")],
