@@ -9,6 +9,7 @@ from pathlib import Path
 from llmtool import posttraining
 from llmtool.conversion.uniattn import Calibration, convert_uniattn
 from llmtool.core.run.console import Console
+from llmtool.core.run.errors import ExitCode
 from llmtool.posttraining import DataOptions, Options
 
 GROUPS, LENGTH = "3:2:8", 512
@@ -30,8 +31,10 @@ def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
             options = Options(batch=1024, steps=count, lr=1e-3, eval_every=steps, save_every=0, seed=seed)
             reading = DataOptions(work / "tok.json", template="plain", length=LENGTH, drop_overlong=True)
             run = posttraining.uniattn if staged else posttraining.sft
-            run(start, [str(work / "train.jsonl")], output, reading=reading, valid=[str(work / "valid.jsonl")],
+            report = run(start, [str(work / "train.jsonl")], output, reading=reading, valid=[str(work / "valid.jsonl")],
                 options=options, console=console)  # fmt: skip
+            if report["stopped"]:
+                raise SystemExit(ExitCode.RESUMABLE)
 
         def convert(name: str, sharing: str, init: str = "lstsq", seed: int = seed, base: Path = base) -> Path:
             output = work / f"{name}-{seed}-start"
