@@ -21,7 +21,8 @@ from tests.core.kernels.gate import DEVICE, kernel_test, passes
 from tests.methods.dsmoe.models import RAW, carry, layer, settings
 
 CPU = torch.device("cpu")
-FEW = [case for case in SPEC.cases("odd") if case["tokens"] <= 16]
+FEW = [case for case in SPEC.cases("odd") if case["tokens"] <= 43]
+"""43 tokens are decoded 16 at a time."""
 TYPES = [torch.float32, torch.bfloat16]
 
 
