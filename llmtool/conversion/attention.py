@@ -85,6 +85,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
         (", ".join(map(str, group)), str(group[0]), "  ".join(f"{alike[group[0]][layer]:.3f}" for layer in group[1:]))
         for group in facts["groups"]
     ]
-    title = f"{facts['kv_saving']:.2%} of the cache saved, mean likeness {facts['mean_likeness']:.3f}"
-    note = f"{facts['measure']} of the attention maps on {facts['tokens']:,} tokens; 1: the same map"
-    console.table(title, ("layers", "leader", "likeness of followers"), rows, note, result=True)
+    note = (
+        f"{facts['kv_saving']:.2%} of the cache saved, mean likeness {facts['mean_likeness']:.3f}: {facts['measure']} "
+        f"of the attention maps on {facts['tokens']:,} tokens, 1 for the same map"
+    )
+    console.table("Plan", ("layers", "leader", "likeness of followers"), rows, note, result=True)

@@ -1,5 +1,6 @@
 """What the options of `llmtool train` mean: a model, data, a plan; from Python with the same names."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -85,7 +86,8 @@ def train(
     from llmtool.core.train.schedules import Schedule
     from llmtool.model import find_device
 
-    console = console or Console(verbosity=-1)
+    processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
+    console = console if console and rank == 0 else Console(verbosity=-1)
     if threads:
         torch.set_num_threads(threads)
     trained, held = named.parse_sources(data), named.parse_sources(valid)
@@ -103,8 +105,7 @@ def train(
     batches = RowBatches(source, rows)
     per_epoch = sum(len(file) for file in files)
     steps = _steps(steps, tokens, epochs, batches.tokens, per_epoch)
-    micro = min(rows, micro or max(1, MICRO_TOKENS // length))
-    micro = next(size for size in range(micro, 0, -1) if rows % size == 0)
+    asked, micro = micro, micro or _micro(rows, length, processes)
     raw_count = _parameters(start)
     rates = OptimizerSettings(
         optimizer,
@@ -129,6 +130,7 @@ def train(
         **start.describe(),
     }  # fmt: skip
     del facts["plan"]["save_every"]  # how often a run is saved does not change what comes out
+    facts["plan"]["micro"] = asked  # else chosen for the number of processes, which may change
     if dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": raw_count, "steps": steps, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
@@ -208,6 +210,12 @@ def _rows(tokens: int, length: int) -> int:
     if tokens < length:
         raise UserError(f"a batch of {tokens:,} tokens is less than a row of {length:,}", hint="a larger --batch")
     return tokens // length
+
+
+def _micro(rows: int, length: int, processes: int) -> int:
+    """The most rows that give about MICRO_TOKENS in a pass and share out evenly."""
+    most = min(rows, max(1, MICRO_TOKENS // length))
+    return next((size for size in range(most, 0, -1) if rows % (size * processes) == 0), 1)
 
 
 def _steps(steps: int | None, tokens: str | int | None, epochs: float | None, batch: int, epoch: int) -> int:

@@ -19,10 +19,14 @@ SETTINGS, DONE = "settings.json", "done.json"
 
 
 class Stage:
-    """One stage's directory; safe to hand to another process."""
+    """One stage's directory; safe to hand to another process.
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+    owned: nobody else writes there, so replacing the stage empties the directory.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any], *, owned: bool = True) -> None:
         self.directory = directory
+        self.owned = owned
         self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
 
     @classmethod
@@ -111,9 +115,9 @@ class Stage:
         return [f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in pairs if old != new]
 
     def _clear(self) -> None:
-        """Only what a stage writes, markers first: nobody may take half a stage for a whole one."""
-        for pattern in (DONE, "*.done", SETTINGS, "[0-9][0-9][0-9][0-9][0-9].*"):
-            for path in self.directory.glob(pattern):
+        """Markers first: nobody may take half a stage for a whole one."""
+        for pattern in (DONE, "*.done", SETTINGS, *(["*"] if self.owned else [])):
+            for path in filter(Path.is_file, self.directory.glob(pattern)):
                 path.unlink()
 
 

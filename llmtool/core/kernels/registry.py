@@ -17,6 +17,7 @@ OPS = {
     "masked_swiglu": "llmtool.core.kernels.masked_swiglu.spec:SPEC",
     "rms_norm": "llmtool.core.kernels.rms_norm.spec:SPEC",
     "rope": "llmtool.core.kernels.rope.spec:SPEC",
+    "shared_softmax_attention": "llmtool.core.kernels.shared_softmax_attention.spec:SPEC",
     "swiglu": "llmtool.core.kernels.swiglu.spec:SPEC",
 }
 """Name -> "module:attribute" of its Spec. A new op adds its row here and nothing elsewhere."""

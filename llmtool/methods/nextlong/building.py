@@ -20,8 +20,9 @@ MOST_BYTES_A_TOKEN = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """text: UTF-8 that encodes to T tokens, or one or two more where T falls inside a character; ids [T, uint32];
-    bytes_, chars, tokens: range of each segment [segments, 2], what is cut off left out.
+    """text: UTF-8 that encodes to T tokens, or to one or two more where a cut at T would change the tokens; ids [T].
+
+    chars, tokens: range of each segment [segments, 2], what is cut off left out.
     """
 
     text: bytes
@@ -112,6 +113,8 @@ class Builder:
             size = tokens[1] - tokens[0]
             sources[about["source"]] = sources.get(about["source"], 0) + size
             span: dict[str, Any] = {"role": segment.role, "doc_id": about["id"], "chunk_id": segment.chunk}
+            if segment.end > segment.chunk + 1:
+                span["chunks"] = segment.end - segment.chunk
             if segment.role == "negative":
                 span |= {"rank": segment.rank, "score": round(segment.score / SCALE**2, 6)}
             if "licence" in about:

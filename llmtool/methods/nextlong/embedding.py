@@ -51,10 +51,16 @@ def batches(store: Store, start: int, stop: int) -> Iterator[list[bytes]]:
 
 
 def fit_lsa(store: Store, seed: int, sample: int = lsa.SAMPLE) -> lsa.Lsa:
-    """LSA fitted on chunks drawn evenly, in runs of 16 so that reading is not a seek for each."""
+    """LSA fitted on chunks drawn by their length, in runs of 16 so that reading is not a seek for each.
+
+    By length, as a corpus may be nine tenths poems of 50 characters: drawn evenly they would fill the 256 dimensions.
+    """
     runs = max(1, store.chunks // 16)
     wanted = min(runs, max(1, sample // 16))
-    chosen = np.sort(np.random.Generator(np.random.PCG64(seed)).permutation(runs)[:wanted]).tolist()
+    sizes = np.add.reduceat(store.lengths(0, store.chunks), np.arange(0, runs * 16, 16)).clip(min=1)
+    # without replacement, in proportion to size: the smallest of exponential waiting times (Efraimidis, Spirakis 2006)
+    waits = np.random.Generator(np.random.PCG64(seed)).standard_exponential(runs) / sizes
+    chosen = np.sort(np.argsort(waits, kind="stable")[:wanted]).tolist()
     parts = []
     for place in range(0, len(chosen), 64):
         texts: list[bytes] = []

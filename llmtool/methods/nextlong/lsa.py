@@ -3,6 +3,7 @@
 Fitted on a sample of the corpus. Words are 64-bit hashes; the FEATURES most frequent ones that occur in at least two
 sampled chunks and in no more than MOST of them are columns. tf is 1 + log(count), idf is log((1 + n) / (1 + df)) + 1,
 squared, rows have unit length; the SVD is Halko, Martinsson and Tropp's (arXiv 0909.4061) with two power iterations.
+In it a row weighs the root of its words, or a corpus of many short poems and few novels has no dimension for novels.
 With the plain idf common words fill the 256 dimensions: of a chunk's 10 nearest in a corpus of 20 languages 0.38 are of
 its own document, with the squared one 0.43 (exact TF-IDF: 0.49).
 """
@@ -85,9 +86,12 @@ def fit(parts: Iterable[tuple[U64, I64]], seed: int, dimensions: int = DIMENSION
         chosen = np.sort(np.lexsort((names, -frequency))[:FEATURES])
         names, frequency = names[chosen], frequency[chosen]
     idf = ((np.log((1 + texts) / (1 + frequency)) + 1) ** 2).astype(np.float32)
-    from scipy.sparse import vstack
+    from scipy.sparse import diags_array, vstack
 
-    matrix: Any = vstack([tfidf(hashes, ends, names, idf) for hashes, ends in kept], format="csr")
+    rows = [tfidf(hashes, ends, names, idf) for hashes, ends in kept]
+    words = np.concatenate([np.diff(ends, prepend=0) for _, ends in kept])
+    weights = np.sqrt(words / max(1.0, float(words.mean()))).astype(np.float32)
+    matrix: Any = (diags_array(weights) @ vstack(rows, format="csr")).tocsr()
     return Lsa(names, idf, _right_vectors(matrix, dimensions, seed))
 
 

@@ -38,6 +38,7 @@ class Counts:
 
     samples: int = 0
     tokens: int = 0
+    extended: int = 0
     inside: int = 0
     gaps: list[int] = field(default_factory=list)
     metas: list[int] = field(default_factory=list)
@@ -58,9 +59,12 @@ class Counts:
         self.tokens += row["target"]
         spans = row["spans"]
         metas = [span for span in spans if span["role"] == "meta"]
-        whole = len(metas) == 1 and row["seed_chunks"] > 1
         cut = bool(metas) and metas[-1] is spans[-1] and metas[-1]["tokens"][1] >= row["target"]
-        self.inside += not metas or whole or (len(metas) == row["seed_chunks"] and not cut)
+        if (
+            metas and "chunks" not in metas[0]
+        ):  # a seed longer than the target (--keep-long) has nothing to be inside of
+            self.extended += 1
+            self.inside += len(metas) == row["seed_chunks"] and not cut
         self.metas.append(len(metas))
         self.gaps += [b["tokens"][0] - a["tokens"][1] for a, b in pairwise(metas)]
         for span in spans:
@@ -192,7 +196,7 @@ def _facts(counts: Counts, done: dict[str, Any]) -> dict[str, Any]:
         "schema": SCHEMA, "method": done["method"], "samples": counts.samples, "target": done["target"],
         "tokens": counts.tokens, "tried": done.get("tried"), "rejects": done.get("rejects", {}),
         "left_out": done.get("left_out", {}), "negatives": counts.negatives,
-        "all_metas_inside": counts.inside / max(1, counts.samples),
+        "all_metas_inside": counts.inside / counts.extended if counts.extended else None,
         "metas": _spread(np.array(counts.metas)) if any(counts.metas) else None,
         "dependency_gap": _spread(gaps) if counts.gaps else None,
         "gap_histogram": _histogram(gaps) if counts.gaps else None,
@@ -242,8 +246,10 @@ def lines(facts: dict[str, Any]) -> list[list[str]]:
     """The report for people: rows of a table."""
     out = [
         ["samples", f"{facts['samples']:,} of {facts['target']:,} tokens"],
-        ["all meta-chunks inside the target", f"{100 * facts['all_metas_inside']:.2f}% of the samples"],
     ]
+    if facts["all_metas_inside"] is not None:
+        share = f"{100 * facts['all_metas_inside']:.2f}% of the samples"
+        out.append(["all meta-chunks inside the target", share])
     for key, title, form in (
         ("metas", "meta-chunks in a sample", "{:,.0f}"),
         ("dependency_gap", "dependency gap, tokens", "{:,.0f}"),

@@ -33,6 +33,9 @@ from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_or
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_stage, token_unit
 
+EMBED_VERSION = 1
+"""Goes up when the same text gets other vectors, so that a work directory of before is not gone on with."""
+
 GROUP_BYTES = 32 << 20
 SCORED_BYTES = 64 << 20
 """Ids of one unit of samples, at most."""
@@ -132,7 +135,7 @@ def embed(
     store = Store(directory)
     against = [describe(file, Event(), read_whole=True) for file in decontaminate]
     settings = {
-        "stage": "embed", "chunks": upstream(store), "embedder": name, "seed": seed,
+        "stage": "embed", "version": EMBED_VERSION, "chunks": upstream(store), "embedder": name, "seed": seed,
         "decontaminate": [entry["sha256"] for entry in against], "ngram": ngram if against else None,
     }  # fmt: skip
     stage = Stage(directory / "vectors", settings)

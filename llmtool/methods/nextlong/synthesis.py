@@ -254,6 +254,6 @@ def _open_output(path: Path, run: Run, inputs: Callable[[], list[dict[str, Any]]
     if not path.absolute().parent.is_dir():
         raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))
     (path / "run.json").unlink(missing_ok=True)
-    stage = Stage(path, run.config)
+    stage = Stage(path, run.config, owned=False)
     stage.begin(force=means.force)
     return stage

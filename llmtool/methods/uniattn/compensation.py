@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Tried on the held-out tenth of the rows, in units of trace(G) / d."""
 
 
