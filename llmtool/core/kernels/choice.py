@@ -56,8 +56,8 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
 def cross_entropy(wish: Wish | str, choice: Choice) -> tuple[str, Compute | None]:
     """The training loss's code, by name: the chosen kernel; under "auto" else the chunked one in torch's operators.
 
-    That one needs no GPU: measured on a CPU it takes a third of the plain way's memory, and no more time. None: the
-    plain way.
+    That one needs no GPU: on a CPU it takes a third of the plain way's memory at 0.98 (8,192 tokens in the vocabulary)
+    to 1.22 (50,304) times its speed. None: the plain way.
     """
     if OP in choice.kernels:
         return "triton", choice.kernels[OP]
