@@ -643,6 +643,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l checks -l no-ch
 complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l json -d 'Print the result as JSON.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l markdown -d 'Print the table as Markdown.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l plot -r -F -d 'Draw OP.png for each op here.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l tune -d 'Measure launch configurations instead; rows for tuning.json.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l baseline -r -F -d 'An earlier --json of this device.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l max-slowdown -x -d 'Exit with 3 where ours takes so many times longer.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench kernels'" -l quiet -s q -d 'Errors and warnings only.'

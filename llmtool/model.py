@@ -48,7 +48,7 @@ class TextCodec(Protocol):
 
     @property
     def specials(self) -> dict[str, str | None]:
-        """The texts of "bos_token" and "eos_token", as far as the tokenizer itself knows them."""
+        """The texts of "bos_token", "eos_token" and "chat_template", as far as the tokenizer itself knows them."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -267,7 +267,8 @@ class _OwnCodec:
     @property
     def specials(self) -> dict[str, str | None]:
         definition = self._tokenizer.definition
-        return {"bos_token": definition.bos if definition.add_bos else None, "eos_token": definition.eos}
+        first = definition.bos if definition.add_bos else None
+        return {"bos_token": first, "eos_token": definition.eos, "chat_template": definition.chat_template}
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(self._tokenizer.decode_bytes(ids)).decode(errors="replace")

@@ -6,7 +6,7 @@
 #
 #   recipes/uniattn.sh INSTRUCT.jsonl TEXT [TEXT...]     results in $OUT (uniattn-results), work in $WORK
 #
-# About 40 minutes of one core. LLMTOOL: how to call llmtool. SEEDS; TOKENS of a base model; STEPS of 2,048 tokens of
+# About 40 minutes of one core. LLMTOOL: how to call llmtool. SEEDS; TOKENS of a base model; STEPS of 1,024 tokens of
 # each of UniAttn's two stages, the other variants get twice as many.
 set -euo pipefail
 
@@ -14,7 +14,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 instruct=$1; shift
 text=("$@")
-OUT=${OUT:-uniattn-results} WORK=${WORK:-uniattn-work} SEEDS=${SEEDS:-0 1 2} TOKENS=${TOKENS:-1M} STEPS=${STEPS:-40}
+OUT=${OUT:-uniattn-results} WORK=${WORK:-uniattn-work} SEEDS=${SEEDS:-0 1 2} TOKENS=${TOKENS:-1M} STEPS=${STEPS:-60}
 LLMTOOL=${LLMTOOL:-llmtool} PYTHON=${PYTHON:-python}
 mkdir -p "$WORK"
 
@@ -28,28 +28,10 @@ cat > "$WORK/config.json" <<'JSON'
  "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true}
 JSON
 
-post() {  # VERB VARIANT SEED STEPS CHECKPOINT
-    [ -f "$WORK/$2-$3/run.json" ] || $LLMTOOL posttrain "$1" "$5" "$WORK/train.jsonl" -o "$WORK/$2-$3" \
-        --valid "$WORK/valid.jsonl" --template plain --length 512 --drop-overlong --batch 2048 --lr 1e-3 \
-        --steps "$4" --eval-every "$STEPS" --save-every 0 --seed "$3" --device cpu
-}
-convert() {  # VARIANT SEED OPTIONS...
-    local variant=$1 seed=$2; shift 2
-    [ -f "$WORK/$variant-$seed-start/run.json" ] || $LLMTOOL convert uniattn "$WORK/base-$seed" "$WORK/$variant-$seed-start" \
-        --groups 3:2:8 --seed "$seed" --device cpu "$@"
-}
-twice=$((2 * STEPS))
 for seed in $SEEDS; do
     [ -f "$WORK/base-$seed/run.json" ] || $LLMTOOL train "${text[@]}" -o "$WORK/base-$seed" --model "$WORK/config.json" \
         --tokenizer "$WORK/tok.json" --length 256 --batch 1024 --tokens "$TOKENS" --lr 3e-3 --seed "$seed" --device cpu
-    post sft sft "$seed" "$twice" "$WORK/base-$seed"
-    for init in lstsq paper zero; do
-        convert "uniattn-$init" "$seed" --init "$init" --samples 64 --window 256 --calibration "${text[0]}"
-        post uniattn "uniattn-$init" "$seed" "$STEPS" "$WORK/uniattn-$init-$seed-start"
-    done
-    convert softmax-only "$seed" --sharing softmax-only
-    post sft softmax-only "$seed" "$twice" "$WORK/softmax-only-$seed-start"
-    convert cla "$seed" --sharing cla
-    post sft cla "$seed" "$twice" "$WORK/cla-$seed-start"
 done
+# shellcheck disable=SC2086
+$PYTHON "$here/uniattn_runs.py" "$WORK" "${text[0]}" "$STEPS" $SEEDS
 $PYTHON "$here/uniattn_report.py" "$WORK" "$OUT"

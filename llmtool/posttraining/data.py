@@ -72,7 +72,11 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
     if first is None:
         raise UserError("holds no row", where=", ".join(inputs))
     needed = options.template is not None or not first.pieces
-    template = find_template(options.template, options.tokenizer, specials) if needed else None
+    template = (
+        find_template(options.template, options.tokenizer, specials, codec.specials.get("chat_template"))
+        if needed
+        else None
+    )
     return Reader(codec, specials, template, options)
 
 

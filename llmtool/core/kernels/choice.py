@@ -47,6 +47,8 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
     names = [name for name in OPS if runs and (wish == "triton" or _measured(name, device))]
     if not names:
         return Choice("torch")
+    if device.index is not None:
+        torch.cuda.set_device(device)  # Triton launches on the current device, wherever the tensors are
     kernels = {name: load_spec(name).implementation(OURS).load() for name in names}
     return Choice(f"triton for {', '.join(kernels)}", kernels)
 

@@ -43,7 +43,9 @@ def draw_likeness(alike: Sequence[Sequence[float]], groups: Groups, measure: str
     figure.colorbar(image, ax=axes, shrink=0.8, label=f"likeness ({measure})")
     for group in groups:
         corner, width = group[0] - 0.5, group[-1] - group[0] + 1
-        axes.add_patch(Rectangle((corner, corner), width, width, fill=False, edgecolor=FRAME, linewidth=2))
+        axes.add_patch(
+            Rectangle((corner, corner), width, width, fill=False, edgecolor=FRAME, linewidth=2, clip_on=False)
+        )
     if layers <= 16:
         for row in range(layers):
             for column in range(layers):

@@ -208,3 +208,21 @@ def test_checkpointed_blocks_give_the_same_gradients() -> None:
     found = torch.autograd.grad(model(ids).square().mean(), list(model.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert GROUPS[0] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["uniattn", "cla"])
+def test_a_decode_step_is_one_graph(kind: str) -> None:
+    """What torch.compile and CUDA graphs want: no break, no shape that changes."""
+    model, ids = decoder(config(kind=kind), dtype=torch.float32), draw(2, 9)
+    cache = StaticCache(12, whole=True)
+
+    def step(ids: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        cache.slots = slots
+        logits: torch.Tensor = model(ids, cache=cache)
+        return logits
+
+    fast = torch.compile(step, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        parts = [step(ids[:, :5], torch.arange(5))]
+        parts += [fast(ids[:, at : at + 1], torch.arange(at, at + 1)) for at in range(5, 9)]
+        assert close(torch.cat(parts, 1), model(ids), 1e-5)

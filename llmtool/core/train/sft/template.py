@@ -96,8 +96,8 @@ def _refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def find_template(named: str | None, tokenizer: Path, specials: Specials) -> Template:
-    """named: a built-in name or a file; None: the one that lies beside the tokenizer."""
+def find_template(named: str | None, tokenizer: Path, specials: Specials, own: str | None = None) -> Template:
+    """named: a built-in name or a file; None: the one that lies beside the tokenizer, or that it holds itself."""
     if named in BUILT_IN:
         return Template(BUILT_IN[named], specials, f"--template {named}")
     if named is not None:
@@ -110,6 +110,8 @@ def find_template(named: str | None, tokenizer: Path, specials: Specials) -> Tem
     found = read_json_object(settings).get("chat_template") if settings.is_file() else None
     if isinstance(found, list):  # several, by name
         found = next((t.get("template") for t in found if isinstance(t, dict) and t.get("name") == "default"), None)
+    if not isinstance(found, str) and own is not None:
+        return Template(own, specials, str(tokenizer))
     if not isinstance(found, str):
         hint = f"give --template FILE, or one of {', '.join(BUILT_IN)}"
         raise UserError("the tokenizer has no chat template", where=str(folder), hint=hint)

@@ -148,6 +148,7 @@ def test_templates_are_sandboxed_and_their_errors_are_one_line(tmp_path: Path) -
 def test_templates_are_found_where_tokenizers_have_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no chat template.*--template FILE, or one of plain, chatml"):
         find_template(None, tmp_path, SPECIALS)
+    assert find_template(None, tmp_path, SPECIALS, "inside").source == "inside"
     settings = {"chat_template": [{"name": "tool", "template": "T"}, {"name": "default", "template": "D"}],
                 "eos_token": {"content": "</s>"}, "bos_token": None}  # fmt: skip
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
