@@ -109,7 +109,7 @@ def train(
     raw_count = _parameters(start)
     rates = OptimizerSettings(
         optimizer,
-        lr or _default_rate(raw_count),
+        _default_rate(raw_count) if lr is None else lr,
         muon_lr,
         weight_decay,
         beta1,
@@ -219,11 +219,21 @@ def _micro(rows: int, length: int, processes: int) -> int:
 
 
 def _steps(steps: int | None, tokens: str | int | None, epochs: float | None, batch: int, epoch: int) -> int:
-    given = [option for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs)) if value]
+    given = [
+        option
+        for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs))
+        if value is not None
+    ]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} say the same thing twice", hint="give one of them")
-    wanted = named.count(tokens, "--tokens") if tokens else round((epochs or 1.0) * epoch)
-    return steps or max(1, wanted // batch)
+    if steps is not None:
+        return steps
+    wanted = (
+        named.count(tokens, "--tokens") if tokens is not None else round((1.0 if epochs is None else epochs) * epoch)
+    )
+    if wanted < 1:
+        raise UserError(f"--epochs {epochs:g} is no token to train on")
+    return max(1, wanted // batch)
 
 
 def _warmup(warmup: int | None, steps: int) -> int:
