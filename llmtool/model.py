@@ -230,14 +230,14 @@ class Model:
         yield self.tokenizer.decode(ids)[len(shown) :]
 
 
-def load_codec(path: Path) -> TextCodec:
+def load_codec(path: Path, hint: str = "give ids with --ids") -> TextCodec:
     """The directory's own tokenizer: ours where it holds our file, else whatever tokenizer.json describes."""
     if (path / "llmtool.json").is_file():
         from llmtool.tokenizer import Tokenizer
 
         return _OwnCodec(Tokenizer.load(path))
     if not (path / "tokenizer.json").is_file():
-        raise UserError("holds no tokenizer.json", where=str(path), hint="give ids with --ids")
+        raise UserError("holds no tokenizer.json", where=str(path), hint=hint)
     return _HubCodec(path / "tokenizer.json")
 
 

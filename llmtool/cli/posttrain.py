@@ -20,7 +20,10 @@ Data = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory of the run and the model.", metavar="OUT")]
 Valid = Annotated[list[str] | None, typer.Option("--valid", help="Held-out data; may be given again.", metavar="DATA")]
-Length = Annotated[int, typer.Option("--length", min=2, help="Tokens in a row; longer examples are cut.", metavar="N")]
+Length = Annotated[
+    int | None,
+    typer.Option("--length", min=2, help="Tokens in a row. Default: 1024, or the model's if less.", metavar="N"),
+]
 Batch = Annotated[str, typer.Option("--batch", help="Tokens in a step, padding included.", metavar="TOKENS")]
 Micro = Annotated[int | None, typer.Option("--micro", min=1, help="Rows in a forward pass.", metavar="N")]
 Epochs = Annotated[float, typer.Option("--epochs", min=0, help="Times through the data.", metavar="N")]
@@ -59,7 +62,7 @@ def sft(
     data_format: options.DataFormat = "auto",
     template: options.Template = None,
     tokenizer: options.OwnTokenizer = None,
-    length: Length = 1024,
+    length: Length = None,
     packing: options.Packing = True,
     drop_overlong: options.DropOverlong = False,
     batch: Batch = "49152",
@@ -115,7 +118,7 @@ def uniattn(
     data_format: options.DataFormat = "auto",
     template: options.Template = None,
     tokenizer: options.OwnTokenizer = None,
-    length: Length = 1024,
+    length: Length = None,
     packing: options.Packing = True,
     drop_overlong: options.DropOverlong = False,
     batch: Batch = "49152",

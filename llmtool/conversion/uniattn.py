@@ -40,7 +40,7 @@ class Calibration:
         window = self.window or min(1024, longest)
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
-        codec = load_codec(self.tokenizer or checkpoint.path)
+        codec = load_codec(self.tokenizer or checkpoint.path, hint="give --tokenizer")
         found = list(cut_rows(codec, self.inputs, window, self.samples))
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")

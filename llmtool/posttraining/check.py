@@ -22,10 +22,10 @@ def check(
 
     reader = open_reader(inputs, options)
     examples, counts = reader.examples(inputs, console)
-    report: dict[str, Any] = {"schema": SCHEMA, "counts": counts.to_json(), "length": options.length, "example": None}
+    report: dict[str, Any] = {"schema": SCHEMA, "counts": counts.to_json(), "length": options.places, "example": None}
     if not counts.kept:
         return report
-    packed = PackedExamples(examples, options.length, 1, seed, packing=options.packing)
+    packed = PackedExamples(examples, options.places, 1, seed, packing=options.packing)
     shown = min(row, len(examples)) - 1
     return {
         **report, "packed_rows": len(packed.packed), "fill": packed.fill, "longest": max(examples.lengths),

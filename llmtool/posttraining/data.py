@@ -1,7 +1,7 @@
 """Instruction data as the commands name it: files, a format, a chat template, a tokenizer -> examples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,28 @@ class DataOptions:
     tokenizer: Path
     format: str = "auto"
     template: str | None = None
-    length: int = LONGEST
+    length: int | None = None
+    """Tokens in a row; None: 1,024, or the model's own limit if that is less."""
     drop_overlong: bool = False
     packing: bool = True
+
+    @property
+    def places(self) -> int:
+        """Tokens in a row."""
+        return self.length or LONGEST
+
+    def within(self, longest: int) -> "DataOptions":
+        """With a length that fits a model made for so many tokens; one that was asked for and does not is refused."""
+        if self.length is None:
+            return replace(self, length=min(LONGEST, longest))
+        if self.length > longest:
+            raise UserError(f"--length {self.length:,}: the model was made for {longest:,} tokens")
+        return self
 
     def describe(self) -> dict[str, Any]:
         """What changes the result, for run.json."""
         return {
-            "format": self.format, "template": self.template, "length": self.length,
+            "format": self.format, "template": self.template, "length": self.places,
             "drop_overlong": self.drop_overlong, "packing": self.packing,
         }  # fmt: skip
 
@@ -53,7 +67,7 @@ class Reader:
         with console.progress("reading", None, "rows") as bar:
             return make_examples(
                 read_conversations(inputs, self.options.format), self.template, self.specials, self.codec.encode_piece,
-                self.options.length, drop_overlong=self.options.drop_overlong, advance=bar.advance,
+                self.options.places, drop_overlong=self.options.drop_overlong, advance=bar.advance,
             )  # fmt: skip
 
 
@@ -63,7 +77,7 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
     from llmtool.core.train.sft.formats import read_conversations
     from llmtool.core.train.sft.template import find_specials, find_template
 
-    if options.length < 2:
+    if options.places < 2:
         raise UserError(f"--length {options.length}: wanted two tokens at least")
     codec = open_codec(options.tokenizer)
     folder = options.tokenizer if options.tokenizer.is_dir() else options.tokenizer.parent
@@ -83,7 +97,7 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
 def open_codec(path: Path) -> TextCodec:
     """A tokenizer by its directory or its file."""
     if path.is_dir() or path.name in ("tokenizer.json", "llmtool.json"):
-        return load_codec(path if path.is_dir() else path.parent)
+        return load_codec(path if path.is_dir() else path.parent, hint="give --tokenizer")
     if not path.exists():
         raise UserError("no such file or directory", where=str(path), hint="name a tokenizer")
     from llmtool.model import own_codec

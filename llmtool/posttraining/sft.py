@@ -152,14 +152,12 @@ class Data:
         from llmtool.core.train.sft.batches import PackedExamples
         from llmtool.core.train.sft.examples import require_trainable
 
-        longest = start.config.max_position_embeddings
-        if reading.length > longest:
-            raise UserError(f"--length {reading.length:,}: the model was made for {longest:,} tokens")
+        reading = reading.within(start.config.max_position_embeddings)
         tokens = count(options.batch, "--batch")
-        if tokens < reading.length:
-            raise UserError(f"--batch {tokens:,} is less than a row of {reading.length:,}", hint="a larger --batch")
+        if tokens < reading.places:
+            raise UserError(f"--batch {tokens:,} is less than a row of {reading.places:,}", hint="a larger --batch")
         reader = open_reader(data, reading)
-        rows = tokens // reading.length
+        rows = tokens // reading.places
         made: list[PackedExamples | None] = []
         for inputs in (data, valid):
             if not inputs:
@@ -175,10 +173,10 @@ class Data:
                 kept = counts
                 for name, text in count_lines(counts):
                     console.info(f"{name}: {text}")
-            made.append(PackedExamples(examples, reading.length, rows, options.seed, packing=reading.packing))
+            made.append(PackedExamples(examples, reading.places, rows, options.seed, packing=reading.packing))
         packed = made[0]
         assert packed is not None
-        console.info(f"packed: {len(packed.packed):,} rows of {reading.length:,}, {packed.fill:.1%} full")
+        console.info(f"packed: {len(packed.packed):,} rows of {reading.places:,}, {packed.fill:.1%} full")
         return cls(packed, made[1], reader, (*data, *valid), kept.to_json())
 
     def evaluate(self, trainee: "Trainee", micro: int) -> dict[str, Any]:
