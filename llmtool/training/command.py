@@ -134,7 +134,6 @@ def train(
     if dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": raw_count, "steps": steps, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
-    console.info(f"kernels: {described}")
     if loss_code and compiled:  # a loop over chunks with a comparison at its end is no graph
         loss_code = torch.compiler.disable(loss_code)  # type: ignore[no-untyped-call]
     objective = make_objective(start.config, options, terms, loss_code)
@@ -151,7 +150,7 @@ def train(
             files=tokenizer_files(codec, start.checkpoint if tokenizer is None else None),
             inputs=lambda: [*checkpoint, *hashes.wait()], dtype=dtype, parallel=parallel,  # type: ignore[arg-type]
             recompute=recompute, compiled=compiled, device=place, keep=keep, seed=seed,
-            tensorboard=tensorboard, force=force,
+            tensorboard=tensorboard, force=force, kernels=described,
         )  # fmt: skip
         return run_job(job, console)
 
