@@ -111,6 +111,8 @@ def time_kernels(
     before = None if baseline is None else read_baseline(baseline, facts["device"])
     if plot is not None:
         require("matplotlib", extra="plots", why="to draw a benchmark")
+        if plot.exists() and not plot.is_dir():
+            raise UserError("not a directory", where=str(plot), hint="name a directory for the figures")
         plot.mkdir(parents=True, exist_ok=True)
     work = [(load_spec(name), cases_of(load_spec(name), sizes, on_gpu)) for name in names]
     rows: list[dict[str, Any]] = []
