@@ -1,4 +1,5 @@
 # make demo    train, encode and compare four tokenizers on Python's own sources (and FILES="...", if given)
+# make quickstart   from text to a model that transformers loads, on one core
 # make test    everything CI runs: ruff, mypy --strict, layering, pytest
 # make bench   speed against other tokenizers, on demand        make golden  rewrite generated files
 # make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
@@ -14,9 +15,12 @@ export OMP_NUM_THREADS := 1
 # A C++ error must fail here; an install without a compiler falls back to portable Python.
 export LLMTOOL_REQUIRE_NATIVE := 1
 
-.PHONY: demo test lint portable fmt bench golden fuzz clean
+.PHONY: demo quickstart test lint portable fmt bench golden fuzz clean
 demo: $(VENV)/.built
 	BIN=$(BIN) recipes/demo.sh demo-output $(FILES)
+
+quickstart: $(VENV)/.built
+	BIN=$(BIN) recipes/quickstart.sh quickstart-output $(FILES)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -1,6 +1,6 @@
 """`llmtool eval`, callable from Python: loss on held-out text, needles in haystacks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.model import Model, load_model
-from llmtool.sources import HeldOut, count, open_source, parse_sources, token_bytes
+from llmtool.sources import HeldOut, count, find_tokenizer, open_source, parse_sources, token_bytes
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -31,13 +31,17 @@ def loss(
     length: int | None = None,
     tokens: str | int = "1M",
     mask_documents: bool = False,
+    settings: Mapping[str, dict[str, str]] | None = None,
     dtype: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
     plot: Path | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Nats a token and bits a byte of each source, by position in rows of `length` tokens, and over all sources."""
+    """Nats a token and bits a byte of each source, by position in rows of `length` tokens, and over all sources.
+
+    settings: of the checkpoint's methods, instead of config.json's.
+    """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import check_plot, draw_positions
     from llmtool.core.train.world import World
@@ -47,8 +51,8 @@ def loss(
     named = parse_sources(data)
     if not named:
         raise UserError("no text to score", hint="give --data")
-    model = load_model(checkpoint, dtype, device)
-    codec = own_tokenizer(tokenizer, model.path)
+    model = load_model(checkpoint, dtype, device, settings=settings)
+    codec = find_tokenizer(tokenizer, model.path, console)
     if length is not None and length > model.config.max_position_embeddings:
         console.warn(f"rows of {length:,} tokens, but the model was made for {model.config.max_position_embeddings:,}")
     length = length or min(model.config.max_position_embeddings, 2048)
@@ -109,6 +113,7 @@ def needles(
     key: int = 4,
     value: int = 4,
     seed: int = 0,
+    settings: Mapping[str, dict[str, str]] | None = None,
     dtype: str | None = None,
     device: str = "cpu",
     plot: Path | None = None,
@@ -127,8 +132,8 @@ def needles(
 
     check_plot(plot)
     console = console or Console(verbosity=-1)
-    model = load_model(checkpoint, dtype, device)
-    codec = own_tokenizer(tokenizer, model.path)
+    model = load_model(checkpoint, dtype, device, settings=settings)
+    codec = find_tokenizer(tokenizer, model.path, console)
     kind = ("words" if codec is not None and data else "ids") if kind == "auto" else kind
     size = model.config.vocab_size if codec is None else min(model.config.vocab_size, codec.vocab_size)
     if kind == "words" and codec is None:
@@ -176,15 +181,6 @@ def needle_table(report: dict[str, Any], console: Console) -> None:
              for n in lengths)] for depth in depths]  # fmt: skip
     note = f"needles of {report['kind']} found whole, of {report['samples']} (nats a token of the value)"
     console.table(str(report["checkpoint"]), ["depth", *(f"{n:,}" for n in lengths)], rows, note, result=True)
-
-
-def own_tokenizer(named: str | None, checkpoint: Path) -> Tokenizer | None:
-    """The tokenizer that was named, else the checkpoint's, where it has one that we can read."""
-    if named is not None:
-        return Tokenizer.load(named)
-    if any((checkpoint / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
-        return Tokenizer.load(checkpoint)
-    return None
 
 
 def losses_of(model: Model) -> "Callable[[Any], torch.Tensor]":

@@ -21,6 +21,7 @@ def generate_texts(
     ids: bool = False,
     dtype: str | None = None,
     device: str = "auto",
+    kernels: str = "auto",
     compiled: bool | None = None,
     ignore_eos: bool = False,
     method_settings: Settings | None = None,
@@ -32,14 +33,17 @@ def generate_texts(
     from llmtool.core.model.generate import Sampling
 
     texts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ["-"]]
-    model = load_model(path, dtype, device, settings=method_settings)
-    compiled = model.device.type == "cuda" if compiled is None else compiled
+    # A compiled step holds no branch on what a gate says, as the CPU's own code has.
+    wish = "torch" if compiled and kernels == "auto" else kernels
+    model = load_model(path, dtype, device, wish, settings=method_settings)
+    console.detail(f"kernels: {model.kernels}")
+    compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
     rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens
     if longest > model.config.max_position_embeddings:
         console.warn(f"{longest:,} tokens, but the model was made for {model.config.max_position_embeddings:,}")
     kind = str(model.decoder.lm_head.weight.dtype).removeprefix("torch.")
-    console.detail(f"{path}: {kind} on {model.device}{', compiled' if compiled else ''}")
+    console.detail(f"{path}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
     stop = frozenset[int]() if ignore_eos else model.stop_ids
     started = time.perf_counter()
     steps = model.generate(

@@ -42,6 +42,15 @@ class TextCodec(Protocol):
         """Ids of a prompt, with the beginning-of-text token where the tokenizer sets one."""
         ...
 
+    def encode_piece(self, text: str) -> list[int]:
+        """Ids of a part of a text: special tokens are read as such, none is added."""
+        ...
+
+    @property
+    def specials(self) -> dict[str, str | None]:
+        """The texts of "bos_token", "eos_token" and "chat_template", as far as the tokenizer itself knows them."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text; a character whose bytes are not all there ends in U+FFFD."""
         ...
@@ -221,15 +230,22 @@ class Model:
         yield self.tokenizer.decode(ids)[len(shown) :]
 
 
-def load_codec(path: Path) -> TextCodec:
+def load_codec(path: Path, hint: str = "give ids with --ids") -> TextCodec:
     """The directory's own tokenizer: ours where it holds our file, else whatever tokenizer.json describes."""
     if (path / "llmtool.json").is_file():
         from llmtool.tokenizer import Tokenizer
 
         return _OwnCodec(Tokenizer.load(path))
     if not (path / "tokenizer.json").is_file():
-        raise UserError("holds no tokenizer.json", where=str(path), hint="give ids with --ids")
+        raise UserError("holds no tokenizer.json", where=str(path), hint=hint)
     return _HubCodec(path / "tokenizer.json")
+
+
+def own_codec(file: Path) -> TextCodec:
+    """A tokenizer in a file of ours."""
+    from llmtool.tokenizer import Tokenizer
+
+    return _OwnCodec(Tokenizer.load(file))
 
 
 class _OwnCodec:
@@ -242,7 +258,17 @@ class _OwnCodec:
     def encode(self, text: str) -> list[int]:
         definition = self._tokenizer.definition
         start = [self._tokenizer.special_tokens[definition.bos]] if definition.add_bos and definition.bos else []
-        return [*start, *self._tokenizer.encode(text, allow_special=True)]
+        return [*start, *self.encode_piece(text)]
+
+    def encode_piece(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, allow_special=True)
+        return list(ids)
+
+    @property
+    def specials(self) -> dict[str, str | None]:
+        definition = self._tokenizer.definition
+        first = definition.bos if definition.add_bos else None
+        return {"bos_token": first, "eos_token": definition.eos, "chat_template": definition.chat_template}
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(self._tokenizer.decode_bytes(ids)).decode(errors="replace")
@@ -263,6 +289,14 @@ class _HubCodec:
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids
+
+    def encode_piece(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @property
+    def specials(self) -> dict[str, str | None]:
+        return {}
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(ids))
@@ -310,7 +344,10 @@ def part_files(config: "Config") -> dict[str, "PartFile"]:
 
     names = [str(method["name"]) for method in config.methods]
     kinds = {name: type(catalog.resolve(catalog.ARCHITECTURE, name)) for name in names}
-    return {name: PartFile(name, Path(getfile(kind)), kind.__name__) for name, kind in kinds.items()}
+    return {
+        name: PartFile(name, Path(getfile(kind)), kind.__name__, getattr(kind, "serving", None))
+        for name, kind in kinds.items()
+    }
 
 
 def find_device(name: str) -> str:

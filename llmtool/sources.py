@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.core.corpus.inputs import STDIN
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -41,9 +42,9 @@ def parse_source(text: str) -> Source:
                 path, weight = (head, float(rest)) if at else (path, 1.0)
             except ValueError:
                 raise UserError(f"{rest!r} is not a weight", where=text, hint="PATH@0.3") from None
-    if not Path(path).exists():
+    if path != STDIN and not Path(path).exists():
         raise UserError("no such file or directory", where=path)
-    stem = Path(path).name.partition(".")[0]
+    stem = "stdin" if path == STDIN else Path(path).name.partition(".")[0]
     return Source(name or stem, path, weight)
 
 
@@ -55,6 +56,19 @@ def parse_sources(texts: Sequence[str]) -> list[Source]:
         if names.count(name) > 1:
             raise UserError(f"two sources are called {name!r}", hint="name them: NAME=PATH")
     return sources
+
+
+def find_tokenizer(named: str | None, checkpoint: Path, console: Console) -> Tokenizer | None:
+    """The tokenizer that was named, else the checkpoint's own; None where there is none that cuts text as we do."""
+    if named is not None:
+        return Tokenizer.load(named)
+    if not any((checkpoint / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
+        return None
+    try:
+        return Tokenizer.load(checkpoint)
+    except UserError as error:
+        console.warn(f"the checkpoint's tokenizer cannot be used on text: {error}")
+        return None
 
 
 def count(text: str | int, option: str) -> int:

@@ -68,7 +68,7 @@ def root(
 
 def build() -> typer.Typer:
     """The app with every command group."""
-    from llmtool.cli import bench, convert, data, environment, model, scaling, tokenizer, train
+    from llmtool.cli import bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
     from llmtool.cli import eval as evaluation
 
     app.command("methods")(environment.methods)
@@ -80,6 +80,7 @@ def build() -> typer.Typer:
     app.add_typer(scaling.app, name="scaling")
     app.add_typer(convert.app, name="convert")
     app.add_typer(evaluation.app, name="eval")
-    app.add_typer(bench.app, name="bench")
     app.add_typer(data.app, name="data")
+    app.add_typer(posttrain.app, name="posttrain")
+    app.add_typer(bench.app, name="bench")
     return app

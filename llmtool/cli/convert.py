@@ -171,3 +171,82 @@ def dense(
     report = commands.dense(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
+
+
+@app.command("uniattn")
+def uniattn(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    groups: Annotated[
+        str | None,
+        typer.Option("--groups", help="Groups of G layers from layer B up to E, from 0: 4:16:33.", metavar="G:B:E"),
+    ] = None,
+    followers: Annotated[
+        str | None,
+        typer.Option(
+            "--followers", help="Layers that follow the one before their run, 17,18,19; or none.", metavar="LIST"
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Groups that `eval attention` found.", metavar="FILE")
+    ] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option("--calibration", help="Text to find W_c on; may be given again.", metavar="TEXT"),
+    ] = None,
+    init: Annotated[
+        Literal["lstsq", "paper", "zero"],
+        typer.Option("--init", help="W_c by least squares over tokens, over positions (the paper's), or zero."),
+    ] = "lstsq",
+    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Rank of W_c; full if not given.")] = None,
+    ridge: Annotated[
+        float | None,
+        typer.Option("--ridge", min=0, help="Ridge of lstsq, times trace(G)/d; else chosen on held-out rows."),
+    ] = None,
+    sharing: Annotated[
+        Literal["uniattn", "softmax-only", "cla"],
+        typer.Option("--sharing", help="For comparison: no W_c, or keys and values shared at the same saving."),
+    ] = "uniattn",
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Rows of calibration text.", metavar="N")] = 128,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", min=2, help="Tokens in a row; else 1024 or the model's limit.", metavar="N"),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="Tokenizer, if the checkpoint has none.", metavar="DIR")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c."""
+    from llmtool.conversion.uniattn import Calibration, convert_uniattn
+
+    report = convert_uniattn(
+        checkpoint, output, groups=groups, followers=followers, plan_file=plan,
+        calibration=Calibration(calibration or [], samples, window, tokenizer), init=init, rank=rank, ridge=ridge,
+        sharing=sharing, seed=seed, device=device, dry_run=dry_run, force=force,
+        console=options.console(quiet, verbose=False),
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("merge-lora")
+def merge_lora(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Add the adapters of `posttrain --lora` to the weights."""
+    from llmtool.conversion.lora import merge_lora as run
+
+    report = run(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))

@@ -1,4 +1,4 @@
-"""`llmtool data`: nextlong, its stages chunk, embed, index, mine and assemble, report, show."""
+"""`llmtool data`: check; nextlong, its stages chunk, embed, index, mine and assemble, report, show."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,9 @@ import typer
 from llmtool import catalog
 from llmtool.cli import options
 from llmtool.cli.app import SETTINGS
+from llmtool.core.run.errors import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Long-context training data from short documents.", **SETTINGS)
+app = typer.Typer(no_args_is_help=True, help="Training data: check it, make long contexts.", **SETTINGS)
 
 Corpora = Annotated[
     list[str],
@@ -349,3 +350,33 @@ def show(
     row = data.show(output, sample, None if whole else characters, options.console(False, False), quiet=as_json)
     if as_json:
         print(json.dumps(row, ensure_ascii=False))
+
+
+@app.command("check")
+def check(
+    data: Annotated[list[str], typer.Argument(help="Instruction data: JSONL, JSON, Parquet.", metavar="DATA...")],
+    tokenizer: Annotated[
+        Path, typer.Option("--tokenizer", help="Tokenizer or checkpoint; its chat template is used.", metavar="TOK")
+    ],
+    data_format: options.DataFormat = "auto",
+    template: options.Template = None,
+    length: Annotated[int, typer.Option("--length", min=2, help="Tokens in a row.", metavar="N")] = 1024,
+    packing: options.Packing = True,
+    drop_overlong: options.DropOverlong = False,
+    row: Annotated[int, typer.Option("--row", min=1, help="Which of the kept examples to print.", metavar="N")] = 1,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Print one example with the trained tokens marked, and what becomes of the rows; exit 3 if nothing is trained."""
+    from llmtool.posttraining import DataOptions, check
+
+    reading = DataOptions(tokenizer, data_format, template, length, drop_overlong, packing)
+    report = check.check(data, reading, row=row, seed=seed, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+    else:
+        check.show(report)
+    if not report["counts"]["kept"]:
+        raise typer.Exit(ExitCode.CHECK_FAILED)

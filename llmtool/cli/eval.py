@@ -10,6 +10,7 @@ from llmtool.cli import options
 from llmtool.cli.app import SETTINGS
 
 app = typer.Typer(no_args_is_help=True, help="What a checkpoint knows and does on text.", **SETTINGS)
+
 Data = Annotated[
     list[str] | None,
     typer.Option("--data", help="Text or tokens, [NAME=]PATH; may be given again.", metavar="DATA"),
@@ -31,6 +32,7 @@ def loss(
     mask_documents: Annotated[
         bool, typer.Option("--mask-documents", help="No token sees another document of its row.")
     ] = False,
+    set_: options.Set = None,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -45,7 +47,7 @@ def loss(
     console = options.console(quiet, verbose=False)
     report = evaluation.loss(
         checkpoint, data or [], tokenizer=tokenizer, length=length, tokens=tokens, mask_documents=mask_documents,
-        dtype=dtype, device=device, threads=threads, plot=plot, console=console,
+        settings=options.settings(set_), dtype=dtype, device=device, threads=threads, plot=plot, console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else evaluation.loss_table(report, console)
 
@@ -73,6 +75,7 @@ def niah(
     key: Annotated[int, typer.Option("--key", min=1, help="Ids of a key, with --kind ids.")] = 4,
     value: Annotated[int, typer.Option("--value", min=1, help="Ids of a value, with --kind ids.")] = 4,
     seed: options.Seed = 0,
+    set_: options.Set = None,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     plot: options.Plot = None,
@@ -87,9 +90,49 @@ def niah(
     report = evaluation.needles(
         checkpoint, data or [], tokenizer=tokenizer, lengths=length or [], depths=depth or evaluation.DEPTHS,
         samples=samples, kind=kind, key=key, value=value, seed=seed, dtype=dtype, device=device, plot=plot,
-        console=console,
+        settings=options.settings(set_), console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else evaluation.needle_table(report, console)
+
+
+@app.command("attention")
+def attention(
+    checkpoint: options.Checkpoint,
+    data: Annotated[list[str], typer.Option("--data", help="Text to look at; may be given again.", metavar="TEXT")],
+    kv_saving: Annotated[
+        str, typer.Option("--kv-saving", help="Share of the cache that the plan saves.", metavar="SHARE")
+    ] = "25%",
+    measure: Annotated[
+        Literal["cosine", "js"], typer.Option("--measure", help="Cosine, or 1 - Jensen-Shannon divergence / ln 2.")
+    ] = "cosine",
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Rows of text.", metavar="N")] = 16,
+    window: Annotated[int, typer.Option("--window", min=2, help="Tokens in a row.", metavar="N")] = 256,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="Tokenizer, if the checkpoint has none.", metavar="DIR")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the plan for convert uniattn.", metavar="plan.json")
+    ] = None,
+    plot: options.Plot = None,
+    device: options.Device = "auto",
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Compare the layers' attention maps, and plan which layers can share one for the wanted saving."""
+    from llmtool.conversion.attention import evaluate_attention, show
+    from llmtool.conversion.uniattn import Calibration
+
+    console = options.console(quiet, verbose=False)
+    facts = evaluate_attention(
+        checkpoint, Calibration(data, samples, window, tokenizer), kv_saving=kv_saving, measure=measure, figure=plot,
+        output=output, device=device, force=force, console=console,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        show(facts, console)
 
 
 @app.command("experts")

@@ -30,6 +30,7 @@ def generate(
     ids: AsIds = False,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
+    kernels: options.Kernels = "auto",
     compiled: Annotated[
         bool | None,
         typer.Option("--compile/--no-compile", help="torch.compile the step, CUDA graphs; on a GPU by default."),
@@ -46,8 +47,8 @@ def generate(
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     generate_texts(
         checkpoint, prompts or [], max_new_tokens=max_tokens, settings=settings, ids=ids, dtype=dtype, device=device,
-        compiled=compiled, ignore_eos=ignore_eos, method_settings=options.settings(set_), as_json=as_json,
-        console=options.console(quiet, verbose),
+        kernels=kernels, compiled=compiled, ignore_eos=ignore_eos, method_settings=options.settings(set_),
+        as_json=as_json, console=options.console(quiet, verbose),
     )  # fmt: skip
 
 

@@ -21,8 +21,12 @@ else:
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
-        known = [parameter.name or "" for parameter in context.command.params if parameter.name != "config"]
-        context.default_map = {**(context.default_map or {}), **read_config(path, known)}
+        names = {parameter.name or "": parameter.name or "" for parameter in context.command.params}
+        for parameter in context.command.params:  # a flag may be called otherwise than what it sets: --set, --compile
+            names |= {flag.strip("-").replace("-", "_"): parameter.name or "" for flag in parameter.opts}
+        known = {name for name in names if len(name) > 1} - {"config"}
+        settings = {names[key]: value for key, value in read_config(path, known).items()}
+        context.default_map = {**(context.default_map or {}), **settings}
     return path
 
 
@@ -73,6 +77,21 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an output that exi
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a figure, PNG or SVG by name.", metavar="FILE")]
+DataFormat = Annotated[
+    Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"],
+    typer.Option("--format", help="What the rows are; auto tells it by their fields."),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template", help="Chat template: a file, plain, or chatml. Default: the tokenizer's.", metavar="TEMPLATE"
+    ),
+]
+OwnTokenizer = Annotated[
+    Path | None, typer.Option("--tokenizer", help="Tokenizer and template, if not the checkpoint's.", metavar="TOK")
+]
+Packing = Annotated[bool, typer.Option("--pack/--no-pack", help="Several examples in a row, or one.")]
+DropOverlong = Annotated[bool, typer.Option("--drop-overlong", help="Drop examples that are too long, not cut them.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
 Set = Annotated[

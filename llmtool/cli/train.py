@@ -31,7 +31,8 @@ def train(
     ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Tokens in a step: 8K, 0.5M.", metavar="TOKENS")] = "8192",
     micro: Annotated[
-        int | None, typer.Option("--micro", min=1, help="Rows in a forward pass; gradients add up to a batch.")
+        int | None,
+        typer.Option("--micro", min=1, help="Rows in a forward pass; gradients add up to a batch."),
     ] = None,
     tokens: Annotated[
         str | None, typer.Option("--tokens", help="Tokens to train on. Default: one epoch.", metavar="TOKENS")
@@ -94,6 +95,7 @@ def train(
         Literal["auto", "none", "ddp", "fsdp"],
         typer.Option("--parallel", help="Several processes (torchrun): whole in each, or cut over them; auto is ddp."),
     ] = "auto",
+    kernels: options.Kernels = "auto",
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Activation checkpointing: less memory, a third more time.")
     ] = False,
@@ -120,8 +122,8 @@ def train(
         mask_documents=mask_documents, valid=valid or [], holdout=holdout, eval_every=eval_every,
         eval_tokens=eval_tokens, save_every=save_every, keep=keep, max_loss_jump=max_loss_jump,
         settings=settings or [], overrides=overrides or [], dtype=dtype, device=device, parallel=parallel,
-        recompute=recompute, compiled=compiled, seed=seed, threads=threads, tensorboard=tensorboard, force=force,
-        dry_run=dry_run, console=options.console(quiet, verbose),
+        kernels=kernels, recompute=recompute, compiled=compiled, seed=seed, threads=threads, tensorboard=tensorboard,
+        force=force, dry_run=dry_run, console=options.console(quiet, verbose),
     )  # fmt: skip
     if as_json or dry_run:
         print(json.dumps(report, default=str))

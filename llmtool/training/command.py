@@ -1,5 +1,6 @@
 """What the options of `llmtool train` mean: a model, data, a plan; from Python with the same names."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,14 +12,13 @@ from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
-from llmtool.tokenizer import Tokenizer
 from llmtool.training.job import SCHEMA, Job, anything, run_job
 from llmtool.training.start import Start, find_start, named_options, row_length, tokenizer_files
 
 if TYPE_CHECKING:
     from llmtool.core.corpus.token_files import TokenFile
     from llmtool.core.model.config import Config
-    from llmtool.core.train.objective import Objective, Term
+    from llmtool.core.train.objective import CrossEntropy, Objective, Term
 
 MICRO_TOKENS = 8192
 """Tokens in a forward pass where --micro is not given."""
@@ -60,6 +60,7 @@ def train(
     dtype: str = "fp32",
     device: str = "cpu",
     parallel: str = "auto",
+    kernels: str = "auto",
     recompute: bool = False,
     compiled: bool = False,
     seed: int = 0,
@@ -78,19 +79,21 @@ def train(
     require("torch", extra="models", why="to train models")
     import torch
 
+    from llmtool.core.kernels.choice import choose, cross_entropy
     from llmtool.core.train.data import RowBatches
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
     from llmtool.model import find_device
 
-    console = console or Console(verbosity=-1)
+    processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
+    console = console if console and rank == 0 else Console(verbosity=-1)
     if threads:
         torch.set_num_threads(threads)
     trained, held = named.parse_sources(data), named.parse_sources(valid)
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
-    codec, weights_tokenizer = _tokenizer(tokenizer, model)
+    codec = named.find_tokenizer(tokenizer, Path(model), console)
     files = [named.open_source(source, codec, console, threads) for source in trained]
     checks = [named.open_source(source, codec, console, threads) for source in held]
     start = find_start(model, length, codec, None if codec else _vocabulary([*files, *checks]), overrides)
@@ -102,12 +105,11 @@ def train(
     batches = RowBatches(source, rows)
     per_epoch = sum(len(file) for file in files)
     steps = _steps(steps, tokens, epochs, batches.tokens, per_epoch)
-    micro = min(rows, micro or max(1, MICRO_TOKENS // length))
-    micro = next(size for size in range(micro, 0, -1) if rows % size == 0)
+    asked, micro = micro, micro or _micro(rows, length, processes)
     raw_count = _parameters(start)
     rates = OptimizerSettings(
         optimizer,
-        lr or _default_rate(raw_count),
+        _default_rate(raw_count) if lr is None else lr,
         muon_lr,
         weight_decay,
         beta1,
@@ -115,18 +117,27 @@ def train(
     ).check()
     shape = Schedule(schedule, steps, _warmup(warmup, steps), final_lr, decay).check()
     plan = Plan(shape, micro, clip, max_loss_jump, _every(eval_every, steps, 20), _every(save_every, steps, 5))
-    options = named_options(settings)
+    options = start.take_settings(named_options(settings))
+    place = find_device(device)
+    choice = choose(kernels, torch.device(place))
+    loss_name, loss_code = cross_entropy(kernels, choice)
+    described = f"{choice.described}; loss: {loss_name}"
     facts = {
         "model": model, "length": length, "rows": rows, "optimizer": asdict(rates), "plan": asdict(plan),
         "mask_documents": mask_documents, "eval_tokens": str(eval_tokens), "holdout": holdout,
         "valid": [file.fingerprint() for file in checks], "settings": {name: dict(kv) for name, kv in options.items()},
-        "dtype": dtype, "recompute": recompute, "compiled": compiled, "seed": seed, **start.describe(),
+        "dtype": dtype, "recompute": recompute, "compiled": compiled, "seed": seed, "kernels": described,
+        **start.describe(),
     }  # fmt: skip
     del facts["plan"]["save_every"]  # how often a run is saved does not change what comes out
+    facts["plan"]["micro"] = asked  # else chosen for the number of processes, which may change
     if dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": raw_count, "steps": steps, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
-    objective = make_objective(start.config, options, terms)
+    console.info(f"kernels: {described}")
+    if loss_code and compiled:  # a loop over chunks with a comparison at its end is no graph
+        loss_code = torch.compiler.disable(loss_code)  # type: ignore[no-untyped-call]
+    objective = make_objective(start.config, options, terms, loss_code)
     sets = [named.HeldOut(file, length, named.count(eval_tokens, "--eval-tokens"), mask_documents=mask_documents)
             for file in checks]  # fmt: skip
     sizes = named.token_bytes(codec, start.config.vocab_size)
@@ -134,22 +145,25 @@ def train(
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
         job = Job(
-            command="train", output=Path(output), config=facts, decoder=start.decoder(seed), raw=start.raw,
-            data=batches, objective=objective, optimizer=rates, plan=plan, trainable=trainable,
+            command="train", output=Path(output), config=facts, decoder=start.decoder(seed, choice.kernels),
+            raw=start.raw, data=batches, objective=objective, optimizer=rates, plan=plan, trainable=trainable,
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
-            files=tokenizer_files(codec, start.checkpoint if weights_tokenizer else None),
+            files=tokenizer_files(codec, start.checkpoint if tokenizer is None else None),
             inputs=lambda: [*checkpoint, *hashes.wait()], dtype=dtype, parallel=parallel,  # type: ignore[arg-type]
-            recompute=recompute, compiled=compiled, device=find_device(device), keep=keep, seed=seed,
+            recompute=recompute, compiled=compiled, device=place, keep=keep, seed=seed,
             tensorboard=tensorboard, force=force,
         )  # fmt: skip
         return run_job(job, console)
 
 
 def make_objective(
-    config: "Config", options: Mapping[str, dict[str, str]], extra: "Mapping[str, Term] | None" = None
+    config: "Config",
+    options: Mapping[str, dict[str, str]],
+    extra: "Mapping[str, Term] | None" = None,
+    cross_entropy: "CrossEntropy | None" = None,
 ) -> "Objective":
     """Cross entropy and the terms of the config's methods, with what --set says; settings nobody reads are refused."""
-    from llmtool.core.train.objective import Objective
+    from llmtool.core.train.objective import Objective, linear_cross_entropy
 
     known = catalog.options(catalog.OBJECTIVE)
     used = {str(method["name"]): method for method in config.methods if method["name"] in known}
@@ -161,16 +175,7 @@ def make_objective(
         name: catalog.attribute(catalog.OBJECTIVE, name)(config, method, options.get(name, {}))
         for name, method in used.items()
     }
-    return Objective({**terms, **(extra or {})})
-
-
-def _tokenizer(tokenizer: str | None, model: str) -> tuple[Tokenizer | None, bool]:
-    """The tokenizer that was named, else that of the checkpoint (True), where it has one that we can read."""
-    if tokenizer is not None:
-        return Tokenizer.load(tokenizer), False
-    if not any((Path(model) / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
-        return None, True
-    return Tokenizer.load(model), True
+    return Objective({**terms, **(extra or {})}, cross_entropy or linear_cross_entropy)
 
 
 def _vocabulary(files: "Sequence[TokenFile]") -> int:
@@ -207,12 +212,28 @@ def _rows(tokens: int, length: int) -> int:
     return tokens // length
 
 
+def _micro(rows: int, length: int, processes: int) -> int:
+    """The most rows that give about MICRO_TOKENS in a pass and share out evenly."""
+    most = min(rows, max(1, MICRO_TOKENS // length))
+    return next((size for size in range(most, 0, -1) if rows % (size * processes) == 0), 1)
+
+
 def _steps(steps: int | None, tokens: str | int | None, epochs: float | None, batch: int, epoch: int) -> int:
-    given = [option for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs)) if value]
+    given = [
+        option
+        for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs))
+        if value is not None
+    ]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} say the same thing twice", hint="give one of them")
-    wanted = named.count(tokens, "--tokens") if tokens else round((epochs or 1.0) * epoch)
-    return steps or max(1, wanted // batch)
+    if steps is not None:
+        return steps
+    wanted = (
+        named.count(tokens, "--tokens") if tokens is not None else round((1.0 if epochs is None else epochs) * epoch)
+    )
+    if wanted < 1:
+        raise UserError(f"--epochs {epochs:g} is no token to train on")
+    return max(1, wanted // batch)
 
 
 def _warmup(warmup: int | None, steps: int) -> int:

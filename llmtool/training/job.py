@@ -16,7 +16,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
-from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.atomic import atomic_file, require_space
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
@@ -90,6 +90,8 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
 
     begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
     resumable = check_output(job, begun)
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.keep + 1)))
     world = World(job.device)
     try:
         console = console if world.leader else Console(verbosity=-1)

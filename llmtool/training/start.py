@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
-from llmtool.model import build
+from llmtool.model import build, override, settable
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from llmtool.core.kernels.spec import Compute
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder
 
@@ -29,20 +30,30 @@ class Start:
     config: "Config"
     checkpoint: CheckpointReader | None = None
 
-    def decoder(self, seed: int) -> "Decoder":
-        """The decoder in float32, on the CPU."""
+    def decoder(self, seed: int, kernels: "Mapping[str, Compute] | None" = None) -> "Decoder":
+        """The decoder in float32, on the CPU; kernels as core.kernels.choice.choose gives them."""
         import torch
 
         from llmtool.core.model.loading import load_tensors
         from llmtool.core.model.new import initialise
 
         torch.manual_seed(seed)  # for what a method's part draws when it is made
-        decoder = build(self.config)
+        decoder = build(self.config, kernels)
         if self.checkpoint is None:
             initialise(decoder, seed, float(self.raw.get("initializer_range") or 0.02))
         else:
             load_tensors(decoder, self.checkpoint, torch.float32)
         return decoder
+
+    def take_settings(self, options: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        """Settings that a method's part reads go into the model (dsmoe.tau); those of its objective are handed back."""
+        own = {str(method["name"]): settable(str(method["name"])) for method in self.config.methods}
+        taken = {name: {k: v for k, v in kv.items() if k in own.get(name, {})} for name, kv in options.items()}
+        self.config = override(self.config, {name: kv for name, kv in taken.items() if kv})
+        if self.config.methods:
+            self.raw = {**self.raw, "llmtool": {**self.raw["llmtool"], "methods": [*map(dict, self.config.methods)]}}
+        rest = {name: {k: v for k, v in kv.items() if k not in taken[name]} for name, kv in options.items()}
+        return {name: kv for name, kv in rest.items() if kv}
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run must find the same."""
@@ -116,9 +127,10 @@ def _roles(tokenizer: Tokenizer | None) -> dict[str, int]:
 
 def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | None) -> dict[str, bytes]:
     """What goes along with the weights: the tokenizer in the forms that others read, and the source's licence."""
-    if tokenizer is None or checkpoint is not None:
-        carried = checkpoint.carried_files if checkpoint else []
-        return {str(name): (checkpoint.path / name).read_bytes() for name in carried} if checkpoint else {}
+    if checkpoint is not None:
+        return {str(name): (checkpoint.path / name).read_bytes() for name in checkpoint.carried_files}
+    if tokenizer is None:
+        return {}
     from llmtool.core.bpe.definition import serialize
     from llmtool.core.bpe.export import export_huggingface
 

@@ -46,3 +46,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tokenizer, [str(folder / f"{name}.txt")], folder / f"{name}.bin", form="bin", eos=True, text_mode="line"
         )
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A figure is half a second, and looked at in one test, whose run is made before this."""
+    from llmtool.core.train import summary
+
+    monkeypatch.setattr(summary, "draw", lambda log, path, console: False)

@@ -10,13 +10,21 @@ if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Spec
 
 OPS = {
+    "dsmoe_ffn": "llmtool.core.kernels.dsmoe_ffn.spec:SPEC",
     "grouped_gemm": "llmtool.core.kernels.grouped_gemm.spec:SPEC",
+    "grouped_swiglu": "llmtool.core.kernels.grouped_swiglu.spec:SPEC",
     "linear_cross_entropy": "llmtool.core.kernels.linear_cross_entropy.spec:SPEC",
+    "masked_swiglu": "llmtool.core.kernels.masked_swiglu.spec:SPEC",
     "rms_norm": "llmtool.core.kernels.rms_norm.spec:SPEC",
     "rope": "llmtool.core.kernels.rope.spec:SPEC",
+    "shared_softmax_attention": "llmtool.core.kernels.shared_softmax_attention.spec:SPEC",
     "swiglu": "llmtool.core.kernels.swiglu.spec:SPEC",
 }
 """Name -> "module:attribute" of its Spec. A new op adds its row here and nothing elsewhere."""
+
+
+CPU_OPS = ("dsmoe_ffn",)
+"""Ops with an implementation "cpu"."""
 
 
 def known_ops(names: Sequence[str]) -> list[str]:

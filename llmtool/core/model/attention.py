@@ -49,6 +49,15 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d], the normed residual stream -> delta [B, T, d]."""
+        q, k, v, mask = self.project(x, carry)
+        y = self.attend(q, k, v, mask, **carry.options)
+        delta: torch.Tensor = self.o_proj(y.transpose(1, 2).flatten(2))
+        return delta
+
+    def project(
+        self, x: torch.Tensor, carry: Carry
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """q [B, H, T, D], k and v [B, key-value heads, S, D] cached ones included, and the mask of these S places."""
         split = (*x.shape[:2], -1, self.head_dim)
         q = self.q_norm(self.q_proj(x).view(split)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x).view(split)).transpose(1, 2)
@@ -61,6 +70,4 @@ class Attention(nn.Module):
             k = held
             if mask is not None and k.shape[2] < mask.shape[-1]:  # a cache that dropped what no window reaches
                 mask = mask[..., -k.shape[2] :]
-        y = self.attend(q, k, v, mask, **carry.options)
-        delta: torch.Tensor = self.o_proj(y.transpose(1, 2).flatten(2))
-        return delta
+        return q, k, v, mask

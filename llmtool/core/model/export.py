@@ -46,6 +46,8 @@ class PartFile:
     method: str
     source: Path
     kind: str
+    serving: str | None = None
+    """What the card says of serving engines, where the method changes that."""
 
 
 def export_checkpoint(
@@ -67,7 +69,7 @@ def export_checkpoint(
     used = {str(method["name"]): (parts or {})[str(method["name"])] for method in config.methods}
     files = {name: text.encode() for name, text in code_files(used).items()}
     facts = exported_config(checkpoint.config, config)
-    files["README.md"] = model_card(checkpoint, config, output.name, run).encode()
+    files["README.md"] = model_card(checkpoint, config, output.name, run, used).encode()
     tensors = checkpoint.tensors()
     written = write_checkpoint(
         output, tensors, facts, run=run, source=checkpoint, files=files, dtype=dtype, force=force, console=console
@@ -157,8 +159,34 @@ def exported_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
-def model_card(checkpoint: CheckpointReader, config: Config, name: str, run: Run) -> str:
+VLLM = """vLLM: written to the contract of its Transformers backend (`auto_map.AutoModel`, attention functions looked up
+  by name, plans for tensor and pipeline parallelism). Checked by reading, not by running: untested."""
+
+
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+
+def method_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """config.json of a converted checkpoint, without code beside it; one without methods is of its family again."""
+    facts = exported_config(raw, config)
+    del facts["auto_map"]
+    if not config.methods:
+        del facts["llmtool"]
+        facts |= {"model_type": config.family, "architectures": [ARCHITECTURES[config.family]]}
+    return facts
+
+
+def model_card(
+    checkpoint: CheckpointReader, config: Config, name: str, run: Run, parts: Mapping[str, PartFile] | None = None
+) -> str:
     """README.md: what was done, by which command, and what can and cannot load it."""
+    cannot = [f"- {part.serving}\n" for part in (parts or {}).values() if part.serving]
+    can = "" if cannot else f"- {VLLM}\n"
     methods = ", ".join(f"{method['name']} {method.get('version', '')}".strip() for method in config.methods)
     loader = f'AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True)'
     return f"""---
@@ -189,12 +217,10 @@ trust it.
 
 - transformers 4.57 and 5.x with `trust_remote_code=True`: tested, `generate()` included. Caches other than
   `DynamicCache`, attention masks of more than two dimensions and gradient checkpointing are refused or not supported.
-- vLLM: written to the contract of its Transformers backend (`auto_map.AutoModel`, attention functions looked up by
-  name, plans for tensor and pipeline parallelism). Checked by reading, not by running: untested.
-
+{can}
 ## What does not
 
-- Anything without `trust_remote_code=True`; llama.cpp, GGUF converters, TensorRT-LLM, TGI's own kernels: `model_type`
-  is `{MODEL_TYPE}` so that none of them takes it for a {config.family} model.
+{"".join(cannot)}- Anything without `trust_remote_code=True`; llama.cpp, GGUF converters, TensorRT-LLM, TGI's own
+  kernels: `model_type` is `{MODEL_TYPE}` so that none of them takes it for a {config.family} model.
 - The licence of the source applies; its files are carried along.
 """

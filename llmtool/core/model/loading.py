@@ -30,8 +30,11 @@ def load_decoder(
     """Read a checkpoint, one tensor at a time; dtype None keeps the one that each tensor has on disk."""
     checkpoint = open_checkpoint(path)
     config = read_architecture(checkpoint)
-    with torch.device("meta"):
-        decoder = build(config)
+    try:
+        with torch.device("meta"):
+            decoder = build(config)
+    except ConfigError as error:  # a method's own entry
+        raise UserError(str(error), where=str(checkpoint.path / "config.json")) from None
     load_tensors(decoder, checkpoint, dtype, device)
     return decoder.eval()
 

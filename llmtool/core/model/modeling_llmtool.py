@@ -32,10 +32,15 @@ class HubCache:
     def update(
         self, layer: int, keys: torch.Tensor | None, values: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Add and return all so far; a layer without keys stores empty ones."""
-        stored = values[..., :0] if keys is None else keys
-        stored, values = self.cache.update(stored, values, layer)
-        return None if keys is None else stored, values
+        """Add and return all so far.
+
+        A layer without keys keeps its values in the keys' place: transformers takes a layer with empty keys for one
+        without tokens, and would neither reorder nor crop it (beam search).
+        """
+        if keys is None:
+            values, _ = self.cache.update(values, values[..., :0], layer)
+            return None, values
+        return self.cache.update(keys, values, layer)  # type: ignore[no-any-return]
 
 
 class HubAttend:

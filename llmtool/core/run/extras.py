@@ -15,6 +15,7 @@ EXTRAS = {
     "mds": ("streaming",),
     "hf": ("transformers",),
     "ray": ("ray",),
+    "sft": ("jinja2",),
 }
 
 

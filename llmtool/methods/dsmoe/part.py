@@ -89,13 +89,22 @@ def read_settings(raw: Mapping[str, Any], config: Config) -> Settings:
     return Settings(experts, tuple(layers), tuple(map(float, scales)), **optional)
 
 
+def masked_swiglu(gate: torch.Tensor, up: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """silu(gate) up, each block times its weight: gate, up [..., I], weights [..., n] -> [..., I]."""
+    a = F.silu(gate) * up
+    blocks = a.view(*a.shape[:-1], weights.shape[-1], -1) * weights.to(a.dtype)[..., None]
+    return blocks.view(a.shape)
+
+
 class SparseSwiGLU(nn.Module):
     """down(w * silu(gate(x)) * up(x)) with w = scale * n / #active * G(sigmoid(router(x))) for each of n blocks.
 
     Biases of gate and up belong to the blocks; a bias of down is added whatever is active.
     """
 
-    def __init__(self, config: Config, layer: int, settings: Settings, kernel: Kernel | None = None) -> None:
+    def __init__(
+        self, config: Config, layer: int, settings: Settings, kernels: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
         super().__init__()
         hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.gate_proj = nn.Linear(hidden, inner, bias=bias)
@@ -104,7 +113,8 @@ class SparseSwiGLU(nn.Module):
         self.router = nn.Linear(hidden, settings.experts, bias=settings.router_bias)
         self.layer, self.settings = layer, settings
         self.scale = settings.gate_scale[settings.layers.index(layer)]
-        self.kernel = None if bias else kernel
+        self.kernel: Kernel | None = None if bias else (kernels or {}).get("dsmoe_ffn")
+        self.product = (kernels or {}).get("masked_swiglu", masked_swiglu)
 
     def route(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, T, d] -> G(g) and the blocks' weights w, [B, T, n] each, in float32 (float64 for a float64 model).
@@ -135,24 +145,22 @@ class SparseSwiGLU(nn.Module):
             return computed.view(x.shape)
         gates, weights = self.route(x)
         carry.shared[f"{GATES}{self.layer}"] = gates
-        a = F.silu(self.gate_proj(x)) * self.up_proj(x)
-        blocks = a.view(*a.shape[:-1], self.settings.experts, -1) * weights.to(a.dtype)[..., None]
-        delta: torch.Tensor = self.down_proj(blocks.view(a.shape))
+        delta: torch.Tensor = self.down_proj(self.product(self.gate_proj(x), self.up_proj(x), weights))
         return delta
 
 
 class DSMoE:
     """The change that a checkpoint's entry `{"name": "dsmoe", ...}` asks for."""
 
-    settable: ClassVar[dict[str, Callable[[Any], Any]]] = {"tau": threshold, "straight_through": flag}
+    settable: ClassVar[dict[str, Callable[[Any], Any]]] = {"tau": threshold, "straight-through": flag}
     """Settings that may be given anew when a checkpoint is loaded, and what reads them."""
 
     def __call__(self, parts: Parts, settings: Mapping[str, Any]) -> Parts:
         """Parts whose feed-forward layers are sparse in the layers of the settings."""
-        before, kernel = parts.make_ffn, parts.kernels.get("dsmoe_ffn")
+        before, kernels = parts.make_ffn, parts.kernels
 
         def make_ffn(config: Config, layer: int) -> nn.Module:
             read = read_settings(settings, config)
-            return SparseSwiGLU(config, layer, read, kernel) if layer in read.layers else before(config, layer)
+            return SparseSwiGLU(config, layer, read, kernels) if layer in read.layers else before(config, layer)
 
         return replace(parts, make_ffn=make_ffn)

@@ -7,6 +7,9 @@ pytest.importorskip("torch")
 import torch
 
 from llmtool.core.kernels.choice import choose
+from llmtool.core.kernels.launch import interpreting
+from llmtool.core.kernels.registry import OPS, load_spec
+from llmtool.core.kernels.spec import CPU
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder, Parts
 from llmtool.core.run.errors import UserError
@@ -16,10 +19,18 @@ CONFIG = Config("qwen3", 97, 32, 48, 2, 4, 2, 8, 64, windows=(None, None), qk_no
 
 
 def test_torch_is_the_default_where_nothing_was_measured() -> None:
-    for wish in ("auto", "torch"):
+    for wish in ("auto", "torch") if interpreting() else ("torch",):
         choice = choose(wish, torch.device("cpu"))
         assert choice.described == "torch"
         assert not choice.kernels
+
+
+def test_auto_takes_what_a_cpu_has_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    choice = choose("auto", torch.device("cpu"))
+    assert set(choice.kernels) == {name for name in OPS if any(i.name == CPU for i in load_spec(name).implementations)}
+    assert "dsmoe_ffn" in choice.described
+    assert not choose("torch", torch.device("cpu")).kernels
 
 
 def test_a_wrong_wish_is_one_line() -> None:

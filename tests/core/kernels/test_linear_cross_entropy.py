@@ -120,3 +120,17 @@ def test_chunks() -> None:
     assert chunked.chunk_rows(8192, 128256, 2) == 1024
     assert chunked.chunk_rows(512, 8192, 4) == 1024
     assert chunked.chunk_rows(0, 8192, 4) >= 1
+
+
+def test_autocast_is_followed() -> None:
+    """As F.linear does it: the product in bfloat16, gradients in the parameters' own type."""
+    h, weight, labels = (x.cpu() for x in draw())
+    found = []
+    for loss in (reference, chunked.linear_cross_entropy):
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = loss(h, weight, labels)
+        found.append((losses, *torch.autograd.grad(losses.mean(), (h, weight))))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    for one, other in zip(found[0][1:], found[1][1:], strict=True):
+        assert other.dtype == torch.float32
+        assert torch.allclose(one, other, atol=2e-3)

@@ -116,6 +116,11 @@ def linear_cross_entropy(h: torch.Tensor, weight: torch.Tensor, labels: torch.Te
 
 
 def run(h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, step: Step, rows: int) -> torch.Tensor:
-    """The function to autograd."""
-    losses: torch.Tensor = Chunked.apply(h, weight, labels, step, rows)  # type: ignore[no-untyped-call]
+    """The function to autograd; under autocast in its type, as a linear layer's product would be."""
+    device = h.device.type
+    if torch.is_autocast_enabled(device):
+        half = torch.get_autocast_dtype(device)
+        h, weight = h.to(half), weight.to(half)
+    with torch.autocast(device, enabled=False):
+        losses: torch.Tensor = Chunked.apply(h, weight, labels, step, rows)  # type: ignore[no-untyped-call]
     return losses

@@ -1,0 +1,1 @@
+"""DSMoE's feed-forward layer at inference: blocks that no gate opens are not computed."""

@@ -1,0 +1,1 @@
+"""SwiGLU whose blocks of columns are multiplied by weights: the training form of DSMoE."""

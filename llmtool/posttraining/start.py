@@ -1,0 +1,114 @@
+"""What post-training starts from: a checkpoint, with adapters beside its matrices where LoRA is asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.run.errors import UserError
+from llmtool.model import build
+
+if TYPE_CHECKING:
+    from llmtool.core.model.config import Config
+    from llmtool.core.model.decoder import Decoder
+
+ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Adapters of this rank, their product times alpha / rank, on these linear maps."""
+
+    rank: int
+    alpha: float | None = None
+    targets: Sequence[str] = ADAPTED
+
+    def entry(self) -> dict[str, Any]:
+        """The method's object in config.json."""
+        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
+        return {"name": "lora", "version": 1, "rank": self.rank, "alpha": alpha, "targets": list(self.targets)}
+
+
+def lora_options(rank: int | None, alpha: float | None = None, targets: str | None = None) -> LoraOptions | None:
+    """--lora, --lora-alpha, --lora-targets; None without --lora."""
+    if rank is None:
+        if alpha is not None or targets is not None:
+            raise UserError("--lora-alpha and --lora-targets say how --lora is done", hint="give --lora RANK")
+        return None
+    return LoraOptions(rank, alpha, tuple(targets.split(",")) if targets else ADAPTED)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint to train on. raw: config.json of the result."""
+
+    checkpoint: CheckpointReader
+    config: "Config"
+    raw: dict[str, Any]
+
+    def decoder(self, seed: int) -> "Decoder":
+        """In float32 on the CPU; adapters that the checkpoint does not have are new and change nothing."""
+        import torch
+
+        from llmtool.core.model.loading import load_tensors, read_architecture
+        from llmtool.methods.lora.merge import is_adapter
+
+        torch.manual_seed(seed)
+        decoder = build(self.config)
+        before = read_architecture(self.checkpoint)
+        if before == self.config:
+            load_tensors(decoder, self.checkpoint, torch.float32)
+            return decoder
+        with torch.device("meta"):
+            plain = build(before)
+        load_tensors(plain, self.checkpoint, torch.float32)
+        missing, unexpected = decoder.load_state_dict(plain.state_dict(), strict=False, assign=True)
+        assert not unexpected
+        assert all(map(is_adapter, missing))
+        if self.config.tie_word_embeddings:
+            decoder.lm_head.weight = decoder.model.embed_tokens.weight
+        return decoder
+
+    def files(self) -> dict[str, bytes]:
+        """Tokenizer, generation defaults and licence, which go along."""
+        return {str(name): (self.checkpoint.path / name).read_bytes() for name in self.checkpoint.carried_files}
+
+
+def open_start(path: Path, lora: LoraOptions | None) -> Start:
+    """The checkpoint, and the config that training writes."""
+    from llmtool.core.model.config import ConfigError
+    from llmtool.core.model.export import method_config
+    from llmtool.core.model.loading import read_architecture
+
+    checkpoint = open_checkpoint(path)
+    config = read_architecture(checkpoint)
+    adapted = any(method["name"] == "lora" for method in config.methods)
+    if lora is None or adapted:
+        if lora is not None:
+            raise UserError("has adapters already", where=str(path), hint="go on without --lora, or merge-lora first")
+        return Start(checkpoint, config, dict(checkpoint.config))
+    config = replace(config, methods=(*config.methods, lora.entry()))
+    try:
+        build_on_meta(config)
+    except ConfigError as error:
+        raise UserError(str(error), hint="see --lora and --lora-targets") from None
+    return Start(checkpoint, config, method_config(checkpoint.config, config))
+
+
+def build_on_meta(config: "Config") -> None:
+    """Find what a method refuses, without memory for a single weight."""
+    import torch
+
+    with torch.device("meta"):
+        build(config)
+
+
+def only_adapters(name: str) -> bool:
+    """What moves under LoRA: adapters, and compensations, which are new as well."""
+    return "lora_" in name or "compensation" in name
+
+
+def only_compensation(name: str) -> bool:
+    """What moves in UniAttn's first stage."""
+    return "compensation" in name

@@ -1,0 +1,55 @@
+"""The conversions and post-training runs of recipes/uniattn.sh, all in one process: starting torch 45 times is dear.
+
+python recipes/uniattn_runs.py WORK TEXT STEPS SEED...      runs that are complete are passed over
+"""
+
+import sys
+from pathlib import Path
+
+from llmtool import posttraining
+from llmtool.conversion.uniattn import Calibration, convert_uniattn
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import ExitCode
+from llmtool.posttraining import DataOptions, Options
+
+GROUPS, LENGTH = "3:2:8", 512
+INITS = ("lstsq", "paper", "zero")
+
+
+def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
+    """Every variant of every seed, the seeds one after the other."""
+    console = Console()
+    for seed in seeds:
+        base = work / f"base-{seed}"
+
+        def train(name: str, start: Path, seed: int = seed) -> None:
+            output = work / f"{name}-{seed}"
+            if (output / "run.json").exists():
+                return
+            staged = name.startswith("uniattn")
+            count = steps if staged else 2 * steps
+            options = Options(batch=1024, steps=count, lr=1e-3, eval_every=steps, save_every=0, seed=seed)
+            reading = DataOptions(work / "tok.json", template="plain", length=LENGTH, drop_overlong=True)
+            run = posttraining.uniattn if staged else posttraining.sft
+            report = run(start, [str(work / "train.jsonl")], output, reading=reading, valid=[str(work / "valid.jsonl")],
+                options=options, console=console)  # fmt: skip
+            if report["stopped"]:
+                raise SystemExit(ExitCode.RESUMABLE)
+
+        def convert(name: str, sharing: str, init: str = "lstsq", seed: int = seed, base: Path = base) -> Path:
+            output = work / f"{name}-{seed}-start"
+            if not (output / "run.json").exists():
+                calibration = Calibration([text], 64, 256)
+                convert_uniattn(base, output, groups=GROUPS, calibration=calibration, init=init,  # type: ignore[arg-type]
+                                sharing=sharing, seed=seed, console=console)  # type: ignore[arg-type] # fmt: skip
+            return output
+
+        train("sft", base)
+        for init in INITS:
+            train(f"uniattn-{init}", convert(f"uniattn-{init}", "uniattn", init))
+        for sharing in ("softmax-only", "cla"):
+            train(sharing, convert(sharing, sharing))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [int(seed) for seed in sys.argv[4:]])
