@@ -9,7 +9,7 @@ EXTRAS = {
     "models": ("torch", "safetensors"),
     "kernels": ("triton",),
     "plots": ("matplotlib",),
-    "index": ("faiss", "bm25s"),
+    "index": ("faiss",),
     "parquet": ("pyarrow",),
     "logs": ("tensorboard",),
     "mds": ("streaming",),

@@ -89,9 +89,7 @@ def check_embedder(name: str) -> None:
         if not (Path(name[3:]) / "config.json").is_file():
             raise UserError("not a sentence encoder: no config.json", where=name[3:], hint="name a model's directory")
         require("transformers", extra="hf", why="for --embedder hf:PATH")
-    elif name == "bm25":
-        require("bm25s", extra="index", why="for --embedder bm25")
-    elif name != "lsa":
+    elif name not in ("lsa", "bm25"):
         raise UserError(f"embedder {name!r} is not known", hint="lsa, bm25 or hf:PATH")
 
 

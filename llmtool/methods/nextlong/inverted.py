@@ -59,7 +59,7 @@ def build(stage: Stage, directory: Path, kind: str, seed: int, means: "Means") -
     trained = stage.directory / "trained.faiss"
     if not trained.exists():
         means.console.detail(f"training {lists:,} lists")
-        draw = np.random.Generator(np.random.PCG64(seed)).permutation(count)[: max(256, TRAINING * lists)]
+        draw = np.random.Generator(np.random.PCG64(seed)).permutation(count)[: max(256 * 39, TRAINING * lists)]
         sample = vectors.rows(np.sort(draw)).astype(np.float32)
         index = faiss.index_factory(sample.shape[1], factory(kind, sample.shape[1], lists), faiss.METRIC_INNER_PRODUCT)
         index.cp.seed = seed + 1

@@ -201,6 +201,9 @@ def _facts(counts: Counts, done: dict[str, Any]) -> dict[str, Any]:
         "dependency_gap": _spread(gaps) if counts.gaps else None,
         "gap_histogram": _histogram(gaps) if counts.gaps else None,
         "similarity_by_rank": dict(zip((np.flatnonzero(seen) + 1).tolist(), means.round(4).tolist(), strict=True)),
+        "negatives_by_rank": dict(
+            zip((np.flatnonzero(seen) + 1).tolist(), counts.score_count[seen].tolist(), strict=True)
+        ),
         "hardness_margin": _spread(np.array(counts.margins)) if counts.margins else None,
         "near_duplicate_rate": counts.duplicates / counts.compared if counts.compared else None,
         "unique_negatives": len(counts.use) / counts.negatives if counts.negatives else None,

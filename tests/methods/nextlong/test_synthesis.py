@@ -304,3 +304,10 @@ def test_force_leaves_nothing_of_another_corpus(place: Path) -> None:
     data.chunk([str(place / "60.jsonl")], place / "fresh", size=1024, workers=1)
     data.embed(place / "fresh", workers=1)
     assert files(work / "vectors") == files(place / "fresh" / "vectors")
+
+
+def test_the_seed_is_no_negative_even_where_copies_are_allowed(place: Path) -> None:
+    output = make(place, "copies", max_overlap=1.0, work=place / "base" / "work")
+    facts, _ = data.report(output)
+    assert facts["same_document_leaks"] == 0
+    assert facts["negatives"] > 100

@@ -1,0 +1,127 @@
+"""BM25 against its formula; inverted files against exact search; a sentence encoder from disk."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmtool import data
+from llmtool.core.corpus.shards import Stage
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.methods.nextlong import bm25
+from llmtool.methods.nextlong.embedding import Embedded
+from llmtool.methods.nextlong.search import Flat
+from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.vectors import SCALE
+from llmtool.methods.nextlong.words import word_hashes
+from tests.methods.nextlong.corpora import corpus
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("indexes")
+    corpus(directory / "corpus.jsonl")
+    data.chunk([str(directory / "corpus.jsonl")], directory / "work", size=512, workers=1)
+    data.embed(directory / "work", workers=1)
+    return directory / "work"
+
+
+def test_bm25_is_its_formula(work: Path, tmp_path: Path) -> None:
+    store = Store(work)
+    stage = Stage(tmp_path / "bm25", {"index": "bm25"})
+    stage.begin()
+    bm25.build(stage, store, Console(-1))
+    index = bm25.Bm25(stage, store)
+    words = [word_hashes([text])[0].tolist() for text in store.texts(0, store.chunks)]
+    frequency = Counter(word for each in words for word in set(each))
+    mean = sum(map(len, words)) / len(words)
+    rare = {word for word, count in frequency.items() if 1 < count <= bm25.MOST * len(words)}
+    for query in (0, 17, 80):
+        terms = sorted(rare & set(words[query]), key=lambda word: (frequency[word], word))[: bm25.TERMS]
+        scores = np.zeros(len(words))
+        for number, each in enumerate(words):
+            counts = Counter(each)
+            for term in terms:
+                tf = counts[term]
+                idf = math.log(1 + (len(words) - frequency[term] + 0.5) / (frequency[term] + 0.5))
+                norm = bm25.K1 * (1 - bm25.B + bm25.B * len(each) / mean)
+                scores[number] += idf * tf * (bm25.K1 + 1) / (tf + norm) if tf else 0
+        ids, found = index.search(np.array([query]), 20)[0]
+        assert ids[0] == query
+        assert np.allclose(found / SCALE**2 * 100, scores[ids], atol=len(terms) / bm25.STEPS)
+        assert scores[ids[-1]] >= np.sort(scores)[-20] - 2 * len(terms) / bm25.STEPS
+        assert (np.diff(found) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["ivf-sq8"])  # PQ takes a quarter of a minute to train
+def test_inverted_files_find_what_exact_search_finds(work: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="the extra index is not installed")
+    from llmtool.methods.nextlong import inverted
+
+    vectors = Embedded(work).vectors
+    monkeypatch.setattr(inverted, "SHARD", 300)
+    monkeypatch.setattr(inverted, "UNIT", 300)
+    facts = data.index(work, kind=kind, workers=1, force=True)
+    assert facts["units"] > 1
+    assert facts["recall_at_64"] >= 0.95
+    stage = Stage.existing(work / "index", "")
+    queries = np.arange(0, len(vectors), 37)
+    found = inverted.Inverted(stage, vectors).search(queries, 20)
+    exact = dict(zip(queries.tolist(), Flat(vectors).search(queries, len(vectors)), strict=True))
+    for query, (ids, scores) in zip(queries.tolist(), found, strict=True):
+        truth = dict(zip(*(each.tolist() for each in exact[query]), strict=True))
+        assert [truth[i] for i in ids.tolist()] == scores.tolist()  # scores are the exact ones
+        assert sorted(zip(-scores, ids, strict=True)) == list(zip(-scores, ids, strict=True))
+    monkeypatch.setattr(inverted, "SHARD", 10**6)
+    data.index(work, kind="flat", force=True)
+    data.index(work, kind=kind, workers=1, force=True)
+    whole = inverted.Inverted(Stage.existing(work / "index", ""), vectors).search(queries, 20)
+    equal = [np.array_equal(a, b) for (a, _), (b, _) in zip(found, whole, strict=True)]
+    assert np.mean(equal) > 0.8  # each shard may return more of its own, never less
+
+
+def test_a_missing_extra_is_one_line(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    original = builtins.__import__
+
+    def without(name: str, *arguments: object, **more: object) -> object:
+        if name == "faiss":
+            raise ImportError("no", name="faiss")
+        return original(name, *arguments, **more)  # type: ignore[arg-type]
+
+    import importlib
+
+    def import_module(name: str) -> object:
+        return without(name)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    with pytest.raises(UserError, match=r"faiss is needed for --index ivf-sq8 \(pip install 'llmtool\[index\]'\)"):
+        data.index(work, kind="ivf-sq8", force=True)
+
+
+def test_a_sentence_encoder_from_disk(work: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "aeiou")]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    transformers.BertModel(config).save_pretrained(tmp_path / "encoder")
+    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "encoder")
+    from llmtool.methods.nextlong.embedding import sentence_encoder
+
+    embed = sentence_encoder(tmp_path / "encoder")
+    texts = [b"a b c", b"x", b"a b c d e f " * 300]
+    hashes, ends = word_hashes(texts)
+    together = embed(texts, hashes, ends)
+    alone = np.concatenate([embed([text], hashes, ends) for text in texts])
+    assert np.allclose(together, alone, atol=1e-5)  # padding is not looked at
+    assert together.shape == (3, 32)
+    with pytest.raises(UserError, match="not a sentence encoder"):
+        data.embed(work, embedder=f"hf:{tmp_path}")
