@@ -34,7 +34,7 @@ def last_eval(run: Path) -> dict[str, float]:
 def mean(values: Any) -> float:
     """Of any numbers."""
     values = list(values)
-    return sum(values) / len(values)
+    return float(sum(values) / len(values))
 
 
 def interval(values: list[float]) -> tuple[float, float | None]:

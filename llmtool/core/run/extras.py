@@ -12,7 +12,6 @@ EXTRAS = {
     "index": ("faiss",),
     "parquet": ("pyarrow",),
     "logs": ("tensorboard",),
-    "mds": ("streaming",),
     "hf": ("transformers",),
     "ray": ("ray",),
     "sft": ("jinja2",),
