@@ -1,6 +1,6 @@
 """The conversions and post-training runs of recipes/uniattn.sh, all in one process: starting torch 45 times is dear.
 
-python recipes/uniattn_runs.py WORK TEXT STEPS SEED...      runs that are complete are passed over
+python recipes/uniattn_runs.py WORK TEXT STEPS LR SEED...      runs that are complete are passed over
 """
 
 import sys
@@ -16,7 +16,7 @@ GROUPS, LENGTH = "3:2:8", 512
 INITS = ("lstsq", "paper", "zero")
 
 
-def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
+def main(work: Path, text: str, steps: int, lr: float, seeds: list[int]) -> None:
     """Every variant of every seed, the seeds one after the other."""
     console = Console()
     for seed in seeds:
@@ -28,7 +28,7 @@ def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
                 return
             staged = name.startswith("uniattn")
             count = steps if staged else 2 * steps
-            options = Options(batch=1024, steps=count, lr=1e-3, eval_every=steps, save_every=0, seed=seed)
+            options = Options(batch=1024, steps=count, lr=lr, eval_every=steps, save_every=0, seed=seed)
             reading = DataOptions(work / "tok.json", template="plain", length=LENGTH, drop_overlong=True)
             run = posttraining.uniattn if staged else posttraining.sft
             report = run(start, [str(work / "train.jsonl")], output, reading=reading, valid=[str(work / "valid.jsonl")],
@@ -52,4 +52,4 @@ def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [int(seed) for seed in sys.argv[4:]])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), [int(seed) for seed in sys.argv[5:]])
