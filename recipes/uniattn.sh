@@ -34,5 +34,5 @@ for seed in $SEEDS; do
         --tokenizer "$WORK/tok.json" --length 256 --batch 1024 --tokens "$TOKENS" --lr 3e-3 --seed "$seed" --device cpu
 done
 # shellcheck disable=SC2086
-$PYTHON "$here/uniattn_runs.py" "$WORK" "${text[0]}" "$STEPS" "$LR" $SEEDS
+$PYTHON "$here/uniattn_runs.py" "$WORK" "$STEPS" "$LR" $SEEDS
 $PYTHON "$here/uniattn_report.py" "$WORK" "$OUT"
