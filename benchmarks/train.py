@@ -19,12 +19,13 @@ import torch
 import transformers
 
 from llmtool.core.corpus.token_files import TokenFile
+from llmtool.core.kernels.choice import choose, cross_entropy
 from llmtool.core.model.config import parse_config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.manifest import git_revision
 from llmtool.core.train.data import RowBatches, TokenRows
 from llmtool.core.train.loop import Plan, Row, train
-from llmtool.core.train.objective import Objective
+from llmtool.core.train.objective import Objective, linear_cross_entropy
 from llmtool.core.train.optimizers import Optimizers, OptimizerSettings
 from llmtool.core.train.parallel import Trainee
 from llmtool.core.train.schedules import Schedule
@@ -97,7 +98,11 @@ def main() -> None:
     decoder.load_state_dict(stock.state_dict())
     theirs = plain_step(stock, data, options)
     dtype = torch.bfloat16 if options.dtype == "bf16" else torch.float32
-    trainee = Trainee(decoder, Objective(), World(options.device), dtype=dtype, compiled=options.compile)
+    name, loss = cross_entropy("auto", choose("auto", torch.device(options.device)))  # as `llmtool train` does
+    if loss and options.compile:
+        loss = torch.compiler.disable(loss)  # type: ignore[no-untyped-call]
+    objective = Objective({}, loss or linear_cross_entropy)
+    trainee = Trainee(decoder, objective, World(options.device), dtype=dtype, compiled=options.compile)
     optimizers = Optimizers(decoder.named_parameters(), OptimizerSettings(lr=1e-3))
     plan = Plan(Schedule("cosine", options.steps), options.micro)
     times: dict[str, list[float]] = {"ours": [], "plain": []}
@@ -122,7 +127,7 @@ def main() -> None:
     rates = {name: data.tokens / statistics.median(seconds[WARM:]) for name, seconds in times.items()}
     print(json.dumps({
         "machine": platform.processor() or platform.machine(), "device": options.device, "dtype": options.dtype,
-        "compiled": options.compile, "threads": 1, "torch": torch.__version__,
+        "compiled": options.compile, "loss": name, "threads": 1, "torch": torch.__version__,
         "transformers": transformers.__version__, "git": git_revision(),
         "parameters": sum(p.numel() for p in decoder.parameters()), "tokens_a_step": data.tokens,
         "largest_difference_of_losses": worst, "llmtool_tokens_per_s": round(rates["ours"]),

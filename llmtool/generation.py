@@ -37,7 +37,7 @@ def generate_texts(
     wish = "torch" if compiled and kernels == "auto" else kernels
     model = load_model(path, dtype, device, wish, settings=method_settings)
     console.detail(f"kernels: {model.kernels}")
-    compiled = model.device.type == "cuda" if compiled is None else compiled
+    compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
     rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens
     if longest > model.config.max_position_embeddings:

@@ -21,12 +21,16 @@ run() {
 steps=${STEPS:-1500}
 (run whole "$steps")
 killed=0
+log=$out/killed/metrics.jsonl
 for ((turn = 0; turn < kills; turn++)); do
+    touch "$out/mark"
     (run killed "$steps") &
-    sleep "$((3 + RANDOM % 4)).$((RANDOM % 10))"
+    # until it trains, or has ended
+    while kill -0 $! 2> /dev/null && [ ! "$log" -nt "$out/mark" ]; do sleep 0.05; done
+    sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
     if kill -9 $! 2> /dev/null; then killed=$((killed + 1)); fi
     wait $! 2> /dev/null || true
 done
 if [ ! -f "$out/killed/run.json" ]; then (run killed "$steps"); fi
 cmp "$out/whole/model.safetensors" "$out/killed/model.safetensors"
-echo "killed $killed times; the weights are the same, bit for bit"
+echo "killed $killed times, the same weights, bit for bit"

@@ -13,7 +13,7 @@ out=${1:-quickstart-output}
 if [ -n "${BIN:-}" ]; then PATH="$(cd "$BIN" && pwd):$PATH"; fi
 # One thread a process: two that spin on busy cores are many times slower than one.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-tokens=${TOKENS:-6.1M}
+tokens=${TOKENS:-3M}
 mkdir -p "$out"
 
 library=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from llmtool.core.kernels.registry import known_ops, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.manifest import git_revision
 
 if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Case, Spec
@@ -41,17 +43,23 @@ def compile_kernels(
             rows.append(row)
             bar.advance(1)
     failed = [row for row in rows if row["problems"]]
-    report = {"schema": "llmtool.bench-compile/1", "rows": rows, "failed": len(failed)}
+    report = {
+        "schema": "llmtool.bench-compile/1",
+        "triton": metadata.version("triton"),
+        "commit": git_revision(),
+        "rows": rows,
+        "failed": len(failed),
+    }
     if as_json:
         print(json.dumps(report))
     else:
-        _compile_table(rows, console)
+        _compile_table(f"triton {report['triton']}, {report['commit']}", rows, console)
     for row in failed:
         console.warn(f"{row['op']} {row['config']} on {row['arch']}: {'; '.join(row['problems'])}")
     return report
 
 
-def _compile_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
+def _compile_table(title: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
     header = ["op", "kernel", "arch", "warps", "stages", "registers", "spills", "shared", "matrix", "wide loads", ""]
     facts = ("registers", "spills", "shared", "tensor_cores", "wide_loads")
     cells = [
@@ -61,7 +69,7 @@ def _compile_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
         for row in rows
     ]
     note = "registers a thread; spills and shared in bytes; matrix: tensor-core instructions; wide: of 128 bits"
-    console.table("", header, cells, note, result=True)
+    console.table(title, header, cells, note, result=True)
 
 
 def time_kernels(
@@ -103,6 +111,8 @@ def time_kernels(
     before = None if baseline is None else read_baseline(baseline, facts["device"])
     if plot is not None:
         require("matplotlib", extra="plots", why="to draw a benchmark")
+        if plot.exists() and not plot.is_dir():
+            raise UserError("not a directory", where=str(plot), hint="name a directory for the figures")
         plot.mkdir(parents=True, exist_ok=True)
     work = [(load_spec(name), cases_of(load_spec(name), sizes, on_gpu)) for name in names]
     rows: list[dict[str, Any]] = []
@@ -133,6 +143,28 @@ def time_kernels(
         written = draw(rows, plot, f"{facts['device']}, {dtype}, torch {facts['versions']['torch']}")
         console.info(f"{plot}: {', '.join(path.name for path in written)}")
     return report
+
+
+def tune_kernels(
+    ops: Sequence[str] = (), *, sizes: str | None = None, dtype: str | None = None, console: Console
+) -> None:
+    """`llmtool bench kernels --tune`: print rows for core/kernels/tuning.json, measured on this GPU."""
+    names = known_ops(ops)
+    require_torch()
+    import torch
+
+    from llmtool.core.bench.machine import describe
+    from llmtool.core.bench.tune import rows_of, tune_op
+
+    if not torch.cuda.is_available():
+        raise UserError("no GPU is available", hint="launch configurations are measured on the GPU they are for")
+    place, kind = torch.device("cuda"), getattr(torch, DTYPES[dtype or "bf16"])
+    work = [(load_spec(name), cases_of(load_spec(name), sizes, True)) for name in names]
+    found = {}
+    with console.progress("tuning", sum(len(spec.candidates()) * len(cases) for spec, cases in work), "kernels") as bar:
+        for spec, cases in work:
+            found[spec.name] = tune_op(spec, cases, kind, place, told=lambda: bar.advance(1))
+    print(json.dumps(rows_of(describe(place)["device"], found), indent=2))
 
 
 def cases_of(spec: "Spec", sizes: str | None, on_gpu: bool) -> "Sequence[Case]":

@@ -43,6 +43,9 @@ def kernels(
     as_json: options.Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw OP.png for each op here.", metavar="DIR")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Measure launch configurations instead; rows for tuning.json.")
+    ] = False,
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="An earlier --json of this device.", metavar="FILE")
     ] = None,
@@ -52,8 +55,11 @@ def kernels(
     quiet: options.Quiet = False,
 ) -> None:
     """Time each op beside its reference and rivals, as a share of what this machine can do."""
-    from llmtool.benchmarking.kernels import time_kernels
+    from llmtool.benchmarking.kernels import time_kernels, tune_kernels
 
+    if tune:
+        tune_kernels(ops or [], sizes=sizes, dtype=dtype, console=options.console(quiet, verbose=False))
+        return
     report = time_kernels(
         ops or [], sizes=sizes, dtype=dtype, device="cpu" if cpu else "auto", direction=direction, seconds=seconds,
         compiled=compiled, checks=checks, output="json" if as_json else "markdown" if markdown else "table",

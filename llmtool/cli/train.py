@@ -31,7 +31,8 @@ def train(
     ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Tokens in a step: 8K, 0.5M.", metavar="TOKENS")] = "8192",
     micro: Annotated[
-        int | None, typer.Option("--micro", min=1, help="Rows in a forward pass; gradients add up to a batch.")
+        int | None,
+        typer.Option("--micro", min=1, help="Rows in a forward pass; gradients add up to a batch."),
     ] = None,
     tokens: Annotated[
         str | None, typer.Option("--tokens", help="Tokens to train on. Default: one epoch.", metavar="TOKENS")

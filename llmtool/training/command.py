@@ -109,7 +109,7 @@ def train(
     raw_count = _parameters(start)
     rates = OptimizerSettings(
         optimizer,
-        lr or _default_rate(raw_count),
+        _default_rate(raw_count) if lr is None else lr,
         muon_lr,
         weight_decay,
         beta1,
@@ -134,7 +134,6 @@ def train(
     if dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": raw_count, "steps": steps, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
-    console.info(f"kernels: {described}")
     if loss_code and compiled:  # a loop over chunks with a comparison at its end is no graph
         loss_code = torch.compiler.disable(loss_code)  # type: ignore[no-untyped-call]
     objective = make_objective(start.config, options, terms, loss_code)
@@ -151,7 +150,7 @@ def train(
             files=tokenizer_files(codec, start.checkpoint if tokenizer is None else None),
             inputs=lambda: [*checkpoint, *hashes.wait()], dtype=dtype, parallel=parallel,  # type: ignore[arg-type]
             recompute=recompute, compiled=compiled, device=place, keep=keep, seed=seed,
-            tensorboard=tensorboard, force=force,
+            tensorboard=tensorboard, force=force, kernels=described,
         )  # fmt: skip
         return run_job(job, console)
 
@@ -219,11 +218,21 @@ def _micro(rows: int, length: int, processes: int) -> int:
 
 
 def _steps(steps: int | None, tokens: str | int | None, epochs: float | None, batch: int, epoch: int) -> int:
-    given = [option for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs)) if value]
+    given = [
+        option
+        for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs))
+        if value is not None
+    ]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} say the same thing twice", hint="give one of them")
-    wanted = named.count(tokens, "--tokens") if tokens else round((epochs or 1.0) * epoch)
-    return steps or max(1, wanted // batch)
+    if steps is not None:
+        return steps
+    wanted = (
+        named.count(tokens, "--tokens") if tokens is not None else round((1.0 if epochs is None else epochs) * epoch)
+    )
+    if wanted < 1:
+        raise UserError(f"--epochs {epochs:g} is no token to train on")
+    return max(1, wanted // batch)
 
 
 def _warmup(warmup: int | None, steps: int) -> int:

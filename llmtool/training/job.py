@@ -77,6 +77,8 @@ class Job:
     seed: int = 0
     tensorboard: Path | None = None
     force: bool = False
+    kernels: str = "torch"
+    """The code that computes, for people and run.json."""
 
 
 def run_job(job: Job, console: Console) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     world = World(job.device)
     try:
         console = console if world.leader else Console(verbosity=-1)
-        run = Run(job.command, job.config, seed=job.seed, backend=f"torch {world.device}")
+        run = Run(job.command, job.config, seed=job.seed, backend=f"{job.kernels} on {world.device}")
         moving, total = freeze(
             job.decoder.named_parameters(), lambda name: job.objective.trainable(name) and job.trainable(name)
         )
@@ -116,7 +118,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
                 job.objective.terms[name].restore(state)
         share = "" if moving == total else f", {moving:,} of them move"
         where = f"{world.size} processes ({trainee.kind})" if world.distributed else str(world.device)
-        console.info(f"{total:,} parameters{share}; {plan_line(job)}; {job.dtype} on {where}")
+        console.info(f"{total:,} parameters{share}; {plan_line(job)}; {job.dtype} on {where}; kernels: {job.kernels}")
         if progress.step:
             console.info(f"{job.output}: resumed after step {progress.step:,}")
         with watch(job, world.leader, progress.step, console) as record, stop_signals() as stopped:

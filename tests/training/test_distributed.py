@@ -47,7 +47,7 @@ class FromCarry(Term):
     def restore(self, state):
         self.count = state["count"]
 
-start.build = lambda config: Decoder(config, Parts(make_ffn=Gated))
+start.build = lambda config, kernels: Decoder(config, Parts(make_ffn=Gated))
 terms = {"carry": FromCarry()}
 report = training.train(terms=terms, **json.loads(sys.argv[1]))
 assert terms["carry"].count == report.get("step", terms["carry"].count)

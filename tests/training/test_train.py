@@ -232,6 +232,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"batch": "many"}, "--batch many"),
     ({"tokens": 100}, "say the same thing twice"),
     ({"lr": -1.0}, "learning rate"),
+    ({"lr": 0.0}, "learning rate"),
+    ({"steps": None, "epochs": 0.0}, "no token to train on"),
     ({"warmup": 25}, "25 steps of warm-up"),
     ({"settings": ["dsmoe.x=1"]}, "no such method in use"),
     ({"settings": ["x"]}, "METHOD.KEY=VALUE"),

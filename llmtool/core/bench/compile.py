@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from llmtool.core.kernels.spec import CompileConfig
 
 
+LIKE = {"sm_86": "sm_80", "sm_89": "sm_80", "sm_103": "sm_100", "sm_120": "sm_80"}
+"""Architectures that take the configurations of another: tuning.json gives them its defaults, as it gives sm_80."""
+
+
 def compile_ops(
     ops: Sequence[str], archs: Sequence[str], *, first: bool = False, cache: str | None = None
 ) -> Iterator[dict[str, Any]]:
@@ -109,7 +113,7 @@ def compile_op(name: str, archs: Sequence[str], first: bool) -> Iterator[dict[st
 
     for config in chosen(load_spec(name).compile_configs(), first):
         for arch in archs:
-            if arch not in config.archs:
+            if LIKE.get(arch, arch) not in config.archs:
                 continue
             row: dict[str, Any] = {
                 "op": name, "config": config.name, "arch": arch, "num_warps": config.num_warps,

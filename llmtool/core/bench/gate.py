@@ -92,12 +92,15 @@ def check(
     tolerance = spec.tolerance(dtype) * (2 if interpreting() and dtype == torch.bfloat16 else 1)
     inputs = spec.make_inputs(case, dtype, device, torch.Generator().manual_seed(seed))
     precise = tuple(x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
-    wanted = outputs_of(spec, spec.implementation(REFERENCE).load(), precise, direction, seed)
+    at = "the float64 reference"
     try:
+        wanted = outputs_of(spec, spec.implementation(REFERENCE).load(), precise, direction, seed)
+        at = "it"
         with poisoned():
             found = outputs_of(spec, compute, inputs, direction, seed)
-    except Exception as error:  # whatever a kernel or a compiler raises: a verdict, not a crash of the benchmark
-        return Verdict(False, float("nan"), tolerance, f"{type(error).__name__}: {error}".splitlines()[0])
+    except Exception as error:  # whatever a kernel or a compiler raises, memory included: a verdict, not a crash
+        said = str(error).partition("\n")[0]
+        return Verdict(False, float("nan"), tolerance, f"{at} raises {type(error).__name__}: {said}")
     return compare(found, wanted, tolerance)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from llmtool import __version__
+from llmtool.core.bench.timer import clock_name
 from llmtool.core.run.manifest import git_revision
 
 GPU_STATE = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit",
@@ -24,6 +25,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "clock": clock_name(device),
         "load": round(os.getloadavg()[0], 2),
         "memory": physical_memory(),
         "platform": platform.platform(),

@@ -47,6 +47,8 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
     names = [name for name in OPS if runs and (wish == "triton" or _measured(name, device))]
     if not names:
         return Choice("torch")
+    if device.index is not None:
+        torch.cuda.set_device(device)  # Triton launches on the current device, wherever the tensors are
     kernels = {name: load_spec(name).implementation(OURS).load() for name in names}
     return Choice(f"triton for {', '.join(kernels)}", kernels)
 
@@ -54,8 +56,8 @@ def choose(wish: Wish | str, device: torch.device) -> Choice:
 def cross_entropy(wish: Wish | str, choice: Choice) -> tuple[str, Compute | None]:
     """The training loss's code, by name: the chosen kernel; under "auto" else the chunked one in torch's operators.
 
-    That one needs no GPU: measured on a CPU it takes a third of the plain way's memory, and no more time. None: the
-    plain way.
+    That one needs no GPU: on a CPU it takes a third of the plain way's memory at 0.98 (8,192 tokens in the vocabulary)
+    to 1.22 (50,304) times its speed. None: the plain way.
     """
     if OP in choice.kernels:
         return "triton", choice.kernels[OP]

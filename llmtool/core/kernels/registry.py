@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 OPS = {
     "dsmoe_ffn": "llmtool.core.kernels.dsmoe_ffn.spec:SPEC",
     "grouped_gemm": "llmtool.core.kernels.grouped_gemm.spec:SPEC",
+    "grouped_swiglu": "llmtool.core.kernels.grouped_swiglu.spec:SPEC",
     "linear_cross_entropy": "llmtool.core.kernels.linear_cross_entropy.spec:SPEC",
     "masked_swiglu": "llmtool.core.kernels.masked_swiglu.spec:SPEC",
     "rms_norm": "llmtool.core.kernels.rms_norm.spec:SPEC",

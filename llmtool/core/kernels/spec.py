@@ -6,6 +6,7 @@ it. Importing spec.py needs torch, not triton: what runs is named as "module:att
 """
 
 import importlib
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -157,6 +158,14 @@ class Spec(ABC):
         """What is checked and timed."""
         return ("forward", "training") if self.differentiable else ("forward",)
 
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Kernel in tuning.json -> launch configurations that `bench kernels --tune` tries; none: nothing to tune."""
+        return {}
+
+    def tuned_size(self, case: Case) -> int:
+        """The size by which a case's configuration is looked up."""
+        return case["width"]
+
     def implementation(self, name: str) -> Implementation:
         """By name."""
         return next(each for each in self.implementations if each.name == name)
@@ -178,6 +187,11 @@ def draw(
 def uniform(generator: torch.Generator, *shape: int) -> torch.Tensor:
     """Numbers in [0, 1), float32, on the generator's device."""
     return torch.rand(*shape, generator=generator, device=generator.device)
+
+
+def grid(**choices: Sequence[int]) -> list[dict[str, int]]:
+    """Every combination, as configurations."""
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
 def itemsize(dtype: torch.dtype) -> int:

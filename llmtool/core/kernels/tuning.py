@@ -2,10 +2,13 @@
 
 A device is a GPU by name ("NVIDIA H200": measured there), an architecture ("sm_90") or "default"; the first of these
 that has the kernel gives its rows, the first row that reaches to the size gives the configuration. Nothing is searched
-at run time: a run takes what the run before took, and a first call costs one compilation.
+at run time: a run takes what the run before took, and a first call costs one compilation. `llmtool bench kernels
+--tune` measures candidates on the GPU at hand and prints rows for the file.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,8 @@ def tuned(op: str, kernel: str, device: torch.device, size: int) -> dict[str, in
 
 def lookup(op: str, kernel: str, devices: tuple[str, ...], size: int) -> dict[str, int]:
     """As `tuned`, for the first of these devices that is in the table, or by default."""
+    if (op, kernel) in _TRIED:
+        return dict(_TRIED[op, kernel])
     return dict(_lookup(op, kernel, devices, size))
 
 
@@ -45,6 +50,19 @@ def _lookup(op: str, kernel: str, devices: tuple[str, ...], size: int) -> dict[s
     row = next((row for row in rows if size <= row["up_to"]), rows[-1])
     found = {key: value for key, value in row.items() if key not in ("up_to", "interpreted")}
     return {**found, **(row.get("interpreted", {}) if interpreting() else {})}
+
+
+_TRIED: dict[tuple[str, str], dict[str, int]] = {}
+
+
+@contextmanager
+def tried(op: str, kernel: str, configuration: Mapping[str, int]) -> Iterator[None]:
+    """Launch this kernel so, whatever the table says: for `llmtool bench kernels --tune`."""
+    _TRIED[op, kernel] = dict(configuration)
+    try:
+        yield
+    finally:
+        del _TRIED[op, kernel]
 
 
 def measured(op: str, device: str) -> bool:

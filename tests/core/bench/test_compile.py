@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 
-from llmtool.core.bench.compile import check_archs, problems
+from llmtool.core.bench.compile import check_archs, compile_ops, problems
 from llmtool.core.bench.machine_code import MachineCode, resources
 from llmtool.core.kernels.spec import CompileConfig
 from llmtool.core.run.errors import UserError
@@ -63,6 +63,12 @@ def test_resource_line() -> None:
 def test_unknown_architecture() -> None:
     with pytest.raises(UserError, match="sm_91"):
         check_archs(["sm_91"])
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
+def test_other_architectures_are_not_skipped_in_silence(tmp_path: Path) -> None:
+    rows = list(compile_ops(["swiglu"], ["sm_89", "sm_120"], cache=str(tmp_path)))
+    assert [(row["arch"], row["problems"]) for row in rows] == [("sm_89", []), ("sm_120", [])] * 2
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")

@@ -134,6 +134,9 @@ def test_plot(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     run(plot=tmp_path / "figures")
     assert (tmp_path / "figures" / "planted.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="not a directory"):
+        run(plot=tmp_path / "file")
 
 
 def test_markdown_without_rows() -> None:

@@ -21,7 +21,8 @@ from tests.core.kernels.gate import DEVICE, kernel_test, passes
 from tests.methods.dsmoe.models import RAW, carry, layer, settings
 
 CPU = torch.device("cpu")
-FEW = [case for case in SPEC.cases("odd") if case["tokens"] <= 16]
+FEW = [case for case in SPEC.cases("odd") if case["tokens"] <= 43]
+"""43 tokens are decoded 16 at a time."""
 TYPES = [torch.float32, torch.bfloat16]
 
 
@@ -69,6 +70,7 @@ def test_no_bias_no_open_gate_no_token(name: str) -> None:
 
 
 @kernel_test
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
 def test_an_overflow_in_a_closed_block_stays_there() -> None:
     compute = SPEC.implementation("decode").load()
     x, gate, up, down, router, bias, tau, scale = SPEC.make_inputs(

@@ -13,6 +13,9 @@ from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked, route
 
 MOST = 0.8
 """Share of open (token, block) pairs above which the masked form is as fast: 6 of 8 still gain 1.3, 7 of 8 nothing."""
+TOKENS, WEIGHTS = 16, 1 << 22
+"""Between one token and so many, a layer whose gate_proj has fewer weights is done before its tokens are gathered:
+512 x 2048 ran at 0.82 of the dense layer at 4 tokens."""
 
 
 def dsmoe_ffn(
@@ -31,7 +34,8 @@ def dsmoe_ffn(
     open_ = weights > 0
     if len(x) == 1:
         return one_token(x, gate, up, down, weights), gates
-    if float(open_.float().mean()) > MOST:
+    small = len(x) < TOKENS and gate.numel() < WEIGHTS
+    if small or float(open_.float().mean()) > MOST:
         return masked(x, gate, up, down, router, bias, tau, scale)
     delta = torch.zeros_like(x)
     for i in range(experts):

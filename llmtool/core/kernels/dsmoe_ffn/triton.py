@@ -16,6 +16,8 @@ from llmtool.core.kernels.launch import interpreting
 from llmtool.core.kernels.tuning import tuned
 
 OP = "dsmoe_ffn"
+FEW = 16
+"""Rows of the smallest product that tensor cores do."""
 CHUNK = 8192
 """Tokens of one pass of prefill: its buffer of outputs is as large as if every expert were open for every token."""
 
@@ -69,7 +71,10 @@ def decode(
     tau: float,
     scale: float,
 ) -> Result:
-    """Up to 16 tokens."""
+    """Any number of tokens, FEW at a time."""
+    if len(x) > FEW:
+        pieces = [decode(piece, gate, up, down, router, bias, tau, scale) for piece in torch.split(x, FEW)]
+        return torch.cat([delta for delta, _ in pieces]), torch.cat([gates for _, gates in pieces])
     x = x.contiguous()
     (tokens, width), experts = x.shape, router.shape[0]
     size = gate.shape[0] // experts
@@ -78,7 +83,7 @@ def decode(
     delta = torch.empty_like(x)
     if not tokens:
         return delta, gates
-    rows = 1 if tokens == 1 else 16
+    rows = 1 if tokens == 1 else FEW
     for kernel, name, across, arguments in (
         (triton_decode.up_kernel, "up", size, (x, gate, up, weights, a)),
         (triton_decode.down_kernel, "down", width, (a, down, weights, delta)),

@@ -16,6 +16,7 @@ from llmtool.core.kernels.spec import (
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )
@@ -53,11 +54,7 @@ class GroupedGemmSpec(Spec):
         rows, groups, out, width = (case[name] for name in ("rows", "groups", "out", "width"))
         x = draw(generator, rows, width, dtype=dtype, device=device)
         weight = draw(generator, groups, out, width, dtype=dtype, device=device, scale=width**-0.5)
-        group = torch.randint(groups, (rows,), generator=generator, device=generator.device)
-        if groups > 2:
-            group[group == 1] = 0
-        ends = torch.bincount(group, minlength=groups).cumsum(0).to(device=device, dtype=torch.int32)
-        return x, weight, ends
+        return x, weight, draw_ends(generator, rows, groups).to(device)
 
     def flops(self, case: Case, direction: Direction) -> float:
         """One product forward, two more backward."""
@@ -69,6 +66,19 @@ class GroupedGemmSpec(Spec):
         weight = elements(case["groups"], case["out"], case["width"])
         once = x + weight + y
         return itemsize(dtype) * (once if direction == "forward" else 2 * once + x + weight)
+
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Tiles that fit, and warps for them."""
+        return {
+            "rows": grid(
+                ROWS=(64, 128), OUTS=(128, 256), DEPTH=(32, 64, 128), SWIZZLE=(8,), num_warps=(4, 8), num_stages=(3, 4)
+            ),
+            "weight": grid(ROWS=(32, 64), OUTS=(128,), DEPTH=(128, 256), num_warps=(4, 8), num_stages=(3, 4)),
+        }
+
+    def tuned_size(self, case: Case) -> int:
+        """Columns of the product."""
+        return case["out"]
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """Forward, the gradient of x (strides exchanged), the gradient of the weight."""
@@ -86,6 +96,14 @@ class GroupedGemmSpec(Spec):
             made.append(matrix("weight", arch, weight_kernel, gradient, tuple(gradient), {}))
             made.append(matrix("rows", arch, rows_kernel, product, aligned, {"GROUPS": 64, "weight_out": 1}))
         return made
+
+
+def draw_ends(generator: torch.Generator, rows: int, groups: int) -> torch.Tensor:
+    """Ends of random groups, int32 [groups]; of three or more the second is empty."""
+    group = torch.randint(groups, (rows,), generator=generator, device=generator.device)
+    if groups > 2:
+        group[group == 1] = 0
+    return torch.bincount(group, minlength=groups).cumsum(0).to(torch.int32)
 
 
 def matrix(

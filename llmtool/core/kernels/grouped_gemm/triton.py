@@ -16,6 +16,36 @@ from llmtool.core.kernels.tuning import tuned
 
 
 @triton.jit
+def tile_order(rows, groups, outs, ROWS: tl.constexpr, OUTS: tl.constexpr, SWIZZLE: tl.constexpr):
+    """Tile of rows and tile of columns of this program.
+
+    Neighbours in time share SWIZZLE tiles of rows, so that a matrix is read once from memory for them.
+    """
+    row_tiles = tl.cdiv(rows, ROWS) + groups
+    out_tiles = tl.cdiv(outs, OUTS)
+    program = tl.program_id(0)
+    first = program // (SWIZZLE * out_tiles) * SWIZZLE
+    tall = tl.minimum(row_tiles - first, SWIZZLE)
+    inner = program % (SWIZZLE * out_tiles)
+    return first + inner % tall, inner // tall
+
+
+@triton.jit
+def find_rows(ends_ptr, groups, row_tile, GROUPS: tl.constexpr, ROWS: tl.constexpr):
+    """Group of a tile, its first row and the end of the group's rows; a tile too many gets the group `groups`."""
+    each = tl.arange(0, GROUPS)
+    end = tl.load(ends_ptr + each, mask=each < groups, other=0)
+    begin = tl.load(ends_ptr + each - 1, mask=(each > 0) & (each < groups), other=0)
+    tiles = (end - begin + ROWS - 1) // ROWS
+    after = tl.cumsum(tiles, 0)
+    group = tl.sum(((after <= row_tile) & (each < groups)).to(tl.int32), 0)
+    mine = each == group
+    stop = tl.sum(tl.where(mine, end, 0), 0)
+    start = tl.sum(tl.where(mine, begin - (after - tiles) * ROWS, 0), 0) + row_tile * ROWS
+    return group, start, stop
+
+
+@triton.jit
 def rows_kernel(
     x_ptr, weight_ptr, ends_ptr, y_ptr, rows, groups, outs, depth,
     weight_group, weight_out, weight_in,
@@ -23,25 +53,9 @@ def rows_kernel(
     WIDEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A tile ROWS x OUTS of y [rows, outs] = x [rows, depth] times the group's matrix [outs, depth], transposed."""
-    row_tiles = tl.cdiv(rows, ROWS) + groups
-    out_tiles = tl.cdiv(outs, OUTS)
-    # Neighbours in time share SWIZZLE tiles of rows, so that a matrix is read once from memory for them.
-    program = tl.program_id(0)
-    first = program // (SWIZZLE * out_tiles) * SWIZZLE
-    tall = tl.minimum(row_tiles - first, SWIZZLE)
-    inner = program % (SWIZZLE * out_tiles)
-    row_tile, out_tile = first + inner % tall, inner // tall
-
-    each = tl.arange(0, GROUPS)
-    end = tl.load(ends_ptr + each, mask=each < groups, other=0)
-    begin = tl.load(ends_ptr + each - 1, mask=(each > 0) & (each < groups), other=0)
-    tiles = (end - begin + ROWS - 1) // ROWS
-    after = tl.cumsum(tiles, 0)
-    group = tl.sum((after <= row_tile).to(tl.int32), 0)
+    row_tile, out_tile = tile_order(rows, groups, outs, ROWS, OUTS, SWIZZLE)
+    group, start, stop = find_rows(ends_ptr, groups, row_tile, GROUPS, ROWS)
     if group < groups:
-        mine = each == group
-        stop = tl.sum(tl.where(mine, end, 0), 0)
-        start = tl.sum(tl.where(mine, begin - (after - tiles) * ROWS, 0), 0) + row_tile * ROWS
         row = start + tl.arange(0, ROWS)
         out = out_tile * OUTS + tl.arange(0, OUTS)
         inside = row < stop

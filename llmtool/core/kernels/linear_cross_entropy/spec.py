@@ -1,6 +1,6 @@
 """Cross-entropy of an output layer: h [tokens, width], weight [vocabulary, width], labels [tokens]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from llmtool.core.kernels.spec import (
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )
@@ -46,7 +47,7 @@ class LinearCrossEntropySpec(Spec):
         elif sizes == "small":
             shapes = [(512, 256, 8192), (512, 256, 50304)]
         else:
-            shapes = [(8192, 2048, 32000), (8192, 4096, 128256), (16384, 2048, 151936)]
+            shapes = [(8192, 2048, 32000), (8192, 4096, 128256), (8192, 2048, 151936)]
         return [case(tokens=n, width=width, vocabulary=size) for n, width, size in shapes]
 
     def make_inputs(
@@ -69,6 +70,16 @@ class LinearCrossEntropySpec(Spec):
         """h and weight; backward also their gradients."""
         once = (case["tokens"] + case["vocabulary"]) * case["width"] * itemsize(dtype)
         return once * (1 if direction == "forward" else 2)
+
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Tiles that fit, and warps for them."""
+        return {
+            "step": grid(BLOCK=(4096, 8192, 16384, 32768), num_warps=(8, 16, 32)),
+        }
+
+    def tuned_size(self, case: Case) -> int:
+        """A row of logits."""
+        return case["vocabulary"]
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """With the gradient and without."""

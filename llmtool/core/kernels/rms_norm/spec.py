@@ -1,6 +1,6 @@
 """RMSNorm over the last dimension of x [rows, width]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from llmtool.core.kernels.spec import (
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )  # fmt: skip
@@ -63,6 +64,13 @@ class RMSNormSpec(Spec):
     def bytes(self, case: Case, dtype: torch.dtype, direction: Direction) -> float:
         """x, y; backward x, dy, dx."""
         return elements(case["rows"], case["width"]) * itemsize(dtype) * (2 if direction == "forward" else 5)
+
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Tiles that fit, and warps for them."""
+        return {
+            "forward": grid(ROWS=(1, 2, 4, 8, 16), num_warps=(2, 4, 8, 16)),
+            "backward": grid(ROWS=(1, 2, 4, 8, 16), num_warps=(4, 8, 16, 32), programs=(1, 2, 4)),
+        }
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """The widths of 8B models and of a head."""

@@ -1,6 +1,6 @@
 """Rotary position embeddings of q [rows, heads, tokens, size] and k [rows, shared, tokens, size]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from llmtool.core.kernels.spec import (
     Spec,
     case,
     elements,
+    grid,
     itemsize,
     pointers,
     uniform,
@@ -83,6 +84,16 @@ class RopeSpec(Spec):
     @staticmethod
     def _elements(case: Case) -> int:
         return elements(case["rows"], case["heads"] + case["shared"], case["tokens"], case["size"])
+
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Tiles that fit, and warps for them."""
+        return {
+            "token": grid(num_warps=(1, 2, 4, 8)),
+        }
+
+    def tuned_size(self, case: Case) -> int:
+        """Elements of a token of q."""
+        return case["heads"] * case["size"]
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """32 and 64 query heads of 128, 8 key-value heads; and 14 and 2 of 64."""

@@ -1,6 +1,6 @@
 """silu(gate) * up of two [rows, width]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from llmtool.core.kernels.spec import (
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )
@@ -61,6 +62,13 @@ class SwiGLUSpec(Spec):
     def bytes(self, case: Case, dtype: torch.dtype, direction: Direction) -> float:
         """gate, up, y; backward gate, up, dy, dgate, dup."""
         return elements(case["rows"], case["width"]) * itemsize(dtype) * (3 if direction == "forward" else 8)
+
+    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
+        """Tiles that fit, and warps for them."""
+        return {
+            "forward": grid(BLOCK=(1024, 2048, 4096, 8192), num_warps=(4, 8, 16)),
+            "backward": grid(BLOCK=(1024, 2048, 4096, 8192), num_warps=(4, 8, 16)),
+        }
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """One of each: the kernels do not depend on a shape."""

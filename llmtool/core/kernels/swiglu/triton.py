@@ -54,13 +54,16 @@ class SwiGLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """dy -> dgate, dup."""
         gate, up = ctx.saved_tensors
-        dgate, dup = torch.empty_like(gate), torch.empty_like(up)
-        count, tile = gate.numel(), tuned("swiglu", "backward", gate.device, gate.shape[-1])
-        if count:
-            backward_kernel[(triton.cdiv(count, tile["BLOCK"]),)](
-                gate, up, gradients[0].contiguous(), dgate, dup, count, **tile
-            )
-        return dgate, dup
+        return gradients_of(gate, up, gradients[0].contiguous())
+
+
+def gradients_of(gate: torch.Tensor, up: torch.Tensor, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """dgate and dup; all of one shape, contiguous."""
+    dgate, dup = torch.empty_like(gate), torch.empty_like(up)
+    count, tile = gate.numel(), tuned("swiglu", "backward", gate.device, gate.shape[-1])
+    if count:
+        backward_kernel[(triton.cdiv(count, tile["BLOCK"]),)](gate, up, dy, dgate, dup, count, **tile)
+    return dgate, dup
 
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

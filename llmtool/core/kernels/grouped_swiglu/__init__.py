@@ -1,0 +1,1 @@
+"""The first half of experts: both grouped products and SwiGLU in one kernel."""
