@@ -18,7 +18,7 @@ INITS = ("lstsq", "paper", "zero")
 
 
 def conversations(work: Path) -> Path:
-    """The training conversations as text, for calibration: W_c from other text (novels) starts worse than from none."""
+    """The training conversations as text, for calibration: W_c from novels gained little, or lost."""
     path = work / "calibration.txt"
     with path.open("w") as file:
         for line in (work / "train.jsonl").read_text().splitlines():
