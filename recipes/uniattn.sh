@@ -6,7 +6,7 @@
 #
 #   recipes/uniattn.sh INSTRUCT.jsonl TEXT [TEXT...]     results in $OUT (uniattn-results), work in $WORK
 #
-# About 40 minutes of one core. LLMTOOL: how to call llmtool. SEEDS; TOKENS of a base model; STEPS of 1,024 tokens of
+# About 40 minutes of one core. LLMTOOL: how to call llmtool. LR; SEEDS; TOKENS of a base model; STEPS of 1,024 tokens of
 # each of UniAttn's two stages, the other variants get twice as many.
 set -euo pipefail
 
@@ -15,6 +15,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 instruct=$1; shift
 text=("$@")
 OUT=${OUT:-uniattn-results} WORK=${WORK:-uniattn-work} SEEDS=${SEEDS:-0 1 2} TOKENS=${TOKENS:-1M} STEPS=${STEPS:-60}
+LR=${LR:-2e-4}
 LLMTOOL=${LLMTOOL:-llmtool} PYTHON=${PYTHON:-python}
 mkdir -p "$WORK"
 
@@ -33,5 +34,5 @@ for seed in $SEEDS; do
         --tokenizer "$WORK/tok.json" --length 256 --batch 1024 --tokens "$TOKENS" --lr 3e-3 --seed "$seed" --device cpu
 done
 # shellcheck disable=SC2086
-$PYTHON "$here/uniattn_runs.py" "$WORK" "${text[0]}" "$STEPS" $SEEDS
+$PYTHON "$here/uniattn_runs.py" "$WORK" "$STEPS" "$LR" $SEEDS
 $PYTHON "$here/uniattn_report.py" "$WORK" "$OUT"

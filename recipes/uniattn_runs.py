@@ -1,8 +1,9 @@
 """The conversions and post-training runs of recipes/uniattn.sh, all in one process: starting torch 45 times is dear.
 
-python recipes/uniattn_runs.py WORK TEXT STEPS SEED...      runs that are complete are passed over
+python recipes/uniattn_runs.py WORK STEPS LR SEED...      runs that are complete are passed over
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,9 +17,20 @@ GROUPS, LENGTH = "3:2:8", 512
 INITS = ("lstsq", "paper", "zero")
 
 
-def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
+def conversations(work: Path) -> Path:
+    """The training conversations as text, for calibration: W_c from novels gained little, or lost."""
+    path = work / "calibration.txt"
+    with path.open("w") as file:
+        for line in (work / "train.jsonl").read_text().splitlines():
+            for turn in json.loads(line)["messages"]:
+                file.write(f"{turn['role'].capitalize()}: {turn['content']}\n")
+    return path
+
+
+def main(work: Path, steps: int, lr: float, seeds: list[int]) -> None:
     """Every variant of every seed, the seeds one after the other."""
     console = Console()
+    text = conversations(work)
     for seed in seeds:
         base = work / f"base-{seed}"
 
@@ -28,7 +40,7 @@ def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
                 return
             staged = name.startswith("uniattn")
             count = steps if staged else 2 * steps
-            options = Options(batch=1024, steps=count, lr=1e-3, eval_every=steps, save_every=0, seed=seed)
+            options = Options(batch=1024, steps=count, lr=lr, eval_every=steps, save_every=0, seed=seed)
             reading = DataOptions(work / "tok.json", template="plain", length=LENGTH, drop_overlong=True)
             run = posttraining.uniattn if staged else posttraining.sft
             report = run(start, [str(work / "train.jsonl")], output, reading=reading, valid=[str(work / "valid.jsonl")],
@@ -39,7 +51,7 @@ def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
         def convert(name: str, sharing: str, init: str = "lstsq", seed: int = seed, base: Path = base) -> Path:
             output = work / f"{name}-{seed}-start"
             if not (output / "run.json").exists():
-                calibration = Calibration([text], 64, 256)
+                calibration = Calibration([str(text)], 128, 256)
                 convert_uniattn(base, output, groups=GROUPS, calibration=calibration, init=init,  # type: ignore[arg-type]
                                 sharing=sharing, seed=seed, console=console)  # type: ignore[arg-type] # fmt: skip
             return output
@@ -52,4 +64,4 @@ def main(work: Path, text: str, steps: int, seeds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [int(seed) for seed in sys.argv[4:]])
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), [int(seed) for seed in sys.argv[4:]])
