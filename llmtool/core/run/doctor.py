@@ -9,7 +9,7 @@ from llmtool.core.run.extras import EXTRAS
 from llmtool.core.run.manifest import machine
 
 BASE = ("typer", "rich", "numpy", "scipy", "tokenizers", "regex", "zstandard")
-DISTRIBUTIONS = {"faiss": "faiss-cpu", "streaming": "mosaicml-streaming"}
+DISTRIBUTIONS = {"faiss": "faiss-cpu"}
 
 __all__ = ["extras", "machine", "packages", "report"]
 
