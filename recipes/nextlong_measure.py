@@ -131,7 +131,7 @@ def main() -> None:
             path.write_text(json.dumps(facts, indent=1))
     draw(facts, distances, given.methods, Path("results.png"))
     first = given.methods[0]
-    print(f"{'':14}{'before':>8}" + "".join(f"{method:>20}" for method in given.methods))
+    print(f"{'':14}{'before':>8}" + "".join(f"{method:>27}" for method in given.methods))
     for key in facts["base"]:
         for figure in ("loss", "gain"):
             row = f"{key:12} {figure:5}{facts['base'][key][figure]:>8.4f}"
@@ -140,7 +140,7 @@ def main() -> None:
                 against = [v - facts[f"{first}-{s}"][key][figure] for v, s in zip(values, given.seeds, strict=True)]
                 mean, half = interval(against)
                 text = f"{np.mean(values):.4f}" + ("" if method == first else f" ({mean:+.4f}±{half:.4f})")
-                row += f"{text:>20}"
+                row += f"{text:>27}"
             print(row)
     print(f"in brackets: difference to {first}, paired by seed, 95% interval over {len(given.seeds)} seeds")
 

@@ -74,11 +74,15 @@ class Reader:
 def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
     """Find tokenizer and template. Data that needs no template (plain text, prompt and completion) goes without one."""
     require("torch", extra="models", why="to post-train")
+    from llmtool.core.corpus.inputs import find_inputs
     from llmtool.core.train.sft.formats import read_conversations
     from llmtool.core.train.sft.template import find_specials, find_template
 
     if options.places < 2:
         raise UserError(f"--length {options.length}: wanted two tokens at least")
+    for stream in find_inputs(inputs):
+        if stream.size is None:  # read twice: once to see what it is, once for the rows
+            raise UserError("instruction data is read from files only", where=stream.source, hint="save it first")
     codec = open_codec(options.tokenizer)
     folder = options.tokenizer if options.tokenizer.is_dir() else options.tokenizer.parent
     specials = find_specials(folder, codec.specials)

@@ -1,6 +1,7 @@
 """`llmtool posttrain sft` and `posttrain uniattn`: jobs of the one training loop on instruction data."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -218,7 +219,9 @@ def make_job(
     shape = Schedule(options.schedule, steps, round(options.warmup * steps), options.final_lr).check()
     rows = data.packed.rows
     wanted = min(rows, options.micro or max(1, 8192 // data.packed.length))
-    micro = next(size for size in range(wanted, 0, -1) if rows % size == 0)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    fitting = [size for size in range(wanted, 0, -1) if rows % (size * processes) == 0]
+    micro = options.micro or next(iter(fitting), 1)  # what does not fit is refused by the loop
     every = max(1, steps // 20) if options.eval_every is None else options.eval_every
     saved = max(1, steps // 5) if options.save_every is None else options.save_every
     schedule = Plan(shape, micro, options.clip, options.max_loss_jump, every, saved)
@@ -231,6 +234,7 @@ def make_job(
         "valid": data.valid.fingerprint() if data.valid else None,
     }  # fmt: skip
     del facts["plan"]["save_every"]  # how often a run is saved does not change what comes out
+    facts["plan"]["micro"] = options.micro  # else chosen for the number of processes, which may change
 
     def inputs() -> list[dict[str, Any]]:
         with InputHashes(data.inputs) as hashes:

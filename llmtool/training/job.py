@@ -239,7 +239,11 @@ def watch(job: Job, leader: bool, resumed: int, console: Console) -> "Iterator[C
             for name, found in row.get("eval", {}).items():
                 console.detail(f"step {row['step']:,}: {name} {found['loss']:.4f}")
 
-        yield record
+        try:
+            yield record
+        finally:
+            if board:
+                board.close()
 
 
 def last_row(output: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.model import load_model
 from llmtool.posttraining import DataOptions, LoraOptions, Options
+from llmtool.posttraining.data import open_reader
 from tests.cli.test_app import run
 from tests.conftest import SCRIPTS
 from tests.core.model.families import oracle, save
@@ -200,3 +201,8 @@ def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:
         wrong = run(*arguments)
         assert (wrong.returncode, wrong.stdout, wrong.stderr.count(b"\n")) == (1, b"", 1), wrong.stderr
         assert words in wrong.stderr
+
+
+def test_a_stream_is_refused_as_it_would_be_read_twice(base: Path) -> None:
+    with pytest.raises(UserError, match="read from files only"):
+        open_reader(["-"], reading(base))

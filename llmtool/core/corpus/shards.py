@@ -115,10 +115,11 @@ class Stage:
         return [f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in pairs if old != new]
 
     def _clear(self) -> None:
-        """Markers first: nobody may take half a stage for a whole one."""
-        for pattern in (DONE, "*.done", SETTINGS, *(["*"] if self.owned else [])):
+        """Markers first: nobody may take half a stage for a whole one. Settings last: what is left is still theirs."""
+        for pattern in (DONE, "*.done", *(["*"] if self.owned else []), SETTINGS):
             for path in filter(Path.is_file, self.directory.glob(pattern)):
-                path.unlink()
+                if path.name != SETTINGS or pattern == SETTINGS:
+                    path.unlink()
 
 
 def _short(value: Any) -> str:

@@ -39,8 +39,9 @@ class TokenFile:
 
     def documents(self, first: int, count: int) -> NDArray[np.int64]:
         """Number of the document of each of `count` tokens from `first` on, the first one's being 0."""
-        last = int(np.searchsorted(self.starts, first + count - 1, "right"))
-        begin = int(np.searchsorted(self.starts, first, "right"))
+        # A Python number would turn all of `starts` into floats, each time.
+        last = int(np.searchsorted(self.starts, np.uint64(first + count - 1), "right"))
+        begin = int(np.searchsorted(self.starts, np.uint64(first), "right"))
         borders = self.starts[begin:last].astype(np.int64) - first
         return np.searchsorted(borders, np.arange(count), "right")
 

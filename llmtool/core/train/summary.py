@@ -106,3 +106,7 @@ class Board:
             self._writer.add_scalar(f"eval/{name}/loss", found["loss"], row["step"])
         if "eval" in row:
             self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is still held."""
+        self._writer.close()

@@ -135,7 +135,7 @@ def assemble_unit(stage: Stage, method: Samples, builder: Builder, seeds: I64, *
             about = builder.store.document(document)["id"]
             name = f"{stable_hash(seed_number, method.name, seed, about):016x}"
             row = builder.row(made, name, document, method.name, text=text)
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
             if not text:
                 rows.append(made.ids)
             accepted += 1

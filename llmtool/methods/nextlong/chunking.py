@@ -125,7 +125,8 @@ def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -
                 "chars": len(text),
                 "chunks": len(places),
             }
-            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            # A file's name need not be UTF-8: a lone surrogate becomes its JSON escape.
+            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
             documents.append((described, len(chars), sources.setdefault(source, len(sources))))
             chars += (places[:, 1] - places[:, 0]).tolist()
             texts.write(document.text)

@@ -43,7 +43,7 @@ def write(
 def _clear(output: Path) -> None:
     """What an unfinished run left of this step."""
     for pattern in ("samples*", "spans-*.jsonl", "shard.*.mds", "index.json"):
-        for path in output.glob(pattern):
+        for path in filter(Path.is_file, output.glob(pattern)):
             path.unlink()
 
 

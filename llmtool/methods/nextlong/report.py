@@ -139,7 +139,14 @@ def text_of(row: dict[str, Any], store: Store | None) -> bytes:
         return str(row["text"]).encode()
     if store is None:
         raise UserError("the samples hold ids only and the work directory is gone", hint="keep OUT/work")
-    return b"\n\n".join(store.text(span["chunk_id"]) for span in row["spans"])
+    return b"\n\n".join(span_text(span, store).encode() for span in row["spans"])
+
+
+def span_text(span: dict[str, Any], store: Store) -> str:
+    """Text of a span, from its chunks: one, or the run of a document's that some methods take; cut as the sample is."""
+    first = span["chunk_id"]
+    start, stop = span["chars"]
+    return store.passage(first, first + span.get("chunks", 1), 1 << 40).decode()[: stop - start]
 
 
 def _leaks(row: dict[str, Any], store: Store) -> int:

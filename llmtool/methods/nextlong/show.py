@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.nextlong.report import rows, work_of
+from llmtool.methods.nextlong.report import rows, span_text, work_of
 from llmtool.methods.nextlong.store import Store
 
 STYLES = {"meta": "bold green", "negative": "yellow", "document": "cyan"}
@@ -29,7 +29,7 @@ def parts(output: Path, row: dict[str, Any], characters: int | None) -> Iterator
         store = Store(work)
     for span in row["spans"]:
         start, stop = span["chars"]
-        text = row["text"][start:stop] if store is None else store.text(span["chunk_id"]).decode()[: stop - start]
+        text = row["text"][start:stop] if store is None else span_text(span, store)
         kind = (
             f"negative {span['rank']}, similarity {span['score']:.3f}" if span["role"] == "negative" else span["role"]
         )

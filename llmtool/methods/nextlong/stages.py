@@ -68,7 +68,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     inputs = [describe(name, Event(), read_whole=True) for name in corpora]
     stage = Stage(directory / "chunks", {"stage": "chunk", "inputs": inputs, **asdict(reading)})
     stage.begin(force=means.force)
-    piped = STDIN in map(str, corpora)
+    piped = any(entry["sha256"] is None for entry in inputs)  # stdin, a FIFO, <(a command)
     if not stage.complete or piped:
         groups = unit_groups(corpora)
         work = partial(_chunk_work, stage, groups, reading)

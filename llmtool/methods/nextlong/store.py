@@ -39,11 +39,11 @@ class Store:
         self.sources: list[str] = list(dict.fromkeys(name for facts in counts for name in facts["sources"]))
         number = {name: index for index, name in enumerate(self.sources)}
         codes = [
-            np.array([number[name] for name in facts["sources"]], np.uint16)[table[:, 2]]
+            np.array([number[name] for name in facts["sources"]], np.uint32)[table[:, 2]]
             for facts, table in zip(counts, tables, strict=True)
             if len(table)
         ]
-        self.source: npt.NDArray[np.uint16] = np.concatenate(codes) if codes else np.zeros(0, np.uint16)
+        self.source: npt.NDArray[np.uint32] = np.concatenate(codes) if codes else np.zeros(0, np.uint32)
         """Source of each document, an index of `sources`."""
         self._open: dict[tuple[int, str], int] = {}
 

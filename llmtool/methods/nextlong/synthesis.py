@@ -66,6 +66,11 @@ class Recipe:
             raise UserError("--separator holds control characters")
         if self.min_chunks < 2 and self.method == "nextlong":
             raise UserError("--min-chunks 1: a single chunk carries no dependency", hint="2 or more")
+        if self.method != "nextlong" and (self.decontaminate or self.caps):
+            what = "--decontaminate" if self.decontaminate else "--cap"
+            raise UserError(
+                f"{what} is not done for --method {self.method}", hint="only for nextlong; filter the corpus"
+            )
         if self.embedder != "lsa":
             check_embedder(self.embedder)
 

@@ -1,10 +1,12 @@
 """From corpus to samples: what a sample is, whoever makes it, however often it is interrupted."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -311,3 +313,47 @@ def test_the_seed_is_no_negative_even_where_copies_are_allowed(place: Path) -> N
     facts, _ = data.report(output)
     assert facts["same_document_leaks"] == 0
     assert facts["negatives"] > 100
+
+
+def test_baselines_refuse_what_they_do_not_do(place: Path) -> None:
+    for settings in ({"decontaminate": [str(place / "corpus.jsonl")]}, {"caps": ["email=0.1"]}):
+        with pytest.raises(UserError, match="is not done for --method concat"):
+            make(place, "refused", method="concat", **settings)
+
+
+def test_a_pipe_is_read_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for word in ("alpha", "omega"):
+        row = json.dumps({"text": f"{word} " * 50}).encode() + b"\n"
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(row,))
+        writer.start()
+        data.chunk([str(tmp_path / "pipe")], tmp_path / "work", workers=1)
+        writer.join()
+        assert Store(tmp_path / "work").text(0).startswith(word.encode())
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("some text\nand more\n" * 20)
+    data.chunk([str(folder)], tmp_path / "work", workers=1)
+    assert Store(tmp_path / "work").documents == 1
+
+
+def test_interrupted_clearing_keeps_the_old_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(tmp_path / "stage", {"seed": 1}, owned=True)
+    stage.begin()
+    (stage.directory / "basis.npy").write_bytes(b"of seed 1")
+    unlink = Path.unlink
+
+    def interrupted(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "basis.npy":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Stage(tmp_path / "stage", {"seed": 2}, owned=True).begin(force=True)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="seed: 1 -> 2"):
+        Stage(tmp_path / "stage", {"seed": 2}, owned=True).begin()
