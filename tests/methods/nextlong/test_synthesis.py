@@ -231,9 +231,10 @@ def test_killed_runs_go_on(place: Path) -> None:
         "--workers", "2", "-q",
     ]  # fmt: skip
     killed = 0
-    for seconds in (0.7, 1.1, 1.6):
+    for written in (1, 8, 16):  # files: early, in the middle, late, on a machine of any speed
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
+        while process.poll() is None and sum(len(names) for _, _, names in os.walk(output)) < written:
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     if (output / "run.json").exists():
