@@ -123,7 +123,8 @@ class SparseSwiGLU(nn.Module):
         """
         precise = torch.promote_types(x.dtype, torch.float32)
         bias = None if self.router.bias is None else self.router.bias.to(precise)
-        g = torch.sigmoid(F.linear(x.to(precise), self.router.weight.to(precise), bias))
+        with torch.autocast(x.device.type, enabled=False):  # bf16 training would round the gates
+            g = torch.sigmoid(F.linear(x.to(precise), self.router.weight.to(precise), bias))
         active = g > self.settings.tau
         gates = torch.where(active, g, torch.zeros_like(g))
         through = gates.detach() + g - g.detach() if self.training and self.settings.straight_through else gates
@@ -136,7 +137,9 @@ class SparseSwiGLU(nn.Module):
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] the normed input, h [B, T, d] the residual stream (not used here) -> delta [B, T, d]."""
-        if self.kernel is not None and not self.training and not torch.is_grad_enabled():
+        # A kernel reads weights; a projection that another method has wrapped (LoRA) is more than its weight.
+        plain = all(type(module) is nn.Linear for module in (self.gate_proj, self.up_proj, self.down_proj))
+        if plain and self.kernel is not None and not self.training and not torch.is_grad_enabled():
             computed, gates = self.kernel(
                 x.flatten(0, 1), self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight, self.router.weight,
                 self.router.bias, self.settings.tau, self.scale,

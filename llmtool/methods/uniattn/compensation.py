@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from llmtool.core.run.errors import UserError
+
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Tried on the held-out tenth of the rows, in units of trace(G) / d."""
 
@@ -49,7 +51,10 @@ def solve(fitted: Sums, held_out: Sums, ridge: float | None) -> Solution:
 
     def at(factor: float) -> torch.Tensor:
         regular = fitted.gram + factor * unit * torch.eye(len(fitted.gram), device=fitted.gram.device)
-        factored, _ = torch.linalg.cholesky_ex(regular)
+        factored, broken = torch.linalg.cholesky_ex(regular)
+        if int(broken):
+            what = f"the calibration text does not determine the compensation with a ridge of {factor:g}"
+            raise UserError(what, where="--ridge", hint="more text, or 1e-6 and above")
         return torch.cholesky_solve(fitted.cross, factored)
 
     if ridge is not None:

@@ -27,6 +27,8 @@ def entry(groups: Groups, compensation: str | dict[str, int] | None, kind: str =
 def refuse_shared(checkpoint: CheckpointReader, config: Config) -> None:
     """Layers can be unified once: a follower has no queries to lead with."""
     for method in config.methods:
+        if method["name"] == "lora":  # its adapters stand on projections that would go
+            raise UserError("has adapters", where=str(checkpoint.path), hint="llmtool convert merge-lora first")
         if method["name"] in DROPPED:
             what = f"is converted already: its layers share by {method['name']}, groups {method.get('groups')}"
             raise UserError(what, where=str(checkpoint.path), hint="convert the original")

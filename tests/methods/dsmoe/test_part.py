@@ -149,3 +149,30 @@ def test_bad_settings_are_one_line(field: str, value: object, said: str) -> None
     assert read_settings(good, config).tau == 0.5
     with pytest.raises(ConfigError, match=said):
         read_settings({**good, field: value}, config)
+
+
+def test_autocast_leaves_the_gates_in_float32() -> None:
+    part = layer(settings()).float()
+    x = inputs().float()
+    exact = part.route(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert part.route(x)[0].equal(exact)
+
+
+def test_a_wrapped_projection_is_not_passed_by() -> None:
+    """A kernel reads weights, so it would leave out the adapters of LoRA."""
+
+    class Wrapped(torch.nn.Linear):
+        pass
+
+    def kernel(*_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        raise ZeroDivisionError("the kernel ran")
+
+    part = layer(settings()).eval()
+    part.kernel = kernel
+    x = inputs()
+    with torch.inference_mode():
+        with pytest.raises(ZeroDivisionError):
+            part(x, x, carry())
+        part.up_proj.__class__ = Wrapped
+        part(x, x, carry())
