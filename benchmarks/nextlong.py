@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from llmtool import data
+from llmtool.commands import data
 from llmtool.core.run.manifest import git_revision, machine
 from llmtool.methods.nextlong.embedding import Embedded, sentence_encoder
 from llmtool.methods.nextlong.report import recall

@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmtool import catalog
-from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
-from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import read_json_object
-from llmtool.core.run.manifest import Run
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Compute
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder, Parts
-    from llmtool.core.model.export import PartFile
     from llmtool.core.model.generate import Sampling
 
 
@@ -309,45 +305,6 @@ def read_ids(text: str) -> list[int]:
         return [int(word) for word in text.replace(",", " ").split()]
     except ValueError as error:
         raise UserError(f"not ids: {error}", hint="whole numbers with spaces between") from None
-
-
-def export(
-    path: Path,
-    output: Path,
-    *,
-    dtype: str | None = None,
-    settings: Settings | None = None,
-    force: bool = False,
-    console: Console,
-) -> dict[str, Any]:
-    """`llmtool convert export`: a directory for stock transformers."""
-    require("torch", extra="models", why="to read and write weights")
-    from llmtool.core.model.export import export_checkpoint
-    from llmtool.core.model.loading import read_architecture
-
-    checkpoint: CheckpointReader = open_checkpoint(path)
-    config = override(read_architecture(checkpoint), settings or {})
-    given = {"settings": settings} if settings else {}
-    run = Run("convert export", {"checkpoint": str(path), "dtype": dtype, **given})
-    report = export_checkpoint(
-        checkpoint, output, run=run, config=config, parts=part_files(config), dtype=dtype, force=force, console=console
-    )
-    console.info(f"{output}: {report['parameters']:,} parameters, code and model card written")
-    return report
-
-
-def part_files(config: "Config") -> dict[str, "PartFile"]:
-    """The exportable file of each method in use."""
-    from inspect import getfile
-
-    from llmtool.core.model.export import PartFile
-
-    names = [str(method["name"]) for method in config.methods]
-    kinds = {name: type(catalog.resolve(catalog.ARCHITECTURE, name)) for name in names}
-    return {
-        name: PartFile(name, Path(getfile(kind)), kind.__name__, getattr(kind, "serving", None))
-        for name, kind in kinds.items()
-    }
 
 
 def find_device(name: str) -> str:

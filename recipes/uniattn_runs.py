@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from llmtool import posttraining
-from llmtool.conversion.uniattn import Calibration, convert_uniattn
+from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
+from llmtool.commands.posttrain import DataOptions, Options
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import ExitCode
-from llmtool.posttraining import DataOptions, Options
 
 GROUPS, LENGTH = "3:2:8", 512
 INITS = ("lstsq", "paper", "zero")

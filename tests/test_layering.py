@@ -1,4 +1,4 @@
-"""Imports point down: cli > model, tokenizer (the public classes) > catalog > methods > ... > run. Held by a test."""
+"""Imports point down: cli > commands > model > tokenizer > catalog > methods > ... > run. Held by a test."""
 
 import ast
 from pathlib import Path
@@ -8,9 +8,8 @@ import llmtool
 ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
-    ("posttraining", "conversion"),
-    ("generation", "verification", "training", "evaluation", "data", "benchmarking", "tokenizer_benchmark"),
-    ("model", "sources"),
+    ("commands",),
+    ("model",),
     ("tokenizer",),
     ("catalog",),
     ("methods",),

@@ -55,7 +55,7 @@ def kernels(
     quiet: options.Quiet = False,
 ) -> None:
     """Time each op beside its reference and rivals, as a share of what this machine can do."""
-    from llmtool.benchmarking.kernels import time_kernels, tune_kernels
+    from llmtool.commands.bench.kernels import time_kernels, tune_kernels
 
     if tune:
         tune_kernels(ops or [], sizes=sizes, dtype=dtype, console=options.console(quiet, verbose=False))
@@ -81,7 +81,7 @@ def compile_(
     quiet: options.Quiet = False,
 ) -> None:
     """Compile the kernels with no GPU; registers, spills, shared memory, tensor cores, wide loads."""
-    from llmtool.benchmarking.kernels import compile_kernels
+    from llmtool.commands.bench.kernels import compile_kernels
 
     report = compile_kernels(
         ops or [], arch.split(","), first=first, as_json=as_json, console=options.console(quiet, verbose=False)
@@ -93,7 +93,7 @@ def compile_(
 @app.command("machine")
 def machine(cpu: Cpu = False, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Say what this machine is, and measure what it can do: a large copy, a large matrix product."""
-    from llmtool.benchmarking import machine as measure
+    from llmtool.commands.bench import machine as measure
 
     measure.machine(device="cpu" if cpu else "auto", as_json=as_json, console=options.console(quiet, verbose=False))
 
@@ -116,7 +116,7 @@ def decode(
     quiet: options.Quiet = False,
 ) -> None:
     """Time to the first token and per token, memory and bounds of checkpoints side by side."""
-    from llmtool.benchmarking import decode as measure
+    from llmtool.commands.bench import decode as measure
 
     report = measure.decode(
         checkpoints, batches=options.numbers(batch, "--batch"), contexts=options.numbers(context, "--context"), new=new,
@@ -147,7 +147,7 @@ def tokenizer(
     quiet: options.Quiet = False,
 ) -> None:
     """Encode or train beside the fastest tokenizers installed; no ratio where the results differ."""
-    from llmtool.tokenizer_benchmark import measure
+    from llmtool.commands.bench.tokenizer import measure
 
     console = options.console(quiet, verbose=False)
     report = measure.benchmark(

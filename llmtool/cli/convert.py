@@ -22,13 +22,13 @@ def inspect(
     as_json: options.Json = False,
 ) -> None:
     """Parameters, bytes, FLOPs and KV bytes a token, by layer; reads headers and config.json only."""
-    from llmtool.core.checkpoint import inspection
+    from llmtool.commands.convert import inspect
     from llmtool.core.checkpoint.directory import open_checkpoint
 
-    facts = inspection.describe(open_checkpoint(checkpoint), context)
+    facts = inspect.describe(open_checkpoint(checkpoint), context)
     for problem in facts["problems"]:
         options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
-    print(json.dumps(facts) if as_json else "\n".join(inspection.lines(facts)))
+    print(json.dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
 
 
 @app.command("copy")
@@ -44,7 +44,7 @@ def copy(
     config: options.Config = None,
 ) -> None:
     """Write a checkpoint again, in another element type or other shards, one tensor in memory at a time."""
-    from llmtool.core.checkpoint.copying import copy_checkpoint
+    from llmtool.commands.convert.copy import copy_checkpoint
     from llmtool.core.corpus.sizes import parse_size
 
     report = copy_checkpoint(
@@ -66,11 +66,11 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Write a checkpoint that stock transformers loads with trust_remote_code=True where llmtool is not installed."""
-    from llmtool import model
+    from llmtool.commands.convert.export import export_model
 
     console = options.console(quiet, verbose=False)
     given = options.settings(set_)
-    report = model.export(checkpoint, output, dtype=dtype, settings=given, force=force, console=console)
+    report = export_model(checkpoint, output, dtype=dtype, settings=given, force=force, console=console)
     if as_json:
         print(json.dumps(report))
 
@@ -108,13 +108,12 @@ def dsmoe(
     config: options.Config = None,
 ) -> None:
     """Cut the feed-forward layers of a dense checkpoint into experts that a router switches (DSMoE)."""
-    from llmtool import model
-    from llmtool.methods.dsmoe import commands
+    from llmtool.commands.convert.dsmoe import convert_dsmoe
 
-    report = commands.convert(
+    report = convert_dsmoe(
         checkpoint, output, experts=experts, router_init=router_init, calibration=calibration or [],
         calibration_tokens=calibration_tokens, share=share, tau=tau, layers=layers, seed=seed, dry_run=dry_run,
-        force=force, parts=model.build_parts, codec=model.load_codec, console=options.console(quiet, verbose=False),
+        force=force, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))
@@ -145,13 +144,11 @@ def dsmoe_baseline(
     config: options.Config = None,
 ) -> None:
     """Make what DSMoE is compared with, at the same share of active weights."""
-    from llmtool import model
-    from llmtool.methods.dsmoe.baselines import commands
+    from llmtool.commands.convert.dsmoe_baseline import convert_baseline
 
-    report = commands.convert(
+    report = convert_baseline(
         kind, checkpoint, output, experts=experts, share=share, calibration=calibration or [],
-        calibration_tokens=calibration_tokens, seed=seed, force=force, parts=model.build_parts,
-        codec=model.load_codec, console=options.console(quiet, verbose=False),
+        calibration_tokens=calibration_tokens, seed=seed, force=force, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))
@@ -166,9 +163,9 @@ def dense(
     quiet: options.Quiet = False,
 ) -> None:
     """Merge the experts of a DSMoE checkpoint back into dense layers; refused where a gate depends on the token."""
-    from llmtool.methods.dsmoe import commands
+    from llmtool.commands.convert.dsmoe import convert_dense
 
-    report = commands.dense(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
+    report = convert_dense(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 
@@ -224,7 +221,7 @@ def uniattn(
     config: options.Config = None,
 ) -> None:
     """Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c."""
-    from llmtool.conversion.uniattn import Calibration, convert_uniattn
+    from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
 
     report = convert_uniattn(
         checkpoint, output, groups=groups, followers=followers, plan_file=plan,
@@ -245,7 +242,7 @@ def merge_lora(
     quiet: options.Quiet = False,
 ) -> None:
     """Add the adapters of `posttrain --lora` to the weights."""
-    from llmtool.conversion.lora import merge_lora as run
+    from llmtool.commands.convert.lora import merge_lora as run
 
     report = run(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
     if as_json:

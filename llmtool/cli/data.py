@@ -145,7 +145,7 @@ def nextlong(
     config: options.Config = None,
 ) -> None:
     """Long samples: a document's chunks, each followed by its hardest negatives from other documents."""
-    from llmtool import data
+    from llmtool.commands import data
 
     console = options.console(quiet, verbose)
     facts = data.nextlong(
@@ -180,7 +180,7 @@ def chunk(
     config: options.Config = None,
 ) -> None:
     """Stage 1: cut documents into chunks."""
-    from llmtool import data
+    from llmtool.commands import data
 
     console = options.console(quiet, verbose)
     facts = data.chunk(
@@ -207,7 +207,7 @@ def embed(
     config: options.Config = None,
 ) -> None:
     """Stage 2: a vector for each chunk; a sketch against near-duplicates."""
-    from llmtool import data
+    from llmtool.commands import data
 
     console = options.console(quiet, verbose)
     facts = data.embed(
@@ -231,7 +231,7 @@ def index(
     config: options.Config = None,
 ) -> None:
     """Stage 3: the index over the vectors."""
-    from llmtool import data
+    from llmtool.commands import data
 
     console = options.console(quiet, verbose)
     how = {"workers": workers, "engine": engine, "force": force}
@@ -258,7 +258,7 @@ def mine(
     config: options.Config = None,
 ) -> None:
     """Stage 4: the hard negatives of each meta-chunk; of all seeds unless --samples is given."""
-    from llmtool import data
+    from llmtool.commands import data
 
     console = options.console(quiet, verbose)
     facts = data.mine(
@@ -294,7 +294,7 @@ def assemble(
     config: options.Config = None,
 ) -> None:
     """Stage 5: samples, from the same options as `mine` (which it goes on with where seeds are missing)."""
-    from llmtool import data
+    from llmtool.commands import data
 
     console = options.console(quiet, verbose)
     facts = data.assemble(
@@ -321,7 +321,7 @@ def report(
     quiet: options.Quiet = False,
 ) -> None:
     """The quality of a run: gaps, hardness, reuse, leaks, mix, rejects, recall of the index."""
-    from llmtool import data
+    from llmtool.commands import data
 
     console = options.console(quiet, False)
     facts, rows = data.report(
@@ -345,7 +345,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """One sample: its spans in order, the seed's chunks in green, the negatives named."""
-    from llmtool import data
+    from llmtool.commands import data
 
     row = data.show(output, sample, None if whole else characters, options.console(False, False), quiet=as_json)
     if as_json:
@@ -370,7 +370,7 @@ def check(
     config: options.Config = None,
 ) -> None:
     """Print one example with the trained tokens marked, and what becomes of the rows; exit 3 if nothing is trained."""
-    from llmtool.posttraining import DataOptions, check
+    from llmtool.commands.posttrain import DataOptions, check
 
     reading = DataOptions(tokenizer, data_format, template, length, drop_overlong, packing)
     report = check.check(data, reading, row=row, seed=seed, console=options.console(quiet, verbose=False))

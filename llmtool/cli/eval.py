@@ -42,14 +42,14 @@ def loss(
     config: options.Config = None,
 ) -> None:
     """Nats a token and bits a byte, by source and by position."""
-    from llmtool import evaluation
+    from llmtool.commands.eval import loss
 
     console = options.console(quiet, verbose=False)
-    report = evaluation.loss(
+    report = loss.loss(
         checkpoint, data or [], tokenizer=tokenizer, length=length, tokens=tokens, mask_documents=mask_documents,
         settings=options.settings(set_), dtype=dtype, device=device, threads=threads, plot=plot, console=console,
     )  # fmt: skip
-    print(json.dumps(report)) if as_json else evaluation.loss_table(report, console)
+    print(json.dumps(report)) if as_json else loss.loss_table(report, console)
 
 
 @app.command("niah")
@@ -84,15 +84,15 @@ def niah(
     config: options.Config = None,
 ) -> None:
     """Needle in a haystack: what is found at which depth of which length; without --data in random ids."""
-    from llmtool import evaluation
+    from llmtool.commands.eval import niah as search
 
     console = options.console(quiet, verbose=False)
-    report = evaluation.needles(
-        checkpoint, data or [], tokenizer=tokenizer, lengths=length or [], depths=depth or evaluation.DEPTHS,
+    report = search.needles(
+        checkpoint, data or [], tokenizer=tokenizer, lengths=length or [], depths=depth or search.DEPTHS,
         samples=samples, kind=kind, key=key, value=value, seed=seed, dtype=dtype, device=device, plot=plot,
         settings=options.settings(set_), console=console,
     )  # fmt: skip
-    print(json.dumps(report)) if as_json else evaluation.needle_table(report, console)
+    print(json.dumps(report)) if as_json else search.needle_table(report, console)
 
 
 @app.command("attention")
@@ -121,8 +121,8 @@ def attention(
     config: options.Config = None,
 ) -> None:
     """Compare the layers' attention maps, and plan which layers can share one for the wanted saving."""
-    from llmtool.conversion.attention import evaluate_attention, show
-    from llmtool.conversion.uniattn import Calibration
+    from llmtool.commands.convert.uniattn import Calibration
+    from llmtool.commands.eval.attention import evaluate_attention, show
 
     console = options.console(quiet, verbose=False)
     facts = evaluate_attention(
@@ -159,15 +159,10 @@ def experts(
     config: options.Config = None,
 ) -> None:
     """Show which experts a DSMoE checkpoint uses, by layer and by text source, and its loss at other thresholds."""
-    from llmtool import model
-    from llmtool.methods.dsmoe import experts_command as command
+    from llmtool.commands.eval import experts as command
 
-    given = options.settings(set_)
     facts = command.experts(
         checkpoint, data, taus=taus, tokens=tokens, length=length, dense=dense, plot=plot,
-        load=lambda path: model.load_model(
-            path, dtype, device, settings=given if path == checkpoint else None
-        ),
-        console=options.console(quiet, verbose=False),
+        settings=options.settings(set_), dtype=dtype, device=device, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))

@@ -42,7 +42,7 @@ def generate(
     config: options.Config = None,
 ) -> None:
     """Continue text; a single prompt streams to stdout."""
-    from llmtool.generation import generate_texts
+    from llmtool.commands.generate import generate_texts
 
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     generate_texts(
@@ -73,7 +73,7 @@ def verify(
     config: options.Config = None,
 ) -> None:
     """Compare the logits of two checkpoints: KL divergence, largest difference, same likeliest token."""
-    from llmtool import verification
+    from llmtool.commands import verify as verification
 
     report = verification.verify(
         norm, other, inputs or [], ids=ids, tokens=tokens, length=length, seed=seed, dtype=dtype, device=device,

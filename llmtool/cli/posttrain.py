@@ -92,7 +92,7 @@ def sft(
     config: options.Config = None,
 ) -> None:
     """Standard supervised fine-tuning: packed rows, answers alone in the loss. The same command resumes."""
-    from llmtool import posttraining
+    from llmtool.commands import posttrain as posttraining
 
     report = posttraining.sft(
         checkpoint, data, output, valid=valid or [], lora=posttraining.lora_options(lora, lora_alpha, lora_targets),
@@ -156,7 +156,7 @@ def uniattn(
     config: options.Config = None,
 ) -> None:
     """Post-train what `convert uniattn` made: the compensations alone (OUT.stage1), then everything."""
-    from llmtool import posttraining
+    from llmtool.commands import posttrain as posttraining
 
     report = posttraining.uniattn(
         checkpoint, data, output, valid=valid or [], lora=posttraining.lora_options(lora, lora_alpha, lora_targets),

@@ -87,7 +87,7 @@ def fit(
     config: options.Config = None,
 ) -> None:
     """Predict a run's final loss with a 90% interval, and when it reaches a loss."""
-    from llmtool.methods.temporal_scaling import fit_command
+    from llmtool.commands.scaling import fit as fit_command
     from llmtool.methods.temporal_scaling.look import Look
 
     look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth)
@@ -117,12 +117,12 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Losses of a saved fit at other steps, or under another schedule."""
-    from llmtool.methods.temporal_scaling import commands
+    from llmtool.commands.scaling import laws
     from llmtool.methods.temporal_scaling.look import Look
 
     look = Look(None, None, horizon, schedule, peak, end_lr, decay, warmup)
-    rows = commands.predict_fit(saved, at or [], look, schedule_of)
-    print(json.dumps(commands.predictions(rows)) if as_json else "\n".join(commands.prediction_lines(rows)))
+    rows = laws.predict_fit(saved, at or [], look, schedule_of)
+    print(json.dumps(laws.predictions(rows)) if as_json else "\n".join(laws.prediction_lines(rows)))
 
 
 @app.command("backtest")
@@ -139,12 +139,12 @@ def backtest(
     config: options.Config = None,
 ) -> None:
     """How good would forecasts of finished runs have been at 20, 30 and 50% (or --fit-until)?"""
-    from llmtool.methods.temporal_scaling import commands
+    from llmtool.commands.scaling import laws
     from llmtool.methods.temporal_scaling.look import Look
 
     look = Look(metric, fit_until, warmup=warmup, smooth=smooth)
-    rows = commands.backtest_logs(logs, look, law, options.console(quiet, verbose))
-    print(json.dumps(commands.backtests(rows)) if as_json else "\n".join(commands.backtest_lines(rows)))
+    rows = laws.backtest_logs(logs, look, law, options.console(quiet, verbose))
+    print(json.dumps(laws.backtests(rows)) if as_json else "\n".join(laws.backtest_lines(rows)))
 
 
 @app.command("compare")
@@ -167,11 +167,11 @@ def compare(
     config: options.Config = None,
 ) -> None:
     """Which of several runs or data mixtures ends lower, and with what probability."""
-    from llmtool.methods.temporal_scaling import commands
+    from llmtool.commands.scaling import laws
     from llmtool.methods.temporal_scaling.look import Look
 
     look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth)
-    facts, lines = commands.compare_logs(logs, look, law, plot, options.console(quiet, verbose))
+    facts, lines = laws.compare_logs(logs, look, law, plot, options.console(quiet, verbose))
     print(json.dumps(facts) if as_json else "\n".join(lines))
 
 
@@ -185,11 +185,11 @@ def positions(
     as_json: options.Json = False,
 ) -> None:
     """The Temporal Scaling Law over positions: its fit, its course over steps, the uniform-learning check."""
-    from llmtool.methods.temporal_scaling import commands
+    from llmtool.commands.scaling import laws
     from llmtool.methods.temporal_scaling.look import Look
 
-    facts = commands.positions_of(log, Look(metric, fit_until, horizon), plot)
-    print(json.dumps(facts) if as_json else "\n".join(commands.position_lines(facts)))
+    facts = laws.positions_of(log, Look(metric, fit_until, horizon), plot)
+    print(json.dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
 
 
 @app.command("law")
@@ -210,7 +210,7 @@ def law(
     as_json: options.Json = False,
 ) -> None:
     """Fit a law over model and data sizes to many finished runs, with compute-optimal sizes."""
-    from llmtool.methods.temporal_scaling import commands
+    from llmtool.commands.scaling import laws
 
-    facts, lines = commands.size_law(runs, law, bootstrap, compute or [], seed, plot)
+    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot)
     print(json.dumps(facts) if as_json else "\n".join(lines))

@@ -113,7 +113,7 @@ def train(
     config: options.Config = None,
 ) -> None:
     """Train a model. The same command goes on where a stopped run was; exit status 4: stopped, and can go on."""
-    from llmtool.training import train as run
+    from llmtool.commands.train import train as run
 
     report = run(
         data, output, model=model, tokenizer=tokenizer, length=length, batch=batch, micro=micro, tokens=tokens,

@@ -11,6 +11,7 @@ from tests.cli.test_app import run
 
 torch = pytest.importorskip("torch")
 from llmtool import Tokenizer  # noqa: E402
+from llmtool.commands.verify import verify  # noqa: E402
 from llmtool.core.bpe.export import export_huggingface  # noqa: E402
 from llmtool.core.checkpoint.directory import open_checkpoint  # noqa: E402
 from llmtool.core.checkpoint.writer import write_checkpoint  # noqa: E402
@@ -19,7 +20,6 @@ from llmtool.core.model.decoder import Decoder, expected_shapes  # noqa: E402
 from llmtool.core.run.console import Console  # noqa: E402
 from llmtool.core.run.errors import UserError  # noqa: E402
 from llmtool.core.run.manifest import Run  # noqa: E402
-from llmtool.verification import verify  # noqa: E402
 from tests.conftest import SCRIPTS  # noqa: E402
 from tests.core.checkpoint.files import CONFIG  # noqa: E402
 

@@ -13,12 +13,13 @@ pytest.importorskip("transformers")
 import torch
 
 from llmtool import Tokenizer, model
-from llmtool.conversion.uniattn import Calibration, convert_uniattn
+from llmtool.commands.convert import dsmoe
+from llmtool.commands.convert.export import export_model
+from llmtool.commands.convert.inspect import describe
+from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
 from llmtool.core.checkpoint.directory import open_checkpoint
-from llmtool.core.checkpoint.inspection import describe
 from llmtool.core.model.generate import generate
 from llmtool.core.run.console import Console
-from llmtool.methods.dsmoe import commands as dsmoe
 from tests.conftest import SCRIPTS, STDLIB
 from tests.core.model.families import draw_ids, save
 
@@ -31,7 +32,7 @@ def uniattn(source: Path, output: Path) -> None:
 
 
 def split(source: Path, output: Path) -> None:
-    dsmoe.convert(source, output, experts=4, parts=model.build_parts, codec=model.load_codec, console=QUIET)
+    dsmoe.convert_dsmoe(source, output, experts=4, console=QUIET)
 
 
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {"uniattn": uniattn, "dsmoe": split}
@@ -68,6 +69,6 @@ def test_every_pair_in_both_orders(dense: Path, tmp_path: Path, order: tuple[str
         loss, [p for n, p in found.decoder.named_parameters() if "router" in n or "compens" in n]
     )
     assert all(float(gradient.abs().max()) > 0 for gradient in moved)
-    model.export(at, tmp_path / "export", console=QUIET)
+    export_model(at, tmp_path / "export", console=QUIET)
     assert {"uniattn_part.py", "dsmoe_part.py"} <= {file.name for file in (tmp_path / "export").iterdir()}
     assert model.load_model(tmp_path / "export")(ids).equal(model.load_model(at)(ids))

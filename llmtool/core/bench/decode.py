@@ -25,7 +25,7 @@ AGREEMENT = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 2e-2, torc
 
 @dataclass(frozen=True)
 class Contender:
-    """A loaded checkpoint, and what its headers say (core.checkpoint.inspection.describe)."""
+    """A loaded checkpoint, and what its headers say (commands.convert.inspect.describe)."""
 
     name: str
     decoder: Decoder

@@ -36,7 +36,7 @@ def cost(
 ) -> dict[str, Any]:
     """Parameters and FLOPs a token (without attention over positions) before and after.
 
-    facts: of the dense checkpoint (core.checkpoint.inspection). Of a converted layer's matrices, 3 d I parameters are
+    facts: of the dense checkpoint (commands.convert.inspect). Of a converted layer's matrices, 3 d I parameters are
     in blocks; a router has d n, and n biases.
     """
     hidden, inner, number = config.hidden_size, config.intermediate_size, len(layers)

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from llmtool.benchmarking import decode as benchmark
+from llmtool.commands.bench import decode as benchmark
 from llmtool.core.bench import decode
 from llmtool.core.bench.ceilings import Ceilings
 from llmtool.core.bench.decode import Contender, Decoding, disagreement, used_weights, weights_read

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from llmtool.benchmarking import kernels as benchmarking
+from llmtool.commands.bench import kernels as benchmarking
 from llmtool.core.bench.baseline import slower
 from llmtool.core.bench.ceilings import Ceilings
 from llmtool.core.bench.kernels import add_shares, rotations, time_op

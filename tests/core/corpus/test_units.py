@@ -71,7 +71,7 @@ def test_ray_writes_what_processes_write(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
     ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
     try:
-        from llmtool import data
+        from llmtool.commands import data
         from llmtool.methods.nextlong import stages
         from tests.methods.nextlong.corpora import sources, tokenizer, write_jsonl
 

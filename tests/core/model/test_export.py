@@ -15,6 +15,7 @@ pytest.importorskip("transformers")
 import torch
 
 from llmtool import Tokenizer, catalog, model
+from llmtool.commands.convert.export import export_model
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.model.export import MODULES, code_files, refuse_foreign, rewrite
 from llmtool.core.run.console import Console
@@ -74,7 +75,7 @@ def test_stock_transformers_computes_the_same(tmp_path: Path) -> None:
     for family in ("llama3.2", "mistral", "qwen2", "qwen3"):
         source, output = save(tmp_path / family, family, 0.3), tmp_path / f"{family}-export"
         spell_as_4x(source)  # which 4.57 and 5.x both read
-        model.export(source, output, console=QUIET)
+        export_model(source, output, console=QUIET)
         pairs += [source, output]
     run_without_llmtool(COMPARE, tmp_path / "modules", *pairs)
 
@@ -87,7 +88,7 @@ def test_the_tokenizer_the_card_and_the_origin_go_along(tmp_path: Path) -> None:
     export_huggingface(tokenizer, tmp_path / "tok")
     for file in (tmp_path / "tok").iterdir():
         (source / file.name).write_bytes(file.read_bytes())
-    model.export(source, output, dtype="bf16", console=QUIET)
+    export_model(source, output, dtype="bf16", console=QUIET)
     wanted = tokenizer.encode(SCRIPTS[0])
     code = f"""
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
@@ -137,11 +138,11 @@ def test_a_methods_part_is_exported_by_the_same_rule(tmp_path: Path, monkeypatch
     row = catalog.Method("Doubling", catalog.ARCHITECTURE, "doubling", "none", "doubling:Doubling", "for this test")
     monkeypatch.setattr(catalog, "METHODS", (*catalog.METHODS, row))
     plain, changed, output = save(tmp_path / "plain", "llama3", 0.3), tmp_path / "changed", tmp_path / "export"
-    model.export(plain, changed, console=QUIET)
+    export_model(plain, changed, console=QUIET)
     facts = json.loads((changed / "config.json").read_text())
     facts["llmtool"]["methods"] = [{"name": "doubling", "version": 1, "times": 3.0}]
     (changed / "config.json").write_text(json.dumps(facts))
-    model.export(changed, output, console=QUIET)
+    export_model(changed, output, console=QUIET)
     assert (output / "doubling_part.py").is_file()
     ids = [[5, 6, 7, 8]]
     torch.save(model.load_model(changed)(ids), tmp_path / "wanted.pt")
@@ -155,7 +156,7 @@ assert found.logits.equal(torch.load(sys.argv[2]))
 
 def test_what_the_export_does_not_do_is_refused_by_name(tmp_path: Path) -> None:
     output = tmp_path / "export"
-    model.export(save(tmp_path / "model", "llama3"), output, console=QUIET)
+    export_model(save(tmp_path / "model", "llama3"), output, console=QUIET)
     code = """
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
 ids = torch.ones(1, 4, dtype=torch.long)
@@ -210,7 +211,7 @@ def test_an_attention_function_is_found_by_its_name(tmp_path: Path) -> None:
     from llmtool.core.model.modeling_llmtool import LlmtoolModel
 
     output = tmp_path / "export"
-    model.export(save(tmp_path / "model", "mistral"), output, console=QUIET)
+    export_model(save(tmp_path / "model", "mistral"), output, console=QUIET)
     network = LlmtoolModel(LlmtoolConfig(**json.loads((output / "config.json").read_text())))
     seen = []
 
@@ -230,7 +231,7 @@ def test_an_attention_function_is_found_by_its_name(tmp_path: Path) -> None:
 
 def test_an_unknown_method_is_one_line(tmp_path: Path) -> None:
     output = tmp_path / "export"
-    model.export(save(tmp_path / "model", "llama3"), output, console=QUIET)
+    export_model(save(tmp_path / "model", "llama3"), output, console=QUIET)
     facts = json.loads((output / "config.json").read_text())
     facts["llmtool"]["methods"] = [{"name": "unheard"}]
     (output / "config.json").write_text(json.dumps(facts))

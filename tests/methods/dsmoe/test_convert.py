@@ -16,10 +16,12 @@ pytest.importorskip("torch")
 import torch
 
 from llmtool import load_model, model
+from llmtool.commands.convert import dsmoe as commands
+from llmtool.commands.convert import dsmoe_baseline as baselines
+from llmtool.commands.convert.export import export_model
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.errors import UserError
-from llmtool.methods.dsmoe import commands, convert, report, router_init
-from llmtool.methods.dsmoe.baselines import commands as baselines
+from llmtool.methods.dsmoe import convert, report, router_init
 from llmtool.methods.dsmoe.plan import numbers
 from tests.methods.dsmoe.models import QUIET, entry, library, save_dense, tokenizer
 
@@ -27,8 +29,8 @@ IDS = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(4))
 
 
 def dsmoe(path: Path, output: Path | None = None, **settings: Any) -> dict[str, Any]:
-    return commands.convert(
-        path, output, parts=model.build_parts, codec=model.load_codec, console=QUIET, **settings
+    return commands.convert_dsmoe(
+        path, output, console=QUIET, **settings
     )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def test_exact_is_the_dense_model_bit_for_bit(tmp_path: Path, dtype: torch.dtype
     assert logits(sparse, {"dsmoe": {"tau": "0.8"}}).equal(logits(sparse)) is False
     for kind in ("fp32", "bf16", "fp64"):
         assert load_model(dense, kind)(IDS).equal(load_model(sparse, kind)(IDS))
-    commands.dense(sparse, tmp_path / "back", console=QUIET)
+    commands.convert_dense(sparse, tmp_path / "back", console=QUIET)
     assert json.loads((tmp_path / "back/config.json").read_text()) == json.loads((dense / "config.json").read_text())
     first, second = open_checkpoint(dense), open_checkpoint(tmp_path / "back")
     assert set(first.names()) == set(second.names())
@@ -165,10 +167,10 @@ def test_refused_sources(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="complete already"):
         dsmoe(dense)
     with pytest.raises(UserError, match="is not a DSMoE checkpoint"):
-        commands.dense(dense, tmp_path / "x", console=QUIET)
+        commands.convert_dense(dense, tmp_path / "x", console=QUIET)
     dsmoe(dense, tmp_path / "p", router_init="paper")
     with pytest.raises(UserError, match="layer 0: the gates depend on the token"):
-        commands.dense(tmp_path / "p", tmp_path / "x", console=QUIET)
+        commands.convert_dense(tmp_path / "p", tmp_path / "x", console=QUIET)
 
 
 def test_constant_gates_that_moved_go_into_down(tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_constant_gates_that_moved_go_into_down(tmp_path: Path) -> None:
     state["model.layers.1.mlp.router.bias"] += torch.tensor([0.5, -9, 0, 0, 1, 0, 0, 0])
     save_file(state, sparse / "model.safetensors", {"format": "pt"})
     expected = logits(sparse)
-    facts = commands.dense(sparse, tmp_path / "back", console=QUIET)
+    facts = commands.convert_dense(sparse, tmp_path / "back", console=QUIET)
     assert facts["layers_rescaled"] == 1
     found = logits(tmp_path / "back")
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
@@ -213,7 +215,7 @@ def test_export_runs_in_stock_transformers(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     sparse = tmp_path / "p"
     dsmoe(save_dense(tmp_path / "m"), sparse, router_init="paper")
-    model.export(sparse, tmp_path / "e", settings={"dsmoe": {"tau": "0.55"}}, console=QUIET)
+    export_model(sparse, tmp_path / "e", settings={"dsmoe": {"tau": "0.55"}}, console=QUIET)
     assert entry(tmp_path / "e")["tau"] == 0.55
     ours = load_model(sparse, settings={"dsmoe": {"tau": "0.55"}})
     found, made = elsewhere(tmp_path / "e", tmp_path)
@@ -227,8 +229,10 @@ def test_baselines(tmp_path: Path, kind: str) -> None:
     dense = save_dense(tmp_path / "m")
     tokenizer(dense)
     text = [] if kind == "topk" else library(1)
-    arguments: dict[str, Any] = {"parts": model.build_parts, "codec": model.load_codec, "console": QUIET}
-    facts = baselines.convert(kind, dense, tmp_path / "b", calibration=text, calibration_tokens=600, **arguments)
+    arguments: dict[str, Any] = {"console": QUIET}
+    facts = baselines.convert_baseline(
+        kind, dense, tmp_path / "b", calibration=text, calibration_tokens=600, **arguments
+    )
     made = load_model(tmp_path / "b")
     mlp: Any = made.decoder.model.layers[1].mlp
     if kind == "channels":
@@ -251,12 +255,12 @@ def test_baselines(tmp_path: Path, kind: str) -> None:
         assert torch.allclose(scores.sum(-1), torch.ones(2, 40))
     assert torch.isfinite(made(IDS)).all()
     with pytest.raises(UserError, match="--calibration"):
-        baselines.convert(kind, dense, tmp_path / "c", calibration=[] if text else ["x"], **arguments)
+        baselines.convert_baseline(kind, dense, tmp_path / "c", calibration=[] if text else ["x"], **arguments)
 
 
 def test_all_channels_and_all_experts_are_the_dense_model(tmp_path: Path) -> None:
     dense = save_dense(tmp_path / "m")
     tokenizer(dense)
-    arguments: dict[str, Any] = {"parts": model.build_parts, "codec": model.load_codec, "console": QUIET, "share": 1.0}
-    baselines.convert("channels", dense, tmp_path / "c", calibration=library(1), **arguments)
+    arguments: dict[str, Any] = {"console": QUIET, "share": 1.0}
+    baselines.convert_baseline("channels", dense, tmp_path / "c", calibration=library(1), **arguments)
     assert torch.allclose(logits(tmp_path / "c"), logits(dense), atol=1e-4)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmtool import data
+from llmtool.commands import data
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError

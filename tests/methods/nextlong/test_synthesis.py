@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmtool import data
+from llmtool.commands import data
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong import reference

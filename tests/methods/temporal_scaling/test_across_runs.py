@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmtool.commands.scaling import laws as commands
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling import commands
 from llmtool.methods.temporal_scaling.across_runs import (
     CHINCHILLA,
     DATA_CONSTRAINED,

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmtool.commands.scaling import fit as fit_command
+from llmtool.commands.scaling import laws as commands
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling import commands, comparison, fit_command, plot, report, saved
+from llmtool.methods.temporal_scaling import comparison, plot, report, saved
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
 from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.run import prepare

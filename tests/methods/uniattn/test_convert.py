@@ -13,9 +13,9 @@ pytest.importorskip("transformers")
 import torch
 
 from llmtool import Tokenizer
-from llmtool.conversion.uniattn import Calibration, convert_uniattn
+from llmtool.commands.convert.inspect import describe
+from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
 from llmtool.core.checkpoint.directory import open_checkpoint
-from llmtool.core.checkpoint.inspection import describe
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.uniattn import plan, reference

@@ -10,7 +10,8 @@ pytest.importorskip("transformers")
 import torch
 
 from llmtool import model
-from llmtool.conversion.uniattn import convert_uniattn
+from llmtool.commands.convert.export import export_model
+from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.core.model.generate import generate
 from llmtool.core.run.console import Console
 from tests.core.model.families import draw_ids, save
@@ -46,7 +47,7 @@ def test_stock_transformers_runs_it_with_the_smaller_cache(tmp_path: Path) -> No
         settings = {"groups": "3:1:4", "init": "zero", "rank": 4}
         convert_uniattn(source, tmp_path / f"{name}-u", sharing=sharing, console=QUIET, **settings)  # type: ignore[arg-type]
         output = tmp_path / f"{name}-export"
-        model.export(tmp_path / f"{name}-u", output, console=QUIET)
+        export_model(tmp_path / f"{name}-u", output, console=QUIET)
         loaded = model.load_model(output)
         torch.save(loaded(ids), f"{output}.logits")
         steps = list(generate(loaded.decoder, ids.tolist(), max_new_tokens=10))

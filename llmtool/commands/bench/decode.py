@@ -1,0 +1,108 @@
+"""`llmtool bench decode`: checkpoints side by side."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.commands.bench.machine import find_place, require_torch
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+
+if TYPE_CHECKING:
+    from llmtool.core.bench.decode import Contender
+
+SCHEMA = "llmtool.bench-decode/1"
+
+
+def decode(
+    checkpoints: Sequence[Path],
+    *,
+    batches: Sequence[int] = (1,),
+    contexts: Sequence[int] = (128,),
+    new: int = 32,
+    rounds: int = 5,
+    dtype: str | None = None,
+    device: str = "auto",
+    kernels: str = "auto",
+    output: str = "table",
+    plot: Path | None = None,
+    console: Console,
+) -> dict[str, Any]:
+    """Time all of them at each batch and context; `failed` names those whose cache changes the logits."""
+    require_torch()
+    from llmtool.core.bench import decode_report
+    from llmtool.core.bench.ceilings import measure_ceilings
+    from llmtool.core.bench.decode import compare, disagreement
+    from llmtool.core.bench.machine import describe
+
+    if plot is not None:
+        if plot.suffix not in (".png", ".svg"):
+            raise UserError(f"cannot draw a file of the kind {plot.suffix!r}", where=str(plot), hint="use .png or .svg")
+        require("matplotlib", extra="plots", why="to draw a benchmark")
+    place = find_place(device)
+    contenders, chosen = load_contenders(checkpoints, dtype, str(place), kernels, console)
+    refuse_long(contenders, max(contexts) + new)
+    failed = {each.name: said for each in contenders if (said := disagreement(each))}
+    for name, said in failed.items():
+        console.warn(f"{name}: {said}: no speed is given")
+    sound = [each for each in contenders if each.name not in failed]
+    ceilings = measure_ceilings(place, contenders[0].decoder.lm_head.weight.dtype)
+    rows: list[dict[str, Any]] = []
+    with console.progress("decoding", len(batches) * len(contexts) * (len(sound) + rounds), "rounds") as bar:
+        for batch in batches:
+            for context in contexts:
+                rows += compare(sound, batch, context, new, ceilings, rounds=rounds, told=lambda: bar.advance(1))
+    facts = describe(place)
+    report = {
+        "schema": SCHEMA, "machine": facts, "ceilings": ceilings.to_json(), "kernels": chosen,
+        "rows": rows, "failed": failed,
+    }  # fmt: skip
+    title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {facts['commit']}"
+    notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
+    if output == "json":
+        print(json.dumps(report))
+    elif output == "markdown":
+        print(decode_report.markdown(rows, title, notes))
+    else:
+        console.table(title, decode_report.HEADER, list(decode_report.table_rows(rows)), "\n".join(notes), result=True)
+    if plot is not None and rows:
+        decode_report.plot(rows, plot, title)
+        console.info(f"{plot}: written")
+    return report
+
+
+def load_contenders(
+    checkpoints: Sequence[Path], dtype: str | None, device: str, kernels: str, console: Console
+) -> "tuple[list[Contender], str]":
+    """The models, named by their directories (by their paths where these are alike), and the kernels they run on."""
+    from llmtool.commands.convert.inspect import describe
+    from llmtool.core.bench.decode import Contender
+    from llmtool.core.checkpoint.directory import open_checkpoint
+    from llmtool.model import load_model
+
+    names = [path.resolve().name for path in checkpoints]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in checkpoints]
+    if len(set(names)) < len(names):
+        raise UserError("a checkpoint is named twice", where=", ".join(names))
+    models = [load_model(path, dtype, device, kernels) for path in checkpoints]
+    types = {str(model.decoder.lm_head.weight.dtype) for model in models}
+    if len(types) > 1:
+        raise UserError(f"checkpoints of {' and '.join(sorted(types))}", hint="choose one with --dtype")
+    console.info(f"kernels: {models[0].kernels}")
+    contenders = [
+        Contender(name, model.decoder, describe(open_checkpoint(path)))
+        for name, path, model in zip(names, checkpoints, models, strict=True)
+    ]
+    return contenders, models[0].kernels
+
+
+def refuse_long(contenders: "Sequence[Contender]", length: int) -> None:
+    """A context that a model was not made for."""
+    for each in contenders:
+        if length > (most := each.decoder.config.max_position_embeddings):
+            raise UserError(
+                f"{length:,} positions asked for, the model has {most:,}", where=each.name, hint="a shorter --context"
+            )

@@ -1,0 +1,239 @@
+"""`llmtool bench kernels` and `llmtool bench compile`."""
+
+import json
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.commands.bench.machine import find_place, require_torch
+from llmtool.core.kernels.registry import known_ops, load_spec
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.core.run.manifest import git_revision
+
+if TYPE_CHECKING:
+    from llmtool.core.kernels.spec import Case, Spec
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+
+
+def compile_kernels(
+    ops: Sequence[str] = (),
+    archs: Sequence[str] = ARCHITECTURES,
+    *,
+    first: bool = False,
+    as_json: bool = False,
+    console: Console,
+) -> dict[str, Any]:
+    """`llmtool bench compile`: a row for each configuration and architecture; `failed` of them have `problems`."""
+    names = known_ops(ops)
+    require_torch()
+    if find_spec("triton") is None:  # not imported here: in this process it must stay free to interpret or to compile
+        raise UserError("triton is needed to compile kernels", hint="pip install 'llmtool[kernels]'")
+    from llmtool.core.bench.compile import check_archs, compile_ops
+
+    check_archs(archs)
+    rows = []
+    with console.progress("compiling", None, "configurations") as bar:
+        for row in compile_ops(names, archs, first=first):
+            rows.append(row)
+            bar.advance(1)
+    failed = [row for row in rows if row["problems"]]
+    report = {
+        "schema": "llmtool.bench-compile/1",
+        "triton": metadata.version("triton"),
+        "commit": git_revision(),
+        "rows": rows,
+        "failed": len(failed),
+    }
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _compile_table(f"triton {report['triton']}, {report['commit']}", rows, console)
+    for row in failed:
+        console.warn(f"{row['op']} {row['config']} on {row['arch']}: {'; '.join(row['problems'])}")
+    return report
+
+
+def _compile_table(title: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
+    header = ["op", "kernel", "arch", "warps", "stages", "registers", "spills", "shared", "matrix", "wide loads", ""]
+    facts = ("registers", "spills", "shared", "tensor_cores", "wide_loads")
+    cells = [
+        [row["op"], row["config"], row["arch"], str(row["num_warps"]), str(row["num_stages"])]
+        + [f"{row[fact]:,}" if fact in row else "-" for fact in facts]
+        + ["FAILED" if row["problems"] else "ok"]
+        for row in rows
+    ]
+    note = "registers a thread; spills and shared in bytes; matrix: tensor-core instructions; wide: of 128 bits"
+    console.table(title, header, cells, note, result=True)
+
+
+def time_kernels(
+    ops: Sequence[str] = (),
+    *,
+    sizes: str | None = None,
+    dtype: str | None = None,
+    device: str = "auto",
+    direction: str | None = None,
+    seconds: float = 1.0,
+    compiled: bool | None = None,
+    checks: bool = True,
+    output: str = "table",
+    plot: Path | None = None,
+    baseline: Path | None = None,
+    max_slowdown: float = 1.05,
+    console: Console,
+) -> dict[str, Any]:
+    """`llmtool bench kernels`: `failed` rows did not pass the correctness gate, `slower` ones fell behind the baseline.
+
+    sizes: a kind of core.kernels.spec.Sizes, or "rows=4096,width=5120" for the ops that know these names. output:
+    table, markdown or json, on stdout. checks: without a GPU, run the interpreter and the compiler on our kernels.
+    """
+    names = known_ops(ops)
+    require_torch()
+    import torch
+
+    from llmtool.core.bench.baseline import SCHEMA, read_baseline, slower
+    from llmtool.core.bench.ceilings import measure_ceilings
+    from llmtool.core.bench.kernels import add_shares, time_op
+    from llmtool.core.bench.machine import describe
+    from llmtool.core.bench.report import plot as draw
+
+    place = find_place(device)
+    on_gpu = place.type == "cuda"
+    dtype = dtype or ("bf16" if on_gpu else "fp32")
+    kind = getattr(torch, DTYPES[dtype])
+    facts = describe(place)
+    before = None if baseline is None else read_baseline(baseline, facts["device"])
+    if plot is not None:
+        require("matplotlib", extra="plots", why="to draw a benchmark")
+        if plot.exists() and not plot.is_dir():
+            raise UserError("not a directory", where=str(plot), hint="name a directory for the figures")
+        plot.mkdir(parents=True, exist_ok=True)
+    work = [(load_spec(name), cases_of(load_spec(name), sizes, on_gpu)) for name in names]
+    rows: list[dict[str, Any]] = []
+    total = sum(len(cases) * len([d for d in spec.directions if direction in (None, d)]) for spec, cases in work)
+    ceilings = measure_ceilings(place, kind)
+    with console.progress("timing", total, "cases") as bar:
+        for spec, cases in work:
+            rows += time_op(
+                spec, cases, kind, place, directions=None if direction is None else [direction],  # type: ignore[list-item]
+                seconds=seconds, compiled=on_gpu if compiled is None else compiled, told=lambda: bar.advance(1),
+            )  # fmt: skip
+    ceilings = ceilings.best(measure_ceilings(place, kind))  # a neighbour that was busy before may have left
+    add_shares(rows, ceilings)
+    checked = check_without_gpu(names, console) if checks and not on_gpu and find_spec("triton") else None
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "machine": facts,
+        "after": describe(place).get("gpu"),
+        "ceilings": ceilings.to_json(),
+        "rows": rows,
+        "without_gpu": checked,
+        "failed": len([row for row in rows if "failed" in row]) + (checked["failed"] if checked else 0),
+    }
+    if before is not None:
+        report["slower"], report["compared"] = slower(rows, before, max_slowdown)
+    _print_report(report, output, console)
+    if plot is not None:
+        written = draw(rows, plot, f"{facts['device']}, {dtype}, torch {facts['versions']['torch']}")
+        console.info(f"{plot}: {', '.join(path.name for path in written)}")
+    return report
+
+
+def tune_kernels(
+    ops: Sequence[str] = (), *, sizes: str | None = None, dtype: str | None = None, console: Console
+) -> None:
+    """`llmtool bench kernels --tune`: print rows for core/kernels/tuning.json, measured on this GPU."""
+    names = known_ops(ops)
+    require_torch()
+    import torch
+
+    from llmtool.core.bench.machine import describe
+    from llmtool.core.bench.tune import rows_of, tune_op
+
+    if not torch.cuda.is_available():
+        raise UserError("no GPU is available", hint="launch configurations are measured on the GPU they are for")
+    place, kind = torch.device("cuda"), getattr(torch, DTYPES[dtype or "bf16"])
+    work = [(load_spec(name), cases_of(load_spec(name), sizes, True)) for name in names]
+    found = {}
+    with console.progress("tuning", sum(len(spec.candidates()) * len(cases) for spec, cases in work), "kernels") as bar:
+        for spec, cases in work:
+            found[spec.name] = tune_op(spec, cases, kind, place, told=lambda: bar.advance(1))
+    print(json.dumps(rows_of(describe(place)["device"], found), indent=2))
+
+
+def cases_of(spec: "Spec", sizes: str | None, on_gpu: bool) -> "Sequence[Case]":
+    """The cases of a kind, or the op's first one of its kind with some sizes changed."""
+    from llmtool.core.kernels.spec import SIZES, Case
+
+    usual = "large" if on_gpu else "small"
+    if sizes is None or sizes in SIZES:
+        return spec.cases(sizes or usual)  # type: ignore[arg-type]
+    known = dict(spec.cases(usual)[0].sizes)  # type: ignore[arg-type]
+    for word in sizes.split(","):
+        name, _, number = word.partition("=")
+        if name not in known or not number.isdigit() or not int(number):
+            hint = f"{', '.join(SIZES)}, or of {spec.name} {','.join(f'{k}={v}' for k, v in known.items())}"
+            raise UserError(f"sizes {word!r} are not known to {spec.name}", hint=hint)
+        known[name] = int(number)
+    return [Case(known)]
+
+
+def check_without_gpu(names: Sequence[str], console: Console) -> dict[str, Any]:
+    """Our Triton kernels by the interpreter (right or wrong) and the compiler (how well), each in its own process."""
+    from llmtool.core.bench.compile import compile_ops
+    from llmtool.core.bench.interpret import interpret
+
+    interpreted, compiled = [], []
+    with console.progress("interpreting kernels", None, "checks") as bar:
+        for row in interpret(names):
+            interpreted.append(row)
+            bar.advance(1)
+    with console.progress("compiling kernels", None, "configurations") as bar:
+        for row in compile_ops(names, ARCHITECTURES, first=True):
+            compiled.append(row)
+            bar.advance(1)
+    wrong = [row for row in interpreted if not row["passed"]] + [row for row in compiled if row["problems"]]
+    return {"interpreter": interpreted, "compiler": compiled, "failed": len(wrong)}
+
+
+def _print_report(report: dict[str, Any], output: str, console: Console) -> None:
+    from llmtool.core.bench.report import HEADER, legend, markdown, not_run, table_rows
+
+    facts, rows = report["machine"], report["rows"]
+    title = f"{facts['device']}, {report['ceilings']['dtype']}, torch {facts['versions']['torch']}, {facts['commit']}"
+    notes = [legend(report["ceilings"]), *not_run(rows), *_notes(report)]
+    if output == "json":
+        print(json.dumps(report))
+    elif output == "markdown":
+        print(markdown(rows, title, notes))
+    else:
+        console.table(title, HEADER, list(table_rows(rows)), "\n".join(notes), result=True)
+    for row in rows:
+        if "failed" in row:
+            console.warn(f"{row['op']} {row['implementation']} {row['direction']}: {row['failed']}: no speed is given")
+    for row in report.get("slower", ()):
+        name = f"{row['op']} {row['implementation']} {row['direction']}"
+        console.warn(f"{name}: {row['slowdown']:.2f} times its baseline")
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    checked = report["without_gpu"]
+    notes = []
+    if report["machine"]["kind"] == "cpu":
+        notes.append("No GPU: the times are of CPU code, and say nothing about the Triton kernels.")
+    if checked:
+        right = sum(row["passed"] for row in checked["interpreter"])
+        well = sum(not row["problems"] for row in checked["compiler"])
+        notes.append(
+            f"Triton kernels, checked without a GPU: {right} of {len(checked['interpreter'])} cases are right in the "
+            f"interpreter, {well} of {len(checked['compiler'])} configurations compile as they must; none was timed."
+        )
+    if "slower" in report:
+        notes.append(f"{len(report['slower'])} of {report['compared']} rows are slower than the baseline allows.")
+    return notes

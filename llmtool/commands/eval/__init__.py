@@ -1,0 +1,1 @@
+"""`llmtool eval`: loss, needles in haystacks, what layers and experts do."""

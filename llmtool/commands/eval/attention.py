@@ -1,0 +1,92 @@
+"""`llmtool eval attention`: the layers' attention maps side by side, and a plan for `convert uniattn`."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from llmtool.commands.convert.uniattn import Calibration
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.methods.uniattn import plan, plot
+from llmtool.model import load_model
+
+SCHEMA = "llmtool.eval-attention/1"
+
+
+def evaluate_attention(
+    path: Path,
+    data: Calibration,
+    *,
+    kv_saving: str = "25%",
+    measure: Literal["cosine", "js"] = "cosine",
+    figure: Path | None = None,
+    output: Path | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    console: Console,
+) -> dict[str, Any]:
+    """The likeness of layers [L][L], groups of neighbours for the wanted saving; output: plan.json."""
+    require("torch", extra="models", why="to run models")
+    from llmtool.core.model.attention import Attention
+    from llmtool.methods.uniattn import similarity
+
+    plot.check(figure)
+    saving = parse_share(kv_saving)
+    checkpoint = open_checkpoint(path)
+    run = Run("eval attention", {"data": list(data.inputs), "samples": data.samples, "window": data.window,
+                                 "kv_saving": saving, "measure": measure})  # fmt: skip
+    if output and not force:
+        refuse_complete(output, run.command, run.config, lambda: [checkpoint.fingerprint()])
+    model = load_model(path, None, device)
+    layers = model.config.num_hidden_layers
+    followers = similarity.followers_for(saving, layers)
+    if not all(isinstance(block.self_attn, Attention) for block in model.decoder.model.layers):
+        raise UserError("has layers without a softmax of their own", where=str(path), hint="look at the original")
+    rows = data.rows(checkpoint, model.config, console).to(model.device)
+    with console.progress("comparing layers", len(rows), "rows") as bar:
+
+        def counted() -> Any:
+            for row in rows:
+                yield row
+                bar.advance(1)
+
+        alike = similarity.mean_similarity(model.decoder, counted(), measure).tolist()
+    groups, total = similarity.best_groups(alike, followers, model.config.windows)
+    facts = plan.to_json(groups, layers, alike)
+    if figure:
+        plot.draw_likeness(alike, groups, measure, figure)
+        console.info(f"{figure}: drawn")
+    if output:
+        run.inputs = [checkpoint.fingerprint()]
+        with atomic_file(output) as file:
+            file.write(json.dumps(facts, indent=1).encode() + b"\n")
+            run.save(manifest_path(output), [output])
+        console.info(f"{output}: plan written")
+    mean = total / followers
+    return {**facts, "schema": SCHEMA, "measure": measure, "mean_likeness": mean, "tokens": rows.numel()}
+
+
+def parse_share(text: str) -> float:
+    """25% or 0.25."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UserError(f"--kv-saving {text!r}: wanted a share such as 25%") from None
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """The plan as a table on stdout."""
+    alike = facts["similarity"]
+    rows = [
+        (", ".join(map(str, group)), str(group[0]), "  ".join(f"{alike[group[0]][layer]:.3f}" for layer in group[1:]))
+        for group in facts["groups"]
+    ]
+    note = (
+        f"{facts['kv_saving']:.2%} of the cache saved, mean likeness {facts['mean_likeness']:.3f}: {facts['measure']} "
+        f"of the attention maps on {facts['tokens']:,} tokens, 1 for the same map"
+    )
+    console.table("Plan", ("layers", "leader", "likeness of followers"), rows, note, result=True)

@@ -1,0 +1,123 @@
+"""`llmtool eval niah`: needles in haystacks, by length and depth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.commands.eval.loss import MICRO_TOKENS, refuse_ids_out_of_range
+from llmtool.commands.sources import find_tokenizer, open_source, parse_sources
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.model import Model, load_model
+from llmtool.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+LENGTHS, DEPTHS = 4, (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def needles(
+    checkpoint: str | Path,
+    data: Sequence[str] = (),
+    *,
+    tokenizer: str | None = None,
+    lengths: Sequence[int] = (),
+    depths: Sequence[float] = DEPTHS,
+    samples: int = 16,
+    kind: str = "auto",
+    key: int = 4,
+    value: int = 4,
+    seed: int = 0,
+    settings: Mapping[str, dict[str, str]] | None = None,
+    dtype: str | None = None,
+    device: str = "cpu",
+    plot: Path | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Needle in a haystack over lengths and depths.
+
+    data: text or tokens to hide needles in; without it the haystack is random ids. kind: "words" (needs a tokenizer),
+    "ids", or "auto": words where the haystack is text.
+    """
+    require("torch", extra="models", why="to run models")
+    import torch
+
+    from llmtool.core.eval import niah
+    from llmtool.core.eval.plot import check_plot, draw_needles
+
+    check_plot(plot)
+    console = console or Console(verbosity=-1)
+    model = load_model(checkpoint, dtype, device, settings=settings)
+    codec = find_tokenizer(tokenizer, model.path, console)
+    kind = ("words" if codec is not None and data else "ids") if kind == "auto" else kind
+    size = model.config.vocab_size if codec is None else min(model.config.vocab_size, codec.vocab_size)
+    if kind == "words" and codec is None:
+        raise UserError("needles of words need a tokenizer", where=str(checkpoint), hint="--kind ids, or --tokenizer")
+    if kind == "ids" and size < key + value + 1:
+        raise UserError(f"a vocabulary of {size} is too small for needles of {key + value} different ids")
+    draw_needle = niah.spelled_needle(codec.encode) if kind == "words" and codec else niah.random_needle(
+        range(size), key, value)  # fmt: skip
+    longest = model.config.max_position_embeddings
+    lengths = lengths or [longest * (part + 1) // LENGTHS for part in range(LENGTHS)]
+    import numpy as np
+
+    least = max(niah.shortest(draw_needle(np.random.default_rng((seed, number)))) for number in range(samples))
+    for length in lengths:
+        if length < least:
+            raise UserError(f"{length} tokens do not hold a needle and its question", hint=f"{least} at least")
+    if max(lengths) > longest:
+        console.warn(f"{max(lengths):,} tokens, but the model was made for {longest:,}")
+    haystack = _haystack(data, codec, model, console, max(lengths), size)
+
+    @torch.inference_mode()
+    def last_logits(ids: "torch.Tensor", last: int) -> "torch.Tensor":
+        h, _ = model.decoder.hidden(ids.to(model.device))
+        logits: torch.Tensor = model.decoder.lm_head(h[:, -last:])
+        return logits
+
+    with console.progress("searching", samples * len(lengths) * len(depths), "needles") as bar:
+        cells = niah.search(last_logits, haystack, draw_needle, lengths, depths, samples=samples, seed=seed,
+                            rows=max(1, MICRO_TOKENS // max(lengths)), done=bar.advance)  # fmt: skip
+    if plot:
+        draw_needles(cells, plot, f"needles of {kind} found, % of {samples}")
+    return {
+        "schema": "llmtool.eval-niah/1", "checkpoint": str(checkpoint), "kind": kind, "samples": samples,
+        "recall": sum(cell.recall for cell in cells) / len(cells), "cells": [asdict(cell) for cell in cells],
+    }  # fmt: skip
+
+
+def needle_table(report: dict[str, Any], console: Console) -> None:
+    """Recall for people: depths down, lengths across."""
+    cells = report["cells"]
+    lengths = sorted({cell["length"] for cell in cells})
+    depths = sorted({cell["depth"] for cell in cells})
+    at = {(cell["depth"], cell["length"]): cell for cell in cells}
+    rows = [[f"{100 * depth:.0f}%", *(f"{100 * at[depth, n]['recall']:.0f}% ({at[depth, n]['loss']:.2f})"
+             for n in lengths)] for depth in depths]  # fmt: skip
+    note = f"needles of {report['kind']} found whole, of {report['samples']} (nats a token of the value)"
+    console.table(str(report["checkpoint"]), ["depth", *(f"{n:,}" for n in lengths)], rows, note, result=True)
+
+
+def _haystack(
+    data: Sequence[str], codec: Tokenizer | None, model: Model, console: Console, longest: int, size: int
+) -> "Callable[[int, np.random.Generator], np.ndarray[Any, Any]]":
+    """A function (length, random) -> ids [length]: a passage of the data, or random ids."""
+    import numpy as np
+
+    if not data:
+        return lambda length, random: random.integers(0, size, length)
+    files = [open_source(source, codec, console, None) for source in parse_sources(data)]
+    refuse_ids_out_of_range(files, model)
+    ids = np.concatenate([np.asarray(file.ids[: 1 << 24], np.int64) for file in files])
+    if len(ids) < longest:
+        raise UserError(f"holds {len(ids):,} tokens, fewer than {longest:,}", where=", ".join(data))
+
+    def passage(length: int, random: "np.random.Generator") -> "np.ndarray[Any, Any]":
+        start = int(random.integers(0, len(ids) - longest + 1))
+        return ids[start : start + length]
+
+    return passage

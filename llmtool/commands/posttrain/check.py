@@ -1,0 +1,60 @@
+"""`llmtool data check`: one example with the trained tokens marked, and what became of the rows."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from llmtool.commands.posttrain.data import DataOptions, Reader, count_lines, open_reader
+from llmtool.core.run.console import Console
+
+if TYPE_CHECKING:
+    from llmtool.core.train.sft.examples import Counts, Example
+
+SCHEMA = "llmtool.data-check/1"
+OPEN, CLOSE = "⟦", "⟧"
+
+
+def check(
+    inputs: Sequence[str], options: DataOptions, *, row: int = 1, seed: int = 0, console: Console
+) -> dict[str, Any]:
+    """Counts, the share of packed rows that holds tokens, and the kept example number `row` in pieces."""
+    from llmtool.core.train.sft.batches import PackedExamples
+
+    reader = open_reader(inputs, options)
+    examples, counts = reader.examples(inputs, console)
+    report: dict[str, Any] = {"schema": SCHEMA, "counts": counts.to_json(), "length": options.places, "example": None}
+    if not counts.kept:
+        return report
+    packed = PackedExamples(examples, options.places, 1, seed, packing=options.packing)
+    shown = min(row, len(examples)) - 1
+    return {
+        **report, "packed_rows": len(packed.packed), "fill": packed.fill, "longest": max(examples.lengths),
+        "example": pieces(examples[shown], reader),
+    }  # fmt: skip
+
+
+def pieces(example: "Example", reader: Reader) -> list[dict[str, Any]]:
+    """Runs of tokens that are trained or not, decoded."""
+    pairs = zip(example.ids.tolist(), example.trained.tolist(), strict=True)
+    runs = [(trained, [token for token, _ in run]) for trained, run in groupby(pairs, lambda pair: pair[1])]
+    return [{"trained": trained, "tokens": len(ids), "text": reader.codec.decode(ids)} for trained, ids in runs]
+
+
+def show(report: dict[str, Any]) -> None:
+    """The example on stdout, trained tokens between brackets, and the counts."""
+    if report["example"]:
+        marked = [f"{OPEN}{p['text']}{CLOSE}" if p["trained"] else p["text"] for p in report["example"]]
+        print("".join(marked).rstrip("\n"))
+        print(f"\n{OPEN}...{CLOSE}: trained\n")
+    for name, text in count_lines(_counts(report)):
+        print(f"{name:40} {text}")
+    if report["example"]:
+        print(f"{'packed':40} {report['packed_rows']:,} rows of {report['length']:,}, {report['fill']:.1%} full")
+    else:
+        print("nothing is trainable")
+
+
+def _counts(report: dict[str, Any]) -> "Counts":
+    from llmtool.core.train.sft.examples import Counts
+
+    return Counts(**report["counts"])

@@ -1,0 +1,1 @@
+"""`llmtool scaling`: fit.py watches a run, laws.py holds the verbs beside it."""

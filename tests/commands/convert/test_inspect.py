@@ -1,0 +1,136 @@
+"""Figures from headers, checked by hand; no torch needed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmtool.commands.convert.inspect import describe, largest_token, lines
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.run.errors import UserError
+from tests.core.checkpoint.files import SHAPES, write_zeros
+
+LAYER = 8 * 8 * 2 + 4 * 8 * 2 + 3 * 16 * 8
+"""Elements of the matrices of one layer: q and o, k and v, the feed-forward."""
+
+
+def facts_of(path: Path, shapes: dict[str, tuple[int, ...]] = SHAPES, context: int | None = None, **config: Any) -> Any:
+    return describe(open_checkpoint(write_zeros(path, shapes, **config)), context)
+
+
+def test_a_dense_model(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path / "m")
+    assert facts["parameters"] == 2 * (LAYER + 16) + 8 + 2 * 32 * 8
+    assert facts["embedding_parameters"] == 2 * 32 * 8
+    assert facts["bytes"] == 4 * facts["parameters"]
+    assert facts["elements"] == {"F32": facts["parameters"]}
+    assert facts["flops_per_token"] == 2 * (2 * LAYER + 32 * 8)
+    assert facts["attention_flops_per_token_and_position"] == 2 * (2 * 8 + 2 * 8)
+    assert facts["kv_bytes_per_token"] == 2 * (4 + 4) * 4
+    assert facts["at_context"] == {
+        "positions": 64,  # max_position_embeddings
+        "flops_per_token": facts["flops_per_token"] + 64 * 64,
+        "kv_bytes": 64 * facts["kv_bytes_per_token"],
+    }
+    assert (facts["problems"], facts["tied"], facts["tensors"]) == ([], False, len(SHAPES))
+    layer = facts["layers"][1]
+    assert layer == {
+        "layer": 1, "parameters": LAYER + 16, "attention_parameters": 192, "ffn_parameters": 384,
+        "bytes": 4 * (LAYER + 16), "flops": 2 * LAYER, "attention_flops": 32, "kv_bytes": 32, "window": None,
+    }  # fmt: skip
+
+
+def test_a_tied_head_is_counted_once(tmp_path: Path) -> None:
+    both = facts_of(tmp_path / "both", tie_word_embeddings=True)
+    untied = {name: shape for name, shape in SHAPES.items() if name != "lm_head.weight"}
+    one = facts_of(tmp_path / "one", untied, tie_word_embeddings=True)
+    assert one["tied"]
+    assert {**both, "path": ""} == {**one, "path": ""}
+    assert one["flops_per_token"] == facts_of(tmp_path / "untied")["flops_per_token"]
+    assert one["embedding_parameters"] == 32 * 8
+
+
+def test_layers_are_counted_as_they_are(tmp_path: Path) -> None:
+    """A layer that takes its attention from another one has no queries and no keys."""
+    shared = {
+        name: s
+        for name, s in SHAPES.items()
+        if "layers.1.self_attn.q" not in name and "layers.1.self_attn.k" not in name
+    }
+    facts = facts_of(tmp_path / "m", shared)
+    assert [layer["kv_bytes"] for layer in facts["layers"]] == [32, 16]
+    assert [layer["attention_flops"] for layer in facts["layers"]] == [32, 16]
+    text = list(lines(facts))
+    assert [line.split()[0] for line in text[-2:]] == ["0", "1"]
+    assert list(lines(facts_of(tmp_path / "n")))[-1].split()[0] == "0-1"
+
+
+@pytest.mark.parametrize(
+    "config, windows",
+    [
+        ({"sliding_window": 8}, [None, None]),  # not of Llama
+        ({"model_type": "mistral", "sliding_window": 8}, [8, 8]),
+        ({"model_type": "mistral", "sliding_window": None}, [None, None]),
+        ({"model_type": "llmtool", "llmtool": {"family": "mistral"}, "sliding_window": 8}, [8, 8]),
+        ({"model_type": "llmtool", "llmtool": {"family": "llama"}, "sliding_window": 8}, [None, None]),
+        ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": False}, [None, None]),
+        ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}, [None, 8]),
+        ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True, "max_window_layers": 0}, [8, 8]),
+        ({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True}, [None, None]),
+        ({"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}, [8, None]),
+    ],
+)
+def test_windows_limit_the_cache(tmp_path: Path, config: dict[str, Any], windows: list[int | None]) -> None:
+    facts = facts_of(tmp_path / "m", context=20, **config)
+    assert [layer["window"] for layer in facts["layers"]] == windows
+    assert facts["at_context"]["kv_bytes"] == sum(32 * (window or 20) for window in windows)
+    assert facts["at_context"]["flops_per_token"] - facts["flops_per_token"] == sum(32 * (w or 20) for w in windows)
+
+
+def test_problems_are_named(tmp_path: Path) -> None:
+    assert facts_of(tmp_path / "v", vocab_size=33)["problems"] == [
+        "config.json says vocab_size 33, model.embed_tokens.weight has 32 rows"
+    ]
+    assert facts_of(tmp_path / "l", num_hidden_layers=3)["problems"] == [
+        "config.json says num_hidden_layers 3, the tensors are of 2"
+    ]
+    untied = {name: shape for name, shape in SHAPES.items() if name != "lm_head.weight"}
+    assert "there is no lm_head.weight" in facts_of(tmp_path / "u", untied)["problems"][0]
+    other = facts_of(tmp_path / "o", {"transformer.wte.weight": (32, 8)})
+    assert "there is no model.embed_tokens.weight" in other["problems"][0]
+    assert list(lines(other))
+    path = write_zeros(tmp_path / "t", SHAPES)
+    tokenizer = {"model": {"vocab": {"a": 0, "b": 31}}, "added_tokens": [{"id": 32, "content": "<s>"}]}
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    problem = "tokenizer.json has ids up to 32, model.embed_tokens.weight has 32 rows"
+    assert describe(open_checkpoint(path))["problems"] == [problem]
+    tokenizer["added_tokens"] = []
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert describe(open_checkpoint(path))["problems"] == []
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3), st.lists, max_leaves=4
+)
+FIELDS = (
+    "architectures", "model_type", "llmtool", "max_position_embeddings", "sliding_window", "use_sliding_window",
+    "max_window_layers", "layer_types", "vocab_size", "num_hidden_layers", "tie_word_embeddings",
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(FIELDS), ODD))
+def test_any_config_is_inspected(tmp_path: Path, config: dict[str, Any]) -> None:
+    assert list(lines(facts_of(tmp_path / "m", **config)))
+
+
+def test_the_largest_token_of_odd_files() -> None:
+    assert largest_token({}, "t") is None
+    assert largest_token({"model": {"vocab": [["a", 0.0]]}}, "t") is None
+    assert largest_token({"model": {"vocab": {}}}, "t") is None
+    for odd in ({"model": {"vocab": {"a": "b", "c": 1}}}, {"model": {"vocab": {}}, "added_tokens": [1]}):
+        with pytest.raises(UserError, match="t: its vocabulary holds something else"):
+            largest_token(odd, "t")

@@ -1,0 +1,71 @@
+"""`llmtool eval` from Python, on a tiny model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llmtool.commands.eval import loss as evaluation
+from llmtool.commands.eval import niah
+from llmtool.core.run.errors import UserError
+from tests.core.model.families import oracle, save
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("model"), "llama3", std=0.3)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokens") / "t.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 97, 1000).astype(np.uint16))
+    return path
+
+
+def test_loss_is_that_of_transformers(model: Path, tokens: Path, tmp_path: Path) -> None:
+    report = evaluation.loss(model, [str(tokens)], length=30, tokens=600, plot=tmp_path / "p.svg")
+    ids = torch.from_numpy(np.load(tokens).astype(np.int64))
+    rows = torch.stack([ids[start : start + 31] for start in range(0, 600, 30)])
+    logits = oracle(model)(rows[:, :-1]).logits
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none").detach()
+    found = report["sources"]["t"]
+    assert found["tokens"] == 600
+    assert found["loss"] == pytest.approx(float(losses.mean()), rel=1e-6)
+    assert found["positions"] == pytest.approx(losses.mean(0).tolist(), rel=1e-5)
+    assert report["all"]["loss"] == pytest.approx(found["loss"])
+    assert "bits_per_byte" not in found
+    assert b"<svg" in (tmp_path / "p.svg").read_bytes()
+
+
+def test_several_sources_are_weighed_by_tokens(model: Path, tokens: Path) -> None:
+    report = evaluation.loss(model, [f"a={tokens}", f"b={tokens}"], length=64, tokens="200")
+    assert report["sources"]["a"] == report["sources"]["b"]
+    assert report["all"]["tokens"] == 2 * report["sources"]["a"]["tokens"] == 384
+
+
+def test_needles(model: Path, tokens: Path, tmp_path: Path) -> None:
+    report = niah.needles(model, samples=2, lengths=[20, 40], depths=[0.0, 1.0], plot=tmp_path / "n.png")
+    assert [(cell["length"], cell["depth"]) for cell in report["cells"]] == [(20, 0.0), (20, 1.0), (40, 0.0), (40, 1.0)]
+    assert (tmp_path / "n.png").stat().st_size > 1000
+    again = niah.needles(model, [str(tokens)], samples=2, lengths=[20], depths=[0.0])
+    assert again["kind"] == "ids"
+
+
+def test_bad_requests_are_one_line(model: Path, tokens: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "large.npy", np.array([1, 97, 3]))
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: evaluation.loss(model, []), "no text"),
+        (lambda: evaluation.loss(model, [str(tmp_path / "large.npy")]), "id 97"),
+        (lambda: evaluation.loss(model, [str(tokens)], plot=tmp_path / "x.gif"), "cannot draw .gif"),
+        (lambda: evaluation.loss(model, [f"a={tokens}", f"a={tokens}"]), "two sources"),
+        (lambda: niah.needles(model, lengths=[5]), "do not hold"),
+        (lambda: niah.needles(model, key=90, value=10), "vocabulary of 97"),
+        (lambda: niah.needles(model, kind="words"), "need a tokenizer"),
+        (lambda: niah.needles(model, [str(tmp_path / "large.npy")]), "id 97"),
+    ]
+    for call, line in cases:
+        with pytest.raises(UserError, match=line):
+            call()

@@ -1,0 +1,209 @@
+"""data check, posttrain sft and uniattn, LoRA and its merge: as processes where the command line matters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("jinja2")
+
+import torch
+
+from llmtool import Tokenizer
+from llmtool.commands import posttrain as posttraining
+from llmtool.commands.convert.lora import merge_lora
+from llmtool.commands.convert.uniattn import convert_uniattn
+from llmtool.commands.posttrain import DataOptions, LoraOptions, Options
+from llmtool.commands.posttrain.data import open_reader
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.model import load_model
+from tests.cli.test_app import run
+from tests.conftest import SCRIPTS
+from tests.core.model.families import oracle, save
+
+QUIET = Console(verbosity=-1)
+QUICK = Options(batch=128, lr=3e-3, epochs=2, eval_every=4, save_every=2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four layers, with a tokenizer of bytes and an end-of-text token."""
+    path = save(tmp_path_factory.mktemp("m") / "model", "llama3", 0.1, vocab_size=300, num_hidden_layers=4)
+    Tokenizer.train_from_documents(SCRIPTS, 300, special=["<|endoftext|>"]).save(path / "llmtool.json")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("d") / "chat.jsonl"
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n} + 1?"}, {"role": "assistant", "content": str(n + 1)}]}
+        for n in range(40)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def reading(base: Path, **settings: Any) -> DataOptions:
+    return DataOptions(base, template="plain", length=64, **settings)
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return dict(open_checkpoint(path).tensors())
+
+
+def test_sft_learns_the_answers_and_resumes_strictly(base: Path, data: Path, tmp_path: Path) -> None:
+    report = posttraining.sft(
+        base, [str(data)], tmp_path / "out", reading=reading(base), valid=[str(data)], options=QUICK, console=QUIET
+    )
+    rows = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["schema"] == "llmtool.metrics/1"
+    assert report["eval"]["valid"]["loss"] < 0.9 * rows[0]["loss"]
+    assert (tmp_path / "out/run.json").is_file()
+    assert load_model(tmp_path / "out").tokenizer.vocab_size == 300
+    for change, words in (
+        ({}, "complete already"),
+        ({"options": Options(batch=128, lr=1e-3, epochs=2)}, "lr"),
+    ):
+        settings: dict[str, Any] = {"reading": reading(base), "valid": [str(data)], "options": QUICK, **change}
+        with pytest.raises(UserError, match=words):
+            posttraining.sft(base, [str(data)], tmp_path / "out", console=QUIET, **settings)
+
+
+def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"reading": reading(base), "options": QUICK, "console": QUIET}
+    posttraining.sft(base, [str(data)], tmp_path / "whole", **settings)
+    from llmtool.core.train.sft.batches import PackedExamples
+
+    batch, calls = PackedExamples.batch, []
+
+    def fail(self: PackedExamples, step: int, rows: range) -> Any:
+        calls.append(step)
+        if step == 5:
+            raise KeyboardInterrupt
+        return batch(self, step, rows)
+
+    monkeypatch.setattr(PackedExamples, "batch", fail)
+    with pytest.raises(KeyboardInterrupt):
+        posttraining.sft(base, [str(data)], tmp_path / "broken", **settings)
+    monkeypatch.setattr(PackedExamples, "batch", batch)
+    other = tmp_path / "other.jsonl"
+    other.write_text(data.read_text().replace("39 + 1", "38 + 2"))
+    with pytest.raises(UserError, match=r"begun with other settings or data.*data\.sha256"):
+        posttraining.sft(base, [str(other)], tmp_path / "broken", **settings)
+    posttraining.sft(base, [str(data)], tmp_path / "broken", **settings)
+    whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
+    assert all(whole[name].equal(broken[name]) for name in whole)
+
+
+def test_uniattn_trains_the_compensations_first(base: Path, data: Path, tmp_path: Path) -> None:
+    start = tmp_path / "u"
+    convert_uniattn(base, start, groups="2:0:4", init="zero", console=QUIET)
+    report = posttraining.uniattn(
+        start, [str(data)], tmp_path / "out", reading=reading(base), options=QUICK, console=QUIET
+    )
+    before, first, last = tensors(start), tensors(tmp_path / "out.stage1"), tensors(tmp_path / "out")
+    moved = {name for name in before if not first[name].double().equal(before[name].float().double())}
+    assert moved == {f"model.layers.{layer}.self_attn.compensation.weight" for layer in (1, 3)}
+    assert all(not first[name].equal(last[name]) for name in before if "embed" not in name)
+    assert report["loss"] < report["stage1"]["loss"]
+    # Stage 2 was lost: the same command takes stage 1 as it is.
+    (tmp_path / "out").rename(tmp_path / "lost")
+    posttraining.uniattn(start, [str(data)], tmp_path / "out", reading=reading(base), options=QUICK, console=QUIET)
+    again = tensors(tmp_path / "out")
+    assert all(again[name].equal(last[name]) for name in last)
+    with pytest.raises(UserError, match="no shared softmax"):
+        posttraining.uniattn(base, [str(data)], tmp_path / "o", reading=reading(base), options=QUICK, console=QUIET)
+
+
+@pytest.mark.parametrize("kind", ["dense", "uniattn"])
+def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: Path, kind: str) -> None:
+    start, out, merged = base, tmp_path / "out", tmp_path / "merged"
+    settings: dict[str, Any] = {"reading": reading(base), "options": QUICK, "console": QUIET,
+                                "lora": LoraOptions(4, targets=("q_proj", "v_proj", "down_proj"))}  # fmt: skip
+    if kind == "uniattn":
+        start = tmp_path / "u"
+        convert_uniattn(base, start, groups="2:0:4", init="zero", rank=4, console=QUIET)
+        posttraining.uniattn(start, [str(data)], out, **settings)
+    else:
+        posttraining.sft(start, [str(data)], out, **settings)
+    before, after = tensors(start), tensors(out)
+    new = {name for name in after if name not in before}
+    assert new
+    assert all(".lora_" in name for name in new)
+    assert not any("layers.1.self_attn.q_proj" in name for name in new) or kind == "dense"
+    moved = {name for name in before if not before[name].float().equal(after[name])}
+    assert moved == {name for name in before if "compensation" in name}
+    merge_lora(out, merged, console=QUIET)
+    assert set(tensors(merged)) == set(before)
+    ids = torch.arange(2, 40)[None]
+    found, wanted = load_model(merged)(ids), load_model(out)(ids)
+    assert (found - wanted).abs().max() < 1e-5
+    assert (wanted - load_model(start, dtype="fp32")(ids)).abs().max() > 1e-3
+    if kind == "dense":
+        assert (oracle(merged, torch.float32)(ids).logits - found).abs().max() < 1e-5
+    else:
+        with pytest.raises(UserError, match="has no adapters"):
+            merge_lora(merged, tmp_path / "m2", console=QUIET)
+    with pytest.raises(UserError, match="has adapters already"):
+        posttraining.sft(out, [str(data)], tmp_path / "o2", **settings)
+
+
+def test_data_check_shows_what_is_trained(base: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ("data", "check", data, "--tokenizer", base, "--length", "64")
+    done = run(*arguments, "--template", "plain", "--row", "3")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert "User: 2 + 1?\nAssistant: ⟦3<|endoftext|>\n⟧" in text
+    assert "40" in text
+    report = json.loads(run(*arguments, "--template", "plain", "--json").stdout)
+    assert (report["counts"]["kept"], report["schema"]) == (40, "llmtool.data-check/1")
+    assert "".join(piece["text"] for piece in report["example"]).startswith("User: 0 + 1?\nAssistant: 1")
+    bare = run(*arguments)
+    assert (bare.returncode, bare.stdout, bare.stderr.count(b"\n")) == (1, b"", 1)
+    assert b"no chat template" in bare.stderr
+
+
+def test_nothing_to_train_is_exit_3_in_check_and_one_line_in_training(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "masked.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "hello"}]}) + "\n")
+    done = run("data", "check", file, "--tokenizer", base, "--template", "plain")
+    assert done.returncode == 3
+    assert b"nothing is trainable" in done.stdout
+    wrong = run("posttrain", "sft", base, file, "-o", tmp_path / "o", "--template", "plain", "--length", "64")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count(b"\n")) == (1, b"", 1)
+    assert f"{file}:1: nothing is trainable: of 1 rows 1 without an assistant's answer" in wrong.stderr.decode()
+
+
+def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:
+    common = (data, "-o", tmp_path / "o", "--template", "plain", "--length", "64", "--batch", "256", "--lora", "2")
+    plan = json.loads(run("posttrain", "sft", base, *common, "--dry-run").stdout)
+    assert plan["dry_run"]
+    assert plan["steps"] >= 1
+    assert not (tmp_path / "o").exists()
+    done = run("posttrain", "sft", base, *common, "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["step"] == plan["steps"]
+    merged = run("convert", "merge-lora", tmp_path / "o", tmp_path / "m", "--json")
+    assert merged.returncode == 0, merged.stderr
+    for arguments, words in (
+        (("posttrain", "sft", base, data, "-o", tmp_path / "p", "--length", "99"), b"the model was made for 64"),
+        (("posttrain", "sft", base, *common[:7], "--lora-alpha", "3"), b"give --lora RANK"),
+        (("posttrain", "sft", base, *common, "--lora-targets", "router"), b"targets ['router']"),
+        (("convert", "merge-lora", base, tmp_path / "n"), b"has no adapters"),
+    ):
+        wrong = run(*arguments)
+        assert (wrong.returncode, wrong.stdout, wrong.stderr.count(b"\n")) == (1, b"", 1), wrong.stderr
+        assert words in wrong.stderr
+
+
+def test_a_stream_is_refused_as_it_would_be_read_twice(base: Path) -> None:
+    with pytest.raises(UserError, match="read from files only"):
+        open_reader(["-"], reading(base))

@@ -1,0 +1,306 @@
+"""Training from end to end: it learns, resumes to the bit, and refuses what does not fit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llmtool import load_model
+from llmtool.commands.train import train
+from llmtool.core.run.errors import UserError
+from llmtool.core.train.metrics import read_rows
+from llmtool.core.train.objective import Batch, Figures, Term
+from llmtool.methods.temporal_scaling.logs import read_log
+
+TINY: dict[str, Any] = {
+    "model": "40K", "length": 32, "batch": 256, "micro": 4, "steps": 24, "lr": 0.01, "save_every": 6, "eval_every": 8,
+    "eval_tokens": 512,
+}  # fmt: skip
+
+
+def run(corpus: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    settings = {**TINY, "tokenizer": str(corpus / "bpe.json"), **changes}
+    return train([str(corpus / "train.bin")], output, **settings)
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return dict(load_model(output).decoder.state_dict())
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("whole") / "out"
+    run(corpus, output, valid=[f"other={corpus / 'other.bin'}"])
+    return output
+
+
+def test_it_learns_and_the_model_is_a_checkpoint(whole: Path) -> None:
+    rows = read_rows(whole / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 25))
+    assert rows[0]["loss"] == pytest.approx(np.log(301), abs=0.3)
+    assert rows[-1]["loss"] < rows[0]["loss"] - 1
+    assert rows[-1]["tokens"] == 24 * 256
+    held = [row["eval"]["other"] for row in rows if "eval" in row]
+    assert len(held) == 3
+    assert len(held[-1]["positions"]) == 32
+    assert np.mean(held[-1]["positions"]) == pytest.approx(held[-1]["loss"], abs=1e-4)
+    assert held[-1]["bits_per_byte"] < held[0]["bits_per_byte"]
+    assert {"run.json", "config.json", "model.safetensors", "tokenizer.json", "llmtool.json", "loss.png"} <= set(
+        os.listdir(whole)
+    )
+    model = load_model(whole)
+    assert "".join(model.stream("the cat", max_new_tokens=5))
+    facts = json.loads((whole / "run.json").read_text())
+    assert all(entry["sha256"] for entry in facts["inputs"])
+
+
+def test_stock_transformers_reads_it(whole: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(whole)
+    ids = torch.arange(5, 25)[None]
+    assert torch.allclose(theirs(ids).logits, load_model(whole)(ids), atol=1e-5)
+    assert transformers.AutoTokenizer.from_pretrained(whole).encode("the cat sat")
+
+
+def test_scaling_reads_the_log(whole: Path) -> None:
+    log = read_log(whole)
+    assert len(log.losses["train"]) == 24
+    assert log.positions["other"].values.shape == (3, 32)
+    assert log.tokens_per_step == 256
+    assert log.rate is not None
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_stopped_run_ends_with_the_same_bits(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    run(corpus, tmp_path / "whole", optimizer=optimizer)
+    stop_after(monkeypatch, 9)
+    assert run(corpus, tmp_path / "out", optimizer=optimizer)["stopped"]
+    assert not (tmp_path / "out" / "run.json").exists()
+    monkeypatch.undo()
+    assert not run(corpus, tmp_path / "out", optimizer=optimizer)["stopped"]
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
+    losses = [[row["loss"] for row in read_rows(tmp_path / name / "metrics.jsonl")] for name in ("out", "whole")]
+    assert losses[0] == losses[1]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """SIGTERM, sent to ourselves after so many steps."""
+    from llmtool.core.train.metrics import Metrics
+
+    write = Metrics.write
+
+    def write_and_stop(self: Metrics, row: dict[str, Any]) -> None:
+        write(self, row)
+        if row["step"] == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Metrics, "write", write_and_stop)
+
+
+def test_changed_settings_or_data_are_refused_by_key(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 5)
+    run(corpus, tmp_path / "out")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"config.optimizer.lr: 0.01 -> 0.02.*--force"):
+        run(corpus, tmp_path / "out", lr=0.02)
+    with pytest.raises(UserError, match=r"data.sources.0.sha256"):
+        train([f"train={corpus / 'other.bin'}"], tmp_path / "out", **TINY, tokenizer=str(corpus / "bpe.json"))
+    run(corpus, tmp_path / "out", save_every=3)  # how often it is saved may change
+    with pytest.raises(UserError, match="complete already"):
+        run(corpus, tmp_path / "out", save_every=3)
+    run(corpus, tmp_path / "out", lr=0.02, force=True)
+
+
+class Planted(Term):
+    """Spoils the loss at a step."""
+
+    def __init__(self, step: int, by: float) -> None:
+        self.step, self.by, self.calls = step, by, 0
+
+    def add(self, loss: torch.Tensor, figures: Figures, carry: Any, batch: Batch) -> torch.Tensor:
+        self.calls += 1
+        figures["calls"] = torch.tensor([self.calls, 1.0])
+        if self.calls > 2 * self.step:
+            figures["loss"] = figures["loss"] + self.by
+            return loss + self.by
+        return loss
+
+
+@pytest.mark.parametrize("by, line", [(float("nan"), "step 23: loss nan"), (5.0, "step 23: loss .* above its mean")])
+def test_a_broken_loss_stops_with_the_last_state_intact(corpus: Path, tmp_path: Path, by: float, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        run(corpus, tmp_path / "out", terms={"planted": Planted(22, by)}, max_loss_jump=2.0)
+    assert sorted(os.listdir(tmp_path / "out" / "checkpoints")) == ["00000012", "00000018"]
+    run(corpus, tmp_path / "out", max_loss_jump=2.0)
+    run(corpus, tmp_path / "whole", max_loss_jump=2.0)
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
+
+
+def test_terms_figures_and_trainable(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "start", steps=1)
+    run(
+        corpus, tmp_path / "out", model=str(tmp_path / "start"), tokenizer=None, terms={"planted": Planted(99, 0.0)},
+        trainable=lambda name: "mlp" in name,
+    )  # fmt: skip
+    before, after = weights(tmp_path / "start"), weights(tmp_path / "out")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "mlp" in name}
+    figures = [row["figures"]["calls"] for row in read_rows(tmp_path / "out" / "metrics.jsonl")]
+    assert figures[3] == [7.5, 1.0]  # the mean of the step's two micro-batches
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "start" / "tokenizer.json").read_bytes()
+
+
+def test_accumulation_gives_the_same_gradient(corpus: Path, tmp_path: Path) -> None:
+    kinds = {"whole": {"micro": 8}, "parts": {"micro": 2}, "recomputed": {"micro": 8, "recompute": True}}
+    for name, changes in kinds.items():
+        run(corpus, tmp_path / name, steps=6, mask_documents=True, **changes)
+    norms = {name: [row["grad_norm"] for row in read_rows(tmp_path / name / "metrics.jsonl")] for name in kinds}
+    assert norms["parts"] == pytest.approx(norms["whole"], rel=1e-4)
+    assert norms["recomputed"] == norms["whole"]
+
+
+def kill(command: list[str], log: Path, after: float) -> bool:
+    """Start, wait for a row beyond those that stand there, and kill; whether there was something left to kill."""
+    before = log.stat().st_mtime_ns if log.is_file() else 0
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while process.poll() is None and not (log.is_file() and log.stat().st_size and log.stat().st_mtime_ns > before):
+        time.sleep(0.02)
+    time.sleep(after)
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def test_kill_nine_at_random_moments(corpus: Path, tmp_path: Path) -> None:
+    """Three here; twenty with recipes/kill.sh."""
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "llmtool", "train", str(corpus / "train.bin"), "-o", str(output), "-q"]
+    names = {**TINY, "steps": 400, "save_every": 5, "eval_every": 100, "tokenizer": corpus / "bpe.json"}
+    command += [word for key, value in names.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    moments = np.random.default_rng(1).uniform(0, 0.8, 3)
+    killed = [kill(command, output / "metrics.jsonl", moment) for moment in moments]
+    assert sum(killed) >= 2
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or "complete already" in done.stderr, done.stderr
+    run(corpus, tmp_path / "whole", steps=400, save_every=0, eval_every=100)
+    assert same(weights(output), weights(tmp_path / "whole"))
+    assert [row["step"] for row in read_rows(output / "metrics.jsonl")] == list(range(1, 401))
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_stays(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmtool.core.train import state
+
+    save = state._save_tensors
+
+    def full(values: Any, folder: Path, world: Any) -> None:
+        if "12" in folder.name:
+            (folder / "half").write_bytes(b"x")
+            raise OSError(28, "No space left on device")
+        save(values, folder, world)
+
+    monkeypatch.setattr(state, "_save_tensors", full)
+    with pytest.raises(UserError, match=r"cannot write: no space left.*last state is intact"):
+        run(corpus, tmp_path / "out")
+    assert os.listdir(tmp_path / "out" / "checkpoints") == ["00000006"]
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"model": "nothing"}, "no such file"),
+    ({"model": "10"}, "no such file"),
+    ({"model": "1K"}, "no model of 1,000 parameters"),
+    ({"length": 64, "model": "START"}, "rows of 64 tokens.*made for 32"),
+    ({"batch": 16}, "less than a row"),
+    ({"batch": "many"}, "--batch many"),
+    ({"tokens": 100}, "say the same thing twice"),
+    ({"lr": -1.0}, "learning rate"),
+    ({"lr": 0.0}, "learning rate"),
+    ({"steps": None, "epochs": 0.0}, "no token to train on"),
+    ({"warmup": 25}, "25 steps of warm-up"),
+    ({"settings": ["dsmoe.x=1"]}, "no such method in use"),
+    ({"settings": ["x"]}, "METHOD.KEY=VALUE"),
+    ({"overrides": ["rope_theta"]}, "KEY=VALUE"),
+    ({"overrides": ["hidden_act=gelu"]}, "hidden_act"),
+    ({"valid": ["nowhere"]}, "no such file"),
+    ({"tokenizer": None, "valid": ["TEXT"]}, "needs a tokenizer"),
+    ({"parallel": "fsdp"}, "torchrun"),
+    ({"tokenizer": "OTHER"}, "another tokenizer"),
+]
+
+
+@pytest.mark.parametrize("changes, line", BAD)
+def test_bad_requests_are_one_line(
+    corpus: Path, whole: Path, tmp_path: Path, changes: dict[str, Any], line: str, write: Callable[..., Path]
+) -> None:
+    from llmtool import Tokenizer
+
+    if changes.get("model") == "START":
+        changes = {**changes, "model": str(whole)}
+    if changes.get("tokenizer") == "OTHER":
+        Tokenizer.train([corpus / "other.txt"], 290).save(tmp_path / "other.json")
+        changes = {**changes, "tokenizer": str(tmp_path / "other.json")}
+    if changes.get("valid") == ["TEXT"]:
+        changes = {**changes, "valid": [str(corpus / "other.txt")]}
+    with pytest.raises(UserError, match=line):
+        run(corpus, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_data_is_one_line(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    np.save(tmp_path / "large.npy", np.arange(5000))
+    for data, line in (("empty.txt", "input is empty"), ("none.txt", "no such file"), ("large.npy", "holds id 4,999")):
+        with pytest.raises(UserError, match=line):
+            train([str(tmp_path / data)], tmp_path / "out", **TINY, tokenizer=str(corpus / "bpe.json"))
+    with pytest.raises(UserError, match="no data"):
+        train([], tmp_path / "out", **TINY)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    facts = json.loads((whole / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**facts, "hidden_size": 64}))
+    (broken / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"shape .*, wanted"):
+        run(corpus, tmp_path / "out", model=str(broken))
+
+
+def test_bf16_is_near_fp32_and_keeps_fp32_weights(corpus: Path, tmp_path: Path) -> None:
+    for dtype in ("fp32", "bf16"):
+        run(corpus, tmp_path / dtype, dtype=dtype, steps=8)
+    losses = [[row["loss"] for row in read_rows(tmp_path / dtype / "metrics.jsonl")] for dtype in ("fp32", "bf16")]
+    assert losses[1] == pytest.approx(losses[0], abs=0.03)
+    assert losses[1] != losses[0]
+    assert {tensor.dtype for tensor in weights(tmp_path / "bf16").values()} == {torch.float32}
+
+
+def test_sources_are_mixed_by_weight_and_text_is_tokenised(corpus: Path, tmp_path: Path) -> None:
+    data = [f"a={corpus / 'train.bin'}@3", f"{corpus / 'other.txt'}@1"]
+    settings = {**TINY, "steps": 4, "eval_every": 4}
+    train(data, tmp_path / "out", tokenizer=str(corpus / "bpe.json"), holdout=0.1, **settings)
+    begun = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert begun["data"]["weights"] == [0.75, 0.25]
+    assert [source["name"] for source in begun["data"]["sources"]] == ["a", "other"]
+    assert set(read_rows(tmp_path / "out" / "metrics.jsonl")[-1]["eval"]) == {"a-held-out", "other-held-out"}
+
+
+def test_tensorboard(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(corpus, tmp_path / "out", steps=3, tensorboard=tmp_path / "board")
+    assert read_log(tmp_path / "board").losses["train"].values.shape == (3,)
