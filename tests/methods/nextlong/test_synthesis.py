@@ -130,8 +130,8 @@ def test_workers_change_no_byte(place: Path) -> None:
 
 @pytest.mark.parametrize("form", ["bin", "npy", "mds"])
 def test_formats_hold_the_same_ids(place: Path, form: str) -> None:
+    texts = rows(make(place, "base"))  # first: its directory must not hold another run's work
     output = make(place, form, form=form, work=place / "base" / "work")
-    texts = rows(make(place, "base"))
     wanted = [tokenizer().encode(row["text"])[:TARGET] for row in texts]
     if form == "mds":
         shards = json.loads((output / "index.json").read_text())["shards"]
