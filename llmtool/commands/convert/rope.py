@@ -172,10 +172,10 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
     old = f"{before['rope_type']}, theta {before['rope_theta']:,.0f}"
     console.info(f"{facts['original']:,} -> {facts['target']:,} positions; before: {old}")
     if "bases" in facts:
-        found = facts["bases"]
+        found, choice = facts["bases"], facts["choice"]
+        ours = "; a search of ours, not the published table" if choice == "search" else ""
         console.info(
-            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a key-value head ({facts['choice']}"
-            f"{'; a search of ours, not the published table' if facts['choice'] == 'search' else ''})"
+            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a key-value head ({choice}{ours})"
         )
         console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
     else:
