@@ -65,6 +65,10 @@ Field = Annotated[str, typer.Option("--field", help="JSONL or Parquet field that
 TextMode = Annotated[
     Literal["file", "line"], typer.Option("--documents", help="Plain text: one document a file, or one a line.")
 ]
+Separator = Annotated[
+    str | None,
+    typer.Option("--document-separator", help="Plain text: a document ends wherever this stands.", metavar="TEXT"),
+]
 InputFormat = Annotated[
     Literal["auto", "text", "jsonl", "parquet"],
     typer.Option("--input-format", help="What the inputs are; auto looks at their content."),
