@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
@@ -17,12 +18,14 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 
 if TYPE_CHECKING:
+    from llmtool.core.eval.loss import PositionLoss
     from llmtool.core.model.config import Config
 
 SCHEMA = "llmtool.convert-rope/1"
 METHODS = ("harpe", "abf", "pi", "yarn", "ntk")
 CHECK_TOKENS = 16_384
 """Tokens of each text that --check scores, short and long."""
+MICRO_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
         found, choice = facts["bases"], facts["choice"]
         ours = "; a search of ours, not the published table" if choice == "search" else ""
         console.info(
-            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a key-value head ({choice}{ours})"
+            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a KV head ({choice}{ours})"
         )
         console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
     else:
@@ -188,25 +191,38 @@ def compare(
     before: Path, after: Path, texts: Sequence[str], short: int, long: int, device: str, console: Console
 ) -> list[dict[str, Any]]:
     """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}."""
-    from llmtool.commands.eval.loss import loss
-
     lengths = sorted({min(short, long), long})
-    rows: list[dict[str, Any]] = []
+    old, new = (_score(at, texts, lengths, device, console) for at in (before, after))
+    return [
+        {
+            "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
+            "positions": {"before": buckets(one.positions()), "after": buckets(new[name, length].positions())},
+        }
+        for (name, length), one in old.items()
+    ]  # fmt: skip
+
+
+def _score(
+    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console
+) -> "dict[tuple[str, int], PositionLoss]":
+    """(text, length of rows) -> its loss by position."""
+    from llmtool.core.train.world import World
+    from llmtool.model import load_model
+
+    model = load_model(path, device=device)
+    codec = find_tokenizer(None, path, console)
+    found = {}
     for length in lengths:
-        found = [
-            loss(at, texts, length=length, tokens=max(length, CHECK_TOKENS), device=device, console=console)["sources"]
-            for at in (before, after)
-        ]
-        for name in found[0]:
-            one, two = (one_of[name] for one_of in found)
-            rows.append({
-                "source": name, "length": length, "tokens": one["tokens"], "before": one["loss"], "after": two["loss"],
-                "positions": {"before": _buckets(one["positions"]), "after": _buckets(two["positions"])},
-            })  # fmt: skip
-    return rows
+        for source in parse_sources(texts):
+            held = HeldOut(open_source(source, codec, console, None), length, max(length, CHECK_TOKENS),
+                           mask_documents=False)  # fmt: skip
+            with console.progress(f"scoring {source.name}", held.rows, "rows") as bar:
+                micro = max(1, MICRO_TOKENS // length)
+                found[source.name, length] = held.score(model.losses, micro, World(), None, bar.advance)
+    return found
 
 
-def _buckets(positions: Sequence[float]) -> list[list[float]]:
+def buckets(positions: Sequence[float]) -> list[list[float]]:
     """[first position, mean loss] of the buckets 2^k .. 2^(k+1) - 1, positions from 1."""
     edges = [2**k for k in range(len(positions).bit_length())]
     spans = [(first, positions[first - 1 : 2 * first - 1]) for first in edges if first <= len(positions)]
