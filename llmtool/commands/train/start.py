@@ -131,7 +131,7 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
         return {str(name): (checkpoint.path / name).read_bytes() for name in checkpoint.carried_files}
     if tokenizer is None:
         return {}
-    from llmtool.core.bpe.definition import serialize
+    from llmtool.core.bpe.definition_file import serialize
     from llmtool.core.bpe.export import export_huggingface
 
     with TemporaryDirectory(prefix="llmtool-") as folder:

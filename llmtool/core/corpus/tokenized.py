@@ -94,7 +94,7 @@ class JsonlWriter:
                     size = row["offsets"][-1][1] if row["offsets"] else 0
                     row["offsets"].append((size, size))
                 if self._tokenizer.definition.normalizer:
-                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer}"
+                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer_name}"
             self._file.write(json.dumps(row).encode() + b"\n")
             self._held = []
 
