@@ -8,10 +8,10 @@ import typer
 
 from llmtool import catalog
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Training data: check it, make long contexts.", **SETTINGS)
+app = Group("Training data: check it, make long contexts.")
 
 Corpora = Annotated[
     list[str],

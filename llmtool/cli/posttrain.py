@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Train checkpoints on instruction data.", **SETTINGS)
+app = Group("Train checkpoints on instruction data.")
 
 Data = Annotated[
     list[str],
