@@ -93,6 +93,11 @@ class BaseTokenizer:
         return self.definition.vocabulary.added_ids
 
     @property
+    def bos_id(self) -> int | None:
+        """Id of the beginning-of-text token, if the tokenizer names one."""
+        return self.added_tokens[self.definition.bos] if self.definition.bos else None
+
+    @property
     def eos_id(self) -> int | None:
         """Id of the end-of-text token, if the tokenizer names one."""
         return self.added_tokens[self.definition.eos] if self.definition.eos else None
