@@ -122,7 +122,7 @@ def _roles(tokenizer: Tokenizer | None) -> dict[str, int]:
         return {}
     definition = tokenizer.definition
     named = {"bos_token_id": definition.bos, "eos_token_id": definition.eos}
-    return {key: tokenizer.special_tokens[token] for key, token in named.items() if token is not None}
+    return {key: tokenizer.added_tokens[token] for key, token in named.items() if token is not None}
 
 
 def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | None) -> dict[str, bytes]:
