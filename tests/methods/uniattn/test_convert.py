@@ -106,7 +106,7 @@ def test_bad_plan_files_are_one_line(
     file = tmp_path / "plan.json"
     file.write_text(json.dumps({"schema": plan.SCHEMA, **facts}))
     with pytest.raises(UserError, match=words) as caught:
-        convert(plan_file=file)
+        convert(plan=file)
     assert str(file) in str(caught.value)
 
 
