@@ -8,6 +8,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.commands.eval.settings import RulerSettings
 
 app = Group("What a checkpoint knows and does on text.")
 
@@ -96,7 +97,6 @@ def niah(
 
 
 @app.command("ruler")
-@spread
 def ruler(
     checkpoint: options.Checkpoint,
     settings: RulerSettings,

@@ -1,17 +1,16 @@
 """`llmtool eval ruler`: long-context tasks of RULER's kinds, by length and depth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.eval.niah import open_haystack
-from llmtool.commands.options import Device, DryRun, Dtype, Plot, Seed
+from llmtool.commands.eval.settings import RulerSettings
 from llmtool.commands.sources import find_tokenizer
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
-from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:
     from llmtool.core.eval.ruler import Answer, Cell, Haystack, Plan, Speller
@@ -21,34 +20,6 @@ if TYPE_CHECKING:
 SCHEMA = "llmtool.eval-ruler/1"
 MICRO_TOKENS = 8192
 """Tokens of a batch of questions."""
-KINDS = ("single", "multikey", "multivalue", "multiquery", "tracking", "common", "qa")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RulerSettings(Settings):
-    """What is asked, and of what."""
-
-    tokenizer: Annotated[str | None, Option("For words. Default: the checkpoint's.", metavar="TOK")] = None
-    task: Annotated[
-        Sequence[str], Option(f"{', '.join(KINDS)}; may be given again. Default: all.", metavar="TASK")
-    ] = ()
-    length: Annotated[
-        Sequence[int], Option("Context; may be given again. Default: quarters of the model's.", min=16)
-    ] = ()
-    depth: Annotated[
-        Sequence[float],
-        Option("Place of what is asked for; may be given again. Default: 0, 0.5, 1.", min=0, max=1),
-    ] = ()
-    samples: Annotated[int, Option("Questions in each cell.", min=1)] = 8
-    kind: Annotated[
-        Literal["auto", "words", "ids"],
-        Option("Words of the tokenizer, or an id a word; auto: words where there is a tokenizer."),
-    ] = "auto"
-    seed: Seed = 0
-    dtype: Dtype = None
-    device: Device = "auto"
-    plot: Plot = None
-    dry_run: DryRun = False
 
 
 class WordSpeller:
@@ -93,7 +64,7 @@ def ruler(
     speller, kind = _speller(asked, codec, model)
     plan = _plan(asked, model)
     haystack = _haystack(data, codec, model, console, max(plan.lengths), speller, kind)
-    cost = _cost(plan, model, speller, haystack, checkpoint)
+    cost = _cost(plan, speller, haystack, checkpoint)
     console.info(
         f"{cost['questions']:,} questions of {kind}, {cost['tokens']:,} tokens to read, up to "
         f"{cost['decoded']:,} to decode, {cost['flops'] / 1e12:,.2f} TFLOPs"
@@ -159,9 +130,7 @@ def _haystack(
     return lambda length, random: np.resize(np.roll(filler, -int(random.integers(len(filler)))), length)
 
 
-def _cost(
-    plan: "Plan", model: "Model", speller: "Speller", haystack: "Haystack", checkpoint: str | Path
-) -> dict[str, float]:
+def _cost(plan: "Plan", speller: "Speller", haystack: "Haystack", checkpoint: str | Path) -> dict[str, float]:
     """Questions, tokens read, tokens decoded at most, and FLOPs, from one sample of each cell."""
     from dataclasses import replace
 
@@ -215,5 +184,3 @@ def lines(report: Mapping[str, Any], console: Console) -> None:
     note = f"share of what was asked for that the answer held, {report['samples']} questions a cell, {report['kind']}"
     heads = ["task", "depth", *(f"{n:,}" for n in lengths)]
     console.table(str(report["checkpoint"]), heads, rows, f"{note}; mean over tasks {report['mean']:.1%}", result=True)
-
-

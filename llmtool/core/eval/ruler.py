@@ -9,14 +9,16 @@ common      the words of a list that stand there most often           (cwe)
 qa          a question about one of many people, all told of alike    (qa; theirs takes SQuAD and HotpotQA)
 
 The wording is ours, so that scores are comparable between models measured here, not with published tables. A question
-is text in pieces: each is spelled as ids by itself, which makes a context exactly as long as asked, or, where the filler is
-made of pieces too (common, qa), less than a piece shorter. With a tokenizer the ids are its own; without one each word is an id drawn once (`IdSpeller`), for models that have learned to
-copy but no language. The answer is decoded greedily, and the score is the share of the wanted words found in it.
+is text in pieces, each spelled as ids by itself: a context is exactly as long as asked, or, where the filler is made of
+pieces too (common, qa), less than a piece shorter. With a tokenizer the ids are its own; without one each word is an
+id drawn once (`IdSpeller`), for models that have learned to copy but no language. The answer is decoded greedily, and
+the score is the share of the wanted words found in it.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -178,7 +180,7 @@ def _tracking(random: Random, _: float | None, __: int) -> Pieces:
     for chain, number in ((names[:5], value), (names[5:], other)):
         places = np.sort(random.random(5))  # a variable is told of after the one that it takes its value from
         told = [f"\n{chain[0]} is set to {number}.\n"]
-        told += [f"\n{later} is set to what {earlier} holds.\n" for earlier, later in zip(chain, chain[1:], strict=False)]
+        told += [f"\n{later} is set to what {earlier} holds.\n" for earlier, later in pairwise(chain)]
         hidden += [(text, float(place)) for text, place in zip(told, places, strict=True)]
     question = f"\nQuestion: which 5 variables hold {value}?\nAnswer: The variables that hold {value} are"
     return Pieces(hidden, question, tuple(names[:5]))
@@ -198,7 +200,7 @@ def _common(random: Random, _: float | None, words: int) -> Pieces:
 
 def _qa(random: Random, depth: float | None, words: int) -> Pieces:
     """People with a trade and a town each; one is asked about."""
-    people = _names(random, max(2, words // 8 + 2))
+    people = _names(random, words // 4 + 2)
     towns = random.integers(0, len(TOWNS), len(people))
     trades = random.integers(0, len(TRADES), len(people))
 
@@ -329,13 +331,14 @@ NOUNS = (
     "acorn", "anchor", "apple", "arrow", "barrel", "basket", "beacon", "bell", "birch", "bottle", "bridge", "bucket",
     "button", "cabin", "candle", "canyon", "carpet", "castle", "cedar", "chalk", "cherry", "circle", "cliff", "cloud",
     "clover", "copper", "coral", "cotton", "creek", "crystal", "daisy", "desert", "dragon", "drum", "eagle", "ember",
-    "falcon", "feather", "fern", "field", "flint", "forest", "fountain", "garden", "ginger", "glacier", "granite", "grove",
-    "hammer", "harbor", "hazel", "hill", "honey", "island", "ivory", "jasmine", "kettle", "ladder", "lagoon", "lantern",
-    "laurel", "lemon", "lily", "linen", "maple", "marble", "meadow", "mirror", "mist", "moon", "moss", "needle",
-    "oak", "ocean", "olive", "orchid", "otter", "owl", "paper", "pebble", "pepper", "pine", "planet", "plum",
-    "pond", "poppy", "prairie", "quartz", "rabbit", "raven", "reed", "ribbon", "river", "rocket", "rose", "saddle",
-    "sail", "salt", "shadow", "shell", "silk", "silver", "sparrow", "spruce", "stone", "storm", "sugar", "summit",
-    "thistle", "thunder", "tiger", "timber", "tulip", "tunnel", "valley", "velvet", "violet", "walnut", "willow", "winter",
+    "falcon", "feather", "fern", "field", "flint", "forest", "fountain", "garden", "ginger", "glacier", "granite",
+    "grove", "hammer", "harbor", "hazel", "hill", "honey", "island", "ivory", "jasmine", "kettle", "ladder", "lagoon",
+    "lantern", "laurel", "lemon", "lily", "linen", "maple", "marble", "meadow", "mirror", "mist", "moon", "moss",
+    "needle", "oak", "ocean", "olive", "orchid", "otter", "owl", "paper", "pebble", "pepper", "pine", "planet",
+    "plum", "pond", "poppy", "prairie", "quartz", "rabbit", "raven", "reed", "ribbon", "river", "rocket", "rose",
+    "saddle", "sail", "salt", "shadow", "shell", "silk", "silver", "sparrow", "spruce", "stone", "storm", "sugar",
+    "summit", "thistle", "thunder", "tiger", "timber", "tulip", "tunnel", "valley", "velvet", "violet", "walnut",
+    "willow", "winter",
 )  # fmt: skip
 TRADES = (
     "baker", "carpenter", "doctor", "farmer", "gardener", "hatter", "judge", "miller", "nurse", "painter", "sailor",
