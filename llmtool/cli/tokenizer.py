@@ -132,7 +132,7 @@ def encode(
     totals = encode_files(
         load(tokenizer, encoder, length, ties), inputs or ["-"], output, form=form, eos=eos, offsets=offsets,
         allow_special=allow_special, field=field, text_mode=documents, input_format=input_format, strict=strict,
-        threads=threads, force=force, console=console,
+        threads=threads, read=[tokenizer], force=force, console=console,
     )  # fmt: skip
     if output:
         console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")
@@ -156,7 +156,8 @@ def decode(
     from llmtool.commands.tokenizer.encode import decode_files
     from llmtool.tokenizer import load
 
-    decode_files(load(tokenizer), source, output, text_mode=documents, force=force)
+    console = options.console(quiet=False, verbose=False)
+    decode_files(load(tokenizer), source, output, text_mode=documents, read=[tokenizer], force=force, console=console)
 
 
 @app.command("inspect")
@@ -253,7 +254,8 @@ def export(
     from llmtool.tokenizer import load
 
     loaded = load(tokenizer, encoder, length, ties)
-    report = write(loaded, directory, to, sample, force, options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    report = write(loaded, directory, to, sample, force, console, read=[tokenizer])
     if as_json:
         print(json.dumps(report))
     if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):

@@ -8,6 +8,7 @@ from typing import Any
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Engine
 from llmtool.core.run.console import Console
+from llmtool.core.run.figures import claim_figure
 from llmtool.tokenizer import Tokenizer
 
 
@@ -63,7 +64,7 @@ def nextlong(
     vocabulary = Tokenizer.load(tokenizer)
     if dry_run:
         return estimate(corpora, output, vocabulary, made, how.workers)
-    return synthesize(corpora, output, vocabulary, made, how, work=work)
+    return synthesize(corpora, output, vocabulary, made, how, work=work, read=[tokenizer])
 
 
 def chunk(corpora: Sequence[str], directory: Path, console: Console | None = None, **options: Any) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def assemble(
     made = recipe(**settings)
     made.check()
     how = means(workers, engine, force, console)
-    return synthesis.assemble(directory, output, Tokenizer.load(tokenizer), made, how)
+    return synthesis.assemble(directory, output, Tokenizer.load(tokenizer), made, how, read=[tokenizer])
 
 
 def report(
@@ -164,7 +165,7 @@ def report(
     from llmtool.methods.nextlong import plot as drawing
     from llmtool.methods.nextlong import report as quality
 
-    drawing.check(plot, force)
+    claim_figure(plot, read=[output, *decontaminate, *([model] if model else [])], force=force)
     facts = quality.report(output, console or Console(verbosity=-1), decontaminate, ngram)
     if model:
         facts["dependency"] = _dependency(output, model, device)

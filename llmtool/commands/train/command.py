@@ -148,6 +148,7 @@ def train(
             raw=start.raw, data=batches, objective=objective, optimizer=rates, plan=plan, trainable=trainable,
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if tokenizer is None else None),
+            read=[*paths, *([tokenizer] if tokenizer else []), *([model] if Path(model).exists() else [])],
             inputs=lambda: [*checkpoint, *hashes.wait()], dtype=dtype, parallel=parallel,  # type: ignore[arg-type]
             recompute=recompute, compiled=compiled, device=place, keep=keep, seed=seed,
             tensorboard=tensorboard, force=force, kernels=described,
