@@ -16,12 +16,14 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.train.settings import Running
 from llmtool.core.run.atomic import atomic_file, require_space, sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run, changes, manifest_path
 from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
+from llmtool.core.run.settings import describe
 
 if TYPE_CHECKING:
     from llmtool.core.model.decoder import Decoder
@@ -29,18 +31,11 @@ if TYPE_CHECKING:
     from llmtool.core.train.loop import Plan, Row
     from llmtool.core.train.objective import Objective
     from llmtool.core.train.optimizers import OptimizerSettings
-    from llmtool.core.train.parallel import Parallel, Trainee
+    from llmtool.core.train.parallel import Trainee
 
 BEGUN, METRICS, PLOT = "train.json", "metrics.jsonl", "loss.png"
 SCHEMA = "llmtool.train/1"
-SPELLED = {
-    "optimizer.name": "--optimizer", "optimizer.lr": "--lr", "optimizer.muon_lr": "--muon-lr",
-    "optimizer.weight_decay": "--weight-decay", "optimizer.beta1": "--beta1", "optimizer.beta2": "--beta2",
-    "plan.micro": "--micro", "plan.clip": "--clip", "plan.max_loss_jump": "--max-loss-jump",
-    "plan.eval_every": "--eval-every", "plan.schedule.shape": "--schedule", "plan.schedule.steps": "steps",
-    "plan.schedule.warmup": "--warmup", "plan.schedule.final": "--final-lr", "plan.schedule.decay": "--decay",
-    "rows": "rows in a --batch", "weights": "the model's weights", "recompute": "--recompute", "compiled": "--compile",
-}  # fmt: skip
+SPELLED = {"weights": "the model's weights"}
 """Options of settings that are called otherwise."""
 
 
@@ -63,6 +58,7 @@ class Job:
 
     command: str
     output: Path
+    settings: Running
     config: dict[str, Any]
     decoder: "Decoder"
     raw: Mapping[str, Any]
@@ -80,15 +76,8 @@ class Job:
     """All that the run reads, as the user named it."""
     inputs: Callable[[], list[dict[str, Any]]] = list
     """Entries of run.json; asked for at the end."""
-    dtype: str = "fp32"
-    parallel: "Parallel" = "auto"
-    recompute: bool = False
-    compiled: bool = False
     device: str = "cpu"
-    keep: int = 2
-    seed: int = 0
     tensorboard: Path | None = None
-    force: bool = False
     kernels: str = "torch"
     """The code that computes, for people and run.json."""
 
@@ -105,20 +94,21 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
     resumable = check_output(job, begun, console)
     job.output.parent.mkdir(parents=True, exist_ok=True)
-    require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.keep + 1)))
+    require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.settings.keep + 1)))
     world = World(job.device)
     try:
         console = console if world.leader else Console(verbosity=-1)
-        run = Run(job.command, job.config, seed=job.seed, backend=f"{job.kernels} on {world.device}")
+        run = Run(job.command, job.config, seed=job.settings.seed, backend=f"{job.kernels} on {world.device}")
         moving, total = freeze(
             job.decoder.named_parameters(), lambda name: job.objective.trainable(name) and job.trainable(name)
         )
+        how = job.settings
         trainee = Trainee(
-            job.decoder, job.objective, world, dtype=torch_dtype(element_type(job.dtype)), parallel=job.parallel,
-            recompute=job.recompute, compiled=job.compiled,
+            job.decoder, job.objective, world, dtype=torch_dtype(element_type(how.dtype)), parallel=how.parallel,
+            recompute=how.recompute, compiled=how.compiled,
         )  # fmt: skip
         optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer)
-        states = Checkpoints(job.output, world, job.keep)
+        states = Checkpoints(job.output, world, job.settings.keep)
         world.barrier()
         if world.leader and not resumable:
             begin(job.output, begun)
@@ -130,7 +120,9 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
                 job.objective.terms[name].restore(state)
         share = "" if moving == total else f", {moving:,} of them move"
         where = f"{world.size} processes ({trainee.kind})" if world.distributed else str(world.device)
-        console.info(f"{total:,} parameters{share}; {plan_line(job)}; {job.dtype} on {where}; kernels: {job.kernels}")
+        console.info(
+            f"{total:,} parameters{share}; {plan_line(job)}; {job.settings.dtype} on {where}; kernels: {job.kernels}"
+        )
         if progress.step:
             console.info(f"{job.output}: resumed after step {progress.step:,}")
         with watch(job, world.leader, progress.step, console) as record, stop_signals() as stopped:
@@ -173,13 +165,14 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
         raise UserError(what, where=str(output), hint="write elsewhere")
     if (removed := sweep(output)).number:
         console.info(f"{output}: {removed}")
-    if job.force:
+    if job.settings.force:
         return False
     before = read_json_object(output / BEGUN)
     if before.get("command") != job.command:
         what = f"was begun by `llmtool {before.get('command')}`"
         raise UserError(what, where=str(output), hint="use --force to start over, or write elsewhere")
-    changed = changes(before.get("config"), job.config, SPELLED)
+    spelled = SPELLED | {field.name: field.flags[0].partition("/")[0] for field in describe(type(job.settings))}
+    changed = changes(before.get("config"), job.config, spelled)
     if before.get("data") != json.loads(dumps(begun["data"])):
         changed.append("the data's content")
     if changed:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from llmtool import load_model
-from llmtool.commands.train import train
+from llmtool.commands.train.command import train
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.metrics import read_rows
 from llmtool.core.train.objective import Batch, Figures, Term
@@ -235,8 +235,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"lr": 0.0}, "learning rate"),
     ({"steps": None, "epochs": 0.0}, "no token to train on"),
     ({"warmup": 25}, "25 steps of warm-up"),
-    ({"settings": ["dsmoe.x=1"]}, "no such method in use"),
-    ({"settings": ["x"]}, "METHOD.KEY=VALUE"),
+    ({"set": ["dsmoe.x=1"]}, "no such method in use"),
+    ({"set": ["x"]}, "METHOD.KEY=VALUE"),
     ({"overrides": ["rope_theta"]}, "KEY=VALUE"),
     ({"overrides": ["hidden_act=gelu"]}, "hidden_act"),
     ({"valid": ["nowhere"]}, "no such file"),

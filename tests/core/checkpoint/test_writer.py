@@ -213,7 +213,7 @@ def test_existing_directories(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="made with other settings: --dtype: not given -> bf16"):
         copy({"dtype": "bf16"})
     (tmp_path / "out" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="holds 'thesis.txt', which its run.json does not name"):
+    with pytest.raises(UserError, match=r"holds 'thesis.txt', which its run\.json does not name"):
         copy({"dtype": None}, force=True)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "x"
     (tmp_path / "out" / "thesis.txt").unlink()
@@ -224,7 +224,7 @@ def test_existing_directories(tmp_path: Path) -> None:
         write(tmp_path / "out", source.tensors(), source=source)
     (tmp_path / "out" / "run.json").unlink()
     for force in (False, True):
-        with pytest.raises(UserError, match="no run.json of llmtool"):
+        with pytest.raises(UserError, match=r"no run\.json of llmtool"):
             copy({"dtype": None}, force=force)
 
 
