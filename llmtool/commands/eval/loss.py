@@ -8,6 +8,7 @@ from llmtool.commands.sources import HeldOut, count, find_tokenizer, open_source
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 from llmtool.model import Model, load_model
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ def loss(
     settings: of the checkpoint's methods, instead of config.json's.
     """
     require("torch", extra="models", why="to run models")
-    from llmtool.core.eval.plot import check_plot, draw_positions
+    from llmtool.core.eval.plot import draw_positions
     from llmtool.core.train.world import World
 
-    check_plot(plot)
+    claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
     console = console or Console(verbosity=-1)
     named = parse_sources(data)
     if not named:

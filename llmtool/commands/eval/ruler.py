@@ -11,6 +11,7 @@ from llmtool.commands.sources import find_tokenizer
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 
 if TYPE_CHECKING:
     from llmtool.core.eval.ruler import Answer, Cell, Haystack, Plan, Speller
@@ -52,12 +53,12 @@ def ruler(
     settings of the checkpoint's methods, instead of config.json's. keywords: fields of the settings.
     """
     require("torch", extra="models", why="to run models")
-    from llmtool.core.eval.plot import check_plot, draw_scores
+    from llmtool.core.eval.plot import draw_scores
     from llmtool.core.eval.ruler import run
     from llmtool.model import load_model
 
     asked = RulerSettings(**keywords) if settings is None else settings
-    check_plot(asked.plot)
+    claim_figure(asked.plot, read=[checkpoint, *data])
     console = console or Console(verbosity=-1)
     model = load_model(checkpoint, asked.dtype, asked.device, settings=methods)
     codec = find_tokenizer(asked.tokenizer, model.path, console)
