@@ -101,13 +101,13 @@ def losses_of(model: Model) -> "Callable[[Any], torch.Tensor]":
     """The loss of each position of a batch [B, T], in nats."""
     import torch
 
-    from llmtool.core.train.objective import linear_cross_entropy
+    from llmtool.core.train.objective import token_losses
 
     @torch.inference_mode()
     def losses(batch: Any) -> "torch.Tensor":
         batch = batch.to(model.device)
         h, _ = model.decoder.hidden(batch.ids, documents=batch.documents)
-        flat = linear_cross_entropy(h.flatten(0, 1), model.decoder.lm_head.weight, batch.labels.flatten())
+        flat = token_losses(model.decoder, h.flatten(0, 1), batch.labels.flatten())
         return flat.view(batch.labels.shape).float()
 
     return losses

