@@ -39,7 +39,7 @@ portable: $(VENV)/.built
 	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); cd build/portable && \
 	    PYTHONPATH=.:$$packages ../../$(BIN)/python -S -m llmtool doctor | grep "tokenizer engine: python"
 	LLMTOOL_ENGINE=python $(BIN)/python -m pytest -n 2 tests/methods tests/core/bpe/test_training.py \
-	    tests/core/bpe/test_tokenizer.py tests/core/corpus/test_encode_files.py tests/cli/test_app.py
+	    tests/core/bpe/test_tokenizer.py tests/commands/tokenizer tests/cli/test_app.py
 
 fmt: $(VENV)/.built
 	$(BIN)/ruff check --fix .

@@ -7,14 +7,12 @@
 Binds the methods of the catalog to the core's tokenizer, so that the core needs to know none of them.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from llmtool import catalog
-from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import SCHEMA, Definition, from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
@@ -22,20 +20,11 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, hal
 from llmtool.core.bpe.training import TrainingSettings, count_pieces, train_vocabulary, trained_definition
 from llmtool.core.bpe.vocabulary import encode_text
 from llmtool.core.corpus.document import Skipped
-from llmtool.core.corpus.inputs import find_inputs
-from llmtool.core.corpus.provenance import InputHashes
-from llmtool.core.corpus.readers import Format, TextMode, parse_size, read_documents, total_bytes
-from llmtool.core.run.atomic import atomic_file, check_output, refuse_inputs_as_output
+from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
+from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
-from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
-
-SAMPLE_BYTES = 1 << 20
-"""Text that an export is checked on: LBPE's stock form reads 0.1 to 0.3 MB/s."""
-
-SMALLEST_MEMORY = 1_000_000
-"""Bytes of counts below which every batch of pieces would go to disk."""
 
 ALIASES = {"lbpe": ("bpe", "lbpe"), "scaffold-lbpe": ("scaffold", "lbpe")}
 """Names for pairs of --algorithm and --encoder."""
@@ -164,81 +153,6 @@ class Tokenizer(BaseTokenizer):
             file.write(serialize(self.definition))
 
 
-def train_file(
-    inputs: Sequence[str],
-    output: Path,
-    settings: dict[str, Any],
-    *,
-    threads: int | None = None,
-    max_memory: str | None = None,
-    force: bool = False,
-    dry_run: bool = False,
-    console: Console,
-) -> dict[str, Any]:
-    """Train and write `output` with its manifest; `settings` as in Tokenizer.train, limit_bytes as people write it.
-
-    threads and max_memory change no byte of the result, so they are no part of the settings.
-    """
-    limit = None if settings["limit_bytes"] is None else parse_size(settings["limit_bytes"])
-    memory = None if max_memory is None else parse_size(max_memory)
-    if memory is not None and memory < SMALLEST_MEMORY:
-        raise UserError(f"--max-memory {max_memory} is too little to count in", hint="at least 1M")
-    refuse_inputs_as_output(check_output(output), inputs)
-    algorithm, encoder = check_training(settings)
-    settings = {**settings, "algorithm": algorithm, "encoder": encoder}
-    with InputHashes([] if dry_run else inputs, read_whole=limit is None) as hashes:
-        run = Run("tokenizer train", settings, backend=engine.NAME)
-        if dry_run:
-            plan = {"inputs": len(find_inputs(inputs)), "bytes_on_disk": total_bytes(inputs), "output": str(output)}
-            return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **settings}
-        if not force:
-            refuse_complete(output, run.command, settings, hashes.wait)
-        work: dict[str, Any] = {"threads": threads, "max_memory": memory, "console": console}
-        tokenizer = Tokenizer.train(inputs, **{**settings, "limit_bytes": limit}, **work)
-        with atomic_file(output) as file:
-            file.write(serialize(tokenizer.definition))
-            run.inputs = hashes.wait()
-            run.save(manifest_path(output), [output])
-    facts = tokenizer.definition.training
-    seconds = time.time() - run.started
-    scaffolds = f" and {facts['scaffolds']:,} scaffolds" if facts["scaffolds"] else ""
-    console.info(
-        f"{output}: {facts['vocab_size']:,} tokens{scaffolds} from {facts['bytes'] / 1e6:,.1f} MB "
-        f"in {seconds:.1f} s ({engine.NAME} engine)"
-    )
-    return {
-        "schema": "llmtool.tokenizer-train/1",
-        "output": str(output),
-        "sha256": tokenizer.fingerprint(),
-        "engine": engine.NAME,
-        "seconds": round(seconds, 3),
-        **facts,
-    }
-
-
-def export(
-    tokenizer: Tokenizer, directory: Path, to: str, sample: Sequence[str] | None, force: bool, console: Console
-) -> dict[str, Any]:
-    """Write an export and say on a sample (the first SAMPLE_BYTES of these files) whether its readers agree with us."""
-    from llmtool.core.bpe.export import export_huggingface, export_tiktoken
-
-    texts = None
-    if sample:
-        texts = [document.text for document in read_documents(sample, limit_bytes=SAMPLE_BYTES)]
-    write = export_huggingface if to == "hf" else export_tiktoken
-    run = Run(f"tokenizer export --to {to}", {"tokenizer": tokenizer.fingerprint()}, backend=engine.NAME)
-    report = write(tokenizer, directory, sample=texts, force=force)
-    run.save(directory / "run.json", [directory])
-    console.info("\n".join([f"{directory}: written", *report.lines()]))
-    checks = [asdict(check) for check in report.checks]
-    return {
-        "schema": "llmtool.tokenizer-export/1",
-        "directory": str(directory),
-        "exact": report.exact,
-        "checks": checks,
-    }
-
-
 def load(path: str, encoder: str | None = None, length: str = "bytes", ties: str = "leftmost") -> Tokenizer:
     """Tokenizer.load with another encoder, where one is named."""
     tokenizer = Tokenizer.load(path)
@@ -252,16 +166,6 @@ def method_pair(algorithm: str, encoder: str | None) -> tuple[str, str]:
         raise UserError(f"algorithm {algorithm!r} means encoder {pair[1]!r}, not {encoder!r}", hint="drop one of them")
     catalog.resolve(catalog.TRAINING, pair[0])
     catalog.resolve(catalog.ENCODING, pair[1])
-    return pair
-
-
-def check_training(settings: dict[str, Any]) -> tuple[str, str]:
-    """Refuse settings that training would refuse, before anything is read; returns (algorithm, encoder)."""
-    pair = method_pair(settings["algorithm"], settings["encoder"])
-    if pair[1] == "merge" and (settings["length"], settings["ties"]) != ("bytes", "leftmost"):
-        raise UserError("--length and --ties are options of the encoder 'lbpe'", hint="add --encoder lbpe")
-    names = ("vocab_size", "pretokenizer", "min_frequency", "special_position", "max_token_bytes")
-    TrainingSettings(special=tuple(settings["special"]), **{name: settings[name] for name in names}).check()
     return pair
 
 

@@ -8,10 +8,13 @@ import typer
 from typer.core import TyperGroup
 
 from llmtool import __version__
+from llmtool.cli import bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
+from llmtool.cli import eval as evaluation
+from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode, UserError, explain_os_error
 
 
-class Group(TyperGroup):
+class Root(TyperGroup):
     """The root group: turns expected failures into exit statuses."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -42,13 +45,7 @@ def _drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-SETTINGS: dict[str, Any] = {
-    "rich_markup_mode": None,
-    "add_completion": False,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
-app = typer.Typer(cls=Group, no_args_is_help=True, **SETTINGS)
+app = Group(cls=Root)
 
 
 def _version(wanted: bool) -> None:
@@ -68,9 +65,6 @@ def root(
 
 def build() -> typer.Typer:
     """The app with every command group."""
-    from llmtool.cli import bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
-    from llmtool.cli import eval as evaluation
-
     app.command("methods")(environment.methods)
     app.command("doctor")(environment.doctor)
     app.command("generate")(model.generate)

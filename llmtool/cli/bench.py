@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Measure kernels, models, tokenizers and this machine.", **SETTINGS)
+app = Group("Measure kernels, models, tokenizers and this machine.")
 
 Ops = Annotated[list[str] | None, typer.Argument(help="Ops to look at; all if none is named.", metavar="[OP]...")]
 Cpu = Annotated[bool, typer.Option("--cpu", help="The CPU, also where there is a GPU.")]

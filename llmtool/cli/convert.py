@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 
-app = typer.Typer(no_args_is_help=True, help="Checkpoints: inspect, copy, convert.", **SETTINGS)
+app = Group("Checkpoints: inspect, copy, convert.")
 
 
 @app.command("inspect")

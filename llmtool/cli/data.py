@@ -8,10 +8,10 @@ import typer
 
 from llmtool import catalog
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Training data: check it, make long contexts.", **SETTINGS)
+app = Group("Training data: check it, make long contexts.")
 
 Corpora = Annotated[
     list[str],
@@ -370,7 +370,8 @@ def check(
     config: options.Config = None,
 ) -> None:
     """Print one example with the trained tokens marked, and what becomes of the rows; exit 3 if nothing is trained."""
-    from llmtool.commands.posttrain import DataOptions, check
+    from llmtool.commands.posttrain import check
+    from llmtool.commands.posttrain.settings import DataOptions
 
     reading = DataOptions(tokenizer, data_format, template, length, drop_overlong, packing)
     report = check.check(data, reading, row=row, seed=seed, console=options.console(quiet, verbose=False))

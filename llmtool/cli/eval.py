@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 
-app = typer.Typer(no_args_is_help=True, help="What a checkpoint knows and does on text.", **SETTINGS)
+app = Group("What a checkpoint knows and does on text.")
 
 Data = Annotated[
     list[str] | None,

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 
-app = typer.Typer(no_args_is_help=True, help="Say early where a training run will end.", **SETTINGS)
+app = Group("Say early where a training run will end.")
 
 Logs = Annotated[
     list[str],

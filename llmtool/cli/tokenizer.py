@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from llmtool.cli import options
-from llmtool.cli.app import SETTINGS
+from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="Byte-level BPE, Scaffold-BPE and LBPE tokenizers.", **SETTINGS)
+app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 
 Encoder = Annotated[
     options.Encoder | None,
@@ -82,7 +82,7 @@ def train(
     config: options.Config = None,
 ) -> None:
     """Train a tokenizer: plain BPE or Scaffold-BPE."""
-    from llmtool.tokenizer import train_file
+    from llmtool.commands.tokenizer.train import train_file
 
     settings: dict[str, Any] = {
         "vocab_size": vocab_size, "algorithm": algorithm, "encoder": encoder, "pretokenizer": pretokenizer,
@@ -125,7 +125,7 @@ def encode(
     config: options.Config = None,
 ) -> None:
     """Turn text into ids, as a stream."""
-    from llmtool.core.corpus.encode_files import encode_files
+    from llmtool.commands.tokenizer.encode import encode_files
     from llmtool.tokenizer import load
 
     console = options.console(quiet, verbose)
@@ -153,7 +153,7 @@ def decode(
 
     With --documents line each document ends a line.
     """
-    from llmtool.core.corpus.encode_files import decode_files
+    from llmtool.commands.tokenizer.encode import decode_files
     from llmtool.tokenizer import load
 
     decode_files(load(tokenizer), source, output, text_mode=documents, force=force)
@@ -175,10 +175,10 @@ def inspect(
 
     Scaffolds stand in angle brackets, with the parts that are written in their place.
     """
-    from llmtool.core.bpe import inspection
+    from llmtool.commands.tokenizer.inspect import inspect as look
     from llmtool.tokenizer import load
 
-    facts, lines = inspection.inspect(load(tokenizer, encoder, length, ties), text)
+    facts, lines = look(load(tokenizer, encoder, length, ties), text)
     print(json.dumps(facts) if as_json else "\n".join(lines))
 
 
@@ -213,7 +213,7 @@ def compare(
 
     Compression, fertility, parity, entropy, unused, rare and unreachable tokens, speed.
     """
-    from llmtool.core.corpus.compare_files import compare_files, short_names
+    from llmtool.commands.tokenizer.compare import compare_files, short_names
     from llmtool.tokenizer import load
 
     console = options.console(quiet, verbose)
@@ -249,10 +249,11 @@ def export(
 
     A sample is encoded with the export; exit status 3 if an id differs.
     """
-    from llmtool import tokenizer as api
+    from llmtool.commands.tokenizer.export import export as write
+    from llmtool.tokenizer import load
 
-    loaded = api.load(tokenizer, encoder, length, ties)
-    report = api.export(loaded, directory, to, sample, force, options.console(quiet, verbose=False))
+    loaded = load(tokenizer, encoder, length, ties)
+    report = write(loaded, directory, to, sample, force, options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
     if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):

@@ -15,7 +15,7 @@ def means(
     workers: int | None = None, engine: Engine = "local", force: bool = False, console: Console | None = None
 ) -> Any:
     """How stages are run: nothing here changes a byte of what they write."""
-    from llmtool.methods.nextlong.stages import Means
+    from llmtool.core.corpus.units import Means
 
     return Means(workers or available_cores(), console or Console(verbosity=-1), engine, force)
 
@@ -23,8 +23,8 @@ def means(
 def recipe(**settings: Any) -> Any:
     """A recipe from flat settings; those of the reader go into its Reading, None means the default."""
     from llmtool.methods.nextlong.chunking import Reading
+    from llmtool.methods.nextlong.recipe import Recipe
     from llmtool.methods.nextlong.seeds import parse_caps
-    from llmtool.methods.nextlong.synthesis import Recipe
 
     given = {key: value for key, value in settings.items() if value is not None}
     names = {each.name for each in fields(Reading)}

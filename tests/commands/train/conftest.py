@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmtool import Tokenizer
-from llmtool.core.corpus.encode_files import encode_files
+from llmtool.commands.tokenizer.encode import encode_files
 
 WORDS = [
     "the",

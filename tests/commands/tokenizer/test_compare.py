@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmtool import Tokenizer
-from llmtool.core.corpus.compare_files import compare_files, short_names
+from llmtool.commands.tokenizer.compare import compare_files, short_names
 from llmtool.core.run.errors import UserError
 from tests.conftest import SCRIPTS
 

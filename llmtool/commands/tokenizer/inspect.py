@@ -1,4 +1,4 @@
-"""What a tokenizer is and how it cuts a text, as facts for JSON and as lines for people."""
+"""What a tokenizer is and how it cuts a text, as facts for JSON and lines for people: `llmtool tokenizer inspect`."""
 
 from collections.abc import Iterator
 from contextlib import suppress

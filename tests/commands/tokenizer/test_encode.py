@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from llmtool import Tokenizer
+from llmtool.commands.tokenizer.encode import decode_files, encode_files
 from llmtool.core.corpus import blocks, encoding
-from llmtool.core.corpus.encode_files import decode_files, encode_files
 from llmtool.core.run.errors import UserError
 from tests.conftest import SCRIPTS
 

@@ -1,0 +1,83 @@
+"""From settings to options: the signature that Typer reads, made from a command's settings object.
+
+A parameter whose type is a Settings class becomes an option for each of its fields, in their order; the function is
+called with the object. Options that settings share with single parameters (commands/options.py) are translated too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING
+from inspect import Parameter, signature
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from llmtool.core.run.settings import Described, Option, Settings, describe
+
+
+def spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as Typer takes it."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[Parameter] = []
+    objects: dict[str, type[Settings]] = {}
+    for name, parameter in signature(function).parameters.items():
+        hint = hints[name]
+        if isinstance(hint, type) and issubclass(hint, Settings):
+            objects[name] = hint
+            parameters += [_parameter(field) for field in describe(hint) if field.shown]
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=_single(name, hint)))
+
+    def command(**given: Any) -> Any:
+        for name, kind in objects.items():
+            values = {field.name: given.pop(field.name) for field in describe(kind) if field.shown}
+            unset = [field.name for field in describe(kind) if field.several and values.get(field.name, 0) is None]
+            given[name] = kind(**{name: value for name, value in values.items() if name not in unset})
+        return function(**given)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__signature__ = signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _parameter(field: Described) -> Parameter:
+    """An option of the command line for one field."""
+    default = field.default
+    if field.several:  # Typer shows an empty list as a default, and None as nothing
+        default = list(default) or None
+    elif isinstance(default, int) and _words(field.type):
+        default = str(default)
+    return Parameter(
+        field.name, Parameter.KEYWORD_ONLY, default=Parameter.empty if default is MISSING else default,
+        annotation=Annotated[_kind(field), _option(field)],
+    )  # fmt: skip
+
+
+def _kind(field: Described) -> Any:
+    """The type as Typer reads it: a sequence is a list or None, a number that may have a unit (8K) is a word."""
+    if field.several:
+        return list[get_args(field.type)[0]] | None  # type: ignore[misc]
+    if _words(field.type):
+        return str | None if field.default is None else str
+    return field.type
+
+
+def _words(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType) and {str, int} <= set(get_args(kind))
+
+
+def _option(field: Described) -> Any:
+    option = field.option
+    assert option is not None
+    return typer.Option(*field.flags, help=option.help, metavar=option.metavar, min=option.min, max=option.max)
+
+
+def _single(name: str, hint: Any) -> Any:
+    """A parameter's annotation, with Option said in Typer's words."""
+    notes: Sequence[Any] = getattr(hint, "__metadata__", ())
+    option = next((note for note in notes if isinstance(note, Option)), None)
+    if option is None:
+        return hint
+    field = Described(name.strip("_"), hint.__origin__, MISSING, option)
+    return Annotated[hint.__origin__, _option(field)]

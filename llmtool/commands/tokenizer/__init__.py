@@ -1,0 +1,1 @@
+"""`llmtool tokenizer`: what its commands do, for any tokenizer."""

@@ -1,0 +1,83 @@
+"""Text in, a tokenizer's file out: what `llmtool tokenizer train` does."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.bpe import engine
+from llmtool.core.bpe.definition import serialize
+from llmtool.core.bpe.training import TrainingSettings
+from llmtool.core.corpus.inputs import find_inputs
+from llmtool.core.corpus.provenance import InputHashes
+from llmtool.core.corpus.readers import parse_size, total_bytes
+from llmtool.core.run.atomic import atomic_file, check_output, refuse_inputs_as_output
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.tokenizer import Tokenizer, method_pair
+
+SMALLEST_MEMORY = 1_000_000
+"""Bytes of counts below which every batch of pieces would go to disk."""
+
+
+def train_file(
+    inputs: Sequence[str],
+    output: Path,
+    settings: dict[str, Any],
+    *,
+    threads: int | None = None,
+    max_memory: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    console: Console,
+) -> dict[str, Any]:
+    """Train and write `output` with its manifest; `settings` as in Tokenizer.train, limit_bytes as people write it.
+
+    threads and max_memory change no byte of the result, so they are no part of the settings.
+    """
+    limit = None if settings["limit_bytes"] is None else parse_size(settings["limit_bytes"])
+    memory = None if max_memory is None else parse_size(max_memory)
+    if memory is not None and memory < SMALLEST_MEMORY:
+        raise UserError(f"--max-memory {max_memory} is too little to count in", hint="at least 1M")
+    refuse_inputs_as_output(check_output(output), inputs)
+    algorithm, encoder = check_training(settings)
+    settings = {**settings, "algorithm": algorithm, "encoder": encoder}
+    with InputHashes([] if dry_run else inputs, read_whole=limit is None) as hashes:
+        run = Run("tokenizer train", settings, backend=engine.NAME)
+        if dry_run:
+            plan = {"inputs": len(find_inputs(inputs)), "bytes_on_disk": total_bytes(inputs), "output": str(output)}
+            return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **settings}
+        if not force:
+            refuse_complete(output, run.command, settings, hashes.wait)
+        work: dict[str, Any] = {"threads": threads, "max_memory": memory, "console": console}
+        tokenizer = Tokenizer.train(inputs, **{**settings, "limit_bytes": limit}, **work)
+        with atomic_file(output) as file:
+            file.write(serialize(tokenizer.definition))
+            run.inputs = hashes.wait()
+            run.save(manifest_path(output), [output])
+    facts = tokenizer.definition.training
+    seconds = time.time() - run.started
+    scaffolds = f" and {facts['scaffolds']:,} scaffolds" if facts["scaffolds"] else ""
+    console.info(
+        f"{output}: {facts['vocab_size']:,} tokens{scaffolds} from {facts['bytes'] / 1e6:,.1f} MB "
+        f"in {seconds:.1f} s ({engine.NAME} engine)"
+    )
+    return {
+        "schema": "llmtool.tokenizer-train/1",
+        "output": str(output),
+        "sha256": tokenizer.fingerprint(),
+        "engine": engine.NAME,
+        "seconds": round(seconds, 3),
+        **facts,
+    }
+
+
+def check_training(settings: dict[str, Any]) -> tuple[str, str]:
+    """Refuse settings that training would refuse, before anything is read; returns (algorithm, encoder)."""
+    pair = method_pair(settings["algorithm"], settings["encoder"])
+    if pair[1] == "merge" and (settings["length"], settings["ties"]) != ("bytes", "leftmost"):
+        raise UserError("--length and --ties are options of the encoder 'lbpe'", hint="add --encoder lbpe")
+    names = ("vocab_size", "pretokenizer", "min_frequency", "special_position", "max_token_bytes")
+    TrainingSettings(special=tuple(settings["special"]), **{name: settings[name] for name in names}).check()
+    return pair
