@@ -1,6 +1,6 @@
 """RMSNorm as the families compute it: in float32 whatever comes in; they differ in where the weight is applied."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def plus_one(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     return (y * (1.0 + weight.float())).to(x.dtype)
 
 
-FORMS: Mapping[str, Form] = {"rounded": rms_norm, "precise": precise, "plus_one": plus_one}
+FORMS: dict[str, Form] = {"rounded": rms_norm, "precise": precise, "plus_one": plus_one}
 """Config.norm -> what it computes."""
 
 

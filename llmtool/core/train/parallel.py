@@ -26,7 +26,7 @@ Parallel = Literal["auto", "none", "ddp", "fsdp"]
 
 # FSDP2 hangs its hooks on the tensors that it finds in a module's arguments and results: it must see those of a carry.
 # What may hold tensors goes to the tree, the rest is carried beside it.
-_TENSORS = ("positions", "rope", "masks", "ids", "documents", "shared", "losses")
+_TENSORS = ("positions", "ropes", "masks", "ids", "documents", "shared", "losses")
 _REST = ("cache", "options")
 _pytree.register_pytree_node(
     Carry,

@@ -74,11 +74,22 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
     },
 }  # fmt: skip
+GRANITE_4: dict[str, Any] = {
+    "model_type": "granitemoehybrid", "num_local_experts": 0, "shared_intermediate_size": 80,
+    "layer_types": ["attention"] * 3, "embedding_multiplier": 12, "attention_multiplier": 0.3,
+    "residual_multiplier": 0.22, "logits_scaling": 10, "mamba_n_heads": 8, "mamba_d_head": 12,
+}  # fmt: skip
+"""Fused tensors, and not every type to the bit."""
 
 
 def save(directory: Path, family: str, std: float = 0.02, **changes: Any) -> Path:
     """A checkpoint with weights of this standard deviation; norms and biases are not left at one and zero."""
-    settings = {**BASE, **FAMILIES[family], "initializer_range": std, **changes}
+    settings = {
+        **BASE,
+        **(GRANITE_4 if family == "granite4" else FAMILIES[family]),
+        "initializer_range": std,
+        **changes,
+    }
     config = transformers.AutoConfig.for_model(**settings)
     torch.manual_seed(7)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64)
