@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
+from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.posttrain import sft as posttrain
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import ExitCode
@@ -51,9 +51,10 @@ def main(work: Path, steps: int, lr: float, seeds: list[int]) -> None:
         def convert(name: str, sharing: str, init: str = "lstsq", seed: int = seed, base: Path = base) -> Path:
             output = work / f"{name}-{seed}-start"
             if not (output / "run.json").exists():
-                calibration = Calibration([str(text)], 128, 256)
-                convert_uniattn(base, output, groups=GROUPS, calibration=calibration, init=init,  # type: ignore[arg-type]
-                                sharing=sharing, seed=seed, console=console)  # type: ignore[arg-type] # fmt: skip
+                convert_uniattn(
+                    base, output, groups=GROUPS, calibration=[str(text)], samples=128, window=256, init=init,
+                    sharing=sharing, seed=seed, device="cpu", console=console,
+                )  # fmt: skip
             return output
 
         train("sft", base)

@@ -24,6 +24,7 @@ LAYERS = (
     ),
     ("commands.train", "commands.convert"),
     ("commands.sources",),
+    ("commands.data_settings",),
     ("commands.options",),
     ("model",),
     ("tokenizer",),

@@ -97,6 +97,10 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", m
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
 ]
+Separator = Annotated[
+    str | None,
+    typer.Option("--document-separator", help="Plain text: a document ends wherever this stands.", metavar="TEXT"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]

@@ -5,7 +5,7 @@ called with the object. Options that settings share with single parameters (comm
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING
+from dataclasses import MISSING, dataclass
 from inspect import Parameter, signature
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -15,23 +15,39 @@ import typer
 from llmtool.core.run.settings import Described, Option, Settings, describe
 
 
+@dataclass(frozen=True)
+class Only:
+    """Some of an object's fields are shown, the others are at their defaults: Annotated[Kind, Only("a b")]."""
+
+    names: str
+    """With spaces between."""
+
+
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` as Typer takes it."""
     hints = get_type_hints(function, include_extras=True)
     parameters: list[Parameter] = []
-    objects: dict[str, type[Settings]] = {}
+    objects: dict[str, tuple[type[Settings], list[Described]]] = {}
+    empty: dict[str, Any] = {}
     for name, parameter in signature(function).parameters.items():
         hint = hints[name]
-        if isinstance(hint, type) and issubclass(hint, Settings):
-            objects[name] = hint
-            parameters += [_parameter(field) for field in describe(hint) if field.shown]
+        kind = getattr(hint, "__origin__", hint)
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            shown = _shown(kind, getattr(hint, "__metadata__", ()))
+            objects[name] = (kind, shown)
+            parameters += [_parameter(field) for field in shown]
         else:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=_single(name, hint)))
+            single = _single(parameter, hint)
+            parameters.append(_parameter(single) if single else parameter.replace(annotation=hint))
+            if single and single.several:
+                empty[name] = single.default
+    parameters = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in parameters]
 
     def command(**given: Any) -> Any:
-        for name, kind in objects.items():
-            values = {field.name: given.pop(field.name) for field in describe(kind) if field.shown}
-            unset = [field.name for field in describe(kind) if field.several and values.get(field.name, 0) is None]
+        given |= {name: default for name, default in empty.items() if given[name] is None}
+        for name, (kind, shown) in objects.items():
+            values = {field.name: given.pop(field.name) for field in shown}
+            unset = [field.name for field in shown if field.several and values[field.name] is None]
             given[name] = kind(**{name: value for name, value in values.items() if name not in unset})
         return function(**given)
 
@@ -39,6 +55,17 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     command.__signature__ = signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _shown(kind: type[Settings], notes: Sequence[Any]) -> list[Described]:
+    """The fields that become options."""
+    shown = [field for field in describe(kind) if field.shown]
+    for note in notes:
+        if isinstance(note, Only):
+            names = note.names.split()
+            assert set(names) <= {field.name for field in shown}, f"{kind.__name__} has not all of {names}"
+            shown = [field for field in shown if field.name in names]
+    return shown
 
 
 def _parameter(field: Described) -> Parameter:
@@ -73,11 +100,8 @@ def _option(field: Described) -> Any:
     return typer.Option(*field.flags, help=option.help, metavar=option.metavar, min=option.min, max=option.max)
 
 
-def _single(name: str, hint: Any) -> Any:
-    """A parameter's annotation, with Option said in Typer's words."""
-    notes: Sequence[Any] = getattr(hint, "__metadata__", ())
-    option = next((note for note in notes if isinstance(note, Option)), None)
-    if option is None:
-        return hint
-    field = Described(name.strip("_"), hint.__origin__, MISSING, option)
-    return Annotated[hint.__origin__, _option(field)]
+def _single(parameter: Parameter, hint: Any) -> Described | None:
+    """A parameter that is described by an Option, as if it were a field; None for Typer's own."""
+    option = next((note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Option)), None)
+    default = MISSING if parameter.default is Parameter.empty else parameter.default
+    return Described(parameter.name, hint.__origin__, default, option) if option else None

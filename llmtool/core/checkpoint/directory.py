@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.core.checkpoint.layout import EMBEDDING, HEAD, named_apart, tied_by_head
 from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.journal import recover
 from llmtool.core.run.json_file import read_json_object
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def open_checkpoint(path: str | Path, override: Mapping[str, Any] | None = None)
     override: fields of config.json that are given anew.
     """
     path = Path(path)
+    recover(path)
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{what}: a checkpoint is a directory", where=str(path), hint=f"with {CONFIG} and {SINGLE}")

@@ -182,7 +182,7 @@ class Decoder(nn.Module):
 def make_ropes(config: Config, parts: Parts) -> dict[RopeSettings, RopePart]:
     """A rope part for each rotation in use: one for most models, none for one without positions."""
     kinds = dict.fromkeys(config.rope_of(layer) for layer in range(config.num_hidden_layers))
-    return {kind: parts.rope(replace(config, rope=kind, local_rope=None)) for kind in kinds if kind is not None}
+    return {kind: parts.rope(replace(config, rope=kind)) for kind in kinds if kind is not None}
 
 
 def prepare(

@@ -57,7 +57,7 @@ class Described:
     def flags(self) -> tuple[str, ...]:
         """How the command line spells it."""
         flags = self.option.flags.split() if self.option else []
-        return tuple(flags) or (f"--{self.name.replace('_', '-')}",)
+        return tuple(flags) or (f"--{self.name.strip('_').replace('_', '-')}",)
 
     @property
     def several(self) -> bool:

@@ -1,7 +1,7 @@
 """What is made of a corpus: all that decides the bytes of the samples, beside the corpus and the tokenizer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong import baselines
@@ -21,23 +21,23 @@ NEED_VECTORS = ("nextlong", "knn", "iclm")
 class Recipe:
     """All that decides the bytes of the samples, the corpus and the tokenizer apart."""
 
-    target: int = 131072
-    method: str = "nextlong"
-    plan: Plan = "exact"
-    embedder: str = "lsa"
-    index: IndexKind = "auto"
-    min_chunks: int = 2
-    position: Position = "head"
-    separator: str = "\n\n"
-    samples: int | None = None
-    form: Form = "jsonl"
-    keep_long: bool = False
-    max_overlap: float = 0.3
-    seed: int = 0
-    caps: Mapping[str, float] = field(default_factory=dict)
-    decontaminate: tuple[str, ...] = ()
-    ngram: int = 13
-    reading: Reading = field(default_factory=Reading)
+    target: int
+    method: str
+    plan: Plan
+    embedder: str
+    index: IndexKind
+    min_chunks: int
+    position: Position
+    separator: str
+    samples: int | None
+    form: Form
+    keep_long: bool
+    max_overlap: float
+    seed: int
+    caps: Mapping[str, float]
+    decontaminate: tuple[str, ...]
+    ngram: int
+    reading: Reading
 
     def check(self) -> None:
         """Refuse what cannot work before anything is read."""

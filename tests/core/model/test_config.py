@@ -181,13 +181,13 @@ def test_gemma3_in_the_4x_spelling() -> None:
         key: value for key, value in old.items() if not key.startswith("rope")
     } | {"rope_parameters": rope_parameters(old)}  # fmt: skip
     assert parse_config(new) == config
-    with pytest.raises(ConfigError, match="rope_theta = 10000.0 does not say whether"):
+    with pytest.raises(ConfigError, match=r"rope_theta = 10000\.0 does not say whether"):
         parse_config({**LLAMA, "model_type": "olmo3", "rope_theta": 1e4})
 
 
 @pytest.mark.parametrize("scaling", ["su", "yarn", "longrope"])
 def test_phi3_calls_longrope_by_three_names(scaling: str) -> None:
-    raw = {
+    raw: dict[str, Any] = {
         **LLAMA, "model_type": "phi3", "original_max_position_embeddings": 64,
         "rope_scaling": {"type": scaling, "short_factor": [1, 1, 1, 1], "long_factor": [2, 2, 4, 8]},
     }  # fmt: skip
@@ -207,7 +207,7 @@ def test_granite_4_without_experts_is_a_granite() -> None:
     assert parse_config({**raw, "position_embedding_type": None}).unrotated == {0, 1, 2, 3}
     with pytest.raises(ConfigError, match="num_local_experts = 8"):
         parse_config({**raw, "num_local_experts": 8})
-    with pytest.raises(ConfigError, match="layer_types .* 4 of attention, mamba"):
+    with pytest.raises(ConfigError, match=r"layer_types .* 4 of attention, mamba"):
         parse_config({**raw, "layer_types": ["attention", "mamba"] * 2})
 
 
