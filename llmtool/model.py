@@ -145,12 +145,12 @@ class Model:
         """The loss of each position of a batch [B, T] in nats, 0 where there is nothing to predict."""
         import torch
 
-        from llmtool.core.train.objective import linear_cross_entropy
+        from llmtool.core.train.objective import token_losses
 
         with torch.inference_mode():
             batch = batch.to(self.device)
             h, _ = self.decoder.hidden(batch.ids, documents=batch.documents)
-            flat = linear_cross_entropy(h.flatten(0, 1), self.decoder.lm_head.weight, batch.labels.flatten())
+            flat = token_losses(self.decoder, h.flatten(0, 1), batch.labels.flatten())
             return flat.view(batch.labels.shape).float()
 
     def refuse_out_of_range(self, least: int, largest: int) -> None:
