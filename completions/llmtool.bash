@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval attention"|"llmtool eval experts"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -232,6 +232,19 @@ _llmtool() {
         "llmtool eval niah:--device") COMPREPLY=(); return ;;
         "llmtool eval niah:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval niah:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval ruler:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--task") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--length") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--depth") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--samples") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--kind") mapfile -t COMPREPLY < <(compgen -W "auto words ids" -- "$cur"); return ;;
+        "llmtool eval ruler:--seed") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool eval ruler:--device") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--set") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval attention:--data") COMPREPLY=(); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); return ;;
         "llmtool eval attention:--measure") mapfile -t COMPREPLY < <(compgen -W "cosine js" -- "$cur"); return ;;
@@ -449,9 +462,10 @@ _llmtool() {
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
-        "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah attention experts" ;;
+        "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --plot --dry-run --data --set --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check" ;;

@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -365,6 +365,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l quiet -s q
 complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a loss -d 'Nats a token and bits a byte, by source and by position.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a niah -d 'Needle in a haystack: what is found at which depth of which length; without --data in random ids.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a ruler -d 'Ask questions over a long context, of RULER\'s kinds: needles, variables, common words, people.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a attention -d 'Compare the layers\' attention maps, and plan which layers can share one for the wanted saving.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a experts -d 'Show which experts a DSMoE checkpoint uses, by layer and by text source, and its loss at other thresholds.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -l help -s h -d 'Show the help.'
@@ -399,6 +400,23 @@ complete -c llmtool -n "__llmtool_at 'llmtool eval niah'" -l json -d 'Print the 
 complete -c llmtool -n "__llmtool_at 'llmtool eval niah'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval niah'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval niah'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l tokenizer -x -d 'For words. Default: the checkpoint\'s.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l task -x -d 'single, multikey, multivalue, multiquery, tracking, common, qa; may be given again. Default: all.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l length -x -d 'Context; may be given again. Default: quarters of the model\'s.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l depth -x -d 'Place of what is asked for; may be given again. Default: 0, 0.5, 1.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l samples -x -d 'Questions in each cell.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l kind -x -a 'auto words ids' -d 'Words of the tokenizer, or an id a word; auto: words where there is a tokenizer.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l seed -x -d 'Seed of everything that is drawn.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l dtype -x -a 'bf16 fp16 fp32 fp64' -d 'Element type of the weights. Default: as they are stored.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l device -x -d 'cpu, cuda or cuda:N; auto takes a GPU where there is one.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l plot -r -F -d 'Draw a figure, PNG or SVG by name.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l dry-run -d 'Say what would be done, and do nothing.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l data -x -d 'Text or tokens to hide things in; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l set -x -d 'A method\'s setting instead of config.json\'s: dsmoe.tau=0.7. Again for more.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval ruler'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval attention'" -l data -x -d 'Text to look at; may be given again.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval attention'" -l kv-saving -x -d 'Share of the cache that the plan saves.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval attention'" -l measure -x -a 'cosine js' -d 'Cosine, or 1 - Jensen-Shannon divergence / ln 2.'
