@@ -15,7 +15,7 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import cost, numbers, refuse_share
 from llmtool.methods.dsmoe.rows import text_rows
-from llmtool.model import build_parts, load_codec
+from llmtool.model import build_parts, load_tokenizer
 
 if TYPE_CHECKING:
     from llmtool.core.model.config import Config
@@ -76,7 +76,7 @@ def convert_dsmoe(
 
         claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
-        rows = text_rows(load_codec(path).encode, asked.calibration, asked.calibration_tokens, length)
+        rows = text_rows(load_tokenizer(path).encode_prompt, asked.calibration, asked.calibration_tokens, length)
         routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
         part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
         plan["fitted"] = fitted

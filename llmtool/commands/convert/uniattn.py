@@ -13,7 +13,8 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
-from llmtool.model import TextCodec, build_parts, find_device, load_codec
+from llmtool.model import build_parts, find_device, load_tokenizer
+from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +42,8 @@ class Calibration:
         window = self.window or min(1024, longest)
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
-        codec = load_codec(self.tokenizer or checkpoint.path, hint="give --tokenizer")
-        found = list(cut_rows(codec, self.inputs, window, self.samples))
+        own = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer")
+        found = list(cut_rows(own, self.inputs, window, self.samples))
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
         rows = torch.tensor(found)
@@ -52,14 +53,14 @@ class Calibration:
         return rows
 
 
-def cut_rows(codec: TextCodec, inputs: Sequence[str], window: int, samples: int) -> Iterator[list[int]]:
+def cut_rows(tokenizer: Tokenizer, inputs: Sequence[str], window: int, samples: int) -> Iterator[list[int]]:
     """Documents one after the other, cut into rows of `window` ids; shorter text than one row is refused."""
     from llmtool.core.corpus.readers import read_documents
 
     rest: list[int] = []
     given = 0
     for document in read_documents(inputs):
-        rest += codec.encode(bytes(document.text).decode(errors="replace"))
+        rest += tokenizer.encode_prompt(bytes(document.text).decode(errors="replace"))
         while len(rest) >= window and given < samples:
             yield rest[:window]
             rest, given = rest[window:], given + 1

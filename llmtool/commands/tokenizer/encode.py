@@ -71,10 +71,6 @@ def encode_files(
         "allow_special": allow_special, "field": field, "text_mode": text_mode, "document_separator": separator,
         "input_format": input_format, "strict": strict,
     }  # fmt: skip
-    # A special token may hold white space, where a long document would be cut; `none` has no safe cut at all.
-    whole = tokenizer.definition.pretokenizer == "none" or (
-        allow_special and any(character.isspace() for text in tokenizer.special_tokens for character in text)
-    )
     with ExitStack() as stack:
         hashes = stack.enter_context(InputHashes(inputs if output else []))
         run = Run("tokenizer encode", settings, backend=engine.NAME, spelled=SPELLED)
@@ -88,8 +84,8 @@ def encode_files(
             require_space(output, size)
         bar = stack.enter_context(console.progress("encoding", size, "B"))
         documents = read_documents(
-            inputs, field=field, text_mode=text_mode, format=input_format, strict=strict, whole=whole,
-            separator=separator, report=skipped, on_bytes=bar.advance,
+            inputs, field=field, text_mode=text_mode, format=input_format, strict=strict,
+            whole=tokenizer.needs_whole(allow_special), separator=separator, report=skipped, on_bytes=bar.advance,
         )  # fmt: skip
         with _writer(tokenizer, output, form, offsets, around, run, hashes) as writer:
             for encoded in encode_documents(
@@ -122,8 +118,15 @@ def _around(
     if bos is False and bos_token is not None:
         raise UserError("--no-bos and --bos-token contradict each other", hint="drop one of them")
     definition = tokenizer.definition
-    if bos is None and bos_token is None and definition.add_bos:
-        console.warn(f"no {definition.bos!r} before a text, which `transformers` would put there: --bos (or --no-bos)")
+    before, after = definition.around
+    if bos is None and bos_token is None and (before or after):
+        spell = definition.vocabulary.spellings
+        put = [
+            f"{' '.join(spell[number] for number in ids)} {side} each text"
+            for ids, side in ((before, "before"), (after, "after")) if ids
+        ]  # fmt: skip
+        asked = "--bos and --eos put tokens here, --no-bos says that none are wanted"
+        console.warn(f"`transformers` would put {' and '.join(put)}; {asked}")
     first = _named(tokenizer, "bos", definition.bos, bos_token) if bos or bos_token is not None else None
     last = _named(tokenizer, "eos", definition.eos, eos_token) if eos or eos_token is not None else None
     return Around(first, last)
