@@ -21,6 +21,7 @@ _llmtool() {
         "llmtool verify:--tokens") COMPREPLY=(); return ;;
         "llmtool verify:--length") COMPREPLY=(); return ;;
         "llmtool verify:--seed") COMPREPLY=(); return ;;
+        "llmtool verify:--override") COMPREPLY=(); return ;;
         "llmtool verify:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool verify:--device") COMPREPLY=(); return ;;
         "llmtool verify:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -165,11 +166,14 @@ _llmtool() {
         "llmtool scaling law:--seed") COMPREPLY=(); return ;;
         "llmtool scaling law:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert inspect:--context") COMPREPLY=(); return ;;
+        "llmtool convert inspect:--override") COMPREPLY=(); return ;;
         "llmtool convert copy:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert copy:--max-shard-size") COMPREPLY=(); return ;;
+        "llmtool convert copy:--override") COMPREPLY=(); return ;;
         "llmtool convert copy:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert export:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert export:--set") COMPREPLY=(); return ;;
+        "llmtool convert export:--override") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--experts") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper analytic" -- "$cur"); return ;;
         "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
@@ -177,6 +181,7 @@ _llmtool() {
         "llmtool convert dsmoe:--share") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--tau") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--layers") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--override") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--seed") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert dsmoe-baseline:--experts") COMPREPLY=(); return ;;
@@ -196,6 +201,7 @@ _llmtool() {
         "llmtool convert uniattn:--samples") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--window") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert uniattn:--override") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--seed") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--device") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -436,7 +442,7 @@ _llmtool() {
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --kernels --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --dtype --device --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --documents --document-separator --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -453,13 +459,13 @@ _llmtool() {
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope merge-lora" ;;
-        "llmtool convert inspect") [[ $cur == -* ]] && words="--context --json --help -h" || words="" ;;
-        "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --force --json --quiet -q --help -h" || words="" ;;
-        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
+        "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --override --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
-        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts" ;;
