@@ -61,7 +61,7 @@ COMMANDS = (
     Command("convert uniattn in/ckpt out/ckpt --followers {} --init zero", "1", "2"),
     Command("convert merge-lora in/adapted out/ckpt"),
     Command("convert export in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
-    Command("data nextlong in/corpus.jsonl -o out/long --tokenizer in/tok.json --target 256 --chunk-size 128 --workers 1 "
+    Command("data nextlong in/corpus.jsonl -o out/long --tokenizer in/tok.json --target 256 --chunk 128 --workers 1 "
             "--format bin {}", "--seed 1", "--seed 2", grows=True),
     Command("scaling fit in/log.jsonl --fit-until 50% -o out/law.json --law {}", "cooldown", "power"),
     Command("eval attention in/ckpt --data in/text.txt --window 16 --device cpu --kv-saving 33% --samples {} "

@@ -232,7 +232,8 @@ def choose(kinds: str, cost: float, budget: float | None) -> list[tuple[int, str
             groups.setdefault((kinds[number - 1], way), []).append((number, way))
     for members in groups.values():
         rng.shuffle(members)
-    order = sorted(groups, key=lambda key: (list(WAYS).index(key[1]), "rwusmolct".index(key[0])))
+    order = sorted(groups)
+    rng.shuffle(order)
     chosen: list[tuple[int, str]] = []
     while len(chosen) < wanted and any(groups.values()):
         chosen += [groups[key].pop() for key in order if groups[key]]
@@ -278,7 +279,9 @@ def import_everything() -> None:
     from llmtool.core.train import loop, optimizers, parallel, state  # noqa: F401
 
     torch.set_num_threads(1)
-    agreement._readers = lambda _: {}  # other libraries read exports back in processes of their own: nothing is written
+    agreement.__dict__["_readers"] = (
+        lambda _: {}
+    )  # other libraries read exports back in processes of their own: nothing is written
 
 
 def start(names: list[str], budget: float | None, shim: Path) -> subprocess.Popen[str]:
@@ -311,7 +314,7 @@ def write_inputs(place: Path) -> None:
     (place / "chat.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats[:40]))
     rows = [{"step": s, "loss": 2 + 8 * s**-0.4, "lr": 1e-3 * (1 - s / 4200)} for s in range(20, 4001, 20)]
     (place / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    texts = [" ".join(rng.choice(lines) for _ in range(6)) for _ in range(60)]
+    texts = ["\n\n".join(rng.choice(lines) for _ in range(5)) for _ in range(60)]
     (place / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 

@@ -14,7 +14,7 @@ from tests.faults.harness import start
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
-BUDGET = None if os.environ.get("LLMTOOL_FAULTS") == "all" else 0.5
+BUDGET = None if os.environ.get("LLMTOOL_FAULTS") == "all" else 1.2
 """Seconds of CPU for the tries of a command in one scenario; all calls with LLMTOOL_FAULTS=all."""
 
 
