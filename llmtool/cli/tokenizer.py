@@ -43,9 +43,15 @@ def train(
     ] = "bpe",
     encoder: Encoder = None,
     pretokenizer: Annotated[
-        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "none"],
+        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "smollm", "qwen35", "tekken", "deepseek3", "none"],
         typer.Option("--pretokenizer", help="Published pattern that cuts text into pieces first."),
     ] = "llama3",
+    pretokenizer_regex: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pretokenizer-regex", help="Cut by this pattern instead; may be given again.", metavar="PATTERN"
+        ),
+    ] = None,
     special: Annotated[
         list[str] | None, typer.Option("--special", help="Special token; may be given again.", metavar="TOKEN")
     ] = None,
@@ -97,6 +103,8 @@ def train(
         "length": length, "ties": ties, "limit_bytes": limit_bytes, "field": field, "text_mode": documents,
         "separator": document_separator, "format": input_format, "strict": strict,
     }  # fmt: skip
+    if pretokenizer_regex:
+        settings["pretokenizer_regex"] = pretokenizer_regex
     console = options.console(quiet, verbose)
     work: dict[str, Any] = {"threads": threads, "max_memory": max_memory, "console": console}
     report = train_file(inputs, output, settings, force=force, dry_run=dry_run, **work)
