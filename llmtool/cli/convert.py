@@ -9,6 +9,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, UniattnSettings
+from llmtool.commands.options import method_settings
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
@@ -61,7 +62,7 @@ def export(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
-    set_: options.Set = None,
+    set_: options.Set = (),
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -70,7 +71,7 @@ def export(
     from llmtool.commands.convert.export import export_model
 
     console = options.console(quiet, verbose=False)
-    given = options.settings(set_)
+    given = method_settings(set_)
     report = export_model(checkpoint, output, dtype=dtype, settings=given, force=force, console=console)
     if as_json:
         print(json.dumps(report))

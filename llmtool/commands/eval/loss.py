@@ -37,6 +37,10 @@ def loss(
     """Nats a token and bits a byte of each source, by position in rows of `length` tokens, and over all sources.
 
     settings: of the checkpoint's methods, instead of config.json's.
+
+    >>> import llmtool
+    >>> llmtool.eval.loss("model", ["corpus.txt"], tokens=256)["all"]["tokens"]
+    256
     """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import check_plot, draw_positions

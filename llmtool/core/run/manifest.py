@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmtool import __version__
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
+from llmtool.version import __version__
 
 SCHEMA = "llmtool.run/1"
 
