@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.bpe import engine
-from llmtool.core.bpe.definition import serialize
+from llmtool.core.bpe.definition_file import serialize
 from llmtool.core.bpe.training import TrainingSettings
 from llmtool.core.corpus.inputs import find_inputs
 from llmtool.core.corpus.provenance import InputHashes

@@ -92,7 +92,7 @@ class JsonlWriter:
                 first, last = self._around.bos is not None, len(self._held) - (self._around.eos is not None)
                 row["offsets"] = self._around.spans(self._tokenizer.offsets(self._held[first:last]))
                 if self._tokenizer.definition.normalizer:
-                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer}"
+                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer_name}"
             self._file.write(json.dumps(row).encode() + b"\n")
             self._held = []
 
