@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval attention"|"llmtool eval experts"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval attention"|"llmtool eval experts"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -76,16 +76,20 @@ _llmtool() {
         "llmtool tokenizer train:--max-memory") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--field") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool tokenizer train:--document-separator") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl parquet" -- "$cur"); return ;;
         "llmtool tokenizer train:--threads") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--output"|"llmtool tokenizer encode:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--format") mapfile -t COMPREPLY < <(compgen -W "ids jsonl npy bin" -- "$cur"); return ;;
+        "llmtool tokenizer encode:--bos-token") COMPREPLY=(); return ;;
+        "llmtool tokenizer encode:--eos-token") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--encoder") mapfile -t COMPREPLY < <(compgen -W "merge lbpe" -- "$cur"); return ;;
         "llmtool tokenizer encode:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer encode:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
         "llmtool tokenizer encode:--field") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool tokenizer encode:--document-separator") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl parquet" -- "$cur"); return ;;
         "llmtool tokenizer encode:--threads") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -113,12 +117,15 @@ _llmtool() {
         "llmtool scaling fit:--metric") COMPREPLY=(); return ;;
         "llmtool scaling fit:--fit-until") COMPREPLY=(); return ;;
         "llmtool scaling fit:--horizon") COMPREPLY=(); return ;;
-        "llmtool scaling fit:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd constant" -- "$cur"); return ;;
+        "llmtool scaling fit:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd wsd-sqrt inverse-sqrt power constant" -- "$cur"); return ;;
         "llmtool scaling fit:--peak") COMPREPLY=(); return ;;
         "llmtool scaling fit:--end-lr") COMPREPLY=(); return ;;
         "llmtool scaling fit:--decay") COMPREPLY=(); return ;;
         "llmtool scaling fit:--warmup") COMPREPLY=(); return ;;
         "llmtool scaling fit:--smooth") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--step-column") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--loss-column") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--lr-column") COMPREPLY=(); return ;;
         "llmtool scaling fit:--target-loss") COMPREPLY=(); return ;;
         "llmtool scaling fit:--every") COMPREPLY=(); return ;;
         "llmtool scaling fit:--max-predicted-loss") COMPREPLY=(); return ;;
@@ -126,7 +133,7 @@ _llmtool() {
         "llmtool scaling fit:--output"|"llmtool scaling fit:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling fit:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling predict:--at") COMPREPLY=(); return ;;
-        "llmtool scaling predict:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd constant" -- "$cur"); return ;;
+        "llmtool scaling predict:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd wsd-sqrt inverse-sqrt power constant" -- "$cur"); return ;;
         "llmtool scaling predict:--schedule-of") COMPREPLY=(); return ;;
         "llmtool scaling predict:--peak") COMPREPLY=(); return ;;
         "llmtool scaling predict:--end-lr") COMPREPLY=(); return ;;
@@ -136,19 +143,30 @@ _llmtool() {
         "llmtool scaling backtest:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); return ;;
         "llmtool scaling backtest:--metric") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--fit-until") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd wsd-sqrt inverse-sqrt power constant" -- "$cur"); return ;;
+        "llmtool scaling backtest:--peak") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--end-lr") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--decay") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--warmup") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--smooth") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--step-column") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--loss-column") COMPREPLY=(); return ;;
+        "llmtool scaling backtest:--lr-column") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling compare:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); return ;;
         "llmtool scaling compare:--metric") COMPREPLY=(); return ;;
         "llmtool scaling compare:--fit-until") COMPREPLY=(); return ;;
         "llmtool scaling compare:--horizon") COMPREPLY=(); return ;;
-        "llmtool scaling compare:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd constant" -- "$cur"); return ;;
+        "llmtool scaling compare:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd wsd-sqrt inverse-sqrt power constant" -- "$cur"); return ;;
         "llmtool scaling compare:--peak") COMPREPLY=(); return ;;
         "llmtool scaling compare:--end-lr") COMPREPLY=(); return ;;
         "llmtool scaling compare:--decay") COMPREPLY=(); return ;;
         "llmtool scaling compare:--warmup") COMPREPLY=(); return ;;
         "llmtool scaling compare:--smooth") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--step-column") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--loss-column") COMPREPLY=(); return ;;
+        "llmtool scaling compare:--lr-column") COMPREPLY=(); return ;;
         "llmtool scaling compare:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling compare:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling positions:--metric") COMPREPLY=(); return ;;
@@ -195,6 +213,15 @@ _llmtool() {
         "llmtool convert uniattn:--seed") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--device") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert rope:--method") mapfile -t COMPREPLY < <(compgen -W "harpe abf pi yarn ntk" -- "$cur"); return ;;
+        "llmtool convert rope:--target") COMPREPLY=(); return ;;
+        "llmtool convert rope:--bases") COMPREPLY=(); return ;;
+        "llmtool convert rope:--range") COMPREPLY=(); return ;;
+        "llmtool convert rope:--base") COMPREPLY=(); return ;;
+        "llmtool convert rope:--check") COMPREPLY=(); return ;;
+        "llmtool convert rope:--check-length") COMPREPLY=(); return ;;
+        "llmtool convert rope:--device") COMPREPLY=(); return ;;
+        "llmtool convert rope:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval loss:--data") COMPREPLY=(); return ;;
         "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
         "llmtool eval loss:--length") COMPREPLY=(); return ;;
@@ -413,20 +440,20 @@ _llmtool() {
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
-        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --documents --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --eos --offsets --allow-special --encoder --length --ties --field --documents --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --documents --document-separator --input-format --strict --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --allow-special --encoder --length --ties --field --documents --document-separator --input-format --strict --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
         "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --documents --input-format --strict --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --json --quiet -q --help -h" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="--help -h" || words="fit predict backtest compare positions law" ;;
-        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --joint --target-loss --follow --every --require-confident --max-predicted-loss --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --json --help -h" || words="" ;;
-        "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --warmup --smooth --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
-        "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn merge-lora" ;;
+        "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope merge-lora" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --force --json --quiet -q --help -h" || words="" ;;
@@ -434,6 +461,7 @@ _llmtool() {
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah attention experts" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;

@@ -47,7 +47,7 @@ def test_sigterm_saves_exits_4_and_the_same_command_goes_on(tokens: Path, tmp_pa
     assert [int(name) for name in os.listdir(tmp_path / "out" / "checkpoints")] == [steps]
     changed = llmtool(*words, "--lr", "0.02")
     assert (changed.returncode, len(changed.stderr.splitlines())) == (1, 1)
-    assert "config.optimizer.lr: 0.01 -> 0.02" in changed.stderr
+    assert "--lr: 0.01 -> 0.02" in changed.stderr
     rest = llmtool(*words, "--json")
     assert rest.returncode == 0, rest.stderr
     assert f"resumed after step {steps}" in rest.stderr
@@ -55,8 +55,9 @@ def test_sigterm_saves_exits_4_and_the_same_command_goes_on(tokens: Path, tmp_pa
     assert report["schema"] == "llmtool.train/1"
     assert report["step"] == 1200
     again = llmtool(*words)
-    assert (again.returncode, len(again.stderr.splitlines())) == (1, 1)
-    assert "complete already" in again.stderr
+    assert (again.returncode, len(again.stderr.splitlines())) == (0, 1)
+    assert "complete already, nothing to do" in again.stderr
+    assert json.loads(llmtool(*words, "-q", "--json").stdout)["complete"] is True
 
 
 def test_a_dry_run_does_nothing(tokens: Path, tmp_path: Path) -> None:

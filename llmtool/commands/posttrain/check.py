@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from llmtool.commands.posttrain.data import DataOptions, Reader, count_lines, open_reader
+from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
+from llmtool.commands.posttrain.settings import DataOptions
 from llmtool.core.run.console import Console
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def pieces(example: "Example", reader: Reader) -> list[dict[str, Any]]:
     """Runs of tokens that are trained or not, decoded."""
     pairs = zip(example.ids.tolist(), example.trained.tolist(), strict=True)
     runs = [(trained, [token for token, _ in run]) for trained, run in groupby(pairs, lambda pair: pair[1])]
-    return [{"trained": trained, "tokens": len(ids), "text": reader.codec.decode(ids)} for trained, ids in runs]
+    return [{"trained": trained, "tokens": len(ids), "text": reader.tokenizer.decode(ids)} for trained, ids in runs]
 
 
 def show(report: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """Samples from a work directory: the stage `assemble`; and `llmtool data nextlong`, from corpus to output."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -14,74 +15,21 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import SETTINGS, Stage
+from llmtool.core.corpus.units import Means
 from llmtool.core.run.atomic import PARTIAL, require_space
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.manifest import Run, refuse_complete
-from llmtool.methods.nextlong import baselines, comparison, output, stages
-from llmtool.methods.nextlong.assembly import NExtLong, Plan, assemble_unit
+from llmtool.core.run.manifest import Run
+from llmtool.core.run.outputs import claim_directory, refuse_overlap
+from llmtool.methods.nextlong import comparison, output, stages
+from llmtool.methods.nextlong.assembly import NExtLong, assemble_unit
 from llmtool.methods.nextlong.building import Builder
-from llmtool.methods.nextlong.chunking import Reading
-from llmtool.methods.nextlong.embedding import check_embedder
-from llmtool.methods.nextlong.indexing import IndexKind
 from llmtool.methods.nextlong.mining import Mined
-from llmtool.methods.nextlong.output import Form
-from llmtool.methods.nextlong.planning import Position
-from llmtool.methods.nextlong.stages import Choice, Means
+from llmtool.methods.nextlong.recipe import Recipe
+from llmtool.methods.nextlong.stages import Choice
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_counts, token_stage
 
 COMMAND = "data nextlong"
-SMALLEST_TARGET = 64
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the bytes of the samples, the corpus and the tokenizer apart."""
-
-    target: int = 131072
-    method: str = "nextlong"
-    plan: Plan = "exact"
-    embedder: str = "lsa"
-    index: IndexKind = "auto"
-    min_chunks: int = 2
-    position: Position = "head"
-    separator: str = "\n\n"
-    samples: int | None = None
-    form: Form = "jsonl"
-    keep_long: bool = False
-    max_overlap: float = 0.3
-    seed: int = 0
-    caps: Mapping[str, float] = field(default_factory=dict)
-    decontaminate: tuple[str, ...] = ()
-    ngram: int = 13
-    reading: Reading = field(default_factory=Reading)
-
-    def check(self) -> None:
-        """Refuse what cannot work before anything is read."""
-        if self.target < SMALLEST_TARGET:
-            raise UserError(f"--target {self.target} is too short for a sample", hint="4096, 65536, 131072")
-        if self.method != "nextlong" and self.method not in baselines.NAMES:
-            raise UserError(f"method {self.method!r} is not known", hint=f"nextlong, {', '.join(baselines.NAMES)}")
-        if not self.separator.isprintable() and not self.separator.isspace():
-            raise UserError("--separator holds control characters")
-        if self.min_chunks < 2 and self.method == "nextlong":
-            raise UserError("--min-chunks 1: a single chunk carries no dependency", hint="2 or more")
-        if self.method != "nextlong" and (self.decontaminate or self.caps):
-            what = "--decontaminate" if self.decontaminate else "--cap"
-            raise UserError(
-                f"{what} is not done for --method {self.method}", hint="only for nextlong; filter the corpus"
-            )
-        if self.embedder != "lsa":
-            check_embedder(self.embedder)
-
-    @property
-    def needs_vectors(self) -> bool:
-        """Whether the method looks at similarities."""
-        return self.method == "nextlong" or self.method in comparison.NEED_VECTORS
-
-    def choice(self, ratio: float) -> Choice:
-        """What mining needs to know."""
-        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.seed, self.caps)
 
 
 def samples_wanted(recipe: Recipe, tokens: int) -> int:
@@ -181,18 +129,30 @@ def synthesize(
     means: Means,
     *,
     work: Path | None = None,
+    read: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
-    """Corpus to samples; what was done before is not done again."""
+    """Corpus to samples; what was done before is not done again. read: where the tokenizer came from."""
     recipe.check()
     run = Run(COMMAND, _config(recipe, tokenizer), seed=recipe.seed, backend=recipe.embedder)
-    out = _open_output(target_directory, run, lambda: [describe(c, Event(), read_whole=True) for c in corpora], means)
     directory = work or target_directory / "work"
-    if means.force and work is None:
+    read = [*corpora, *recipe.decontaminate, *read]
+    with _nothing_left(target_directory):
+        out = _open_output(
+            target_directory, run, read, lambda: [describe(c, Event(), read_whole=True) for c in corpora], means
+        )
+        return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=means.force and work is None)
+
+
+def _synthesize(
+    corpora: Sequence[str], directory: Path, out: Stage, tokenizer: BaseTokenizer, recipe: Recipe, means: Means,
+    run: Run, *, clear: bool,
+) -> dict[str, Any]:  # fmt: skip
+    if clear:
         shutil.rmtree(directory, ignore_errors=True)
     store = stages.chunk(corpora, directory, recipe.reading, means)
     ids_size = 2 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else 4
     wanted = recipe.samples or 1
-    require_space(target_directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
+    require_space(out.directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
     if recipe.needs_vectors:
         stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,
                      ngram=recipe.ngram)  # fmt: skip
@@ -201,15 +161,24 @@ def synthesize(
 
 
 def assemble(
-    directory: Path, target_directory: Path, tokenizer: BaseTokenizer, recipe: Recipe, means: Means
-) -> dict[str, Any]:  # fmt: skip
+    directory: Path,
+    target_directory: Path,
+    tokenizer: BaseTokenizer,
+    recipe: Recipe,
+    means: Means,
+    *,
+    read: Sequence[str | Path] = (),
+) -> dict[str, Any]:
     """Samples from a work directory whose earlier stages are complete."""
     recipe.check()
     store = Store(directory)
     inputs: list[dict[str, Any]] = store.stage.settings["inputs"]
     run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed)
-    out = _open_output(target_directory, run, lambda: inputs, means)
-    return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
+    if directory.absolute() != target_directory.absolute() / "work":  # where `data nextlong` itself puts it
+        read = [*read, directory]
+    with _nothing_left(target_directory):
+        out = _open_output(target_directory, run, read, lambda: inputs, means)
+        return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
 
 
 def write_samples(
@@ -247,18 +216,33 @@ def _config(recipe: Recipe, tokenizer: BaseTokenizer) -> dict[str, Any]:
     return {**asdict(recipe), "tokenizer": tokenizer.fingerprint()}
 
 
-def _open_output(path: Path, run: Run, inputs: Callable[[], list[dict[str, Any]]], means: Means) -> Stage:
-    """The output directory: complete ones are refused, those of other commands too, begun ones are gone on with."""
+def _open_output(
+    path: Path, run: Run, read: Sequence[str | Path], inputs: Callable[[], list[dict[str, Any]]], means: Means
+) -> Stage:
+    """The output directory: what is complete already is said, begun runs are gone on with, all else is refused."""
     if path.exists() and not path.is_dir():
         raise UserError("is a file", where=str(path), hint="name a directory")
-    if (path / "run.json").exists() and not means.force:
-        refuse_complete(path, run.command, run.config, inputs)
+    refuse_overlap([path], read)
+    if not path.absolute().parent.is_dir():
+        raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))
     held = [name for name in path.iterdir() if not name.name.endswith(PARTIAL)] if path.exists() else []
     if held and not (path / SETTINGS).exists():  # a run killed at its start leaves a partial file
         raise UserError("exists already and is not ours", where=str(path), hint="name an empty directory")
-    if not path.absolute().parent.is_dir():
-        raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))
+    if (path / "run.json").exists() and not means.force:
+        claim_directory(path, run, found=inputs, console=means.console)
     (path / "run.json").unlink(missing_ok=True)
     stage = Stage(path, run.config, owned=False)
     stage.begin(force=means.force)
     return stage
+
+
+@contextmanager
+def _nothing_left(path: Path) -> Iterator[None]:
+    """A run that ends with an error leaves no directory behind that it made; what was there before stays."""
+    fresh = not path.exists() or not any(path.iterdir())
+    try:
+        yield
+    except UserError:
+        if fresh and path.is_dir() and not (path / "run.json").exists():
+            shutil.rmtree(path)
+        raise

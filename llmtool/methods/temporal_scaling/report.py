@@ -26,8 +26,8 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
         yield _line("NOT CONFIDENT", "; ".join(forecast.doubts))
     yield _line("law", f"{fitted.name}: {fitted.formula}")
     yield _line("why", forecast.why)
-    if (end := fitted.asymptote()) is not None:
-        yield _line("asymptote", f"{end:.4f} (an endless run at the peak rate)")
+    if (asymptote := fitted.asymptote()) is not None:
+        yield _line("asymptote", f"{asymptote:.4f} (an endless run at the peak rate)")
     for target in targets:
         yield _line(f"loss {target:g}", when(forecast, target))
     yield from backtests(forecast)

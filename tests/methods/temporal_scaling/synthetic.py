@@ -15,7 +15,7 @@ from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, Shape
 
 Array = NDArray[np.float64]
 HORIZON = 20_000.0
-TRUTH = {"r": 0.12, "alpha": 0.47, "gain": 0.36, "C": 0.05, "beta": 0.55, "gamma": 0.65, "p": 0.85}
+TRUTH = {"r": 0.12, "alpha": 0.47, "gain": 0.36, "C": 0.04, "beta": 0.5, "gamma": 0.65, "p": 0.85}
 """About what whole public runs of 100M parameters are fitted by."""
 
 
