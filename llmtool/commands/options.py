@@ -3,6 +3,7 @@
 Spelled, explained and bounded here once; `Annotated[type, Option(help)]` (core/run/settings.py).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,10 @@ Dtype = Annotated[
 Device = Annotated[
     str,
     Option("cpu, cuda or cuda:N; auto takes a GPU where there is one.", metavar="DEVICE", matters=False),
+]
+Override = Annotated[
+    Sequence[str],
+    Option("A field of config.json given anew, as JSON: sliding_window=null. Again for more.", metavar="KEY=VALUE"),
 ]
 Kernels = Annotated[
     Literal["auto", "torch", "triton"],
