@@ -19,7 +19,7 @@ from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
 from llmtool.core.bpe.training import TrainingSettings, count_pieces, train_vocabulary, trained_definition
 from llmtool.core.bpe.vocabulary import encode_text
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.console import Console
@@ -57,10 +57,10 @@ class Tokenizer(BaseTokenizer):
     ) -> Self:
         """Train on files, directories or stdin ("-"); further settings as in train_from_documents.
 
-        Progress and skipped rows are shown on `console`; strict makes the first row that does not parse an error.
+        Progress and what was read as what are shown on `console`; strict: the first row that fails is an error.
         """
         console = console or Console(verbosity=-1)
-        skipped = Skipped()
+        report = ReadReport()
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
         with console.progress("counting", total_bytes(inputs), "B") as bar:
             documents = read_documents(
@@ -71,7 +71,7 @@ class Tokenizer(BaseTokenizer):
                 strict=strict,
                 whole=settings.get("pretokenizer") == "none",
                 limit_bytes=limit_bytes,
-                report=skipped,
+                report=report,
                 on_bytes=bar.advance,
             )
             ended = 0
@@ -83,8 +83,7 @@ class Tokenizer(BaseTokenizer):
                     yield document.text
 
             tokenizer = cls.train_from_documents(texts(), vocab_size, console=console, **settings)
-        for line in skipped.lines():
-            console.warn(line)
+        report.say(console)
         definition = tokenizer.definition
         return cls(replace(definition, training={**definition.training, "documents": ended}))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import read_documents, total_bytes
 from llmtool.core.run.atomic import check_output
 from llmtool.core.run.console import Console
@@ -34,7 +34,7 @@ def compare_files(
     console = console or Console(verbosity=-1)
     if len(tokenizers) < 2:
         raise UserError("one tokenizer cannot be compared", hint="name two or more")
-    skipped = Skipped()
+    report = ReadReport()
     whole = any(tokenizer.definition.pretokenizer == "none" for tokenizer in tokenizers.values())
     if plot:
         from llmtool.core.bpe.comparison_plot import check_plot
@@ -45,7 +45,7 @@ def compare_files(
     with console.progress("comparing", total_bytes(corpora), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:
-            for document in read_documents([path], whole=whole, report=skipped, on_bytes=count, **reading):
+            for document in read_documents([path], whole=whole, report=report, on_bytes=count, **reading):
                 yield Row(document.text, document.id)
 
         names = short_names(corpora)
@@ -57,8 +57,7 @@ def compare_files(
             rare=rare,
             threads=threads,
         )
-    for line in skipped.lines():
-        console.warn(line)
+    report.say(console)
     if plot:
         from llmtool.core.bpe.comparison_plot import plot as draw
 

@@ -8,7 +8,7 @@ from typing import IO
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import encode_documents
 from llmtool.core.corpus.provenance import InputHashes, describe
 from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
@@ -53,7 +53,7 @@ def encode_files(
     _check_request(tokenizer, output, form, eos, offsets)
     if output:
         refuse_inputs_as_output(check_output(output), inputs)
-    skipped, totals = Skipped(), Totals()
+    report, totals = ReadReport(), Totals()
     settings = {
         "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "eos": eos, "offsets": offsets,
         "allow_special": allow_special, "field": field, "text_mode": text_mode, "input_format": input_format,
@@ -74,7 +74,7 @@ def encode_files(
         bar = stack.enter_context(console.progress("encoding", size, "B"))
         documents = read_documents(
             inputs, field=field, text_mode=text_mode, format=input_format, strict=strict, whole=whole,
-            report=skipped, on_bytes=bar.advance,
+            report=report, on_bytes=bar.advance,
         )  # fmt: skip
         with _writer(tokenizer, output, form, offsets, eos, run, hashes) as writer:
             for encoded in encode_documents(
@@ -82,8 +82,7 @@ def encode_files(
             ):
                 writer.write(encoded)
                 totals.add(encoded)
-    for line in skipped.lines():
-        console.warn(line)
+    report.say(console)
     return totals
 
 

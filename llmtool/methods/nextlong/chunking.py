@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import save_array
-from llmtool.core.corpus.document import Document, Skipped
+from llmtool.core.corpus.document import Document, ReadReport
 from llmtool.core.corpus.inputs import Input
 from llmtool.core.corpus.readers import Format, TextMode, read_streams
 from llmtool.core.corpus.shards import Stage
@@ -95,7 +95,7 @@ def byte_places(data: bytes, places: npt.NDArray[np.int64], text: str) -> npt.ND
 
 def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -> None:
     """Read the streams of a unit and write its files; documents that are left out are counted by reason."""
-    skipped = Skipped()
+    skipped = ReadReport()
     rejects: dict[str, int] = {}
     bounds: list[npt.NDArray[np.int64]] = []
     chars: list[int] = []
@@ -146,7 +146,7 @@ def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -
     stage.finish(unit, names, facts)
 
 
-def _documents(group: Group, reading: Reading, skipped: Skipped) -> Iterator[tuple[Document, str, str]]:
+def _documents(group: Group, reading: Reading, skipped: ReadReport) -> Iterator[tuple[Document, str, str]]:
     keep = [reading.licence_field, *([reading.source_field] if reading.source_field else [])]
     for stream, label, prefix in zip(group.streams, group.labels, group.prefixes, strict=True):
         read = read_streams(

@@ -16,7 +16,7 @@ import numpy as np
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array, save_array
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import STDIN, find_inputs
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import Stage
@@ -107,14 +107,13 @@ def _seal_chunks(stage: Stage, units: int, console: Console) -> None:
     facts = [stage.facts(unit) for unit in range(units)]
     sums = {key: sum(each[key] for each in facts) for key in ("documents", "chunks", "bytes", "chars")}
     rejects = total(each["rejects"] for each in facts)
-    skipped = Skipped()
+    skipped = ReadReport()
     for each in facts:
         skipped.reasons = total([skipped.reasons, each["skipped"]])
         skipped.first += [(where, what) for where, what in each["first"]]
     skipped.first = skipped.first[:5]
     skipped.count = sum(skipped.reasons.values())
-    for line in skipped.lines():
-        console.warn(line)
+    skipped.say(console)
     if not sums["chunks"]:
         why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **skipped.reasons}.items())
         raise UserError(f"no text found{': ' + why if why else ''}", where=str(stage.directory))
