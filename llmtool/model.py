@@ -253,7 +253,7 @@ class _OwnCodec:
 
     def encode(self, text: str) -> list[int]:
         definition = self._tokenizer.definition
-        start = [self._tokenizer.special_tokens[definition.bos]] if definition.add_bos and definition.bos else []
+        start = [self._tokenizer.added_tokens[definition.bos]] if definition.add_bos and definition.bos else []
         return [*start, *self.encode_piece(text)]
 
     def encode_piece(self, text: str) -> list[int]:

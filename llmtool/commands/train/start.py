@@ -122,7 +122,7 @@ def _roles(tokenizer: Tokenizer | None) -> dict[str, int]:
         return {}
     definition = tokenizer.definition
     named = {"bos_token_id": definition.bos, "eos_token_id": definition.eos}
-    return {key: tokenizer.special_tokens[token] for key, token in named.items() if token is not None}
+    return {key: tokenizer.added_tokens[token] for key, token in named.items() if token is not None}
 
 
 def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | None) -> dict[str, bytes]:
@@ -131,7 +131,7 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
         return {str(name): (checkpoint.path / name).read_bytes() for name in checkpoint.carried_files}
     if tokenizer is None:
         return {}
-    from llmtool.core.bpe.definition import serialize
+    from llmtool.core.bpe.definition_file import serialize
     from llmtool.core.bpe.export import export_huggingface
 
     with TemporaryDirectory(prefix="llmtool-") as folder:

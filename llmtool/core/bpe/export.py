@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.bpe.agreement import Agreement, agreement
-from llmtool.core.bpe.definition import Definition, serialize
+from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.definition_file import serialize
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS
 from llmtool.core.bpe.stock_form import ADDED_TOKEN, tokenizer_json
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text
@@ -84,7 +85,7 @@ def _refuse_existing(directory: Path, force: bool) -> None:
 
 
 def _roles(definition: Definition) -> dict[str, str]:
-    pad = next((token for token in definition.vocabulary.special if token in PAD_NAMES), None)
+    pad = next((token for token in definition.vocabulary.added_ids if token in PAD_NAMES), None)
     roles = {"bos_token": definition.bos, "eos_token": definition.eos, "pad_token": pad}
     return {role: token for role, token in roles.items() if token is not None}
 
@@ -96,7 +97,7 @@ def _tokenizer_config(definition: Definition, roles: dict[str, str], remote_code
         "add_bos_token": definition.add_bos,
         **roles,
         "added_tokens_decoder": {
-            str(number): {"content": text, **ADDED_TOKEN} for text, number in definition.vocabulary.special.items()
+            str(number): {"content": text, **ADDED_TOKEN} for text, number in definition.vocabulary.added_ids.items()
         },
     }
     if definition.chat_template is not None:
@@ -118,7 +119,7 @@ def export_tiktoken(
     facts = {
         "name": name,
         "pat_str": PRETOKENIZERS[definition.pretokenizer].pattern or r"[\s\S]+",
-        "special_tokens": dict(definition.vocabulary.special),
+        "special_tokens": dict(definition.vocabulary.added_ids),
         "bos": definition.bos,
         "eos": definition.eos,
         "add_bos": definition.add_bos,
@@ -139,7 +140,12 @@ def _refuse_for_tiktoken(definition: Definition) -> None:
     reasons = {
         f"the encoder {definition.encoder!r}": definition.encoder != "merge",
         "scaffolds": bool(vocabulary.scaffolds),
-        f"the normalizer {definition.normalizer}": definition.normalizer is not None,
+        f"the normalizer {definition.normalizer_name}": bool(definition.normalizer),
+        "added tokens that are not special": not all(token.plain for token in vocabulary.added),
+        f"the pre-tokenizer {definition.pretokenizer}": definition.pretokenizer not in PRETOKENIZERS
+        or bool(PRETOKENIZERS[definition.pretokenizer].own_steps),
+        "an alphabet of characters": vocabulary.alphabet != "bytes",
+        "a vocabulary that lacks bytes": bool(vocabulary.missing_bytes),
     }
     for reason, present in reasons.items():
         if present:
@@ -152,16 +158,3 @@ def _refuse_for_tiktoken(definition: Definition) -> None:
     if unmade:
         token = vocabulary.tokens[min(unmade)]
         raise UserError(f"token {token!r} is made by no merge, but tiktoken would make it")
-
-
-def read_tiktoken(directory: Path) -> dict[str, Any]:
-    """Arguments of tiktoken.Encoding, from a directory that export_tiktoken wrote."""
-    ranks = next(directory.glob("*.tiktoken"))
-    facts = json.loads(ranks.with_suffix(".json").read_bytes())
-    pairs = (line.split() for line in ranks.read_bytes().splitlines())
-    return {
-        "name": facts["name"],
-        "pat_str": facts["pat_str"],
-        "mergeable_ranks": {base64.b64decode(token): int(rank) for token, rank in pairs},
-        "special_tokens": facts["special_tokens"],
-    }

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from llmtool.core.bpe.decoders import BYTE_LEVEL, token_bytes
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import document_ends, spans
 from llmtool.core.bpe.engine import DocumentEncoder, document_encoder
 from llmtool.core.bpe.policy import EncodingPolicy
-from llmtool.core.bpe.pretokenizers import split
+from llmtool.core.bpe.pretokenizers import byte_pieces
+from llmtool.core.bpe.segments import Part, Segments
 from llmtool.core.bpe.vocabulary import decode_text, encode_text, pack_ends, pack_u32
 from llmtool.core.run.errors import UserError
 
@@ -60,50 +62,56 @@ class BaseTokenizer:
 
     def __repr__(self) -> str:
         d = self.definition
-        return f"<{type(self).__name__} {d.algorithm}+{d.encoder}, {d.pretokenizer}, {self.vocab_size:,} tokens>"
+        return f"<{type(self).__name__} {d.algorithm}+{d.encoder}, {d.pretokenizer}, {self.token_count:,} tokens>"
 
     @cached_property
     def _encoder(self) -> DocumentEncoder:
         return document_encoder(self.definition, self.policy)
 
     @cached_property
-    def _special(self) -> Any:
-        import regex
-
-        texts = sorted(self.special_tokens, key=len, reverse=True)
-        return regex.compile(b"|".join(regex.escape(encode_text(text)) for text in texts)) if texts else None
+    def _segments(self) -> Segments:
+        return Segments(self.definition)
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
+        """The rows that a model needs: one more than the largest id."""
+        return self.definition.vocabulary.id_limit
+
+    @property
+    def token_count(self) -> int:
+        """Number of ids, added tokens included; files may leave gaps between them."""
         return self.definition.vocabulary.size
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """Special token -> id."""
+        """Special token -> id: the added tokens that are plain text unless allow_special is set."""
         return self.definition.vocabulary.special
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Added token -> id: the special ones, and those that always match."""
+        return self.definition.vocabulary.added_ids
+
+    @property
+    def bos_id(self) -> int | None:
+        """Id of the beginning-of-text token, if the tokenizer names one."""
+        return self.added_tokens[self.definition.bos] if self.definition.bos else None
 
     @property
     def eos_id(self) -> int | None:
         """Id of the end-of-text token, if the tokenizer names one."""
-        return self.special_tokens[self.definition.eos] if self.definition.eos else None
+        return self.added_tokens[self.definition.eos] if self.definition.eos else None
 
     def normalize(self, text: Text) -> bytes:
         """The bytes that are cut into tokens: offsets refer to these."""
-        data = _as_bytes(text)
-        if self.definition.normalizer == "NFC" and not data.isascii():
-            from unicodedata import is_normalized, normalize
-
-            string = decode_text(data)
-            if not is_normalized("NFC", string):
-                return encode_text(normalize("NFC", string))
-        return data
+        return self._segments.normalize(_as_bytes(text))
 
     def encode(self, text: Text, *, allow_special: bool = False) -> list[int]:
         """Ids of one document."""
-        if allow_special:
-            return self.encode_batch([text], allow_special=True, threads=1)[0]
-        return memoryview(self._encoder.encode(self.normalize(text))).cast("I").tolist()
+        match self._segments.parts(_as_bytes(text), allow_special):
+            case [bytes(segment)]:
+                return memoryview(self._encoder.encode(segment)).cast("I").tolist()
+        return self.encode_batch([text], allow_special=allow_special, threads=1)[0]
 
     def encode_batch(
         self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None
@@ -121,51 +129,30 @@ class BaseTokenizer:
     ) -> tuple[bytes, bytes]:
         """As encode_batch, without a Python object for each id: (ids u32, end of each document in ids u64)."""
         threads = available_cores() if threads is None else threads
-        if allow_special and self._special:
-            return self._encode_with_special([_as_bytes(text) for text in texts], threads)
-        documents = [self.normalize(text) for text in texts]
-        return self._encoder.encode_batch(b"".join(documents), document_ends(documents), threads)
-
-    def _encode_with_special(self, documents: list[bytes], threads: int) -> tuple[bytes, bytes]:
-        """Cut at special tokens (the longest at each place), encode what lies between, and put the ids together.
-
-        Normalization comes after: it may not join a special token with the mark that follows it.
-        """
-        segments: list[bytes] = []
-        layout: list[list[int]] = []  # for each document: the special ids between its segments
-        for document in documents:
-            start, between = 0, []
-            for match in self._special.finditer(document):
-                segments.append(self.normalize(document[start : match.start()]))
-                between.append(self.special_tokens[decode_text(match.group())])
-                start = match.end()
-            segments.append(self.normalize(document[start:]))
-            layout.append(between)
+        layout = [self._segments.parts(_as_bytes(text), allow_special) for text in texts]
+        segments = [part for parts in layout for part in parts if isinstance(part, bytes)]
         ids, ends = self._encoder.encode_batch(b"".join(segments), document_ends(segments), threads)
-        limits = iter(memoryview(ends).cast("Q").tolist())
-        parts: list[bytes] = []
-        lengths: list[int] = []
-        start = 0
-        for between in layout:
-            length = 0
-            for special in [*between, None]:
-                end = next(limits)
-                parts.append(ids[4 * start : 4 * end])
-                length += end - start
-                start = end
-                if special is not None:
-                    parts.append(pack_u32([special]))
-                    length += 1
-            lengths.append(length)
-        return b"".join(parts), pack_ends(lengths)
+        if all(len(parts) == 1 and isinstance(parts[0], bytes) for parts in layout):
+            return ids, ends
+        return _join(layout, ids, ends)
+
+    @cached_property
+    def _token_bytes(self) -> dict[int, bytes]:
+        """Bytes that each id decodes to, wherever it stands."""
+        definition = self.definition
+        if definition.decoder == (BYTE_LEVEL,) and definition.vocabulary.alphabet == "bytes":
+            return definition.vocabulary.tokens
+        return {
+            number: token_bytes(text, definition.decoder) for number, text in definition.vocabulary.spellings.items()
+        }
 
     def token_bytes(self, token: int) -> bytes:
         """Bytes of an id."""
         try:
-            return self.definition.vocabulary.tokens[token]
+            return self._token_bytes[token]
         except KeyError:
             raise UserError(
-                f"id {token} is not in the vocabulary", hint=f"{self.vocab_size} ids, is this the right tokenizer?"
+                f"id {token} is not in the vocabulary", hint=f"{self.token_count} ids, is this the right tokenizer?"
             ) from None
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
@@ -182,10 +169,32 @@ class BaseTokenizer:
 
     def explain(self, text: Text) -> list[tuple[bytes, list[int]]]:
         """How a text is cut: each piece of the pre-tokenizer with its units, before scaffolds are written as parts."""
-        pieces = split(self.definition.pretokenizer, self.normalize(text))
         cut = self.policy.cutter(self.definition)
+        steps = self.definition.pretokenizer_steps
+        pieces = byte_pieces(decode_text(self.normalize(text)), steps)
         return [(piece, cut(piece)) for piece in pieces]
 
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids."""
         return self.definition.fingerprint()
+
+
+def _join(layout: list[list[Part]], ids: bytes, ends: bytes) -> tuple[bytes, bytes]:
+    """Ids of the documents from those of their segments, which are in order, and of the added tokens between them."""
+    limits = iter(memoryview(ends).cast("Q").tolist())
+    joined: list[bytes] = []
+    lengths: list[int] = []
+    start = 0
+    for parts in layout:
+        length = 0
+        for part in parts:
+            if isinstance(part, bytes):
+                end = next(limits)
+                joined.append(ids[4 * start : 4 * end])
+                length += end - start
+                start = end
+            else:
+                joined.append(pack_u32([part]))
+                length += 1
+        lengths.append(length)
+    return b"".join(joined), pack_ends(lengths)

@@ -57,6 +57,7 @@ class ReadReport:
     replaced: whether broken text was replaced by U+FFFD rather than kept.
     directory: whether some file was met in a directory rather than named.
     sample: (bytes of text drawn, bytes of all text by estimate) where a sample was asked for.
+    notes: (where, what) of text that was read though it is hardly what was meant.
     """
 
     count: int = 0
@@ -68,6 +69,11 @@ class ReadReport:
     replaced: bool = False
     directory: bool = False
     sample: tuple[int, int] | None = None
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, where: str, what: str) -> None:
+        """Remember something odd about a text that was taken."""
+        self.notes.append((where, what))
 
     def add(self, where: str, reason: str, detail: str = "") -> None:
         """Count a row or file that is left out; `reason` groups, `detail` is particular to this one."""
@@ -96,7 +102,10 @@ class ReadReport:
         return f"drew {self.sample[0]:,} bytes of about {self.sample[1]:,} from {', '.join(parts)}"
 
     def lines(self) -> Iterator[str]:
-        """The warnings: what was left out, totals for each reason and then the locations; and broken text."""
+        """The warnings: what is odd, what was left out by totals and then the locations, and broken text."""
+        yield from (f"{where}: {what}" for where, what in self.notes[:KEPT])
+        if len(self.notes) > KEPT:
+            yield f"and {len(self.notes) - KEPT:,} more texts like these"
         if self.count:
             totals = ", ".join(f"{number:,} {reason}" for reason, number in self.reasons.items())
             yield f"skipped {self.count:,} rows or files: {totals}"
@@ -130,6 +139,7 @@ class ReadReport:
             for key, number in other[name].items():
                 mine[key] = mine.get(key, 0) + number
         self.first = [*self.first, *((where, what) for where, what in other["first"])][: 4 * KEPT]
+        self.notes = [*self.notes, *((where, what) for where, what in other["notes"])]
         self.replaced |= other["replaced"]
         self.directory |= other["directory"]
         if other["sample"]:

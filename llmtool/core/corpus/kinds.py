@@ -7,6 +7,7 @@ text, as source code is. Nothing in comma-separated values tells them from text,
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from llmtool.core.corpus.document import NOT_TEXT
@@ -29,10 +30,6 @@ _FOREIGN = (
     ("zip files are not read", "unpack it first", re.compile(rb"PK[\x03\x05][\x04\x06]")),
     ("7-Zip files are not read", "unpack it first", re.compile(rb"7z\xbc\xaf\x27\x1c")),
     ("PDF files are not read", "extract its text first", re.compile(rb"%PDF-\d")),
-    (
-        "UTF-16 text is not read", "iconv -f UTF-16 -t UTF-8",
-        re.compile(rb"(?s)\xff\xfe(?!\xff\xff)(.\x00){2}|\xfe\xff(\x00.){2}"),
-    ),
 )  # fmt: skip
 
 _PACKED = re.compile(r"\.(gz|zst|zstd)$")
@@ -57,7 +54,7 @@ def plain_name(source: str) -> str:
     return _NUMBERED.sub("", _PACKED.sub("", source.lower()))
 
 
-def tell(head: bytes, source: str, *, named: bool, fields: tuple[str, ...]) -> Kind:
+def tell(head: bytes, source: str, *, named: bool, fields: Sequence[str]) -> Kind:
     """The kind of an unpacked stream that begins with `head` (HEAD bytes, or all there are).
 
     named: by the user; then what looks like rows is rows, and a missing field is an error. A .json met in a directory
@@ -80,7 +77,7 @@ def tell(head: bytes, source: str, *, named: bool, fields: tuple[str, ...]) -> K
     return "jsonl" if _is_jsonl(text, name, fields, certain) else "text"
 
 
-def _is_jsonl(text: bytes, name: str, fields: tuple[str, ...], certain: bool) -> bool:
+def _is_jsonl(text: bytes, name: str, fields: Sequence[str], certain: bool) -> bool:
     """Whether the lines are objects: the first one and most of the others, or most, where the name says JSONL."""
     complete = text if len(text) < HEAD - len(BOM) else text[: text.rfind(b"\n") + 1]
     lines = [line for line in complete.split(b"\n")[: 4 * _LINES] if line and not line.isspace()][:_LINES]
@@ -96,7 +93,7 @@ def _is_jsonl(text: bytes, name: str, fields: tuple[str, ...], certain: bool) ->
     return _has_field(objects[0], text, fields, certain or len(objects) > 1)
 
 
-def _has_field(row: object, text: bytes, fields: tuple[str, ...], certain: bool) -> bool:
+def _has_field(row: object, text: bytes, fields: Sequence[str], certain: bool) -> bool:
     if certain or not fields:
         return True
     tops = {top for field in fields for top in (field, field.partition(".")[0])}

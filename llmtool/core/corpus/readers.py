@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.corpus.blocks import file_document, line_documents, regroup, safe_cut
+from llmtool.core.bpe.vocabulary import encode_text
+from llmtool.core.corpus.blocks import file_document, line_documents, regroup, safe_cut, separated_documents
 from llmtool.core.corpus.broken import BrokenText
+from llmtool.core.corpus.charset import watched
 from llmtool.core.corpus.columns import Choose, read_arrow, read_parquet, text_columns
 from llmtool.core.corpus.compression import packing, peek, unpack
 from llmtool.core.corpus.document import Document, ReadReport, RowErrors
@@ -49,6 +51,7 @@ class _Pass:
     select: Selector
     most: int | None = None
     on_bytes: OnBytes | None = None
+    separator: bytes | None = None
 
 
 def read_documents(
@@ -72,7 +75,7 @@ def read_documents(
     on_bytes: told of bytes read from disk (packed, if packed); over a complete reading they add up to `total_bytes`.
 
     Files in directories that are not text (NUL bytes, archives) are skipped and counted; a file named by the user is
-    read even then, so that any bytes can be encoded. Raises UserError when there is no input or no text at all.
+    read even then, so that any bytes can be encoded; what is no UTF-8 is noted in `report`. Raises UserError when there is no input or no text at all.
     """
     options = Reading.of(reading, named)
     report = ReadReport() if report is None else report
@@ -125,8 +128,17 @@ def _pass(
 ) -> _Pass:
     errors = RowErrors(report, options.strict)
     broken = BrokenText(report, errors, replace=options.broken == "replace")
-    select = Selector(options.fields, options.id_field, keep, errors, broken)
-    return _Pass(options, whole, report, errors, broken, select, most, on_bytes)
+    select = Selector(options.field, options.id_field, keep, errors, broken)
+    cut = _separator(options.separator, options.text_mode)
+    return _Pass(options, whole, report, errors, broken, select, most, on_bytes, cut)
+
+
+def _separator(text: str | None, text_mode: TextMode) -> bytes | None:
+    if text == "":
+        raise UserError("the document separator is empty", hint="--document-separator '<|endoftext|>'")
+    if text is not None and text_mode == "line":
+        raise UserError("documents end at lines or at a separator, not both", hint="drop --documents line")
+    return None if text is None else encode_text(text)
 
 
 def _taken(streams: Sequence[Input], one: _Pass) -> Iterator[Document]:
@@ -232,7 +244,7 @@ def _open(raw: Iterator[bytes], stream: Input, one: _Pass, *, rows: bool = False
         head, unpacked = peek(unpacked, HEAD)
     head = head[:HEAD]
     wanted = one.options.format
-    fields = () if rows else one.options.fields
+    fields = () if rows else one.options.field
     kind = tell(head, stream.source, named=stream.named, fields=fields) if wanted == "auto" else wanted
     if kind == "text" or (wanted not in ("auto", "tar", "parquet", "arrow") and not stream.named):
         reason = foreign(head, named=stream.named)
@@ -250,7 +262,11 @@ def _documents(opening: _Opening, stream: Input, one: _Pass, advance_to: Callabl
     source = stream.source
     if opening.kind == "text":
         blocks = regroup(opening.chunks)
-        if one.options.text_mode == "line":
+        if stream.named:
+            blocks = watched(blocks, source, one.report)
+        if one.separator is not None:
+            texts = separated_documents(blocks, source, one.separator, whole=one.whole, most=one.most)
+        elif one.options.text_mode == "line":
             texts = line_documents(blocks, source, whole=one.whole)
         else:
             texts = file_document(blocks, source, whole=one.whole, most=one.most)

@@ -1,8 +1,10 @@
-"""How text is read: the options that every command which takes text has, and nobody's own."""
+"""How text is read: the options that every command which takes text has, said once."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from llmtool.core.run.settings import Option, Settings
 
 Format = Literal["auto", "text", "jsonl", "json", "csv", "tar", "parquet", "arrow"]
 TextMode = Literal["file", "line"]
@@ -10,37 +12,52 @@ Broken = Literal["keep", "replace"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class Reading(Settings):
     """How inputs become documents.
 
-    field: the fields of a row that hold its text, `a.b.c` for nested ones; several, and the items of a list, are
-        joined by a blank line. One that is null or missing is passed over where another has text.
-    id_field: the field that names a row; else its `id`, if it has one.
-    text_mode: plain text is one document a file (handed on in blocks, see `Document.more`) or one a line.
-    format: "auto" looks at what the input holds (kinds.py). gzip and Zstandard are unpacked in any case.
-    strict: the first row that does not parse, and the first broken text, is a UserError; otherwise they are counted.
-    broken: what is done with broken text (broken.py).
-    include, exclude: globs for files below a named directory; those without "/" look at names alone.
-    sample: about so much text (sampling.py), drawn with `seed` over all files by their size.
+    field: several fields, and the items of a list, are joined by a blank line. One that is null or missing is passed
+        over where another has text. In Python a single name may stand alone.
+    text_mode: a file is handed on in blocks, see `Document.more`. separator: belongs to no document.
+    format: gzip and Zstandard are unpacked in any case.
+    seed: of the sample and of weights; a command's own.
     """
 
-    field: str | Sequence[str] = ("text",)
-    id_field: str | None = None
-    text_mode: TextMode = "file"
-    format: Format = "auto"
-    strict: bool = False
-    broken: Broken = "keep"
-    include: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    sample: str | int | None = None
-    seed: int = 0
+    field: Annotated[
+        Sequence[str],
+        Option("Field of a row that holds the text (a.b for nested ones); again to join several.", metavar="NAME"),
+    ] = ("text",)
+    id_field: Annotated[
+        str | None, Option("Field that names a row. Default: id, where there is one.", metavar="NAME")
+    ] = None
+    text_mode: Annotated[TextMode, Option("Plain text: one document a file, or one a line.", "--documents")] = "file"
+    separator: Annotated[
+        str | None,
+        Option("Plain text: a document ends wherever this stands.", "--document-separator", metavar="TEXT"),
+    ] = None
+    format: Annotated[Format, Option("What the inputs are; auto looks at their content.", "--input-format")] = "auto"
+    strict: Annotated[bool, Option("Stop at the first row that does not parse, or broken text.", "--strict")] = False
+    broken: Annotated[Broken, Option("Text that is no UTF-8, lone surrogates: keep the bytes, or write U+FFFD.")] = (
+        "keep"
+    )
+    include: Annotated[
+        Sequence[str], Option("Of a directory, only files that match; may be given again.", metavar="GLOB")
+    ] = ()
+    exclude: Annotated[
+        Sequence[str], Option("Of a directory, no files that match; may be given again.", metavar="GLOB")
+    ] = ()
+    sample: Annotated[
+        str | int | None,
+        Option("About so much text (10GB), drawn by --seed over all files by their size.", metavar="SIZE"),
+    ] = None
+    seed: Annotated[int, Option("Seed of everything that is drawn.", metavar="N")] = 0
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields of the text, always several."""
-        return (self.field,) if isinstance(self.field, str) else tuple(self.field)
+    def __post_init__(self) -> None:
+        if isinstance(self.field, str):
+            object.__setattr__(self, "field", (self.field,))
+        super().__post_init__()
 
-    @classmethod
-    def of(cls, given: Self | None, named: Mapping[str, Any]) -> Self:
-        """What a caller in Python gave: the object, keywords, or the object with some keywords changed."""
-        return cls(**named) if given is None else replace(given, **named)
+    def facts(self) -> dict[str, Any]:
+        """For run.json: what differs from the defaults, and the field."""
+        plain = Reading()
+        names = [name for name, value in super().facts().items() if value != getattr(plain, name) or name == "field"]
+        return {name: getattr(self, name) for name in names}

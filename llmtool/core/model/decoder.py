@@ -37,7 +37,8 @@ class Parts:
     rope: Callable[[Config], RopePart] = Rope
     kernels: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Op (a folder of core/kernels) -> the function that the builder chose for it; empty: torch's operators, as exports
-    always have. A module whose class names an `op` gets its kernel as `compute`; a method's part takes its own here."""
+    always have. A module whose class names an `op` gets its kernel as `compute`, one that names `ops` all of them as
+    `kernels`; a method's part takes its own here."""
 
 
 class Block(nn.Module):
@@ -174,6 +175,8 @@ def run_blocks(blocks: Iterable[nn.Module], h: torch.Tensor, carry: Carry) -> tu
 def inject(decoder: nn.Module, kernels: Mapping[str, Callable[..., Any]]) -> None:
     """Give every module that computes an op the kernel chosen for it, whichever part or method made the module."""
     for module in decoder.modules():
+        if several := getattr(module, "ops", ()):
+            setattr(module, "kernels", {op: kernels[op] for op in several if op in kernels})  # noqa: B010 - as below
         kernel = kernels.get(getattr(module, "op", ""))
         if kernel is not None:
             setattr(module, "compute", kernel)  # noqa: B010 - nn.Module declares its attributes to be modules or tensors

@@ -13,6 +13,12 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return F.silu(gate) * up
 
 
+def weight_of(linear: nn.Linear) -> torch.Tensor:
+    """The matrix [out, in] that a linear map multiplies by: with its adapter, where a method (LoRA) gave it one."""
+    weight: torch.Tensor = getattr(linear, "effective_weight", linear.weight)
+    return weight
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x))."""
 

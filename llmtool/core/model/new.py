@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from llmtool.core.model.decoder import Decoder
+from llmtool.core.model.experts import Experts
 from llmtool.core.run.errors import UserError
 
 SPREAD = 0.02
@@ -85,18 +86,27 @@ def default_rate(count: int) -> float:
 
 @torch.no_grad()
 def initialise(decoder: Decoder, seed: int, spread: float = SPREAD) -> None:
-    """Draw every linear map and table; what a method's part holds beside them keeps the values it was made with.
+    """Draw every linear map, table and expert; what a method's part holds beside them keeps its first values.
 
-    Each tensor has a generator of its own, by its name: the same weights whatever else the model holds.
+    Maps back into the residual stream are divided by the root of the number of additions to it: one for attention, one
+    for a feed-forward part, or as many as the part says in `additions`. Each tensor has a generator of its own, by its
+    name: the same weights whatever else the model holds.
     """
-    back = spread / math.sqrt(2 * decoder.config.num_hidden_layers)
+    additions = sum(1 + getattr(block.mlp, "additions", 1) for block in decoder.model.layers)
+    back = spread / math.sqrt(additions)
+
+    def draw(name: str, tensor: torch.Tensor, std: float) -> None:
+        key = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "little")
+        tensor.normal_(0.0, std, generator=torch.Generator().manual_seed(key))
+
     for name, module in decoder.named_modules():
+        if isinstance(module, Experts):
+            for kind, stack in module.named_parameters():
+                draw(f"{name}.{kind}", stack, back if kind == "down" else spread)
         if not isinstance(module, nn.Linear | nn.Embedding):
             continue
         if module is decoder.lm_head and decoder.config.tie_word_embeddings:
             continue
-        key = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "little")
-        generator = torch.Generator().manual_seed(key)
-        module.weight.normal_(0.0, back if name.endswith(("o_proj", "down_proj")) else spread, generator=generator)
+        draw(name, module.weight, back if name.endswith(("o_proj", "down_proj")) else spread)
         if isinstance(module, nn.Linear) and module.bias is not None:
             module.bias.zero_()

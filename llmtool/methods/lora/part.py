@@ -33,6 +33,11 @@ class LoRALinear(nn.Linear):
         with torch.no_grad():
             self.lora_down.mul_(like.in_features**-0.5)
 
+    @property
+    def effective_weight(self) -> torch.Tensor:
+        """W + (A / R) up down [out, in]: for parts that read a matrix instead of calling the map (ffn.weight_of)."""
+        return self.weight + self.lora_up @ self.lora_down * self.scale
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
         return super().forward(x) + F.linear(F.linear(x, self.lora_down), self.lora_up) * self.scale

@@ -15,9 +15,11 @@ import pytest
 from tokenizers import Tokenizer as Theirs
 
 from llmtool.core.bpe import agreement as agreements
+from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.agreement import Agreement, Check, agreement
 from llmtool.core.bpe.export import export_huggingface, export_tiktoken
 from llmtool.core.bpe.huggingface import read_huggingface
+from llmtool.core.bpe.normalizers import NFC
 from llmtool.core.run.errors import UserError
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
@@ -259,7 +261,7 @@ def test_what_tiktoken_cannot_hold_is_refused(train: Callable[..., Tokenizer], t
     refused = {
         "the encoder 'lbpe'": plain.with_encoder("lbpe"),
         "scaffolds cannot": train("scaffold"),
-        "the normalizer NFC": Tokenizer(replace(definition, normalizer="NFC")),
+        "the normalizer NFC": Tokenizer(replace(definition, normalizer=(NFC,))),
         "comes after a larger id": Tokenizer(replace(definition, vocabulary=replace(vocabulary, emit=emit))),
         "made by no merge": Tokenizer(
             replace(definition, vocabulary=replace(vocabulary, merges=vocabulary.merges[:-1]))
@@ -274,7 +276,7 @@ def test_what_tiktoken_cannot_hold_is_refused(train: Callable[..., Tokenizer], t
 def test_a_special_token_spelled_like_a_token_is_refused(train: Callable[..., Tokenizer], tmp_path: Path) -> None:
     definition = train().definition
     special = {"<|pad|>": 2, EOS: 0, "e": 1}
-    changed = replace(definition, vocabulary=replace(definition.vocabulary, special=special), bos=None)
+    changed = replace(definition, vocabulary=replace(definition.vocabulary, added=special_tokens(special)), bos=None)
     with pytest.raises(UserError, match="'e' is spelled like a token"):
         export_huggingface(Tokenizer(changed), tmp_path / "out")
     assert not list(tmp_path.iterdir())

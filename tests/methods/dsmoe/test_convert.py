@@ -250,8 +250,9 @@ def test_baselines(tmp_path: Path, kind: str) -> None:
         assert mlp.up_proj.weight.eq(0).equal(zeros)
     else:
         _, carry = made.decoder.hidden(IDS)
-        scores = carry.shared["llama_moe.scores.1"]
-        assert ((scores > 0).sum(-1) == 3).all()
+        scores, chosen = carry.shared["experts.scores.1"], carry.shared["experts.chosen.1"]
+        assert chosen.shape == (2, 40, 3)
+        assert chosen.sort(-1).values.equal(scores.topk(3).indices.sort(-1).values)
         assert torch.allclose(scores.sum(-1), torch.ones(2, 40))
     assert torch.isfinite(made(IDS)).all()
     with pytest.raises(UserError, match="--calibration"):

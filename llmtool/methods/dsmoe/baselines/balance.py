@@ -7,9 +7,9 @@ import torch
 
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
+from llmtool.core.model.experts import CHOSEN, SCORES
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
-from llmtool.methods.dsmoe.baselines.llama_moe import SCORES
 
 COEFFICIENT = 0.01
 
@@ -30,11 +30,13 @@ class Balance(Term):
     def add(self, loss: torch.Tensor, figures: Figures, carry: Carry, batch: Batch) -> torch.Tensor:
         """The loss with the penalty; tokens without a target do not count."""
         counted = (batch.labels != IGNORED).to(torch.float32)
-        scores = torch.stack([carry.shared[f"{SCORES}{layer}"] for layer in range(self.layers)])
-        importance = (scores * counted[..., None]).sum((1, 2))
-        penalty = (importance.var(-1) / (importance.mean(-1).square() + 1e-10)).mean()
+        penalties = []
+        for layer in range(self.layers):
+            scores, chosen = carry.shared[f"{SCORES}{layer}"], carry.shared[f"{CHOSEN}{layer}"]
+            weights = scores.gather(-1, chosen)
+            weights = weights / weights.sum(-1, keepdim=True) * counted[..., None]
+            importance = scores.new_zeros(scores.shape[-1]).scatter_add(0, chosen.flatten(), weights.flatten())
+            penalties.append(importance.var() / (importance.mean().square() + 1e-10))
+        penalty = torch.stack(penalties).mean()
         figures["llama_moe.balance"] = penalty.detach()
-        figures["llama_moe.active"] = ((scores.detach() > 0).float().mean(-1) * counted).sum(
-            (1, 2)
-        ) / counted.sum().clamp(min=1)
         return loss + COEFFICIENT * penalty

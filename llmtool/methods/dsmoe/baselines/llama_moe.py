@@ -2,7 +2,7 @@
 
 Exported with checkpoints: imports torch and core/model only. The weights of the chosen experts are the softmax of the
 top k logits times n / k, LLaMA-MoE's score scale factor. Its noise on the logits in training is left out: with it every
-figure would hang on one more constant.
+figure would hang on one more constant. Names are those of the dense layer; the experts are views of its matrices.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,41 +10,44 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import nn
 
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.decoder import Parts
-
-SCORES = "llama_moe.scores."
-"""carry.shared[SCORES + layer]: weights of the experts before the factor n / k [B, T, n], 0 where not chosen."""
+from llmtool.core.model.experts import Stacks, dispatch, record, route
+from llmtool.core.model.ffn import weight_of
 
 
 class TopKSwiGLU(nn.Module):
-    """down(w * silu(gate(x)) * up(x)), w = n / k softmax(top-k router(x)) for each of n blocks."""
+    """The sum of k of n blocks of a SwiGLU, each times n / k softmax(top-k router(x))."""
+
+    ops = ("grouped_swiglu", "grouped_gemm")
 
     def __init__(self, config: Config, layer: int, experts: int, active: int) -> None:
         super().__init__()
-        hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_proj = nn.Linear(hidden, inner, bias=bias)
-        self.up_proj = nn.Linear(hidden, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, hidden, bias=bias)
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.gate_proj = nn.Linear(hidden, inner, bias=False)
+        self.up_proj = nn.Linear(hidden, inner, bias=False)
+        self.down_proj = nn.Linear(inner, hidden, bias=False)
         self.router = nn.Linear(hidden, experts, bias=False)
         self.layer, self.experts, self.active = layer, experts, active
+        self.kernels: Mapping[str, Callable[..., Any]] = {}
+
+    @property
+    def stacks(self) -> Stacks:
+        """Block e of rows of gate and up and of columns of down is expert e."""
+        gate, up, down = (weight_of(linear) for linear in (self.gate_proj, self.up_proj, self.down_proj))
+        rows = self.experts, -1, gate.shape[1]
+        return Stacks(gate.view(rows), up.view(rows), down.view(len(down), self.experts, -1).transpose(0, 1))
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] the normed input -> delta [B, T, d]."""
-        precise = torch.promote_types(x.dtype, torch.float32)
-        logits = F.linear(x.to(precise), self.router.weight.to(precise))
-        best = logits.topk(self.active, -1)
-        scores = torch.zeros_like(logits).scatter(-1, best.indices, best.values.softmax(-1))
-        carry.shared[f"{SCORES}{self.layer}"] = scores
-        weights = scores * (self.experts / self.active)
-        a = F.silu(self.gate_proj(x)) * self.up_proj(x)
-        blocks = a.view(*a.shape[:-1], self.experts, -1) * weights.to(a.dtype)[..., None]
-        delta: torch.Tensor = self.down_proj(blocks.view(a.shape))
-        return delta
+        flat = x.flatten(0, 1)
+        choice = route(flat, weight_of(self.router), self.active)
+        record(carry, str(self.layer), choice, x.shape)
+        choice = replace(choice, weights=choice.weights * (self.experts / self.active))
+        return dispatch(flat, choice, self.stacks, self.kernels).view(x.shape)
 
 
 class LlamaMoE:
@@ -61,6 +64,8 @@ class LlamaMoE:
                 raise ConfigError(f"llama_moe: experts {experts!r} do not divide {config.intermediate_size}")
             if type(active) is not int or not 1 <= active <= experts:
                 raise ConfigError(f"llama_moe: active {active!r} is not between 1 and {experts}")
+            if config.mlp_bias:
+                raise ConfigError("llama_moe: experts have no biases, but mlp_bias is true")
             return TopKSwiGLU(config, layer, experts, active)
 
         return replace(parts, make_ffn=make_ffn)

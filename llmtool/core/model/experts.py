@@ -1,0 +1,171 @@
+"""The one expert layer: a router chooses, tokens are sorted by expert, each expert computes its rows, weights add them.
+
+Every mixture of experts stands on this file: Mixtral and Qwen3-MoE, LLaMA-MoE, CartesianMoE, MaskMoE. It holds no
+method: a part decides what is visible to its router and what it does with the sum. Exported with checkpoints.
+
+    choice = route(x, router_weight, k)          # float32, whatever x is
+    y = dispatch(x, choice, stacks)              # only what was chosen is computed; nothing is dropped
+
+Tensors of all experts are stacked, so that an expert which saw nothing has a gradient of zeros (DDP and FSDP2 wait for
+every parameter) and the grouped kernels read them as they are.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+from torch import nn
+
+from llmtool.core.model.carry import Carry
+
+SCORES, CHOSEN, FREE = "experts.scores.", "experts.chosen.", "experts.free."
+"""carry.shared[SCORES + place]: the router's probabilities [B, T, E], float32. CHOSEN: experts taken [B, T, k], -1 for
+a place that was left empty. FREE: bool [B, T], tokens whose routing a balance loss may move; absent: all. `place` is
+the layer's number, with what tells apart several routers of a layer behind a dot."""
+
+BATCHED = 64
+"""Most rows that a compiled graph computes by gathering each row's matrices; more are a loop outside the graph."""
+
+
+class Stacks(NamedTuple):
+    """Matrices of E experts: gate and up [E, inner, d], down [E, d, inner]. Views are welcome."""
+
+    gate: torch.Tensor
+    up: torch.Tensor
+    down: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a router decided for N tokens."""
+
+    scores: torch.Tensor
+    """Probabilities of all experts [N, E], float32 or float64."""
+    chosen: torch.Tensor
+    """Experts [N, k], int64, the likeliest first; of equals the lower number."""
+    weights: torch.Tensor
+    """[N, k], as scores; 0 where not kept."""
+    kept: torch.Tensor | None = None
+    """bool [N, k]: which of the chosen are computed at all; None: all."""
+
+
+def scores_of(x: torch.Tensor, weight: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
+    """softmax(x weight^T) over the visible experts: x [N, d], weight [E, d], visible bool [N, E] -> [N, E].
+
+    In float32 (float64 for float64), also under autocast: bf16 would let near-equal experts change places.
+    """
+    precise = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        logits = F.linear(x.to(precise), weight.to(precise))
+        if visible is not None:
+            logits = logits.masked_fill(~visible, -torch.inf)
+        return logits.softmax(-1)
+
+
+def best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest [N, k] and their places; of equals the lower place first, on every device (topk does not say)."""
+    values, places = scores.sort(dim=-1, descending=True, stable=True)
+    return values[:, :k], places[:, :k]
+
+
+def route(x: torch.Tensor, weight: torch.Tensor, k: int, *, normalise: bool = True) -> Choice:
+    """The plain router: the k likeliest experts, with their probabilities, made to sum to 1 where `normalise`."""
+    scores = scores_of(x, weight)
+    weights, chosen = best(scores, k)
+    return Choice(scores, chosen, weights / weights.sum(-1, keepdim=True) if normalise else weights)
+
+
+def dispatch(
+    x: torch.Tensor, choice: Choice, stacks: Stacks, kernels: Mapping[str, Callable[..., Any]] | None = None
+) -> torch.Tensor:
+    """x [N, d] -> the weighted sum of each token's experts [N, d], in x's type (autocast's under autocast).
+
+    kernels: grouped_swiglu and grouped_gemm, both or none, as core/kernels has them.
+    """
+    device = x.device.type
+    if torch.is_autocast_enabled(device):  # once, and not for each expert; kernels want one type
+        kind = torch.get_autocast_dtype(device)
+        x, stacks = x.to(kind), Stacks(*(stack.to(kind) for stack in stacks))
+    tokens, k = choice.chosen.shape
+    experts = len(stacks.gate)
+    if torch.compiler.is_compiling() and tokens * k <= BATCHED:
+        y = _batched(x, choice, stacks)
+    else:
+        taken = choice.chosen.flatten()
+        slots = None if choice.kept is None else choice.kept.flatten().nonzero()[:, 0]
+        order = (taken if slots is None else taken[slots]).argsort(stable=True)
+        order = order if slots is None else slots[order]  # places in [N, k], those of an expert together
+        counts = torch.zeros(experts, dtype=torch.int64, device=x.device)
+        counts.scatter_add_(0, taken[order], torch.ones_like(order))
+        rows = _rows(x[order // k], stacks, counts.cumsum(0).to(torch.int32), kernels or {})
+        y = rows.new_zeros(tokens * k, x.shape[1]).index_copy(0, order, rows).view(tokens, k, -1)
+    # Summed in the weights' type; without atomics, so that a run repeats itself on a GPU as well.
+    return (y * choice.weights[..., None]).sum(1).to(y.dtype)
+
+
+def _rows(
+    x: torch.Tensor, stacks: Stacks, ends: torch.Tensor, kernels: Mapping[str, Callable[..., Any]]
+) -> torch.Tensor:
+    """SwiGLU of the rows of each expert: x [R, d] sorted, ends [E] int32 -> [R, d]."""
+    if "grouped_swiglu" in kernels and "grouped_gemm" in kernels:
+        y: torch.Tensor = kernels["grouped_gemm"](
+            kernels["grouped_swiglu"](x, stacks.gate, stacks.up, ends), stacks.down, ends
+        )
+        return y
+    looped: torch.Tensor = _loop(x, stacks, ends)
+    return looped
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator] # its shapes are data: a graph would be made anew for each batch
+def _loop(x: torch.Tensor, stacks: Stacks, ends: torch.Tensor) -> torch.Tensor:
+    """_rows in torch's operators, an expert after the other. unbind: its gradient is one stack, not E of full size."""
+    parts, start = [], 0
+    matrices = zip(*(stack.unbind(0) for stack in stacks), strict=True)
+    for (gate, up, down), end in zip(matrices, ends.tolist(), strict=True):
+        if end > start:
+            part = x[start:end]
+            parts.append(F.linear(F.silu(F.linear(part, gate)) * F.linear(part, up), down))
+            start = end
+    return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+
+def _batched(x: torch.Tensor, choice: Choice, stacks: Stacks) -> torch.Tensor:
+    """[N, k, d] with shapes that never change: every row's matrices are gathered. For decoding in a compiled graph."""
+    tokens, k = choice.chosen.shape
+    gate, up, down = (stack[choice.chosen.flatten()] for stack in stacks)
+    rows = x.repeat_interleave(k, 0)[..., None]
+    return (down @ (F.silu(gate @ rows) * (up @ rows))).view(tokens, k, -1)
+
+
+class Experts(nn.Module):
+    """E SwiGLU experts of one width, without biases."""
+
+    ops = ("grouped_swiglu", "grouped_gemm")
+    """Kernels that the builder may put into `kernels`; see decoder.inject."""
+
+    def __init__(self, experts: int, hidden: int, inner: int) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.empty(experts, inner, hidden))
+        self.up = nn.Parameter(torch.empty(experts, inner, hidden))
+        self.down = nn.Parameter(torch.empty(experts, hidden, inner))
+        self.kernels: Mapping[str, Callable[..., Any]] = {}
+
+    @property
+    def stacks(self) -> Stacks:
+        """The three tensors."""
+        return Stacks(self.gate, self.up, self.down)
+
+    def forward(self, x: torch.Tensor, choice: Choice) -> torch.Tensor:
+        """x [N, d] -> [N, d]."""
+        return dispatch(x, choice, self.stacks, self.kernels)
+
+
+def record(carry: Carry, place: str, choice: Choice, shape: torch.Size, free: torch.Tensor | None = None) -> None:
+    """Leave in the carry what the balance loss and the reports read; shape: of the tokens, [B, T, ...]."""
+    chosen = choice.chosen if choice.kept is None else choice.chosen.masked_fill(~choice.kept, -1)
+    carry.shared[SCORES + place] = choice.scores.view(*shape[:2], -1)
+    carry.shared[CHOSEN + place] = chosen.view(*shape[:2], -1)
+    if free is not None:
+        carry.shared[FREE + place] = free
