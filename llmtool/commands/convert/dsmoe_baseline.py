@@ -7,12 +7,12 @@ from llmtool.commands.convert.dsmoe import ROW, refuse_experts, with_method
 from llmtool.commands.convert.settings import BaselineSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import write_checkpoint
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import refuse_share
-from llmtool.methods.dsmoe.rows import text_rows
 from llmtool.model import build_parts, load_codec
 
 SCHEMA = "llmtool.convert-dsmoe-baseline/1"
@@ -60,7 +60,11 @@ def convert_baseline(
         if kind == "2:4" and (config.hidden_size % 4 or config.intermediate_size % 4):
             raise UserError("2:4 wants sizes that are multiples of 4", where=str(path))
         rows = text_rows(
-            load_codec(path).encode, calibration, asked.calibration_tokens, min(ROW, config.max_position_embeddings)
+            load_codec(path).encode,
+            calibration,
+            asked.calibration_tokens,
+            min(ROW, config.max_position_embeddings),
+            seed=asked.seed,
         )
         kept = choose(source, config, build_parts(config), rows, kind, share, console)
         tensors = prune(tensors, kept)

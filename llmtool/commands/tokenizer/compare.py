@@ -7,7 +7,7 @@ from typing import Any
 from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import ReadReport
-from llmtool.core.corpus.readers import read_documents, total_bytes
+from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.atomic import check_output
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -24,14 +24,16 @@ def compare_files(
     plot: Path | None = None,
     force: bool = False,
     console: Console | None = None,
-    **reading: Any,
+    reading: Reading | None = None,
+    **named_reading: Any,
 ) -> Comparison:
-    """Measure on files, each a corpus of its own; `reading` as in read_documents.
+    """Measure on files, each a corpus of its own; reading: how text is read, as an object or by its options' names.
 
     reference: JSONL whose rows carry the same `id` as their translations in the corpora; parity refers to it.
     plot: PNG or SVG to draw; one that exists is replaced with `force` only.
     """
     console = console or Console(verbosity=-1)
+    reading = Reading.of(reading, named_reading)
     if len(tokenizers) < 2:
         raise UserError("one tokenizer cannot be compared", hint="name two or more")
     report = ReadReport()
@@ -42,10 +44,10 @@ def compare_files(
         check_plot(plot)
         if check_output(plot).exists() and not force:
             raise UserError("exists already", where=str(plot), hint="use --force to replace it")
-    with console.progress("comparing", total_bytes(corpora), "B") as bar:
+    with console.progress("comparing", total_bytes(corpora, reading), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:
-            for document in read_documents([path], whole=whole, report=report, on_bytes=count, **reading):
+            for document in read_documents([path], reading, whole=whole, report=report, on_bytes=count):
                 yield Row(document.text, document.id)
 
         names = short_names(corpora)

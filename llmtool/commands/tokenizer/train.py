@@ -10,7 +10,7 @@ from llmtool.core.bpe.definition_file import serialize
 from llmtool.core.bpe.training import TrainingSettings
 from llmtool.core.corpus.inputs import find_inputs
 from llmtool.core.corpus.provenance import InputHashes
-from llmtool.core.corpus.readers import parse_size, total_bytes
+from llmtool.core.corpus.readers import Reading, parse_size, total_bytes
 from llmtool.core.run.atomic import atomic_file, check_output, refuse_inputs_as_output
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -26,6 +26,7 @@ def train_file(
     output: Path,
     settings: dict[str, Any],
     *,
+    reading: Reading | None = None,
     threads: int | None = None,
     max_memory: str | None = None,
     force: bool = False,
@@ -42,16 +43,19 @@ def train_file(
         raise UserError(f"--max-memory {max_memory} is too little to count in", hint="at least 1M")
     refuse_inputs_as_output(check_output(output), inputs)
     algorithm, encoder = check_training(settings)
-    settings = {**settings, "algorithm": algorithm, "encoder": encoder}
-    with InputHashes([] if dry_run else inputs, read_whole=limit is None) as hashes:
-        run = Run("tokenizer train", settings, backend=engine.NAME)
+    reading, settings = Reading.split(reading, {**settings, "algorithm": algorithm, "encoder": encoder})
+    config = {**settings, **reading.facts()}
+    whole = limit is None and reading.sample is None
+    with InputHashes([] if dry_run else inputs, reading, read_whole=whole) as hashes:
+        run = Run("tokenizer train", config, seed=reading.seed, backend=engine.NAME)
         if dry_run:
-            plan = {"inputs": len(find_inputs(inputs)), "bytes_on_disk": total_bytes(inputs), "output": str(output)}
-            return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **settings}
+            size = total_bytes(inputs, reading)
+            plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": size, "output": str(output)}
+            return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **config}
         if not force:
-            refuse_complete(output, run.command, settings, hashes.wait)
+            refuse_complete(output, run.command, config, hashes.wait)
         work: dict[str, Any] = {"threads": threads, "max_memory": memory, "console": console}
-        tokenizer = Tokenizer.train(inputs, **{**settings, "limit_bytes": limit}, **work)
+        tokenizer = Tokenizer.train(inputs, reading=reading, **{**settings, "limit_bytes": limit}, **work)
         with atomic_file(output) as file:
             file.write(serialize(tokenizer.definition))
             run.inputs = hashes.wait()

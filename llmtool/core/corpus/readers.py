@@ -75,7 +75,8 @@ def read_documents(
     on_bytes: told of bytes read from disk (packed, if packed); over a complete reading they add up to `total_bytes`.
 
     Files in directories that are not text (NUL bytes, archives) are skipped and counted; a file named by the user is
-    read even then, so that any bytes can be encoded; what is no UTF-8 is noted in `report`. Raises UserError when there is no input or no text at all.
+    read even then, so that any bytes can be encoded; what is no UTF-8 is noted in `report`. Raises UserError when there
+    is no input or no text at all.
     """
     options = Reading.of(reading, named)
     report = ReadReport() if report is None else report
@@ -129,7 +130,7 @@ def _pass(
     errors = RowErrors(report, options.strict)
     broken = BrokenText(report, errors, replace=options.broken == "replace")
     select = Selector(options.field, options.id_field, keep, errors, broken)
-    cut = _separator(options.separator, options.text_mode)
+    cut = _separator(options.document_separator, options.text_mode)
     return _Pass(options, whole, report, errors, broken, select, most, on_bytes, cut)
 
 

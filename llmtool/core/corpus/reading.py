@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from llmtool.core.run.settings import Option, Settings
+from llmtool.core.run.settings import Option, Settings, describe
 
 Format = Literal["auto", "text", "jsonl", "json", "csv", "tar", "parquet", "arrow"]
 TextMode = Literal["file", "line"]
@@ -17,7 +17,7 @@ class Reading(Settings):
 
     field: several fields, and the items of a list, are joined by a blank line. One that is null or missing is passed
         over where another has text. In Python a single name may stand alone.
-    text_mode: a file is handed on in blocks, see `Document.more`. separator: belongs to no document.
+    text_mode: a file is handed on in blocks, see `Document.more`. document_separator: belongs to no document.
     format: gzip and Zstandard are unpacked in any case.
     seed: of the sample and of weights; a command's own.
     """
@@ -30,9 +30,8 @@ class Reading(Settings):
         str | None, Option("Field that names a row. Default: id, where there is one.", metavar="NAME")
     ] = None
     text_mode: Annotated[TextMode, Option("Plain text: one document a file, or one a line.", "--documents")] = "file"
-    separator: Annotated[
-        str | None,
-        Option("Plain text: a document ends wherever this stands.", "--document-separator", metavar="TEXT"),
+    document_separator: Annotated[
+        str | None, Option("Plain text: a document ends wherever this stands.", metavar="TEXT")
     ] = None
     format: Annotated[Format, Option("What the inputs are; auto looks at their content.", "--input-format")] = "auto"
     strict: Annotated[bool, Option("Stop at the first row that does not parse, or broken text.", "--strict")] = False
@@ -55,6 +54,13 @@ class Reading(Settings):
         if isinstance(self.field, str):
             object.__setattr__(self, "field", (self.field,))
         super().__post_init__()
+
+    @classmethod
+    def split(cls, given: "Reading | None", named: dict[str, Any]) -> tuple["Reading", dict[str, Any]]:
+        """What a caller gave for the reading, as an object or among other keywords; and the other keywords."""
+        names = {each.name for each in describe(cls)}
+        mine = {name: value for name, value in named.items() if name in names}
+        return cls.of(given, mine), {name: value for name, value in named.items() if name not in names}
 
     def facts(self) -> dict[str, Any]:
         """For run.json: what differs from the defaults, and the field."""

@@ -186,7 +186,7 @@ def test_a_file_is_cut_at_separators(tokenizer: Tokenizer, tmp_path: Path) -> No
     source = tmp_path / "stories.txt"
     source.write_text(f"one\n{END}two{END}{END}\nthree{END}")
     out = tmp_path / "out.jsonl"
-    encode_files(tokenizer, [str(source)], out, form="jsonl", eos=True, separator=END)
+    encode_files(tokenizer, [str(source)], out, form="jsonl", eos=True, document_separator=END)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [tokenizer.decode(row["ids"][:-1]) for row in rows] == ["one\n", "two", "", "\nthree"]
     assert [row["row"] for row in rows] == [1, 2, 3, 4]
