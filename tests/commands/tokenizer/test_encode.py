@@ -215,8 +215,8 @@ def test_requests_that_cannot_be(tokenizer: Tokenizer, corpus: str, tmp_path: Pa
         ({"bos": True}, "names no beginning-of-text token.*--bos-token"),
         ({"eos_token": "<|endoftex|>"}, "not an added token of the tokenizer.*did you mean"),
         ({"bos": False, "bos_token": END}, "contradict"),
-        ({"separator": ""}, "the document separator is empty"),
-        ({"separator": "x", "text_mode": "line"}, "not both"),
+        ({"document_separator": ""}, "the document separator is empty"),
+        ({"document_separator": "x", "text_mode": "line"}, "not both"),
     ]
     for arguments, what in wrong:
         options: dict[str, Any] = {"tokenizer": tokenizer, "inputs": [corpus], "output": tmp_path / "out", **arguments}
