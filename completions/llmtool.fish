@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -308,6 +308,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a dsmoe -d 'Cut the 
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a dsmoe-baseline -d 'Make what DSMoE is compared with, at the same share of active weights.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a dense -d 'Merge the experts of a DSMoE checkpoint back into dense layers; refused where a gate depends on the token.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a uniattn -d 'Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a rope -d 'Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a merge-lora -d 'Add the adapters of `posttrain --lora` to the weights.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert inspect'" -l context -x -d 'Positions that a token attends to. Default: 4096.'
@@ -374,6 +375,20 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l json -d 'Prin
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l method -x -a 'harpe abf pi yarn ntk' -d 'A base for each head (HARPE), or one set of frequencies for all.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l target -x -d 'Positions to extend to: 131072, 128Ki.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l bases -x -d 'paper, uniform, search, or a JSON file. Default: paper with 32 heads, else uniform.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l range -x -d 'Ends of the bases. Default: 1M:5M times TARGET / 128K.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l base -x -d 'The base of abf. Default: 5M times TARGET / 128K.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l check -x -d 'Text to score before and after; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l check-length -x -d 'Tokens of the long rows of --check.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l device -x -d 'cpu, cuda or cuda:N; auto takes a GPU where there is one.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l force -d 'Replace an output that exists.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l dry-run -d 'Say what would be done, and do nothing.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l force -d 'Replace an output that exists.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l json -d 'Print the result as JSON.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l quiet -s q -d 'Errors and warnings only.'

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder, Parts
     from llmtool.core.model.generate import Sampling
+    from llmtool.core.train.objective import Batch
 
 
 class TextCodec(Protocol):
@@ -161,6 +162,18 @@ class Model:
         with torch.inference_mode():
             logits: torch.Tensor = self.decoder(ids.to(self.device))
         return logits
+
+    def losses(self, batch: "Batch") -> "torch.Tensor":
+        """The loss of each position of a batch [B, T] in nats, 0 where there is nothing to predict."""
+        import torch
+
+        from llmtool.core.train.objective import linear_cross_entropy
+
+        with torch.inference_mode():
+            batch = batch.to(self.device)
+            h, _ = self.decoder.hidden(batch.ids, documents=batch.documents)
+            flat = linear_cross_entropy(h.flatten(0, 1), self.decoder.lm_head.weight, batch.labels.flatten())
+            return flat.view(batch.labels.shape).float()
 
     def refuse_out_of_range(self, least: int, largest: int) -> None:
         """An id without an embedding is one line, not a fault of the device."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.settings import DsmoeSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
-from llmtool.core.checkpoint.writer import write_checkpoint
+from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -74,6 +74,7 @@ def convert_dsmoe(
 
         from llmtool.methods.dsmoe.calibration import analytic
 
+        claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
         rows = text_rows(load_codec(path).encode, asked.calibration, asked.calibration_tokens, length, seed=asked.seed)
         routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
@@ -86,7 +87,9 @@ def convert_dsmoe(
         _routers(config, source, part, asked.router_init, asked.seed, routers), check,
     )  # fmt: skip
     facts = with_method(source, config, _entry(part))
-    write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
+    write_checkpoint(
+        output, tensors, facts, run=run, source=source, read=asked.calibration, force=asked.force, console=console
+    )
     if check:
         plan["verified"] = check.report()
         console.info(f"{output}: {check.layers} layers, each the dense one bit for bit (checked before writing)")

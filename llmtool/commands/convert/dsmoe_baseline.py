@@ -75,6 +75,8 @@ def convert_baseline(
             facts, share = with_method(source, config, {"name": "sparse24", "version": 1}), 0.5
     config_of_run = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
     run = Run("convert dsmoe-baseline", {**config_of_run, "tokens": asked.calibration_tokens}, seed=asked.seed)
-    written = write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
+    written = write_checkpoint(
+        output, tensors, facts, run=run, source=source, read=calibration, force=asked.force, console=console
+    )
     console.info(f"{output}: {kind}, {share:.1%} of the feed-forward weights active, {written.parameters:,} parameters")
     return {"schema": SCHEMA, "output": str(output), "kind": kind, "share": share, "parameters": written.parameters}

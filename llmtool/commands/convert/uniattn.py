@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.settings import Sharing, UniattnSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.checkpoint.writer import claim_checkpoint
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-from llmtool.core.run.manifest import Run, refuse_complete
+from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
 from llmtool.model import build_parts, find_device, load_codec
 
@@ -93,11 +94,11 @@ def convert_uniattn(
         "calibration": _describe(calibration) if wanted else None,
     }  # fmt: skip
     run = Run("convert uniattn", recorded, seed=asked.seed)
-    if not asked.force:
-        refuse_complete(output, run.command, run.config, lambda: [checkpoint.fingerprint()])
+    read: list[str | Path] = [*(asked.calibration if wanted else ()), *([asked.plan] if asked.plan else [])]
+    claim_checkpoint(output, run, checkpoint, read=read, force=asked.force, console=console)
     rows = calibration.rows(checkpoint, config, console).to(find_device(asked.device)) if wanted else None
     layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, asked, console)
-    _write(checkpoint, output, changed, chosen, kind, states, run, asked.force, console)
+    _write(checkpoint, output, changed, chosen, kind, states, run, read, asked.force, console)
     return {"schema": SCHEMA, **facts, "layers": layers}
 
 
@@ -210,6 +211,7 @@ def _write(
     kind: str,
     states: dict[int, dict[str, "torch.Tensor"]],
     run: Run,
+    read: Sequence[str | Path],
     force: bool,
     console: Console,
 ) -> None:
@@ -224,6 +226,6 @@ def _write(
     saved = json.dumps(plan.to_json(groups, config.num_hidden_layers), indent=2) + "\n"
     written = write_checkpoint(
         output, convert.convert(checkpoint.tensors(), groups, states, kind), facts, run=run, source=checkpoint,
-        files={"plan.json": saved.encode()}, force=force, console=console,
+        files={"plan.json": saved.encode()}, read=read, force=force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters")

@@ -9,6 +9,7 @@ from llmtool.core.corpus.inputs import distinct_names
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 from llmtool.methods.dsmoe import plot as figures
 from llmtool.model import load_model
 
@@ -43,7 +44,7 @@ def experts(
     from llmtool.methods.dsmoe import report
 
     grid = taus_of(taus)
-    figures.check(plot)
+    claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
     model = load_model(path, dtype, device, settings=settings)
     report.sparse_parts(model.decoder, str(path))
     length = min(length, model.config.max_position_embeddings)

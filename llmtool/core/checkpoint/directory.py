@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.journal import recover
 from llmtool.core.run.json_file import read_json_object
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class CheckpointReader:
 def open_checkpoint(path: str | Path) -> CheckpointReader:
     """Read config.json and every header; whatever is missing, broken or contradictory is one line."""
     path = Path(path)
+    recover(path)
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{what}: a checkpoint is a directory", where=str(path), hint=f"with {CONFIG} and {SINGLE}")

@@ -93,6 +93,11 @@ def split_weight(text: str) -> tuple[str, float]:
     return path, weight
 
 
+def without_weights(inputs: Sequence[str | Path]) -> list[str]:
+    """The places that inputs name."""
+    return [split_weight(str(name))[0] for name in inputs]
+
+
 def find_inputs(
     inputs: Sequence[str | Path], reading: Reading | None = None, report: ReadReport | None = None
 ) -> list[Input]:

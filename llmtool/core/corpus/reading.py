@@ -63,7 +63,7 @@ class Reading(Settings):
         return cls.of(given, mine), {name: value for name, value in named.items() if name not in names}
 
     def facts(self) -> dict[str, Any]:
-        """For run.json: what differs from the defaults, and the field."""
+        """For run.json: what differs from the defaults, and the field; `format` is often the output's there."""
         plain = Reading()
         names = [name for name, value in super().facts().items() if value != getattr(plain, name) or name == "field"]
-        return {name: getattr(self, name) for name in names}
+        return {"input_format" if name == "format" else name: getattr(self, name) for name in names}

@@ -55,6 +55,9 @@ class Term:
         """Whether the parameter of this name (a checkpoint key) may move; it moves if every term says so."""
         return True
 
+    def before_step(self, decoder: Decoder, step: int, steps: int) -> None:
+        """Told before the update `step` of `steps`, from 0, the same on every rank: what moves with time moves here."""
+
     def after_step(self, figures: Mapping[str, Any]) -> None:
         """Told the step's averaged figures after the optimizer, the same on every rank: controllers move here."""
 
