@@ -232,7 +232,8 @@ def _read(stream: Input, one: _Pass, drawn: Draws | None = None) -> Iterator[Doc
                     rows += not document.more
                     yield document
             finally:  # also of a reading that stops early
-                one.report.take(opening.kind, rows)
+                if rows or opening.kind != "csv":  # a table in a directory may have been left out
+                    one.report.take(opening.kind, rows)
     advance_to(1)
 
 

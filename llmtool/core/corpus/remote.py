@@ -110,5 +110,10 @@ def _explained(url: str) -> Iterator[None]:
 
 
 def _unreadable(url: str, error: Exception) -> UserError:
-    reason = "no such file or directory" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__
+    if error.__cause__ is not None and str(error.__cause__):  # fsspec calls a refused connection a missing file
+        reason = str(error.__cause__)
+    elif isinstance(error, FileNotFoundError):
+        reason = "no such file or directory"
+    else:
+        reason = str(error) or type(error).__name__
     return UserError(f"cannot read: {reason}", where=url)

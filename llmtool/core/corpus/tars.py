@@ -20,6 +20,8 @@ class Stream(io.RawIOBase):
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks, self._held = iter(chunks), memoryview(b"")
+        self.size, self.tail = 0, b""
+        """Bytes read so far, and the last 512 of them."""
 
     def readable(self) -> bool:
         """It is."""
@@ -31,10 +33,15 @@ class Stream(io.RawIOBase):
             chunk = next(self._chunks, None)
             if chunk is None:
                 return 0
+            self.size += len(chunk)
+            self.tail = (self.tail + chunk)[-512:] if len(chunk) < 512 else chunk[-512:]
             self._held = memoryview(chunk)
         size = min(len(buffer), len(self._held))
         buffer[:size], self._held = self._held[:size], self._held[size:]
         return size
+
+
+_PADDING = 1 << 16  # zeros behind the end: tar pads to 10 KiB unless told otherwise
 
 
 def read_tar(
@@ -46,8 +53,9 @@ def read_tar(
     """
     wanted = None if fields is None else {"json", "txt", *(field.partition(".")[0] for field in fields), *fields}
     row, key, held = 0, "", dict[str, Any]()
+    stream = Stream(chunks)
     try:
-        with tarfile.open(fileobj=io.BufferedReader(Stream(chunks), 1 << 20), mode="r|") as members:
+        with tarfile.open(fileobj=io.BufferedReader(stream, 1 << 20), mode="r|") as members:
             for member in members:
                 if not member.isfile():
                     continue
@@ -66,8 +74,15 @@ def read_tar(
                     raise UserError(f"{member.name} is larger than {MAX_ROW >> 20:,} MiB", where=source)
                 file = members.extractfile(member) if needed else None
                 held[suffix] = file.read() if file else b""
+            end = members.offset
         if held:
             yield row + 1, _row(held, f"{source}:{row + 1}", errors), key
+        while stream.read(1 << 20):
+            pass
+        if any(stream.tail):  # tarfile takes a header that is cut off for the end
+            raise EOFError("it ends too early")
+        if stream.size - end > _PADDING:
+            errors.report.add(source, "what follows the tar's end is not read")
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise UserError(f"not a readable tar: {error}", where=source, hint="is the file complete?") from None
 
