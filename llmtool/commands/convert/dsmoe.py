@@ -14,7 +14,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import cost, numbers, refuse_share
-from llmtool.model import build_parts, load_codec
+from llmtool.model import build_parts, load_tokenizer
 
 if TYPE_CHECKING:
     from llmtool.core.model.config import Config
@@ -76,7 +76,8 @@ def convert_dsmoe(
 
         claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
-        rows = text_rows(load_codec(path).encode, asked.calibration, asked.calibration_tokens, length, seed=asked.seed)
+        encode = load_tokenizer(path).encode_prompt
+        rows = text_rows(encode, asked.calibration, asked.calibration_tokens, length, seed=asked.seed)
         routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
         part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
         plan["fitted"] = fitted

@@ -13,7 +13,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import refuse_share
-from llmtool.model import build_parts, load_codec
+from llmtool.model import build_parts, load_tokenizer
 
 SCHEMA = "llmtool.convert-dsmoe-baseline/1"
 
@@ -60,7 +60,7 @@ def convert_baseline(
         if kind == "2:4" and (config.hidden_size % 4 or config.intermediate_size % 4):
             raise UserError("2:4 wants sizes that are multiples of 4", where=str(path))
         rows = text_rows(
-            load_codec(path).encode,
+            load_tokenizer(path).encode_prompt,
             calibration,
             asked.calibration_tokens,
             min(ROW, config.max_position_embeddings),

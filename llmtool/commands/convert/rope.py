@@ -117,6 +117,9 @@ def _changed(
     from llmtool.methods.harpe.baselines.stock import rotary
     from llmtool.methods.harpe.part import NAME, VERSION
 
+    if config.local_rope is not None or config.rope.partial != 1:
+        raise UserError(f"{config.family} turns its layers or heads in more than one way", where=str(checkpoint.path),
+                        hint="only models with one set of frequencies for all of a head can be converted")  # fmt: skip
     old = rope_parameters(checkpoint.config)
     facts: dict[str, Any] = {
         "method": asked.method, "original": _original(config), "target": asked.target, "before": old,

@@ -14,7 +14,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
-from llmtool.model import build_parts, find_device, load_codec
+from llmtool.model import build_parts, find_device, load_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +44,8 @@ class Calibration:
         window = self.window or min(1024, longest)
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
-        codec = load_codec(self.tokenizer or checkpoint.path, hint="give --tokenizer")
-        tokens = self.samples * window
-        found = text_rows(codec.encode, self.inputs, tokens, window, seed=self.seed, joined=True)
+        encode = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer").encode_prompt
+        found = text_rows(encode, self.inputs, self.samples * window, window, seed=self.seed, joined=True)
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
         rows = torch.tensor(found)

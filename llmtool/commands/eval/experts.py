@@ -50,7 +50,8 @@ def experts(
     length = min(length, model.config.max_position_embeddings)
     names = distinct_names(data)
     sources = {
-        name: text_rows(model.tokenizer.encode, [one], tokens, length) for name, one in zip(names, data, strict=True)
+        name: text_rows(model.tokenizer.encode_prompt, [one], tokens, length)
+        for name, one in zip(names, data, strict=True)
     }
     rival = None if dense is None else load_model(dense, dtype, device)
     if rival is not None and rival.config.vocab_size != model.config.vocab_size:

@@ -77,8 +77,7 @@ def needles(
     @torch.inference_mode()
     def last_logits(ids: "torch.Tensor", last: int) -> "torch.Tensor":
         h, _ = model.decoder.hidden(ids.to(model.device))
-        logits: torch.Tensor = model.decoder.lm_head(h[:, -last:])
-        return logits
+        return model.decoder.logits(h[:, -last:])
 
     with console.progress("searching", samples * len(lengths) * len(depths), "needles") as bar:
         cells = niah.search(last_logits, haystack, draw_needle, lengths, depths, samples=samples, seed=seed,

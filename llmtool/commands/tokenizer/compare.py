@@ -37,7 +37,7 @@ def compare_files(
     if len(tokenizers) < 2:
         raise UserError("one tokenizer cannot be compared", hint="name two or more")
     report = ReadReport()
-    whole = any(tokenizer.definition.pretokenizer == "none" for tokenizer in tokenizers.values())
+    whole = any(tokenizer.needs_whole() for tokenizer in tokenizers.values())
     claim_figure(plot, read=[*corpora, *([reference] if reference else [])], force=force)
     with console.progress("comparing", total_bytes(corpora, reading), "B") as bar:
 

@@ -69,10 +69,6 @@ def encode_files(
         "bos": around.bos is not None, "eos": around.eos is not None, "bos_token": bos_token, "eos_token": eos_token,
         "allow_special": allow_special, **reading.facts(),
     }  # fmt: skip
-    # A special token may hold white space, where a long document would be cut; `none` has no safe cut at all.
-    whole = tokenizer.definition.pretokenizer == "none" or (
-        allow_special and any(character.isspace() for text in tokenizer.special_tokens for character in text)
-    )
     with ExitStack() as stack:
         hashes = stack.enter_context(InputHashes(inputs if output else [], reading))
         run = Run("tokenizer encode", settings, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
@@ -92,7 +88,7 @@ def encode_files(
             require_space(output, size)
         bar = stack.enter_context(console.progress("encoding", size, "B"))
         documents = read_documents(
-            inputs, reading, whole=whole, report=report, on_bytes=bar.advance,
+            inputs, reading, whole=tokenizer.needs_whole(allow_special), report=report, on_bytes=bar.advance,
         )  # fmt: skip
         with _writer(tokenizer, output, form, offsets, around, run, hashes) as writer:
             for encoded in encode_documents(
@@ -124,8 +120,15 @@ def _around(
     if bos is False and bos_token is not None:
         raise UserError("--no-bos and --bos-token contradict each other", hint="drop one of them")
     definition = tokenizer.definition
-    if bos is None and bos_token is None and definition.add_bos:
-        console.warn(f"no {definition.bos!r} before a text, which `transformers` would put there: --bos (or --no-bos)")
+    before, after = definition.around
+    if bos is None and bos_token is None and (before or after):
+        spell = definition.vocabulary.spellings
+        put = [
+            f"{' '.join(spell[number] for number in ids)} {side} each text"
+            for ids, side in ((before, "before"), (after, "after")) if ids
+        ]  # fmt: skip
+        asked = "--bos and --eos put tokens here, --no-bos says that none are wanted"
+        console.warn(f"`transformers` would put {' and '.join(put)}; {asked}")
     first = _named(tokenizer, "bos", definition.bos, bos_token) if bos or bos_token is not None else None
     last = _named(tokenizer, "eos", definition.eos, eos_token) if eos or eos_token is not None else None
     return Around(first, last)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.directory import CONFIG, CheckpointReader
 from llmtool.core.checkpoint.dtypes import ElementType, element_type
+from llmtool.core.checkpoint.layout import put_together
 from llmtool.core.checkpoint.shards import ShardWriter
 from llmtool.core.run.atomic import atomic_directory, require_space
 from llmtool.core.run.console import Console
@@ -70,7 +71,7 @@ def write_checkpoint(
     console = console or Console(verbosity=-1)
     with atomic_directory(path) as work:
         with ShardWriter(work, max_shard_size, kind) as writer, console.progress("writing", expected, "B") as bar:
-            for name, tensor in tensors:
+            for name, tensor in put_together(tensors, config):
                 bar.advance(writer.add(name, tensor))
                 del tensor  # or it would live until the next one is complete
             shards = writer.finish()

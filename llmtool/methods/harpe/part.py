@@ -19,6 +19,14 @@ from llmtool.core.model.rope import Tables
 NAME, VERSION = "harpe", 1
 
 
+def refuse_other_rotations(config: Config) -> None:
+    """Families whose layers turn in other ways than Llama's are refused by name."""
+    if config.local_rope is not None:
+        raise ConfigError(f"harpe: {config.family} turns layers with a window by frequencies of their own")
+    if config.precise_rope or config.rope.partial != 1:
+        raise ConfigError(f"harpe: {config.family} turns heads in a way that is not supported (in part, or in float32)")
+
+
 def read_bases(settings: Mapping[str, Any], config: Config) -> tuple[float, ...]:
     """The bases of a method entry, one for each key-value head."""
     if settings.get("version") != VERSION:
@@ -74,4 +82,9 @@ class Harpe:
 
     def __call__(self, parts: Parts, settings: Mapping[str, Any]) -> Parts:
         """settings: the method's entry in config.json."""
-        return replace(parts, rope=lambda config: HarpeRope(config, read_bases(settings, config)))
+
+        def make(config: Config) -> HarpeRope:
+            refuse_other_rotations(config)
+            return HarpeRope(config, read_bases(settings, config))
+
+        return replace(parts, rope=make)

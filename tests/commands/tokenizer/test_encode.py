@@ -173,7 +173,7 @@ def test_a_habit_that_is_not_followed_is_told(tmp_path: Path, capsys: pytest.Cap
     tokenizer = Tokenizer(replace(plain.definition, add_bos=True))
     source = tmp_path / "a.txt"
     source.write_text("hello")
-    for bos, told, first in ((None, "no '<s>' before a text", False), (True, "", True), (False, "", False)):
+    for bos, told, first in ((None, "would put <s> before each text", False), (True, "", True), (False, "", False)):
         out = tmp_path / f"{bos}.ids"
         encode_files(tokenizer, [str(source)], out, bos=bos, console=Console())
         err = capsys.readouterr().err
