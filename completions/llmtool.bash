@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval attention"|"llmtool eval experts"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -21,6 +21,7 @@ _llmtool() {
         "llmtool verify:--tokens") COMPREPLY=(); return ;;
         "llmtool verify:--length") COMPREPLY=(); return ;;
         "llmtool verify:--seed") COMPREPLY=(); return ;;
+        "llmtool verify:--override") COMPREPLY=(); return ;;
         "llmtool verify:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool verify:--device") COMPREPLY=(); return ;;
         "llmtool verify:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -194,11 +195,14 @@ _llmtool() {
         "llmtool scaling law:--seed") COMPREPLY=(); return ;;
         "llmtool scaling law:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert inspect:--context") COMPREPLY=(); return ;;
+        "llmtool convert inspect:--override") COMPREPLY=(); return ;;
         "llmtool convert copy:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert copy:--max-shard-size") COMPREPLY=(); return ;;
+        "llmtool convert copy:--override") COMPREPLY=(); return ;;
         "llmtool convert copy:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert export:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert export:--set") COMPREPLY=(); return ;;
+        "llmtool convert export:--override") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--experts") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper analytic" -- "$cur"); return ;;
         "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
@@ -206,6 +210,7 @@ _llmtool() {
         "llmtool convert dsmoe:--share") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--tau") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--layers") COMPREPLY=(); return ;;
+        "llmtool convert dsmoe:--override") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--seed") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert dsmoe-baseline:--experts") COMPREPLY=(); return ;;
@@ -225,6 +230,7 @@ _llmtool() {
         "llmtool convert uniattn:--samples") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--window") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert uniattn:--override") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--seed") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--device") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -272,6 +278,19 @@ _llmtool() {
         "llmtool eval niah:--device") COMPREPLY=(); return ;;
         "llmtool eval niah:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval niah:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval ruler:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--task") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--length") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--depth") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--samples") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--kind") mapfile -t COMPREPLY < <(compgen -W "auto words ids" -- "$cur"); return ;;
+        "llmtool eval ruler:--seed") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool eval ruler:--device") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--set") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval attention:--data") COMPREPLY=(); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); return ;;
         "llmtool eval attention:--measure") mapfile -t COMPREPLY < <(compgen -W "cosine js" -- "$cur"); return ;;
@@ -469,7 +488,7 @@ _llmtool() {
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --kernels --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --dtype --device --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -486,18 +505,19 @@ _llmtool() {
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope merge-lora" ;;
-        "llmtool convert inspect") [[ $cur == -* ]] && words="--context --json --help -h" || words="" ;;
-        "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --force --json --quiet -q --help -h" || words="" ;;
-        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
+        "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --override --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
-        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
-        "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah attention experts" ;;
+        "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --plot --dry-run --data --set --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check" ;;

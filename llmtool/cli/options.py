@@ -37,6 +37,9 @@ from llmtool.commands.options import (
     Kernels as Kernels,
 )
 from llmtool.commands.options import (
+    Override as Override,
+)
+from llmtool.commands.options import (
     Packing as Packing,
 )
 from llmtool.commands.options import (

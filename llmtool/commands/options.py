@@ -17,6 +17,10 @@ Device = Annotated[
     str,
     Option("cpu, cuda or cuda:N; auto takes a GPU where there is one.", metavar="DEVICE", matters=False),
 ]
+Override = Annotated[
+    Sequence[str],
+    Option("A field of config.json given anew, as JSON: sliding_window=null. Again for more.", metavar="KEY=VALUE"),
+]
 Kernels = Annotated[
     Literal["auto", "torch", "triton"],
     Option("Code of the ops: torch, Triton, or auto: Triton where measured on this GPU.", matters=False),

@@ -69,7 +69,7 @@ def convert_uniattn(
     from llmtool.core.model.loading import read_architecture
     from llmtool.methods.uniattn import convert
 
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, asked.override)
     config = read_architecture(checkpoint)
     convert.refuse_shared(checkpoint, config)
     chosen = plan.choose(asked.groups, asked.followers, asked.plan, config.num_hidden_layers)
@@ -91,6 +91,7 @@ def convert_uniattn(
         "groups": chosen, "sharing": asked.sharing, "init": asked.init if asked.sharing == "uniattn" else None,
         "rank": asked.rank, "ridge": asked.ridge, "seed": asked.seed,
         "calibration": _describe(calibration) if wanted else None,
+        **({"override": list(asked.override)} if asked.override else {}),
     }  # fmt: skip
     run = Run("convert uniattn", recorded, seed=asked.seed)
     read: list[str | Path] = [*(asked.calibration if wanted else ()), *([asked.plan] if asked.plan else [])]
