@@ -9,6 +9,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.commands.eval.settings import RulerSettings
+from llmtool.core.corpus.reading import Reading
 
 app = Group("What a checkpoint knows and does on text.")
 
@@ -33,6 +34,8 @@ def loss(
     mask_documents: Annotated[
         bool, typer.Option("--mask-documents", help="No token sees another document of its row.")
     ] = False,
+    reading: Reading = Reading(),
+    bin_dtype: options.BinDtype = None,
     set_: options.Set = None,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
@@ -48,7 +51,8 @@ def loss(
     console = options.console(quiet, verbose=False)
     report = loss.loss(
         checkpoint, data or [], tokenizer=tokenizer, length=length, tokens=tokens, mask_documents=mask_documents,
-        settings=options.settings(set_), dtype=dtype, device=device, threads=threads, plot=plot, console=console,
+        settings=options.settings(set_), dtype=dtype, device=device, threads=threads, reading=reading,
+        bin_dtype=bin_dtype, plot=plot, console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else loss.loss_table(report, console)
 
