@@ -77,7 +77,7 @@ def predict(
 @app.command("backtest")
 def backtest(
     logs: Logs,
-    settings: Annotated[LogSettings, Only("law metric fit_until warmup smooth")],
+    settings: LogSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -94,6 +94,7 @@ def backtest(
 def compare(
     logs: Logs,
     settings: LogSettings,
+    force: Annotated[bool, typer.Option("--force", help="Compare in spite of other horizons or tokenizers.")] = False,
     plot: options.Plot = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -103,7 +104,8 @@ def compare(
     """Which of several runs or data mixtures ends lower, and with what probability."""
     from llmtool.commands.scaling import laws
 
-    facts, lines = laws.compare_logs(logs, settings.look(), settings.law, plot, options.console(quiet, verbose))
+    console = options.console(quiet, verbose)
+    facts, lines = laws.compare_logs(logs, settings.look(), settings.law, plot, console, force=force)
     print(json.dumps(facts) if as_json else "\n".join(lines))
 
 

@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from llmtool.commands.options import method_settings
 from llmtool.core.run.console import QUIET, Console, binary_stdout
@@ -51,7 +51,7 @@ def generate(
     model = load_model(checkpoint, dtype, device, wish, settings=method_settings(set))
     console.detail(f"kernels: {model.kernels}")
     compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
-    rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in prompts]
+    rows = [read_ids(text) if ids else model.tokenizer.encode_prompt(text) for text in prompts]
     longest = max(map(len, rows)) + max_tokens
     if longest > model.config.max_position_embeddings:
         console.warn(f"{longest:,} tokens, but the model was made for {model.config.max_position_embeddings:,}")
@@ -61,14 +61,15 @@ def generate(
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     started = time.perf_counter()
     steps = model.generate(rows, max_new_tokens=max_tokens, sampling=sampling, stop=stop, compiled=compiled)
-    decode: Callable[[Sequence[int]], str] = _spell_ids if ids else model.tokenizer.decode
-    new = _write_stream(steps, len(rows), decode, stop, out if len(rows) == 1 else None)
+    spellings: list[Spelling] = [
+        SpelledIds() if ids else model.tokenizer.decode_stream(skip_special=not ignore_eos) for _ in rows
+    ]
+    new, texts = _write_stream(steps, spellings, stop, out if len(rows) == 1 else None)
     seconds = time.perf_counter() - started
     count = sum(map(len, new))
     console.info(f"{count} tokens in {seconds:.2f} s, {count / seconds:.1f} tokens/s")
     return [
-        {"prompt": text, "text": decode([token for token in made if token not in stop]), "ids": made}
-        for text, made in zip(prompts, new, strict=True)
+        {"prompt": prompt, "text": text, "ids": made} for prompt, made, text in zip(prompts, new, texts, strict=True)
     ]
 
 
@@ -82,31 +83,52 @@ def print_texts(checkpoint: Path, prompts: Sequence[str], *, as_json: bool, cons
         print(json.dumps({"schema": SCHEMA, **row}, ensure_ascii=False) if as_json else row["text"])
 
 
+class Spelling(Protocol):
+    """Ids as text, one after the other."""
+
+    def push(self, token: int) -> str:
+        """The text that is certain with one more id."""
+        ...
+
+    def finish(self) -> str:
+        """The rest of it."""
+        ...
+
+
+class SpelledIds:
+    """Ids as numbers with spaces between."""
+
+    def __init__(self) -> None:
+        self._between = ""
+
+    def push(self, token: int) -> str:
+        """The number."""
+        between, self._between = self._between, " "
+        return f"{between}{token}"
+
+    def finish(self) -> str:
+        """Nothing."""
+        return ""
+
+
 def _write_stream(
-    steps: Iterator[list[int | None]],
-    rows: int,
-    decode: Callable[[Sequence[int]], str],
-    stop: Collection[int],
-    out: IO[bytes] | None,
-) -> list[list[int]]:
-    """Collect the new ids of each row; with `out` write the single row's text as it grows."""
-    new: list[list[int]] = [[] for _ in range(rows)]
-    done = ""
+    steps: Iterator[list[int | None]], spellings: Sequence[Spelling], stop: Collection[int], out: IO[bytes] | None
+) -> tuple[list[list[int]], list[str]]:
+    """The new ids of each row and their text without `stop`; with `out` the single row's is written as it grows."""
+    new: list[list[int]] = [[] for _ in spellings]
+    parts: list[list[str]] = [[] for _ in spellings]
     for step in steps:
-        for made, token in zip(new, step, strict=True):
-            if token is not None:
-                made.append(token)
-        if out:
-            text = decode([token for token in new[0] if token not in stop])
-            if not text.endswith("\ufffd"):
-                out.write(text[len(done) :].encode())
+        for row, token in enumerate(step):
+            if token is None:
+                continue
+            new[row].append(token)
+            text = "" if token in stop else spellings[row].push(token)
+            parts[row].append(text)
+            if out and text:
+                out.write(text.encode())
                 out.flush()
-                done = text
+    for made, spelling in zip(parts, spellings, strict=True):
+        made.append(spelling.finish())
     if out:
-        rest = decode([token for token in new[0] if token not in stop])[len(done) :]
-        out.write(f"{rest}\n".encode())
-    return new
-
-
-def _spell_ids(ids: Sequence[int]) -> str:
-    return " ".join(map(str, ids))
+        out.write(f"{parts[0][-1]}\n".encode())
+    return new, ["".join(made) for made in parts]

@@ -24,6 +24,7 @@ def verify(
     dtype: str | None = None,
     device: str = "auto",
     max_kl: float | None = None,
+    override: Sequence[str] = (),
     console: Console = QUIET,
 ) -> dict[str, Any]:
     """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids.
@@ -35,7 +36,7 @@ def verify(
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.agreement import compare_logits
 
-    first, second = load_model(norm, dtype, device), load_model(other, dtype, device)
+    first, second = (load_model(path, dtype, device, changed=override) for path in (norm, other))
     sizes = first.config.vocab_size, second.config.vocab_size
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"
@@ -83,7 +84,7 @@ def _verify_rows(
     documents = read_documents(inputs, text_mode="line" if ids else "file")
     for document in documents:
         text = document.text if isinstance(document.text, str) else bytes(document.text).decode(errors="replace")
-        row = read_ids(text) if ids else model.tokenizer.encode(text)
+        row = read_ids(text) if ids else model.tokenizer.encode_prompt(text)
         for start in range(0, len(row), length):
             if left <= 0:
                 return

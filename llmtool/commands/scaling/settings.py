@@ -16,7 +16,8 @@ Horizon = Annotated[
     float | None, Option("Last step of the run; else that of the known schedule.", min=1, metavar="STEPS")
 ]
 Schedule = Annotated[
-    Literal["cosine", "linear", "wsd", "constant"] | None, Option("Learning rate where the log does not hold it.")
+    Literal["cosine", "linear", "wsd", "wsd-sqrt", "inverse-sqrt", "power", "constant"] | None,
+    Option("Learning rate where the log does not hold it; wsd-sqrt falls as 1 - sqrt."),
 ]
 Peak = Annotated[float | None, Option("Peak of --schedule.", min=0, metavar="RATE")]
 EndRate = Annotated[float | None, Option("Last rate of --schedule; else a tenth of the peak.", min=0)]
@@ -42,6 +43,9 @@ class LogSettings(Settings):
     decay: Decay = None
     warmup: Warmup = None
     smooth: Annotated[int, Option("Average this many rows first.", min=1, metavar="N")] = 1
+    step_column: Annotated[str | None, Option("Column of the step, if not seen by its name.", metavar="NAME")] = None
+    loss_column: Annotated[str | None, Option("Column of the loss, if not seen by its name.", metavar="NAME")] = None
+    lr_column: Annotated[str | None, Option("Column of the learning rate, if not seen.", metavar="NAME")] = None
 
     def look(self) -> "Look":
         """The same as the method's code has it."""
@@ -50,6 +54,7 @@ class LogSettings(Settings):
         return Look(
             metric=self.metric, until=self.fit_until, horizon=self.horizon, shape=self.schedule, peak=self.peak,
             end=self.end_lr, decay=self.decay, warmup=self.warmup, smooth=self.smooth,
+            step_column=self.step_column, loss_column=self.loss_column, rate_column=self.lr_column,
         )  # fmt: skip
 
 

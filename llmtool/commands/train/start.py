@@ -139,4 +139,5 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
             export_huggingface(tokenizer, Path(folder) / "tokenizer")
         except UserError:
             return {"llmtool.json": serialize(tokenizer.definition)}
-        return {path.name: path.read_bytes() for path in sorted((Path(folder) / "tokenizer").iterdir())}
+        written = sorted((Path(folder) / "tokenizer").iterdir())
+        return {path.name: path.read_bytes() for path in written if path.name != "run.json"}

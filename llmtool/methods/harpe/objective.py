@@ -38,7 +38,7 @@ class Ramp(Term):
         """Set the share of this update: (step + 1) / ramp, so that the ramp's last update runs on the bases."""
         if not self.steps:
             return
-        rope = decoder.rope
+        (rope,) = decoder.ropes.values()
         assert isinstance(rope, HarpeRope)
         if self.steps > steps:
             what = f"harpe.ramp={self.steps}: the run has {steps} steps, and would end before the bases are reached"

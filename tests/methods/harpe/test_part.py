@@ -65,7 +65,7 @@ def open_checkpoint_of(family: str) -> CheckpointReader:
     return open_checkpoint(save(folder / family, family))
 
 
-@pytest.mark.parametrize("family", ["llama2", "llama3", "qwen3", "mistral"])
+@pytest.mark.parametrize("family", ["llama2", "llama3", "qwen3", "mistral", "olmo2", "smollm3"])
 def test_old_bases_change_nothing(tmp_path: Path, family: str) -> None:
     source = save(tmp_path / "m", family, 0.5)
     config = read_architecture(open_checkpoint(source))
@@ -97,7 +97,7 @@ def test_attention_equals_its_definition_head_by_head(tmp_path: Path) -> None:
     x = torch.randn(1, 9, 48, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     from llmtool.core.model.decoder import prepare
 
-    carry = prepare(found.config, found.decoder.rope, torch.arange(9), 9, x.dtype, plain=True)
+    carry = prepare(found.config, found.decoder.ropes, torch.arange(9), 9, x.dtype, plain=True)
     q, k, v = (p(x).view(9, -1, 8).transpose(0, 1) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
     out = torch.empty(9, 6, 8, dtype=torch.float64)
     for head in range(6):
@@ -161,7 +161,7 @@ def test_it_composes_with_the_other_parts(tmp_path: Path) -> None:
     convert_uniattn(tmp_path / "h", tmp_path / "hu", groups="2:0:4", init="zero", console=QUIET)
     wanted = model.load_model(tmp_path / "u", "fp64")
     plain = wanted(ids)
-    wanted.decoder.rope = HarpeRope(wanted.config, tuple(BASES))
+    wanted.decoder.ropes = dict.fromkeys(wanted.decoder.ropes, HarpeRope(wanted.config, tuple(BASES)))
     for name in ("uh", "hu"):
         found = model.load_model(tmp_path / name, "fp64")
         assert found(ids).equal(wanted(ids))
@@ -173,7 +173,7 @@ def test_it_composes_with_the_other_parts(tmp_path: Path) -> None:
 def test_the_ramp_goes_from_the_old_base_to_the_bases(tmp_path: Path) -> None:
     source = save(tmp_path / "m", "llama3", 0.5)
     old, found = model.load_model(source), model.load_model(converted(source, tmp_path / "h", BASES))
-    rope, ids = found.decoder.rope, draw_ids(1, 30)
+    (rope,), ids = found.decoder.ropes.values(), draw_ids(1, 30)
     assert isinstance(rope, HarpeRope)
     wanted = found(ids)
     ramp = Ramp(4)
