@@ -8,7 +8,8 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
-from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, UniattnSettings
+from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
+from llmtool.commands.options import method_settings
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
@@ -20,13 +21,14 @@ def inspect(
         int | None,
         typer.Option("--context", min=1, help="Positions that a token attends to. Default: 4096.", metavar="N"),
     ] = None,
+    override: options.Override = (),
     as_json: options.Json = False,
 ) -> None:
     """Parameters, bytes, FLOPs and KV bytes a token, by layer; reads headers and config.json only."""
     from llmtool.commands.convert import inspect
     from llmtool.core.checkpoint.directory import open_checkpoint
 
-    facts = inspect.describe(open_checkpoint(checkpoint), context)
+    facts = inspect.describe(open_checkpoint(checkpoint, override), context)
     for problem in facts["problems"]:
         options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
     print(json.dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
@@ -38,6 +40,7 @@ def copy(
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
     max_shard_size: options.MaxShardSize = "5GB",
+    override: options.Override = (),
     force: options.Force = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -50,7 +53,7 @@ def copy(
 
     report = copy_checkpoint(
         checkpoint, output, dtype=dtype, max_shard_size=parse_size(max_shard_size), force=force, dry_run=dry_run,
-        console=options.console(quiet, verbose=False),
+        override=override, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))
@@ -61,7 +64,8 @@ def export(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
-    set_: options.Set = None,
+    set_: options.Set = (),
+    override: options.Override = (),
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -70,8 +74,10 @@ def export(
     from llmtool.commands.convert.export import export_model
 
     console = options.console(quiet, verbose=False)
-    given = options.settings(set_)
-    report = export_model(checkpoint, output, dtype=dtype, settings=given, force=force, console=console)
+    given = method_settings(set_)
+    report = export_model(
+        checkpoint, output, dtype=dtype, settings=given, changed=override, force=force, console=console
+    )
     if as_json:
         print(json.dumps(report))
 
@@ -148,6 +154,23 @@ def uniattn(
     from llmtool.commands.convert.uniattn import convert_uniattn
 
     report = convert_uniattn(checkpoint, output, settings, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("rope")
+def rope(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    settings: RotarySettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards."""
+    from llmtool.commands.convert.rope import convert_rope
+
+    report = convert_rope(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 

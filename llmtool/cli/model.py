@@ -35,19 +35,18 @@ def generate(
         bool | None,
         typer.Option("--compile/--no-compile", help="torch.compile the step, CUDA graphs; on a GPU by default."),
     ] = None,
-    set_: options.Set = None,
+    set_: options.Set = (),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     config: options.Config = None,
 ) -> None:
     """Continue text; a single prompt streams to stdout."""
-    from llmtool.commands.generate import generate_texts
+    from llmtool.commands.generate import print_texts
 
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    generate_texts(
-        checkpoint, prompts or [], max_new_tokens=max_tokens, settings=settings, ids=ids, dtype=dtype, device=device,
-        kernels=kernels, compiled=compiled, ignore_eos=ignore_eos, method_settings=options.settings(set_),
+    print_texts(
+        checkpoint, prompts or [], max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+        ignore_eos=ignore_eos, ids=ids, dtype=dtype, device=device, kernels=kernels, compiled=compiled, set=set_,
         as_json=as_json, console=options.console(quiet, verbose),
     )  # fmt: skip
 
@@ -66,6 +65,7 @@ def verify(
     length: Annotated[int, typer.Option("--length", min=1, help="Tokens in a row.", metavar="N")] = 256,
     ids: AsIds = False,
     seed: options.Seed = 0,
+    override: options.Override = (),
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -77,7 +77,7 @@ def verify(
 
     report = verification.verify(
         norm, other, inputs or [], ids=ids, tokens=tokens, length=length, seed=seed, dtype=dtype, device=device,
-        max_kl=max_kl, console=options.console(quiet, verbose=False),
+        max_kl=max_kl, override=override, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))

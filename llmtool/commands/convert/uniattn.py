@@ -1,18 +1,20 @@
 """`llmtool convert uniattn`: plan, calibrate, write."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.settings import Sharing, UniattnSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.checkpoint.writer import claim_checkpoint
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-from llmtool.core.run.manifest import Run, refuse_complete
+from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
-from llmtool.model import TextCodec, build_parts, find_device, load_codec
+from llmtool.model import build_parts, find_device, load_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,8 @@ class Calibration:
     window: int | None = None
     tokenizer: Path | None = None
     """Directory of the tokenizer, where it is not the checkpoint's."""
+    seed: int = 0
+    """Of the rows that are drawn; equally many from each input."""
 
     def rows(self, checkpoint: CheckpointReader, config: "Config", console: Console) -> "torch.Tensor":
         """Ids [N, window], N up to `samples`."""
@@ -40,8 +44,8 @@ class Calibration:
         window = self.window or min(1024, longest)
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
-        codec = load_codec(self.tokenizer or checkpoint.path, hint="give --tokenizer")
-        found = list(cut_rows(codec, self.inputs, window, self.samples))
+        encode = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer").encode_prompt
+        found = text_rows(encode, self.inputs, self.samples * window, window, seed=self.seed, joined=True)
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
         rows = torch.tensor(found)
@@ -49,24 +53,6 @@ class Calibration:
             what = f"id {int(rows.max())} is out of range: model.embed_tokens.weight holds {config.vocab_size:,} rows"
             raise UserError(what, where=str(checkpoint.path), hint="is it the tokenizer of this model?")
         return rows
-
-
-def cut_rows(codec: TextCodec, inputs: Sequence[str], window: int, samples: int) -> Iterator[list[int]]:
-    """Documents one after the other, cut into rows of `window` ids; shorter text than one row is refused."""
-    from llmtool.core.corpus.readers import read_documents
-
-    rest: list[int] = []
-    given = 0
-    for document in read_documents(inputs):
-        rest += codec.encode(bytes(document.text).decode(errors="replace"))
-        while len(rest) >= window and given < samples:
-            yield rest[:window]
-            rest, given = rest[window:], given + 1
-        if given == samples:
-            return
-    if not given:
-        what = f"calibration text of {len(rest):,} tokens is shorter than the window of {window:,}"
-        raise UserError(what, where=", ".join(inputs), hint="give more text, or a smaller --window")
 
 
 def convert_uniattn(
@@ -83,7 +69,7 @@ def convert_uniattn(
     from llmtool.core.model.loading import read_architecture
     from llmtool.methods.uniattn import convert
 
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, asked.override)
     config = read_architecture(checkpoint)
     convert.refuse_shared(checkpoint, config)
     chosen = plan.choose(asked.groups, asked.followers, asked.plan, config.num_hidden_layers)
@@ -97,7 +83,7 @@ def convert_uniattn(
     if wanted and not asked.calibration:
         hint = "or --init zero, which needs none"
         raise UserError(f"--init {asked.init} looks at text: give --calibration TEXT", hint=hint)
-    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer)
+    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer, asked.seed)
     _say(facts, config, console)
     if asked.dry_run:
         return {"schema": SCHEMA, "dry_run": True, **facts}
@@ -105,13 +91,14 @@ def convert_uniattn(
         "groups": chosen, "sharing": asked.sharing, "init": asked.init if asked.sharing == "uniattn" else None,
         "rank": asked.rank, "ridge": asked.ridge, "seed": asked.seed,
         "calibration": _describe(calibration) if wanted else None,
+        **({"override": list(asked.override)} if asked.override else {}),
     }  # fmt: skip
     run = Run("convert uniattn", recorded, seed=asked.seed)
-    if not asked.force:
-        refuse_complete(output, run.command, run.config, lambda: [checkpoint.fingerprint()])
+    read: list[str | Path] = [*(asked.calibration if wanted else ()), *([asked.plan] if asked.plan else [])]
+    claim_checkpoint(output, run, checkpoint, read=read, force=asked.force, console=console)
     rows = calibration.rows(checkpoint, config, console).to(find_device(asked.device)) if wanted else None
     layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, asked, console)
-    _write(checkpoint, output, changed, chosen, kind, states, run, asked.force, console)
+    _write(checkpoint, output, changed, chosen, kind, states, run, read, asked.force, console)
     return {"schema": SCHEMA, **facts, "layers": layers}
 
 
@@ -224,6 +211,7 @@ def _write(
     kind: str,
     states: dict[int, dict[str, "torch.Tensor"]],
     run: Run,
+    read: Sequence[str | Path],
     force: bool,
     console: Console,
 ) -> None:
@@ -238,6 +226,6 @@ def _write(
     saved = json.dumps(plan.to_json(groups, config.num_hidden_layers), indent=2) + "\n"
     written = write_checkpoint(
         output, convert.convert(checkpoint.tensors(), groups, states, kind), facts, run=run, source=checkpoint,
-        files={"plan.json": saved.encode()}, force=force, console=console,
+        files={"plan.json": saved.encode()}, read=read, force=force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters")

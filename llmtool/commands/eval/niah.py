@@ -10,6 +10,7 @@ from llmtool.commands.sources import find_tokenizer, open_source, parse_sources
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 from llmtool.model import Model, load_model
 from llmtool.tokenizer import Tokenizer
 
@@ -42,14 +43,18 @@ def needles(
 
     data: text or tokens to hide needles in; without it the haystack is random ids. kind: "words" (needs a tokenizer),
     "ids", or "auto": words where the haystack is text.
+
+    >>> import llmtool
+    >>> llmtool.eval.niah("model", samples=1, lengths=[32], depths=[0.5])["cells"][0]["length"]
+    32
     """
     require("torch", extra="models", why="to run models")
     import torch
 
     from llmtool.core.eval import niah
-    from llmtool.core.eval.plot import check_plot, draw_needles
+    from llmtool.core.eval.plot import draw_needles
 
-    check_plot(plot)
+    claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
     console = console or Console(verbosity=-1)
     model = load_model(checkpoint, dtype, device, settings=settings)
     codec = find_tokenizer(tokenizer, model.path, console)
@@ -71,13 +76,12 @@ def needles(
             raise UserError(f"{length} tokens do not hold a needle and its question", hint=f"{least} at least")
     if max(lengths) > longest:
         console.warn(f"{max(lengths):,} tokens, but the model was made for {longest:,}")
-    haystack = _haystack(data, codec, model, console, max(lengths), size)
+    haystack = open_haystack(data, codec, model, console, max(lengths), size)
 
     @torch.inference_mode()
     def last_logits(ids: "torch.Tensor", last: int) -> "torch.Tensor":
         h, _ = model.decoder.hidden(ids.to(model.device))
-        logits: torch.Tensor = model.decoder.lm_head(h[:, -last:])
-        return logits
+        return model.decoder.logits(h[:, -last:])
 
     with console.progress("searching", samples * len(lengths) * len(depths), "needles") as bar:
         cells = niah.search(last_logits, haystack, draw_needle, lengths, depths, samples=samples, seed=seed,
@@ -102,7 +106,7 @@ def needle_table(report: dict[str, Any], console: Console) -> None:
     console.table(str(report["checkpoint"]), ["depth", *(f"{n:,}" for n in lengths)], rows, note, result=True)
 
 
-def _haystack(
+def open_haystack(
     data: Sequence[str], codec: Tokenizer | None, model: Model, console: Console, longest: int, size: int
 ) -> "Callable[[int, np.random.Generator], np.ndarray[Any, Any]]":
     """A function (length, random) -> ids [length]: a passage of the data, or random ids."""

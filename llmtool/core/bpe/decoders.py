@@ -30,7 +30,7 @@ def token_bytes(token: str, steps: Sequence[Step]) -> bytes:
     for step in steps:
         kind = step["type"]
         if kind == "ByteLevel":
-            return _spelled(token)
+            return spelled(token)
         if kind == "ByteFallback" and (byte := BYTE_TOKEN.fullmatch(token)):
             return bytes([int(byte[1], 16)])
         if kind == "Replace":
@@ -40,13 +40,13 @@ def token_bytes(token: str, steps: Sequence[Step]) -> bytes:
     return encode_text(token)
 
 
-def _spelled(token: str) -> bytes:
-    """GPT-2's characters are bytes; a token that holds any other character is its own UTF-8."""
+def spelled(token: str) -> bytes:
+    """The bytes of a token under ByteLevel: GPT-2's characters are bytes, a token with any other is its own UTF-8."""
     return string_to_token(token) if all(c in UNICODE_TO_BYTE for c in token) else encode_text(token)
 
 
 def _byte_level(tokens: list[str], _step: Step) -> list[str]:
-    return [b"".join(map(_spelled, tokens)).decode("utf-8", "replace")]
+    return [b"".join(map(spelled, tokens)).decode("utf-8", "replace")]
 
 
 def _byte_fallback(tokens: list[str], _step: Step) -> list[str]:

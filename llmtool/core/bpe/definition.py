@@ -9,6 +9,7 @@ from typing import Any
 
 from llmtool.core.bpe.decoders import BYTE_LEVEL
 from llmtool.core.bpe.normalizers import NFC, Step
+from llmtool.core.bpe.post_processors import put_around
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, UNICODE_VERSION
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, decode_text, token_to_string
 from llmtool.core.run.errors import UserError, closest
@@ -64,6 +65,13 @@ class Definition:
     def pretokenizer_steps(self) -> tuple[Step, ...]:
         """The steps that cut a text into pieces."""
         return PRETOKENIZERS[self.pretokenizer].steps if self.steps is None else self.steps
+
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """The ids that others put before and after a text when special tokens are asked for."""
+        if self.post_processor is not None:
+            return put_around(self.post_processor)
+        return ([self.vocabulary.added_ids[self.bos]] if self.add_bos and self.bos else []), []
 
     @property
     def normalizer_name(self) -> str | None:

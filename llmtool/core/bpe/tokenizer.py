@@ -4,21 +4,29 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from llmtool.core.bpe.decoders import BYTE_LEVEL, token_bytes
+from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, token_bytes
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import spans
 from llmtool.core.bpe.engine import DocumentEncoder, document_encoder, segments
 from llmtool.core.bpe.policy import EncodingPolicy
-from llmtool.core.bpe.pretokenizers import byte_pieces
+from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces
 from llmtool.core.bpe.segments import Segments
+from llmtool.core.bpe.streaming import StreamDecoder
 from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.run.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
 Text = str | bytes
+Ids: TypeAlias = "Sequence[int] | NDArray[np.integer[Any]] | torch.Tensor"
 
 
 def available_cores() -> int:
@@ -37,6 +45,31 @@ def _as_bytes(text: Text) -> bytes:
 def half_of_memory() -> int:
     """Half of the machine's memory, in bytes: what training may take by default."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+class Arrays(NamedTuple):
+    """Ids of many documents: those of document i are ids[offsets[i] : offsets[i + 1]].
+
+    ids: uint32 [tokens]. offsets: int64 [documents + 1], the first 0, the last the number of tokens.
+    """
+
+    ids: "NDArray[np.uint32]"
+    offsets: "NDArray[np.int64]"
+
+
+def as_ids(ids: Ids) -> list[int]:
+    """Whole numbers of a sequence, an array or a tensor of one dimension; TypeError for anything else."""
+    plain: Any = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(plain, str | bytes) or not isinstance(plain, Iterable):
+        raise TypeError(f"ids must be a sequence of whole numbers, not {type(ids).__name__}")
+    numbers = list(plain)
+    if set(map(type, numbers)) <= {int}:
+        return numbers
+    wrong = next((number for number in numbers if isinstance(number, bool) or not hasattr(number, "__index__")), None)
+    if wrong is not None:
+        hint = "; decode_batch takes rows of ids" if isinstance(wrong, Iterable) and not isinstance(wrong, str) else ""
+        raise TypeError(f"ids must be whole numbers, not {type(wrong).__name__}{hint}")
+    return [index(number) for number in numbers]
 
 
 class BaseTokenizer:
@@ -133,6 +166,37 @@ class BaseTokenizer:
         text, ends, layout = self._segments.cut(list(map(_as_bytes, texts)), allow_special)
         return self._segments.join(*self._encoder.encode_batch(text, ends, threads), layout)
 
+    def needs_whole(self, allow_special: bool = False) -> bool:
+        """Whether a long document must be encoded in one go, because a cut before a space or newline that follows a
+        letter or number, or between a single newline and one (corpus/blocks.py safe_cut), could change its ids.
+        """
+        definition = self.definition
+        scanned = definition.pretokenizer not in (CUSTOM, "none") and definition.vocabulary.alphabet == "bytes"
+        composes = all(step["type"] in ("NFC", "NFD", "NFKC", "NFKD") for step in definition.normalizer)
+        crossing = (
+            token.lstrip or token.rstrip or any(character.isspace() for character in token.content)
+            for token in definition.vocabulary.added
+            if allow_special or not token.special
+        )
+        return not (scanned and composes) or any(crossing)
+
+    def encode_arrays(
+        self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None
+    ) -> "Arrays":
+        """As encode_batch, in two numpy arrays: what a data loader wants, without an object for each id."""
+        import numpy as np
+
+        if isinstance(texts, str | bytes):
+            raise TypeError("texts must be a sequence of texts, not one text; see encode")
+        ids, ends = self.encode_buffers(texts, allow_special=allow_special, threads=threads)
+        return Arrays(np.frombuffer(ids, np.uint32), np.concatenate(([0], np.frombuffer(ends, np.uint64))).astype("i8"))
+
+    def encode_prompt(self, text: Text) -> list[int]:
+        """Ids of a text as a model is given it: special tokens are read as such, and what the tokenizer itself puts
+        before a text (BOS) stands there. What it puts after one (EOS) does not: the model goes on from here.
+        """
+        return [*self.definition.around[0], *self.encode(text, allow_special=True)]
+
     @cached_property
     def _token_bytes(self) -> dict[int, bytes]:
         """Bytes that each id decodes to, wherever it stands."""
@@ -143,6 +207,12 @@ class BaseTokenizer:
             number: token_bytes(text, definition.decoder) for number, text in definition.vocabulary.spellings.items()
         }
 
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that skip_special leaves out: of special tokens, and of tokens that are spelled like one."""
+        special = self.special_tokens
+        return frozenset(number for number, text in self.definition.vocabulary.spellings.items() if text in special)
+
     def token_bytes(self, token: int) -> bytes:
         """Bytes of an id."""
         try:
@@ -152,17 +222,46 @@ class BaseTokenizer:
                 f"id {token} is not in the vocabulary", hint=f"{self.token_count} ids, is this the right tokenizer?"
             ) from None
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+    def decode_bytes(self, ids: Ids, *, skip_special: bool = False) -> bytes:
         """The bytes that the ids spell."""
-        return b"".join(map(self.token_bytes, ids))
+        return b"".join(map(self.token_bytes, self._kept(ids, skip_special)))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text that the ids spell; bytes that are no UTF-8 come as U+DC80..U+DCFF and encode back to themselves."""
-        return decode_text(self.decode_bytes(ids))
+    def decode(self, ids: Ids, errors: str = "replace", skip_special: bool = False) -> str:
+        """The text that the ids spell.
 
-    def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        ids: a sequence, a numpy array or a torch tensor of one dimension. errors: what bytes that are no UTF-8 become,
+        as in bytes.decode. "replace", U+FFFD, gives what `tokenizers` gives; with "surrogateescape" the text encodes
+        back to the very same bytes. skip_special: leave special tokens out (added tokens that are not special stay).
+        """
+        if errors != "replace" or self._spells_utf8:
+            return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
+        spellings = self.definition.vocabulary.spellings
+        kept = self._kept(ids, skip_special)
+        for token in kept:
+            self.token_bytes(token)  # refuses what is no id
+        return decode_tokens([spellings[token] for token in kept], self.definition.decoder)
+
+    def decode_batch(self, rows: Iterable[Ids], errors: str = "replace", skip_special: bool = False) -> list[str]:
+        """Text of each row of ids: lists, or an array or tensor of two dimensions."""
+        return [self.decode(row, errors, skip_special) for row in rows]
+
+    def decode_stream(self, *, skip_special: bool = False) -> StreamDecoder:
+        """What decodes ids as they arrive: `push(id)` and `finish()` give text, never half a character."""
+        skipped = self.special_ids if skip_special else frozenset[int]()
+        return StreamDecoder(self.definition.vocabulary.spellings, self.definition.decoder, skipped)
+
+    @cached_property
+    def _spells_utf8(self) -> bool:
+        """Whether a text is its tokens' bytes, one after the other, read as UTF-8."""
+        return all(step["type"] == "ByteLevel" for step in self.definition.decoder) and bool(self.definition.decoder)
+
+    def _kept(self, ids: Ids, skip_special: bool) -> list[int]:
+        rows = as_ids(ids)
+        return [token for token in rows if token not in self.special_ids] if skip_special else rows
+
+    def offsets(self, ids: Ids) -> list[tuple[int, int]]:
         """Byte range of each id in the normalized text."""
-        return spans(lambda token: len(self.token_bytes(token)), list(ids))
+        return spans(lambda token: len(self.token_bytes(token)), as_ids(ids))
 
     def explain(self, text: Text) -> list[tuple[bytes, list[int]]]:
         """How a text is cut: each piece of the pre-tokenizer with its units, before scaffolds are written as parts."""

@@ -6,22 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.eval.niah import Cell
-from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.extras import require
+from llmtool.core.eval.ruler import Cell as Scored
+from llmtool.core.run.figures import save_figure
 
-KINDS = ("png", "svg", "pdf")
 INK = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
-
-
-def check_plot(path: Path | None) -> None:
-    """Refuse a figure that could not be drawn, before the work is done."""
-    if path is None:
-        return
-    if path.suffix.lower().lstrip(".") not in KINDS:
-        what = f"cannot draw {path.suffix or 'a file without a suffix'}"
-        raise UserError(what, where=str(path), hint=f"name it {', '.join('.' + kind for kind in KINDS)}")
-    require("matplotlib", extra="plots", why="for --plot")
 
 
 def draw_positions(losses: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -34,7 +22,7 @@ def draw_positions(losses: Mapping[str, Sequence[float]], path: Path) -> None:
     axes.set_xlabel("position in the context, tokens")
     axes.set_ylabel("nats a token")
     axes.legend(frameon=False)
-    _save(sheet, path)
+    save_figure(sheet, path)
 
 
 def binned(values: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -62,7 +50,27 @@ def draw_needles(cells: Sequence[Cell], path: Path, title: str) -> None:
     axes.set_ylabel("depth of the needle")
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(False)
-    _save(sheet, path)
+    save_figure(sheet, path)
+
+
+def draw_scores(cells: Sequence[Scored], path: Path, title: str) -> None:
+    """Heat map of tasks and depths down, lengths across; each cell says its number."""
+    lengths = sorted({cell.length for cell in cells})
+    kinds = list(dict.fromkeys((cell.task, cell.depth) for cell in cells))
+    at = {(cell.task, cell.depth, cell.length): cell.score for cell in cells}
+    table = [[at[(*kind, length)] for length in lengths] for kind in kinds]
+    sheet, axes = _sheet(2.6 + 0.85 * len(lengths), 1.4 + 0.34 * len(kinds))
+    axes.imshow(table, vmin=0, vmax=1, cmap="RdYlGn", alpha=0.7, aspect="auto")
+    for row, scores in enumerate(table):
+        for column, score in enumerate(scores):
+            axes.text(column, row, f"{100 * score:.0f}", ha="center", va="center", fontsize=9)
+    axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
+    names = [task if depth is None else f"{task}, {100 * depth:.0f}% in" for task, depth in kinds]
+    axes.set_yticks(range(len(kinds)), names)
+    axes.set_xlabel("context, tokens")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.grid(False)
+    save_figure(sheet, path)
 
 
 def _sheet(width: float, height: float) -> tuple[Any, Any]:
@@ -74,9 +82,3 @@ def _sheet(width: float, height: float) -> tuple[Any, Any]:
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     return sheet, axes
-
-
-def _save(sheet: Any, path: Path) -> None:
-    kind = path.suffix.lower().lstrip(".")
-    with atomic_file(path) as file:
-        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)

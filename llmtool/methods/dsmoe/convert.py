@@ -110,7 +110,7 @@ def probe(config: Config, dtype: torch.dtype, seed: int) -> torch.Tensor:
 def run_part(part: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """A feed-forward part alone: x [B, T, d] -> delta [B, T, d]."""
     empty = torch.zeros(0)
-    delta: torch.Tensor = part(x, x, Carry(empty, (empty, empty), {}))
+    delta: torch.Tensor = part(x, x, Carry(empty, {}, {}))
     return delta
 
 

@@ -20,7 +20,7 @@ from llmtool.core.bpe.agreement import Agreement, Check, agreement
 from llmtool.core.bpe.export import export_huggingface, export_tiktoken
 from llmtool.core.bpe.huggingface import read_huggingface
 from llmtool.core.bpe.normalizers import NFC
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
 from tests.core.bpe.foreign import BOS, EOS, KINDS, Facts, their_ids
@@ -189,7 +189,8 @@ def test_scaffolds_through_transformers(train: Callable[..., Tokenizer], texts: 
     assert report.checks == (Check("transformers", 31, 31),)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
-        "llmtool.json", "special_tokens_map.json", "tokenization_llmtool.py", "tokenizer.json", "tokenizer_config.json",
+        "llmtool.json", "run.json", "special_tokens_map.json", "tokenization_llmtool.py", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
     documents = [*texts[20:24], *SCRIPTS, "", f"a{EOS}<|pad|> b{EOS}"]
     wanted = {
@@ -288,12 +289,13 @@ def test_only_an_earlier_export_is_replaced(train: Callable[..., Tokenizer], tmp
     out.mkdir()  # an empty directory is no obstacle
     for write in (export_huggingface, export_tiktoken):
         write(train(), out, force=True)
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(CompleteError):
             write(train(), out)
     (out / "model.safetensors").write_text("precious")
     for write in (export_huggingface, export_tiktoken):
         for force in (False, True):
-            with pytest.raises(UserError, match="which is no part of an export"):
+            said = "run.json does not name" if force or write is export_tiktoken else "made by"
+            with pytest.raises(UserError, match="complete already" if write is export_tiktoken and not force else said):
                 write(train(), out, force=force)
     assert (out / "model.safetensors").read_text() == "precious"
 

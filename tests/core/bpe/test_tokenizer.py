@@ -47,7 +47,7 @@ def test_any_bytes_survive(trained: dict[Any, Tokenizer], data: bytes) -> None:
     for tokenizer in trained.values():
         ids = tokenizer.encode(data)
         assert tokenizer.decode_bytes(ids) == data
-        assert encode_text(tokenizer.decode(ids)) == data
+        assert encode_text(tokenizer.decode(ids, errors="surrogateescape")) == data
         assert tokenizer.encode(decode_text(data)) == ids
 
 

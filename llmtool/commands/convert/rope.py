@@ -1,0 +1,232 @@
+"""`llmtool convert rope`: other rotary frequencies for a longer context; the weights stay as they are.
+
+No swap of frequencies starts as the old model: `--check` scores text before and after, so that nobody ships a swap
+that was never trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.commands.convert.settings import RotarySettings
+from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
+from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.corpus.sizes import parse_size
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.core.run.manifest import Run
+
+if TYPE_CHECKING:
+    from llmtool.core.eval.loss import PositionLoss
+    from llmtool.core.model.config import Config
+
+SCHEMA = "llmtool.convert-rope/1"
+CHECK_TOKENS = 16_384
+"""Tokens of each text that --check scores, short and long."""
+MICRO_TOKENS = 8192
+
+
+def convert_rope(
+    path: Path,
+    output: Path,
+    settings: RotarySettings | None = None,
+    *,
+    console: Console | None = None,
+    **keywords: Any,
+) -> dict[str, Any]:
+    """Write OUT with the frequencies of a method for `target` positions; the report holds them, and what --check found.
+
+    keywords: fields of the settings, instead of the object. check: text to score before and after, on rows as long as
+    the model was made for and on rows of `check_length`.
+    """
+    require("torch", extra="models", why="to read and write weights")
+    from llmtool.core.checkpoint.writer import write_checkpoint
+    from llmtool.core.model.loading import read_architecture
+
+    asked = RotarySettings(**keywords) if settings is None else settings
+    console = console or Console(verbosity=-1)
+    checkpoint = open_checkpoint(path, asked.override)
+    config = read_architecture(checkpoint)
+    target = _positions(asked.target)
+    _refuse(asked, target, config, path)
+    facts, raw = _changed(asked, target, checkpoint, config)
+    _say(facts, console)
+    if asked.dry_run:
+        return {"schema": SCHEMA, "dry_run": True, "output": str(output), **facts}
+    run = Run("convert rope", facts)
+    written = write_checkpoint(
+        output, checkpoint.tensors(), raw, run=run, source=checkpoint, force=asked.force, console=console
+    )
+    console.info(f"{output}: {written.parameters:,} parameters, as they were; train it before you use it")
+    report = {"schema": SCHEMA, "output": str(output), **facts}
+    if asked.check:
+        short = _original(config)
+        report["check"] = compare(path, output, asked.check, short, asked.check_length, asked.device, console)
+        show(report["check"], console)
+    return report
+
+
+def _positions(target: str | int) -> int:
+    try:
+        return parse_size(str(target)) if isinstance(target, str) else target
+    except UserError:
+        raise UserError(f"--target {target}: not a number of positions", hint="131072") from None
+
+
+def _original(config: "Config") -> int:
+    """Positions that the model was trained on, before any scaling that it carries."""
+    return min(config.max_position_embeddings, config.rope.original_positions)
+
+
+def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) -> None:
+    kinds = {config.rope_of(layer) for layer in range(config.num_hidden_layers)} - {None}
+    if len(kinds) != 1 or config.rope.partial != 1:
+        what = "turns its layers by several tables" if len(kinds) > 1 else "turns a part of each head only"
+        raise UserError(f"{what if kinds else 'has no rotary embedding'}: not supported here", where=str(path))
+    if target <= _original(config):
+        what = f"--target {target:,}: the model was made for {_original(config):,} positions already"
+        raise UserError(what, where=str(path))
+    if any(method["name"] == "harpe" for method in config.methods):
+        raise UserError("has a base for each head already", where=str(path), hint="convert the original")
+    if asked.method != "harpe" and (asked.bases or asked.range_):
+        raise UserError(f"--bases and --range are for --method harpe, not {asked.method}")
+    if asked.base is not None and (asked.method != "abf" or not 1 < asked.base < 1e30):
+        raise UserError(f"--base {asked.base:g}: wanted a number above 1, with --method abf")
+
+
+def _changed(
+    asked: RotarySettings, target: int, checkpoint: CheckpointReader, config: "Config"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Facts for the report and run.json, and config.json of the result."""
+    from llmtool.core.model.config import rope_parameters
+    from llmtool.core.model.export import method_config
+    from llmtool.methods.harpe.baselines.stock import rotary
+    from llmtool.methods.harpe.part import NAME, VERSION
+
+    if config.local_rope is not None or config.rope.partial != 1:
+        raise UserError(f"{config.family} turns its layers or heads in more than one way", where=str(checkpoint.path),
+                        hint="only models with one set of frequencies for all of a head can be converted")  # fmt: skip
+    old = rope_parameters(checkpoint.config)
+    facts: dict[str, Any] = {
+        "method": asked.method, "original": _original(config), "target": target, "before": old,
+    }  # fmt: skip
+    if asked.method != "harpe":
+        new = rotary(asked.method, config.rope.theta, config.head_dim, facts["original"], target, asked.base)
+        return {**facts, "after": new}, with_rotary(checkpoint.config, new, target)
+    kind, found = _bases(asked, target, config)
+    entry = {"name": NAME, "version": VERSION, "bases": found, "original": old}
+    raw = {**checkpoint.config, "max_position_embeddings": target}
+    raw = method_config(raw, replace(config, methods=(*config.methods, entry)))
+    return {**facts, "choice": kind, "bases": found}, raw
+
+
+def with_rotary(raw: Mapping[str, Any], new: Mapping[str, Any], positions: int) -> dict[str, Any]:
+    """config.json with other rotary settings, in the spelling that it uses: 4.x or 5.x."""
+    kept = {key: value for key, value in raw.items() if key not in ("rope_theta", "rope_scaling", "rope_parameters")}
+    kept["max_position_embeddings"] = positions
+    if "rope_parameters" in raw:
+        return {**kept, "rope_parameters": dict(new)}
+    scaling = {key: value for key, value in new.items() if key != "rope_theta"}
+    plain = scaling["rope_type"] == "default"
+    return {**kept, "rope_theta": new["rope_theta"], "rope_scaling": None if plain else scaling}
+
+
+def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, list[float]]:
+    """How the bases were made, and they, one a key-value head."""
+    from llmtool.methods.harpe import bases
+
+    heads = config.num_key_value_heads
+    ends = _ends(asked.range_) if asked.range_ else bases.range_for(target, config.rope.theta)
+    table = len(bases.GRID)
+    kind = asked.bases or ("paper" if table in (heads, config.num_attention_heads) else "uniform")
+    if kind == "paper":
+        return kind, bases.paper(heads, ends)
+    if kind == "uniform":
+        return kind, bases.uniform(heads, ends)
+    if kind == "search":
+        return kind, bases.search(heads, config.head_dim, ends)
+    return "file", bases.read(Path(kind), heads)
+
+
+def _ends(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    try:
+        ends = float(parse_size(low)), float(parse_size(high))
+    except UserError:
+        ends = 0.0, 0.0
+    if not colon or not 1 < ends[0] <= ends[1]:
+        raise UserError(f"--range {text}: wanted two bases, the lower first", hint="--range 1M:5M")
+    return ends
+
+
+def _say(facts: Mapping[str, Any], console: Console) -> None:
+    before = facts["before"]
+    old = f"{before['rope_type']}, theta {before['rope_theta']:,.0f}"
+    console.info(f"{facts['original']:,} -> {facts['target']:,} positions; before: {old}")
+    if "bases" in facts:
+        found, choice = facts["bases"], facts["choice"]
+        ours = "; a search of ours, not the published table" if choice == "search" else ""
+        console.info(
+            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a KV head ({choice}{ours})"
+        )
+        console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
+    else:
+        kind, theta = facts["after"]["rope_type"], facts["after"]["rope_theta"]
+        factor = f", factor {facts['after']['factor']:g}" if "factor" in facts["after"] else ""
+        console.info(f"{facts['method']}: rope_type {kind}, theta {theta:,.0f}{factor}; stock engines serve it")
+
+
+def compare(
+    before: Path, after: Path, texts: Sequence[str], short: int, long: int, device: str, console: Console
+) -> list[dict[str, Any]]:
+    """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}."""
+    lengths = sorted({min(short, long), long})
+    old, new = (_score(at, texts, lengths, device, console) for at in (before, after))
+    return [
+        {
+            "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
+            "positions": {"before": buckets(one.positions()), "after": buckets(new[name, length].positions())},
+        }
+        for (name, length), one in old.items()
+    ]  # fmt: skip
+
+
+def _score(
+    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console
+) -> "dict[tuple[str, int], PositionLoss]":
+    """(text, length of rows) -> its loss by position."""
+    from llmtool.core.train.world import World
+    from llmtool.model import load_model
+
+    model = load_model(path, device=device)
+    codec = find_tokenizer(None, path, console)
+    found = {}
+    for length in lengths:
+        for source in parse_sources(texts):
+            held = HeldOut(open_source(source, codec, console, None), length, max(length, CHECK_TOKENS),
+                           mask_documents=False)  # fmt: skip
+            with console.progress(f"scoring {source.name}", held.rows, "rows") as bar:
+                micro = max(1, MICRO_TOKENS // length)
+                found[source.name, length] = held.score(model.losses, micro, World(), None, bar.advance)
+    return found
+
+
+def buckets(positions: Sequence[float]) -> list[list[float]]:
+    """[first position, mean loss] of the buckets 2^k .. 2^(k+1) - 1, positions from 1."""
+    edges = [2**k for k in range(len(positions).bit_length())]
+    spans = [(first, positions[first - 1 : 2 * first - 1]) for first in edges if first <= len(positions)]
+    return [[first, sum(part) / len(part)] for first, part in spans]
+
+
+def show(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The check for people, with the last bucket of positions, which is where a longer context shows."""
+    table = []
+    for row in rows:
+        last = [row["positions"][when][-1] for when in ("before", "after")]
+        place = f"{last[0][0]:,} on"
+        cells = (f"{row['before']:.4f}", f"{row['after']:.4f}", place, f"{last[0][1]:.4f}", f"{last[1][1]:.4f}")
+        table.append((row["source"], f"{row['length']:,}", f"{row['tokens']:,}", *cells))
+    heads = ("text", "row", "tokens", "before", "after", "positions", "before", "after")
+    console.table("Loss before and after the swap, untrained", heads, table, "nats a token; the last bucket beside")
