@@ -81,7 +81,10 @@ def read_huggingface(
     )
     bos = _read_post_processor(facts.get("post_processor"), vocabulary.added_ids, where)
     if path.name == "tokenizer.json":
-        definition = replace(definition, **read_settings_beside(path.parent, vocabulary.added_ids))
+        beside = read_settings_beside(path.parent, vocabulary.added_ids, facts.get("pre_tokenizer"))
+        definition = replace(definition, **beside)
+        if facts.get("post_processor") is not None:  # which says itself what stands before a text
+            definition = replace(definition, add_bos=False)
     if bos is not None:
         definition = replace(definition, add_bos=True, bos=bos)
     if not further:
