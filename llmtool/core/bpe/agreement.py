@@ -47,6 +47,8 @@ added = {str(number): {"content": token.content, **{flag: getattr(token, flag) f
          ("single_word", "lstrip", "rstrip", "normalized", "special")}}
          for number, token in tokenizer.added_tokens_decoder.items()}
 facts = {name: getattr(tokenizer, name, None) for name in named}
+if "additional_special_tokens" in named:  # their name in transformers 5
+    facts["additional_special_tokens"] = facts["additional_special_tokens"] or tokenizer.extra_special_tokens
 sys.stdout.write("\\n" + json.dumps([ids, text[False], text[True], tokenizer.encode("a"), added, facts], default=str))
 """
 

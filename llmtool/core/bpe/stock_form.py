@@ -10,6 +10,7 @@ from typing import Any
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.normalizers import Step, as_component
+from llmtool.core.bpe.post_processors import template
 from llmtool.core.bpe.pretokenizers import GPT2
 from llmtool.core.bpe.vocabulary import decode_text, token_to_string
 from llmtool.core.run.errors import UserError
@@ -103,21 +104,6 @@ def _in_order(numbers: Mapping[str, int]) -> dict[str, int]:
 
 
 def _prepend_bos(definition: Definition) -> dict[str, Any]:
-    bos = definition.bos
-    if bos is None:
+    if definition.bos is None:
         raise UserError("add_bos is set, but no special token is named as BOS")
-    first: list[dict[str, Any]] = [
-        {"SpecialToken": {"id": bos, "type_id": 0}},
-        {"Sequence": {"id": "A", "type_id": 0}},
-    ]
-    second: list[dict[str, Any]] = [
-        {"SpecialToken": {"id": bos, "type_id": 1}},
-        {"Sequence": {"id": "B", "type_id": 1}},
-    ]
-    token = {"id": bos, "ids": [definition.vocabulary.added_ids[bos]], "tokens": [bos]}
-    return {
-        "type": "TemplateProcessing",
-        "single": first,
-        "pair": [*first, *second],
-        "special_tokens": {bos: token},
-    }
+    return template([definition.bos], [], definition.vocabulary.added_ids)
