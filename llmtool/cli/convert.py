@@ -20,13 +20,14 @@ def inspect(
         int | None,
         typer.Option("--context", min=1, help="Positions that a token attends to. Default: 4096.", metavar="N"),
     ] = None,
+    override: options.Override = (),
     as_json: options.Json = False,
 ) -> None:
     """Parameters, bytes, FLOPs and KV bytes a token, by layer; reads headers and config.json only."""
     from llmtool.commands.convert import inspect
     from llmtool.core.checkpoint.directory import open_checkpoint
 
-    facts = inspect.describe(open_checkpoint(checkpoint), context)
+    facts = inspect.describe(open_checkpoint(checkpoint, override), context)
     for problem in facts["problems"]:
         options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
     print(json.dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
@@ -38,6 +39,7 @@ def copy(
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
     max_shard_size: options.MaxShardSize = "5GB",
+    override: options.Override = (),
     force: options.Force = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -50,7 +52,7 @@ def copy(
 
     report = copy_checkpoint(
         checkpoint, output, dtype=dtype, max_shard_size=parse_size(max_shard_size), force=force, dry_run=dry_run,
-        console=options.console(quiet, verbose=False),
+        override=override, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))
@@ -62,6 +64,7 @@ def export(
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
     set_: options.Set = None,
+    override: options.Override = (),
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -71,7 +74,9 @@ def export(
 
     console = options.console(quiet, verbose=False)
     given = options.settings(set_)
-    report = export_model(checkpoint, output, dtype=dtype, settings=given, force=force, console=console)
+    report = export_model(
+        checkpoint, output, dtype=dtype, settings=given, changed=override, force=force, console=console
+    )
     if as_json:
         print(json.dumps(report))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import Device, DryRun, Force, Seed
+from llmtool.commands.options import Device, DryRun, Force, Override, Seed
 from llmtool.core.run.settings import Option, Settings
 
 Sharing = Literal["uniattn", "softmax-only", "cla"]
@@ -26,6 +26,7 @@ class DsmoeSettings(Settings):
     share: Annotated[float, Option("Active blocks that analytic routers aim at, and the plan counts.")] = 0.375
     tau: Annotated[float, Option("Gates above it are on; can be changed at run time.")] = 0.5
     layers: Annotated[str | None, Option("Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")] = None
+    override: Override = ()
     seed: Seed = 0
     dry_run: DryRun = False
     force: Force = False
@@ -70,6 +71,7 @@ class UniattnSettings(Settings):
     samples: Annotated[int, Option("Rows of calibration text.", min=1, metavar="N")] = 128
     window: Annotated[int | None, Option("Tokens in a row; else 1024 or the model's limit.", min=2, metavar="N")] = None
     tokenizer: Annotated[Path | None, Option("Tokenizer, if the checkpoint has none.", metavar="DIR")] = None
+    override: Override = ()
     seed: Seed = 0
     device: Device = "auto"
     force: Force = False
