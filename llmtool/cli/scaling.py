@@ -90,6 +90,15 @@ def fit(
     max_predicted_loss: Annotated[
         float | None, typer.Option("--max-predicted-loss", help="Exit 3 if the end is above this.", metavar="LOSS")
     ] = None,
+    certainty: Annotated[
+        float | None,
+        typer.Option("--certainty", min=0.5, max=1, help="P(above the bar) that fails; else 0.5, with --follow 0.9."),
+    ] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="With --follow: exit 3 as soon as the bar is missed.")] = False,
+    notify: Annotated[
+        str | None,
+        typer.Option("--notify", help="With --follow: run this with each alarm as an argument.", metavar="COMMAND"),
+    ] = None,
     plot: options.Plot = None,
     output: options.OptionalOutput = None,
     force: options.Force = False,
@@ -105,8 +114,9 @@ def fit(
     columns = (step_column, loss_column, lr_column)
     look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth, *columns)
     request = fit_command.Request(
-        logs, look, law, tuple(target_loss or ()), plot, output, force, require_confident, max_predicted_loss, as_json
-    )
+        logs, look, law, tuple(target_loss or ()), plot, output, force, require_confident, max_predicted_loss, as_json,
+        certainty, stop, notify,
+    )  # fmt: skip
     console = options.console(quiet, verbose)
     status = fit_command.run(request, console, joint=joint, follow=every if follow else None)
     raise typer.Exit(status)
@@ -114,7 +124,7 @@ def fit(
 
 @app.command("predict")
 def predict(
-    saved: Annotated[Path, typer.Argument(help="A fit that `fit --output` wrote.", metavar="FIT")],
+    saved: Annotated[Path, typer.Argument(help="What `fit --output` or `law --output` wrote.", metavar="FIT")],
     at: Annotated[
         list[float] | None, typer.Option("--at", help="Step; may be given again. Else the horizon.", metavar="STEP")
     ] = None,
@@ -127,12 +137,22 @@ def predict(
     decay: Decay = None,
     warmup: Warmup = None,
     horizon: Horizon = None,
+    params: Annotated[
+        str | None, typer.Option("--params", help="Of a law over sizes: parameters, such as 7B.", metavar="N")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", help="Of a law over sizes: tokens, such as 1T.", metavar="D")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Losses of a saved fit at other steps, or under another schedule."""
+    """Losses of a saved fit at other steps or under another schedule; of a saved law, at another size."""
     from llmtool.commands.scaling import laws
     from llmtool.methods.temporal_scaling.look import Look
 
+    if params is not None or tokens is not None:
+        facts = laws.predict_size(saved, params or "", tokens or "")
+        print(json.dumps(facts) if as_json else "\n".join(laws.size_prediction_lines(facts)))
+        return
     look = Look(None, None, horizon, schedule, peak, end_lr, decay, warmup)
     rows = laws.predict_fit(saved, at or [], look, schedule_of)
     print(json.dumps(laws.predictions(rows)) if as_json else "\n".join(laws.prediction_lines(rows)))
@@ -222,7 +242,7 @@ def positions(
 @app.command("law")
 def law(
     runs: Annotated[
-        Path, typer.Argument(help="CSV of runs: params, tokens, loss (unique_tokens; or loss, batch, steps).")
+        Path, typer.Argument(help="CSV of runs: params, tokens or FLOP, loss (unique_tokens; or loss, batch, steps).")
     ],
     law: Annotated[
         Literal["chinchilla", "kaplan", "data-constrained", "critical-batch"], typer.Option("--law", help="Which law.")
@@ -234,10 +254,12 @@ def law(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")] = 0,
     plot: options.Plot = None,
+    output: options.OptionalOutput = None,
+    force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
     """Fit a law over model and data sizes to many finished runs, with compute-optimal sizes."""
     from llmtool.commands.scaling import laws
 
-    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot)
+    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot, output, force=force)
     print(json.dumps(facts) if as_json else "\n".join(lines))
