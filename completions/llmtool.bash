@@ -260,6 +260,7 @@ _llmtool() {
         "llmtool convert rope:--base") COMPREPLY=(); return ;;
         "llmtool convert rope:--check") COMPREPLY=(); return ;;
         "llmtool convert rope:--check-length") COMPREPLY=(); return ;;
+        "llmtool convert rope:--override") COMPREPLY=(); return ;;
         "llmtool convert rope:--device") COMPREPLY=(); return ;;
         "llmtool convert rope:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval loss:--data") COMPREPLY=(); return ;;
@@ -531,7 +532,7 @@ _llmtool() {
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
