@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from llmtool.commands.scaling.follow import follow_run
 from llmtool.commands.scaling.request import Request, verdict, write_law
+from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_figure
@@ -18,7 +19,16 @@ from llmtool.methods.temporal_scaling.fit import fit_together
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, LAWS
 
-__all__ = ["Request", "run"]
+__all__ = ["Request", "forecasts", "make_request", "run"]
+
+
+def make_request(logs: Sequence[str], settings: FitSettings, *, as_json: bool = False) -> Request:
+    """What the options ask for."""
+    return Request(
+        list(logs), settings.look(), settings.law, tuple(settings.target_loss), settings.plot, settings.output,
+        settings.force, settings.require_confident, settings.max_predicted_loss, as_json,
+        settings.certainty, settings.stop, settings.notify,
+    )  # fmt: skip
 
 
 def run(
@@ -44,6 +54,21 @@ def run(
         else:
             print("\n".join(_lines(each, request, chart=console.verbosity >= 0)))
     return verdict(made, request)
+
+
+def forecasts(logs: Sequence[str], settings: FitSettings, console: Console) -> list[dict[str, Any]]:
+    """The forecasts as objects, for callers in Python; --joint gives one for all logs."""
+    request = make_request(logs, settings)
+    _check(request, settings.joint, follow=False)
+    if settings.joint:
+        return [fit_joint(request, console)]
+    made = [forecast(each, request.law) for each in request.look.runs(request.sources, console)]
+    if request.figure:
+        plot.draw(made[0], request.figure)
+    facts = [saved.to_json(each, list(request.targets)) for each in made]
+    if request.output:
+        write_law(request, facts[0])
+    return facts
 
 
 def _check(request: Request, joint: bool, follow: bool) -> None:
