@@ -9,12 +9,12 @@ from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.settings import DsmoeSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import cost, numbers, refuse_share
-from llmtool.methods.dsmoe.rows import text_rows
 from llmtool.model import build_parts, load_tokenizer
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def convert_dsmoe(
 
         claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
-        rows = text_rows(load_tokenizer(path).encode_prompt, asked.calibration, asked.calibration_tokens, length)
+        encode = load_tokenizer(path).encode_prompt
+        rows = text_rows(encode, asked.calibration, asked.calibration_tokens, length, seed=asked.seed)
         routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
         part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
         plan["fitted"] = fitted

@@ -8,12 +8,12 @@ from llmtool.commands.convert.dsmoe import ROW, refuse_experts, with_method
 from llmtool.commands.convert.settings import BaselineSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import refuse_share
-from llmtool.methods.dsmoe.rows import text_rows
 from llmtool.model import build_parts, load_tokenizer
 
 SCHEMA = "llmtool.convert-dsmoe-baseline/1"
@@ -69,6 +69,7 @@ def convert_baseline(
             calibration,
             asked.calibration_tokens,
             min(ROW, config.max_position_embeddings),
+            seed=asked.seed,
         )
         kept = choose(source, config, build_parts(config), rows, kind, share, console)
         tensors = prune(tensors, kept)
