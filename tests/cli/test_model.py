@@ -151,7 +151,7 @@ def test_a_conversation_remembers_its_turns(checkpoint: Path, run: Run) -> None:
     first, second = map(json.loads, out.splitlines())
     assert (first["prompt"], second["prompt"]) == ("One", "Two")
     model = load_model(checkpoint)
-    from llmtool.commands.generate.chat import Chat
+    from llmtool.commands.generation.chat import Chat
     from llmtool.core.train.sft.formats import Message
 
     talk = Chat(model, "plain")

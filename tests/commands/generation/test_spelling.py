@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtool.commands.generate.spelling import Cut, SpelledIds
+from llmtool.commands.generation.spelling import Cut, SpelledIds
 
 
 class Letters:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtool.commands.generate.spelling import Cut, SpelledIds, write_stream
+from llmtool.commands.generation.spelling import Cut, SpelledIds, write_stream
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -15,7 +15,7 @@ from llmtool.core.run.json_file import dumps
 from llmtool.model import Model, Settings, load_model, read_ids
 
 if TYPE_CHECKING:
-    from llmtool.commands.generate.chat import Chat
+    from llmtool.commands.generation.chat import Chat
 
 TOGETHER = 8
 """Prompts of a file that are decoded together."""
@@ -142,7 +142,7 @@ def _refuse_contradictions(
 
 
 def _chat(model: Model, template: str | None, system: str | None) -> "Chat":
-    from llmtool.commands.generate.chat import Chat
+    from llmtool.commands.generation.chat import Chat
 
     return Chat(model, template, system)
 
@@ -165,7 +165,7 @@ def _read(
     """Rows of files: {"prompt": text}, a user's message where --chat asks for it, or {"messages": [...]}."""
     if not inputs:
         return
-    from llmtool.commands.generate.chat import messages_of
+    from llmtool.commands.generation.chat import messages_of
     from llmtool.core.train.sft.formats import Message
     from llmtool.core.train.sft.rows import read_rows
 
