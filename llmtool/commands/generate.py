@@ -2,124 +2,97 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from llmtool.commands.generation.spelling import Cut, SpelledIds, write_stream
-from llmtool.core.run.console import Console
+from llmtool.commands.options import method_settings
+from llmtool.core.run.console import QUIET, Console, binary_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps
-from llmtool.model import Model, Settings, load_model, read_ids
+from llmtool.model import Model, load_model, read_ids
 
 if TYPE_CHECKING:
     from llmtool.commands.generation.chat import Chat
+    from llmtool.core.model.generate import Sampling
 
+SCHEMA = "llmtool.generate/1"
 TOGETHER = 8
 """Prompts of a file that are decoded together."""
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What is continued, and what its row of the output names it by."""
-
-    ids: list[int]
-    shown: dict[str, Any]
-
-
-@dataclass
-class Writer:
-    """How answers are made and shown: one model, one set of stops."""
-
-    model: Model
-    max_new_tokens: int
-    sampling: dict[str, Any]
-    stop: frozenset[int]
-    stops: Sequence[str]
-    as_ids: bool
-    compiled: bool
-    special: bool
-    """Whether special tokens are shown."""
-    made: int = field(default=0)
-    """Tokens so far."""
-
-    def answer(self, prompts: Sequence[Prompt], *, shown: bool) -> tuple[list[list[int]], list[str]]:
-        """New ids and their text for each prompt; with `shown` a single one's is written to stdout as it grows."""
-        from llmtool.core.model.generate import Sampling
-
-        steps = self.model.generate(
-            [prompt.ids for prompt in prompts], max_new_tokens=self.max_new_tokens, compiled=self.compiled,
-            sampling=Sampling(**self.sampling), stop=self.stop,
-        )  # fmt: skip
-        spellings = [
-            Cut(SpelledIds() if self.as_ids else self.model.tokenizer.decode_stream(skip_special=not self.special),
-                self.stops)
-            for _ in prompts
-        ]  # fmt: skip
-        new, texts = write_stream(steps, spellings, self.stop, shown=shown)
-        self.made += sum(map(len, new))
-        return new, texts
-
-
-def generate_texts(
-    path: Path,
-    prompts: Sequence[str],
+def generate(
+    checkpoint: str | Path,
+    prompts: Sequence[str] = (),
     *,
-    max_new_tokens: int,
-    settings: dict[str, Any],
-    inputs: Sequence[str] = (),
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    input: Sequence[str] = (),  # noqa: A002 - the option's name
     chat: bool = False,
     system: str | None = None,
     template: str | None = None,
-    stops: Sequence[str] = (),
+    stop: Sequence[str] = (),
+    ignore_eos: bool = False,
     ids: bool = False,
     dtype: str | None = None,
     device: str = "auto",
     kernels: str = "auto",
     compiled: bool | None = None,
     threads: int | None = None,
-    ignore_eos: bool = False,
-    method_settings: Settings | None = None,
+    set: Sequence[str] = (),  # noqa: A002 - the option's name
     override: Sequence[str] = (),
-    as_json: bool = False,
-    console: Console,
-) -> None:
-    """One prompt streams to stdout; several are decoded together and printed one after the other.
+    out: IO[bytes] | None = None,
+    console: Console = QUIET,
+) -> list[dict[str, Any]]:
+    """Continue texts, decoded together: {"prompt", "text", "ids"} for each.
 
-    inputs: files of rows {"prompt"} or {"messages"}. chat: prompts are a user's messages; without any, each line of
-    stdin is a turn of one conversation.
+    input: files of rows {"prompt"} or {"messages"}. chat: prompts are a user's messages. ids: the prompts are token ids
+    with spaces between. out: where the text of a single prompt is written as it grows.
+
+    >>> import llmtool
+    >>> [row] = llmtool.generate("model", ["the cat"], max_tokens=3, ignore_eos=True)
+    >>> len(row["ids"])
+    3
     """
-    _refuse_contradictions(prompts, inputs, chat, system, template, stops, ids)
-    require("torch", extra="models", why="to run models")
-    from llmtool.core.kernels.cpu import use_threads
+    _refuse_contradictions(prompts, input, chat, system, template, stop, ids)
+    writer = _open(
+        checkpoint, chat=chat, system=system, template=template, stop=stop, ignore_eos=ignore_eos, ids=ids, dtype=dtype,
+        device=device, kernels=kernels, compiled=compiled, threads=threads, set=set, override=override,
+        max_tokens=max_tokens, draw=(temperature, top_k, top_p, seed), console=console,
+    )  # fmt: skip
+    with writer:
+        return list(writer.rows([*writer.given(prompts), *writer.read(input)], out, together=bool(input)))
 
-    number = use_threads(threads)
-    # A compiled step holds no branch on what a gate says, as the CPU's own code has.
-    wish = "torch" if compiled and kernels == "auto" else kernels
-    model = load_model(path, dtype, device, wish, settings=method_settings, changed=override)
-    if model.note:
-        console.info(model.note)
-    compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
-    kind = str(model.decoder.lm_head.weight.dtype).removeprefix("torch.")
-    console.detail(f"{path}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
-    console.detail(f"{number} thread{'s' if number > 1 else ''}")
-    talk = _chat(model, template, system) if chat else None
-    stop = frozenset[int]() if ignore_eos else model.stop_ids | (talk.stops if talk else frozenset())
-    writer = Writer(model, max_new_tokens, settings, stop, stops, ids, compiled, ignore_eos)
-    started = time.perf_counter()
-    if talk and not prompts and not inputs:
-        _converse(writer, talk, as_json=as_json, console=console)
-    else:
-        given = prompts or ([] if inputs else ["-"])
-        wanted = [*_given(given, model, talk, ids), *_read(inputs, model, talk, template, system)]
-        _warn_too_long(wanted, writer, console)
-        together = TOGETHER if inputs else max(1, len(wanted))
-        for first in range(0, len(wanted), together):
-            _print(writer, wanted[first : first + together], shown=len(wanted) == 1 and not as_json, as_json=as_json)
-    seconds = time.perf_counter() - started
-    console.info(f"{writer.made} tokens in {seconds:.2f} s, {writer.made / seconds:.1f} tokens/s")
+
+def print_texts(checkpoint: Path, prompts: Sequence[str], *, as_json: bool, console: Console, **settings: Any) -> None:
+    """One prompt streams to stdout; several are decoded together and printed one after the other. "-" is stdin.
+
+    A chat without prompts takes each line of stdin for a turn of one conversation.
+    """
+    inputs, chat = settings.pop("input"), settings["chat"]
+    _refuse_contradictions(
+        prompts, inputs, chat, settings["system"], settings["template"], settings["stop"], settings["ids"]
+    )
+    draw = tuple(settings.pop(name) for name in ("temperature", "top_k", "top_p", "seed"))
+    with _open(checkpoint, console=console, draw=draw, **settings) as writer, binary_stdout() as out:
+        if chat and not prompts and not inputs:
+            rows: Iterable[dict[str, Any]] = writer.converse(sys.stdin, None if as_json else out)
+            streamed = not as_json
+        else:
+            words = list(prompts) or ([] if inputs else ["-"])
+            given = writer.given(sys.stdin.read() if word == "-" else word for word in words)
+            wanted = [*given, *writer.read(inputs)]
+            streamed = len(wanted) == 1 and not as_json
+            rows = writer.rows(wanted, out if streamed else None, together=bool(inputs))
+        for row in rows:
+            if not streamed:
+                print(dumps({"schema": SCHEMA, **row}, ensure_ascii=False) if as_json else row["text"], flush=True)
 
 
 def _refuse_contradictions(
@@ -141,79 +114,158 @@ def _refuse_contradictions(
         raise UserError("--stop with an empty text would stop at once")
 
 
-def _chat(model: Model, template: str | None, system: str | None) -> "Chat":
+def _open(
+    checkpoint: str | Path,
+    *,
+    chat: bool,
+    system: str | None,
+    template: str | None,
+    stop: Sequence[str],
+    ignore_eos: bool,
+    ids: bool,
+    dtype: str | None,
+    device: str,
+    kernels: str,
+    compiled: bool | None,
+    threads: int | None,
+    set: Sequence[str],  # noqa: A002 - the option's name
+    override: Sequence[str],
+    max_tokens: int,
+    draw: tuple[Any, ...],
+    console: Console,
+) -> "Writer":
+    """Load the model and say how it computes."""
+    require("torch", extra="models", why="to run models")
     from llmtool.commands.generation.chat import Chat
+    from llmtool.core.kernels.cpu import use_threads
+    from llmtool.core.model.generate import Sampling
 
-    return Chat(model, template, system)
-
-
-def _given(prompts: Sequence[str], model: Model, talk: "Chat | None", ids: bool) -> Iterator[Prompt]:
-    """Prompts of the command line; - is stdin, whole."""
-    from llmtool.core.train.sft.formats import Message
-
-    for word in prompts:
-        text = sys.stdin.read() if word == "-" else word
-        if talk:
-            yield Prompt(talk.ids([Message("user", text)]), {"prompt": text})
-        else:
-            yield Prompt(read_ids(text) if ids else model.tokenizer.encode_prompt(text), {"prompt": text})
-
-
-def _read(
-    inputs: Sequence[str], model: Model, talk: "Chat | None", template: str | None, system: str | None
-) -> Iterator[Prompt]:
-    """Rows of files: {"prompt": text}, a user's message where --chat asks for it, or {"messages": [...]}."""
-    if not inputs:
-        return
-    from llmtool.commands.generation.chat import messages_of
-    from llmtool.core.train.sft.formats import Message
-    from llmtool.core.train.sft.rows import read_rows
-
-    for source, number, row in read_rows(inputs):
-        where = f"{source}:{number}"
-        name = {"id": row["id"]} if "id" in row else {}
-        if "messages" in row:
-            talk = talk or _chat(model, template, system)
-            yield Prompt(talk.ids(messages_of(row, where), where), {**name, "messages": row["messages"]})
-            continue
-        text = row.get("prompt")
-        if not isinstance(text, str):
-            raise UserError("a row without prompt or messages", where=where, hint='{"prompt": "..."}')
-        ids = talk.ids([Message("user", text)], where) if talk else model.tokenizer.encode_prompt(text)
-        yield Prompt(ids, {**name, "prompt": text})
+    number = use_threads(threads)
+    # A compiled step holds no branch on what a gate says, as the CPU's own code has.
+    wish = "torch" if compiled and kernels == "auto" else kernels
+    model = load_model(checkpoint, dtype, device, wish, settings=method_settings(set), changed=override)
+    if model.note:
+        console.info(model.note)
+    console.detail(f"kernels: {model.kernels}; {number} thread{'s' if number > 1 else ''}")
+    compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
+    kind = str(model.decoder.lm_head.weight.dtype).removeprefix("torch.")
+    console.detail(f"{checkpoint}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
+    sampling = Sampling(**dict(zip(("temperature", "top_k", "top_p", "seed"), draw, strict=True)))
+    talk = Chat(model, template, system) if chat else None
+    ends = frozenset[int]() if ignore_eos else model.stop_ids | (talk.stops if talk else frozenset())
+    return Writer(model, talk, (template, system), max_tokens, sampling, ends, stop, ids, compiled, ignore_eos, console)
 
 
-def _warn_too_long(prompts: Sequence[Prompt], writer: Writer, console: Console) -> None:
-    longest = max((len(prompt.ids) for prompt in prompts), default=0) + writer.max_new_tokens
-    limit = writer.model.config.max_position_embeddings
-    if longest > limit:
-        console.warn(f"{longest:,} tokens, but the model was made for {limit:,}")
+@dataclass(frozen=True)
+class Prompt:
+    """What is continued, and what its row of the output names it by."""
+
+    ids: list[int]
+    shown: dict[str, Any]
 
 
-def _print(writer: Writer, prompts: Sequence[Prompt], *, shown: bool, as_json: bool) -> None:
-    new, texts = writer.answer(prompts, shown=shown)
-    if shown:
-        return
-    for prompt, made, text in zip(prompts, new, texts, strict=True):
-        row = {"schema": "llmtool.generate/1", **prompt.shown, "text": text, "ids": made}
-        print(dumps(row, ensure_ascii=False) if as_json else text)
+@dataclass
+class Writer:
+    """How answers are made: one model, one set of stops. As a context it says at its end how fast it was."""
 
+    model: Model
+    talk: "Chat | None"
+    of_chat: tuple[str | None, str | None]
+    """--template and --system, for rows of messages where --chat is not given."""
+    max_tokens: int
+    sampling: "Sampling"
+    ends: frozenset[int]
+    stops: Sequence[str]
+    as_ids: bool
+    compiled: bool
+    special: bool
+    """Whether special tokens are shown."""
+    console: Console
+    made: int = 0
+    """Tokens so far."""
+    started: float = 0.0
 
-def _converse(writer: Writer, talk: "Chat", *, as_json: bool, console: Console) -> None:
-    """Each line of stdin is a turn; the answers stream to stdout and stay in the conversation."""
-    from llmtool.core.train.sft.formats import Message
+    def __enter__(self) -> "Writer":
+        self.started = time.perf_counter()
+        return self
 
-    if sys.stdin.isatty():
-        console.info("a line is a turn; Ctrl-D ends")
-    messages: list[Message] = []
-    for line in sys.stdin:
-        if not line.strip():
-            continue
-        messages.append(Message("user", line.strip()))
-        prompt = Prompt(talk.ids(messages), {"prompt": line.strip()})
-        _warn_too_long([prompt], writer, console)
-        new, texts = writer.answer([prompt], shown=not as_json)
-        if as_json:
-            row = {"schema": "llmtool.generate/1", **prompt.shown, "text": texts[0], "ids": new[0]}
-            print(dumps(row, ensure_ascii=False), flush=True)
-        messages.append(Message("assistant", texts[0]))
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            seconds = time.perf_counter() - self.started
+            self.console.info(f"{self.made} tokens in {seconds:.2f} s, {self.made / seconds:.1f} tokens/s")
+
+    def given(self, texts: Iterable[str]) -> Iterator[Prompt]:
+        """Prompts of the command line."""
+        from llmtool.core.train.sft.formats import Message
+
+        for text in texts:
+            if self.talk:
+                yield Prompt(self.talk.ids([Message("user", text)]), {"prompt": text})
+            else:
+                encoded = read_ids(text) if self.as_ids else self.model.tokenizer.encode_prompt(text)
+                yield Prompt(encoded, {"prompt": text})
+
+    def read(self, inputs: Sequence[str]) -> Iterator[Prompt]:
+        """Rows of files: {"prompt": text}, a user's message where --chat asks for it, or {"messages": [...]}."""
+        if not inputs:
+            return
+        from llmtool.commands.generation.chat import Chat, messages_of
+        from llmtool.core.train.sft.rows import read_rows
+
+        for source, number, row in read_rows(inputs):
+            where = f"{source}:{number}"
+            name = {"id": row["id"]} if "id" in row else {}
+            if "messages" in row:
+                self.talk = self.talk or Chat(self.model, *self.of_chat)
+                yield Prompt(self.talk.ids(messages_of(row, where), where), {**name, "messages": row["messages"]})
+            elif isinstance(row.get("prompt"), str):
+                (prompt,) = self.given([row["prompt"]])
+                yield Prompt(prompt.ids, {**name, **prompt.shown})
+            else:
+                raise UserError("a row without prompt or messages", where=where, hint='{"prompt": "..."}')
+
+    def rows(self, prompts: Sequence[Prompt], out: IO[bytes] | None, *, together: bool) -> Iterator[dict[str, Any]]:
+        """The answers in order, all decoded at once or some `together`; out: where a single one's text is written."""
+        self._warn_too_long(prompts)
+        size = TOGETHER if together else max(1, len(prompts))
+        for first in range(0, len(prompts), size):
+            group = prompts[first : first + size]
+            new, texts = self._answer(group, out)
+            for prompt, text, made in zip(group, texts, new, strict=True):
+                yield {**prompt.shown, "text": text, "ids": made}
+
+    def converse(self, lines: Iterable[str], out: IO[bytes] | None) -> Iterator[dict[str, Any]]:
+        """Each line is a turn; the answers stay in the conversation."""
+        from llmtool.core.train.sft.formats import Message
+
+        assert self.talk is not None
+        if sys.stdin.isatty():
+            self.console.info("a line is a turn; Ctrl-D ends")
+        messages: list[Message] = []
+        for line in lines:
+            if not line.strip():
+                continue
+            messages.append(Message("user", line.strip()))
+            prompt = Prompt(self.talk.ids(messages), {"prompt": line.strip()})
+            (row,) = self.rows([prompt], out, together=False)
+            messages.append(Message("assistant", row["text"]))
+            yield row
+
+    def _answer(self, prompts: Sequence[Prompt], out: IO[bytes] | None) -> tuple[list[list[int]], list[str]]:
+        steps = self.model.generate(
+            [prompt.ids for prompt in prompts], max_new_tokens=self.max_tokens, compiled=self.compiled,
+            sampling=self.sampling, stop=self.ends,
+        )  # fmt: skip
+        decode = self.model.tokenizer.decode_stream if not self.as_ids else None
+        spellings = [
+            Cut(decode(skip_special=not self.special) if decode else SpelledIds(), self.stops) for _ in prompts
+        ]
+        new, texts = write_stream(steps, spellings, self.ends, out if len(prompts) == 1 else None)
+        self.made += sum(map(len, new))
+        return new, texts
+
+    def _warn_too_long(self, prompts: Sequence[Prompt]) -> None:
+        longest = max((len(prompt.ids) for prompt in prompts), default=0) + self.max_tokens
+        limit = self.model.config.max_position_embeddings
+        if longest > limit:
+            self.console.warn(f"{longest:,} tokens, but the model was made for {limit:,}")

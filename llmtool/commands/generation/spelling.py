@@ -1,9 +1,7 @@
 """New ids as text while they come: words, or numbers; cut where a stop string begins."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
-
-from llmtool.core.run.console import binary_stdout
+from typing import IO, Protocol
 
 
 class Spelling(Protocol):
@@ -71,30 +69,29 @@ class Cut:
 
 
 def write_stream(
-    steps: Iterator[list[int | None]], spellings: Sequence[Cut], stop: Collection[int], *, shown: bool
+    steps: Iterator[list[int | None]], spellings: Sequence[Cut], stop: Collection[int], out: IO[bytes] | None
 ) -> tuple[list[list[int]], list[str]]:
-    """The new ids of each row and their text without `stop`; with `shown` the single row's is written as it grows."""
+    """The new ids of each row and their text without `stop`; with `out` the single row's is written as it grows."""
     new: list[list[int]] = [[] for _ in spellings]
     parts: list[list[str]] = [[] for _ in spellings]
     ended = [False] * len(spellings)
-    with binary_stdout() as out:
-        for step in steps:
-            for row, token in enumerate(step):
-                if token is None or ended[row]:
-                    ended[row] = True
-                    continue
-                new[row].append(token)
-                text = "" if token in stop else spellings[row].push(token)
-                parts[row].append(text)
-                if shown and text:
-                    out.write(text.encode())
-                    out.flush()
-                ended[row] = token in stop or spellings[row].ended
-            if all(ended):
-                break
-        for made, spelling in zip(parts, spellings, strict=True):
-            made.append(spelling.finish())
-        if shown:
-            out.write(f"{parts[0][-1]}\n".encode())
-            out.flush()
+    for step in steps:
+        for row, token in enumerate(step):
+            if token is None or ended[row]:
+                ended[row] = True
+                continue
+            new[row].append(token)
+            text = "" if token in stop else spellings[row].push(token)
+            parts[row].append(text)
+            if out and text:
+                out.write(text.encode())
+                out.flush()
+            ended[row] = token in stop or spellings[row].ended
+        if all(ended):
+            break
+    for made, spelling in zip(parts, spellings, strict=True):
+        made.append(spelling.finish())
+    if out:
+        out.write(f"{parts[0][-1]}\n".encode())
+        out.flush()
     return new, ["".join(made) for made in parts]
