@@ -165,6 +165,8 @@ _llmtool() {
         "llmtool scaling fit:--target-loss") COMPREPLY=(); return ;;
         "llmtool scaling fit:--every") COMPREPLY=(); return ;;
         "llmtool scaling fit:--max-predicted-loss") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--certainty") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--notify") COMPREPLY=(); return ;;
         "llmtool scaling fit:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling fit:--output"|"llmtool scaling fit:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling fit:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -176,6 +178,8 @@ _llmtool() {
         "llmtool scaling predict:--decay") COMPREPLY=(); return ;;
         "llmtool scaling predict:--warmup") COMPREPLY=(); return ;;
         "llmtool scaling predict:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--params") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--tokens") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); return ;;
         "llmtool scaling backtest:--metric") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--fit-until") COMPREPLY=(); return ;;
@@ -214,6 +218,7 @@ _llmtool() {
         "llmtool scaling law:--compute") COMPREPLY=(); return ;;
         "llmtool scaling law:--seed") COMPREPLY=(); return ;;
         "llmtool scaling law:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling law:--output"|"llmtool scaling law:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert inspect:--context") COMPREPLY=(); return ;;
         "llmtool convert inspect:--override") COMPREPLY=(); return ;;
         "llmtool convert copy:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
@@ -519,12 +524,12 @@ _llmtool() {
         "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --json --quiet -q --help -h" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="--help -h" || words="fit predict backtest compare positions law" ;;
-        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --json --help -h" || words="" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --help -h" || words="" ;;
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
-        "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
+        "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --output -o --force --json --help -h" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope merge-lora" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
