@@ -12,10 +12,16 @@ _llmtool() {
         "llmtool generate:--top-k") COMPREPLY=(); return ;;
         "llmtool generate:--top-p") COMPREPLY=(); return ;;
         "llmtool generate:--seed") COMPREPLY=(); return ;;
+        "llmtool generate:--input") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool generate:--system") COMPREPLY=(); return ;;
+        "llmtool generate:--template") COMPREPLY=(); return ;;
+        "llmtool generate:--stop") COMPREPLY=(); return ;;
         "llmtool generate:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool generate:--device") COMPREPLY=(); return ;;
         "llmtool generate:--kernels") mapfile -t COMPREPLY < <(compgen -W "auto torch triton" -- "$cur"); return ;;
+        "llmtool generate:--threads") COMPREPLY=(); return ;;
         "llmtool generate:--set") COMPREPLY=(); return ;;
+        "llmtool generate:--override") COMPREPLY=(); return ;;
         "llmtool generate:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool verify:--max-kl") COMPREPLY=(); return ;;
         "llmtool verify:--tokens") COMPREPLY=(); return ;;
@@ -507,7 +513,7 @@ _llmtool() {
         "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify train tokenizer scaling convert eval data posttrain bench" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
-        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --kernels --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
