@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.inspect import describe
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
-from llmtool.methods.dsmoe.plan import cost, numbers, refuse_share
+from llmtool.methods.dsmoe.plan import cost, refuse_share
 from llmtool.methods.dsmoe.rows import text_rows
 from llmtool.model import build_parts, load_codec
 
@@ -44,6 +45,7 @@ def convert_dsmoe(
     """Split the feed-forward layers into experts and give each a router; `exact` is checked bit for bit."""
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.model.loading import read_architecture
+    from llmtool.core.model.upcycling import refuse_other_ffn
     from llmtool.methods.dsmoe import convert as conversion
 
     refuse_share(share)
@@ -57,7 +59,7 @@ def convert_dsmoe(
         raise UserError(f"--router-init {router_init} with{'' if calibration else 'out'} --calibration", hint=hint)
     chosen = numbers(layers, config.num_hidden_layers)
     refuse_experts(config, experts, path)
-    conversion.refuse_other_ffn(source, config, chosen)
+    refuse_other_ffn(source, config, chosen)
     plan = {
         "schema": CONVERT, "output": str(output), "experts": experts, "router_init": router_init, "tau": tau,
         "layers": chosen, **cost(describe(source), config, experts, chosen, share, router_init != "paper"),
@@ -86,7 +88,7 @@ def convert_dsmoe(
         _say_fitted(fitted, console)
     check = conversion.ExactCheck(config, settings, seed) if router_init == "exact" else None
     tensors = conversion.to_sparse(
-        source.tensors(conversion.by_layer(source)), config, chosen,
+        source.tensors(by_layer(source)), config, chosen,
         _routers(config, source, settings, router_init, seed, routers), check,
     )  # fmt: skip
     facts = with_method(source, config, _entry(settings))
@@ -183,7 +185,7 @@ def convert_dense(path: Path, output: Path, *, force: bool = False, console: Con
             raise UserError(error.what, where=str(path), hint=error.hint) from None
     changed = sum(bool(w.ne(1).any()) for w in weights.values())
     run = Run("convert dense", {"checkpoint": str(path)})
-    tensors = conversion.to_dense(source.tensors(conversion.by_layer(source)), weights)
+    tensors = conversion.to_dense(source.tensors(by_layer(source)), weights)
     written = write_checkpoint(
         output, tensors, without_method(source, config, "dsmoe"), run=run, source=source, force=force, console=console
     )

@@ -105,7 +105,9 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
             job.decoder, job.objective, world, dtype=torch_dtype(element_type(job.dtype)), parallel=job.parallel,
             recompute=job.recompute, compiled=job.compiled,
         )  # fmt: skip
-        optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer)
+        optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer, job.objective.vector)
+        for term in job.objective.terms.values():
+            term.attach(job.decoder)
         states = Checkpoints(job.output, world, job.keep)
         world.barrier()
         if world.leader and not resumable:

@@ -23,7 +23,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.manifest import Run
 
 MODULES = (
-    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "experts", "ffn", "mask",
+    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "entry", "experts", "ffn", "mask",
     "modeling_llmtool", "norm", "rope",
 )  # fmt: skip
 """Files of this folder that an export holds. They import torch, transformers (two of them) and each other."""

@@ -55,6 +55,13 @@ class Term:
         """Whether the parameter of this name (a checkpoint key) may move; it moves if every term says so."""
         return True
 
+    def vector(self, name: str) -> bool:
+        """Whether a parameter of two dimensions is a list of vectors: no weight decay, and not for Muon."""
+        return False
+
+    def attach(self, decoder: Decoder) -> None:
+        """Shown the decoder before training, where a term moves something in its parts from step to step."""
+
     def after_step(self, figures: Mapping[str, Any]) -> None:
         """Told the step's averaged figures after the optimizer, the same on every rank: controllers move here."""
 
@@ -101,3 +108,7 @@ class Objective:
     def trainable(self, name: str) -> bool:
         """Whether every term lets this parameter move."""
         return all(term.trainable(name) for term in self.terms.values())
+
+    def vector(self, name: str) -> bool:
+        """Whether a term says that this parameter is a list of vectors."""
+        return any(term.vector(name) for term in self.terms.values())

@@ -14,8 +14,9 @@ from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Block, Parts, prepare
+from llmtool.core.model.upcycling import run_part
 from llmtool.core.run.console import Console
-from llmtool.methods.dsmoe.convert import block_norms, run_part, sparse_layer
+from llmtool.methods.dsmoe.convert import block_norms, sparse_layer
 from llmtool.methods.dsmoe.part import Settings
 from llmtool.methods.dsmoe.router_init import Router, fit
 
