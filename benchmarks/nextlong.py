@@ -58,7 +58,7 @@ def stages(corpus: str, tokenizer: str, target: int, workers: int, index: str, p
     plan: list[tuple[str, Callable[[], Any]]] = [
         ("chunk", lambda: data.chunk([corpus], work, workers=workers)),
         ("embed", lambda: data.embed(work, workers=workers)),
-        ("index", lambda: data.index(work, kind=index, workers=workers)),
+        ("index", lambda: data.index(work, index=index, workers=workers)),
         ("mine", lambda: data.mine(work, tokenizer=tokenizer, target=target, workers=workers)),
         ("assemble", lambda: data.assemble(work, place / "out", tokenizer=tokenizer, target=target, workers=workers)),
     ]

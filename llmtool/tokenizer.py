@@ -17,7 +17,13 @@ from llmtool.core.bpe.definition import SCHEMA, Definition, from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
-from llmtool.core.bpe.training import TrainingSettings, count_pieces, train_vocabulary, trained_definition
+from llmtool.core.bpe.training import (
+    SpecialInCorpus,
+    TrainingSettings,
+    count_pieces,
+    train_vocabulary,
+    trained_definition,
+)
 from llmtool.core.bpe.vocabulary import encode_text
 from llmtool.core.corpus.document import Skipped
 from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
@@ -52,6 +58,7 @@ class Tokenizer(BaseTokenizer):
         format: Format = "auto",  # noqa: A002 - the option's name
         strict: bool = False,
         limit_bytes: int | None = None,
+        separator: str | None = None,
         console: Console | None = None,
         **settings: Any,
     ) -> Self:
@@ -69,8 +76,9 @@ class Tokenizer(BaseTokenizer):
                 text_mode=text_mode,
                 format=format,
                 strict=strict,
-                whole=settings.get("pretokenizer") == "none",
+                whole=settings.get("pretokenizer") == "none" or _holds_space(settings.get("special", ())),
                 limit_bytes=limit_bytes,
+                separator=separator,
                 report=skipped,
                 on_bytes=bar.advance,
             )
@@ -99,6 +107,7 @@ class Tokenizer(BaseTokenizer):
         pretokenizer: str = "llama3",
         special: Sequence[str] = (),
         special_position: str = "first",
+        allow_special: bool = False,
         min_frequency: int = 0,
         max_token_bytes: int = MAX_TOKEN_BYTES,
         length: str = "bytes",
@@ -110,6 +119,7 @@ class Tokenizer(BaseTokenizer):
         """Train on an iterable of texts.
 
         vocab_size counts the 256 bytes and the special tokens; no merge makes a token of over max_token_bytes.
+        allow_special: special tokens in the texts are cut out; else they are learned as text, and a warning says so.
         algorithm: "bpe", "scaffold", or the aliases "lbpe" and "scaffold-lbpe". encoder: "merge" or "lbpe". length,
         ties: options of the encoder "lbpe". max_memory: bytes that counts and pairs may take before they spill to a
         temporary directory; half of the machine's memory by default.
@@ -129,7 +139,10 @@ class Tokenizer(BaseTokenizer):
         with TemporaryDirectory(prefix="llmtool-") as spill:
             limit = half_of_memory() if max_memory is None else max_memory
             counts = PieceCounts(pretokenizer, threads or available_cores(), limit, spill)
-            number, size = count_pieces(data, counts)
+            marks = SpecialInCorpus(special, cut=allow_special)
+            number, size = count_pieces(data, counts, marks)
+            if warning := marks.warning():
+                console.warn(warning)
             if counts.spills:
                 console.detail(f"counts spilled to disk {counts.spills} times")
             with console.progress("merging", vocab_size, "tokens") as bar:
@@ -167,6 +180,11 @@ def method_pair(algorithm: str, encoder: str | None) -> tuple[str, str]:
     catalog.resolve(catalog.TRAINING, pair[0])
     catalog.resolve(catalog.ENCODING, pair[1])
     return pair
+
+
+def _holds_space(special: Sequence[str]) -> bool:
+    """Whether a special token could lie across the place where a long document is cut."""
+    return any(character.isspace() for text in special for character in text)
 
 
 def load_definition(path: Path) -> Definition:

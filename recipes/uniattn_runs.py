@@ -7,9 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from llmtool import posttraining
-from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
-from llmtool.commands.posttrain import DataOptions, Options
+from llmtool.commands.convert.uniattn import convert_uniattn
+from llmtool.commands.posttrain import sft as posttrain
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import ExitCode
 
@@ -40,20 +39,22 @@ def main(work: Path, steps: int, lr: float, seeds: list[int]) -> None:
                 return
             staged = name.startswith("uniattn")
             count = steps if staged else 2 * steps
-            options = Options(batch=1024, steps=count, lr=lr, eval_every=steps, save_every=0, seed=seed)
-            reading = DataOptions(work / "tok.json", template="plain", length=LENGTH, drop_overlong=True)
-            run = posttraining.uniattn if staged else posttraining.sft
-            report = run(start, [str(work / "train.jsonl")], output, reading=reading, valid=[str(work / "valid.jsonl")],
-                options=options, console=console)  # fmt: skip
+            run = posttrain.uniattn if staged else posttrain.sft
+            report = run(
+                start, [str(work / "train.jsonl")], output, console=console, tokenizer=work / "tok.json",
+                template="plain", length=LENGTH, drop_overlong=True, valid=[str(work / "valid.jsonl")], batch=1024,
+                steps=count, lr=lr, eval_every=steps, save_every=0, seed=seed, device="cpu",
+            )  # fmt: skip
             if report["stopped"]:
                 raise SystemExit(ExitCode.RESUMABLE)
 
         def convert(name: str, sharing: str, init: str = "lstsq", seed: int = seed, base: Path = base) -> Path:
             output = work / f"{name}-{seed}-start"
             if not (output / "run.json").exists():
-                calibration = Calibration([str(text)], 128, 256)
-                convert_uniattn(base, output, groups=GROUPS, calibration=calibration, init=init,  # type: ignore[arg-type]
-                                sharing=sharing, seed=seed, console=console)  # type: ignore[arg-type] # fmt: skip
+                convert_uniattn(
+                    base, output, groups=GROUPS, calibration=[str(text)], samples=128, window=256, init=init,
+                    sharing=sharing, seed=seed, device="cpu", console=console,
+                )  # fmt: skip
             return output
 
         train("sft", base)

@@ -1,6 +1,10 @@
-"""Imports point down: cli > commands > model > tokenizer > catalog > methods > ... > run. Held by a test."""
+"""Imports point down: cli > commands > model > tokenizer > catalog > methods > ... > run; and never in a circle.
+
+The dotted names are those of modules without `llmtool.`; a layer may hold several rooms, which do not see each other.
+"""
 
 import ast
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import llmtool
@@ -8,7 +12,20 @@ import llmtool
 ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
-    ("commands",),
+    (
+        "commands.posttrain",
+        "commands.bench",
+        "commands.eval",
+        "commands.data",
+        "commands.scaling",
+        "commands.tokenizer",
+        "commands.generate",
+        "commands.verify",
+    ),
+    ("commands.train", "commands.convert"),
+    ("commands.sources",),
+    ("commands.data_settings",),
+    ("commands.options",),
     ("model",),
     ("tokenizer",),
     ("catalog",),
@@ -43,7 +60,9 @@ def imports(path: Path) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 or "part" in path.name, f"relative import in {path}"
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            base = ".".join(("llmtool", *path.relative_to(ROOT).parts[: -node.level])) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            found.update(f"{module}.{alias.name}" for alias in node.names)
     return found
 
 
@@ -69,6 +88,42 @@ def problems(name: str, imported: str) -> str | None:
     return f"{name} imports {target} beside it" if below == above and not same_part else None
 
 
+def depends() -> dict[str, set[str]]:
+    """Which modules each module imports, inside functions and under TYPE_CHECKING too."""
+    known = {f"llmtool.{name}".removesuffix(".__init__") for name, _ in modules()}
+    found: dict[str, set[str]] = {}
+    for name, path in modules():
+        targets = set()
+        for imported in imports(path):
+            module = imported if imported in known else imported.rpartition(".")[0]
+            targets.add(module)
+        found[f"llmtool.{name}".removesuffix(".__init__")] = targets & known
+    return found
+
+
+def circles(edges: Mapping[str, Collection[str]]) -> list[str]:
+    """Modules on a circle, or between two: what is left when those that import, or are imported by, nobody go."""
+    left = {name: set(targets) - {name} for name, targets in edges.items()}
+    while True:
+        imported = {target for targets in left.values() for target in targets}
+        kept = {name: targets & left.keys() for name, targets in left.items() if name in imported}
+        kept = {name: targets for name, targets in kept.items() if targets}
+        if kept == left:
+            return sorted(left)
+        left = kept
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert circles(depends()) == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == ["a", "b", "c"]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    closed = circles({**depends(), "llmtool.core.run.errors": {"llmtool.core.run.manifest"}})
+    assert {"llmtool.core.run.errors", "llmtool.core.run.manifest"} <= set(closed)
+
+
 def test_every_module_has_a_layer() -> None:
     loose = [name for name, _ in modules() if layer(name) is None and not name.endswith("__init__")]
     assert loose == ["__main__"]
@@ -84,4 +139,7 @@ def test_the_rule_can_fail() -> None:
     assert problems("methods.lbpe.encoder", "llmtool.methods.scaffold_bpe.training")
     assert problems("core.corpus.readers", "llmtool.core.model.config")
     assert problems("catalog", "typer")
+    assert problems("commands.train.job", "llmtool.commands.posttrain.data")
+    assert problems("commands.train.job", "llmtool.commands.convert.inspect")
+    assert not problems("commands.posttrain.sft", "llmtool.commands.train.job")
     assert not problems("methods.lbpe.encoder", "llmtool.core.bpe.policy.PieceCutter")

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from llmtool import __version__
 from llmtool.cli import bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
 from llmtool.cli import eval as evaluation
-from llmtool.cli.group import SETTINGS
+from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode, UserError, explain_os_error
 
 
@@ -45,7 +45,7 @@ def _drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-app = typer.Typer(cls=Root, no_args_is_help=True, **SETTINGS)
+app = Group(cls=Root)
 
 
 def _version(wanted: bool) -> None:

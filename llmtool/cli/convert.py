@@ -8,6 +8,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, UniattnSettings
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
@@ -81,28 +82,8 @@ def dsmoe(
     output: Annotated[
         Path | None, typer.Argument(help="Directory to make. Default: CKPT-dsmoe.", metavar="[OUT]")
     ] = None,
-    experts: Annotated[int, typer.Option("--experts", min=2, help="Blocks of a feed-forward layer.", metavar="N")] = 8,
-    router_init: Annotated[
-        Literal["exact", "paper", "analytic"],
-        typer.Option("--router-init", help="exact: the dense model bit for bit; analytic: fitted to --calibration."),
-    ] = "exact",
-    calibration: Annotated[
-        list[str] | None,
-        typer.Option("--calibration", help="Text for analytic routers; again for more.", metavar="TEXT"),
-    ] = None,
-    calibration_tokens: Annotated[
-        int, typer.Option("--calibration-tokens", min=64, help="Tokens of it to look at.", metavar="N")
-    ] = 8192,
-    share: Annotated[
-        float, typer.Option("--share", help="Active blocks that analytic routers aim at, and the plan counts.")
-    ] = 0.375,
-    tau: Annotated[float, typer.Option("--tau", help="Gates above it are on; can be changed at run time.")] = 0.5,
-    layers: Annotated[
-        str | None, typer.Option("--layers", help="Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")
-    ] = None,
-    seed: options.Seed = 0,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
+    *,
+    settings: DsmoeSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -110,11 +91,7 @@ def dsmoe(
     """Cut the feed-forward layers of a dense checkpoint into experts that a router switches (DSMoE)."""
     from llmtool.commands.convert.dsmoe import convert_dsmoe
 
-    report = convert_dsmoe(
-        checkpoint, output, experts=experts, router_init=router_init, calibration=calibration or [],
-        calibration_tokens=calibration_tokens, share=share, tau=tau, layers=layers, seed=seed, dry_run=dry_run,
-        force=force, console=options.console(quiet, verbose=False),
-    )  # fmt: skip
+    report = convert_dsmoe(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 
@@ -129,16 +106,7 @@ def dsmoe_baseline(
     ],
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
-    experts: Annotated[int, typer.Option("--experts", min=2, help="Blocks of a layer (topk).", metavar="N")] = 8,
-    share: Annotated[float, typer.Option("--share", help="Active share of the feed-forward weights.")] = 0.375,
-    calibration: Annotated[
-        list[str] | None, typer.Option("--calibration", help="Text to prune by; again for more.", metavar="TEXT")
-    ] = None,
-    calibration_tokens: Annotated[
-        int, typer.Option("--calibration-tokens", min=64, help="Tokens of it to look at.", metavar="N")
-    ] = 8192,
-    seed: options.Seed = 0,
-    force: options.Force = False,
+    settings: BaselineSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -146,10 +114,7 @@ def dsmoe_baseline(
     """Make what DSMoE is compared with, at the same share of active weights."""
     from llmtool.commands.convert.dsmoe_baseline import convert_baseline
 
-    report = convert_baseline(
-        kind, checkpoint, output, experts=experts, share=share, calibration=calibration or [],
-        calibration_tokens=calibration_tokens, seed=seed, force=force, console=options.console(quiet, verbose=False),
-    )  # fmt: skip
+    report = convert_baseline(kind, checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 
@@ -174,61 +139,15 @@ def dense(
 def uniattn(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
-    groups: Annotated[
-        str | None,
-        typer.Option("--groups", help="Groups of G layers from layer B up to E, from 0: 4:16:33.", metavar="G:B:E"),
-    ] = None,
-    followers: Annotated[
-        str | None,
-        typer.Option(
-            "--followers", help="Layers that follow the one before their run, 17,18,19; or none.", metavar="LIST"
-        ),
-    ] = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Groups that `eval attention` found.", metavar="FILE")
-    ] = None,
-    calibration: Annotated[
-        list[str] | None,
-        typer.Option("--calibration", help="Text to find W_c on; may be given again.", metavar="TEXT"),
-    ] = None,
-    init: Annotated[
-        Literal["lstsq", "paper", "zero"],
-        typer.Option("--init", help="W_c by least squares over tokens, over positions (the paper's), or zero."),
-    ] = "lstsq",
-    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Rank of W_c; full if not given.")] = None,
-    ridge: Annotated[
-        float | None,
-        typer.Option("--ridge", min=0, help="Ridge of lstsq, times trace(G)/d; else chosen on held-out rows."),
-    ] = None,
-    sharing: Annotated[
-        Literal["uniattn", "softmax-only", "cla"],
-        typer.Option("--sharing", help="For comparison: no W_c, or keys and values shared at the same saving."),
-    ] = "uniattn",
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Rows of calibration text.", metavar="N")] = 128,
-    window: Annotated[
-        int | None,
-        typer.Option("--window", min=2, help="Tokens in a row; else 1024 or the model's limit.", metavar="N"),
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option("--tokenizer", help="Tokenizer, if the checkpoint has none.", metavar="DIR")
-    ] = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
+    settings: UniattnSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
 ) -> None:
     """Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c."""
-    from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
+    from llmtool.commands.convert.uniattn import convert_uniattn
 
-    report = convert_uniattn(
-        checkpoint, output, groups=groups, followers=followers, plan_file=plan,
-        calibration=Calibration(calibration or [], samples, window, tokenizer), init=init, rank=rank, ridge=ridge,
-        sharing=sharing, seed=seed, device=device, dry_run=dry_run, force=force,
-        console=options.console(quiet, verbose=False),
-    )  # fmt: skip
+    report = convert_uniattn(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 

@@ -6,6 +6,54 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from llmtool import catalog
+from llmtool.commands.options import (
+    DataFormat as DataFormat,
+)
+from llmtool.commands.options import (
+    Device as Device,
+)
+from llmtool.commands.options import (
+    DropOverlong as DropOverlong,
+)
+from llmtool.commands.options import (
+    DryRun as DryRun,
+)
+from llmtool.commands.options import (
+    Dtype as Dtype,
+)
+from llmtool.commands.options import (
+    Field as Field,
+)
+from llmtool.commands.options import (
+    Force as Force,
+)
+from llmtool.commands.options import (
+    InputFormat as InputFormat,
+)
+from llmtool.commands.options import (
+    Kernels as Kernels,
+)
+from llmtool.commands.options import (
+    Packing as Packing,
+)
+from llmtool.commands.options import (
+    Plot as Plot,
+)
+from llmtool.commands.options import (
+    Seed as Seed,
+)
+from llmtool.commands.options import (
+    Strict as Strict,
+)
+from llmtool.commands.options import (
+    Template as Template,
+)
+from llmtool.commands.options import (
+    TextMode as TextMode,
+)
+from llmtool.commands.options import (
+    Threads as Threads,
+)
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -44,54 +92,16 @@ Tok = Annotated[
     str, typer.Argument(help="Our tokenizer file, a Hugging Face tokenizer.json, or its directory.", metavar="TOK")
 ]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint: a directory with config.json.", metavar="CKPT")]
-Dtype = Annotated[
-    Literal["bf16", "fp16", "fp32", "fp64"] | None,
-    typer.Option("--dtype", help="Element type of the weights. Default: as they are stored."),
-]
-Device = Annotated[
-    str, typer.Option("--device", help="cpu, cuda or cuda:N; auto takes a GPU where there is one.", metavar="DEVICE")
-]
-Kernels = Annotated[
-    Literal["auto", "torch", "triton"],
-    typer.Option("--kernels", help="Code of the ops: torch, Triton, or auto: Triton where measured on this GPU."),
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", metavar="N")]
 MaxShardSize = Annotated[str, typer.Option("--max-shard-size", help="Data in one file: 5GB, 512MiB.", metavar="SIZE")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
 ]
-Field = Annotated[str, typer.Option("--field", help="JSONL or Parquet field that holds the text.", metavar="NAME")]
-TextMode = Annotated[
-    Literal["file", "line"], typer.Option("--documents", help="Plain text: one document a file, or one a line.")
-]
-InputFormat = Annotated[
-    Literal["auto", "text", "jsonl", "parquet"],
-    typer.Option("--input-format", help="What the inputs are; auto looks at their content."),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that does not parse.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Threads of the engine; all cores if not given.", metavar="N")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a figure, PNG or SVG by name.", metavar="FILE")]
-DataFormat = Annotated[
-    Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"],
-    typer.Option("--format", help="What the rows are; auto tells it by their fields."),
-]
-Template = Annotated[
+Separator = Annotated[
     str | None,
-    typer.Option(
-        "--template", help="Chat template: a file, plain, or chatml. Default: the tokenizer's.", metavar="TEMPLATE"
-    ),
+    typer.Option("--document-separator", help="Plain text: a document ends wherever this stands.", metavar="TEXT"),
 ]
-OwnTokenizer = Annotated[
-    Path | None, typer.Option("--tokenizer", help="Tokenizer and template, if not the checkpoint's.", metavar="TOK")
-]
-Packing = Annotated[bool, typer.Option("--pack/--no-pack", help="Several examples in a row, or one.")]
-DropOverlong = Annotated[bool, typer.Option("--drop-overlong", help="Drop examples that are too long, not cut them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
 Set = Annotated[

@@ -52,6 +52,10 @@ def train(
     special_position: Annotated[
         Literal["first", "last"], typer.Option("--special-position", help="Ids of special tokens.")
     ] = "first",
+    allow_special: Annotated[
+        bool,
+        typer.Option("--allow-special", help="Cut the corpus at special tokens; else they are learned as plain text."),
+    ] = False,
     min_frequency: Annotated[
         int, typer.Option("--min-frequency", min=0, help="Stop when no pair is as frequent.", metavar="K")
     ] = 0,
@@ -71,6 +75,7 @@ def train(
     ] = None,
     field: options.Field = "text",
     documents: options.TextMode = "file",
+    document_separator: options.Separator = None,
     input_format: options.InputFormat = "auto",
     strict: options.Strict = False,
     threads: options.Threads = None,
@@ -86,10 +91,11 @@ def train(
 
     settings: dict[str, Any] = {
         "vocab_size": vocab_size, "algorithm": algorithm, "encoder": encoder, "pretokenizer": pretokenizer,
-        "special": special or [], "special_position": special_position, "min_frequency": min_frequency,
+        "special": special or [], "special_position": special_position,
+        "allow_special": allow_special, "min_frequency": min_frequency,
         "max_token_bytes": max_token_bytes,
         "length": length, "ties": ties, "limit_bytes": limit_bytes, "field": field, "text_mode": documents,
-        "format": input_format, "strict": strict,
+        "separator": document_separator, "format": input_format, "strict": strict,
     }  # fmt: skip
     console = options.console(quiet, verbose)
     work: dict[str, Any] = {"threads": threads, "max_memory": max_memory, "console": console}
@@ -108,7 +114,17 @@ def encode(
     form: Annotated[
         Literal["ids", "jsonl", "npy", "bin"], typer.Option("--format", help="Lines of ids, objects, or flat arrays.")
     ] = "ids",
+    bos: Annotated[
+        bool | None, typer.Option("--bos/--no-bos", help="Begin each document with the beginning-of-text token.")
+    ] = None,
     eos: Annotated[bool, typer.Option("--eos", help="End each document with the end-of-text token.")] = False,
+    bos_token: Annotated[
+        str | None, typer.Option("--bos-token", help="--bos with this added token.", metavar="TOKEN")
+    ] = None,
+    eos_token: Annotated[
+        str | None,
+        typer.Option("--eos-token", help="--eos with this one; a chat model's own ends a turn.", metavar="TOKEN"),
+    ] = None,
     offsets: Annotated[bool, typer.Option("--offsets", help="Byte range of each id (format jsonl).")] = False,
     allow_special: AllowSpecial = False,
     encoder: Encoder = None,
@@ -116,6 +132,7 @@ def encode(
     ties: Ties = "leftmost",
     field: options.Field = "text",
     documents: options.TextMode = "file",
+    document_separator: options.Separator = None,
     input_format: options.InputFormat = "auto",
     strict: options.Strict = False,
     threads: options.Threads = None,
@@ -130,9 +147,10 @@ def encode(
 
     console = options.console(quiet, verbose)
     totals = encode_files(
-        load(tokenizer, encoder, length, ties), inputs or ["-"], output, form=form, eos=eos, offsets=offsets,
-        allow_special=allow_special, field=field, text_mode=documents, input_format=input_format, strict=strict,
-        threads=threads, force=force, console=console,
+        load(tokenizer, encoder, length, ties), inputs or ["-"], output, form=form, bos=bos, eos=eos,
+        bos_token=bos_token, eos_token=eos_token, offsets=offsets, allow_special=allow_special, field=field,
+        text_mode=documents, separator=document_separator, input_format=input_format, strict=strict, threads=threads,
+        force=force, console=console,
     )  # fmt: skip
     if output:
         console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")

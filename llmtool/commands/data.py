@@ -1,130 +1,132 @@
-"""`llmtool data`: long samples from a corpus, whole or stage by stage; callable from Python by the same names."""
+"""`llmtool data`: long samples from a corpus, whole or stage by stage; callable from Python by the same names.
+
+Settings come as an object or by their names; a stage reads those that it needs.
+"""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.data_settings import NextlongSettings
 from llmtool.core.bpe.tokenizer import available_cores
-from llmtool.core.corpus.units import Engine
+from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
 from llmtool.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from llmtool.methods.nextlong.recipe import Recipe
 
-def means(
-    workers: int | None = None, engine: Engine = "local", force: bool = False, console: Console | None = None
-) -> Any:
+
+def means(settings: NextlongSettings, console: Console | None) -> Means:
     """How stages are run: nothing here changes a byte of what they write."""
-    from llmtool.methods.nextlong.stages import Means
+    quiet = Console(verbosity=-1)
+    return Means(settings.workers or available_cores(), console or quiet, settings.engine, settings.force)
 
-    return Means(workers or available_cores(), console or Console(verbosity=-1), engine, force)
 
-
-def recipe(**settings: Any) -> Any:
-    """A recipe from flat settings; those of the reader go into its Reading, None means the default."""
+def recipe(settings: NextlongSettings) -> "Recipe":
+    """What decides the bytes, as the method's own code has it; checked."""
     from llmtool.methods.nextlong.chunking import Reading
+    from llmtool.methods.nextlong.recipe import Recipe
     from llmtool.methods.nextlong.seeds import parse_caps
-    from llmtool.methods.nextlong.synthesis import Recipe
 
-    given = {key: value for key, value in settings.items() if value is not None}
-    names = {each.name for each in fields(Reading)}
-    reading = Reading(**{key: given.pop(key) for key in list(given) if key in names})
-    given["caps"] = parse_caps(list(given.get("caps", ())))
-    given["decontaminate"] = tuple(given.get("decontaminate", ()))
-    if "separator" in given:
-        given["separator"] = _unescaped(given["separator"])
-    return replace(Recipe(**given), reading=reading)
-
-
-def _unescaped(text: str) -> str:
-    return text.replace("\\n", "\n").replace("\\t", "\t")
+    given = {
+        **settings.facts(), "caps": parse_caps(list(settings.caps)), "decontaminate": tuple(settings.decontaminate),
+        "separator": settings.separator.replace("\\n", "\n").replace("\\t", "\t"),
+    }  # fmt: skip
+    reading = Reading(**{each.name: given.pop(each.name) for each in fields(Reading)})
+    made = Recipe(**given, reading=reading)
+    made.check()
+    return made
 
 
 def nextlong(
     corpora: Sequence[str],
     output: Path,
+    settings: NextlongSettings | None = None,
     *,
     tokenizer: str,
-    work: Path | None = None,
-    workers: int | None = None,
-    engine: Engine = "local",
-    force: bool = False,
-    dry_run: bool = False,
     console: Console | None = None,
-    **settings: Any,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """Long samples from a corpus of short documents (or by a baseline's rule); settings as in the stages' Recipe."""
+    """Long samples from a corpus of short documents (or by a baseline's rule)."""
     from llmtool.methods.nextlong.estimate import estimate
     from llmtool.methods.nextlong.synthesis import synthesize
 
-    made = recipe(**settings)
-    made.check()
-    how = means(workers, engine, force, console)
+    settings = NextlongSettings.of(settings, named_settings)
+    made, how = recipe(settings), means(settings, console)
     vocabulary = Tokenizer.load(tokenizer)
-    if dry_run:
+    if settings.dry_run:
         return estimate(corpora, output, vocabulary, made, how.workers)
-    return synthesize(corpora, output, vocabulary, made, how, work=work)
+    return synthesize(corpora, output, vocabulary, made, how, work=settings.work)
 
 
-def chunk(corpora: Sequence[str], directory: Path, console: Console | None = None, **options: Any) -> dict[str, Any]:
+def chunk(
+    corpora: Sequence[str],
+    directory: Path,
+    settings: NextlongSettings | None = None,
+    *,
+    console: Console | None = None,
+    **named_settings: Any,
+) -> dict[str, Any]:
     """The first stage: documents into chunks."""
     from llmtool.methods.nextlong import stages
 
-    how = {key: options.pop(key) for key in ("workers", "engine", "force") if key in options}
-    store = stages.chunk(corpora, directory, recipe(**options).reading, means(**how, console=console))
+    settings = NextlongSettings.of(settings, named_settings)
+    store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
     return {"schema": "llmtool.data-chunk/1", "directory": str(directory), **store.facts}
 
 
 def embed(
     directory: Path,
+    settings: NextlongSettings | None = None,
     *,
-    embedder: str = "lsa",
-    seed: int = 0,
-    decontaminate: Sequence[str] = (),
-    ngram: int = 13,
     console: Console | None = None,
-    **how: Any,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """The second stage: a vector for each chunk."""
     from llmtool.methods.nextlong import stages
 
+    settings = NextlongSettings.of(settings, named_settings)
     found = stages.embed(
-        directory, embedder, means(**how, console=console), seed=seed, decontaminate=decontaminate, ngram=ngram
-    )
+        directory, settings.embedder, means(settings, console), seed=settings.seed,
+        decontaminate=settings.decontaminate, ngram=settings.ngram,
+    )  # fmt: skip
     return {"schema": "llmtool.data-embed/1", "directory": str(directory), **found.stage.totals()}
 
 
 def index(
-    directory: Path, *, kind: Any = "auto", seed: int = 0, console: Console | None = None, **how: Any
+    directory: Path,
+    settings: NextlongSettings | None = None,
+    *,
+    console: Console | None = None,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """The third stage: what is searched."""
     from llmtool.methods.nextlong import stages
 
-    stage = stages.index(directory, kind, means(**how, console=console), seed=seed)
+    settings = NextlongSettings.of(settings, named_settings)
+    stage = stages.index(directory, settings.index, means(settings, console), seed=settings.seed)
     return {"schema": "llmtool.data-index/1", "directory": str(directory), **stage.totals()}
 
 
 def mine(
     directory: Path,
+    settings: NextlongSettings | None = None,
     *,
     tokenizer: str,
-    samples: int | None = None,
     console: Console | None = None,
-    workers: int | None = None,
-    engine: Engine = "local",
-    force: bool = False,
-    **settings: Any,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """The fourth stage: hard negatives, for a quarter more seeds than samples are wanted, or for all."""
     from llmtool.methods.nextlong import stages
     from llmtool.methods.nextlong.store import Store
 
-    how = means(workers, engine, force, console)
-    made = recipe(**settings)
-    made.check()
+    settings = NextlongSettings.of(settings, named_settings)
+    made, how = recipe(settings), means(settings, console)
     counted = stages.count_tokens(directory, Tokenizer.load(tokenizer), made.separator, how)
     choice = made.choice(stages.measured_ratio(Store(directory), counted))
-    seeds = None if samples is None else samples + samples // 4 + 1
+    seeds = None if settings.samples is None else settings.samples + settings.samples // 4 + 1
     stage = stages.mine(directory, choice, how, seeds=seeds)
     return {"schema": "llmtool.data-mine/1", "directory": str(stage.directory), **stage.totals()}
 
@@ -132,21 +134,18 @@ def mine(
 def assemble(
     directory: Path,
     output: Path,
+    settings: NextlongSettings | None = None,
     *,
     tokenizer: str,
     console: Console | None = None,
-    workers: int | None = None,
-    engine: Engine = "local",
-    force: bool = False,
-    **settings: Any,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """The last stage: samples as their users read them; mines what is not mined yet."""
     from llmtool.methods.nextlong import synthesis
 
-    made = recipe(**settings)
-    made.check()
-    how = means(workers, engine, force, console)
-    return synthesis.assemble(directory, output, Tokenizer.load(tokenizer), made, how)
+    settings = NextlongSettings.of(settings, named_settings)
+    made = recipe(settings)
+    return synthesis.assemble(directory, output, Tokenizer.load(tokenizer), made, means(settings, console))
 
 
 def report(

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from llmtool import catalog
-from llmtool.cli import data
+from llmtool.commands import data_settings
 from llmtool.methods.nextlong.baselines import NAMES
 from llmtool.methods.nextlong.comparison import BASELINES
 from tests.methods.nextlong.corpora import corpus, tokenizer
@@ -127,7 +127,7 @@ def test_dry_run_writes_nothing(place: Path) -> None:
 def test_methods_are_those_of_the_catalog() -> None:
     assert catalog.options(catalog.DATA) == ["nextlong", *NAMES]
     assert tuple(BASELINES) == NAMES
-    assert get_args(data.Synthesis) == tuple(catalog.options(catalog.DATA))
+    assert get_args(data_settings.Method) == tuple(catalog.options(catalog.DATA))
     for name, kind in BASELINES.items():
         assert catalog.attribute(catalog.DATA, name) is kind
 

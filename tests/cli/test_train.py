@@ -47,7 +47,7 @@ def test_sigterm_saves_exits_4_and_the_same_command_goes_on(tokens: Path, tmp_pa
     assert [int(name) for name in os.listdir(tmp_path / "out" / "checkpoints")] == [steps]
     changed = llmtool(*words, "--lr", "0.02")
     assert (changed.returncode, len(changed.stderr.splitlines())) == (1, 1)
-    assert "config.optimizer.lr: 0.01 -> 0.02" in changed.stderr
+    assert "--lr: 0.01 -> 0.02" in changed.stderr
     rest = llmtool(*words, "--json")
     assert rest.returncode == 0, rest.stderr
     assert f"resumed after step {steps}" in rest.stderr

@@ -16,7 +16,7 @@ from llmtool import Tokenizer, model
 from llmtool.commands.convert import dsmoe
 from llmtool.commands.convert.export import export_model
 from llmtool.commands.convert.inspect import describe
-from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
+from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.model.generate import generate
 from llmtool.core.run.console import Console
@@ -27,8 +27,8 @@ QUIET = Console(verbosity=-1)
 
 
 def uniattn(source: Path, output: Path) -> None:
-    text = Calibration([str(STDLIB / "textwrap.py")], 8, 32)
-    convert_uniattn(source, output, groups="2:0:4", calibration=text, ridge=1e-3, console=QUIET)
+    text = [str(STDLIB / "textwrap.py")]
+    convert_uniattn(source, output, groups="2:0:4", calibration=text, samples=8, window=32, ridge=1e-3, console=QUIET)
 
 
 def split(source: Path, output: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.inspect import describe
+from llmtool.commands.convert.settings import DsmoeSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import write_checkpoint
@@ -29,75 +30,70 @@ CONVERT, DENSE = "llmtool.convert-dsmoe/1", "llmtool.convert-dense/1"
 def convert_dsmoe(
     path: Path,
     output: Path | None = None,
+    settings: DsmoeSettings | None = None,
     *,
-    experts: int = 8,
-    router_init: str = "exact",
-    calibration: Sequence[str] = (),
-    calibration_tokens: int = 8192,
-    share: float = 0.375,
-    tau: float = 0.5,
-    layers: str | None = None,
-    seed: int = 0,
-    dry_run: bool = False,
-    force: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """Split the feed-forward layers into experts and give each a router; `exact` is checked bit for bit."""
+    asked = DsmoeSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.upcycling import refuse_other_ffn
     from llmtool.methods.dsmoe import convert as conversion
 
-    refuse_share(share)
-    if not 0 <= tau < 1:
-        raise UserError(f"--tau {tau:g}: wanted 0 or more, and less than 1")
+    refuse_share(asked.share)
+    if not 0 <= asked.tau < 1:
+        raise UserError(f"--tau {asked.tau:g}: wanted 0 or more, and less than 1")
     source = open_checkpoint(path)
     config = read_architecture(source)
     output = output or path.with_name(path.name + "-dsmoe")
-    if (router_init == "analytic") != bool(calibration):
+    if (asked.router_init == "analytic") != bool(asked.calibration):
         hint = "analytic wants --calibration TEXT, exact and paper look at no text"
-        raise UserError(f"--router-init {router_init} with{'' if calibration else 'out'} --calibration", hint=hint)
-    chosen = numbers(layers, config.num_hidden_layers)
-    refuse_experts(config, experts, path)
+        given = "with" if asked.calibration else "without"
+        raise UserError(f"--router-init {asked.router_init} {given} --calibration", hint=hint)
+    chosen = numbers(asked.layers, config.num_hidden_layers)
+    refuse_experts(config, asked.experts, path)
     refuse_other_ffn(source, config, chosen)
     plan = {
-        "schema": CONVERT, "output": str(output), "experts": experts, "router_init": router_init, "tau": tau,
-        "layers": chosen, **cost(describe(source), config, experts, chosen, share, router_init != "paper"),
+        "schema": CONVERT, "output": str(output), "experts": asked.experts, "router_init": asked.router_init,
+        "tau": asked.tau, "layers": chosen,
+        **cost(describe(source), config, asked.experts, chosen, asked.share, asked.router_init != "paper"),
     }  # fmt: skip
     _say(plan, console)
-    if dry_run:
+    if asked.dry_run:
         return {**plan, "dry_run": True}
-    settings = _settings(experts, chosen, tau, router_init)
+    part = _settings(asked.experts, chosen, asked.tau, asked.router_init)
     found: dict[str, Any] = (
-        {"share": share, "calibration": list(calibration), "tokens": calibration_tokens}
-        if router_init == "analytic"
+        {"share": asked.share, "calibration": list(asked.calibration), "tokens": asked.calibration_tokens}
+        if asked.router_init == "analytic"
         else {}
     )
-    run = Run("convert dsmoe", {**_entry(settings), "router_init": router_init, **found}, seed=seed)
+    run = Run("convert dsmoe", {**_entry(part), "router_init": asked.router_init, **found}, seed=asked.seed)
     routers: dict[int, Router] = {}
-    if router_init == "analytic":
+    if asked.router_init == "analytic":
         from dataclasses import replace
 
         from llmtool.methods.dsmoe.calibration import analytic
 
         length = min(ROW, config.max_position_embeddings)
-        rows = text_rows(load_codec(path).encode, calibration, calibration_tokens, length)
-        routers, fitted = analytic(source, config, build_parts(config), rows, settings, share, console)
-        settings = replace(settings, gate_scale=tuple(routers[layer].scale for layer in chosen))
+        rows = text_rows(load_codec(path).encode, asked.calibration, asked.calibration_tokens, length)
+        routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
+        part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
         plan["fitted"] = fitted
         _say_fitted(fitted, console)
-    check = conversion.ExactCheck(config, settings, seed) if router_init == "exact" else None
+    check = conversion.ExactCheck(config, part, asked.seed) if asked.router_init == "exact" else None
     tensors = conversion.to_sparse(
         source.tensors(by_layer(source)), config, chosen,
-        _routers(config, source, settings, router_init, seed, routers), check,
+        _routers(config, source, part, asked.router_init, asked.seed, routers), check,
     )  # fmt: skip
-    facts = with_method(source, config, _entry(settings))
-    write_checkpoint(output, tensors, facts, run=run, source=source, force=force, console=console)
+    facts = with_method(source, config, _entry(part))
+    write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
     if check:
         plan["verified"] = check.report()
         console.info(f"{output}: {check.layers} layers, each the dense one bit for bit (checked before writing)")
     else:
-        console.info(f"{output}: written; {router_init} routers change what the model computes")
+        console.info(f"{output}: written; {asked.router_init} routers change what the model computes")
     return plan
 
 

@@ -1,10 +1,10 @@
 """`llmtool convert dsmoe-baseline`: the checkpoints that DSMoE is compared with."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llmtool.commands.convert.dsmoe import ROW, refuse_experts, with_method
+from llmtool.commands.convert.settings import BaselineSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer
 from llmtool.core.checkpoint.writer import write_checkpoint
@@ -23,16 +23,13 @@ def convert_baseline(
     kind: str,
     path: Path,
     output: Path,
+    settings: BaselineSettings | None = None,
     *,
-    experts: int = 8,
-    share: float = 0.375,
-    calibration: Sequence[str] = (),
-    calibration_tokens: int = 8192,
-    seed: int = 0,
-    force: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """kind: topk (LLaMA-MoE), channels, 2:4 (Wanda); the last two look at calibration text."""
+    asked = BaselineSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.upcycling import refuse_other_ffn
@@ -40,6 +37,7 @@ def convert_baseline(
     from llmtool.methods.dsmoe import router_init
     from llmtool.methods.dsmoe.baselines.pruning import choose, prune
 
+    experts, share, calibration = asked.experts, asked.share, asked.calibration
     refuse_share(share)
     source = open_checkpoint(path)
     config = read_architecture(source)
@@ -58,13 +56,13 @@ def convert_baseline(
         std = source.config.get("initializer_range") or router_init.STD
         tensors = conversion.to_sparse(
             tensors, config, layers,
-            lambda layer: router_init.paper(experts, config.hidden_size, layer, seed, std),
+            lambda layer: router_init.paper(experts, config.hidden_size, layer, asked.seed, std),
         )  # fmt: skip
     else:
         if kind == "2:4" and (config.hidden_size % 4 or config.intermediate_size % 4):
             raise UserError("2:4 wants sizes that are multiples of 4", where=str(path))
         rows = text_rows(
-            load_codec(path).encode, calibration, calibration_tokens, min(ROW, config.max_position_embeddings)
+            load_codec(path).encode, calibration, asked.calibration_tokens, min(ROW, config.max_position_embeddings)
         )
         kept = choose(source, config, build_parts(config), rows, kind, share, console)
         tensors = prune(tensors, kept)
@@ -73,8 +71,8 @@ def convert_baseline(
             share = facts["intermediate_size"] / config.intermediate_size
         else:
             facts, share = with_method(source, config, {"name": "sparse24", "version": 1}), 0.5
-    settings = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
-    run = Run("convert dsmoe-baseline", {**settings, "tokens": calibration_tokens}, seed=seed)
-    written = write_checkpoint(output, tensors, facts, run=run, source=source, force=force, console=console)
+    config_of_run = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
+    run = Run("convert dsmoe-baseline", {**config_of_run, "tokens": asked.calibration_tokens}, seed=asked.seed)
+    written = write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
     console.info(f"{output}: {kind}, {share:.1%} of the feed-forward weights active, {written.parameters:,} parameters")
     return {"schema": SCHEMA, "output": str(output), "kind": kind, "share": share, "parameters": written.parameters}

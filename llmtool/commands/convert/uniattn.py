@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.convert.settings import Sharing, UniattnSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from llmtool.core.model.config import Config
 
 SCHEMA = "llmtool.convert-uniattn/1"
-Sharing = Literal["uniattn", "softmax-only", "cla"]
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,13 @@ def cut_rows(codec: TextCodec, inputs: Sequence[str], window: int, samples: int)
 def convert_uniattn(
     path: Path,
     output: Path,
+    settings: UniattnSettings | None = None,
     *,
-    groups: str | None = None,
-    followers: str | None = None,
-    plan_file: Path | None = None,
-    calibration: Calibration | None = None,
-    init: Literal["lstsq", "paper", "zero"] = "lstsq",
-    rank: int | None = None,
-    ridge: float | None = None,
-    sharing: Sharing = "uniattn",
-    seed: int = 0,
-    device: str = "cpu",
-    dry_run: bool = False,
-    force: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """Write OUT; with dry_run only say what it would save. The report holds what each W_c leaves of the error."""
+    asked = UniattnSettings.of(settings, named_settings)
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.loading import read_architecture
     from llmtool.methods.uniattn import convert
@@ -95,30 +86,32 @@ def convert_uniattn(
     checkpoint = open_checkpoint(path)
     config = read_architecture(checkpoint)
     convert.refuse_shared(checkpoint, config)
-    chosen = plan.choose(groups, followers, plan_file, config.num_hidden_layers)
-    if sharing == "cla":
+    chosen = plan.choose(asked.groups, asked.followers, asked.plan, config.num_hidden_layers)
+    if asked.sharing == "cla":
         chosen = plan.cla_groups(chosen)
-    _check(config, chosen, rank)
-    kind, compensation = _form(sharing, rank)
+    _check(config, chosen, asked.rank)
+    kind, compensation = _form(asked.sharing, asked.rank)
     changed = convert.changed_config(config, convert.entry(chosen, compensation, kind)) if chosen else config
     facts = {**_savings(checkpoint, chosen, kind, compensation), "output": str(output), "groups": chosen}
-    wanted = chosen and sharing == "uniattn" and init != "zero"
-    if wanted and not (calibration and calibration.inputs):
+    wanted = chosen and asked.sharing == "uniattn" and asked.init != "zero"
+    if wanted and not asked.calibration:
         hint = "or --init zero, which needs none"
-        raise UserError(f"--init {init} looks at text: give --calibration TEXT", hint=hint)
+        raise UserError(f"--init {asked.init} looks at text: give --calibration TEXT", hint=hint)
+    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer)
     _say(facts, config, console)
-    if dry_run:
+    if asked.dry_run:
         return {"schema": SCHEMA, "dry_run": True, **facts}
-    settings = {
-        "groups": chosen, "sharing": sharing, "init": init if sharing == "uniattn" else None, "rank": rank,
-        "ridge": ridge, "seed": seed, "calibration": _describe(calibration) if wanted else None,
+    recorded = {
+        "groups": chosen, "sharing": asked.sharing, "init": asked.init if asked.sharing == "uniattn" else None,
+        "rank": asked.rank, "ridge": asked.ridge, "seed": asked.seed,
+        "calibration": _describe(calibration) if wanted else None,
     }  # fmt: skip
-    run = Run("convert uniattn", settings, seed=seed)
-    if not force:
+    run = Run("convert uniattn", recorded, seed=asked.seed)
+    if not asked.force:
         refuse_complete(output, run.command, run.config, lambda: [checkpoint.fingerprint()])
-    rows = calibration.rows(checkpoint, config, console).to(find_device(device)) if wanted and calibration else None
-    layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, init, ridge, seed, console)
-    _write(checkpoint, output, changed, chosen, kind, states, run, force, console)
+    rows = calibration.rows(checkpoint, config, console).to(find_device(asked.device)) if wanted else None
+    layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, asked, console)
+    _write(checkpoint, output, changed, chosen, kind, states, run, asked.force, console)
     return {"schema": SCHEMA, **facts, "layers": layers}
 
 
@@ -176,9 +169,7 @@ def _say(facts: dict[str, Any], config: "Config", console: Console) -> None:
     )
 
 
-def _describe(calibration: Calibration | None) -> dict[str, Any] | None:
-    if calibration is None:
-        return None
+def _describe(calibration: Calibration) -> dict[str, Any]:
     return {
         "inputs": list(calibration.inputs), "samples": calibration.samples, "window": calibration.window,
     }  # fmt: skip
@@ -191,9 +182,7 @@ def _compensate(
     groups: plan.Groups,
     rows: "torch.Tensor | None",
     compensation: Any,
-    init: Literal["lstsq", "paper", "zero"],
-    ridge: float | None,
-    seed: int,
+    asked: UniattnSettings,
     console: Console,
 ) -> tuple[list[dict[str, Any]], dict[int, dict[str, "torch.Tensor"]]]:
     """What each follower's W_c leaves, for people and the report, and its state; no W_c, no state."""
@@ -205,7 +194,7 @@ def _compensate(
     followers = plan.followers_of(groups)
     if not followers or compensation in (None, "none"):
         return [], {}
-    torch.manual_seed(seed)
+    torch.manual_seed(asked.seed)
     module = make_compensation(config, compensation)
     assert module is not None
     if rows is None:
@@ -214,7 +203,7 @@ def _compensate(
     old, new = streaming.Model(config, build_parts(config)), streaming.Model(changed, build_parts(changed))
     exact = torch.float64 if checkpoint.dtype("model.embed_tokens.weight") == "F64" else torch.float32
     for found in streaming.find_compensations(
-        checkpoint, old, new, followers, rows, init=init, ridge=ridge, dtype=exact, console=console,
+        checkpoint, old, new, followers, rows, init=asked.init, ridge=asked.ridge, dtype=exact, console=console,
         rank=compensation["rank"] if isinstance(compensation, dict) else None,
     ):  # fmt: skip
         state = streaming.compensation_state(module, found)

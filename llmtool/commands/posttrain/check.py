@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from llmtool.commands.posttrain.data import DataOptions, Reader, count_lines, open_reader
+from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
+from llmtool.commands.posttrain.settings import DataOptions
 from llmtool.core.run.console import Console
 
 if TYPE_CHECKING:

@@ -1,10 +1,11 @@
 """Instruction data as the commands name it: files, a format, a chat template, a tokenizer -> examples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llmtool.commands.posttrain.settings import DataOptions
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -13,41 +14,6 @@ from llmtool.model import TextCodec, load_codec
 if TYPE_CHECKING:
     from llmtool.core.train.sft.examples import Counts, Examples
     from llmtool.core.train.sft.template import Specials, Template
-
-LONGEST = 1024
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How data is read. tokenizer: a directory, a tokenizer.json, or our own file; the template may lie beside it."""
-
-    tokenizer: Path
-    format: str = "auto"
-    template: str | None = None
-    length: int | None = None
-    """Tokens in a row; None: 1,024, or the model's own limit if that is less."""
-    drop_overlong: bool = False
-    packing: bool = True
-
-    @property
-    def places(self) -> int:
-        """Tokens in a row."""
-        return self.length or LONGEST
-
-    def within(self, longest: int) -> "DataOptions":
-        """With a length that fits a model made for so many tokens; one that was asked for and does not is refused."""
-        if self.length is None:
-            return replace(self, length=min(LONGEST, longest))
-        if self.length > longest:
-            raise UserError(f"--length {self.length:,}: the model was made for {longest:,} tokens")
-        return self
-
-    def describe(self) -> dict[str, Any]:
-        """What changes the result, for run.json."""
-        return {
-            "format": self.format, "template": self.template, "length": self.places,
-            "drop_overlong": self.drop_overlong, "packing": self.packing,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)

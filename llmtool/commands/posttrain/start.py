@@ -1,10 +1,10 @@
 """What post-training starts from: a checkpoint, with adapters beside its matrices where LoRA is asked for."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.posttrain.settings import LoraOptions
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.run.errors import UserError
 from llmtool.model import build
@@ -12,31 +12,6 @@ from llmtool.model import build
 if TYPE_CHECKING:
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder
-
-ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class LoraOptions:
-    """Adapters of this rank, their product times alpha / rank, on these linear maps."""
-
-    rank: int
-    alpha: float | None = None
-    targets: Sequence[str] = ADAPTED
-
-    def entry(self) -> dict[str, Any]:
-        """The method's object in config.json."""
-        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
-        return {"name": "lora", "version": 1, "rank": self.rank, "alpha": alpha, "targets": list(self.targets)}
-
-
-def lora_options(rank: int | None, alpha: float | None = None, targets: str | None = None) -> LoraOptions | None:
-    """--lora, --lora-alpha, --lora-targets; None without --lora."""
-    if rank is None:
-        if alpha is not None or targets is not None:
-            raise UserError("--lora-alpha and --lora-targets say how --lora is done", hint="give --lora RANK")
-        return None
-    return LoraOptions(rank, alpha, tuple(targets.split(",")) if targets else ADAPTED)
 
 
 @dataclass(frozen=True)

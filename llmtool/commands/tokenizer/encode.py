@@ -9,7 +9,7 @@ from typing import IO
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import Skipped
-from llmtool.core.corpus.encoding import encode_documents
+from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.provenance import InputHashes, describe
 from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
 from llmtool.core.corpus.tokenized import (
@@ -23,7 +23,7 @@ from llmtool.core.corpus.tokenized import (
 )
 from llmtool.core.run.atomic import atomic_file, check_output, refuse_inputs_as_output, require_space
 from llmtool.core.run.console import Console, binary_stdout
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
 
 
@@ -33,11 +33,15 @@ def encode_files(
     output: Path | None,
     *,
     form: IdFormat = "ids",
+    bos: bool | None = None,
     eos: bool = False,
+    bos_token: str | None = None,
+    eos_token: str | None = None,
     offsets: bool = False,
     allow_special: bool = False,
     field: str = "text",
     text_mode: TextMode = "file",
+    separator: str | None = None,
     input_format: Format = "auto",
     strict: bool = False,
     threads: int | None = None,
@@ -46,18 +50,21 @@ def encode_files(
 ) -> Totals:
     """Encode documents as a stream and write them in order; stdout when `output` is None.
 
-    offsets: byte range of each id in the (normalized) text, format jsonl only. eos: end each document with the
-    tokenizer's end-of-text token.
+    bos, eos: begin and end each document with the tokenizer's own token, or with bos_token and eos_token, which may be
+    any of its added tokens; bos None says on the console that a tokenizer of which `transformers` gets one gives none
+    here. offsets: byte range of each id in the (normalized) text, format jsonl only. separator: as in read_documents.
     """
     console = console or Console(verbosity=-1)
-    _check_request(tokenizer, output, form, eos, offsets)
+    _check_request(output, form, offsets)
+    around = _around(tokenizer, bos, eos, bos_token, eos_token, console)
     if output:
         refuse_inputs_as_output(check_output(output), inputs)
     skipped, totals = Skipped(), Totals()
     settings = {
-        "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "eos": eos, "offsets": offsets,
-        "allow_special": allow_special, "field": field, "text_mode": text_mode, "input_format": input_format,
-        "strict": strict,
+        "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "offsets": offsets,
+        "bos": around.bos is not None, "eos": around.eos is not None, "bos_token": bos_token, "eos_token": eos_token,
+        "allow_special": allow_special, "field": field, "text_mode": text_mode, "document_separator": separator,
+        "input_format": input_format, "strict": strict,
     }  # fmt: skip
     # A special token may hold white space, where a long document would be cut; `none` has no safe cut at all.
     whole = tokenizer.definition.pretokenizer == "none" or (
@@ -74,11 +81,11 @@ def encode_files(
         bar = stack.enter_context(console.progress("encoding", size, "B"))
         documents = read_documents(
             inputs, field=field, text_mode=text_mode, format=input_format, strict=strict, whole=whole,
-            report=skipped, on_bytes=bar.advance,
+            separator=separator, report=skipped, on_bytes=bar.advance,
         )  # fmt: skip
-        with _writer(tokenizer, output, form, offsets, eos, run, hashes) as writer:
+        with _writer(tokenizer, output, form, offsets, around, run, hashes) as writer:
             for encoded in encode_documents(
-                tokenizer, documents, allow_special=allow_special, append_eos=eos, threads=threads
+                tokenizer, documents, allow_special=allow_special, around=around, threads=threads
             ):
                 writer.write(encoded)
                 totals.add(encoded)
@@ -87,15 +94,45 @@ def encode_files(
     return totals
 
 
-def _check_request(tokenizer: BaseTokenizer, output: Path | None, form: IdFormat, eos: bool, offsets: bool) -> None:
+def _check_request(output: Path | None, form: IdFormat, offsets: bool) -> None:
     if offsets and form != "jsonl":
         raise UserError(f"offsets cannot be written in format {form!r}", hint="use --format jsonl")
     if form in ("npy", "bin") and output is None:
         raise UserError(f"format {form!r} cannot go to stdout", hint="name a file: -o train.bin")
     if form in ("npy", "bin") and output and output.suffix != f".{form}":
         raise UserError(f"format {form!r} wants a name that ends in .{form}", where=str(output))
-    if eos and tokenizer.eos_id is None:
-        raise UserError("the tokenizer names no end-of-text token", hint="train it with --special '<|endoftext|>'")
+
+
+def _around(
+    tokenizer: BaseTokenizer,
+    bos: bool | None,
+    eos: bool,
+    bos_token: str | None,
+    eos_token: str | None,
+    console: Console,
+) -> Around:
+    if bos is False and bos_token is not None:
+        raise UserError("--no-bos and --bos-token contradict each other", hint="drop one of them")
+    definition = tokenizer.definition
+    if bos is None and bos_token is None and definition.add_bos:
+        console.warn(f"no {definition.bos!r} before a text, which `transformers` would put there: --bos (or --no-bos)")
+    first = _named(tokenizer, "bos", definition.bos, bos_token) if bos or bos_token is not None else None
+    last = _named(tokenizer, "eos", definition.eos, eos_token) if eos or eos_token is not None else None
+    return Around(first, last)
+
+
+def _named(tokenizer: BaseTokenizer, role: str, own: str | None, given: str | None) -> int:
+    """Id of the token that was given, else of the tokenizer's own."""
+    known = tokenizer.special_tokens
+    if given is not None and given not in known:
+        hint = closest(given, list(known)) or f"{len(known)} tokens may be named; `tokenizer inspect` lists them"
+        raise UserError(f"{given!r} is not an added token of the tokenizer", where=f"--{role}-token", hint=hint)
+    token = own if given is None else given
+    if token is None:
+        kind, name = ("beginning-of-text", "<s>") if role == "bos" else ("end-of-text", "<|endoftext|>")
+        hint = f"name one with --{role}-token, or train it with --special '{name}'"
+        raise UserError(f"the tokenizer names no {kind} token", hint=hint)
+    return known[token]
 
 
 @contextmanager
@@ -104,12 +141,12 @@ def _writer(
     output: Path | None,
     form: IdFormat,
     offsets: bool,
-    eos: bool,
+    around: Around,
     run: Run,
     hashes: InputHashes,
 ) -> Iterator[TokenWriter]:
     def row_writer(file: IO[bytes]) -> TokenWriter:
-        return JsonlWriter(file, tokenizer, offsets, eos) if form == "jsonl" else LineWriter(file)
+        return JsonlWriter(file, tokenizer, offsets, around) if form == "jsonl" else LineWriter(file)
 
     def seal() -> None:
         assert output is not None
@@ -117,7 +154,8 @@ def _writer(
         run.save(manifest_path(output), [output])
 
     if form in ("npy", "bin") and output:
-        with token_array(output, tokenizer, form, {}, seal) as writer:
+        ends = {"documents_begin_with": around.bos, "documents_end_with": around.eos}
+        with token_array(output, tokenizer, form, ends, seal) as writer:
             yield writer
     elif output:
         with atomic_file(output) as file:

@@ -78,6 +78,8 @@ def check_training(settings: dict[str, Any]) -> tuple[str, str]:
     pair = method_pair(settings["algorithm"], settings["encoder"])
     if pair[1] == "merge" and (settings["length"], settings["ties"]) != ("bytes", "leftmost"):
         raise UserError("--length and --ties are options of the encoder 'lbpe'", hint="add --encoder lbpe")
+    if settings["allow_special"] and not settings["special"]:
+        raise UserError("--allow-special cuts the corpus at special tokens, and none is named", hint="add --special")
     names = ("vocab_size", "pretokenizer", "min_frequency", "special_position", "max_token_bytes")
     TrainingSettings(special=tuple(settings["special"]), **{name: settings[name] for name in names}).check()
     return pair

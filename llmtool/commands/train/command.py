@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
 from llmtool.commands import sources as named
 from llmtool.commands.train.job import SCHEMA, Job, anything, run_job
+from llmtool.commands.train.settings import TrainSettings
 from llmtool.commands.train.start import Start, find_start, named_options, row_length, tokenizer_files
 from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.run.console import Console
@@ -27,55 +28,19 @@ MICRO_TOKENS = 8192
 def train(
     data: Sequence[str],
     output: str | Path,
+    settings: TrainSettings | None = None,
     *,
-    model: str = "1M",
-    tokenizer: str | None = None,
-    length: int | None = None,
-    batch: str | int = 8192,
-    micro: int | None = None,
-    tokens: str | int | None = None,
-    steps: int | None = None,
-    epochs: float | None = None,
-    optimizer: str = "adamw",
-    lr: float | None = None,
-    muon_lr: float | None = None,
-    weight_decay: float = 0.1,
-    beta1: float = 0.9,
-    beta2: float = 0.95,
-    clip: float = 1.0,
-    schedule: str = "cosine",
-    warmup: int | None = None,
-    final_lr: float = 0.1,
-    decay: float = 0.2,
-    mask_documents: bool = False,
-    valid: Sequence[str] = (),
-    holdout: float = 0.0,
-    eval_every: int | None = None,
-    eval_tokens: str | int = 32768,
-    save_every: int | None = None,
-    keep: int = 2,
-    max_loss_jump: float | None = None,
-    settings: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    dtype: str = "fp32",
-    device: str = "cpu",
-    parallel: str = "auto",
-    kernels: str = "auto",
-    recompute: bool = False,
-    compiled: bool = False,
-    seed: int = 0,
-    threads: int | None = None,
-    tensorboard: Path | None = None,
-    force: bool = False,
-    dry_run: bool = False,
     console: Console | None = None,
     terms: "Mapping[str, Term] | None" = None,
     trainable: Callable[[str], bool] = anything,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """Train a model and write it to `output`; options as on the command line (`llmtool train --help`).
+    """Train a model and write it to `output`.
 
-    terms, trainable: what a caller in Python adds to the methods' own objectives and limits.
+    settings: as on the command line (`llmtool train --help`), as an object or by their names. terms, trainable: what
+    a caller in Python adds to the methods' own objectives and limits.
     """
+    asked = TrainSettings.of(settings, named_settings)
     require("torch", extra="models", why="to train models")
     import torch
 
@@ -88,69 +53,68 @@ def train(
 
     processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
     console = console if console and rank == 0 else Console(verbosity=-1)
-    if threads:
-        torch.set_num_threads(threads)
-    trained, held = named.parse_sources(data), named.parse_sources(valid)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    trained, held = named.parse_sources(data), named.parse_sources(asked.valid)
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
-    codec = named.find_tokenizer(tokenizer, Path(model), console)
-    files = [named.open_source(source, codec, console, threads) for source in trained]
-    checks = [named.open_source(source, codec, console, threads) for source in held]
-    start = find_start(model, length, codec, None if codec else _vocabulary([*files, *checks]), overrides)
-    length = row_length(start, length)
+    codec = named.find_tokenizer(asked.tokenizer, Path(asked.model), console)
+    files = [named.open_source(source, codec, console, asked.threads) for source in trained]
+    checks = [named.open_source(source, codec, console, asked.threads) for source in held]
+    vocabulary = None if codec else _vocabulary([*files, *checks])
+    start = find_start(asked.model, asked.length, codec, vocabulary, asked.overrides)
+    length = row_length(start, asked.length)
     _check(files, checks, start)
-    checks += [_cut(files, number, holdout) for number in range(len(files))] if holdout else []
-    source = _mixture(files, [s.weight for s in trained], length, seed, mask_documents)
-    rows = _rows(named.count(batch, "--batch"), length)
+    if asked.holdout:
+        checks += [_cut(files, number, asked.holdout) for number in range(len(files))]
+    source = _mixture(files, [s.weight for s in trained], length, asked.seed, asked.mask_documents)
+    rows = _rows(named.count(asked.batch, "--batch"), length)
     batches = RowBatches(source, rows)
     per_epoch = sum(len(file) for file in files)
-    steps = _steps(steps, tokens, epochs, batches.tokens, per_epoch)
-    asked, micro = micro, micro or _micro(rows, length, processes)
-    raw_count = _parameters(start)
+    steps = _steps(asked, batches.tokens, per_epoch)
+    micro = asked.micro or _micro(rows, length, processes)
+    parameters = _parameters(start)
     rates = OptimizerSettings(
-        optimizer,
-        _default_rate(raw_count) if lr is None else lr,
-        muon_lr,
-        weight_decay,
-        beta1,
-        beta2,
-    ).check()
-    shape = Schedule(schedule, steps, _warmup(warmup, steps), final_lr, decay).check()
-    plan = Plan(shape, micro, clip, max_loss_jump, _every(eval_every, steps, 20), _every(save_every, steps, 5))
-    options = start.take_settings(named_options(settings))
-    place = find_device(device)
-    choice = choose(kernels, torch.device(place))
-    loss_name, loss_code = cross_entropy(kernels, choice)
+        asked.optimizer, _default_rate(parameters) if asked.lr is None else asked.lr, asked.muon_lr,
+        asked.weight_decay, asked.beta1, asked.beta2,
+    ).check()  # fmt: skip
+    warmup = min(steps // 10, 200) if asked.warmup is None else asked.warmup
+    shape = Schedule(asked.schedule, steps, warmup, asked.final_lr, asked.decay).check()
+    every = (_every(asked.eval_every, steps, 20), _every(asked.save_every, steps, 5))
+    plan = Plan(shape, micro, asked.clip, asked.max_loss_jump, *every)
+    held_out = named.count(asked.eval_tokens, "--eval-tokens")
+    used = replace(
+        asked, length=length, batch=batches.tokens, steps=steps, lr=rates.lr, warmup=warmup, eval_every=every[0],
+        eval_tokens=held_out,
+    )  # fmt: skip
+    options = start.take_settings(named_options(used.set))
+    place = find_device(used.device)
+    choice = choose(used.kernels, torch.device(place))
+    loss_name, loss_code = cross_entropy(used.kernels, choice)
     described = f"{choice.described}; loss: {loss_name}"
     facts = {
-        "model": model, "length": length, "rows": rows, "optimizer": asdict(rates), "plan": asdict(plan),
-        "mask_documents": mask_documents, "eval_tokens": str(eval_tokens), "holdout": holdout,
-        "valid": [file.fingerprint() for file in checks], "settings": {name: dict(kv) for name, kv in options.items()},
-        "dtype": dtype, "recompute": recompute, "compiled": compiled, "seed": seed, "kernels": described,
-        **start.describe(),
+        **used.facts(), "valid": [file.fingerprint() for file in checks],
+        "set": {name: dict(kv) for name, kv in options.items()}, "kernels": described, **start.describe(),
     }  # fmt: skip
-    del facts["plan"]["save_every"]  # how often a run is saved does not change what comes out
-    facts["plan"]["micro"] = asked  # else chosen for the number of processes, which may change
-    if dry_run:
-        return {"schema": SCHEMA, "dry_run": True, "parameters": raw_count, "steps": steps, "tokens":
+    if used.dry_run:
+        return {"schema": SCHEMA, "dry_run": True, "parameters": parameters, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
-    if loss_code and compiled:  # a loop over chunks with a comparison at its end is no graph
+    if loss_code and used.compiled:  # a loop over chunks with a comparison at its end is no graph
         loss_code = torch.compiler.disable(loss_code)  # type: ignore[no-untyped-call]
     objective = make_objective(start.config, options, terms, loss_code)
-    sets = [named.HeldOut(file, length, named.count(eval_tokens, "--eval-tokens"), mask_documents=mask_documents)
-            for file in checks]  # fmt: skip
+    sets = [named.HeldOut(file, length, held_out, mask_documents=used.mask_documents) for file in checks]
     sizes = named.token_bytes(codec, start.config.vocab_size)
     paths = [source.path for source in [*trained, *held]]
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
         job = Job(
-            command="train", output=Path(output), config=facts, decoder=start.decoder(seed, choice.kernels),
-            raw=start.raw, data=batches, objective=objective, optimizer=rates, plan=plan, trainable=trainable,
+            command="train", output=Path(output), settings=used, config=facts,
+            decoder=start.decoder(used.seed, choice.kernels), raw=start.raw, data=batches, objective=objective,
+            optimizer=rates, plan=plan, trainable=trainable,
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
-            files=tokenizer_files(codec, start.checkpoint if tokenizer is None else None),
-            inputs=lambda: [*checkpoint, *hashes.wait()], dtype=dtype, parallel=parallel,  # type: ignore[arg-type]
-            recompute=recompute, compiled=compiled, device=place, keep=keep, seed=seed,
-            tensorboard=tensorboard, force=force, kernels=described,
+            files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None),
+            inputs=lambda: [*checkpoint, *hashes.wait()], device=place, tensorboard=used.tensorboard,
+            kernels=described,
         )  # fmt: skip
         return run_job(job, console)
 
@@ -217,26 +181,18 @@ def _micro(rows: int, length: int, processes: int) -> int:
     return next((size for size in range(most, 0, -1) if rows % (size * processes) == 0), 1)
 
 
-def _steps(steps: int | None, tokens: str | int | None, epochs: float | None, batch: int, epoch: int) -> int:
-    given = [
-        option
-        for option, value in (("--steps", steps), ("--tokens", tokens), ("--epochs", epochs))
-        if value is not None
-    ]
+def _steps(asked: TrainSettings, batch: int, epoch: int) -> int:
+    """Updates, from --steps, --tokens or --epochs."""
+    given = [name for name in ("steps", "tokens", "epochs") if getattr(asked, name) is not None]
     if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} say the same thing twice", hint="give one of them")
-    if steps is not None:
-        return steps
-    wanted = (
-        named.count(tokens, "--tokens") if tokens is not None else round((1.0 if epochs is None else epochs) * epoch)
-    )
+        raise UserError(f"--{' and --'.join(given)} say the same thing twice", hint="give one of them")
+    if asked.steps is not None:
+        return asked.steps
+    epochs = 1.0 if asked.epochs is None else asked.epochs
+    wanted = round(epochs * epoch) if asked.tokens is None else named.count(asked.tokens, "--tokens")
     if wanted < 1:
         raise UserError(f"--epochs {epochs:g} is no token to train on")
     return max(1, wanted // batch)
-
-
-def _warmup(warmup: int | None, steps: int) -> int:
-    return min(steps // 10, 200) if warmup is None else warmup
 
 
 def _every(every: int | None, steps: int, parts: int) -> int:

@@ -16,11 +16,13 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.train.settings import Running
 from llmtool.core.run.atomic import atomic_file, require_space
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.core.run.settings import describe
 
 if TYPE_CHECKING:
     from llmtool.core.model.decoder import Decoder
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from llmtool.core.train.loop import Plan, Row
     from llmtool.core.train.objective import Objective
     from llmtool.core.train.optimizers import OptimizerSettings
-    from llmtool.core.train.parallel import Parallel, Trainee
+    from llmtool.core.train.parallel import Trainee
 
 BEGUN, METRICS, PLOT = "train.json", "metrics.jsonl", "loss.png"
 SCHEMA = "llmtool.train/1"
@@ -53,6 +55,7 @@ class Job:
 
     command: str
     output: Path
+    settings: Running
     config: dict[str, Any]
     decoder: "Decoder"
     raw: Mapping[str, Any]
@@ -68,15 +71,8 @@ class Job:
     """Further files of the finished model: its tokenizer."""
     inputs: Callable[[], list[dict[str, Any]]] = list
     """Entries of run.json; asked for at the end."""
-    dtype: str = "fp32"
-    parallel: "Parallel" = "auto"
-    recompute: bool = False
-    compiled: bool = False
     device: str = "cpu"
-    keep: int = 2
-    seed: int = 0
     tensorboard: Path | None = None
-    force: bool = False
     kernels: str = "torch"
     """The code that computes, for people and run.json."""
 
@@ -93,22 +89,23 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
     resumable = check_output(job, begun)
     job.output.parent.mkdir(parents=True, exist_ok=True)
-    require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.keep + 1)))
+    require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.settings.keep + 1)))
     world = World(job.device)
     try:
         console = console if world.leader else Console(verbosity=-1)
-        run = Run(job.command, job.config, seed=job.seed, backend=f"{job.kernels} on {world.device}")
+        run = Run(job.command, job.config, seed=job.settings.seed, backend=f"{job.kernels} on {world.device}")
         moving, total = freeze(
             job.decoder.named_parameters(), lambda name: job.objective.trainable(name) and job.trainable(name)
         )
+        how = job.settings
         trainee = Trainee(
-            job.decoder, job.objective, world, dtype=torch_dtype(element_type(job.dtype)), parallel=job.parallel,
-            recompute=job.recompute, compiled=job.compiled,
+            job.decoder, job.objective, world, dtype=torch_dtype(element_type(how.dtype)), parallel=how.parallel,
+            recompute=how.recompute, compiled=how.compiled,
         )  # fmt: skip
         optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer, job.objective.vector)
         for term in job.objective.terms.values():
             term.attach(job.decoder)
-        states = Checkpoints(job.output, world, job.keep)
+        states = Checkpoints(job.output, world, job.settings.keep)
         world.barrier()
         if world.leader and not resumable:
             begin(job.output, begun)
@@ -120,7 +117,9 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
                 job.objective.terms[name].restore(state)
         share = "" if moving == total else f", {moving:,} of them move"
         where = f"{world.size} processes ({trainee.kind})" if world.distributed else str(world.device)
-        console.info(f"{total:,} parameters{share}; {plan_line(job)}; {job.dtype} on {where}; kernels: {job.kernels}")
+        console.info(
+            f"{total:,} parameters{share}; {plan_line(job)}; {job.settings.dtype} on {where}; kernels: {job.kernels}"
+        )
         if progress.step:
             console.info(f"{job.output}: resumed after step {progress.step:,}")
         with watch(job, world.leader, progress.step, console) as record, stop_signals() as stopped:
@@ -152,7 +151,7 @@ def plan_line(job: Job) -> str:
 def check_output(job: Job, begun: dict[str, Any]) -> bool:
     """Whether a run stands in OUT that this one continues; one that differs, or is complete, is refused."""
     output = job.output
-    if job.force or not output.exists():
+    if job.settings.force or not output.exists():
         return False
     if not output.is_dir():
         raise UserError("not a directory", where=str(output), hint="name another place")
@@ -164,7 +163,8 @@ def check_output(job: Job, begun: dict[str, Any]) -> bool:
         return False
     before = flatten(read_json_object(output / BEGUN))
     now = flatten(json.loads(json.dumps(begun, default=str)))
-    changed = [f"{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in {**before, **now}
+    flags = {f"config.{field.name}": field.flags[0] for field in describe(type(job.settings))}
+    changed = [f"{flags.get(key, key)}: {before.get(key)!r} -> {now.get(key)!r}" for key in {**before, **now}
                if before.get(key) != now.get(key)]  # fmt: skip
     if changed:
         raise UserError(

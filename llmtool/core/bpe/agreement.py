@@ -3,6 +3,7 @@
 A document counts as equal when its ids are equal, special tokens in the text included, and they decode to its text.
 """
 
+import base64
 import importlib.util
 import json
 import os
@@ -143,9 +144,20 @@ def _by_transformers(directory: Path, documents: list[str]) -> Encoded:
 def _by_tiktoken(directory: Path, documents: list[str]) -> Encoded:
     import tiktoken
 
-    from llmtool.core.bpe.export import read_tiktoken
-
     facts: dict[str, Any] = read_tiktoken(directory)
     reader = tiktoken.Encoding(**facts)
     ids = [reader.encode(document, allowed_special="all") for document in documents]
     return ids, [reader.decode(row) for row in ids]
+
+
+def read_tiktoken(directory: Path) -> dict[str, Any]:
+    """Arguments of tiktoken.Encoding, from a directory that export_tiktoken wrote."""
+    ranks = next(directory.glob("*.tiktoken"))
+    facts = json.loads(ranks.with_suffix(".json").read_bytes())
+    pairs = (line.split() for line in ranks.read_bytes().splitlines())
+    return {
+        "name": facts["name"],
+        "pat_str": facts["pat_str"],
+        "mergeable_ranks": {base64.b64decode(token): int(rank) for token, rank in pairs},
+        "special_tokens": facts["special_tokens"],
+    }

@@ -152,16 +152,3 @@ def _refuse_for_tiktoken(definition: Definition) -> None:
     if unmade:
         token = vocabulary.tokens[min(unmade)]
         raise UserError(f"token {token!r} is made by no merge, but tiktoken would make it")
-
-
-def read_tiktoken(directory: Path) -> dict[str, Any]:
-    """Arguments of tiktoken.Encoding, from a directory that export_tiktoken wrote."""
-    ranks = next(directory.glob("*.tiktoken"))
-    facts = json.loads(ranks.with_suffix(".json").read_bytes())
-    pairs = (line.split() for line in ranks.read_bytes().splitlines())
-    return {
-        "name": facts["name"],
-        "pat_str": facts["pat_str"],
-        "mergeable_ranks": {base64.b64decode(token): int(rank) for token, rank in pairs},
-        "special_tokens": facts["special_tokens"],
-    }

@@ -84,6 +84,11 @@ class BaseTokenizer:
         return self.definition.vocabulary.special
 
     @property
+    def bos_id(self) -> int | None:
+        """Id of the beginning-of-text token, if the tokenizer names one."""
+        return self.special_tokens[self.definition.bos] if self.definition.bos else None
+
+    @property
     def eos_id(self) -> int | None:
         """Id of the end-of-text token, if the tokenizer names one."""
         return self.special_tokens[self.definition.eos] if self.definition.eos else None

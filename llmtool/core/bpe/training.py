@@ -1,5 +1,7 @@
 """From documents to a trained vocabulary: count pieces, run the merge loop, give out ids."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,7 @@ from llmtool.core.bpe.engine import PieceCounts, train
 from llmtool.core.bpe.policy import Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import find_pretokenizer
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
-from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary
+from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary, decode_text, encode_text
 from llmtool.core.run.errors import UserError
 
 BOS_NAMES = ("<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>", "<|bos|>", "[BOS]")
@@ -54,12 +56,44 @@ class TrainingSettings:
             raise UserError(f"special position {self.special_position!r} is not known", hint="first or last")
 
 
-def count_pieces(documents: Iterable[bytes], counts: PieceCounts) -> tuple[int, int]:
+class SpecialInCorpus:
+    """Special tokens that stand in the corpus: cut out, or left as text and counted, so that someone can be told.
+
+    A text is then counted in parts, as it will be encoded: no piece reaches across a special token.
+    """
+
+    def __init__(self, special: Sequence[str], *, cut: bool) -> None:
+        self._texts = [encode_text(text) for text in sorted(special, key=len, reverse=True)]
+        self._pattern = re.compile(b"|".join(map(re.escape, self._texts)))
+        self._cut = cut
+        self.found: Counter[str] = Counter()
+
+    def parts(self, document: bytes) -> list[bytes]:
+        """What of a document is learned from."""
+        if not any(text in document for text in self._texts):  # ten times as fast as the pattern
+            return [document]
+        self.found.update(decode_text(text) for text in self._pattern.findall(document))
+        return [part for part in self._pattern.split(document) if part] if self._cut else [document]
+
+    def warning(self) -> str | None:
+        """What to say when they were left as text."""
+        if self._cut or not self.found:
+            return None
+        (first, _), total = self.found.most_common(1)[0], self.found.total()
+        times = "once" if total == 1 else f"{total:,} times"
+        return (
+            f"the corpus holds special tokens {times} (such as {first!r}), learned as text: --allow-special cuts there"
+        )
+
+
+def count_pieces(
+    documents: Iterable[bytes], counts: PieceCounts, special: SpecialInCorpus | None = None
+) -> tuple[int, int]:
     """Feed documents to the counter in batches; returns the number of documents and of bytes."""
     batch: list[bytes] = []
     held = size = number = 0
     for document in documents:
-        batch.append(document)
+        batch += special.parts(document) if special else [document]
         held += len(document)
         number += 1
         if held >= BATCH_BYTES:

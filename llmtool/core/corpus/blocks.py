@@ -155,6 +155,34 @@ def line_documents(blocks: Iterable[bytes], source: str, *, whole: bool) -> Iter
         yield Document(text, source, row)
 
 
+def separated_documents(
+    blocks: Iterable[bytes], source: str, separator: bytes, *, whole: bool, most: int | None = None
+) -> Iterator[Document]:
+    """What stands between separators, number by number; nothing after the last one is no document, an empty one is.
+
+    A document longer than a block is handed on in parts, like a file. most: as in file_document.
+    """
+    cutter = Cutter(whole=whole, most=most)
+    row, begun = 1, b""  # begun: what may be the beginning of a separator
+    for block in blocks:
+        *ended, rest = (begun + block).split(separator)
+        for last in ended:
+            if text := cutter.feed(last):
+                yield Document(text, source, row, more=True)
+            yield Document(cutter.rest(), source, row)
+            row += 1
+        known = len(rest) - len(separator) + 1
+        begun = rest[max(0, known) :]
+        if known > 0 and (text := cutter.feed(rest[:known])):
+            yield Document(text, source, row, more=True)
+        if cutter.full:
+            break
+    if text := cutter.feed(begun):
+        yield Document(text, source, row, more=True)
+    if text := cutter.rest():
+        yield Document(text, source, row)
+
+
 def bounded_lines(blocks: Iterable[bytes], source: str) -> Iterator[bytes]:
     """Lines without their newline, for readers that need a line whole; UserError beyond MAX_ROW."""
     parts: list[bytes] = []

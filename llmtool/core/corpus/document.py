@@ -38,11 +38,17 @@ class Skipped:
 
     reasons: reason -> number of rows or files.
     first: (where, what exactly) of at most KEPT for each reason, in reading order.
+    notes: (where, what) of text that was read though it is hardly what was meant.
     """
 
     count: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     first: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, where: str, what: str) -> None:
+        """Remember something odd about a text that was taken."""
+        self.notes.append((where, what))
 
     def add(self, where: str, reason: str, detail: str = "") -> None:
         """Count one row or file; `reason` groups, `detail` is particular to this one."""
@@ -52,7 +58,10 @@ class Skipped:
             self.first.append((where, f"{reason}: {detail}" if detail else reason))
 
     def lines(self) -> Iterator[str]:
-        """The report for people: totals for each reason, then the locations."""
+        """The report for people: what is odd, totals for each reason, then the locations."""
+        yield from (f"{where}: {what}" for where, what in self.notes[:KEPT])
+        if len(self.notes) > KEPT:
+            yield f"and {len(self.notes) - KEPT:,} more texts like these"
         if self.count:
             totals = ", ".join(f"{number:,} {reason}" for reason, number in self.reasons.items())
             yield f"skipped {self.count:,} rows or files: {totals}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
@@ -29,34 +29,48 @@ class Encoded:
     open: bool
 
 
+@dataclass(frozen=True)
+class Around:
+    """Ids put around each document: before its first token, after its last; None for none."""
+
+    bos: int | None = None
+    eos: int | None = None
+
+    def spans(self, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Byte ranges of a document's ids, for those of its text: what is put around it stands for none."""
+        size = offsets[-1][1] if offsets else 0
+        return [*([(0, 0)] * (self.bos is not None)), *offsets, *([(size, size)] * (self.eos is not None))]
+
+
 def encode_documents(
     tokenizer: BaseTokenizer,
     documents: Iterable[Document],
     *,
     allow_special: bool = False,
-    append_eos: bool = False,
+    around: Around = Around(),
     threads: int | None = None,
 ) -> Iterator[Encoded]:
-    """Encode a stream in order. append_eos needs a tokenizer with an end-of-text token."""
+    """Encode a stream in order, with ids of `around` at the ends of each document."""
     threads = threads or available_cores()
-    eos = pack_u32([tokenizer.eos_id]) if append_eos and tokenizer.eos_id is not None else b""
 
-    def encode(batch: list[Document]) -> Encoded:
+    def encode(batch: list[Document], continued: bool) -> Encoded:
         texts = [document.text for document in batch]
         ids, ends = tokenizer.encode_buffers(texts, allow_special=allow_special, threads=threads)
-        return _close(batch, ids, memoryview(ends).cast("Q").tolist(), eos)
+        return _close(batch, ids, memoryview(ends).cast("Q").tolist(), around, continued)
 
     batches = _batches(documents, BATCH_BYTES * threads)
     first, second = next(batches, None), next(batches, None)
     if first is None or second is None:  # no need for a thread, nor for the 10 ms that its import takes
-        yield from map(encode, [first] if first else [])
+        yield from [encode(first, False)] if first else []
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1, "encode") as worker:
         waiting: Future[Encoded] | None = None
+        continued = False  # whether the batch begins in the middle of a document
         for batch in chain([first, second], batches):
-            future = worker.submit(encode, batch)
+            future = worker.submit(encode, batch, continued)
+            continued = batch[-1].more
             if waiting:
                 yield waiting.result()
             waiting = future
@@ -77,16 +91,19 @@ def _batches(documents: Iterable[Document], size: int) -> Iterator[list[Document
         yield batch
 
 
-def _close(batch: list[Document], ids: bytes, ends: list[int], eos: bytes) -> Encoded:
-    """Join the blocks of a document and end each document with `eos`."""
+def _close(batch: list[Document], ids: bytes, ends: list[int], around: Around, continued: bool) -> Encoded:
+    """Join the blocks of a document and put the ids of `around` before its first and behind its last."""
     last = [number for number, document in enumerate(batch) if not document.more or number == len(batch) - 1]
     bounds = [ends[number] for number in last]
     closed = [batch[number] for number in last]
-    if eos:
-        starts = [0, *bounds]
-        parts = []
-        for start, end, document in zip(starts, bounds, closed, strict=False):
-            parts += [ids[4 * start : 4 * end], b"" if document.more else eos]
-        ids = b"".join(parts)
-        bounds = [end + number + (not closed[number].more) for number, end in enumerate(bounds)]
-    return Encoded(closed, ids, bounds, batch[-1].more)
+    if around == Around():
+        return Encoded(closed, ids, bounds, batch[-1].more)
+    bos, eos = (b"" if token is None else pack_u32([token]) for token in (around.bos, around.eos))
+    parts: list[bytes] = []
+    sizes: list[int] = []
+    for start, end, document in zip([0, *bounds], bounds, closed, strict=False):
+        part = [b"" if continued else bos, ids[4 * start : 4 * end], b"" if document.more else eos]
+        parts += part
+        sizes.append(sum(map(len, part)) // 4)
+        continued = False
+    return Encoded(closed, b"".join(parts), list(accumulate(sizes)), batch[-1].more)

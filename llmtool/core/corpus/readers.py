@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from llmtool.core.corpus.blocks import file_document, line_documents, regroup, safe_cut
+from llmtool.core.bpe.vocabulary import encode_text
+from llmtool.core.corpus.blocks import file_document, line_documents, regroup, safe_cut, separated_documents
+from llmtool.core.corpus.charset import watched
 from llmtool.core.corpus.compression import peek, unpack
 from llmtool.core.corpus.document import NOT_TEXT, Document, RowErrors, Skipped
 from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
@@ -54,6 +56,7 @@ class _Reading:
     limit_bytes: int | None
     on_bytes: Callable[[int], None] | None
     keep: Sequence[str] = ()
+    separator: bytes | None = None
 
 
 def read_documents(
@@ -65,6 +68,7 @@ def read_documents(
     strict: bool = False,
     whole: bool = False,
     limit_bytes: int | None = None,
+    separator: str | None = None,
     report: Skipped | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
@@ -78,13 +82,17 @@ def read_documents(
         a pre-tokenizer, or with special tokens that hold white space or take it along.
     limit_bytes: stop after the document or block that brings the text to this many bytes; a file without a place to
         cut stops there exactly.
+    separator: plain text is cut into documents at each of these, which belong to none.
     on_bytes: told of bytes read from disk (packed, if packed); over a complete reading they add up to `total_bytes`.
 
     Files in directories that are not text (NUL bytes, archives) are skipped and counted; a file named by the user is
-    read even then, so that any bytes can be encoded. Raises UserError when there is no input or no text at all.
+    read even then, so that any bytes can be encoded; what is no UTF-8 is noted in `report`. Raises UserError when there
+    is no input or no text at all.
     """
     skipped = Skipped() if report is None else report
-    reading = _Reading(field, text_mode, format, whole, skipped, RowErrors(skipped, strict), limit_bytes, on_bytes)
+    errors = RowErrors(skipped, strict)
+    cut = _separator(separator, text_mode)
+    reading = _Reading(field, text_mode, format, whole, skipped, errors, limit_bytes, on_bytes, separator=cut)
     streams = find_inputs(inputs)
     documents = _require_text((document for stream in streams for document in _read(stream, reading)), streams, skipped)
     return documents if limit_bytes is None else _limit(documents, limit_bytes)
@@ -172,10 +180,24 @@ def _read_stream(raw: Iterator[bytes], stream: Input, reading: _Reading) -> Iter
     blocks = regroup(chunks)
     if reading.format == "jsonl" or (reading.format == "auto" and _is_jsonl(head, stream)):
         yield from read_jsonl(blocks, stream.source, field=reading.field, errors=reading.errors, keep=reading.keep)
+        return
+    if stream.named:
+        blocks = watched(blocks, stream.source, reading.skipped)
+    if reading.separator is not None:
+        most = reading.limit_bytes
+        yield from separated_documents(blocks, stream.source, reading.separator, whole=reading.whole, most=most)
     elif reading.text_mode == "line":
         yield from line_documents(blocks, stream.source, whole=reading.whole)
     else:
         yield from file_document(blocks, stream.source, whole=reading.whole, most=reading.limit_bytes)
+
+
+def _separator(text: str | None, text_mode: TextMode) -> bytes | None:
+    if text == "":
+        raise UserError("the document separator is empty", hint="--document-separator '<|endoftext|>'")
+    if text is not None and text_mode == "line":
+        raise UserError("documents end at lines or at a separator, not both", hint="drop --documents line")
+    return None if text is None else encode_text(text)
 
 
 def _not_text(head: bytes, *, named: bool) -> str | None:

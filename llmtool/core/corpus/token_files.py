@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.encoding import encode_documents
+from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.readers import read_documents, total_bytes
 from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA
 from llmtool.core.run.console import Console
@@ -109,18 +110,26 @@ def _described(path: Path, name: str, about: dict[str, Any], sidecar: str, size:
 def encode_text(
     tokenizer: BaseTokenizer, inputs: Iterable[str], name: str, console: Console, threads: int | None = None
 ) -> TokenFile:
-    """Text files, tokenised into memory, each document ended by the end-of-text token where the tokenizer has one."""
-    inputs = list(inputs)
+    """Text files, tokenised into memory, each document ended by the end-of-text token where the tokenizer has one.
+
+    It begins with the tokenizer's BOS where that is a model's habit (add_bos).
+    """
+    inputs, skipped, definition = list(inputs), Skipped(), tokenizer.definition
+    around = Around(tokenizer.bos_id if definition.add_bos else None, tokenizer.eos_id)
+    first, last = definition.bos if definition.add_bos else None, definition.eos
+    console.detail(f"{name}: put before each document {first or 'nothing'}, after it {last or 'nothing'}")
     kind = np.uint16 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else np.uint32
     parts, starts, tokens = [], [np.zeros(1, np.uint64)], 0
     whole = tokenizer.definition.pretokenizer == "none"
     with console.progress(f"encoding {name}", total_bytes(inputs), "B") as bar:
-        documents = read_documents(inputs, whole=whole, on_bytes=bar.advance)
-        for encoded in encode_documents(tokenizer, documents, append_eos=True, threads=threads):
+        documents = read_documents(inputs, whole=whole, report=skipped, on_bytes=bar.advance)
+        for encoded in encode_documents(tokenizer, documents, around=around, threads=threads):
             ends = np.array(encoded.ends[:-1] if encoded.open else encoded.ends, np.uint64)
             starts.append(ends + np.uint64(tokens))
             parts.append(np.frombuffer(encoded.ids, np.uint32).astype(kind))
             tokens += len(parts[-1])
+    for line in skipped.lines():
+        console.warn(line)
     if not tokens:
         raise UserError("the text gave no token", where=", ".join(inputs))
     return TokenFile(name, np.concatenate(parts), np.unique(np.concatenate(starts)), tokenizer.fingerprint())

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal, Protocol
 
 from llmtool.core.bpe.engine import format_ids
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.encoding import Encoded
+from llmtool.core.corpus.encoding import Around, Encoded
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.errors import UserError, explain_os_error
 
@@ -68,11 +68,11 @@ class LineWriter:
 class JsonlWriter:
     """One object a document: source, row, its id if it has one, ids, and on request the byte range of each id."""
 
-    def __init__(self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool, eos: bool) -> None:
+    def __init__(self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool, around: Around) -> None:
         self._file = file
         self._tokenizer = tokenizer
         self._offsets = offsets
-        self._eos = eos
+        self._around = around
         self._held: list[int] = []
 
     def write(self, encoded: Encoded) -> None:
@@ -89,10 +89,8 @@ class JsonlWriter:
                 row["id"] = document.id
             row["ids"] = self._held
             if self._offsets:
-                row["offsets"] = self._tokenizer.offsets(self._held[:-1] if self._eos else self._held)
-                if self._eos:  # appended, so it stands for no text
-                    size = row["offsets"][-1][1] if row["offsets"] else 0
-                    row["offsets"].append((size, size))
+                first, last = self._around.bos is not None, len(self._held) - (self._around.eos is not None)
+                row["offsets"] = self._around.spans(self._tokenizer.offsets(self._held[first:last]))
                 if self._tokenizer.definition.normalizer:
                     row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer}"
             self._file.write(json.dumps(row).encode() + b"\n")

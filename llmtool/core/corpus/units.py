@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmtool.core.corpus.shards import Stage
@@ -17,6 +18,20 @@ Make = Callable[[], Work]
 """Called once in each process; both it and its arguments can be pickled, what it returns need not be."""
 
 _work: Work | None = None
+
+
+@dataclass(frozen=True)
+class Means:
+    """How the work is done; changes no byte of it."""
+
+    workers: int
+    console: Console
+    engine: Engine = "local"
+    force: bool = False
+
+    def run(self, stage: Stage, units: Sequence[int], make: Make, label: str) -> None:
+        """Units of a stage."""
+        run_units(stage, units, make, workers=self.workers, engine=self.engine, console=self.console, label=label)
 
 
 def run_units(

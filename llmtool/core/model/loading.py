@@ -49,9 +49,12 @@ def load_tensors(
     config, path = decoder.config, checkpoint.path
     shapes = expected_shapes(decoder)
     check_tensors(checkpoint, shapes, {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {})
-    state = {name: x.to(device=device, dtype=dtype) for name, x in checkpoint.tensors(shapes)}
-    if dtype is None and len({x.dtype for x in state.values()}) > 1:
-        kinds = sorted({checkpoint.dtype(name) for name in shapes})
+    state = {  # whole numbers are tables, not weights: they keep their type
+        name: x.to(device=device, dtype=dtype if x.is_floating_point() else None)
+        for name, x in checkpoint.tensors(shapes)
+    }
+    if dtype is None and len({x.dtype for x in state.values() if x.is_floating_point()}) > 1:
+        kinds = sorted({checkpoint.dtype(name) for name in shapes if state[name].is_floating_point()})
         raise UserError(f"holds tensors of {' and '.join(kinds)}", where=str(path), hint="choose one with --dtype")
     if config.tie_word_embeddings:
         state[OUTPUT] = state[EMBEDDING]

@@ -90,11 +90,12 @@ class SubLayer(nn.Module):
         flat, own = x.flatten(0, 1), self.settings
         choice = route(flat, weight_of(self.router), own.top_k, normalise=own.normalise, skip=own.skip)
         record(carry, self.place, choice, x.shape)
-        routed = self.experts(flat, choice).view(x.shape)
+        routed: torch.Tensor = self.experts(flat, choice).view(x.shape)
         if not own.shared:
             return routed
         c = self.coefficient(x)
-        return (c[..., :1] * routed + c[..., 1:] * self.shared(x, h, carry)).to(routed.dtype)
+        mixed: torch.Tensor = c[..., :1] * routed + c[..., 1:] * self.shared(x, h, carry)
+        return mixed.to(routed.dtype)
 
 
 class CartesianFFN(nn.Module):

@@ -32,7 +32,7 @@ def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]
 
 
 class Scores(Term):
-    """finedeep.score: mean score by sub-layer; finedeep.dead, finedeep.full: shares of all experts; finedeep.blend: t."""
+    """finedeep.score: mean by sub-layer; finedeep.dead, finedeep.full: shares of all experts; finedeep.blend: t."""
 
     def __init__(self, settings: Settings, ramp: int = 0) -> None:
         self.settings, self.ramp, self.step = settings, ramp, 0
@@ -47,7 +47,7 @@ class Scores(Term):
         for part in self.parts:
             if self.ramp:
                 t = min(1.0, self.step / self.ramp)
-                device = part.sub[0].down_proj.weight.device
+                device = next(part.parameters()).device
                 if part.blend is None or part.blend.device != device:
                     part.blend = torch.tensor(t, device=device)
                 else:

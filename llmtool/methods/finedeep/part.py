@@ -63,7 +63,7 @@ def nearest(inner: int, parts: int) -> str:
 
 
 class SubLayer(nn.Module):
-    """c sum_k s_k y_k of K experts of D / (M K) neurons: nn.Linear maps of width D / M with the experts' blocks in order."""
+    """c sum_k s_k y_k of K experts of D / (M K) neurons: maps of width D / M that hold the experts' blocks in order."""
 
     def __init__(self, config: Config, settings: Settings, number: int, place: str) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class SubLayer(nn.Module):
             self.router = nn.Parameter(torch.zeros(settings.experts, hidden))
             if settings.bias:
                 self.bias = nn.Parameter(torch.zeros(settings.experts))
-        if number:
-            self.norm = RMSNorm(hidden, config.rms_norm_eps)
+        self.norm: nn.Module | None = RMSNorm(hidden, config.rms_norm_eps) if number else None
+        """Of all but the first sub-layer, which has the block's."""
         self.settings, self.place = settings, place
         self.kernels: Mapping[str, Callable[..., Any]] = {}
 
@@ -120,7 +120,7 @@ class SubLayer(nn.Module):
 
 
 class FinedeepFFN(nn.Module):
-    """M sub-layers, each reading the normed stream that those before it have changed; delta is the sum of their updates."""
+    """M sub-layers, each reading the normed stream that those before it have changed; delta is the sum of updates."""
 
     def __init__(self, config: Config, layer: int, settings: Settings) -> None:
         super().__init__()
@@ -137,6 +137,8 @@ class FinedeepFFN(nn.Module):
         delta: torch.Tensor = self.sub[0](x, carry)
         for sub in self.sub[1:]:
             seen = delta if self.blend is None else (self.blend * delta).to(delta.dtype)
+            assert isinstance(sub, SubLayer)
+            assert sub.norm is not None
             delta = delta + sub(sub.norm(h + seen), carry)
         return delta
 

@@ -105,7 +105,7 @@ class MaskFFN(nn.Module):
         choice = self.route(flat, ids.flatten())
         free = unpack(self.mask[ids], self.settings.experts).sum(-1) > 1
         record(carry, str(self.layer), choice, x.shape, free)
-        y = self.experts(flat, choice).view(x.shape)
+        y: torch.Tensor = self.experts(flat, choice).view(x.shape)
         return y + self.shared(x, h, carry) if self.settings.shared else y
 
 

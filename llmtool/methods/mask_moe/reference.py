@@ -16,7 +16,7 @@ def forward(
     k: int,
     normalise: bool = True,
 ) -> torch.Tensor:
-    """x [N, d], ids [N], visible [vocabulary][E], router [E, d], stacks gate, up [E, D, d], down [E, d, D] -> [N, d]."""
+    """x [N, d], ids [N], visible [vocabulary][E], router [E, d], gate, up [E, D, d], down [E, d, D] -> [N, d]."""
     rows = []
     for token, i in zip(x, ids, strict=True):
         s = [float(row @ token) if seen else -float("inf") for row, seen in zip(router, visible[i], strict=True)]

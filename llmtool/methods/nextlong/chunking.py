@@ -31,14 +31,14 @@ _SENTENCE = re.compile(r"(?:[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」�
 class Reading:
     """How documents are read and cut."""
 
-    size: int = 2048
-    split: Split = "lines"
-    field: str = "text"
-    text_mode: TextMode = "file"
-    input_format: Format = "auto"
-    strict: bool = False
-    source_field: str | None = None
-    licence_field: str = "license"
+    size: int
+    split: Split
+    field: str
+    text_mode: TextMode
+    input_format: Format
+    strict: bool
+    source_field: str | None
+    licence_field: str
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.shards import Stage
-from llmtool.methods.nextlong import stages
+from llmtool.core.corpus.units import Means
 from llmtool.methods.nextlong.assembly import assemble_unit
 from llmtool.methods.nextlong.baselines.concat import Concat
 from llmtool.methods.nextlong.baselines.documents import Baseline, Documents
@@ -21,26 +21,24 @@ from llmtool.methods.nextlong.baselines.quest import Quest
 from llmtool.methods.nextlong.building import Builder, Sample
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.planning import Segment
+from llmtool.methods.nextlong.recipe import Recipe
+from llmtool.methods.nextlong.stages import total
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_counts
 
-if TYPE_CHECKING:
-    from llmtool.methods.nextlong.synthesis import Recipe
-
 BASELINES: dict[str, type[Baseline]] = {"concat": Concat, "knn": Knn, "iclm": Iclm, "quest": Quest}
-NEED_VECTORS = ("knn", "iclm")
 
 
 def make_samples(
-    directory: Path, stage: Stage, store: Store, tokenizer: BaseTokenizer, counted: Stage, recipe: "Recipe",
-    wanted: int, means: stages.Means,
+    directory: Path, stage: Stage, store: Store, tokenizer: BaseTokenizer, counted: Stage, recipe: Recipe,
+    wanted: int, means: Means,
 ) -> tuple[int, dict[str, Any]]:  # fmt: skip
     """Make the units of `stage`; returns how many there are, and counts."""
     stage.begin(force=means.force)
     plan = stage.directory / "plan.npy"
     if not plan.exists():
         means.console.detail(f"{recipe.method}: putting {store.documents:,} documents together")
-        vectors = Embedded(directory).vectors if recipe.method in NEED_VECTORS else None
+        vectors = Embedded(directory).vectors if recipe.needs_vectors else None
         corpus = Documents(store, token_counts(counted), vectors, recipe.target, recipe.seed)
         samples = BASELINES[recipe.method]().samples(corpus, wanted)
         rows = [(number, *piece) for number, pieces in enumerate(samples) for piece in pieces]
@@ -51,7 +49,7 @@ def make_samples(
     units = -(-count // size)
     means.run(stage, range(units), partial(_work, directory, stage, tokenizer, recipe, size), "assembling")
     facts = [stage.facts(unit) for unit in range(units)]
-    rejects = stages.total(each["rejects"] for each in facts)
+    rejects = total(each["rejects"] for each in facts)
     return units, {"tried": count, "rejects": rejects}
 
 
@@ -76,9 +74,7 @@ class Planned:
         return self._builder.build(segments) or "shorter than the target"
 
 
-def _work(
-    directory: Path, stage: Stage, tokenizer: BaseTokenizer, recipe: "Recipe", size: int
-) -> Callable[[int], None]:
+def _work(directory: Path, stage: Stage, tokenizer: BaseTokenizer, recipe: Recipe, size: int) -> Callable[[int], None]:
     builder = Builder(Store(directory), tokenizer, recipe.target, recipe.separator)
     method = Planned(recipe.method, builder, map_array(stage.directory / "plan.npy"))
     count = len(method._starts) - 1

@@ -10,7 +10,7 @@ from llmtool.methods.nextlong.chunking import decoded, spans
 from llmtool.methods.nextlong.indexing import EXACT_UP_TO
 
 if TYPE_CHECKING:
-    from llmtool.methods.nextlong.synthesis import Recipe
+    from llmtool.methods.nextlong.recipe import Recipe
 
 LOOKED_AT = 2 << 20
 CHUNKS_A_MINUTE = {"lsa": 20_000, "bm25": 5_000, "hf": 400}

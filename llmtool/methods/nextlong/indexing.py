@@ -1,21 +1,19 @@
 """The stage `index`, and what searches it: exact, faiss' inverted files with exact scores, or BM25."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.shards import Stage
+from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.search import Flat, Searcher
 from llmtool.methods.nextlong.store import Store
-
-if TYPE_CHECKING:
-    from llmtool.methods.nextlong.stages import Means
 
 I64 = npt.NDArray[np.int64]
 IndexKind = Literal["auto", "flat", "ivf-sq8", "ivf-pq", "bm25"]
@@ -45,7 +43,7 @@ def choose(kind: IndexKind, embedded: Embedded, console: Console) -> IndexKind:
     return kind
 
 
-def build(stage: Stage, directory: Path, kind: IndexKind, seed: int, means: "Means") -> None:
+def build(stage: Stage, directory: Path, kind: IndexKind, seed: int, means: Means) -> None:
     """Make the index; the exact one is the vectors themselves."""
     if kind == "bm25":
         from llmtool.methods.nextlong.bm25 import build as build_bm25

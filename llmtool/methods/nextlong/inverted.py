@@ -8,20 +8,18 @@ nothing. nprobe is the least power of two that finds WANTED of the exact neighbo
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from llmtool.core.corpus.arrays import Sharded
 from llmtool.core.corpus.shards import Stage
+from llmtool.core.corpus.units import Means
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.extras import require
 from llmtool.methods.nextlong.embedding import UNIT, Embedded
 from llmtool.methods.nextlong.search import F32, I64, Flat, best
 from llmtool.methods.nextlong.vectors import similarities
-
-if TYPE_CHECKING:
-    from llmtool.methods.nextlong.stages import Means
 
 SHARD = 64 * UNIT
 TRAINING = 64
@@ -48,7 +46,7 @@ def factory(kind: str, dimensions: int, lists: int) -> str:
     return f"IVF{lists},PQ{parts}x8"
 
 
-def build(stage: Stage, directory: Path, kind: str, seed: int, means: "Means") -> None:
+def build(stage: Stage, directory: Path, kind: str, seed: int, means: Means) -> None:
     """Train, fill, and choose nprobe."""
     faiss = _faiss()
     vectors = Embedded(directory).vectors

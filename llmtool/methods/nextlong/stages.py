@@ -20,7 +20,7 @@ from llmtool.core.corpus.document import Skipped
 from llmtool.core.corpus.inputs import STDIN, find_inputs
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import Stage
-from llmtool.core.corpus.units import Engine, run_units
+from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong import indexing
@@ -39,20 +39,6 @@ EMBED_VERSION = 1
 GROUP_BYTES = 32 << 20
 SCORED_BYTES = 64 << 20
 """Ids of one unit of samples, at most."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """How the work is done; changes no byte of it."""
-
-    workers: int
-    console: Console
-    engine: Engine = "local"
-    force: bool = False
-
-    def run(self, stage: Stage, units: Sequence[int], make: Callable[[], Callable[[int], None]], label: str) -> None:
-        """Units of a stage."""
-        run_units(stage, units, make, workers=self.workers, engine=self.engine, console=self.console, label=label)
 
 
 def total(facts: Iterable[Mapping[str, int]]) -> dict[str, int]:

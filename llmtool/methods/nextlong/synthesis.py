@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -14,74 +14,20 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import SETTINGS, Stage
+from llmtool.core.corpus.units import Means
 from llmtool.core.run.atomic import PARTIAL, require_space
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run, refuse_complete
-from llmtool.methods.nextlong import baselines, comparison, output, stages
-from llmtool.methods.nextlong.assembly import NExtLong, Plan, assemble_unit
+from llmtool.methods.nextlong import comparison, output, stages
+from llmtool.methods.nextlong.assembly import NExtLong, assemble_unit
 from llmtool.methods.nextlong.building import Builder
-from llmtool.methods.nextlong.chunking import Reading
-from llmtool.methods.nextlong.embedding import check_embedder
-from llmtool.methods.nextlong.indexing import IndexKind
 from llmtool.methods.nextlong.mining import Mined
-from llmtool.methods.nextlong.output import Form
-from llmtool.methods.nextlong.planning import Position
-from llmtool.methods.nextlong.stages import Choice, Means
+from llmtool.methods.nextlong.recipe import Recipe
+from llmtool.methods.nextlong.stages import Choice
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_counts, token_stage
 
 COMMAND = "data nextlong"
-SMALLEST_TARGET = 64
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the bytes of the samples, the corpus and the tokenizer apart."""
-
-    target: int = 131072
-    method: str = "nextlong"
-    plan: Plan = "exact"
-    embedder: str = "lsa"
-    index: IndexKind = "auto"
-    min_chunks: int = 2
-    position: Position = "head"
-    separator: str = "\n\n"
-    samples: int | None = None
-    form: Form = "jsonl"
-    keep_long: bool = False
-    max_overlap: float = 0.3
-    seed: int = 0
-    caps: Mapping[str, float] = field(default_factory=dict)
-    decontaminate: tuple[str, ...] = ()
-    ngram: int = 13
-    reading: Reading = field(default_factory=Reading)
-
-    def check(self) -> None:
-        """Refuse what cannot work before anything is read."""
-        if self.target < SMALLEST_TARGET:
-            raise UserError(f"--target {self.target} is too short for a sample", hint="4096, 65536, 131072")
-        if self.method != "nextlong" and self.method not in baselines.NAMES:
-            raise UserError(f"method {self.method!r} is not known", hint=f"nextlong, {', '.join(baselines.NAMES)}")
-        if not self.separator.isprintable() and not self.separator.isspace():
-            raise UserError("--separator holds control characters")
-        if self.min_chunks < 2 and self.method == "nextlong":
-            raise UserError("--min-chunks 1: a single chunk carries no dependency", hint="2 or more")
-        if self.method != "nextlong" and (self.decontaminate or self.caps):
-            what = "--decontaminate" if self.decontaminate else "--cap"
-            raise UserError(
-                f"{what} is not done for --method {self.method}", hint="only for nextlong; filter the corpus"
-            )
-        if self.embedder != "lsa":
-            check_embedder(self.embedder)
-
-    @property
-    def needs_vectors(self) -> bool:
-        """Whether the method looks at similarities."""
-        return self.method == "nextlong" or self.method in comparison.NEED_VECTORS
-
-    def choice(self, ratio: float) -> Choice:
-        """What mining needs to know."""
-        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.seed, self.caps)
 
 
 def samples_wanted(recipe: Recipe, tokens: int) -> int:

@@ -13,11 +13,11 @@ pytest.importorskip("jinja2")
 import torch
 
 from llmtool import Tokenizer
-from llmtool.commands import posttrain as posttraining
 from llmtool.commands.convert.lora import merge_lora
 from llmtool.commands.convert.uniattn import convert_uniattn
-from llmtool.commands.posttrain import DataOptions, LoraOptions, Options
+from llmtool.commands.posttrain import sft as posttraining
 from llmtool.commands.posttrain.data import open_reader
+from llmtool.commands.posttrain.settings import DataOptions
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -27,7 +27,10 @@ from tests.conftest import SCRIPTS
 from tests.core.model.families import oracle, save
 
 QUIET = Console(verbosity=-1)
-QUICK = Options(batch=128, lr=3e-3, epochs=2, eval_every=4, save_every=2)
+QUICK: dict[str, Any] = {
+    "template": "plain", "length": 64, "batch": 128, "lr": 3e-3, "epochs": 2, "eval_every": 4, "save_every": 2,
+    "device": "cpu", "console": QUIET,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +52,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def reading(base: Path, **settings: Any) -> DataOptions:
-    return DataOptions(base, template="plain", length=64, **settings)
-
-
 def tensors(path: Path) -> dict[str, torch.Tensor]:
     return dict(open_checkpoint(path).tensors())
 
 
 def test_sft_learns_the_answers_and_resumes_strictly(base: Path, data: Path, tmp_path: Path) -> None:
-    report = posttraining.sft(
-        base, [str(data)], tmp_path / "out", reading=reading(base), valid=[str(data)], options=QUICK, console=QUIET
-    )
+    report = posttraining.sft(base, [str(data)], tmp_path / "out", valid=[str(data)], **QUICK)
     rows = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
     assert rows[0]["schema"] == "llmtool.metrics/1"
     assert report["eval"]["valid"]["loss"] < 0.9 * rows[0]["loss"]
@@ -68,18 +65,17 @@ def test_sft_learns_the_answers_and_resumes_strictly(base: Path, data: Path, tmp
     assert load_model(tmp_path / "out").tokenizer.vocab_size == 300
     for change, words in (
         ({}, "complete already"),
-        ({"options": Options(batch=128, lr=1e-3, epochs=2)}, "lr"),
+        ({"lr": 1e-3}, "lr"),
     ):
-        settings: dict[str, Any] = {"reading": reading(base), "valid": [str(data)], "options": QUICK, **change}
+        settings: dict[str, Any] = {**QUICK, "valid": [str(data)], **change}
         with pytest.raises(UserError, match=words):
-            posttraining.sft(base, [str(data)], tmp_path / "out", console=QUIET, **settings)
+            posttraining.sft(base, [str(data)], tmp_path / "out", **settings)
 
 
 def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
     base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings: dict[str, Any] = {"reading": reading(base), "options": QUICK, "console": QUIET}
-    posttraining.sft(base, [str(data)], tmp_path / "whole", **settings)
+    posttraining.sft(base, [str(data)], tmp_path / "whole", **QUICK)
     from llmtool.core.train.sft.batches import PackedExamples
 
     batch, calls = PackedExamples.batch, []
@@ -92,13 +88,13 @@ def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
 
     monkeypatch.setattr(PackedExamples, "batch", fail)
     with pytest.raises(KeyboardInterrupt):
-        posttraining.sft(base, [str(data)], tmp_path / "broken", **settings)
+        posttraining.sft(base, [str(data)], tmp_path / "broken", **QUICK)
     monkeypatch.setattr(PackedExamples, "batch", batch)
     other = tmp_path / "other.jsonl"
     other.write_text(data.read_text().replace("39 + 1", "38 + 2"))
     with pytest.raises(UserError, match=r"begun with other settings or data.*data\.sha256"):
-        posttraining.sft(base, [str(other)], tmp_path / "broken", **settings)
-    posttraining.sft(base, [str(data)], tmp_path / "broken", **settings)
+        posttraining.sft(base, [str(other)], tmp_path / "broken", **QUICK)
+    posttraining.sft(base, [str(data)], tmp_path / "broken", **QUICK)
     whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
     assert all(whole[name].equal(broken[name]) for name in whole)
 
@@ -106,9 +102,7 @@ def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
 def test_uniattn_trains_the_compensations_first(base: Path, data: Path, tmp_path: Path) -> None:
     start = tmp_path / "u"
     convert_uniattn(base, start, groups="2:0:4", init="zero", console=QUIET)
-    report = posttraining.uniattn(
-        start, [str(data)], tmp_path / "out", reading=reading(base), options=QUICK, console=QUIET
-    )
+    report = posttraining.uniattn(start, [str(data)], tmp_path / "out", **QUICK)
     before, first, last = tensors(start), tensors(tmp_path / "out.stage1"), tensors(tmp_path / "out")
     moved = {name for name in before if not first[name].double().equal(before[name].float().double())}
     assert moved == {f"model.layers.{layer}.self_attn.compensation.weight" for layer in (1, 3)}
@@ -116,18 +110,17 @@ def test_uniattn_trains_the_compensations_first(base: Path, data: Path, tmp_path
     assert report["loss"] < report["stage1"]["loss"]
     # Stage 2 was lost: the same command takes stage 1 as it is.
     (tmp_path / "out").rename(tmp_path / "lost")
-    posttraining.uniattn(start, [str(data)], tmp_path / "out", reading=reading(base), options=QUICK, console=QUIET)
+    posttraining.uniattn(start, [str(data)], tmp_path / "out", **QUICK)
     again = tensors(tmp_path / "out")
     assert all(again[name].equal(last[name]) for name in last)
     with pytest.raises(UserError, match="no shared softmax"):
-        posttraining.uniattn(base, [str(data)], tmp_path / "o", reading=reading(base), options=QUICK, console=QUIET)
+        posttraining.uniattn(base, [str(data)], tmp_path / "o", **QUICK)
 
 
 @pytest.mark.parametrize("kind", ["dense", "uniattn"])
 def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: Path, kind: str) -> None:
     start, out, merged = base, tmp_path / "out", tmp_path / "merged"
-    settings: dict[str, Any] = {"reading": reading(base), "options": QUICK, "console": QUIET,
-                                "lora": LoraOptions(4, targets=("q_proj", "v_proj", "down_proj"))}  # fmt: skip
+    settings = {**QUICK, "lora": 4, "lora_targets": "q_proj,v_proj,down_proj"}
     if kind == "uniattn":
         start = tmp_path / "u"
         convert_uniattn(base, start, groups="2:0:4", init="zero", rank=4, console=QUIET)
@@ -206,4 +199,4 @@ def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:
 
 def test_a_stream_is_refused_as_it_would_be_read_twice(base: Path) -> None:
     with pytest.raises(UserError, match="read from files only"):
-        open_reader(["-"], reading(base))
+        open_reader(["-"], DataOptions(base, template="plain", length=64))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from llmtool import Tokenizer
 from llmtool.commands.tokenizer.encode import decode_files, encode_files
 from llmtool.core.corpus import blocks, encoding
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from tests.conftest import SCRIPTS
 
@@ -127,6 +129,69 @@ def test_a_file_in_blocks_is_one_document(
     assert restored.read_bytes() == f"{text}{END}second{END}{text[::-1]}{END}".encode()
 
 
+@pytest.mark.parametrize("form", ["ids", "jsonl", "bin"])
+def test_documents_begin_and_end_with_the_named_tokens(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, form: Any, tmp_path: Path
+) -> None:
+    """Once for each document, in however many blocks and batches it comes."""
+    tokenizer = Tokenizer.train_from_documents(SCRIPTS, 400, special=["<s>", "</s>", "<turn>"])
+    text = "".join(SCRIPTS) * 40
+    paths = [str(write("a.txt", text)), str(write("b.txt", "second")), str(write("c.txt", text[::-1]))]
+    monkeypatch.setattr(blocks, "BLOCK", 700)
+    monkeypatch.setattr(encoding, "BATCH_BYTES", 1500)
+    out = tmp_path / f"out.{form}"
+    encode_files(tokenizer, paths, out, form=form, bos=True, eos_token="<turn>", threads=1)
+    decode_files(tokenizer, str(out), tmp_path / "text")
+    wanted = "".join(f"<s>{t}<turn>" for t in (text, "second", text[::-1]))
+    assert (tmp_path / "text").read_bytes() == wanted.encode()
+    if form == "bin":
+        about = json.loads((tmp_path / "out.bin.json").read_text())
+        assert (about["documents_begin_with"], about["documents_end_with"]) == (0, 2)
+        starts = np.load(tmp_path / about["offsets"])
+        ids = np.memmap(out, np.uint16, "r")
+        assert ids[starts[:-1]].tolist() == [0, 0, 0]
+        assert ids[starts[1:] - 1].tolist() == [2, 2, 2]
+    if form == "jsonl":
+        rows = [json.loads(line)["ids"] for line in out.read_text().splitlines()]
+        assert [(row[0], row[-1], len(row)) for row in rows] == [
+            (0, 2, len(tokenizer.encode(t)) + 2) for t in (text, "second", text[::-1])
+        ]
+
+
+def test_offsets_of_what_is_put_around_a_text(tokenizer: Tokenizer, write: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    encode_files(tokenizer, [str(write("a.txt", "ab"))], out, form="jsonl", offsets=True, bos_token=END, eos=True)
+    row = json.loads(out.read_text())
+    number = tokenizer.special_tokens[END]
+    assert row["ids"] == [number, *tokenizer.encode("ab"), number]
+    assert (row["offsets"][0], row["offsets"][-1]) == ([0, 0], [2, 2])
+
+
+def test_a_habit_that_is_not_followed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`transformers` begins each text with BOS here; encode adds nothing that was not asked for, and says so."""
+    plain = Tokenizer.train_from_documents(SCRIPTS, 400, special=["<s>"])
+    tokenizer = Tokenizer(replace(plain.definition, add_bos=True))
+    source = tmp_path / "a.txt"
+    source.write_text("hello")
+    for bos, told, first in ((None, "no '<s>' before a text", False), (True, "", True), (False, "", False)):
+        out = tmp_path / f"{bos}.ids"
+        encode_files(tokenizer, [str(source)], out, bos=bos, console=Console())
+        err = capsys.readouterr().err
+        assert told in err
+        assert bool(err) is bool(told)
+        assert (out.read_text().split()[0] == "0") is first
+
+
+def test_a_file_is_cut_at_separators(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    source = tmp_path / "stories.txt"
+    source.write_text(f"one\n{END}two{END}{END}\nthree{END}")
+    out = tmp_path / "out.jsonl"
+    encode_files(tokenizer, [str(source)], out, form="jsonl", eos=True, separator=END)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [tokenizer.decode(row["ids"][:-1]) for row in rows] == ["one\n", "two", "", "\nthree"]
+    assert [row["row"] for row in rows] == [1, 2, 3, 4]
+
+
 def test_special_tokens_with_spaces_are_not_cut(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
                                                 tmp_path: Path) -> None:  # fmt: skip
     tokenizer = Tokenizer.train_from_documents(SCRIPTS, 300, special=["<new line>"])
@@ -147,6 +212,11 @@ def test_requests_that_cannot_be(tokenizer: Tokenizer, corpus: str, tmp_path: Pa
         ({"output": tmp_path / "no" / "out"}, "does not exist"),
         ({"output": tmp_path}, "is a directory"),
         ({"eos": True, "tokenizer": nameless}, "names no end-of-text token"),
+        ({"bos": True}, "names no beginning-of-text token.*--bos-token"),
+        ({"eos_token": "<|endoftex|>"}, "not an added token of the tokenizer.*did you mean"),
+        ({"bos": False, "bos_token": END}, "contradict"),
+        ({"separator": ""}, "the document separator is empty"),
+        ({"separator": "x", "text_mode": "line"}, "not both"),
     ]
     for arguments, what in wrong:
         options: dict[str, Any] = {"tokenizer": tokenizer, "inputs": [corpus], "output": tmp_path / "out", **arguments}

@@ -18,7 +18,7 @@ import json, sys
 from typing import Any
 import torch
 from torch import nn
-from llmtool.commands import train as training
+from llmtool.commands.train import command as training
 from llmtool.core.model.decoder import Decoder, Parts
 from llmtool.core.model.ffn import SwiGLU
 from llmtool.core.train.objective import Term

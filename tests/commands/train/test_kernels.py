@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from llmtool.commands.train import train
+from llmtool.commands.train.command import train
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.metrics import read_rows
 from tests.core.kernels.gate import DEVICE, kernel_test

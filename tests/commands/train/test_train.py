@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from llmtool import load_model
-from llmtool.commands.train import train
+from llmtool.commands.train.command import train
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.metrics import read_rows
 from llmtool.core.train.objective import Batch, Figures, Term
@@ -118,7 +118,7 @@ def test_changed_settings_or_data_are_refused_by_key(
     stop_after(monkeypatch, 5)
     run(corpus, tmp_path / "out")
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"config.optimizer.lr: 0.01 -> 0.02.*--force"):
+    with pytest.raises(UserError, match=r"--lr: 0.01 -> 0.02.*--force"):
         run(corpus, tmp_path / "out", lr=0.02)
     with pytest.raises(UserError, match=r"data.sources.0.sha256"):
         train([f"train={corpus / 'other.bin'}"], tmp_path / "out", **TINY, tokenizer=str(corpus / "bpe.json"))
@@ -235,8 +235,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"lr": 0.0}, "learning rate"),
     ({"steps": None, "epochs": 0.0}, "no token to train on"),
     ({"warmup": 25}, "25 steps of warm-up"),
-    ({"settings": ["dsmoe.x=1"]}, "no such method in use"),
-    ({"settings": ["x"]}, "METHOD.KEY=VALUE"),
+    ({"set": ["dsmoe.x=1"]}, "no such method in use"),
+    ({"set": ["x"]}, "METHOD.KEY=VALUE"),
     ({"overrides": ["rope_theta"]}, "KEY=VALUE"),
     ({"overrides": ["hidden_act=gelu"]}, "hidden_act"),
     ({"valid": ["nowhere"]}, "no such file"),

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmtool import catalog
+from llmtool import Tokenizer, catalog
 from llmtool.core.bpe import engine, reference
 from llmtool.core.bpe.policy import Trained
 from llmtool.core.bpe.pretokenizers import split
 from llmtool.core.bpe.training import TrainingSettings, count_pieces, number_tokens
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.scaffold_bpe import reference as scaffold_reference
 from tests.core.bpe.strategies import pieces
@@ -75,6 +76,28 @@ def test_engines_and_threads_agree(algorithm: str, sources: list[bytes], monkeyp
     results = [trained(threads) for threads in (1, 2, 3)]
     monkeypatch.setattr(engine, "_NATIVE", None)
     assert all(result == trained(1) for result in results)
+
+
+def test_special_tokens_are_cut_out_of_the_corpus(sources: list[bytes]) -> None:
+    """As if the texts between them were documents of their own; and without the option they are learned, and told."""
+    end, longer = "<|endoftext|>", "<|endoftext|>!"
+    parts = [source[:3000] for source in sources[:6]]
+    joined = end.encode().join(parts) + longer.encode() + end.encode()
+    settings: dict[str, Any] = {"special": [end, longer], "vocab_size": 700}
+    cut = Tokenizer.train_from_documents([joined], allow_special=True, **settings)
+    assert cut.definition.vocabulary == Tokenizer.train_from_documents(parts, **settings).definition.vocabulary
+    assert cut.definition.training["documents"] == 1
+
+
+def test_special_tokens_that_are_learned_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "tell me<|endoftext|>a tale<|endoftext|>" * 9
+    for allowed, told in ((False, "holds special tokens 18 times (such as '<|endoftext|>')"), (True, "")):
+        made = Tokenizer.train_from_documents(
+            [text], 280, special=["<|endoftext|>"], allow_special=allowed, console=Console()
+        )
+        assert told in capsys.readouterr().err
+        learned = any(b"endo" in token for token in made.definition.vocabulary.id_of)
+        assert learned is not allowed
 
 
 def test_progress_can_stop_training(each_engine: str, sources: list[bytes]) -> None:

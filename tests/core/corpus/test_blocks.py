@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, split
 from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.corpus import blocks
-from llmtool.core.corpus.blocks import BLOCK, Cutter, bounded_lines, file_document, line_documents, regroup, safe_cut
+from llmtool.core.corpus.blocks import (
+    BLOCK,
+    Cutter,
+    bounded_lines,
+    file_document,
+    line_documents,
+    regroup,
+    safe_cut,
+    separated_documents,
+)
 from llmtool.core.run.errors import UserError
 
 PATTERNS = [name for name in PRETOKENIZERS if name != "none"]
@@ -242,3 +251,29 @@ def test_a_row_beyond_the_limit_is_refused_by_number(monkeypatch: pytest.MonkeyP
     assert list(bounded_lines([b"0123", b"456789\n"], "f")) == [b"0123456789"]
     with pytest.raises(UserError, match=r"^f:3: a row of more than"):
         list(bounded_lines([b"1\n2\n0123", b"45678", b"90"], "f"))
+
+
+@given(st.lists(st.sampled_from(["a", "|", "||", "|e|", "word ", "\n"]), max_size=60), st.integers(1, 9), st.booleans())
+def test_separators_cut_wherever_blocks_end(parts: list[str], size: int, whole: bool) -> None:
+    text = "".join(parts).encode()
+    for separator in (b"|", b"||", b"|e|", b"\n"):
+        chunks = [text[at : at + size] for at in range(0, len(text), size)]
+        found = [b""]
+        for document in separated_documents(chunks, "s", separator, whole=whole):
+            assert document.row == len(found)
+            found[-1] += document.text
+            if not document.more:
+                found.append(b"")
+        wanted = text.split(separator)
+        assert found[:-1] == (wanted if wanted[-1] else wanted[:-1])
+        assert not found[-1]
+
+
+def test_a_long_document_between_separators_comes_in_parts() -> None:
+    text = (b"word " * BLOCK)[: 3 * BLOCK]
+    data = b"first<|>" + text + b"<|>last"
+    parts = list(separated_documents(regroup([data]), "s", b"<|>", whole=False))
+    assert max(len(part.text) for part in parts) <= 2 * BLOCK
+    assert {part.row for part in parts if part.more} == {2}
+    assert b"".join(part.text for part in parts if part.row == 2) == text
+    assert (parts[0].text, parts[-1].text, parts[-1].row) == (b"first", b"last", 3)

@@ -64,7 +64,7 @@ def test_inverted_files_find_what_exact_search_finds(work: Path, kind: str, monk
     vectors = Embedded(work).vectors
     monkeypatch.setattr(inverted, "SHARD", 300)
     monkeypatch.setattr(inverted, "UNIT", 300)
-    facts = data.index(work, kind=kind, workers=1, force=True)
+    facts = data.index(work, index=kind, workers=1, force=True)
     assert facts["units"] > 1
     assert facts["recall_at_64"] >= 0.95
     stage = Stage.existing(work / "index", "")
@@ -76,8 +76,8 @@ def test_inverted_files_find_what_exact_search_finds(work: Path, kind: str, monk
         assert [truth[i] for i in ids.tolist()] == scores.tolist()  # scores are the exact ones
         assert sorted(zip(-scores, ids, strict=True)) == list(zip(-scores, ids, strict=True))
     monkeypatch.setattr(inverted, "SHARD", 10**6)
-    data.index(work, kind="flat", force=True)
-    data.index(work, kind=kind, workers=1, force=True)
+    data.index(work, index="flat", force=True)
+    data.index(work, index=kind, workers=1, force=True)
     whole = inverted.Inverted(Stage.existing(work / "index", ""), vectors).search(queries, 20)
     equal = [np.array_equal(a, b) for (a, _), (b, _) in zip(found, whole, strict=True)]
     assert np.mean(equal) > 0.8  # each shard may return more of its own, never less
@@ -100,7 +100,7 @@ def test_a_missing_extra_is_one_line(work: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     with pytest.raises(UserError, match=r"faiss is needed for --index ivf-sq8 \(pip install 'llmtool\[index\]'\)"):
-        data.index(work, kind="ivf-sq8", force=True)
+        data.index(work, index="ivf-sq8", force=True)
 
 
 def test_a_sentence_encoder_from_disk(work: Path, tmp_path: Path) -> None:

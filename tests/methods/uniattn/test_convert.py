@@ -41,8 +41,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def convert(checkpoint: Path, tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
     def run(name: str = "out", source: Path = checkpoint, text: str = TEXT, **settings: Any) -> Any:
-        calibration = Calibration([text], settings.pop("samples", 12), settings.pop("window", 16))
-        report = convert_uniattn(source, tmp_path / name, calibration=calibration, console=QUIET, **settings)
+        given = {"calibration": [text], "samples": 12, "window": 16, **settings}
+        report = convert_uniattn(source, tmp_path / name, console=QUIET, **given)
         return tmp_path / name, report
 
     return run
@@ -106,7 +106,7 @@ def test_bad_plan_files_are_one_line(
     file = tmp_path / "plan.json"
     file.write_text(json.dumps({"schema": plan.SCHEMA, **facts}))
     with pytest.raises(UserError, match=words) as caught:
-        convert(plan_file=file)
+        convert(plan=file)
     assert str(file) in str(caught.value)
 
 
@@ -115,9 +115,7 @@ def test_short_or_missing_calibration_is_one_line(convert: Callable[..., Any], t
     with pytest.raises(UserError, match=r"short\.txt: calibration text of \d+ tokens is shorter than the window of 16"):
         convert(groups="2:0:6", text=str(tmp_path / "short.txt"))
     with pytest.raises(UserError, match="give --calibration"):
-        convert_uniattn(
-            Path(save(tmp_path / "m", "llama3")), tmp_path / "o", groups="2:0:3", calibration=None, console=QUIET
-        )
+        convert_uniattn(Path(save(tmp_path / "m", "llama3")), tmp_path / "o", groups="2:0:3", console=QUIET)
 
 
 def test_no_followers_is_the_original_bit_for_bit(convert: Callable[..., Any], checkpoint: Path) -> None:

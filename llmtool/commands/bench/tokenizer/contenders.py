@@ -92,7 +92,7 @@ def tiktoken(directory: Path, documents: list[str], threads: int) -> Encode:
     """On the first SLOW_BYTES."""
     import tiktoken as package
 
-    from llmtool.core.bpe.export import read_tiktoken
+    from llmtool.core.bpe.agreement import read_tiktoken
 
     encoding = package.Encoding(**read_tiktoken(directory / "tiktoken"))
     texts = head(documents)

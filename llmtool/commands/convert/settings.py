@@ -1,0 +1,76 @@
+"""The settings of `llmtool convert dsmoe|dsmoe-baseline|uniattn`, each said once: name, type, default, help, bounds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from llmtool.commands.options import Device, DryRun, Force, Seed
+from llmtool.core.run.settings import Option, Settings
+
+Sharing = Literal["uniattn", "softmax-only", "cla"]
+Tokens = Annotated[int, Option("Tokens of it to look at.", min=64, metavar="N")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DsmoeSettings(Settings):
+    """How feed-forward layers are cut into experts."""
+
+    experts: Annotated[int, Option("Blocks of a feed-forward layer.", min=2, metavar="N")] = 8
+    router_init: Annotated[
+        Literal["exact", "paper", "analytic"],
+        Option("exact: the dense model bit for bit; analytic: fitted to --calibration."),
+    ] = "exact"
+    calibration: Annotated[Sequence[str], Option("Text for analytic routers; again for more.", metavar="TEXT")] = ()
+    calibration_tokens: Tokens = 8192
+    share: Annotated[float, Option("Active blocks that analytic routers aim at, and the plan counts.")] = 0.375
+    tau: Annotated[float, Option("Gates above it are on; can be changed at run time.")] = 0.5
+    layers: Annotated[str | None, Option("Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")] = None
+    seed: Seed = 0
+    dry_run: DryRun = False
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings(Settings):
+    """How what DSMoE is compared with is made."""
+
+    experts: Annotated[int, Option("Blocks of a layer (topk).", min=2, metavar="N")] = 8
+    share: Annotated[float, Option("Active share of the feed-forward weights.")] = 0.375
+    calibration: Annotated[Sequence[str], Option("Text to prune by; again for more.", metavar="TEXT")] = ()
+    calibration_tokens: Tokens = 8192
+    seed: Seed = 0
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniattnSettings(Settings):
+    """Which layers share a softmax, and how W_c is found."""
+
+    groups: Annotated[
+        str | None, Option("Groups of G layers from layer B up to E, from 0: 4:16:33.", metavar="G:B:E")
+    ] = None
+    followers: Annotated[
+        str | None,
+        Option("Layers that follow the one before their run, 17,18,19; or none.", metavar="LIST"),
+    ] = None
+    plan: Annotated[Path | None, Option("Groups that `eval attention` found.", metavar="FILE")] = None
+    calibration: Annotated[Sequence[str], Option("Text to find W_c on; may be given again.", metavar="TEXT")] = ()
+    init: Annotated[
+        Literal["lstsq", "paper", "zero"],
+        Option("W_c by least squares over tokens, over positions (the paper's), or zero."),
+    ] = "lstsq"
+    rank: Annotated[int | None, Option("Rank of W_c; full if not given.", min=1)] = None
+    ridge: Annotated[float | None, Option("Ridge of lstsq, times trace(G)/d; else chosen on held-out rows.", min=0)] = (
+        None
+    )
+    sharing: Annotated[Sharing, Option("For comparison: no W_c, or keys and values shared at the same saving.")] = (
+        "uniattn"
+    )
+    samples: Annotated[int, Option("Rows of calibration text.", min=1, metavar="N")] = 128
+    window: Annotated[int | None, Option("Tokens in a row; else 1024 or the model's limit.", min=2, metavar="N")] = None
+    tokenizer: Annotated[Path | None, Option("Tokenizer, if the checkpoint has none.", metavar="DIR")] = None
+    seed: Seed = 0
+    device: Device = "auto"
+    force: Force = False
+    dry_run: DryRun = False

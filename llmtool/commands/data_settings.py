@@ -1,0 +1,72 @@
+"""The settings of `llmtool data nextlong` and its stages, each said once; a stage shows those that it reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from llmtool import catalog
+from llmtool.commands.options import DryRun, Field, Force, InputFormat, Seed, Strict, TextMode
+from llmtool.core.run.settings import Option, Settings
+
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[tuple(catalog.options(catalog.DATA))]
+
+Decontaminate = Annotated[
+    Sequence[str],
+    Option("Evaluation file: chunks that share n-grams are left out.", metavar="FILE"),
+]
+Ngram = Annotated[int, Option("Words of such an n-gram.", min=3, metavar="N")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextlongSettings(Settings):
+    """How samples are made of a corpus; the command line shows the options in this order."""
+
+    target: Annotated[int, Option("Tokens of a sample.", metavar="T")] = 131072
+    method: Annotated[Method, Option("How documents are put together; all but nextlong are for comparison.")] = (
+        "nextlong"
+    )
+    plan: Annotated[
+        Literal["exact", "paper"], Option("Negatives by a budget of tokens, or by the paper's formula.")
+    ] = "exact"
+    embedder: Annotated[str, Option("lsa, bm25, or hf:PATH for a sentence encoder on disk.", metavar="NAME")] = "lsa"
+    index: Annotated[Literal["auto", "flat", "ivf-sq8", "ivf-pq"], Option("auto: exact up to 200,000 chunks.")] = "auto"
+    size: Annotated[int, Option("Characters of a chunk.", "--chunk", min=16, metavar="N")] = 2048
+    split: Annotated[Literal["lines", "sentences"], Option("Where chunks may end; sentences: text without lines.")] = (
+        "lines"
+    )
+    min_chunks: Annotated[int, Option("Chunks of a seed, at least.", min=1, metavar="N")] = 2
+    position: Annotated[Literal["head", "tail", "random"], Option("Place of a meta-chunk among its negatives.")] = (
+        "head"
+    )
+    separator: Annotated[str, Option("Text between chunks; \\n is a newline.")] = "\\n\\n"
+    samples: Annotated[
+        int | None, Option("Samples; if not given, as many tokens as the corpus has.", min=1, metavar="N")
+    ] = None
+    form: Annotated[Literal["jsonl", "bin", "npy", "mds"], Option("What is written.", "--format")] = "jsonl"
+    keep_long: Annotated[bool, Option("Emit seeds longer than the target, cut.", "--keep-long")] = False
+    max_overlap: Annotated[
+        float, Option("Negatives sharing more of a meta-chunk's word sequences are left out.", min=0.05, max=1)
+    ] = 0.3
+    caps: Annotated[
+        Sequence[str], Option("Limit a source's share; may be given again.", "--cap", metavar="SOURCE=SHARE")
+    ] = ()
+    source_field: Annotated[str | None, Option("Field that names the source; else the file's.", metavar="NAME")] = None
+    licence_field: Annotated[str, Option("Field that holds the licence.", "--license-field", metavar="NAME")] = (
+        "license"
+    )
+    decontaminate: Decontaminate = ()
+    ngram: Ngram = 13
+    field: Field = "text"
+    text_mode: TextMode = "file"
+    input_format: InputFormat = "auto"
+    strict: Strict = False
+    work: Annotated[Path | None, Option("Where the stages stand; else OUT/work.", matters=False)] = None
+    workers: Annotated[int | None, Option("Processes; all cores if not given.", min=1, matters=False)] = None
+    engine: Annotated[Literal["local", "ray"], Option("Processes here, or Ray (extra ray).", matters=False)] = "local"
+    seed: Seed = 0
+    force: Force = False
+    dry_run: DryRun = False

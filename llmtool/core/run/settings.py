@@ -1,0 +1,134 @@
+"""The settings of a command as one object: name, type, default, help, bounds and check of each option, said once.
+
+    @dataclass(frozen=True)
+    class FitSettings(Settings):
+        law: Annotated[Literal["auto", "power"], Option("Which law.")] = "auto"
+        horizon: Annotated[float | None, Option("Steps of the whole run.", min=0, metavar="STEPS")] = None
+
+The command line makes options of the fields (cli/signature.py), a caller in Python gives the object or keywords, and
+run.json and the check of a resumed run take `facts()`. Standard library only: `--help` imports every such class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
+from math import isnan
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from llmtool.core.run.errors import UserError, closest
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line says of a field.
+
+    flags: how it is spelled there, where that is not the field's name ("--model -m", "--pack/--no-pack"). min, max:
+    both allowed; of each item where the field holds several. matters: whether another value may change what comes
+    out. after: the field behind which a subclass's is shown; the last one if not given. shown: False for what callers
+    in Python alone may set.
+    """
+
+    help: str
+    flags: str = ""
+    metavar: str | None = None
+    min: float | None = None
+    max: float | None = None
+    matters: bool = True
+    after: str | None = None
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Described:
+    """A field of a settings class; without an option it is one that callers in Python alone may set."""
+
+    name: str
+    type: Any
+    default: Any
+    option: Option | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the command line has it."""
+        return self.option is not None and self.option.shown
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """How the command line spells it."""
+        flags = self.option.flags.split() if self.option else []
+        return tuple(flags) or (f"--{self.name.strip('_').replace('_', '-')}",)
+
+    @property
+    def several(self) -> bool:
+        """Whether it holds a sequence."""
+        return any(get_origin(kind) not in (None, Literal) for kind in _members(self.type))
+
+    def check(self, value: Any) -> None:
+        """Refuse what the type's choices and the bounds do not allow."""
+        shown = f"{self.flags[0].partition('/')[0]} {value}"
+        choices = [choice for kind in _members(self.type) if get_origin(kind) is Literal for choice in get_args(kind)]
+        if choices and value not in choices:
+            hint = closest(str(value), [str(choice) for choice in choices]) or f"one of {', '.join(map(str, choices))}"
+            raise UserError(f"{shown}: no such choice", hint=hint)
+        if isinstance(value, float) and isnan(value):
+            raise UserError(f"{shown}: not a number")
+        low, high = (self.option.min, self.option.max) if self.option else (None, None)
+        if low is not None and value < low:
+            raise UserError(f"{shown}: wanted {low:g} at least")
+        if high is not None and value > high:
+            raise UserError(f"{shown}: wanted {high:g} at most")
+
+
+class Settings:
+    """Base of a command's settings, each a frozen dataclass; what it is made with is checked then and there."""
+
+    def __post_init__(self) -> None:
+        for field in describe(type(self)):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            if value is not None:
+                for item in value if field.several else (value,):
+                    field.check(item)
+
+    @classmethod
+    def of(cls, given: Self | None, named: Mapping[str, Any]) -> Self:
+        """What a caller in Python gave: the object, keywords, or the object with some keywords changed."""
+        return cls(**named) if given is None else replace(given, **named)  # type: ignore[type-var]
+
+    def facts(self) -> dict[str, Any]:
+        """What may change the result, by name: for run.json, and to be found the same when a run is resumed."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in describe(type(self))
+            if field.option is None or field.option.matters
+        }
+
+
+def describe(kind: type[Settings]) -> tuple[Described, ...]:
+    """The fields of a settings class, in order; the default of a required one is MISSING."""
+    return _described(kind)  # type: ignore[arg-type]
+
+
+@cache
+def _described(kind: Any) -> tuple[Described, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    described: list[Described] = []
+    for field in fields(kind):
+        hint = hints[field.name]
+        plain, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        option = next((note for note in notes if isinstance(note, Option)), None)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        names = [known.name for known in described]
+        place = names.index(option.after) + 1 if option and option.after else len(names)
+        described.insert(place, Described(field.name, plain, default, option))
+    return tuple(described)
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The types of a union without None, or the type alone."""
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(member for member in get_args(kind) if member is not type(None))
+    return (kind,)

@@ -1,0 +1,67 @@
+"""What is made of a corpus: all that decides the bytes of the samples, beside the corpus and the tokenizer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmtool.core.run.errors import UserError
+from llmtool.methods.nextlong import baselines
+from llmtool.methods.nextlong.assembly import Plan
+from llmtool.methods.nextlong.chunking import Reading
+from llmtool.methods.nextlong.embedding import check_embedder
+from llmtool.methods.nextlong.indexing import IndexKind
+from llmtool.methods.nextlong.output import Form
+from llmtool.methods.nextlong.planning import Position
+from llmtool.methods.nextlong.stages import Choice
+
+SMALLEST_TARGET = 64
+NEED_VECTORS = ("nextlong", "knn", "iclm")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the bytes of the samples, the corpus and the tokenizer apart."""
+
+    target: int
+    method: str
+    plan: Plan
+    embedder: str
+    index: IndexKind
+    min_chunks: int
+    position: Position
+    separator: str
+    samples: int | None
+    form: Form
+    keep_long: bool
+    max_overlap: float
+    seed: int
+    caps: Mapping[str, float]
+    decontaminate: tuple[str, ...]
+    ngram: int
+    reading: Reading
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything is read."""
+        if self.target < SMALLEST_TARGET:
+            raise UserError(f"--target {self.target} is too short for a sample", hint="4096, 65536, 131072")
+        if self.method != "nextlong" and self.method not in baselines.NAMES:
+            raise UserError(f"method {self.method!r} is not known", hint=f"nextlong, {', '.join(baselines.NAMES)}")
+        if not self.separator.isprintable() and not self.separator.isspace():
+            raise UserError("--separator holds control characters")
+        if self.min_chunks < 2 and self.method == "nextlong":
+            raise UserError("--min-chunks 1: a single chunk carries no dependency", hint="2 or more")
+        if self.method != "nextlong" and (self.decontaminate or self.caps):
+            what = "--decontaminate" if self.decontaminate else "--cap"
+            raise UserError(
+                f"{what} is not done for --method {self.method}", hint="only for nextlong; filter the corpus"
+            )
+        if self.embedder != "lsa":
+            check_embedder(self.embedder)
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the method looks at similarities."""
+        return self.method in NEED_VECTORS
+
+    def choice(self, ratio: float) -> Choice:
+        """What mining needs to know."""
+        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.seed, self.caps)
