@@ -153,8 +153,10 @@ class Experts(nn.Module):
     ops = ("grouped_swiglu", "grouped_gemm")
     """Kernels that the builder may put into `kernels`; see decoder.inject."""
 
-    def __init__(self, experts: int, hidden: int, inner: int) -> None:
+    def __init__(self, experts: int, hidden: int, inner: int, active: int) -> None:
         super().__init__()
+        self.active = active
+        """Experts that a token meets, at most: what a token costs is counted by it."""
         self.gate = nn.Parameter(torch.empty(experts, inner, hidden))
         self.up = nn.Parameter(torch.empty(experts, inner, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, inner))

@@ -79,7 +79,7 @@ class SubLayer(nn.Module):
         super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size // settings.grain
         self.router = nn.Linear(hidden, settings.experts, bias=False)
-        self.experts = Experts(settings.experts, hidden, inner)
+        self.experts = Experts(settings.experts, hidden, inner, settings.top_k)
         if settings.shared:
             self.shared = SwiGLU(replace(config, intermediate_size=inner), layer)
             self.coefficient = Coefficient(hidden)

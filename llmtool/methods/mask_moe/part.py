@@ -63,7 +63,7 @@ class MaskFFN(nn.Module):
         super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size
         self.router = nn.Linear(hidden, settings.experts, bias=False)
-        self.experts = Experts(settings.experts, hidden, inner)
+        self.experts = Experts(settings.experts, hidden, inner, settings.top_k)
         if settings.shared:
             self.shared = SwiGLU(config, layer)
         # Until a table comes, all experts are visible: plain routing, and no row that shows none.
@@ -98,9 +98,7 @@ class MaskFFN(nn.Module):
         if ids is None:
             raise ValueError("this model routes by token ids: give input_ids, not inputs_embeds")
         if ids.shape != x.shape[:2]:
-            raise ValueError(
-                f"ids of shape {list(ids.shape)} for states of {list(x.shape[:2])}: each token needs its own"
-            )
+            raise ValueError(f"ids of shape {list(ids.shape)} for states of {list(x.shape[:2])}: every token needs one")
         flat = x.flatten(0, 1)
         choice = self.route(flat, ids.flatten())
         free = unpack(self.mask[ids], self.settings.experts).sum(-1) > 1
