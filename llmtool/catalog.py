@@ -82,6 +82,22 @@ METHODS = (
         "train two thin matrices beside a frozen one",
     ),
     Method(
+        "HARPE",
+        ARCHITECTURE,
+        "harpe",
+        "Lian et al., COLING 2025, arXiv 2412.07171",
+        "llmtool.methods.harpe.part:Harpe",
+        "a rotary base for each head: a longer context in one stage of training",
+    ),
+    Method(
+        "HARPE ramp",
+        OBJECTIVE,
+        "harpe",
+        "ours, for Lian et al., COLING 2025",
+        "llmtool.methods.harpe.objective:term",
+        "the bases reached step by step from the model's own, where asked for",
+    ),
+    Method(
         "Cross-layer attention",
         ARCHITECTURE,
         "cla",

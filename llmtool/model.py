@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
 from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import read_json_object
+from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -27,29 +28,7 @@ if TYPE_CHECKING:
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder, Parts
     from llmtool.core.model.generate import Sampling
-
-
-class TextCodec(Protocol):
-    """A tokenizer as far as generation needs one."""
-
-    vocab_size: int
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a prompt, with the beginning-of-text token where the tokenizer sets one."""
-        ...
-
-    def encode_piece(self, text: str) -> list[int]:
-        """Ids of a part of a text: special tokens are read as such, none is added."""
-        ...
-
-    @property
-    def specials(self) -> dict[str, str | None]:
-        """The texts of "bos_token", "eos_token" and "chat_template", as far as the tokenizer itself knows them."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text; a character whose bytes are not all there ends in U+FFFD."""
-        ...
+    from llmtool.core.train.objective import Batch
 
 
 def build(config: "Config", kernels: "Mapping[str, Compute] | None" = None) -> "Decoder":
@@ -162,6 +141,18 @@ class Model:
             logits: torch.Tensor = self.decoder(ids.to(self.device))
         return logits
 
+    def losses(self, batch: "Batch") -> "torch.Tensor":
+        """The loss of each position of a batch [B, T] in nats, 0 where there is nothing to predict."""
+        import torch
+
+        from llmtool.core.train.objective import token_losses
+
+        with torch.inference_mode():
+            batch = batch.to(self.device)
+            h, _ = self.decoder.hidden(batch.ids, documents=batch.documents)
+            flat = token_losses(self.decoder, h.flatten(0, 1), batch.labels.flatten())
+            return flat.view(batch.labels.shape).float()
+
     def refuse_out_of_range(self, least: int, largest: int) -> None:
         """An id without an embedding is one line, not a fault of the device."""
         wrong = least if least < 0 else largest
@@ -170,15 +161,14 @@ class Model:
             raise UserError(what, where=str(self.path), hint="is it the tokenizer of this model?")
 
     @cached_property
-    def tokenizer(self) -> TextCodec:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer in the checkpoint's directory."""
-        codec = load_codec(self.path)
-        if codec.vocab_size > self.config.vocab_size:
-            what = (
-                f"the tokenizer has {codec.vocab_size:,} tokens, model.embed_tokens.weight {self.config.vocab_size:,}"
-            )
-            raise UserError(f"{what} rows", where=str(self.path), hint="is it the tokenizer of this model?")
-        return codec
+        tokenizer = load_tokenizer(self.path)
+        if tokenizer.vocab_size > self.config.vocab_size:
+            rows = f"model.embed_tokens.weight {self.config.vocab_size:,} rows"
+            what = f"the tokenizer's ids need {tokenizer.vocab_size:,}, {rows}"
+            raise UserError(what, where=str(self.path), hint="is it the tokenizer of this model?")
+        return tokenizer
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -212,91 +202,19 @@ class Model:
 
     def stream(self, prompt: str, *, max_new_tokens: int = 128, sampling: "Sampling | None" = None) -> Iterator[str]:
         """The continuation of a text, piece by piece, without the end-of-text token."""
-        ids: list[int] = []
-        shown = ""
-        for (token,) in self.generate(
-            [self.tokenizer.encode(prompt)], max_new_tokens=max_new_tokens, sampling=sampling
-        ):
+        stream = self.tokenizer.decode_stream(skip_special=True)
+        prompt_ids = self.tokenizer.encode_prompt(prompt)
+        for (token,) in self.generate([prompt_ids], max_new_tokens=max_new_tokens, sampling=sampling):
             if token is not None and token not in self.stop_ids:
-                ids.append(token)
-            text = self.tokenizer.decode(ids)
-            if not text.endswith("\ufffd"):  # the rest of a character is still to come
-                yield text[len(shown) :]
-                shown = text
-        yield self.tokenizer.decode(ids)[len(shown) :]
+                yield stream.push(token)
+        yield stream.finish()
 
 
-def load_codec(path: Path, hint: str = "give ids with --ids") -> TextCodec:
-    """The directory's own tokenizer: ours where it holds our file, else whatever tokenizer.json describes."""
-    if (path / "llmtool.json").is_file():
-        from llmtool.tokenizer import Tokenizer
-
-        return _OwnCodec(Tokenizer.load(path))
-    if not (path / "tokenizer.json").is_file():
+def load_tokenizer(path: Path, hint: str = "give ids with --ids") -> Tokenizer:
+    """The tokenizer of a checkpoint's directory; hint says what else would do where there is none."""
+    if path.is_dir() and not any((path / name).is_file() for name in ("tokenizer.json", "llmtool.json")):
         raise UserError("holds no tokenizer.json", where=str(path), hint=hint)
-    return _HubCodec(path / "tokenizer.json")
-
-
-def own_codec(file: Path) -> TextCodec:
-    """A tokenizer in a file of ours."""
-    from llmtool.tokenizer import Tokenizer
-
-    return _OwnCodec(Tokenizer.load(file))
-
-
-class _OwnCodec:
-    """llmtool's tokenizer: every algorithm it knows, scaffolds included."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self.vocab_size: int = tokenizer.vocab_size
-
-    def encode(self, text: str) -> list[int]:
-        definition = self._tokenizer.definition
-        start = [self._tokenizer.special_tokens[definition.bos]] if definition.add_bos and definition.bos else []
-        return [*start, *self.encode_piece(text)]
-
-    def encode_piece(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, allow_special=True)
-        return list(ids)
-
-    @property
-    def specials(self) -> dict[str, str | None]:
-        definition = self._tokenizer.definition
-        first = definition.bos if definition.add_bos else None
-        return {"bos_token": first, "eos_token": definition.eos, "chat_template": definition.chat_template}
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes(self._tokenizer.decode_bytes(ids)).decode(errors="replace")
-
-
-class _HubCodec:
-    """Any tokenizer.json, SentencePiece's among them, by the `tokenizers` library."""
-
-    def __init__(self, file: Path) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises nothing narrower
-            raise UserError(f"not a tokenizer: {error}", where=str(file)) from None
-        self.vocab_size: int = self._tokenizer.get_vocab_size()
-
-    def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text).ids
-        return ids
-
-    def encode_piece(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
-    @property
-    def specials(self) -> dict[str, str | None]:
-        return {}
-
-    def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids))
-        return text
+    return Tokenizer.load(path)
 
 
 def read_ids(text: str) -> list[int]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmtool import catalog
-from llmtool.core.bpe.definition import SCHEMA, Definition, from_json, serialize
+from llmtool.core.bpe.definition import SCHEMA, Definition
+from llmtool.core.bpe.definition_file import from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory

@@ -11,7 +11,8 @@ from llmtool import __version__
 from llmtool.cli import bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
 from llmtool.cli import eval as evaluation
 from llmtool.cli.group import Group
-from llmtool.core.run.errors import ExitCode, UserError, explain_os_error
+from llmtool.core.run.errors import CompleteError, ExitCode, UserError, explain_os_error
+from llmtool.core.run.json_file import dumps
 
 
 class Root(TyperGroup):
@@ -19,9 +20,13 @@ class Root(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command and flush stdout while a closed pipe can still be told from success."""
+        given = [*ctx._protected_args, *ctx.args]
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+        except CompleteError as done:
+            _say_complete(done, given)
+            return None
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(ExitCode.FAILURE) from None
@@ -38,6 +43,14 @@ class Root(TyperGroup):
             print(f"error: stdout: {explain_os_error(error)}", file=sys.stderr)
             raise typer.Exit(ExitCode.FAILURE) from None
         return result
+
+
+def _say_complete(done: CompleteError, given: list[str]) -> None:
+    """Success without work: a line for people, an object for those who asked for one."""
+    if not {"-q", "--quiet"} & set(given):
+        print(done, file=sys.stderr)
+    if "--json" in given:
+        print(dumps({"schema": "llmtool.complete/1", "complete": True, "output": str(done.output)}))
 
 
 def _drop_stdout() -> None:

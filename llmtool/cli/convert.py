@@ -153,6 +153,58 @@ def uniattn(
         print(json.dumps(report))
 
 
+@app.command("rope")
+def rope(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    method: Annotated[
+        Literal["harpe", "abf", "pi", "yarn", "ntk"],
+        typer.Option("--method", help="A base for each head (HARPE), or one set of frequencies for all."),
+    ] = "harpe",
+    target: Annotated[
+        str, typer.Option("--target", help="Positions to extend to: 131072, 128Ki.", metavar="N")
+    ] = "131072",
+    bases: Annotated[
+        str | None,
+        typer.Option(
+            "--bases",
+            help="paper, uniform, search, or a JSON file. Default: paper with 32 heads, else uniform.",
+            metavar="BASES",
+        ),
+    ] = None,
+    range_: Annotated[
+        str | None,
+        typer.Option("--range", help="Ends of the bases. Default: 1M:5M times TARGET / 128K.", metavar="LOW:HIGH"),
+    ] = None,
+    base: Annotated[
+        float | None, typer.Option("--base", help="The base of abf. Default: 5M times TARGET / 128K.")
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option("--check", help="Text to score before and after; may be given again.", metavar="TEXT"),
+    ] = None,
+    check_length: Annotated[
+        int, typer.Option("--check-length", min=2, help="Tokens of the long rows of --check.", metavar="N")
+    ] = 8192,
+    device: options.Device = "auto",
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards."""
+    from llmtool.commands.convert.rope import convert_rope
+
+    report = convert_rope(
+        checkpoint, output, method=method, target=target, bases=bases, range_=range_, base=base, check=check or [],
+        check_length=check_length, device=device, dry_run=dry_run, force=force,
+        console=options.console(quiet, verbose=False),
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(report))
+
+
 @app.command("cartesian")
 def cartesian(
     checkpoint: options.Checkpoint,

@@ -150,7 +150,7 @@ def encode(
         load(tokenizer, encoder, length, ties), inputs or ["-"], output, form=form, bos=bos, eos=eos,
         bos_token=bos_token, eos_token=eos_token, offsets=offsets, allow_special=allow_special, field=field,
         text_mode=documents, separator=document_separator, input_format=input_format, strict=strict, threads=threads,
-        force=force, console=console,
+        read=[tokenizer], force=force, console=console,
     )  # fmt: skip
     if output:
         console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")
@@ -174,7 +174,8 @@ def decode(
     from llmtool.commands.tokenizer.encode import decode_files
     from llmtool.tokenizer import load
 
-    decode_files(load(tokenizer), source, output, text_mode=documents, force=force)
+    console = options.console(quiet=False, verbose=False)
+    decode_files(load(tokenizer), source, output, text_mode=documents, read=[tokenizer], force=force, console=console)
 
 
 @app.command("inspect")
@@ -271,7 +272,8 @@ def export(
     from llmtool.tokenizer import load
 
     loaded = load(tokenizer, encoder, length, ties)
-    report = write(loaded, directory, to, sample, force, options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    report = write(loaded, directory, to, sample, force, console, read=[tokenizer])
     if as_json:
         print(json.dumps(report))
     if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):

@@ -12,6 +12,7 @@ from llmtool.commands.data_settings import NextlongSettings
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
+from llmtool.core.run.figures import claim_figure
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def nextlong(
     vocabulary = Tokenizer.load(tokenizer)
     if settings.dry_run:
         return estimate(corpora, output, vocabulary, made, how.workers)
-    return synthesize(corpora, output, vocabulary, made, how, work=settings.work)
+    return synthesize(corpora, output, vocabulary, made, how, work=settings.work, read=[tokenizer])
 
 
 def chunk(
@@ -144,8 +145,8 @@ def assemble(
     from llmtool.methods.nextlong import synthesis
 
     settings = NextlongSettings.of(settings, named_settings)
-    made = recipe(settings)
-    return synthesis.assemble(directory, output, Tokenizer.load(tokenizer), made, means(settings, console))
+    made, how = recipe(settings), means(settings, console)
+    return synthesis.assemble(directory, output, Tokenizer.load(tokenizer), made, how, read=[tokenizer])
 
 
 def report(
@@ -163,7 +164,7 @@ def report(
     from llmtool.methods.nextlong import plot as drawing
     from llmtool.methods.nextlong import report as quality
 
-    drawing.check(plot, force)
+    claim_figure(plot, read=[output, *decontaminate, *([model] if model else [])], force=force)
     facts = quality.report(output, console or Console(verbosity=-1), decontaminate, ngram)
     if model:
         facts["dependency"] = _dependency(output, model, device)

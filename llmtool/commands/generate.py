@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llmtool.core.run.console import Console, binary_stdout
 from llmtool.core.run.extras import require
@@ -38,7 +38,7 @@ def generate_texts(
     model = load_model(path, dtype, device, wish, settings=method_settings)
     console.detail(f"kernels: {model.kernels}")
     compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
-    rows = [read_ids(text) if ids else model.tokenizer.encode(text) for text in texts]
+    rows = [read_ids(text) if ids else model.tokenizer.encode_prompt(text) for text in texts]
     longest = max(map(len, rows)) + max_new_tokens
     if longest > model.config.max_position_embeddings:
         console.warn(f"{longest:,} tokens, but the model was made for {model.config.max_position_embeddings:,}")
@@ -49,46 +49,67 @@ def generate_texts(
     steps = model.generate(
         rows, max_new_tokens=max_new_tokens, sampling=Sampling(**settings), stop=stop, compiled=compiled
     )
-    decode: Callable[[Sequence[int]], str] = _spell_ids if ids else model.tokenizer.decode
-    new = _write_stream(steps, len(rows), decode, stop, shown=len(rows) == 1 and not as_json)
+    texts_of: list[Spelling] = [
+        SpelledIds() if ids else model.tokenizer.decode_stream(skip_special=not ignore_eos) for _ in rows
+    ]
+    new, spelled = _write_stream(steps, texts_of, stop, shown=len(rows) == 1 and not as_json)
     seconds = time.perf_counter() - started
     count = sum(map(len, new))
     console.info(f"{count} tokens in {seconds:.2f} s, {count / seconds:.1f} tokens/s")
     if len(rows) == 1 and not as_json:
         return
-    for text, made in zip(texts, new, strict=True):
-        spelled = decode([token for token in made if token not in stop])
-        row = {"schema": "llmtool.generate/1", "prompt": text, "text": spelled, "ids": made}
-        print(json.dumps(row, ensure_ascii=False) if as_json else spelled)
+    for prompt, made, text in zip(texts, new, spelled, strict=True):
+        row = {"schema": "llmtool.generate/1", "prompt": prompt, "text": text, "ids": made}
+        print(json.dumps(row, ensure_ascii=False) if as_json else text)
+
+
+class Spelling(Protocol):
+    """Ids as text, one after the other."""
+
+    def push(self, token: int) -> str:
+        """The text that is certain with one more id."""
+        ...
+
+    def finish(self) -> str:
+        """The rest of it."""
+        ...
+
+
+class SpelledIds:
+    """Ids as numbers with spaces between."""
+
+    def __init__(self) -> None:
+        self._between = ""
+
+    def push(self, token: int) -> str:
+        """The number."""
+        between, self._between = self._between, " "
+        return f"{between}{token}"
+
+    def finish(self) -> str:
+        """Nothing."""
+        return ""
 
 
 def _write_stream(
-    steps: Iterator[list[int | None]],
-    rows: int,
-    decode: Callable[[Sequence[int]], str],
-    stop: Collection[int],
-    *,
-    shown: bool,
-) -> list[list[int]]:
-    """Collect the new ids of each row; with `shown` write the single row's text as it grows."""
-    new: list[list[int]] = [[] for _ in range(rows)]
-    done = ""
+    steps: Iterator[list[int | None]], spellings: Sequence[Spelling], stop: Collection[int], *, shown: bool
+) -> tuple[list[list[int]], list[str]]:
+    """The new ids of each row and their text without `stop`; with `shown` the single row's is written as it grows."""
+    new: list[list[int]] = [[] for _ in spellings]
+    parts: list[list[str]] = [[] for _ in spellings]
     with binary_stdout() as out:
         for step in steps:
-            for made, token in zip(new, step, strict=True):
-                if token is not None:
-                    made.append(token)
-            if shown:
-                text = decode([token for token in new[0] if token not in stop])
-                if not text.endswith("\ufffd"):
-                    out.write(text[len(done) :].encode())
+            for row, token in enumerate(step):
+                if token is None:
+                    continue
+                new[row].append(token)
+                text = "" if token in stop else spellings[row].push(token)
+                parts[row].append(text)
+                if shown and text:
+                    out.write(text.encode())
                     out.flush()
-                    done = text
+        for made, spelling in zip(parts, spellings, strict=True):
+            made.append(spelling.finish())
         if shown:
-            rest = decode([token for token in new[0] if token not in stop])[len(done) :]
-            out.write(f"{rest}\n".encode())
-    return new
-
-
-def _spell_ids(ids: Sequence[int]) -> str:
-    return " ".join(map(str, ids))
+            out.write(f"{parts[0][-1]}\n".encode())
+    return new, ["".join(made) for made in parts]

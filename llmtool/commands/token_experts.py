@@ -11,7 +11,6 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:
-    from llmtool.methods.mask_moe.artefact import Table
     from llmtool.tokenizer import Tokenizer
 
 SCHEMA = "llmtool.data-token-experts/1"
@@ -68,7 +67,9 @@ def token_experts(
 
     from llmtool.commands import sources
     from llmtool.core.corpus.provenance import InputHashes
-    from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+    from llmtool.core.run.atomic import atomic_files
+    from llmtool.core.run.manifest import Run, manifest_path
+    from llmtool.core.run.outputs import claim_file
     from llmtool.methods.mask_moe import table as tables
     from llmtool.methods.mask_moe.artefact import load_table, write_table
 
@@ -78,11 +79,13 @@ def token_experts(
     ).check()  # fmt: skip
     tokenizer, vocabulary, layers = _model(asked, console)
     counts = np.zeros(vocabulary, dtype=np.int64)
-    with InputHashes([source.path for source in sources.parse_sources(inputs)]) as hashes:
+    found = sources.parse_sources(inputs)
+    with InputHashes([source.path for source in found]) as hashes:
         run = Run("data token-experts", {**asked.facts(), "layers": layers}, seed=asked.seed)
-        if not asked.force:
-            refuse_complete(output, run.command, run.config, hashes.wait)
-        for source in sources.parse_sources(inputs):
+        if not asked.dry_run:
+            read = [*(source.path for source in found), *(name for name in (asked.model, asked.tokenizer) if name)]
+            claim_file(output, run, read=read, force=asked.force, found=hashes.wait, console=console)
+        for source in found:
             file = sources.open_source(source, tokenizer, console, asked.threads)
             for first in range(0, len(file), 1 << 24):
                 part = np.bincount(file.ids[first : first + (1 << 24)])
@@ -112,18 +115,12 @@ def token_experts(
             "tokenizer": tokenizer.fingerprint() if tokenizer else None, "tokens": facts["tokens"],
         }  # fmt: skip
         run.inputs = hashes.wait()
-        write_table(output, arrays, held)
+        with atomic_files() as files:
+            write_table(files.open(output), arrays, held)
+            run.save(manifest_path(output), [output], files)
         load_table(output)
-        run.save(manifest_path(output), [output])
     console.info(f"{output}: {masks.nbytes / 1e6:,.2f} MB of masks, every id sees an expert in every layer (checked)")
     return facts
-
-
-def read_table(path: Path) -> "Table":
-    """A table that this command wrote."""
-    from llmtool.methods.mask_moe.artefact import load_table
-
-    return load_table(path)
 
 
 def _model(asked: TokenExpertsSettings, console: Console) -> "tuple[Tokenizer | None, int, int]":

@@ -78,7 +78,7 @@ def _verify_rows(
     documents = read_documents(inputs, text_mode="line" if ids else "file")
     for document in documents:
         text = document.text if isinstance(document.text, str) else bytes(document.text).decode(errors="replace")
-        row = read_ids(text) if ids else model.tokenizer.encode(text)
+        row = read_ids(text) if ids else model.tokenizer.encode_prompt(text)
         for start in range(0, len(row), length):
             if left <= 0:
                 return

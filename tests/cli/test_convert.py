@@ -58,7 +58,7 @@ def test_copy(tmp_path: Path) -> None:
     assert facts["bytes"] == plan["bytes"] == 2 * report["parameters"]
     assert facts["files"] == len(report["shards"]) > 1
     again = run(*arguments)
-    assert (again.returncode, b"complete already" in again.stderr) == (1, True)
+    assert (again.returncode, b"complete already, nothing to do" in again.stderr) == (0, True)
     assert run(*arguments, "--force", "-q").stderr == b""
 
 

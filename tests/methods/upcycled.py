@@ -42,7 +42,7 @@ def normed(h: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 def carry(ids: torch.Tensor | None = None) -> Carry:
     empty = torch.zeros(0)
-    return Carry(empty, (empty, empty), {}, ids=ids)
+    return Carry(empty, {}, {}, ids=ids)
 
 
 def logits(path: Path, **settings: Any) -> torch.Tensor:

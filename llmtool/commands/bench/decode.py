@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.bench.machine import find_place, require_torch
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 
 if TYPE_CHECKING:
     from llmtool.core.bench.decode import Contender
@@ -37,10 +37,7 @@ def decode(
     from llmtool.core.bench.decode import compare, disagreement
     from llmtool.core.bench.machine import describe
 
-    if plot is not None:
-        if plot.suffix not in (".png", ".svg"):
-            raise UserError(f"cannot draw a file of the kind {plot.suffix!r}", where=str(plot), hint="use .png or .svg")
-        require("matplotlib", extra="plots", why="to draw a benchmark")
+    claim_figure(plot, read=checkpoints)
     place = find_place(device)
     contenders, chosen = load_contenders(checkpoints, dtype, str(place), kernels, console)
     refuse_long(contenders, max(contexts) + new)

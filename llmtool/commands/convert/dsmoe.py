@@ -8,14 +8,14 @@ from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.settings import DsmoeSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
-from llmtool.core.checkpoint.writer import write_checkpoint
+from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import cost, refuse_share
 from llmtool.methods.dsmoe.rows import text_rows
-from llmtool.model import build_parts, load_codec
+from llmtool.model import build_parts, load_tokenizer
 
 if TYPE_CHECKING:
     from llmtool.core.model.config import Config
@@ -76,8 +76,9 @@ def convert_dsmoe(
 
         from llmtool.methods.dsmoe.calibration import analytic
 
+        claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
-        rows = text_rows(load_codec(path).encode, asked.calibration, asked.calibration_tokens, length)
+        rows = text_rows(load_tokenizer(path).encode_prompt, asked.calibration, asked.calibration_tokens, length)
         routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
         part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
         plan["fitted"] = fitted
@@ -88,7 +89,9 @@ def convert_dsmoe(
         _routers(config, source, part, asked.router_init, asked.seed, routers), check,
     )  # fmt: skip
     facts = with_method(source, config, _entry(part))
-    write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
+    write_checkpoint(
+        output, tensors, facts, run=run, source=source, read=asked.calibration, force=asked.force, console=console
+    )
     if check:
         plan["verified"] = check.report()
         console.info(f"{output}: {check.layers} layers, each the dense one bit for bit (checked before writing)")

@@ -14,7 +14,7 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import refuse_share
 from llmtool.methods.dsmoe.rows import text_rows
-from llmtool.model import build_parts, load_codec
+from llmtool.model import build_parts, load_tokenizer
 
 SCHEMA = "llmtool.convert-dsmoe-baseline/1"
 
@@ -62,7 +62,10 @@ def convert_baseline(
         if kind == "2:4" and (config.hidden_size % 4 or config.intermediate_size % 4):
             raise UserError("2:4 wants sizes that are multiples of 4", where=str(path))
         rows = text_rows(
-            load_codec(path).encode, calibration, asked.calibration_tokens, min(ROW, config.max_position_embeddings)
+            load_tokenizer(path).encode_prompt,
+            calibration,
+            asked.calibration_tokens,
+            min(ROW, config.max_position_embeddings),
         )
         kept = choose(source, config, build_parts(config), rows, kind, share, console)
         tensors = prune(tensors, kept)
@@ -73,6 +76,8 @@ def convert_baseline(
             facts, share = with_method(source, config, {"name": "sparse24", "version": 1}), 0.5
     config_of_run = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
     run = Run("convert dsmoe-baseline", {**config_of_run, "tokens": asked.calibration_tokens}, seed=asked.seed)
-    written = write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
+    written = write_checkpoint(
+        output, tensors, facts, run=run, source=source, read=calibration, force=asked.force, console=console
+    )
     console.info(f"{output}: {kind}, {share:.1%} of the feed-forward weights active, {written.parameters:,} parameters")
     return {"schema": SCHEMA, "output": str(output), "kind": kind, "share": share, "parameters": written.parameters}

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.settings import Sharing, UniattnSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.checkpoint.writer import claim_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-from llmtool.core.run.manifest import Run, refuse_complete
+from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
-from llmtool.model import TextCodec, build_parts, find_device, load_codec
+from llmtool.model import build_parts, find_device, load_tokenizer
+from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +42,8 @@ class Calibration:
         window = self.window or min(1024, longest)
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
-        codec = load_codec(self.tokenizer or checkpoint.path, hint="give --tokenizer")
-        found = list(cut_rows(codec, self.inputs, window, self.samples))
+        own = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer")
+        found = list(cut_rows(own, self.inputs, window, self.samples))
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
         rows = torch.tensor(found)
@@ -51,14 +53,14 @@ class Calibration:
         return rows
 
 
-def cut_rows(codec: TextCodec, inputs: Sequence[str], window: int, samples: int) -> Iterator[list[int]]:
+def cut_rows(tokenizer: Tokenizer, inputs: Sequence[str], window: int, samples: int) -> Iterator[list[int]]:
     """Documents one after the other, cut into rows of `window` ids; shorter text than one row is refused."""
     from llmtool.core.corpus.readers import read_documents
 
     rest: list[int] = []
     given = 0
     for document in read_documents(inputs):
-        rest += codec.encode(bytes(document.text).decode(errors="replace"))
+        rest += tokenizer.encode_prompt(bytes(document.text).decode(errors="replace"))
         while len(rest) >= window and given < samples:
             yield rest[:window]
             rest, given = rest[window:], given + 1
@@ -107,11 +109,11 @@ def convert_uniattn(
         "calibration": _describe(calibration) if wanted else None,
     }  # fmt: skip
     run = Run("convert uniattn", recorded, seed=asked.seed)
-    if not asked.force:
-        refuse_complete(output, run.command, run.config, lambda: [checkpoint.fingerprint()])
+    read: list[str | Path] = [*(asked.calibration if wanted else ()), *([asked.plan] if asked.plan else [])]
+    claim_checkpoint(output, run, checkpoint, read=read, force=asked.force, console=console)
     rows = calibration.rows(checkpoint, config, console).to(find_device(asked.device)) if wanted else None
     layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, asked, console)
-    _write(checkpoint, output, changed, chosen, kind, states, run, asked.force, console)
+    _write(checkpoint, output, changed, chosen, kind, states, run, read, asked.force, console)
     return {"schema": SCHEMA, **facts, "layers": layers}
 
 
@@ -224,6 +226,7 @@ def _write(
     kind: str,
     states: dict[int, dict[str, "torch.Tensor"]],
     run: Run,
+    read: Sequence[str | Path],
     force: bool,
     console: Console,
 ) -> None:
@@ -238,6 +241,6 @@ def _write(
     saved = json.dumps(plan.to_json(groups, config.num_hidden_layers), indent=2) + "\n"
     written = write_checkpoint(
         output, convert.convert(checkpoint.tensors(), groups, states, kind), facts, run=run, source=checkpoint,
-        files={"plan.json": saved.encode()}, force=force, console=console,
+        files={"plan.json": saved.encode()}, read=read, force=force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters")

@@ -1,6 +1,6 @@
 """`llmtool convert cartesian|mask|finedeep`: feed-forward layers replaced; a plan first, a check of each layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -87,7 +87,7 @@ def say(before: "Cost", after: "Cost", what: str, console: Console) -> dict[str,
 
 def write(
     dense: Dense, output: Path, entry: Mapping[str, Any], what: str, make: "Make", part: "Callable[[int], nn.Module]",
-    asked: Any, *, exact: bool, ids: bool = False, inputs: Mapping[str, Any] | None = None, console: Console,
+    asked: Any, *, exact: bool, ids: bool = False, read: Sequence[Path] = (), console: Console,
 ) -> dict[str, Any]:  # fmt: skip
     """Say what it will cost, convert layer by layer, check each before it is written."""
     from llmtool.core.model.upcycling import StartCheck, replace_layers
@@ -109,9 +109,9 @@ def write(
         check(layer, tensors, made)
         return made
 
-    run = Run(f"convert {COMMANDS[name]}", {**asked.facts(), **(inputs or {}), "entry": dict(entry)}, seed=asked.seed)
+    run = Run(f"convert {COMMANDS[name]}", {**asked.facts(), "entry": dict(entry)}, seed=asked.seed)
     stream = replace_layers(source.tensors(by_layer(source)), config, dense.layers, checked)
-    write_checkpoint(output, stream, facts, run=run, source=source, force=asked.force, console=console)
+    write_checkpoint(output, stream, facts, run=run, source=source, read=read, force=asked.force, console=console)
     console.info(f"{output}: {check.line()}")
     return {**plan, "verified": check.report()}
 
@@ -158,12 +158,12 @@ def convert_mask(
     dense = open_dense(path, asked.layers)
     import torch
 
-    from llmtool.commands.token_experts import read_table
+    from llmtool.methods.mask_moe.artefact import load_table
     from llmtool.methods.mask_moe.convert import upcycle
     from llmtool.methods.mask_moe.part import MaskFFN, read_settings
 
     config = dense.config
-    held = read_table(table)
+    held = load_table(table)
     layers, vocabulary, _ = held.masks.shape
     if vocabulary > config.vocab_size or layers < config.num_hidden_layers:
         what = (
@@ -184,7 +184,7 @@ def convert_mask(
         dense, output, entry, f"{held.experts} copies, each id sees those of the table, {asked.top_k} of them taken",
         lambda layer, tensors: upcycle(layer, tensors, config, part, masks[layer], asked.seed, asked.noise, dense.std),
         lambda layer: MaskFFN(config, layer, part), asked, exact=not asked.noise, ids=True,
-        inputs={"table": held.sha256}, console=console,
+        read=[table], console=console,
     )  # fmt: skip
 
 

@@ -1,16 +1,18 @@
 """`llmtool eval attention`: the layers' attention maps side by side, and a plan for `convert uniattn`."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from llmtool.commands.convert.uniattn import Calibration
 from llmtool.core.checkpoint.directory import open_checkpoint
-from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.extras import require
-from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.json_file import dumps
+from llmtool.core.run.manifest import Run, file_entry, manifest_path
+from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.methods.uniattn import plan, plot
 from llmtool.model import load_model
 
@@ -34,13 +36,23 @@ def evaluate_attention(
     from llmtool.core.model.attention import Attention
     from llmtool.methods.uniattn import similarity
 
-    plot.check(figure)
     saving = parse_share(kv_saving)
     checkpoint = open_checkpoint(path)
     run = Run("eval attention", {"data": list(data.inputs), "samples": data.samples, "window": data.window,
                                  "kv_saving": saving, "measure": measure})  # fmt: skip
-    if output and not force:
-        refuse_complete(output, run.command, run.config, lambda: [checkpoint.fingerprint()])
+    read: list[str | Path] = [path, *data.inputs, *([data.tokenizer] if data.tokenizer else [])]
+
+    def entries() -> list[dict[str, Any]]:
+        return [checkpoint.fingerprint(), *map(file_entry, read[1:])]
+
+    refuse_overlap([place for place in (output, figure) if place], read)
+    if output:
+        try:
+            claim_file(output, run, read=read, force=force, found=entries, console=console)
+        except CompleteError:
+            if figure is None or figure.exists():
+                raise
+    claim_figure(figure, read=read, force=force)
     model = load_model(path, None, device)
     layers = model.config.num_hidden_layers
     followers = similarity.followers_for(saving, layers)
@@ -61,10 +73,10 @@ def evaluate_attention(
         plot.draw_likeness(alike, groups, measure, figure)
         console.info(f"{figure}: drawn")
     if output:
-        run.inputs = [checkpoint.fingerprint()]
-        with atomic_file(output) as file:
-            file.write(json.dumps(facts, indent=1).encode() + b"\n")
-            run.save(manifest_path(output), [output])
+        run.inputs = entries()
+        with atomic_files() as files:
+            files.open(output).write(dumps(facts, indent=1).encode() + b"\n")
+            run.save(manifest_path(output), [output], files)
         console.info(f"{output}: plan written")
     mean = total / followers
     return {**facts, "schema": SCHEMA, "measure": measure, "mean_likeness": mean, "tokens": rows.numel()}

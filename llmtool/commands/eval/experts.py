@@ -7,6 +7,7 @@ from typing import Any
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 from llmtool.methods.dsmoe import plot as figures
 from llmtool.methods.dsmoe.rows import source_names, text_rows
 from llmtool.model import load_model
@@ -42,13 +43,14 @@ def experts(
     from llmtool.methods.dsmoe import report
 
     grid = taus_of(taus)
-    figures.check(plot)
+    claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
     model = load_model(path, dtype, device, settings=settings)
     report.sparse_parts(model.decoder, str(path))
     length = min(length, model.config.max_position_embeddings)
     names = source_names(data)
     sources = {
-        name: text_rows(model.tokenizer.encode, [one], tokens, length) for name, one in zip(names, data, strict=True)
+        name: text_rows(model.tokenizer.encode_prompt, [one], tokens, length)
+        for name, one in zip(names, data, strict=True)
     }
     rival = None if dense is None else load_model(dense, dtype, device)
     if rival is not None and rival.config.vocab_size != model.config.vocab_size:

@@ -1,6 +1,6 @@
 """`llmtool eval loss`: nats a token and bits a byte of held-out text, by position."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +8,10 @@ from llmtool.commands.sources import HeldOut, count, find_tokenizer, open_source
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 from llmtool.model import Model, load_model
 
 if TYPE_CHECKING:
-    import torch
-
     from llmtool.core.corpus.token_files import TokenFile
     from llmtool.core.eval.loss import PositionLoss
 
@@ -39,10 +38,10 @@ def loss(
     settings: of the checkpoint's methods, instead of config.json's.
     """
     require("torch", extra="models", why="to run models")
-    from llmtool.core.eval.plot import check_plot, draw_positions
+    from llmtool.core.eval.plot import draw_positions
     from llmtool.core.train.world import World
 
-    check_plot(plot)
+    claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
     console = console or Console(verbosity=-1)
     named = parse_sources(data)
     if not named:
@@ -60,7 +59,7 @@ def loss(
     for file in files:
         held = HeldOut(file, length, count(tokens, "--tokens"), mask_documents=mask_documents)
         with console.progress(f"scoring {file.name}", held.rows, "rows") as bar:
-            found[file.name] = held.score(losses_of(model), micro, World(), sizes, bar.advance)
+            found[file.name] = held.score(model.losses, micro, World(), sizes, bar.advance)
     if plot:
         draw_positions({name: total.positions() for name, total in found.items()}, plot)
     rows = {name: {**total.figures(), "tokens": total.tokens} for name, total in found.items()}
@@ -95,22 +94,6 @@ def loss_table(report: dict[str, Any], console: Console) -> None:
         ["source", "tokens", "nats/token", "bits/byte", *heads], rows,
         "quarters: nats a token by position in the row", result=True,
     )  # fmt: skip
-
-
-def losses_of(model: Model) -> "Callable[[Any], torch.Tensor]":
-    """The loss of each position of a batch [B, T], in nats."""
-    import torch
-
-    from llmtool.core.train.objective import linear_cross_entropy
-
-    @torch.inference_mode()
-    def losses(batch: Any) -> "torch.Tensor":
-        batch = batch.to(model.device)
-        h, _ = model.decoder.hidden(batch.ids, documents=batch.documents)
-        flat = linear_cross_entropy(h.flatten(0, 1), model.decoder.lm_head.weight, batch.labels.flatten())
-        return flat.view(batch.labels.shape).float()
-
-    return losses
 
 
 def refuse_ids_out_of_range(files: "Sequence[TokenFile]", model: Model) -> None:

@@ -10,6 +10,7 @@ from llmtool.commands.sources import find_tokenizer, open_source, parse_sources
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 from llmtool.model import Model, load_model
 from llmtool.tokenizer import Tokenizer
 
@@ -47,9 +48,9 @@ def needles(
     import torch
 
     from llmtool.core.eval import niah
-    from llmtool.core.eval.plot import check_plot, draw_needles
+    from llmtool.core.eval.plot import draw_needles
 
-    check_plot(plot)
+    claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
     console = console or Console(verbosity=-1)
     model = load_model(checkpoint, dtype, device, settings=settings)
     codec = find_tokenizer(tokenizer, model.path, console)
@@ -76,8 +77,7 @@ def needles(
     @torch.inference_mode()
     def last_logits(ids: "torch.Tensor", last: int) -> "torch.Tensor":
         h, _ = model.decoder.hidden(ids.to(model.device))
-        logits: torch.Tensor = model.decoder.lm_head(h[:, -last:])
-        return logits
+        return model.decoder.logits(h[:, -last:])
 
     with console.progress("searching", samples * len(lengths) * len(depths), "needles") as bar:
         cells = niah.search(last_logits, haystack, draw_needle, lengths, depths, samples=samples, seed=seed,

@@ -38,7 +38,7 @@ def pieces(example: "Example", reader: Reader) -> list[dict[str, Any]]:
     """Runs of tokens that are trained or not, decoded."""
     pairs = zip(example.ids.tolist(), example.trained.tolist(), strict=True)
     runs = [(trained, [token for token, _ in run]) for trained, run in groupby(pairs, lambda pair: pair[1])]
-    return [{"trained": trained, "tokens": len(ids), "text": reader.codec.decode(ids)} for trained, ids in runs]
+    return [{"trained": trained, "tokens": len(ids), "text": reader.tokenizer.decode(ids)} for trained, ids in runs]
 
 
 def show(report: dict[str, Any]) -> None:

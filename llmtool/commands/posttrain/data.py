@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtool.commands.posttrain.settings import DataOptions
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-from llmtool.model import TextCodec, load_codec
+from llmtool.model import load_tokenizer
+from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llmtool.core.train.sft.examples import Counts, Examples
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 class Reader:
     """The tokenizer and the template of one command."""
 
-    codec: TextCodec
+    tokenizer: Tokenizer
     specials: "Specials"
     template: "Template | None"
     options: DataOptions
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a part of a text: special tokens are read as such, none is added."""
+        return self.tokenizer.encode(text, allow_special=True)
 
     def examples(self, inputs: Sequence[str], console: Console) -> "tuple[Examples, Counts]":
         """Read, render, tokenize, cut."""
@@ -32,7 +36,7 @@ class Reader:
 
         with console.progress("reading", None, "rows") as bar:
             return make_examples(
-                read_conversations(inputs, self.options.format), self.template, self.specials, self.codec.encode_piece,
+                read_conversations(inputs, self.options.format), self.template, self.specials, self.encode,
                 self.options.places, drop_overlong=self.options.drop_overlong, advance=bar.advance,
             )  # fmt: skip
 
@@ -49,30 +53,19 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
     for stream in find_inputs(inputs):
         if stream.size is None:  # read twice: once to see what it is, once for the rows
             raise UserError("instruction data is read from files only", where=stream.source, hint="save it first")
-    codec = open_codec(options.tokenizer)
-    folder = options.tokenizer if options.tokenizer.is_dir() else options.tokenizer.parent
-    specials = find_specials(folder, codec.specials)
+    path = options.tokenizer
+    if path.name in ("tokenizer.json", "llmtool.json"):  # what stands beside it belongs to it
+        path = path.parent
+    tokenizer = load_tokenizer(path, hint="give --tokenizer")
+    own = tokenizer.definition
+    names = {"bos_token": own.bos, "eos_token": own.eos}
+    specials = find_specials(path if path.is_dir() else path.parent, names)
     first = next(iter(read_conversations(inputs, options.format)), None)
     if first is None:
         raise UserError("holds no row", where=", ".join(inputs))
     needed = options.template is not None or not first.pieces
-    template = (
-        find_template(options.template, options.tokenizer, specials, codec.specials.get("chat_template"))
-        if needed
-        else None
-    )
-    return Reader(codec, specials, template, options)
-
-
-def open_codec(path: Path) -> TextCodec:
-    """A tokenizer by its directory or its file."""
-    if path.is_dir() or path.name in ("tokenizer.json", "llmtool.json"):
-        return load_codec(path if path.is_dir() else path.parent, hint="give --tokenizer")
-    if not path.exists():
-        raise UserError("no such file or directory", where=str(path), hint="name a tokenizer")
-    from llmtool.model import own_codec
-
-    return own_codec(path)
+    template = find_template(options.template, options.tokenizer, specials, own.chat_template) if needed else None
+    return Reader(tokenizer, specials, template, options)
 
 
 def count_lines(counts: "Counts") -> list[tuple[str, str]]:

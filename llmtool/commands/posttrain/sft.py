@@ -21,7 +21,7 @@ from llmtool.commands.train.command import make_objective
 from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, run_job
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import manifest_path
 from llmtool.model import find_device
 
@@ -225,4 +225,4 @@ def is_finished(job: Job) -> bool:
     if job.settings.force or not (manifest_path(job.output).is_file() and (job.output / BEGUN).is_file()):
         return False
     begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
-    return bool(read_json_object(job.output / BEGUN) == json.loads(json.dumps(begun, default=str)))
+    return bool(read_json_object(job.output / BEGUN) == json.loads(dumps(begun, default=str)))

@@ -3,15 +3,19 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import ExitCode, UserError
+from llmtool.core.run.errors import CompleteError, ExitCode, UserError
+from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.json_file import dumps
+from llmtool.core.run.manifest import Run, file_entry, manifest_path
+from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.methods.temporal_scaling import plot, report, saved
 from llmtool.methods.temporal_scaling.fit import fit_together
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast
@@ -19,6 +23,11 @@ from llmtool.methods.temporal_scaling.laws import COOLDOWN, LAWS
 from llmtool.methods.temporal_scaling.logs import NotYetError, read_log
 from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.report import duration
+
+SPELLED = {
+    "targets": "--target-loss", "until": "--fit-until", "shape": "--schedule", "end": "--end-lr",
+}  # fmt: skip
+"""Options of settings that are called otherwise."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,16 @@ class Request:
     require_confident: bool = False
     largest: float | None = None
     as_json: bool = False
+
+    def run(self) -> Run:
+        """What makes the saved law what it is."""
+        return Run(
+            "scaling fit", {"law": self.law, "targets": list(self.targets), **asdict(self.look)}, spelled=SPELLED
+        )
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """The logs, as they are now."""
+        return [file_entry(source) for source in self.sources]
 
 
 def run(
@@ -53,7 +72,7 @@ def run(
     if request.figure:
         plot.draw(made[0], request.figure)
     if request.output:
-        write_json(request.output, saved.to_json(made[0], list(request.targets)))
+        write_law(request, saved.to_json(made[0], list(request.targets)))
     for each in made:
         if request.as_json:
             print(json.dumps(saved.to_json(each, list(request.targets))))
@@ -64,22 +83,31 @@ def run(
 
 def _check(request: Request, joint: bool, follow: bool) -> None:
     """Refuse what cannot end well before any work is done."""
-    plot.check(request.figure)
     if len(request.sources) > 1 and not joint and (request.figure or request.output or follow):
         raise UserError("--plot, --output and --follow take one log", hint="`scaling compare --plot` draws several")
     if joint and (follow or request.figure or request.targets or request.require_confident):
         raise UserError("--joint goes with --law, --output and --json only")
     if follow and request.sources == ["-"]:
         raise UserError("--follow needs a file, not standard input")
-    for path in (request.figure, request.output):
-        if path and path.exists() and not request.force:
-            raise UserError("exists already", where=str(path), hint="use --force to replace it")
+    if request.output:
+        refuse_overlap([path for path in (request.output, request.figure) if path], request.sources)
+        try:
+            claim_file(request.output, request.run(), read=request.sources, force=request.force, found=request.inputs)
+        except CompleteError:
+            if request.figure is None or request.figure.exists():
+                raise
+    claim_figure(request.figure, read=request.sources, force=request.force)
 
 
-def write_json(path: Path, facts: dict[str, Any]) -> None:
-    """A JSON file that appears whole."""
-    with atomic_file(path) as file:
-        file.write(json.dumps(facts, indent=1).encode() + b"\n")
+def write_law(request: Request, facts: dict[str, Any]) -> None:
+    """The law and what it was made from, whole."""
+    if request.output is None:
+        return
+    run = request.run()
+    run.inputs = request.inputs()
+    with atomic_files() as files:
+        files.open(request.output).write(dumps(facts, indent=1).encode() + b"\n")
+        run.save(manifest_path(request.output), [request.output], files)
 
 
 def _lines(made: Forecast, request: Request, chart: bool) -> Iterator[str]:
@@ -118,7 +146,7 @@ def fit_joint(request: Request, console: Console) -> dict[str, Any]:
         "runs": rows, "fit": saved.fit_to_json(fits[0], 1.0),
     }  # fmt: skip
     if request.output:
-        write_json(request.output, facts)
+        write_law(request, facts)
     return facts
 
 
@@ -162,4 +190,4 @@ def _show_followed(made: Forecast, request: Request) -> None:
     if request.figure:
         plot.draw(made, request.figure)
     if request.output:
-        write_json(request.output, facts)
+        write_law(request, facts)

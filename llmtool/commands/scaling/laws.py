@@ -8,6 +8,7 @@ import numpy as np
 
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.figures import claim_figure
 from llmtool.methods.temporal_scaling import (
     across_runs,
     comparison,
@@ -118,7 +119,7 @@ def compare_logs(
     """Which of several runs ends lower: the result as an object, and in lines."""
     if len(sources) < 2:
         raise UserError("a comparison needs two or more logs")
-    plot.check(figure)
+    claim_figure(figure, read=sources)
     forecasts = [forecast(run, law) for run in look.runs(sources, console)]
     comparison.require_comparable(forecasts)
     draws = comparison.ends(forecasts)
@@ -129,7 +130,7 @@ def compare_logs(
 
 def positions_of(source: str, look: Look, figure: Path | None) -> dict[str, Any]:
     """The law over positions of a log: its fit, its regression over steps, the uniform-learning check."""
-    plot.check(figure)
+    claim_figure(figure, read=[source])
     run = look.run(read_log(source), look.until or "100%")
     if run.metric not in run.log.positions:
         raise UserError("holds no losses by position", where=source,
@@ -163,7 +164,7 @@ def size_law(
     path: Path, law: str, resamples: int, compute: Sequence[float], seed: int, figure: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
     """A law over many runs: the result as an object, and in lines."""
-    plot.check(figure)
+    claim_figure(figure, read=[path])
     if law == critical_batch.NAME:
         if figure or compute:
             raise UserError(f"--plot and --compute do not go with --law {law}")

@@ -8,9 +8,9 @@ from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import Skipped
 from llmtool.core.corpus.readers import read_documents, total_bytes
-from llmtool.core.run.atomic import check_output
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.figures import claim_figure
 
 
 def compare_files(
@@ -35,13 +35,8 @@ def compare_files(
     if len(tokenizers) < 2:
         raise UserError("one tokenizer cannot be compared", hint="name two or more")
     skipped = Skipped()
-    whole = any(tokenizer.definition.pretokenizer == "none" for tokenizer in tokenizers.values())
-    if plot:
-        from llmtool.core.bpe.comparison_plot import check_plot
-
-        check_plot(plot)
-        if check_output(plot).exists() and not force:
-            raise UserError("exists already", where=str(plot), hint="use --force to replace it")
+    whole = any(tokenizer.needs_whole() for tokenizer in tokenizers.values())
+    claim_figure(plot, read=[*corpora, *([reference] if reference else [])], force=force)
     with console.progress("comparing", total_bytes(corpora), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:

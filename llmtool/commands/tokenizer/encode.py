@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
-from typing import IO
+from typing import IO, Any
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer
@@ -19,12 +19,17 @@ from llmtool.core.corpus.tokenized import (
     TokenWriter,
     Totals,
     read_token_documents,
+    sidecars,
     token_array,
 )
-from llmtool.core.run.atomic import atomic_file, check_output, refuse_inputs_as_output, require_space
+from llmtool.core.run.atomic import atomic_files, require_space
 from llmtool.core.run.console import Console, binary_stdout
 from llmtool.core.run.errors import UserError, closest
-from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.core.run.manifest import Run, manifest_path
+from llmtool.core.run.outputs import claim_file
+
+SPELLED = {"tokenizer": "TOK", "text_mode": "--documents"}
+"""Options of settings that are called otherwise."""
 
 
 def encode_files(
@@ -45,6 +50,7 @@ def encode_files(
     input_format: Format = "auto",
     strict: bool = False,
     threads: int | None = None,
+    read: Sequence[str | Path] = (),
     force: bool = False,
     console: Console | None = None,
 ) -> Totals:
@@ -53,12 +59,11 @@ def encode_files(
     bos, eos: begin and end each document with the tokenizer's own token, or with bos_token and eos_token, which may be
     any of its added tokens; bos None says on the console that a tokenizer of which `transformers` gets one gives none
     here. offsets: byte range of each id in the (normalized) text, format jsonl only. separator: as in read_documents.
+    read: where the tokenizer came from, which no output may replace.
     """
     console = console or Console(verbosity=-1)
     _check_request(output, form, offsets)
     around = _around(tokenizer, bos, eos, bos_token, eos_token, console)
-    if output:
-        refuse_inputs_as_output(check_output(output), inputs)
     skipped, totals = Skipped(), Totals()
     settings = {
         "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "offsets": offsets,
@@ -66,22 +71,21 @@ def encode_files(
         "allow_special": allow_special, "field": field, "text_mode": text_mode, "document_separator": separator,
         "input_format": input_format, "strict": strict,
     }  # fmt: skip
-    # A special token may hold white space, where a long document would be cut; `none` has no safe cut at all.
-    whole = tokenizer.definition.pretokenizer == "none" or (
-        allow_special and any(character.isspace() for text in tokenizer.special_tokens for character in text)
-    )
     with ExitStack() as stack:
         hashes = stack.enter_context(InputHashes(inputs if output else []))
-        run = Run("tokenizer encode", settings, backend=engine.NAME)
-        if output and not force:
-            refuse_complete(output, run.command, settings, hashes.wait)
+        run = Run("tokenizer encode", settings, backend=engine.NAME, spelled=SPELLED)
+        if output:
+            beside = list(sidecars(output, form).values()) if form in ("npy", "bin") else []
+            claim_file(
+                output, run, read=[*inputs, *read], beside=beside, force=force, found=hashes.wait, console=console
+            )
         size = total_bytes(inputs)
         if output and size:
             require_space(output, size)
         bar = stack.enter_context(console.progress("encoding", size, "B"))
         documents = read_documents(
-            inputs, field=field, text_mode=text_mode, format=input_format, strict=strict, whole=whole,
-            separator=separator, report=skipped, on_bytes=bar.advance,
+            inputs, field=field, text_mode=text_mode, format=input_format, strict=strict,
+            whole=tokenizer.needs_whole(allow_special), separator=separator, report=skipped, on_bytes=bar.advance,
         )  # fmt: skip
         with _writer(tokenizer, output, form, offsets, around, run, hashes) as writer:
             for encoded in encode_documents(
@@ -114,8 +118,15 @@ def _around(
     if bos is False and bos_token is not None:
         raise UserError("--no-bos and --bos-token contradict each other", hint="drop one of them")
     definition = tokenizer.definition
-    if bos is None and bos_token is None and definition.add_bos:
-        console.warn(f"no {definition.bos!r} before a text, which `transformers` would put there: --bos (or --no-bos)")
+    before, after = definition.around
+    if bos is None and bos_token is None and (before or after):
+        spell = definition.vocabulary.spellings
+        put = [
+            f"{' '.join(spell[number] for number in ids)} {side} each text"
+            for ids, side in ((before, "before"), (after, "after")) if ids
+        ]  # fmt: skip
+        asked = "--bos and --eos put tokens here, --no-bos says that none are wanted"
+        console.warn(f"`transformers` would put {' and '.join(put)}; {asked}")
     first = _named(tokenizer, "bos", definition.bos, bos_token) if bos or bos_token is not None else None
     last = _named(tokenizer, "eos", definition.eos, eos_token) if eos or eos_token is not None else None
     return Around(first, last)
@@ -148,47 +159,56 @@ def _writer(
     def row_writer(file: IO[bytes]) -> TokenWriter:
         return JsonlWriter(file, tokenizer, offsets, around) if form == "jsonl" else LineWriter(file)
 
-    def seal() -> None:
-        assert output is not None
-        run.inputs = hashes.wait()
-        run.save(manifest_path(output), [output])
-
-    if form in ("npy", "bin") and output:
-        ends = {"documents_begin_with": around.bos, "documents_end_with": around.eos}
-        with token_array(output, tokenizer, form, ends, seal) as writer:
-            yield writer
-    elif output:
-        with atomic_file(output) as file:
-            yield row_writer(file)
-            seal()
+    if output:
+        with atomic_files() as files:
+            if form in ("npy", "bin"):
+                ends = {"documents_begin_with": around.bos, "documents_end_with": around.eos}
+                with token_array(output, tokenizer, form, ends, files) as writer:
+                    yield writer
+            else:
+                yield row_writer(files.open(output))
+            run.inputs = hashes.wait()
+            beside = sidecars(output, form).values() if form in ("npy", "bin") else ()
+            run.save(manifest_path(output), [output, *beside], files)
     else:
         with binary_stdout() as file:
             yield row_writer(file)
 
 
 def decode_files(
-    tokenizer: BaseTokenizer, path: str, output: Path | None, *, text_mode: TextMode = "file", force: bool = False
+    tokenizer: BaseTokenizer,
+    path: str,
+    output: Path | None,
+    *,
+    text_mode: TextMode = "file",
+    read: Sequence[str | Path] = (),
+    force: bool = False,
+    console: Console | None = None,
 ) -> int:
     """Write the text of each document of ids, exactly its bytes; with text_mode "line" each ends a line.
 
     Returns the number of documents.
     """
     ending = b"\n" if text_mode == "line" else b""
-    if output is not None and output.exists() and not force:
-        raise UserError("exists already", where=str(output), hint="use --force to replace it")
-    if output is not None:
-        refuse_inputs_as_output(check_output(output), [path])
     number = 0
-    run = Run("tokenizer decode", {"tokenizer": tokenizer.fingerprint() if output else None, "text_mode": text_mode})
+    settings = {"tokenizer": tokenizer.fingerprint() if output else None, "text_mode": text_mode}
+    run = Run("tokenizer decode", settings, spelled=SPELLED)
+
+    def entries() -> list[dict[str, Any]]:
+        return [describe(path, Event(), read_whole=True)]
+
+    if output is not None:
+        claim_file(output, run, read=[path, *read], force=force, found=entries, console=console)
     with ExitStack() as stack:
-        file = stack.enter_context(atomic_file(output) if output else binary_stdout())
+        files = stack.enter_context(atomic_files())
+        file = files.open(output) if output else stack.enter_context(binary_stdout())
         for ids in read_token_documents(path, tokenizer):
             number += 1
             try:
                 file.write(tokenizer.decode_bytes(ids) + ending)
             except UserError as error:
                 raise UserError(error.what, where=f"{path}, document {number}", hint=error.hint) from None
-        if output:
-            run.inputs = [describe(path, Event(), read_whole=True)]
-            run.save(manifest_path(output), [output])
+        if output and not files.through:
+            run.inputs = entries()
+            run.save(manifest_path(output), [output], files)
     return number

@@ -5,11 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.bpe import engine
 from llmtool.core.bpe.export import export_huggingface, export_tiktoken
 from llmtool.core.corpus.readers import read_documents
 from llmtool.core.run.console import Console
-from llmtool.core.run.manifest import Run
 from llmtool.tokenizer import Tokenizer
 
 SAMPLE_BYTES = 1 << 20
@@ -17,16 +15,24 @@ SAMPLE_BYTES = 1 << 20
 
 
 def export(
-    tokenizer: Tokenizer, directory: Path, to: str, sample: Sequence[str] | None, force: bool, console: Console
+    tokenizer: Tokenizer,
+    directory: Path,
+    to: str,
+    sample: Sequence[str] | None,
+    force: bool,
+    console: Console,
+    *,
+    read: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
-    """Write an export and say on a sample (the first SAMPLE_BYTES of these files) whether its readers agree with us."""
+    """Write an export and say on a sample (the first SAMPLE_BYTES of these files) whether its readers agree with us.
+
+    read: where the tokenizer came from, which no output may replace.
+    """
     texts = None
     if sample:
         texts = [document.text for document in read_documents(sample, limit_bytes=SAMPLE_BYTES)]
     write = export_huggingface if to == "hf" else export_tiktoken
-    run = Run(f"tokenizer export --to {to}", {"tokenizer": tokenizer.fingerprint()}, backend=engine.NAME)
-    report = write(tokenizer, directory, sample=texts, force=force)
-    run.save(directory / "run.json", [directory])
+    report = write(tokenizer, directory, sample=texts, read=[*read, *(sample or ())], force=force, console=console)
     console.info("\n".join([f"{directory}: written", *report.lines()]))
     checks = [asdict(check) for check in report.checks]
     return {

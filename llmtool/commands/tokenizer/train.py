@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.bpe import engine
-from llmtool.core.bpe.definition import serialize
+from llmtool.core.bpe.definition_file import serialize
 from llmtool.core.bpe.training import TrainingSettings
 from llmtool.core.corpus.inputs import find_inputs
 from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.readers import parse_size, total_bytes
-from llmtool.core.run.atomic import atomic_file, check_output, refuse_inputs_as_output
+from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.core.run.manifest import Run, manifest_path
+from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.tokenizer import Tokenizer, method_pair
 
+SPELLED = {"text_mode": "--documents", "format": "--input-format"}
+"""Options of settings that are called otherwise."""
 SMALLEST_MEMORY = 1_000_000
 """Bytes of counts below which every batch of pieces would go to disk."""
 
@@ -40,22 +43,21 @@ def train_file(
     memory = None if max_memory is None else parse_size(max_memory)
     if memory is not None and memory < SMALLEST_MEMORY:
         raise UserError(f"--max-memory {max_memory} is too little to count in", hint="at least 1M")
-    refuse_inputs_as_output(check_output(output), inputs)
+    refuse_overlap([output], inputs)
     algorithm, encoder = check_training(settings)
     settings = {**settings, "algorithm": algorithm, "encoder": encoder}
     with InputHashes([] if dry_run else inputs, read_whole=limit is None) as hashes:
-        run = Run("tokenizer train", settings, backend=engine.NAME)
+        run = Run("tokenizer train", settings, backend=engine.NAME, spelled=SPELLED)
         if dry_run:
             plan = {"inputs": len(find_inputs(inputs)), "bytes_on_disk": total_bytes(inputs), "output": str(output)}
             return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **settings}
-        if not force:
-            refuse_complete(output, run.command, settings, hashes.wait)
+        claim_file(output, run, read=inputs, force=force, found=hashes.wait, console=console)
         work: dict[str, Any] = {"threads": threads, "max_memory": memory, "console": console}
         tokenizer = Tokenizer.train(inputs, **{**settings, "limit_bytes": limit}, **work)
-        with atomic_file(output) as file:
-            file.write(serialize(tokenizer.definition))
-            run.inputs = hashes.wait()
-            run.save(manifest_path(output), [output])
+        run.inputs = hashes.wait()
+        with atomic_files() as files:
+            files.open(output).write(serialize(tokenizer.definition))
+            run.save(manifest_path(output), [output], files)
     facts = tokenizer.definition.training
     seconds = time.time() - run.started
     scaffolds = f" and {facts['scaffolds']:,} scaffolds" if facts["scaffolds"] else ""

@@ -105,6 +105,7 @@ def train(
     sets = [named.HeldOut(file, length, held_out, mask_documents=used.mask_documents) for file in checks]
     sizes = named.token_bytes(codec, start.config.vocab_size)
     paths = [source.path for source in [*trained, *held]]
+    read = [*paths, *(name for name in (used.tokenizer, used.model) if name and Path(name).exists())]
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
         job = Job(
@@ -112,7 +113,7 @@ def train(
             decoder=start.decoder(used.seed, choice.kernels), raw=start.raw, data=batches, objective=objective,
             optimizer=rates, plan=plan, trainable=trainable,
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
-            files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None),
+            files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,
             inputs=lambda: [*checkpoint, *hashes.wait()], device=place, tensorboard=used.tensorboard,
             kernels=described,
         )  # fmt: skip

@@ -9,7 +9,7 @@ OUT/config.json, model.safetensors, tokenizer files, loss.png, and run.json last
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,12 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.settings import Running
-from llmtool.core.run.atomic import atomic_file, require_space
+from llmtool.core.run.atomic import atomic_file, require_space, sweep
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
-from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.manifest import Run, changes, manifest_path
+from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
 from llmtool.core.run.settings import describe
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 BEGUN, METRICS, PLOT = "train.json", "metrics.jsonl", "loss.png"
 SCHEMA = "llmtool.train/1"
+SPELLED = {"weights": "the model's weights"}
+"""Options of settings that are called otherwise."""
 
 
 def anything(name: str) -> bool:  # noqa: ARG001 - a `trainable`
@@ -69,6 +72,8 @@ class Job:
     evaluate: "Callable[[Trainee], dict[str, Any]]" = _nothing
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Further files of the finished model: its tokenizer."""
+    read: Sequence[str | Path] = ()
+    """All that the run reads, as the user named it."""
     inputs: Callable[[], list[dict[str, Any]]] = list
     """Entries of run.json; asked for at the end."""
     device: str = "cpu"
@@ -87,7 +92,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     from llmtool.core.train.world import World
 
     begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
-    resumable = check_output(job, begun)
+    resumable = check_output(job, begun, console)
     job.output.parent.mkdir(parents=True, exist_ok=True)
     require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.settings.keep + 1)))
     world = World(job.device)
@@ -103,8 +108,6 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
             recompute=how.recompute, compiled=how.compiled,
         )  # fmt: skip
         optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer, job.objective.vector)
-        for term in job.objective.terms.values():
-            term.attach(job.decoder)
         states = Checkpoints(job.output, world, job.settings.keep)
         world.barrier()
         if world.leader and not resumable:
@@ -148,40 +151,40 @@ def plan_line(job: Job) -> str:
     )
 
 
-def check_output(job: Job, begun: dict[str, Any]) -> bool:
+def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
     """Whether a run stands in OUT that this one continues; one that differs, or is complete, is refused."""
     output = job.output
-    if job.settings.force or not output.exists():
-        return False
-    if not output.is_dir():
+    if output.exists() and not output.is_dir():
         raise UserError("not a directory", where=str(output), hint="name another place")
-    if manifest_path(output).is_file():
-        refuse_complete(output, job.command, json.loads(json.dumps(job.config, default=str)), job.inputs)
-    if not (output / BEGUN).is_file():
-        if any(output.iterdir()):
-            raise UserError("exists already, and is no run that was begun", where=str(output), hint="write elsewhere")
+    refuse_overlap([job.output], job.read)
+    tidy(job.output, [job.output], console)
+    if not output.is_dir() or not any(output.iterdir()):
         return False
-    before = flatten(read_json_object(output / BEGUN))
-    now = flatten(json.loads(json.dumps(begun, default=str)))
-    flags = {f"config.{field.name}": field.flags[0] for field in describe(type(job.settings))}
-    changed = [f"{flags.get(key, key)}: {before.get(key)!r} -> {now.get(key)!r}" for key in {**before, **now}
-               if before.get(key) != now.get(key)]  # fmt: skip
+    if not (output / BEGUN).is_file():
+        what = "exists already, and is no run of training that was begun"
+        raise UserError(what, where=str(output), hint="write elsewhere")
+    if (removed := sweep(output)).number:
+        console.info(f"{output}: {removed}")
+    if job.settings.force:
+        return False
+    before = read_json_object(output / BEGUN)
+    if before.get("command") != job.command:
+        what = f"was begun by `llmtool {before.get('command')}`"
+        raise UserError(what, where=str(output), hint="use --force to start over, or write elsewhere")
+    spelled = SPELLED | {field.name: field.flags[0].partition("/")[0] for field in describe(type(job.settings))}
+    changed = changes(before.get("config"), job.config, spelled)
+    if before.get("data") != json.loads(dumps(begun["data"])):
+        changed.append("the data's content")
     if changed:
         raise UserError(
             f"was begun with other settings or data: {'; '.join(changed)}",
             where=str(output),
             hint="use --force to start over, or write elsewhere",
         )
-    return True
-
-
-def flatten(facts: Any, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": [1]}} -> {"a.b.0": 1}."""
-    pairs = facts.items() if isinstance(facts, dict) else enumerate(facts) if isinstance(facts, list) else None
-    if pairs is None:
-        return {prefix: facts}
-    return {key: value for name, inner in pairs
-            for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()}  # fmt: skip
+    if not (finished := manifest_path(output)).is_file():
+        return True
+    refuse_damaged(output, read_json_object(finished))
+    raise CompleteError(job.output)
 
 
 def begin(output: Path, begun: dict[str, Any]) -> None:
@@ -193,7 +196,7 @@ def begin(output: Path, begun: dict[str, Any]) -> None:
         for path in output.glob(pattern):
             path.unlink()
     with atomic_file(output / BEGUN) as file:
-        file.write(json.dumps(begun, indent=2, default=str).encode() + b"\n")
+        file.write(dumps(begun, indent=2, default=str).encode() + b"\n")
 
 
 @contextmanager
@@ -283,7 +286,7 @@ def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
             writer.add(name, tensor)
         shards = writer.finish()
     raw = with_dtype(job.raw, element_type("fp32"))
-    files = {**job.files, "config.json": json.dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n"}
+    files = {**job.files, "config.json": dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n"}
     for name, content in files.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_bytes(content)

@@ -122,7 +122,7 @@ def _roles(tokenizer: Tokenizer | None) -> dict[str, int]:
         return {}
     definition = tokenizer.definition
     named = {"bos_token_id": definition.bos, "eos_token_id": definition.eos}
-    return {key: tokenizer.special_tokens[token] for key, token in named.items() if token is not None}
+    return {key: tokenizer.added_tokens[token] for key, token in named.items() if token is not None}
 
 
 def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | None) -> dict[str, bytes]:
@@ -131,7 +131,7 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
         return {str(name): (checkpoint.path / name).read_bytes() for name in checkpoint.carried_files}
     if tokenizer is None:
         return {}
-    from llmtool.core.bpe.definition import serialize
+    from llmtool.core.bpe.definition_file import serialize
     from llmtool.core.bpe.export import export_huggingface
 
     with TemporaryDirectory(prefix="llmtool-") as folder:
@@ -139,7 +139,8 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
             export_huggingface(tokenizer, Path(folder) / "tokenizer")
         except UserError:
             return {"llmtool.json": serialize(tokenizer.definition)}
-        return {path.name: path.read_bytes() for path in sorted((Path(folder) / "tokenizer").iterdir())}
+        written = sorted((Path(folder) / "tokenizer").iterdir())
+        return {path.name: path.read_bytes() for path in written if path.name != "run.json"}
 
 
 def named_options(settings: Sequence[str]) -> Mapping[str, dict[str, str]]:

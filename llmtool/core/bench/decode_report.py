@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.bench.report import COLOURS, duration, size
-from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 
 Row = dict[str, Any]
 HEADER = (
@@ -57,9 +57,7 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
             _lines(axes, [row for row in rows if row["batch"] == batch], key)
             axes.set_title(f"{label}, batch {batch}", fontsize=9, loc="left")
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-    with atomic_file(path) as file:
-        kind = path.suffix.removeprefix(".")
-        figure.savefig(file, format=kind, dpi=150)
+    save_figure(figure, path)
 
 
 def _lines(axes: Any, rows: Sequence[Row], key: str) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 
 Row = dict[str, Any]
 HEADER = ("case", "direction", "implementation", "error", "time", "±", "rate", "of ceiling", "ours", "memory")
@@ -116,8 +116,7 @@ def plot(rows: Sequence[Row], folder: Path, subtitle: str) -> list[Path]:
             _bars(figure.add_subplot(1, len(directions), place + 1), [r for r in mine if r["direction"] == direction])
         figure.suptitle(f"{op}: share of the measured ceiling\n{subtitle}", fontsize=9, x=0.01, ha="left")
         path = folder / f"{op}.png"
-        with atomic_file(path) as file:
-            figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+        save_figure(figure, path)
         written.append(path)
     return written
 

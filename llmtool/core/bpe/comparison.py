@@ -248,7 +248,7 @@ def _measured_json(entry: Measured) -> dict[str, Any]:
         "algorithm": definition.algorithm,
         "encoder": definition.encoder,
         "pretokenizer": definition.pretokenizer,
-        "vocab_size": definition.vocabulary.size,
+        "vocab_size": definition.vocabulary.id_limit,
         "scaffolds": len(definition.vocabulary.scaffolds),
         "fingerprint": definition.fingerprint(),
         "unreachable": {token_to_string(tokens[number]): number for number in entry.unreachable},

@@ -4,7 +4,6 @@ Drawn without pyplot, so that no state outlives the call and no display is asked
 same bytes. Colours are those of Okabe & Ito, which people with colour-blindness tell apart.
 """
 
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,8 @@ from typing import Any
 import numpy as np
 
 from llmtool.core.bpe.comparison import Comparison
-from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-
-METADATA: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}}
-"""Formats, and what matplotlib would write into them that differs from day to day or between versions."""
+from llmtool.core.run.figures import save_figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
@@ -43,19 +38,8 @@ NARROWEST_LABELLED_BAR = 0.13
 """Inches: a narrower bar has no room for its figure."""
 
 
-def check_plot(path: Path) -> str:
-    """The format that the suffix of `path` names; refused before anything is measured where it cannot be drawn."""
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in METADATA:
-        raise UserError(f"cannot draw a file of the kind {path.suffix!r}", where=str(path), hint="use .png or .svg")
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
-    require("matplotlib", extra="plots", why="to draw a comparison")
-    return kind
-
-
 def plot(comparison: Comparison, path: Path) -> None:
-    """Write the figure; the suffix of `path` says whether PNG or SVG."""
-    kind = check_plot(path)
+    """Write the figure, in the format that the suffix of `path` names."""
     matplotlib: Any = require("matplotlib", extra="plots", why="to draw a comparison")
     figures: Any = require("matplotlib.figure", extra="plots", why="to draw a comparison")
     with matplotlib.rc_context(STYLE):
@@ -69,8 +53,7 @@ def plot(comparison: Comparison, path: Path) -> None:
         _rank_frequency(axes["ranks"], comparison)
         handles, labels = axes["lengths"].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
-        with atomic_file(path) as file:
-            figure.savefig(file, format=kind, dpi=200, metadata=METADATA[kind])
+        save_figure(figure, path, dpi=200)
 
 
 def _bytes_per_token(axes: Any, comparison: Comparison, inches: float) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.policy import PieceCutter
-from llmtool.core.bpe.pretokenizers import split
+from llmtool.core.bpe.pretokenizers import CUSTOM, split
 from llmtool.core.bpe.stock_form import bpe, byte_level, word_level
-from llmtool.core.bpe.vocabulary import pack_ends, pack_u32, token_to_string
+from llmtool.core.bpe.vocabulary import Vocabulary, decode_text, pack_ends, pack_u32, token_to_string
+from llmtool.core.run.errors import UserError
 
 CACHED_PIECES = 1 << 20
 """Pieces remembered before the cache starts anew: about 200 MB."""
@@ -28,12 +29,12 @@ class Merge:
         vocabulary = definition.vocabulary
         ranks = {(left, right): (rank, result) for rank, (left, right, result) in enumerate(vocabulary.merges)}
         unit_of = vocabulary.unit_of
-        byte_units = [unit_of[bytes([byte])] for byte in range(256)]
+        cut_symbols = between_unknown(vocabulary, lambda run: merge(run, ranks))
 
         def cut(piece: bytes) -> list[int]:
             if definition.ignore_merges and piece in unit_of:
                 return [unit_of[piece]]
-            return merge([byte_units[byte] for byte in piece], ranks)
+            return cut_symbols(piece)
 
         return cut
 
@@ -51,7 +52,7 @@ class Merge:
         if vocabulary.scaffolds:
             form = {"pre_tokenizer": byte_level(definition), "model": word_level(definition)}
             return {**form, "remote_code": "LlmtoolTokenizer"}
-        spell = [token_to_string(unit) for unit in vocabulary.units]
+        spell = list(map(token_to_string if vocabulary.alphabet == "bytes" else decode_text, vocabulary.units))
         merges = [(spell[left], spell[right]) for left, right, _ in vocabulary.merges]
         return {"pre_tokenizer": byte_level(definition), "model": bpe(definition, merges, definition.ignore_merges)}
 
@@ -80,12 +81,66 @@ def merge(units: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> li
     return [unit for unit in units if unit != gone]
 
 
+def between_unknown(vocabulary: Vocabulary, encode: Callable[[list[int]], list[int]]) -> PieceCutter:
+    """Cuts a piece: `encode` takes the units of its symbols, as far as they are known.
+
+    Unknown symbols are written as units beyond the vocabulary's: number i beyond is vocabulary.unknown_ids[i].
+    The rules are those of reference_encoding.model_ids.
+    """
+    unit_of, unknown = vocabulary.unit_of, vocabulary.unknown
+    beyond = {number: len(vocabulary.units) + place for place, number in enumerate(vocabulary.unknown_ids)}
+
+    def cut(piece: bytes) -> list[int]:
+        symbols = vocabulary.symbols(piece)
+        units = [unit_of.get(symbol) for symbol in symbols]
+        if None not in units:
+            return encode(units)  # type: ignore[arg-type]
+        out: list[int] = []
+        run: list[int] = []
+        waiting = False
+
+        def end_run() -> None:
+            if run:
+                out.extend(encode(run))
+                run.clear()
+
+        def end_waiting() -> None:
+            nonlocal waiting
+            if waiting:
+                if unknown.id is None:
+                    what = f"the unknown token {unknown.token!r} is not in the vocabulary, and a text needs it"
+                    raise UserError(what)
+                out.append(beyond[unknown.id])
+            waiting = False
+
+        for symbol, unit in zip(symbols, units, strict=True):
+            if unit is not None:
+                if waiting:
+                    end_run()
+                    end_waiting()
+                run.append(unit)
+            elif unknown.byte_fallback and all(byte in unknown.byte_ids for byte in symbol):
+                end_run()
+                out.extend(beyond[unknown.byte_ids[byte]] for byte in symbol)
+            elif unknown.token is not None:
+                end_run()
+                if not unknown.fuse:
+                    end_waiting()
+                waiting = True
+        end_run()
+        end_waiting()
+        return out
+
+    return cut
+
+
 class PortableEncoder:
     """Cuts documents with the `regex` module and encodes each distinct piece once; the engine's Encoder in Python."""
 
     def __init__(self, definition: Definition, cut: PieceCutter) -> None:
-        self._pretokenizer = definition.pretokenizer
-        self._emit = definition.vocabulary.emit
+        self._pretokenizer = "none" if definition.pretokenizer == CUSTOM else definition.pretokenizer
+        vocabulary = definition.vocabulary
+        self._emit = [*vocabulary.emit, *((number,) for number in vocabulary.unknown_ids)]
         self._cut = cut
         self._cache: dict[bytes, tuple[int, ...]] = {}
 

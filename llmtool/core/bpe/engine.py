@@ -14,7 +14,7 @@ from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import PortableEncoder, document_ends
 from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.policy import EncodingPolicy, Trained, TrainingPolicy
-from llmtool.core.bpe.pretokenizers import split
+from llmtool.core.bpe.pretokenizers import CUSTOM, split
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, pack_ends, pack_u32
 from llmtool.core.run.errors import UserError
@@ -55,7 +55,7 @@ class DocumentEncoder(Protocol):
 
 def document_encoder(definition: Definition, policy: EncodingPolicy) -> DocumentEncoder:
     """The encoder of a tokenizer."""
-    if _NATIVE is None or policy.native not in _NATIVE.ENCODING_POLICIES:
+    if _NATIVE is None or policy.native not in _NATIVE.ENCODING_POLICIES or not definition.spells_bytes:
         return PortableEncoder(definition, policy.cutter(definition))
     chosen = policy.units(definition)
     vocabulary = definition.vocabulary
@@ -65,7 +65,7 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
     order = policy.order(definition)
     encoder: DocumentEncoder = _checked(
         _NATIVE.Encoder,
-        definition.pretokenizer,
+        "none" if definition.pretokenizer == CUSTOM else definition.pretokenizer,
         policy.native,
         b"".join(units),
         pack_ends(map(len, units)),

@@ -5,26 +5,27 @@ the export is read back by those it is meant for, on a sample (agreement.py).
 """
 
 import base64
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.core.bpe import engine
 from llmtool.core.bpe.agreement import Agreement, agreement
-from llmtool.core.bpe.definition import Definition, serialize
+from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.definition_file import serialize
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS
 from llmtool.core.bpe.stock_form import ADDED_TOKEN, tokenizer_json
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text
 from llmtool.core.run.atomic import atomic_directory
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps
+from llmtool.core.run.manifest import Run
+from llmtool.core.run.outputs import claim_directory
 
 OWN_FILE = "llmtool.json"
 REMOTE_CODE = "tokenization_llmtool"
-OUR_FILES = (
-    "README.md", "chat_template.jinja", OWN_FILE, "run.json", "special_tokens_map.json", f"{REMOTE_CODE}.py",
-    "tokenizer.json", "tokenizer_config.json", "__pycache__",
-)  # fmt: skip
 PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>")
 """Special tokens that say by their name that they fill up a batch."""
 
@@ -44,13 +45,19 @@ Written by llmtool. To load it:
 
 
 def export_huggingface(
-    tokenizer: BaseTokenizer, directory: Path, *, sample: Sequence[Text] | None = None, force: bool = False
+    tokenizer: BaseTokenizer,
+    directory: Path,
+    *,
+    sample: Sequence[Text] | None = None,
+    read: Iterable[str | Path] = (),
+    force: bool = False,
+    console: Console | None = None,
 ) -> Agreement:
     """Write tokenizer.json and what belongs to it; scaffolds bring their code along (trust_remote_code=True).
 
-    With force a directory that stands there is replaced whole.
+    read: where the tokenizer and the sample came from. force: an earlier export that stands there is replaced whole.
     """
-    _refuse_existing(directory, force)
+    run = _claim(tokenizer, directory, "hf", read, force, console)
     definition = tokenizer.definition
     form = tokenizer.policy.to_huggingface(definition)
     remote_code = form.pop("remote_code", None)
@@ -62,29 +69,34 @@ def export_huggingface(
     }
     with atomic_directory(directory) as work:
         for name, facts in files.items():
-            (work / name).write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            (work / name).write_text(dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (work / OWN_FILE).write_bytes(serialize(definition))
         if remote_code:
             source = Path(__file__).with_name(f"{REMOTE_CODE}.py")
             (work / source.name).write_bytes(source.read_bytes())
+        _seal(work, run)
     return agreement(tokenizer, directory, sample)
 
 
-def _refuse_existing(directory: Path, force: bool) -> None:
-    """A directory is replaced whole, so it may hold nothing but an earlier export: not a model's weights."""
-    if not directory.is_dir() or not any(directory.iterdir()):
-        return
-    ours = {*OUR_FILES, f"{directory.name}.json", f"{directory.name}.tiktoken"}
-    foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
-    if foreign:
-        what = f"holds {foreign[0]!r}, which is no part of an export"
-        raise UserError(what, where=str(directory), hint="export into a directory of its own and copy from there")
-    if not force:
-        raise UserError("exists already", where=str(directory), hint="use --force to replace the earlier export")
+def _claim(
+    tokenizer: BaseTokenizer, directory: Path, to: str, read: Iterable[str | Path], force: bool, console: Console | None
+) -> Run:
+    settings, spelled = {"tokenizer": tokenizer.fingerprint()}, {"tokenizer": "TOK"}
+    run = Run(
+        f"tokenizer export --to {to}", settings, backend=engine.NAME, kind="tokenizer export", spelled=spelled
+    )  # fmt: skip
+    claim_directory(directory, run, read=read, force=force, console=console)
+    return run
+
+
+def _seal(work: Path, run: Run) -> None:
+    """run.json, which names every file."""
+    names = sorted(path.relative_to(work) for path in work.rglob("*") if path.is_file())
+    run.save(work / "run.json", [{"path": str(name), "bytes": (work / name).stat().st_size} for name in names])
 
 
 def _roles(definition: Definition) -> dict[str, str]:
-    pad = next((token for token in definition.vocabulary.special if token in PAD_NAMES), None)
+    pad = next((token for token in definition.vocabulary.added_ids if token in PAD_NAMES), None)
     roles = {"bos_token": definition.bos, "eos_token": definition.eos, "pad_token": pad}
     return {role: token for role, token in roles.items() if token is not None}
 
@@ -96,7 +108,7 @@ def _tokenizer_config(definition: Definition, roles: dict[str, str], remote_code
         "add_bos_token": definition.add_bos,
         **roles,
         "added_tokens_decoder": {
-            str(number): {"content": text, **ADDED_TOKEN} for text, number in definition.vocabulary.special.items()
+            str(number): {"content": text, **ADDED_TOKEN} for text, number in definition.vocabulary.added_ids.items()
         },
     }
     if definition.chat_template is not None:
@@ -107,10 +119,16 @@ def _tokenizer_config(definition: Definition, roles: dict[str, str], remote_code
 
 
 def export_tiktoken(
-    tokenizer: BaseTokenizer, directory: Path, *, sample: Sequence[Text] | None = None, force: bool = False
+    tokenizer: BaseTokenizer,
+    directory: Path,
+    *,
+    sample: Sequence[Text] | None = None,
+    read: Iterable[str | Path] = (),
+    force: bool = False,
+    console: Console | None = None,
 ) -> Agreement:
-    """Write NAME.tiktoken (token and rank), NAME.json and a README, NAME being the directory's."""
-    _refuse_existing(directory, force)
+    """Write NAME.tiktoken (token and rank), NAME.json and a README, NAME being the directory's; else as for hf."""
+    run = _claim(tokenizer, directory, "tiktoken", read, force, console)
     definition = tokenizer.definition
     _refuse_for_tiktoken(definition)
     name = re.sub(r"[^\w.-]", "_", directory.absolute().name)
@@ -118,7 +136,7 @@ def export_tiktoken(
     facts = {
         "name": name,
         "pat_str": PRETOKENIZERS[definition.pretokenizer].pattern or r"[\s\S]+",
-        "special_tokens": dict(definition.vocabulary.special),
+        "special_tokens": dict(definition.vocabulary.added_ids),
         "bos": definition.bos,
         "eos": definition.eos,
         "add_bos": definition.add_bos,
@@ -127,9 +145,10 @@ def export_tiktoken(
     with atomic_directory(directory) as work:
         with (work / f"{name}.tiktoken").open("wb") as file:
             file.writelines(b"%s %d\n" % (base64.b64encode(token), number) for number, token in ranks)
-        (work / f"{name}.json").write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (work / f"{name}.json").write_text(dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (work / OWN_FILE).write_bytes(serialize(definition))
         (work / "README.md").write_text(TIKTOKEN_README.format(name=name), encoding="utf-8")
+        _seal(work, run)
     return agreement(tokenizer, directory, sample)
 
 
@@ -139,7 +158,12 @@ def _refuse_for_tiktoken(definition: Definition) -> None:
     reasons = {
         f"the encoder {definition.encoder!r}": definition.encoder != "merge",
         "scaffolds": bool(vocabulary.scaffolds),
-        f"the normalizer {definition.normalizer}": definition.normalizer is not None,
+        f"the normalizer {definition.normalizer_name}": bool(definition.normalizer),
+        "added tokens that are not special": not all(token.plain for token in vocabulary.added),
+        f"the pre-tokenizer {definition.pretokenizer}": definition.pretokenizer not in PRETOKENIZERS
+        or bool(PRETOKENIZERS[definition.pretokenizer].own_steps),
+        "an alphabet of characters": vocabulary.alphabet != "bytes",
+        "a vocabulary that lacks bytes": bool(vocabulary.missing_bytes),
     }
     for reason, present in reasons.items():
         if present:

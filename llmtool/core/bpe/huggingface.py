@@ -1,7 +1,7 @@
-"""Hugging Face byte-level BPE files read as ours: tokenizer.json, and what stands beside it.
+"""Hugging Face BPE files read as ours: tokenizer.json, and what stands beside it.
 
 Ids equal those of the `tokenizers` package. A setting that would change them and is not implemented exactly is refused
-by name, never approximated. Added tokens become special tokens: plain text unless special tokens are allowed.
+by name, never approximated.
 The files come from anywhere: every value is checked before use, and nothing in them is run.
 """
 
@@ -12,19 +12,27 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
+from llmtool.core.bpe.added_tokens import AddedToken, read_added_token
+from llmtool.core.bpe.decoders import BYTE_TOKEN, read_decoder
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.huggingface_config import read_settings_beside
+from llmtool.core.bpe.normalizers import Step, read_normalizer
 from llmtool.core.bpe.policy import EncodingPolicy
-from llmtool.core.bpe.pretokenizers import name_of_pattern
+from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
+from llmtool.core.bpe.pretokenizers import name_of_steps
 from llmtool.core.bpe.stock_form import number_added_tokens
-from llmtool.core.bpe.vocabulary import UNICODE_TO_BYTE, Vocabulary, string_to_token
+from llmtool.core.bpe.vocabulary import (
+    UNICODE_TO_BYTE,
+    Alphabet,
+    Vocabulary,
+    encode_text,
+    find_unknown,
+    strings_to_tokens,
+)
 from llmtool.core.run.errors import UserError, closest
 
 LARGEST_ID = 1 << 24
 """Ids index tables: a larger one is a broken file, not a vocabulary."""
-
-LONGEST_ADDED_TOKEN = 1000
-"""Characters; the check for overlapping added tokens is quadratic in it."""
 
 SECTIONS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
@@ -33,13 +41,10 @@ SECTIONS = (
 
 NEUTRAL = {
     "dropout": (None, 0),
-    "unk_token": (None, ""),
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
-    "fuse_unk": (None, False),
-    "byte_fallback": (None, False),
 }
-"""Options of the model, and the values at which they do nothing."""
+"""Options of the model that are not implemented, and the values at which they do nothing."""
 
 _repr = Repr()
 _repr.maxstring = _repr.maxother = 100
@@ -56,40 +61,46 @@ def read_huggingface(
     """
     where = str(path)
     _refuse_unknown(facts, SECTIONS, "", where)
-    if facts.get("version") != "1.0":
+    if facts.get("version", "1.0") != "1.0":
         raise UserError(f"version {_brief(facts.get('version'))} is not '1.0'", where=where)
-    for key in ("truncation", "padding"):
-        if facts.get(key) is not None:
-            raise UserError(f"{key} is set, and it changes ids", where=where, hint=f"set {key} to null")
+    # truncation and padding change every encoding that `tokenizers` makes; transformers resets them, and so it is here
     model = _model(facts, where)
     numbers = _token_ids(model, where)
-    normalizer = _read_normalizer(facts.get("normalizer"), where)
-    special = _read_added_tokens(facts.get("added_tokens", []), numbers, normalizer, where)
-    vocabulary = _read_vocabulary(model, numbers, special, where)
-    decoder = _steps(facts.get("decoder"), "decoder", "decoders", where)
-    if [step["type"] for step in decoder] != ["ByteLevel"]:
-        raise UserError(f"decoder {_names(decoder)} is not implemented", where=where, hint="only ByteLevel is")
-    pretokenizer, further = _read_pretokenizer(facts.get("pre_tokenizer"), where)
-    bos = _read_post_processor(facts.get("post_processor"), special, where)
+    steps, further = _cut_at_byte_level(read_pretokenizer(facts.get("pre_tokenizer"), where))
+    spells_bytes = any(step["type"] == "ByteLevel" for step in steps)
+    added = _read_added_tokens(facts.get("added_tokens"), numbers, where)
+    vocabulary = _read_vocabulary(model, numbers, added, "bytes" if spells_bytes else "characters", where)
     definition = Definition(
         vocabulary=vocabulary,
-        pretokenizer=pretokenizer,
-        normalizer=normalizer,
+        pretokenizer=name_of_steps(steps),
+        steps=steps,
+        normalizer=read_normalizer(facts.get("normalizer"), where),
+        decoder=read_decoder(facts.get("decoder"), where),
+        post_processor=facts.get("post_processor"),
         ignore_merges=_flag(model, "ignore_merges", "model.", where),
     )
+    bos = _read_post_processor(facts.get("post_processor"), vocabulary.added_ids, where)
     if path.name == "tokenizer.json":
-        definition = replace(definition, **read_settings_beside(path.parent, special))
+        definition = replace(definition, **read_settings_beside(path.parent, vocabulary.added_ids))
     if bos is not None:
         definition = replace(definition, add_bos=True, bos=bos)
     if not further:
         return definition
-    for name, policy in (encoders or {}).items():
+    for name, policy in (encoders or {}).items() if not model["merges"] else ():
         candidate = definition.with_encoder(name)
         with suppress(UserError):
             form = policy.to_huggingface(candidate)
             if all(form[key] == facts[key] for key in ("pre_tokenizer", "model")):
                 return candidate
-    raise UserError(f"pre_tokenizer: {_names(further)} after ByteLevel is not implemented", where=where)
+    steps = (*steps, *further)
+    return replace(definition, pretokenizer=name_of_steps(steps), steps=steps)
+
+
+def _cut_at_byte_level(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The steps up to ByteLevel, and those after it: an encoder's own export, or a file's further cuts."""
+    kinds = [step["type"] for step in steps]
+    end = kinds.index("ByteLevel") + 1 if "ByteLevel" in kinds else len(kinds)
+    return steps[:end], steps[end:]
 
 
 def _refuse_unknown(facts: Mapping[str, Any], known: Iterable[str], prefix: str, where: str) -> None:
@@ -105,29 +116,18 @@ def _flag(facts: Mapping[str, Any], key: str, prefix: str, where: str) -> bool:
     return bool(value)
 
 
-def _steps(component: Any, key: str, inner: str, where: str) -> list[dict[str, Any]]:
-    """The steps of a component: itself, or the members of a Sequence (one level: none of the known kinds nests)."""
-    if component is None:
-        return []
-    whole = isinstance(component, dict) and component.get("type") == "Sequence"
-    steps: Any = component.get(inner) if whole else [component]
-    if not isinstance(steps, list) or not all(isinstance(s, dict) and isinstance(s.get("type"), str) for s in steps):
-        raise UserError(f"{key} is not a component with a type", where=where)
-    return list(steps)
-
-
-def _names(steps: list[dict[str, Any]]) -> str:
-    return _brief(" then ".join(step["type"] for step in steps)) if steps else "null"
-
-
 def _model(facts: dict[str, Any], where: str) -> dict[str, Any]:
     model = facts.get("model")
     if not isinstance(model, dict):
         raise UserError("model is not an object", where=where)
     kind = model.get("type", "BPE")  # absent in the first files of GPT-2
     if kind != "BPE":
-        raise UserError(f"model.type {_brief(kind)} is not implemented", where=where, hint="only byte-level BPE is")
-    _refuse_unknown(model, ("type", "vocab", "merges", "ignore_merges", *NEUTRAL), "model.", where)
+        hint = (
+            "SentencePiece's Unigram and BERT's WordPiece are other algorithms than BPE"
+            if kind != "WordLevel"
+            else None
+        )
+        raise UserError(f"model.type {_brief(kind)} is not implemented", where=where, hint=hint or "only BPE is")
     for key, neutral in NEUTRAL.items():
         if model.get(key) not in neutral:
             raise UserError(f"model.{key} {_brief(model[key])} is not implemented", where=where)
@@ -150,89 +150,80 @@ def _check_id(number: Any, key: str, where: str) -> None:
         raise UserError(what, where=where, hint=f"whole numbers from 0 to {LARGEST_ID - 1}")
 
 
-def _read_normalizer(component: Any, where: str) -> str | None:
-    kinds = [step["type"] for step in _steps(component, "normalizer", "normalizers", where)]
-    if not set(kinds) <= {"NFC"}:
-        unknown = next(kind for kind in kinds if kind != "NFC")
-        raise UserError(f"normalizer {_brief(unknown)} is not implemented", where=where, hint="only NFC is")
-    return "NFC" if kinds else None
-
-
-def _read_added_tokens(tokens: Any, numbers: Mapping[str, int], normalizer: str | None, where: str) -> dict[str, int]:
-    """Added token -> id; what would be matched otherwise than here is refused."""
-    if not isinstance(tokens, list):
+def _read_added_tokens(tokens: Any, numbers: Mapping[str, int], where: str) -> tuple[AddedToken, ...]:
+    """Added tokens in the file's order, without repeats; empty ones are nothing, as for `tokenizers`."""
+    if not isinstance(tokens, list | None):
         raise UserError("added_tokens is not a list", where=where)
-    special: dict[str, int] = {}
-    classes: dict[bool, list[str]] = {False: [], True: []}
-    for place, token in enumerate(tokens):
+    added: dict[str, AddedToken] = {}
+    for place, facts in enumerate(tokens or []):
         key = f"added_tokens[{place}]"
-        content = token.get("content") if isinstance(token, dict) else None
-        if not isinstance(content, str) or not 0 < len(content) <= LONGEST_ADDED_TOKEN or not _is_unicode(content):
+        token = read_added_token(facts, key, where)
+        if not _is_unicode(token.content):
             raise UserError(f"{key} has no usable content", where=where)
-        if content in special:
-            raise UserError(f"{key} {_brief(content)} is given twice", where=where)
-        _refuse_unknown(
-            token, ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"), f"{key}.", where
-        )
-        for flag in ("single_word", "lstrip", "rstrip"):
-            if _flag(token, flag, f"{key}.", where):
-                raise UserError(f"{key} {_brief(content)}: {flag} is not implemented", where=where)
-        if not _flag(token, "special", f"{key}.", where) and not (content[0] in "<[" and content[-1] in ">]"):
-            what = f"{key} {_brief(content)} is ordinary text that is matched before all else: not implemented"
-            raise UserError(what, where=where, hint="only markup such as <think> may have special: false")
-        _check_id(token.get("id"), f"{key}.id", where)
-        special[content] = token["id"]
-        classes[_flag(token, "normalized", f"{key}.", where)].append(content)
-    if normalizer and classes[True]:
-        what = f"added token {_brief(classes[True][0])}: normalized with a normalizer is not implemented"
-        raise UserError(what, where=where)
-    _refuse_overlap(classes[False], classes[True], where)
-    for (content, wanted), given in zip(special.items(), number_added_tokens(special, numbers), strict=True):
-        if wanted != given:
-            what = f"added token {_brief(content)} has id {wanted}, but `tokenizers` numbers it {given}"
+        if token.content in added and added[token.content] != token:
+            raise UserError(f"{key} {_brief(token.content)} is given twice", where=where)
+        if token.content:
+            added[token.content] = token
+    for token, given in zip(added.values(), number_added_tokens(added, numbers), strict=True):
+        if token.id != given:
+            what = f"added token {_brief(token.content)} has id {token.id}, but `tokenizers` numbers it {given}"
             raise UserError(what, where=where, hint="save the tokenizer again with `tokenizers`")
-    return special
+    return tuple(added.values())
 
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _refuse_overlap(raw: list[str], normalized: list[str], where: str) -> None:
-    """Tokens with and without `normalized` are matched in two passes, here in one: the same unless they overlap."""
+def _read_vocabulary(
+    model: dict[str, Any], numbers: dict[str, int], added: tuple[AddedToken, ...], alphabet: Alphabet, where: str
+) -> Vocabulary:
+    """Units are the symbols, what merges join and make, and with ignore_merges every entry; the rest is unused."""
+    pairs = _read_merges(model, numbers, where)
+    fuse, byte_fallback = (_flag(model, key, "model.", where) for key in ("fuse_unk", "byte_fallback"))
+    unknown = find_unknown(_text_or_none(model, "unk_token", where), fuse, byte_fallback, numbers)
+    apart = {token.content for token in added}
+    apart.update({"", *([unknown.token] if unknown.token else [])})
+    apart.update(text for text in numbers if unknown.byte_ids and BYTE_TOKEN.fullmatch(text))
+    joined = {text for pair in pairs for text in (*pair, "".join(pair))}
+    parts = {text for pair in pairs for text in pair}
+    stray = next(
+        (text for text in parts if text == unknown.token or (text in apart and BYTE_TOKEN.fullmatch(text))), None
+    )
+    if stray is not None and len(stray) > 1:
+        raise UserError(f"model.merges join {_brief(stray)}, which stands for unknown text", where=where)
+    whole = bool(model.get("ignore_merges"))
+    texts = [
+        text
+        for text in sorted(numbers, key=numbers.__getitem__)
+        if text not in apart or (text and (whole or len(text) == 1 or text in joined))
+    ]
+    units, unspelled = _spelled(texts, alphabet)
+    if unspelled:
+        texts = [text for text in texts if text not in unspelled]
+        pairs = {pair: None for pair in pairs if not unspelled & {*pair, "".join(pair)}}
+    unit_of = dict(zip(texts, range(len(texts)), strict=True))
+    contents = {token.content for token in added}
+    unused = {text: number for text, number in numbers.items() if text not in unit_of and text not in contents}
+    vocabulary = Vocabulary(
+        units,
+        [(unit_of[left], unit_of[right], unit_of[left + right]) for left, right in pairs],
+        [(numbers[text],) for text in texts],
+        added,
+        unused,
+        unknown,
+        alphabet,
+    )
+    vocabulary.check(f"{where}: model.vocab")
+    return vocabulary
 
-    def parts(texts: list[str]) -> tuple[set[str], set[str], set[str]]:
-        starts = {text[:end] for text in texts for end in range(1, len(text) + 1)}
-        ends = {text[start:] for text in texts for start in range(len(text))}
-        return starts, ends, set(texts)
 
-    if not (raw and normalized):
-        return
-    (starts, ends, whole), (other_starts, other_ends, other_whole) = parts(raw), parts(normalized)
-    crossing = (starts & other_ends) | (ends & other_starts)
-    contained = {a for a in whole for b in other_whole if a in b} | {b for b in other_whole for a in whole if b in a}
-    if crossing or contained:
-        what = f"added tokens with and without normalized overlap in {_brief(min(crossing | contained))}"
-        raise UserError(what, where=where, hint="give all of them the same value of normalized")
-
-
-def _read_vocabulary(model: dict[str, Any], numbers: dict[str, int], special: dict[str, int], where: str) -> Vocabulary:
-    texts = sorted((text for text in numbers if text not in special), key=numbers.__getitem__)
-    units: list[bytes] = []
-    for text in texts:
-        try:
-            units.append(string_to_token(text))
-        except KeyError as error:
-            what = f"model.vocab[{_brief(text)}] holds {_brief(error.args[0])}, which spells no byte"
-            raise UserError(what, where=where, hint="is it an added token that added_tokens lacks?") from None
-    letter = next((text for text in special if text in UNICODE_TO_BYTE and text in numbers), None)
-    if letter is not None:
-        raise UserError(f"added token {letter!r} is also a byte of the alphabet", where=where)
-    unit_of = {text: unit for unit, text in enumerate(texts)}
-    merges: dict[tuple[int, int], int] = {}
+def _read_merges(model: dict[str, Any], numbers: Mapping[str, int], where: str) -> dict[tuple[str, str], None]:
+    """Pairs in rank order; of a pair listed twice `tokenizers` keeps the last rank."""
     listed = model.get("merges")
     if not isinstance(listed, list):
         raise UserError("model.merges is not a list", where=where)
+    pairs: dict[tuple[str, str], None] = {}
     for rank, entry in enumerate(listed):
         if isinstance(entry, str) and entry.startswith("#version"):
             continue
@@ -240,73 +231,59 @@ def _read_vocabulary(model: dict[str, Any], numbers: dict[str, int], special: di
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
             raise UserError(f"model.merges[{rank}] {_brief(entry)} is not a pair of tokens", where=where)
         left, right = pair
-        for text in (left, right, left + right):
-            if text not in unit_of:
-                what = f"the added token {_brief(text)}" if text in special else f"{_brief(text)}, not in model.vocab"
-                raise UserError(f"model.merges[{rank}] joins or makes {what}", where=where)
-        joined = (unit_of[left], unit_of[right])
-        merges.pop(joined, None)  # of a merge listed twice `tokenizers` keeps the last rank
-        merges[joined] = unit_of[left + right]
-    emit = [(numbers[text],) for text in texts]
-    vocabulary = Vocabulary(units, [(left, right, made) for (left, right), made in merges.items()], emit, special)
-    vocabulary.check(f"{where}: model.vocab")
-    return vocabulary
+        if left not in numbers or right not in numbers or left + right not in numbers:
+            missing = next(text for text in (left, right, left + right) if text not in numbers)
+            what = f"model.merges[{rank}] joins or makes {_brief(missing)}, not in model.vocab"
+            raise UserError(what, where=where)
+        pairs.pop((left, right), None)
+        pairs[left, right] = None
+    return pairs
 
 
-def _read_pretokenizer(component: Any, where: str) -> tuple[str, list[dict[str, Any]]]:
-    """(name of the pre-tokenizer, steps after ByteLevel)."""
-    steps = _steps(component, "pre_tokenizer", "pretokenizers", where)
-    kinds = [step["type"] for step in steps]
-    if kinds[:2] == ["Split", "ByteLevel"]:
-        name, cuts, byte_level = _read_split(steps[0], where), True, 1
-    elif kinds[:1] == ["ByteLevel"]:
-        name, cuts, byte_level = "none", False, 0
-    else:
-        hint = "a published regex and ByteLevel are"
-        raise UserError(f"pre_tokenizer {_names(steps)} is not implemented", where=where, hint=hint)
-    step = steps[byte_level]
-    if step.get("add_prefix_space") is not False:
-        raise UserError("pre_tokenizer: add_prefix_space other than false is not implemented", where=where)
-    if step.get("use_regex", True):
-        if cuts:
-            raise UserError("pre_tokenizer: Split then ByteLevel with use_regex is not implemented", where=where)
-        name = "gpt2"
-    return name, steps[byte_level + 1 :]
+def _text_or_none(model: dict[str, Any], key: str, where: str) -> str | None:
+    value = model.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"model.{key} is {_brief(value)}, not a text", where=where)
+    return value
 
 
-def _read_split(step: dict[str, Any], where: str) -> str:
-    pattern = step.get("pattern")
-    if not isinstance(pattern, dict) or not isinstance(pattern.get("Regex"), str):
-        raise UserError(f"pre_tokenizer: Split by {_brief(pattern)} is not implemented", where=where)
-    name = name_of_pattern(pattern["Regex"])
-    if name is None:
-        what = f"pre_tokenizer: the regex {_brief(pattern['Regex'])} is not implemented"
-        raise UserError(what, where=where, hint="the patterns of GPT-2, GPT-4, GPT-4o, Llama 3 and Qwen2 are")
-    # Every pattern matches all of any text, so these two ways to cut at its matches are the same.
-    how = (step.get("behavior"), step.get("invert", False))
-    if how[0] != "Isolated" and how != ("Removed", True):
-        raise UserError(f"pre_tokenizer: Split with behavior {_brief(how[0])} is not implemented", where=where)
-    return name
+def _spelled(texts: list[str], alphabet: Alphabet) -> tuple[list[bytes], set[str]]:
+    """Bytes of each text that spells some, and the other texts."""
+    if alphabet == "characters":
+        return list(map(encode_text, texts)), set()
+    try:
+        return strings_to_tokens(texts), set()
+    except KeyError:
+        unspelled = {text for text in texts if any(character not in UNICODE_TO_BYTE for character in text)}
+        return strings_to_tokens([text for text in texts if text not in unspelled]), unspelled
 
 
-def _read_post_processor(component: Any, special: Mapping[str, int], where: str) -> str | None:
-    """The token that a template puts before a text; ByteLevel concerns offsets only."""
+def _steps(component: Any, key: str, inner: str, where: str) -> list[dict[str, Any]]:
+    """The steps of a component: itself, or the members of a Sequence (one level: none of the known kinds nests)."""
+    if component is None:
+        return []
+    whole = isinstance(component, dict) and component.get("type") == "Sequence"
+    steps: Any = component.get(inner) if whole else [component]
+    if not isinstance(steps, list) or not all(isinstance(s, dict) and isinstance(s.get("type"), str) for s in steps):
+        raise UserError(f"{key} is not a component with a type", where=where)
+    return list(steps)
+
+
+def _read_post_processor(component: Any, added: Mapping[str, int], where: str) -> str | None:
+    """The token that a template puts before a text, where that is all it does; ByteLevel concerns offsets only."""
     bos: str | None = None
     for step in _steps(component, "post_processor", "processors", where):
-        if step["type"] == "ByteLevel":
+        if step["type"] in ("ByteLevel", "RobertaProcessing", "BertProcessing"):
             continue
         if step["type"] != "TemplateProcessing":
             raise UserError(f"post_processor {_brief(step['type'])} is not implemented", where=where)
-        match step.get("single"):
-            case [{"Sequence": {"id": "A"}}]:
-                continue
-            case [{"SpecialToken": {"id": str(token)}}, {"Sequence": {"id": "A"}}] if bos is None:
-                bos = token
-            case template:
-                what = f"post_processor: the template {_brief(template)} is not implemented"
-                raise UserError(what, where=where, hint="only one token before the text is")
         tokens = step.get("special_tokens")
-        entry = tokens.get(bos) if isinstance(tokens, dict) else None
-        if bos not in special or not isinstance(entry, dict) or entry.get("ids") != [special[bos]]:
-            raise UserError(f"post_processor: {_brief(bos)} is not the added token of that name", where=where)
+        for text, entry in tokens.items() if isinstance(tokens, dict) else ():
+            if text in added and (not isinstance(entry, dict) or entry.get("ids") != [added[text]]):
+                raise UserError(f"post_processor: {_brief(text)} is not the added token of that name", where=where)
+        match step.get("single"):
+            case [{"SpecialToken": {"id": str(token)}}, {"Sequence": {"id": "A"}}] if bos is None:
+                if token not in added or not isinstance(tokens, dict) or token not in tokens:
+                    raise UserError(f"post_processor: {_brief(token)} is not the added token of that name", where=where)
+                bos = token
     return bos

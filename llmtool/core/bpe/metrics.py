@@ -164,7 +164,7 @@ class Meter:
         entropy = renyi_entropy(tally.counts, 1.0)
         renyi = renyi_entropy(tally.counts, alpha)
         observed = int(np.count_nonzero(tally.counts))
-        nominal = self.tokenizer.vocab_size
+        nominal = self.tokenizer.token_count
         lengths, counts = self._lengths[self._text_ids], tally.counts[self._text_ids]
         learned, single = counts[lengths > 1], counts[lengths == 1]
         efficiency = efficiency_of(entropy, nominal)

@@ -1,37 +1,55 @@
-"""Pre-tokenizers: the published patterns that cut a text into pieces before any merge.
+"""Pre-tokenizers by name: the published ways to cut a text into pieces before any merge.
 
-The pattern is the definition; the engine's scanners and `split` below must cut exactly as the `regex` module does.
+The steps are the definition (pretokenizer_steps.py); the engine's scanners and `split` below must cut exactly so.
 Undecodable bytes are one code point each, neither letter nor number nor white space (U+DC80..U+DCFF, PEP 383).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
-from llmtool.core.bpe.vocabulary import decode_text, encode_text
+from llmtool.core.bpe.normalizers import Step
+from llmtool.core.bpe.pattern import UNICODE_VERSION as UNICODE_VERSION
+from llmtool.core.bpe.pretokenizer_steps import GPT2_PATTERN, pieces_of
+from llmtool.core.bpe.vocabulary import decode_text, encode_text, string_to_token
 from llmtool.core.run.errors import UserError, closest
 
-UNICODE_VERSION = "17.0"
-"""Unicode version of the class tables; recorded in every tokenizer file."""
-
-NEW_IN_UNICODE = "\U00016ea0"
-"""A letter of UNICODE_VERSION that is none in the version before."""
+CUSTOM = "custom"
+"""The name of every way to cut that has none."""
 
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
 _WHITE = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 
+BYTES: Step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+"""Spells bytes, cuts nothing."""
+
+GPT2: Step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def isolating(pattern: str) -> Step:
+    """Every match is a piece, and so is what lies between two matches."""
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
 
 @dataclass(frozen=True)
 class Pretokenizer:
-    """A named pattern; other spellings in the wild that cut the same are in `aliases`."""
+    """A named way to cut; other spellings in the wild that cut the same are in `aliases`.
+
+    pattern: the one regex that cuts; empty where nothing cuts, or it takes several steps.
+    """
 
     name: str
     pattern: str
     source: str
     aliases: tuple[str, ...] = ()
+    own_steps: tuple[Step, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """As a tokenizer.json holds them."""
+        if self.own_steps:
+            return self.own_steps
+        return (isolating(self.pattern), BYTES) if self.pattern else (BYTES,)
 
 
 def _contractions_then_letters(digits: str) -> str:
@@ -39,6 +57,22 @@ def _contractions_then_letters(digits: str) -> str:
 
 
 _CL100K = _contractions_then_letters(r"\p{N}{1,3}")
+
+
+def _words(contraction: str, digits: str) -> str:
+    return (
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{contraction}"
+        rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{contraction}"
+        rf"|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_WHITE}"
+    )
+
+
+_DEEPSEEK3 = (
+    r"\p{N}{1,3}",
+    "[一-龥\u3040-ゟ゠-ヿ]+",
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+    "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+)
 
 PRETOKENIZERS = {
     entry.name: entry
@@ -49,19 +83,13 @@ PRETOKENIZERS = {
             r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
             "GPT-2 (Radford et al. 2019)",
             (
-                r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+                GPT2_PATTERN,
                 r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-                r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
+                r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++\Z|\s+(?!\S)|\s",
             ),
         ),
         Pretokenizer("cl100k", _CL100K, "GPT-4"),
-        Pretokenizer(
-            "o200k",
-            rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTION}?"
-            rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTION}?"
-            rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_WHITE}",
-            "GPT-4o",
-        ),
+        Pretokenizer("o200k", _words(_CONTRACTION + "?", r"\p{N}{1,3}"), "GPT-4o"),
         Pretokenizer("llama3", _CL100K, "Llama 3 (the same pattern as GPT-4's)"),
         Pretokenizer("qwen2", _contractions_then_letters(r"\p{N}"), "Qwen2, Qwen3 (single digits)"),
     )
@@ -84,19 +112,40 @@ def name_of_pattern(pattern: str) -> str | None:
     return None
 
 
-@lru_cache
-def _compiled(name: str) -> Callable[[str], list[str]]:
-    import regex
+def name_of_steps(steps: tuple[Step, ...]) -> str:
+    """The name of a way to cut met in a file; CUSTOM when it is none of ours."""
+    key = _key(steps)
+    return next((entry.name for entry in PRETOKENIZERS.values() if key == _key(entry.steps)), CUSTOM)
 
-    if not regex.match(r"\p{L}", NEW_IN_UNICODE):
-        raise UserError(f"the regex package is older than Unicode {UNICODE_VERSION}", hint="pip install -U regex")
-    matcher: Any = regex.compile(PRETOKENIZERS[name].pattern)
-    findall: Callable[[str], list[str]] = matcher.findall
-    return findall
+
+def _key(steps: tuple[Step, ...]) -> tuple[object, ...]:
+    """The steps without what does not change where a text is cut; a known pattern is its name."""
+    key: list[object] = []
+    for step in steps:
+        match step:
+            case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": cuts}:
+                key += ["gpt2", "bytes"] if cuts else ["bytes"]
+            case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
+                key.append(name_of_pattern(pattern) or pattern)
+            case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True} if (
+                name_of_pattern(pattern) is not None  # such a pattern matches all of any text
+            ):
+                key.append(name_of_pattern(pattern))
+            case {"type": "Split", "pattern": {"String": " "}} if len(steps) == 1:
+                pass  # Gemma's: its normalizer leaves no space
+            case _:
+                key.append(tuple(sorted((name, str(value)) for name, value in step.items())))
+    return tuple(key)
 
 
 def split(name: str, text: bytes) -> list[bytes]:
-    """Pieces of a document by the `regex` module: the definition, and the portable engine's scanner."""
+    """Pieces of a document by definition, and the portable engine's scanner."""
     if name == "none":
         return [text] if text else []
-    return [encode_text(piece) for piece in _compiled(name)(decode_text(text))]
+    return byte_pieces(decode_text(text), PRETOKENIZERS[name].steps)
+
+
+def byte_pieces(text: str, steps: tuple[Step, ...], at_start: bool = True) -> list[bytes]:
+    """Pieces of a segment as the bytes that the model works with."""
+    spelled = any(step["type"] == "ByteLevel" for step in steps)
+    return [string_to_token(piece) if spelled else encode_text(piece) for piece in pieces_of(text, steps, at_start)]

@@ -9,34 +9,27 @@ from itertools import count
 from typing import Any
 
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.pretokenizers import PRETOKENIZERS
+from llmtool.core.bpe.normalizers import Step, as_component
 from llmtool.core.bpe.vocabulary import token_to_string
 from llmtool.core.run.errors import UserError
 
 
-def byte_level(definition: Definition, further: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Pre-tokenizer: the pattern's pieces, spelled as GPT-2 characters, then `further` steps."""
-    pattern = PRETOKENIZERS[definition.pretokenizer].pattern
-    spelling = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    steps = [*([isolating(pattern)] if pattern else []), spelling, *further]
-    return {"type": "Sequence", "pretokenizers": steps} if len(steps) > 1 else spelling
-
-
-def isolating(pattern: str) -> dict[str, Any]:
-    """Pre-tokenizer: every match is a piece, and so is what lies between two matches."""
-    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+def byte_level(definition: Definition, further: Iterable[Step] = ()) -> dict[str, Any] | None:
+    """Pre-tokenizer: the definition's pieces, spelled as GPT-2 characters, then `further` steps."""
+    return as_component([*definition.pretokenizer_steps, *further], "pretokenizers")
 
 
 def bpe(definition: Definition, merges: Iterable[tuple[str, str]], ignore_merges: bool) -> dict[str, Any]:
     """Model: BPE by these merges."""
+    unknown = definition.vocabulary.unknown
     return {
         "type": "BPE",
         "dropout": None,
-        "unk_token": None,
+        "unk_token": unknown.token,
         "continuing_subword_prefix": None,
         "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
+        "fuse_unk": unknown.fuse,
+        "byte_fallback": unknown.byte_fallback,
         "ignore_merges": ignore_merges,
         "vocab": model_vocabulary(definition),
         "merges": [list(pair) for pair in merges],
@@ -51,7 +44,7 @@ def word_level(definition: Definition) -> dict[str, Any]:
 def model_vocabulary(definition: Definition) -> dict[str, int]:
     """Spelling -> id: the tokens, and the special tokens unless `tokenizers` numbers them as we do by itself."""
     numbers = {token_to_string(token): number for token, number in definition.vocabulary.id_of.items()}
-    special = _in_order(definition.vocabulary.special)
+    special = _in_order(definition.vocabulary.added_ids)
     shared = next((text for text in special if text in numbers), None)
     if shared is not None:
         what = f"special token {shared!r} is spelled like a token of the vocabulary"
@@ -77,13 +70,13 @@ def tokenizer_json(definition: Definition, pre_tokenizer: dict[str, Any], model:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": number, "content": text, **ADDED_TOKEN}
-            for text, number in _in_order(definition.vocabulary.special).items()
+            {"id": token.id, "content": token.content, **{flag: getattr(token, flag) for flag in ADDED_TOKEN}}
+            for token in sorted(definition.vocabulary.added, key=lambda token: token.id)
         ],
-        "normalizer": {"type": definition.normalizer} if definition.normalizer else None,
+        "normalizer": as_component(definition.normalizer, "normalizers"),
         "pre_tokenizer": pre_tokenizer,
         "post_processor": _prepend_bos(definition) if definition.add_bos else None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "decoder": as_component(definition.decoder, "decoders"),
         "model": model,
     }
 
@@ -108,7 +101,7 @@ def _prepend_bos(definition: Definition) -> dict[str, Any]:
         {"SpecialToken": {"id": bos, "type_id": 1}},
         {"Sequence": {"id": "B", "type_id": 1}},
     ]
-    token = {"id": bos, "ids": [definition.vocabulary.special[bos]], "tokens": [bos]}
+    token = {"id": bos, "ids": [definition.vocabulary.added_ids[bos]], "tokens": [bos]}
     return {
         "type": "TemplateProcessing",
         "single": first,

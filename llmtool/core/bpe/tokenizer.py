@@ -4,19 +4,29 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, token_bytes
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import document_ends, spans
 from llmtool.core.bpe.engine import DocumentEncoder, document_encoder
 from llmtool.core.bpe.policy import EncodingPolicy
-from llmtool.core.bpe.pretokenizers import split
+from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces
+from llmtool.core.bpe.segments import Part, Segments
+from llmtool.core.bpe.streaming import StreamDecoder
 from llmtool.core.bpe.vocabulary import decode_text, encode_text, pack_ends, pack_u32
 from llmtool.core.run.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
 Text = str | bytes
+Ids: TypeAlias = "Sequence[int] | NDArray[np.integer[Any]] | torch.Tensor"
 
 
 def available_cores() -> int:
@@ -35,6 +45,31 @@ def _as_bytes(text: Text) -> bytes:
 def half_of_memory() -> int:
     """Half of the machine's memory, in bytes: what training may take by default."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+class Arrays(NamedTuple):
+    """Ids of many documents: those of document i are ids[offsets[i] : offsets[i + 1]].
+
+    ids: uint32 [tokens]. offsets: int64 [documents + 1], the first 0, the last the number of tokens.
+    """
+
+    ids: "NDArray[np.uint32]"
+    offsets: "NDArray[np.int64]"
+
+
+def as_ids(ids: Ids) -> list[int]:
+    """Whole numbers of a sequence, an array or a tensor of one dimension; TypeError for anything else."""
+    plain: Any = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(plain, str | bytes) or not isinstance(plain, Iterable):
+        raise TypeError(f"ids must be a sequence of whole numbers, not {type(ids).__name__}")
+    numbers = list(plain)
+    if set(map(type, numbers)) <= {int}:
+        return numbers
+    wrong = next((number for number in numbers if isinstance(number, bool) or not hasattr(number, "__index__")), None)
+    if wrong is not None:
+        hint = "; decode_batch takes rows of ids" if isinstance(wrong, Iterable) and not isinstance(wrong, str) else ""
+        raise TypeError(f"ids must be whole numbers, not {type(wrong).__name__}{hint}")
+    return [index(number) for number in numbers]
 
 
 class BaseTokenizer:
@@ -60,55 +95,56 @@ class BaseTokenizer:
 
     def __repr__(self) -> str:
         d = self.definition
-        return f"<{type(self).__name__} {d.algorithm}+{d.encoder}, {d.pretokenizer}, {self.vocab_size:,} tokens>"
+        return f"<{type(self).__name__} {d.algorithm}+{d.encoder}, {d.pretokenizer}, {self.token_count:,} tokens>"
 
     @cached_property
     def _encoder(self) -> DocumentEncoder:
         return document_encoder(self.definition, self.policy)
 
     @cached_property
-    def _special(self) -> Any:
-        import regex
-
-        texts = sorted(self.special_tokens, key=len, reverse=True)
-        return regex.compile(b"|".join(regex.escape(encode_text(text)) for text in texts)) if texts else None
+    def _segments(self) -> Segments:
+        return Segments(self.definition)
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
+        """The rows that a model needs: one more than the largest id."""
+        return self.definition.vocabulary.id_limit
+
+    @property
+    def token_count(self) -> int:
+        """Number of ids, added tokens included; files may leave gaps between them."""
         return self.definition.vocabulary.size
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """Special token -> id."""
+        """Special token -> id: the added tokens that are plain text unless allow_special is set."""
         return self.definition.vocabulary.special
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Added token -> id: the special ones, and those that always match."""
+        return self.definition.vocabulary.added_ids
 
     @property
     def bos_id(self) -> int | None:
         """Id of the beginning-of-text token, if the tokenizer names one."""
-        return self.special_tokens[self.definition.bos] if self.definition.bos else None
+        return self.added_tokens[self.definition.bos] if self.definition.bos else None
 
     @property
     def eos_id(self) -> int | None:
         """Id of the end-of-text token, if the tokenizer names one."""
-        return self.special_tokens[self.definition.eos] if self.definition.eos else None
+        return self.added_tokens[self.definition.eos] if self.definition.eos else None
 
     def normalize(self, text: Text) -> bytes:
         """The bytes that are cut into tokens: offsets refer to these."""
-        data = _as_bytes(text)
-        if self.definition.normalizer == "NFC" and not data.isascii():
-            from unicodedata import is_normalized, normalize
-
-            string = decode_text(data)
-            if not is_normalized("NFC", string):
-                return encode_text(normalize("NFC", string))
-        return data
+        return self._segments.normalize(_as_bytes(text))
 
     def encode(self, text: Text, *, allow_special: bool = False) -> list[int]:
         """Ids of one document."""
-        if allow_special:
-            return self.encode_batch([text], allow_special=True, threads=1)[0]
-        return memoryview(self._encoder.encode(self.normalize(text))).cast("I").tolist()
+        match self._segments.parts(_as_bytes(text), allow_special):
+            case [bytes(segment)]:
+                return memoryview(self._encoder.encode(segment)).cast("I").tolist()
+        return self.encode_batch([text], allow_special=allow_special, threads=1)[0]
 
     def encode_batch(
         self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None
@@ -126,71 +162,138 @@ class BaseTokenizer:
     ) -> tuple[bytes, bytes]:
         """As encode_batch, without a Python object for each id: (ids u32, end of each document in ids u64)."""
         threads = available_cores() if threads is None else threads
-        if allow_special and self._special:
-            return self._encode_with_special([_as_bytes(text) for text in texts], threads)
-        documents = [self.normalize(text) for text in texts]
-        return self._encoder.encode_batch(b"".join(documents), document_ends(documents), threads)
-
-    def _encode_with_special(self, documents: list[bytes], threads: int) -> tuple[bytes, bytes]:
-        """Cut at special tokens (the longest at each place), encode what lies between, and put the ids together.
-
-        Normalization comes after: it may not join a special token with the mark that follows it.
-        """
-        segments: list[bytes] = []
-        layout: list[list[int]] = []  # for each document: the special ids between its segments
-        for document in documents:
-            start, between = 0, []
-            for match in self._special.finditer(document):
-                segments.append(self.normalize(document[start : match.start()]))
-                between.append(self.special_tokens[decode_text(match.group())])
-                start = match.end()
-            segments.append(self.normalize(document[start:]))
-            layout.append(between)
+        layout = [self._segments.parts(_as_bytes(text), allow_special) for text in texts]
+        segments = [part for parts in layout for part in parts if isinstance(part, bytes)]
         ids, ends = self._encoder.encode_batch(b"".join(segments), document_ends(segments), threads)
-        limits = iter(memoryview(ends).cast("Q").tolist())
-        parts: list[bytes] = []
-        lengths: list[int] = []
-        start = 0
-        for between in layout:
-            length = 0
-            for special in [*between, None]:
-                end = next(limits)
-                parts.append(ids[4 * start : 4 * end])
-                length += end - start
-                start = end
-                if special is not None:
-                    parts.append(pack_u32([special]))
-                    length += 1
-            lengths.append(length)
-        return b"".join(parts), pack_ends(lengths)
+        if all(len(parts) == 1 and isinstance(parts[0], bytes) for parts in layout):
+            return ids, ends
+        return _join(layout, ids, ends)
+
+    def needs_whole(self, allow_special: bool = False) -> bool:
+        """Whether a long document must be encoded in one go, because a cut before a space or newline that follows a
+        letter or number, or between a single newline and one (corpus/blocks.py safe_cut), could change its ids.
+        """
+        definition = self.definition
+        scanned = definition.pretokenizer not in (CUSTOM, "none") and definition.vocabulary.alphabet == "bytes"
+        composes = all(step["type"] in ("NFC", "NFD", "NFKC", "NFKD") for step in definition.normalizer)
+        crossing = (
+            token.lstrip or token.rstrip or any(character.isspace() for character in token.content)
+            for token in definition.vocabulary.added
+            if allow_special or not token.special
+        )
+        return not (scanned and composes) or any(crossing)
+
+    def encode_arrays(
+        self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None
+    ) -> "Arrays":
+        """As encode_batch, in two numpy arrays: what a data loader wants, without an object for each id."""
+        import numpy as np
+
+        if isinstance(texts, str | bytes):
+            raise TypeError("texts must be a sequence of texts, not one text; see encode")
+        ids, ends = self.encode_buffers(texts, allow_special=allow_special, threads=threads)
+        return Arrays(np.frombuffer(ids, np.uint32), np.concatenate(([0], np.frombuffer(ends, np.uint64))).astype("i8"))
+
+    def encode_prompt(self, text: Text) -> list[int]:
+        """Ids of a text as a model is given it: special tokens are read as such, and what the tokenizer itself puts
+        before a text (BOS) stands there. What it puts after one (EOS) does not: the model goes on from here.
+        """
+        return [*self.definition.around[0], *self.encode(text, allow_special=True)]
+
+    @cached_property
+    def _token_bytes(self) -> dict[int, bytes]:
+        """Bytes that each id decodes to, wherever it stands."""
+        definition = self.definition
+        if definition.decoder == (BYTE_LEVEL,) and definition.vocabulary.alphabet == "bytes":
+            return definition.vocabulary.tokens
+        return {
+            number: token_bytes(text, definition.decoder) for number, text in definition.vocabulary.spellings.items()
+        }
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that skip_special leaves out: of special tokens, and of tokens that are spelled like one."""
+        special = self.special_tokens
+        return frozenset(number for number, text in self.definition.vocabulary.spellings.items() if text in special)
 
     def token_bytes(self, token: int) -> bytes:
         """Bytes of an id."""
         try:
-            return self.definition.vocabulary.tokens[token]
+            return self._token_bytes[token]
         except KeyError:
             raise UserError(
-                f"id {token} is not in the vocabulary", hint=f"{self.vocab_size} ids, is this the right tokenizer?"
+                f"id {token} is not in the vocabulary", hint=f"{self.token_count} ids, is this the right tokenizer?"
             ) from None
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+    def decode_bytes(self, ids: Ids, *, skip_special: bool = False) -> bytes:
         """The bytes that the ids spell."""
-        return b"".join(map(self.token_bytes, ids))
+        return b"".join(map(self.token_bytes, self._kept(ids, skip_special)))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text that the ids spell; bytes that are no UTF-8 come as U+DC80..U+DCFF and encode back to themselves."""
-        return decode_text(self.decode_bytes(ids))
+    def decode(self, ids: Ids, errors: str = "replace", skip_special: bool = False) -> str:
+        """The text that the ids spell.
 
-    def offsets(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        ids: a sequence, a numpy array or a torch tensor of one dimension. errors: what bytes that are no UTF-8 become,
+        as in bytes.decode. "replace", U+FFFD, gives what `tokenizers` gives; with "surrogateescape" the text encodes
+        back to the very same bytes. skip_special: leave special tokens out (added tokens that are not special stay).
+        """
+        if errors != "replace" or self._spells_utf8:
+            return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
+        spellings = self.definition.vocabulary.spellings
+        kept = self._kept(ids, skip_special)
+        for token in kept:
+            self.token_bytes(token)  # refuses what is no id
+        return decode_tokens([spellings[token] for token in kept], self.definition.decoder)
+
+    def decode_batch(self, rows: Iterable[Ids], errors: str = "replace", skip_special: bool = False) -> list[str]:
+        """Text of each row of ids: lists, or an array or tensor of two dimensions."""
+        return [self.decode(row, errors, skip_special) for row in rows]
+
+    def decode_stream(self, *, skip_special: bool = False) -> StreamDecoder:
+        """What decodes ids as they arrive: `push(id)` and `finish()` give text, never half a character."""
+        skipped = self.special_ids if skip_special else frozenset[int]()
+        return StreamDecoder(self.definition.vocabulary.spellings, self.definition.decoder, skipped)
+
+    @cached_property
+    def _spells_utf8(self) -> bool:
+        """Whether a text is its tokens' bytes, one after the other, read as UTF-8."""
+        return all(step["type"] == "ByteLevel" for step in self.definition.decoder) and bool(self.definition.decoder)
+
+    def _kept(self, ids: Ids, skip_special: bool) -> list[int]:
+        rows = as_ids(ids)
+        return [token for token in rows if token not in self.special_ids] if skip_special else rows
+
+    def offsets(self, ids: Ids) -> list[tuple[int, int]]:
         """Byte range of each id in the normalized text."""
-        return spans(lambda token: len(self.token_bytes(token)), list(ids))
+        return spans(lambda token: len(self.token_bytes(token)), as_ids(ids))
 
     def explain(self, text: Text) -> list[tuple[bytes, list[int]]]:
         """How a text is cut: each piece of the pre-tokenizer with its units, before scaffolds are written as parts."""
-        pieces = split(self.definition.pretokenizer, self.normalize(text))
         cut = self.policy.cutter(self.definition)
+        steps = self.definition.pretokenizer_steps
+        pieces = byte_pieces(decode_text(self.normalize(text)), steps)
         return [(piece, cut(piece)) for piece in pieces]
 
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids."""
         return self.definition.fingerprint()
+
+
+def _join(layout: list[list[Part]], ids: bytes, ends: bytes) -> tuple[bytes, bytes]:
+    """Ids of the documents from those of their segments, which are in order, and of the added tokens between them."""
+    limits = iter(memoryview(ends).cast("Q").tolist())
+    joined: list[bytes] = []
+    lengths: list[int] = []
+    start = 0
+    for parts in layout:
+        length = 0
+        for part in parts:
+            if isinstance(part, bytes):
+                end = next(limits)
+                joined.append(ids[4 * start : 4 * end])
+                length += end - start
+                start = end
+            else:
+                joined.append(pack_u32([part]))
+                length += 1
+        lengths.append(length)
+    return b"".join(joined), pack_ends(lengths)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.engine import PieceCounts, train
 from llmtool.core.bpe.policy import Trained, TrainingPolicy
@@ -129,7 +130,8 @@ def number_tokens(
     start = 0 if special_position == "first" else len(normal)
     parts = policy.parts(trained)
     emit = [(ids[unit],) if unit in ids else tuple([ids[part] for part in parts[unit]]) for unit in range(len(units))]
-    return Vocabulary(units, trained.merges, emit, {text: start + n for n, text in enumerate(special)})
+    named = {text: start + n for n, text in enumerate(special)}
+    return Vocabulary(units, trained.merges, emit, special_tokens(named))
 
 
 def trained_definition(

@@ -1,16 +1,21 @@
-"""The vocabulary of a byte-level BPE: units, the merges that make them, and the ids they are written as.
+"""The vocabulary of a BPE: units, the merges that make them, and the ids they are written as.
 
 A *unit* is a byte string the merge loop works with; a *token* is a unit with a public id. In plain BPE the two
 are the same. Where a training method keeps units that only help to build others (Scaffold-BPE), such a unit has
 no id and is written as the ids of its parts: `emit[unit]` holds more than one id. The encoder needs to know no more.
+
+The *symbols* of a text, which the merge loop starts from, are its bytes or its characters, by the vocabulary's
+alphabet. A symbol that is no unit (vocabularies read from files may lack some) is written as `unknown` says.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from typing import Literal
 
+from llmtool.core.bpe.added_tokens import AddedToken
 from llmtool.core.run.errors import UserError
 
 
@@ -72,20 +77,48 @@ def decode_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+Alphabet = Literal["bytes", "characters"]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """What a symbol that is no unit is written as; merges stop at it.
+
+    byte_ids: id of each byte that has a token of its own (`<0x0A>`); used where all bytes of the symbol have one.
+    Else `token`, whose id is `id`; where there is none the symbol is dropped. fuse: neighbours become one.
+    """
+
+    token: str | None = None
+    id: int | None = None
+    fuse: bool = False
+    byte_fallback: bool = False
+    byte_ids: dict[int, int] = field(default_factory=dict)
+
+
+def find_unknown(token: str | None, fuse: bool, byte_fallback: bool, entries: Mapping[str, int]) -> Unknown:
+    """What unknown symbols become, by the ids of a vocabulary's entries."""
+    spelled = {byte: f"<0x{byte:02X}>" for byte in range(256)} if byte_fallback else {}
+    byte_ids = {byte: entries[text] for byte, text in spelled.items() if text in entries}
+    return Unknown(token, None if token is None else entries.get(token), fuse, byte_fallback, byte_ids)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Units, merges in rank order, and what each unit is written as.
 
-    units: distinct byte strings; every single byte is among them.
-    merges: (left unit, right unit, resulting unit) in rank order; the result's bytes are the concatenation.
-    emit: for each unit the ids it is written as; one id for a token.
-    special: special token text -> id; never the result of a merge.
+    units: distinct byte strings. merges: (left unit, right unit, resulting unit) in rank order; the result's bytes
+    are the concatenation. emit: for each unit the ids it is written as; one id for a token.
+    added: tokens that are matched before anything is cut. One of them may be a unit as well, with the same id.
+    unused: further entries of a file, text -> id, that no text is cut into: byte tokens, empty or unspellable ones.
     """
 
     units: Sequence[bytes]
     merges: Sequence[tuple[int, int, int]]
     emit: Sequence[tuple[int, ...]]
-    special: dict[str, int] = field(default_factory=dict)
+    added: tuple[AddedToken, ...] = ()
+    unused: dict[str, int] = field(default_factory=dict)
+    unknown: Unknown = Unknown()
+    alphabet: Alphabet = "bytes"
 
     @cached_property
     def unit_of(self) -> dict[bytes, int]:
@@ -93,16 +126,38 @@ class Vocabulary:
         return dict(zip(self.units, range(len(self.units)), strict=True))
 
     @cached_property
+    def added_ids(self) -> dict[str, int]:
+        """Added token -> id."""
+        return {token.content: token.id for token in self.added}
+
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """Special token -> id: the added tokens that are plain text unless they are allowed."""
+        return {token.content: token.id for token in self.added if token.special}
+
+    @cached_property
+    def spellings(self) -> dict[int, str]:
+        """Text of each id as files spell it: GPT-2's characters in an alphabet of bytes."""
+        spell = token_to_string if self.alphabet == "bytes" else decode_text
+        table = {ids[0]: spell(unit) for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}
+        table.update({number: text for text, number in self.unused.items()})
+        table.update({number: text for text, number in self.added_ids.items()})
+        return table
+
+    @cached_property
     def tokens(self) -> dict[int, bytes]:
-        """Bytes of each id, special tokens included."""
+        """Bytes of each id: a unit's own, any other entry's UTF-8."""
         table = {ids[0]: unit for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}
-        table.update({number: encode_text(text) for text, number in self.special.items()})
+        for entries in (self.unused, self.added_ids):
+            table.update({number: encode_text(text) for text, number in entries.items()})
         return table
 
     @cached_property
     def id_of(self) -> dict[bytes, int]:
-        """Id of each token that text can be cut into (no special tokens)."""
-        return {unit: ids[0] for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}
+        """Id of each token that text can be cut into; no added tokens, also where they are units."""
+        added = set(self.added_ids.values())
+        table = {unit: ids[0] for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}
+        return {unit: number for unit, number in table.items() if number not in added} if added else table
 
     @cached_property
     def scaffolds(self) -> list[int]:
@@ -111,7 +166,7 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Number of ids: tokens and special tokens."""
+        """Number of ids: tokens, added tokens and unused entries."""
         return len(self.tokens)
 
     @property
@@ -119,39 +174,74 @@ class Vocabulary:
         """One more than the largest id: the rows an embedding needs."""
         return max(self.tokens) + 1
 
+    @cached_property
+    def missing_bytes(self) -> list[int]:
+        """In an alphabet of bytes: those that are no unit."""
+        if self.alphabet != "bytes":
+            return []
+        return [byte for byte in range(256) if bytes([byte]) not in self.unit_of]
+
+    @cached_property
+    def unknown_ids(self) -> list[int]:
+        """The ids that unknown symbols may be written as."""
+        numbers = [*self.unknown.byte_ids.values(), *([] if self.unknown.id is None else [self.unknown.id])]
+        return list(dict.fromkeys(numbers))
+
+    def symbols(self, piece: bytes) -> list[bytes]:
+        """What the merge loop starts from."""
+        if self.alphabet == "bytes":
+            return [piece[at : at + 1] for at in range(len(piece))]
+        return list(map(encode_text, decode_text(piece)))
+
     def check(self, where: str) -> None:
-        """Refuse a vocabulary that cannot encode every text, or whose ids contradict each other.
+        """Refuse a vocabulary whose ids contradict each other.
 
         That a merge's result is spelled by its parts is left to the readers, which find the result by that spelling.
         """
         if len(self.unit_of) != len(self.units):
             raise UserError("two units spell the same bytes", where=where)
-        missing = [byte for byte in range(256) if bytes([byte]) not in self.unit_of]
-        if missing:
-            raise UserError(
-                f"the vocabulary lacks {len(missing)} of the 256 bytes (first: 0x{missing[0]:02x})",
-                where=where,
-                hint="only byte-level vocabularies that cover every byte can be read",
-            )
-        text_ids = [ids[0] for ids in self.emit if len(ids) == 1]
-        every_id = [*text_ids, *self.special.values()]
-        if len(set(every_id)) != len(every_id) or min(every_id) < 0:
-            raise UserError("two tokens share an id, or an id is negative", where=where)
-        if max(every_id) > LARGEST_ID:
-            raise UserError(f"id {max(every_id)} is too large", where=where, hint=f"at most {LARGEST_ID}")
-        if b"" in self.unit_of or "" in self.special:
+        if b"" in self.unit_of:
             raise UserError("a token is empty", where=where)
+        self._check_ids(where)
         pairs = Counter((left, right) for left, right, _ in self.merges)
         if len(pairs) != len(self.merges):
             left, right = pairs.most_common(1)[0][0]
             spelled = f"{token_to_string(self.units[left])} {token_to_string(self.units[right])}"
             raise UserError(f"the merge {spelled!r} is listed twice", where=where)
+        if not self.scaffolds:
+            return
         tokens = self.tokens
-        for number in [number for number, ids in enumerate(self.emit) if len(ids) != 1]:
+        for number in self.scaffolds:
             if b"".join(tokens.get(i, b"") for i in self.emit[number]) != self.units[number]:
                 raise UserError(
                     f"scaffold {token_to_string(self.units[number])!r} is not spelled by its parts", where=where
                 )
+
+    def _check_ids(self, where: str) -> None:
+        if not self.units and not self.added:
+            raise UserError("the vocabulary is empty", where=where)
+        text_ids = [ids[0] for ids in self.emit if len(ids) == 1]
+        entries = [*text_ids, *self.unused.values()]
+        added = list(self.added_ids.values())
+        every_id = [*entries, *added]
+        if len(set(entries)) != len(entries) or len(set(added)) != len(added) or min(every_id) < 0:
+            raise UserError("two tokens share an id, or an id is negative", where=where)
+        if max(every_id) > LARGEST_ID:
+            raise UserError(f"id {max(every_id)} is too large", where=where, hint=f"at most {LARGEST_ID}")
+        shared = set(entries) & set(added)
+        if shared:
+            number = {**{ids[0]: unit for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}}
+            for text, token in self.added_ids.items():
+                if token in number and self._spelled(text) != number[token]:
+                    raise UserError(f"two tokens share an id: added token {text!r:.100} and another", where=where)
+        if "" in self.added_ids:
+            raise UserError("a token is empty", where=where)
+
+    def _spelled(self, text: str) -> bytes | None:
+        try:
+            return string_to_token(text) if self.alphabet == "bytes" else encode_text(text)
+        except KeyError:
+            return None
 
 
 def pack_u32(values: Iterable[int]) -> bytes:

@@ -10,12 +10,15 @@ Pickles (.bin, .pt) run code when they are read: refused by name.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.core.checkpoint.layout import EMBEDDING, HEAD, named_apart, tied_by_head
 from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.journal import recover
 from llmtool.core.run.json_file import read_json_object
 
 if TYPE_CHECKING:
@@ -57,7 +60,13 @@ class CheckpointReader:
     def __init__(self, path: Path, config: dict[str, Any], files: Mapping[str, SafetensorsFile]) -> None:
         self.path = path
         self.config = config
+        for file in files.values():
+            file.entries = named_apart(file.entries, config)
         everything = {name: file for file in files.values() for name in file.entries}
+        if tied_by_head(everything, config):
+            everything[EMBEDDING] = everything.pop(HEAD)
+            entries = everything[EMBEDDING].entries
+            entries[EMBEDDING] = replace(entries.pop(HEAD), name=EMBEDDING)
         self._file_of = {name: file for name, file in everything.items() if not name.endswith(RECOMPUTED)}
         self.left_out = len(everything) - len(self._file_of)
         self.files = tuple(file.path for file in files.values())
@@ -120,13 +129,17 @@ class CheckpointReader:
         return sorted(file.relative_to(self.path) for file in found)
 
 
-def open_checkpoint(path: str | Path) -> CheckpointReader:
-    """Read config.json and every header; whatever is missing, broken or contradictory is one line."""
+def open_checkpoint(path: str | Path, override: Mapping[str, Any] | None = None) -> CheckpointReader:
+    """Read config.json and every header; whatever is missing, broken or contradictory is one line.
+
+    override: fields of config.json that are given anew.
+    """
     path = Path(path)
+    recover(path)
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{what}: a checkpoint is a directory", where=str(path), hint=f"with {CONFIG} and {SINGLE}")
-    config = read_json_object(path / CONFIG)
+    config = {**read_json_object(path / CONFIG), **(override or {})}
     single, index = path / SINGLE, path / INDEX
     if single.exists() and index.exists():
         raise UserError(f"holds both {SINGLE} and {INDEX}", where=str(path), hint="remove the one that is out of date")

@@ -4,7 +4,6 @@ tensors = convert(checkpoint.tensors())          # lazy: one layer in memory
 write_checkpoint("out", tensors, config, source=checkpoint, run=Run("convert", settings))
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.directory import CONFIG, CheckpointReader
 from llmtool.core.checkpoint.dtypes import ElementType, element_type
+from llmtool.core.checkpoint.layout import put_together
 from llmtool.core.checkpoint.shards import ShardWriter
-from llmtool.core.run.atomic import atomic_directory, refuse_inputs_as_output, require_space
+from llmtool.core.run.atomic import atomic_directory, require_space
 from llmtool.core.run.console import Console
-from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.core.run.json_file import dumps
+from llmtool.core.run.manifest import Run, file_entry, manifest_path
+from llmtool.core.run.outputs import claim_directory
 
 if TYPE_CHECKING:
     import torch
 
+CHECKPOINT = "checkpoint"
+"""What run.json calls such an output: --force replaces one by another, whichever command made it."""
 DEFAULT_SHARD = 5_000_000_000
 """Bytes of data in a shard; what save_pretrained of transformers 4.x takes too."""
 
@@ -45,6 +49,7 @@ def write_checkpoint(
     files: Mapping[str, bytes] | None = None,
     dtype: str | None = None,
     max_shard_size: int = DEFAULT_SHARD,
+    read: Iterable[str | Path] = (),
     force: bool = False,
     console: Console | None = None,
 ) -> Written:
@@ -55,27 +60,26 @@ def write_checkpoint(
     files: further files, relative name -> content; they win over those of source.
     dtype: convert floating tensors ("bf16", "fp16", "fp32", "fp64") and say so in config.json.
     run: saved as run.json, last, with the sha256 of each shard.
-    An existing directory is replaced, whole, only with force.
+    read: what else the command reads, beside `source`: calibration text, a plan.
+    An existing directory is replaced, whole, only with force, and only by the rule of core/run/outputs.py.
     """
-    path, kind = Path(path), element_type(dtype) if dtype else None
-    refuse_inputs_as_output(path, [source.path] if source else [])
-    if not force:
-        refuse_complete(path, run.command, run.config, lambda: [source.fingerprint()] if source else run.inputs)
+    path, read, kind = Path(path), list(read), element_type(dtype) if dtype else None
+    claim_checkpoint(path, run, source, read=read, force=force, console=console)
     expected = expected_size(source, kind) if source else None
     if expected:
         require_space(path, expected)
     console = console or Console(verbosity=-1)
     with atomic_directory(path) as work:
         with ShardWriter(work, max_shard_size, kind) as writer, console.progress("writing", expected, "B") as bar:
-            for name, tensor in tensors:
+            for name, tensor in put_together(tensors, config):
                 bar.advance(writer.add(name, tensor))
                 del tensor  # or it would live until the next one is complete
             shards = writer.finish()
         if source:
             _carry(source, work)
-            run.inputs = [source.fingerprint()]
+            run.inputs = [source.fingerprint(), *map(file_entry, read)]
         (work / CONFIG).write_text(
-            json.dumps(with_dtype(config, kind), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            dumps(with_dtype(config, kind), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         for name, content in (files or {}).items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +88,25 @@ def write_checkpoint(
         written = {shard["path"] for shard in shards}
         run.save(manifest_path(work), [*shards, *(file for file in others if str(file) not in written)])
     return Written(path, len(writer.shard_of), writer.parameters, tuple(shards))
+
+
+def claim_checkpoint(
+    path: Path,
+    run: Run,
+    source: CheckpointReader | None,
+    *,
+    read: Iterable[str | Path] = (),
+    force: bool = False,
+    console: Console | None = None,
+) -> None:
+    """Refuse a place where `write_checkpoint` would not write; for a command that has much to compute before."""
+    run.kind, read = CHECKPOINT, list(read)
+
+    def found() -> list[dict[str, Any]]:
+        return [source.fingerprint(), *map(file_entry, read)] if source else run.inputs
+
+    everything = [*read, *([source.path] if source else [])]
+    claim_directory(path, run, read=everything, force=force, found=found, console=console)
 
 
 def expected_size(source: CheckpointReader, kind: ElementType | None) -> int:

@@ -112,17 +112,16 @@ def encode_text(
 ) -> TokenFile:
     """Text files, tokenised into memory, each document ended by the end-of-text token where the tokenizer has one.
 
-    It begins with the tokenizer's BOS where that is a model's habit (add_bos).
+    It begins with what the tokenizer puts before a text (BOS), as the model has learned it.
     """
     inputs, skipped, definition = list(inputs), Skipped(), tokenizer.definition
-    around = Around(tokenizer.bos_id if definition.add_bos else None, tokenizer.eos_id)
-    first, last = definition.bos if definition.add_bos else None, definition.eos
-    console.detail(f"{name}: put before each document {first or 'nothing'}, after it {last or 'nothing'}")
-    kind = np.uint16 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else np.uint32
+    around = Around(next(iter(definition.around[0]), None), tokenizer.eos_id)
+    spelled = [definition.vocabulary.spellings.get(token, "nothing") for token in (around.bos, around.eos)]  # type: ignore[arg-type]
+    console.detail(f"{name}: put before each document {spelled[0]}, after it {spelled[1]}")
+    kind = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     parts, starts, tokens = [], [np.zeros(1, np.uint64)], 0
-    whole = tokenizer.definition.pretokenizer == "none"
     with console.progress(f"encoding {name}", total_bytes(inputs), "B") as bar:
-        documents = read_documents(inputs, whole=whole, report=skipped, on_bytes=bar.advance)
+        documents = read_documents(inputs, whole=tokenizer.needs_whole(), report=skipped, on_bytes=bar.advance)
         for encoded in encode_documents(tokenizer, documents, around=around, threads=threads):
             ends = np.array(encoded.ends[:-1] if encoded.open else encoded.ends, np.uint64)
             starts.append(ends + np.uint64(tokens))

@@ -8,8 +8,8 @@ index PREFIX.idx of the same PREFIX.bin. `npy` is the same array with numpy's he
 import json
 import struct
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import IO, Any, Literal, Protocol
 from llmtool.core.bpe.engine import format_ids
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.encoding import Around, Encoded
-from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.atomic import Files
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.json_file import dumps
 
 IdFormat = Literal["ids", "jsonl", "npy", "bin"]
 SIDECAR_SCHEMA = "llmtool.tokens/1"
@@ -92,8 +93,8 @@ class JsonlWriter:
                 first, last = self._around.bos is not None, len(self._held) - (self._around.eos is not None)
                 row["offsets"] = self._around.spans(self._tokenizer.offsets(self._held[first:last]))
                 if self._tokenizer.definition.normalizer:
-                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer}"
-            self._file.write(json.dumps(row).encode() + b"\n")
+                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer_name}"
+            self._file.write(dumps(row).encode() + b"\n")
             self._held = []
 
 
@@ -150,41 +151,42 @@ def id_dtype(tokenizer: BaseTokenizer) -> str:
     return "uint16" if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else "uint32"
 
 
+def sidecars(path: Path, form: str) -> dict[str, Path]:
+    """What stands beside an array of ids in the format "bin" or "npy"; `about` describes it all."""
+    beside = {"offsets": path.with_name(path.name + ".offsets.npy")}
+    if form == "bin":
+        beside["megatron_index"] = path.with_suffix(".idx")
+    return {**beside, "about": path.with_name(path.name + ".json")}
+
+
 @contextmanager
 def token_array(
-    path: Path, tokenizer: BaseTokenizer, form: str, facts: dict[str, Any], before: Callable[[], None]
+    path: Path, tokenizer: BaseTokenizer, form: str, facts: dict[str, Any], files: Files
 ) -> Iterator[ArrayWriter]:
-    """Write `path` and its sidecars; the array itself is renamed into place last, after `before()`."""
+    """Write `path` and its sidecars, which appear together, with whatever else is in `files`."""
     dtype = id_dtype(tokenizer)
-    with atomic_file(path) as file:
-        writer = ArrayWriter(file, dtype, header=form == "npy")
-        yield writer
-        writer.finish()
-        sidecars = {"offsets": path.with_name(path.name + ".offsets.npy")}
-        if form == "bin":
-            sidecars["megatron_index"] = path.with_suffix(".idx")
-        with ExitStack() as stack:
-            offsets = stack.enter_context(atomic_file(sidecars["offsets"]))
-            offsets.write(npy_header("<u8", len(writer.starts)))
-            offsets.write(writer.starts.tobytes())
-            if form == "bin":
-                index = stack.enter_context(atomic_file(sidecars["megatron_index"]))
-                index.writelines(megatron_index(writer.starts, dtype))
-            about = {
-                "schema": SIDECAR_SCHEMA,
-                "dtype": dtype,
-                "byte_order": "little",
-                "tokens": writer.starts[-1],
-                "documents": len(writer.starts) - 1,
-                "vocab_size": tokenizer.definition.vocabulary.id_limit,
-                "tokenizer_sha256": tokenizer.fingerprint(),
-                "eos": tokenizer.eos_id,
-                **{name: sidecar.name for name, sidecar in sidecars.items()},
-                **facts,
-            }
-            sidecar = stack.enter_context(atomic_file(path.with_name(path.name + ".json")))
-            sidecar.write(json.dumps(about, indent=2).encode() + b"\n")
-        before()
+    writer = ArrayWriter(files.open(path), dtype, header=form == "npy")
+    yield writer
+    writer.finish()
+    beside = sidecars(path, form)
+    offsets = files.open(beside["offsets"])
+    offsets.write(npy_header("<u8", len(writer.starts)))
+    offsets.write(writer.starts.tobytes())
+    if form == "bin":
+        files.open(beside["megatron_index"]).writelines(megatron_index(writer.starts, dtype))
+    about = {
+        "schema": SIDECAR_SCHEMA,
+        "dtype": dtype,
+        "byte_order": "little",
+        "tokens": writer.starts[-1],
+        "documents": len(writer.starts) - 1,
+        "vocab_size": tokenizer.definition.vocabulary.id_limit,
+        "tokenizer_sha256": tokenizer.fingerprint(),
+        "eos": tokenizer.eos_id,
+        **{name: sidecar.name for name, sidecar in beside.items() if name != "about"},
+        **facts,
+    }
+    files.open(beside["about"]).write(dumps(about, indent=2).encode() + b"\n")
 
 
 def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[int]]:

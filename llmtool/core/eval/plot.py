@@ -6,22 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.eval.niah import Cell
-from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 
-KINDS = ("png", "svg", "pdf")
 INK = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
-
-
-def check_plot(path: Path | None) -> None:
-    """Refuse a figure that could not be drawn, before the work is done."""
-    if path is None:
-        return
-    if path.suffix.lower().lstrip(".") not in KINDS:
-        what = f"cannot draw {path.suffix or 'a file without a suffix'}"
-        raise UserError(what, where=str(path), hint=f"name it {', '.join('.' + kind for kind in KINDS)}")
-    require("matplotlib", extra="plots", why="for --plot")
 
 
 def draw_positions(losses: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -34,7 +21,7 @@ def draw_positions(losses: Mapping[str, Sequence[float]], path: Path) -> None:
     axes.set_xlabel("position in the context, tokens")
     axes.set_ylabel("nats a token")
     axes.legend(frameon=False)
-    _save(sheet, path)
+    save_figure(sheet, path)
 
 
 def binned(values: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -62,7 +49,7 @@ def draw_needles(cells: Sequence[Cell], path: Path, title: str) -> None:
     axes.set_ylabel("depth of the needle")
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(False)
-    _save(sheet, path)
+    save_figure(sheet, path)
 
 
 def _sheet(width: float, height: float) -> tuple[Any, Any]:
@@ -74,9 +61,3 @@ def _sheet(width: float, height: float) -> tuple[Any, Any]:
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     return sheet, axes
-
-
-def _save(sheet: Any, path: Path) -> None:
-    kind = path.suffix.lower().lstrip(".")
-    with atomic_file(path) as file:
-        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)

@@ -1,6 +1,6 @@
 """A static key-value cache: memory is taken once, tokens are written in place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import torch
 
@@ -20,7 +20,7 @@ class StaticCache:
         self._values: dict[int, torch.Tensor] = {}
         self.slots: torch.Tensor | None = None
         """Places [T] that the tokens of this pass are written to; set before each pass where `whole`."""
-        self._tables: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._tables: dict[Hashable, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def update(
         self, layer: int, keys: torch.Tensor | None, values: torch.Tensor
@@ -42,16 +42,21 @@ class StaticCache:
         return memory[:, :, :stop]
 
     def tables(
-        self, tokens: int, make: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], device: torch.device
+        self,
+        kind: Hashable,
+        tokens: int,
+        make: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+        device: torch.device,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rotary tables [1, heads, tokens, D / 2] of the next places, cut from one of all places.
+        """Rotary tables [1, heads, tokens, turned / 2] of the next places, cut from one of all places for each kind.
 
         Made anew they are an eighth of a decode step of a model of 3 M parameters.
         """
-        if self._tables is None:
-            self._tables = make(torch.arange(self.capacity, device=device)[None])
+        if kind not in self._tables:
+            self._tables[kind] = make(torch.arange(self.capacity, device=device)[None])
+        cos, sin = self._tables[kind]
         cut = slice(self.length, self.length + tokens)
-        return self._tables[0][:, :, cut], self._tables[1][:, :, cut]
+        return cos[:, :, cut], sin[:, :, cut]
 
     def advance(self, tokens: int) -> None:
         """Count the tokens of a pass, after its last layer; with `whole` the caller counts, in `slots`."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from llmtool.core.model.rope import Tables
+from llmtool.core.model.rope_settings import RopeSettings
 
 
 class Cache(Protocol):
@@ -25,8 +26,8 @@ class Carry:
 
     positions: torch.Tensor
     """[1 or B, T]."""
-    rope: Tables
-    """[1 or B, 1 or key-value heads, T, head_dim / 2] each."""
+    ropes: Mapping[RopeSettings, Tables]
+    """Config.rope_of(layer) -> tables [1 or B, 1 or key-value heads, T, turned / 2] each."""
     masks: Mapping[int | None, torch.Tensor | None]
     """Sliding window -> what each token sees, bool [1 or B, 1, T, S]; None: all before it, and itself."""
     ids: torch.Tensor | None = None

@@ -5,14 +5,16 @@ supplies parts and never edits this file:
 
     make_attention(config, layer) -> module called as part(x, carry) -> delta
     make_ffn(config, layer)       -> module called as part(x, h, carry) -> delta
-    rope(config)                  -> callable as rope(positions, dtype) -> tables, with `fixed` (rope.RopePart)
+    rope(config)                  -> callable as rope(positions, dtype) -> tables, with `fixed` (rope.RopePart);
+                                     made once for each rotation in use, with that as config.rope
 
 with x [B, T, d] the normed input, h [B, T, d] the residual stream (parts with norms and residuals of their own need
 it), delta [B, T, d] what is added to h, and carry everything else (carry.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,10 +24,12 @@ from llmtool.core.model.attention import Attention
 from llmtool.core.model.cache import StaticCache
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
+from llmtool.core.model.embedding import Embedding, finish_logits
 from llmtool.core.model.ffn import SwiGLU
 from llmtool.core.model.mask import positions_of_documents, positions_of_padded, visible
-from llmtool.core.model.norm import RMSNorm
+from llmtool.core.model.norm import make_norm
 from llmtool.core.model.rope import Rope, RopePart, Tables
+from llmtool.core.model.rope_settings import RopeSettings
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,59 @@ class Parts:
     `kernels`; a method's part takes its own here."""
 
 
+NORMS = {
+    "before": ("input_layernorm", "", "post_attention_layernorm", ""),
+    "after": ("", "post_attention_layernorm", "", "post_feedforward_layernorm"),
+    "both": (
+        "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+    ),
+}  # fmt: skip
+"""Config.norms -> names of the norms before and after attention, before and after the feed-forward part."""
+
+
 class Block(nn.Module):
-    """h += attention(norm(h)); h += ffn(norm(h))."""
+    """h += attention(norm(h)); h += ffn(norm(h)); with norms where the config has them.
+
+    The four steps around the parts are methods, for those who move a residual stream through half a block.
+    """
 
     def __init__(self, config: Config, parts: Parts, layer: int) -> None:
         super().__init__()
         self.self_attn = parts.make_attention(config, layer)
         self.mlp = parts.make_ffn(config, layer)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norms, self.residual_scale = NORMS[config.norms], config.residual_scale
+        for name in filter(None, self.norms):
+            self.add_module(name, make_norm(config, config.hidden_size))
 
     def forward(self, h: torch.Tensor, carry: Carry) -> tuple[torch.Tensor, Carry]:
         """h [B, T, d] -> the same, and the carry for the next block; the carry passed in stays as it is."""
         carry = carry.fork()
-        h = h + self.self_attn(self.input_layernorm(h), carry)
-        return h + self.mlp(self.post_attention_layernorm(h), h, carry), carry
+        h = self.add_attention(h, self.self_attn(self.attention_input(h), carry))
+        return self.add_ffn(h, self.mlp(self.ffn_input(h), h, carry)), carry
+
+    def attention_input(self, h: torch.Tensor) -> torch.Tensor:
+        """h [B, T, d] -> what the attention part reads."""
+        return self._normed(0, h)
+
+    def add_attention(self, h: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """h [B, T, d] and what the attention part gave -> h."""
+        return self._added(h, self._normed(1, delta))
+
+    def ffn_input(self, h: torch.Tensor) -> torch.Tensor:
+        """h [B, T, d] -> what the feed-forward part reads."""
+        return self._normed(2, h)
+
+    def add_ffn(self, h: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """h [B, T, d] and what the feed-forward part gave -> h."""
+        return self._added(h, self._normed(3, delta))
+
+    def _normed(self, place: int, x: torch.Tensor) -> torch.Tensor:
+        name = self.norms[place]
+        normed: torch.Tensor = getattr(self, name)(x) if name else x
+        return normed
+
+    def _added(self, h: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        return h + (delta if self.residual_scale == 1 else delta * self.residual_scale)
 
 
 class Trunk(nn.Module):
@@ -63,9 +105,9 @@ class Trunk(nn.Module):
 
     def __init__(self, config: Config, parts: Parts) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config)
         self.layers = nn.ModuleList(Block(config, parts, layer) for layer in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = make_norm(config, config.hidden_size)
 
 
 class Decoder(nn.Module):
@@ -77,7 +119,7 @@ class Decoder(nn.Module):
         self.config = config
         self.model = Trunk(config, parts)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.rope = parts.rope(config)
+        self.ropes = make_ropes(config, parts)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         inject(self, parts.kernels)
@@ -96,8 +138,11 @@ class Decoder(nn.Module):
         padding: bool [B, S], True for real tokens, S counting those in the cache too. documents: [B, T], see Carry.
         """
         h, _ = self.hidden(ids, padding=padding, documents=documents, cache=cache)
-        logits: torch.Tensor = self.lm_head(h[:, -1:] if last else h)
-        return logits
+        return self.logits(h[:, -1:] if last else h)
+
+    def logits(self, h: torch.Tensor) -> torch.Tensor:
+        """Normed states [..., d] -> logits [..., vocabulary]."""
+        return finish_logits(self.config, self.lm_head(h))
 
     def hidden(
         self,
@@ -119,10 +164,13 @@ class Decoder(nn.Module):
             slots, keys = torch.arange(cache.length, cache.length + length, device=ids.device), cache.length + length
         plain = (keys == length or length == 1) and not (cache is not None and cache.whole)
         tables = None
-        if cache is not None and not cache.whole and padding is None and self.rope.fixed:
-            tables = cache.tables(length, lambda positions: self.rope(positions, h.dtype), ids.device)
+        if cache is not None and not cache.whole and padding is None and all(r.fixed for r in self.ropes.values()):
+            tables = {
+                kind: cache.tables(kind, length, partial(rope, dtype=h.dtype), ids.device)
+                for kind, rope in self.ropes.items()
+            }
         carry = prepare(
-            self.config, self.rope, slots, keys, h.dtype, plain=plain, padding=padding, documents=documents, ids=ids,
+            self.config, self.ropes, slots, keys, h.dtype, plain=plain, padding=padding, documents=documents, ids=ids,
             cache=cache, tables=tables,
         )  # fmt: skip
         h, carry = run_blocks(self.model.layers, h, carry)
@@ -131,9 +179,15 @@ class Decoder(nn.Module):
         return self.model.norm(h), carry
 
 
+def make_ropes(config: Config, parts: Parts) -> dict[RopeSettings, RopePart]:
+    """A rope part for each rotation in use: one for most models, none for one without positions."""
+    kinds = dict.fromkeys(config.rope_of(layer) for layer in range(config.num_hidden_layers))
+    return {kind: parts.rope(replace(config, rope=kind)) for kind in kinds if kind is not None}
+
+
 def prepare(
     config: Config,
-    rope: RopePart,
+    ropes: Mapping[RopeSettings, RopePart],
     slots: torch.Tensor,
     keys: int,
     dtype: torch.dtype,
@@ -142,7 +196,7 @@ def prepare(
     padding: torch.Tensor | None = None,
     documents: torch.Tensor | None = None,
     positions: torch.Tensor | None = None,
-    tables: Tables | None = None,
+    tables: Mapping[RopeSettings, Tables] | None = None,
     **rest: Any,
 ) -> Carry:
     """The carry of one pass: positions, tables and a mask for each window in use.
@@ -161,7 +215,8 @@ def prepare(
         window: visible(slots, keys, window=window, padding=padding, documents=documents, plain=plain)
         for window in set(config.windows)
     }
-    tables = rope(positions, dtype) if tables is None else tables
+    if tables is None:
+        tables = {kind: rope(positions, dtype) for kind, rope in ropes.items()}
     return Carry(positions, tables, masks, documents=documents, **rest)
 
 

@@ -17,14 +17,16 @@ from typing import Any
 from llmtool import __version__
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.writer import write_checkpoint
-from llmtool.core.model.config import MODEL_TYPE, OWN, SHARED, Config, rope_parameters
+from llmtool.core.model.config import MODEL_TYPE, Config, rope_parameters
+from llmtool.core.model.families import FAMILIES, SHARED
 from llmtool.core.model.loading import read_architecture
+from llmtool.core.model.rope_settings import FULL, SLIDING
 from llmtool.core.run.console import Console
 from llmtool.core.run.manifest import Run
 
 MODULES = (
-    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "entry", "experts", "ffn", "mask",
-    "modeling_llmtool", "norm", "rope",
+    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "embedding", "entry", "experts",
+    "families", "ffn", "fields", "mask", "modeling_llmtool", "norm", "rope", "rope_settings",
 )  # fmt: skip
 """Files of this folder that an export holds. They import torch, transformers (two of them) and each other."""
 
@@ -122,29 +124,36 @@ def refuse_foreign(name: str, text: str) -> None:
             raise AssertionError(f"{name} cannot be exported: it imports {', '.join(modules)}")
 
 
+SPELLED_ANEW = frozenset({
+    "llmtool", "max_window_layers", "no_rope_layer_interval", "partial_rotary_factor", "rope_local_base_freq",
+    "rope_scaling", "rope_theta", "sliding_window_pattern", "use_sliding_window",
+})  # fmt: skip
+"""Fields that an export says in other words, layer by layer."""
+
+
 def exported_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """config.json of an export: every field explicit, in the 5.x spelling, none that transformers would misread.
 
-    A generic config takes `sliding_window` for the window of every layer, where Qwen's switches it off elsewhere.
+    A generic config takes `sliding_window` for the window of every layer, where Qwen's switches it off elsewhere. A
+    null stays where absence would mean something else.
     """
-    facts = {key: raw[key] for key in raw if key in SHARED | OWN[config.family] and raw[key] is not None}
-    for key in (
-        "rope_scaling",
-        "rope_theta",
-        "sliding_window",
-        "use_sliding_window",
-        "max_window_layers",
-        "layer_types",
-    ):
-        facts.pop(key, None)
+    family = FAMILIES[config.family]
+    given = {**family.defaults, **raw}
+    facts = {key: given[key] for key in given if key in (SHARED | family.own) - SPELLED_ANEW}
+    facts = {key: value for key, value in facts.items() if value is not None or family.defaults.get(key) is not None}
     window = next((window for window in config.windows if window is not None), None)
-    if window is not None:
+    for key in ("sliding_window", "layer_types"):
+        facts.pop(key, None)
+    if window is not None or "sliding_window" in family.defaults:
         facts["sliding_window"] = window
-        if config.family.startswith("qwen"):
-            facts["use_sliding_window"] = True
-    if config.family.startswith("qwen"):
-        facts["layer_types"] = ["full_attention" if w is None else "sliding_attention" for w in config.windows]
+    if window is not None and "use_sliding_window" in family.own:
+        facts["use_sliding_window"] = True
+    if "layer_types" in family.own and (family.windows != "all" or len(set(config.windows)) > 1):
+        facts["layer_types"] = [FULL if w is None else SLIDING for w in config.windows]
+    if "no_rope_layers" in family.own:
+        facts["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.num_hidden_layers)]
     return {
+        "hidden_act": "silu",
         **facts,
         "architectures": ["LlmtoolForCausalLM"],
         "auto_map": AUTO_MAP,
@@ -152,7 +161,7 @@ def exported_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "llmtool": {"family": config.family, "methods": [dict(method) for method in config.methods]},
         "num_key_value_heads": config.num_key_value_heads,
         "head_dim": config.head_dim,
-        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
         "rope_parameters": rope_parameters(raw),
         "tie_word_embeddings": config.tie_word_embeddings,
         **{key: raw[key] for key in CARRIED_FIELDS if key in raw},
@@ -163,21 +172,13 @@ VLLM = """vLLM: written to the contract of its Transformers backend (`auto_map.A
   by name, plans for tensor and pipeline parallelism). Checked by reading, not by running: untested."""
 
 
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
-
-
 def method_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """config.json of a converted checkpoint, without code beside it; one without methods is of its family again."""
     facts = exported_config(raw, config)
     del facts["auto_map"]
     if not config.methods:
         del facts["llmtool"]
-        facts |= {"model_type": config.family, "architectures": [ARCHITECTURES[config.family]]}
+        facts |= {"model_type": config.family, "architectures": [FAMILIES[config.family].architecture]}
     return facts
 
 

@@ -14,10 +14,11 @@ from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmtool.core.model.attention import scaled_dot_product
+from llmtool.core.model.attention import attend_of
 from llmtool.core.model.config import Config, architecture_keys, parse_config
 from llmtool.core.model.configuration_llmtool import LlmtoolConfig
-from llmtool.core.model.decoder import Parts, Trunk, prepare, run_blocks
+from llmtool.core.model.decoder import Parts, Trunk, make_ropes, prepare, run_blocks
+from llmtool.core.model.embedding import finish_logits
 
 METHODS: dict[str, Callable[[Parts, Mapping[str, Any]], Parts]] = {}
 """Name of a method in config.json -> its parts; an export with methods adds them at the end of this file."""
@@ -47,10 +48,13 @@ class HubAttend:
     """The attention function that the config names, for serving engines that register their own."""
 
     def __init__(self, config: LlmtoolConfig, layer: int, window: int | None, architecture: Config) -> None:
-        self.config, self.window = config, window
+        self.config, self.window, self.plain = config, window, attend_of(architecture)
         # What the registered functions look up on the module that calls them.
         self.layer_idx, self.is_causal, self.training = layer, True, False
         self.head_dim, self.num_key_value_groups = architecture.head_dim, architecture.groups
+        self.scale, self.extra = architecture.scale, {}
+        if architecture.attention_cap is not None:
+            self.extra = {"softcap": architecture.attention_cap}
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, **options: Any
@@ -58,10 +62,9 @@ class HubAttend:
         """q [B, H, T, D], k and v [B, key-value heads, S, D] -> [B, H, T, D]."""
         name = self.config._attn_implementation
         if name in (None, "eager", "sdpa"):
-            return scaled_dot_product(q, k, v, mask)
-        attend = ALL_ATTENTION_FUNCTIONS[name]
-        scaling = self.head_dim**-0.5
-        y: torch.Tensor = attend(self, q, k, v, mask, scaling=scaling, sliding_window=self.window, **options)[0]
+            return self.plain(q, k, v, mask)
+        attend, options = ALL_ATTENTION_FUNCTIONS[name], {**self.extra, **options}
+        y: torch.Tensor = attend(self, q, k, v, mask, scaling=self.scale, sliding_window=self.window, **options)[0]
         return y.view(q.shape[0], -1, q.shape[1], q.shape[3]).transpose(1, 2)
 
 
@@ -85,8 +88,9 @@ class LlmtoolModel(LlmtoolPreTrainedModel):
         for method in self.architecture.methods:
             parts = METHODS[method["name"]](parts, method)
         trunk = Trunk(self.architecture, parts)
-        self.embed_tokens, self.layers, self.norm = trunk.embed_tokens, trunk.layers, trunk.norm
-        self.rope = parts.rope(self.architecture)
+        self.embed_tokens: nn.Embedding = trunk.embed_tokens
+        self.layers, self.norm = trunk.layers, trunk.norm
+        self.ropes = make_ropes(self.architecture, parts)
         for layer, block in enumerate(self.layers):
             if hasattr(block.self_attn, "attend"):
                 window = self.architecture.windows[layer]
@@ -125,7 +129,7 @@ class LlmtoolModel(LlmtoolPreTrainedModel):
         # As the stock models do: without position_ids places count, padding or not. generate() passes them.
         position_ids = slots[None] if position_ids is None else position_ids
         carry = prepare(
-            self.architecture, self.rope, slots, seen + length, h.dtype, plain=not seen or length == 1,
+            self.architecture, self.ropes, slots, seen + length, h.dtype, plain=not seen or length == 1,
             padding=padding, positions=position_ids, ids=input_ids,
             cache=None if past_key_values is None else HubCache(past_key_values), options=options,
         )  # fmt: skip
@@ -186,6 +190,7 @@ class LlmtoolForCausalLM(LlmtoolPreTrainedModel, GenerationMixin):
         )  # fmt: skip
         h = inner.last_hidden_state
         logits = self.lm_head(h[:, -logits_to_keep:] if logits_to_keep else h)
+        logits = finish_logits(self.model.architecture, logits)
         loss = None
         if labels is not None:
             count = {} if num_items_in_batch is None else {"num_items_in_batch": num_items_in_batch}

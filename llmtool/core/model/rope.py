@@ -1,4 +1,4 @@
-"""Rotary position embeddings: tables of [1 or B, 1 or key-value heads, T, head_dim / 2].
+"""Rotary position embeddings: tables of [1 or B, 1 or key-value heads, T, turned / 2], turned mostly head_dim.
 
 That shape is the general case, not a branch: left padding and packing need rows, per-head bases (HARPE) need heads.
 Nothing is stored: a table follows from positions and a few numbers in 6 to 25 small operations a forward pass. A
@@ -10,7 +10,8 @@ from typing import Protocol
 
 import torch
 
-from llmtool.core.model.config import Config, RopeSettings
+from llmtool.core.model.config import Config
+from llmtool.core.model.rope_settings import RopeSettings
 
 Tables = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines."""
@@ -23,7 +24,7 @@ class RopePart(Protocol):
     """Whether a position always has the same angles: a cache then keeps the table of all its places."""
 
     def __call__(self, positions: torch.Tensor, dtype: torch.dtype) -> Tables:
-        """positions [1 or B, T] -> tables [1 or B, 1 or key-value heads, T, head_dim / 2] in `dtype`."""
+        """positions [1 or B, T] -> tables [1 or B, 1 or key-value heads, T, turned / 2] in `dtype`."""
         ...
 
 
@@ -32,18 +33,20 @@ class Rope:
 
     def __init__(self, config: Config) -> None:
         self.settings = config.rope
-        self.size = config.head_dim
+        self.size = int(config.head_dim * config.rope.partial)
         self.positions = config.max_position_embeddings
         self.amplitude = attention_factor(config.rope)
-        self.fixed = config.rope.kind != "dynamic"
+        self.fixed = config.rope.kind not in ("dynamic", "longrope")
+        self.precise = config.precise_rope
 
     def __call__(self, positions: torch.Tensor, dtype: torch.dtype) -> Tables:
-        """positions [1 or B, T] -> tables [1 or B, 1, T, head_dim / 2] in `dtype`, computed in float32."""
+        """positions [1 or B, T] -> tables [1 or B, 1, T, size / 2] in `dtype`, computed in float32."""
         angles = positions[:, None, :, None].float() * self.frequencies(positions)
+        dtype = torch.float32 if self.precise else dtype
         return (angles.cos() * self.amplitude).to(dtype), (angles.sin() * self.amplitude).to(dtype)
 
     def frequencies(self, positions: torch.Tensor) -> torch.Tensor:
-        """Radians per position, [head_dim / 2] float32."""
+        """Radians per position, [size / 2] float32."""
         settings, device = self.settings, positions.device
         if settings.kind == "dynamic":
             return inverse_powers(self._stretched_base(positions), self.size, device)
@@ -54,6 +57,8 @@ class Rope:
             return _llama3(plain, settings)
         if settings.kind == "yarn":
             return _yarn(settings, self.size, device)
+        if settings.kind == "longrope":
+            return _longrope(settings, self.size, positions)
         return plain
 
     def _stretched_base(self, positions: torch.Tensor) -> torch.Tensor:
@@ -71,13 +76,16 @@ def inverse_powers(base: float | torch.Tensor, size: int, device: torch.device) 
 
 
 def rotate(x: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """Turn the pairs (i, i + D / 2) of x [B, H, T, D]; tables of several heads are repeated for H / heads each."""
+    """Turn the pairs (i, i + D / 2) of x [B, H, T, D]; tables of several heads are repeated for H / heads each.
+
+    Tables of a wider type are worked with as they are; the result has the type of x.
+    """
     cos, sin = tables
     if cos.shape[1] not in (1, x.shape[1]):
         repeats = x.shape[1] // cos.shape[1]
         cos, sin = cos.repeat_interleave(repeats, 1), sin.repeat_interleave(repeats, 1)
     a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
 
 
 def rotate_together(q: torch.Tensor, k: torch.Tensor, tables: Tables) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,11 +104,17 @@ def rotate_pair(
 
 
 def attention_factor(settings: RopeSettings) -> float:
-    """What YaRN multiplies both tables with, 0.1 ln(factor) + 1 unless the config says otherwise; else 1."""
-    if settings.kind != "yarn":
+    """What YaRN and LongRoPE multiply both tables with unless the config says otherwise; else 1.
+
+    YaRN: 0.1 ln(factor) + 1. LongRoPE: sqrt(1 + ln(factor) / ln(original positions)).
+    """
+    if settings.kind not in ("yarn", "longrope"):
         return 1.0
     if settings.attention_factor is not None:
         return settings.attention_factor
+    if settings.kind == "longrope":
+        stretched = settings.factor > 1
+        return math.sqrt(1 + math.log(settings.factor) / math.log(settings.original_positions)) if stretched else 1.0
     if settings.mscale and settings.mscale_all_dim:
         return _mscale(settings.factor, settings.mscale) / _mscale(settings.factor, settings.mscale_all_dim)
     return _mscale(settings.factor, 1.0)
@@ -119,6 +133,19 @@ def _llama3(plain: torch.Tensor, settings: RopeSettings) -> torch.Tensor:
     blended = (1 - smooth) * scaled / settings.factor + smooth * scaled
     between = (wavelength >= length / high) & (wavelength <= length / low)
     return torch.where(between, blended, scaled)
+
+
+def _longrope(settings: RopeSettings, size: int, positions: torch.Tensor) -> torch.Tensor:
+    """LongRoPE (arXiv 2402.13753): a divisor for each pair, another set once a pass reaches beyond the original length.
+
+    Keys that are in a cache then keep the angles of the short set: not the same as one long pass, in transformers too.
+    """
+    short = torch.tensor(settings.short_factors, device=positions.device)
+    long = torch.tensor(settings.long_factors, device=positions.device)
+    factors = torch.where(positions.max() + 1 > settings.original_positions, long, short)
+    powers = torch.arange(0, size, 2, device=positions.device).float() / size
+    frequencies: torch.Tensor = 1.0 / (factors * settings.theta**powers)
+    return frequencies
 
 
 def _yarn(settings: RopeSettings, size: int, device: torch.device) -> torch.Tensor:

@@ -85,7 +85,7 @@ def probe(config: Config, dtype: torch.dtype, seed: int) -> torch.Tensor:
 def run_part(part: nn.Module, x: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
     """A feed-forward part alone: x [B, T, d] -> delta [B, T, d]; ids [B, T] for parts that route by them."""
     empty = torch.zeros(0)
-    delta: torch.Tensor = part(x, x, Carry(empty, (empty, empty), {}, ids=ids))
+    delta: torch.Tensor = part(x, x, Carry(empty, {}, {}, ids=ids))
     return delta
 
 

@@ -1,64 +1,212 @@
 """Outputs appear whole or not at all: written beside their place, synced, renamed.
 
-A link is followed. A pipe or a device has no whole to wait for and is written to as it is.
+    with atomic_file(path) as file: ...              one file
+    with atomic_files() as files:                    several that belong together, a manifest among them
+        ids, about = files.open(path), files.open(beside)
+    with atomic_directory(path) as work: ...         a directory, exchanged whole
+
+What is being written is called `.NAME.xxxxxxxx.partial` and locked by its writer, so the next start can tell what the
+dead have left (`sweep`). A link is followed. A pipe, a device or /dev/stdout has no whole to wait for and is written
+to as it is. Whether a place may be written to at all is the matter of outputs.py.
 """
 
 import errno
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from llmtool.core.run import journal
 from llmtool.core.run.errors import UserError, explain_os_error
 
 PARTIAL = ".partial"
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(partial|old)", re.DOTALL)
+_OPEN_FILE = re.compile(r"/proc/(\d+)/(?:task/\d+/)?fd/(\d+)")
+
+
+class Files:
+    """Files that appear together, each where `open` was told; the first one is the output, the others belong to it."""
+
+    def __init__(self) -> None:
+        self._parts: list[_Part] = []
+        self._streams = ExitStack()
+        self.main: Path | None = None
+        self.through = False
+        """Whether the output is a pipe or a device, beside which nothing can stand."""
+
+    def open(self, path: Path) -> IO[bytes]:
+        """A binary file that becomes `path` when the block ends well."""
+        self.main = self.main or path
+        if (stream := open_stream(path)) is not None:
+            self.through = self.main == path
+            return self._streams.enter_context(stream)
+        path = check_output(path)
+        with explained(path):
+            part = _Part.begin(path)
+        self._parts.append(part)
+        return part.file
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes written so far, by the file's name."""
+        return {part.path.name: part.file.tell() for part in self._parts}
+
+    def commit(self) -> None:
+        """Sync, then rename; several files by a journal, so that nobody is left with half of them."""
+        self._streams.close()
+        if not self._parts:
+            return
+        for part in self._parts:
+            with explained(part.path):
+                part.sync()
+        first, *beside = self._parts
+        with explained(first.path):
+            here = [part for part in beside if part.path.parent == first.path.parent]
+            for part in beside:
+                if part not in here:  # beside a link, while the file is where the link leads
+                    part.place.replace(part.path)
+                    journal.sync_directory(part.path.parent)
+            pairs = [(part.place, part.path) for part in [*here, first]]
+            journal.rename_together(pairs) if here else journal.rename(*pairs[0])
+        self.discard()
+
+    def discard(self) -> None:
+        """Let go of what has not become anything."""
+        for part in self._parts:
+            part.close()
+            if not journal.stands(self._parts[0].path):  # what a journal names is still needed
+                part.place.unlink(missing_ok=True)
+        self._parts.clear()
+        with suppress(OSError):
+            self._streams.close()
+
+
+@dataclass
+class _Part:
+    """A file on its way: written at `place`, to become `path`."""
+
+    file: IO[bytes]
+    place: Path
+    path: Path
+
+    @classmethod
+    def begin(cls, path: Path) -> "_Part":
+        while True:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+            if journal.lock(handle) and os.fstat(handle).st_nlink:  # else `sweep` of another took it for a dead one's
+                return cls(os.fdopen(handle, "wb"), Path(name), path)
+            os.close(handle)
+
+    def sync(self) -> None:
+        self.file.flush()
+        os.fchmod(self.file.fileno(), _mode(self.path, 0o666))
+        os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        with suppress(OSError):  # on a full disk what is buffered still cannot be written
+            self.file.close()
+
+
+@contextmanager
+def atomic_files() -> Iterator[Files]:
+    """Files that appear together when the block ends well, and vanish when it does not."""
+    files = Files()
+    try:
+        try:
+            yield files
+        except OSError as error:
+            if files.main is None or not _is_writing(error, [part.place for part in files._parts]):
+                raise
+            with explained(files.main):
+                raise
+        files.commit()
+    except BaseException:
+        files.discard()
+        raise
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that becomes `path` when the block ends well, and vanishes when it does not."""
-    path = check_output(path)
-    if path.exists() and not path.is_file():
-        with _explained_writes(path), path.open("wb") as device:
-            yield device
-        return
-    with _explained(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
-    try:
-        with _explained_writes(path), os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        with _explained(path):
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with atomic_files() as files:
+        yield files.open(path)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """A directory that becomes `path` when the block ends well; an existing one is replaced only then, and whole."""
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_dir():
-        raise UserError("not a directory", where=str(path), hint="name another place")
-    _require_parent(path)
-    with _explained(path):
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+    path = check_directory(path)
+    with explained(path):
+        work, handle = _begin_directory(path)
     try:
-        with _explained_writes(path):
+        try:
             yield work
-        with _explained(path):
-            work.chmod(0o777 & ~_umask())
-            _sync_files(work)
-            _exchange(work, path)
+        except OSError as error:
+            if not _is_writing(error, [work]):
+                raise
+            with explained(path):
+                raise
+        with explained(path):
+            _keep_modes(work, path)
+            sync_tree(work)
+            journal.exchange(work, path)
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        if not journal.stands(path):
+            shutil.rmtree(work, ignore_errors=True)
         raise
+    finally:
+        os.close(handle)
+
+
+def _begin_directory(path: Path) -> tuple[Path, int]:
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+        try:
+            handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # swept before it could be locked
+            continue
+        if journal.lock(handle) and work.exists():
+            return work, handle
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What dead processes had left."""
+
+    number: int = 0
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        """A line for people."""
+        what = "an unfinished output" if self.number == 1 else f"{self.number:,} unfinished outputs"
+        return f"removed {what} of runs that were killed ({self.bytes / 1e6:,.1f} MB)"
+
+
+def sweep(directory: Path, names: Collection[str] | None = None) -> Swept:
+    """Remove what killed writers of these names (of all, in a directory that is ours) have left there.
+
+    A living writer holds a lock on its own, wherever it runs; what a journal names is needed and stays.
+    """
+    number = size = 0
+    for entry in os.scandir(directory) if directory.is_dir() else ():
+        found = _LEFTOVER.fullmatch(entry.name)
+        if found is None or (names is not None and found["name"] not in names):
+            continue
+        place = Path(entry.path)
+        if journal.stands(place.with_name(found["name"])):
+            continue
+        with suppress(OSError), journal.locked_if_free(place):
+            files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+            held = sum(file.lstat().st_size for file in files)
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+            number, size = number + 1, size + held
+    return Swept(number, size)
 
 
 def require_space(path: Path, wanted: int) -> None:
@@ -72,49 +220,81 @@ def require_space(path: Path, wanted: int) -> None:
         )
 
 
+def open_stream(path: Path) -> IO[bytes] | None:
+    """A pipe, a device, or a file that this process has open already (/dev/stdout); None for anything else."""
+    with explained(path):
+        if (number := _descriptor(path)) is not None:
+            return os.fdopen(os.dup(number), "wb")  # opened anew, a file would be cut to nothing
+        return path.open("wb") if is_stream(path) else None
+
+
+def is_stream(path: Path) -> bool:
+    """Whether what is written there goes through, so that nothing stays to be found again."""
+    return _descriptor(path) is not None or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of /dev/stdout, /dev/fd/3 and the like."""
+    for _ in range(40):
+        path = Path(os.path.realpath(path.parent)) / path.name
+        if (found := _OPEN_FILE.fullmatch(str(path))) and int(found[1]) == os.getpid():
+            return int(found[2])
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
+
+
 def check_output(path: Path) -> Path:
     """Where a file can be written, links followed; refused before any work where it cannot."""
+    if is_stream(path):
+        return path
     path = Path(os.path.realpath(path))
     if path.is_dir():
         raise UserError("is a directory", where=str(path), hint="name a file")
     _require_parent(path)
-    if not os.access(path.parent, os.W_OK):
-        raise UserError("cannot write: permission denied", where=str(path.parent))
     return path
 
 
-def refuse_inputs_as_output(output: Path, inputs: Sequence[str | Path]) -> None:
-    """An output that is also read would be lost."""
-    for name in inputs:
-        if output.exists() and Path(name).exists() and output.samefile(name):
-            raise UserError("is also an input", where=str(output), hint="write elsewhere")
+def check_directory(path: Path) -> Path:
+    """Where a directory can be written, links followed."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_dir():
+        raise UserError("not a directory", where=str(path), hint="name another place")
+    if path.is_mount():
+        raise UserError("a disk is mounted there, which cannot be replaced", where=str(path), hint="name a place in it")
+    _require_parent(path)
+    return path
 
 
-def _exchange(work: Path, path: Path) -> None:
-    """Put `work` in the place of `path`; what stood there stands there again if that fails."""
-    if not path.exists():
-        work.rename(path)
-        return
-    old = work.with_suffix(".old")
-    path.rename(old)
-    try:
-        work.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old)
+def sync_tree(directory: Path) -> None:
+    """Everything below is on the disk, names included, when this returns."""
+    for place, _, names in os.walk(directory):
+        for name in names:
+            if (file := Path(place) / name).is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        journal.sync_directory(Path(place))
 
 
-def _sync_files(directory: Path) -> None:
-    for file in filter(Path.is_file, directory.rglob("*")):
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+def _keep_modes(work: Path, path: Path) -> None:
+    """The mode bits of what is replaced, file by file; what is new gets those of the umask."""
+    work.chmod(_mode(path, 0o777))
+    for file in work.rglob("*"):
+        if (old := path / file.relative_to(work)).is_file() and file.is_file() and not old.is_symlink():
+            file.chmod(_mode(old, 0o666))
+
+
+def _mode(path: Path, fresh: int) -> int:
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else fresh & ~_umask()
 
 
 def _require_parent(path: Path) -> None:
     parent = path.absolute().parent
     if not parent.is_dir():
         raise UserError("the directory to write into does not exist", where=str(parent), hint=f"mkdir -p {parent}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError("cannot write: permission denied", where=str(parent))
 
 
 def _umask() -> int:
@@ -123,23 +303,24 @@ def _umask() -> int:
     return mask
 
 
+def _is_writing(error: OSError, places: Collection[Path]) -> bool:
+    """An error in the caller's block without a file name comes from writing; one with another's is the caller's own."""
+    if isinstance(error, BrokenPipeError):
+        return False
+    name = error.filename
+    return name is None or (isinstance(name, str) and any(Path(name).is_relative_to(place) for place in places))
+
+
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Our own calls: whatever fails, the output cannot be written."""
+def explained(path: Path) -> Iterator[None]:
+    """Whatever fails inside, the output cannot be written."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        hint = "free some space; nothing was written" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space; nothing was written" if full else None
+        if journal.stands(path):
+            hint = "the same command again finishes what was begun"
         raise UserError(f"cannot write: {explain_os_error(error)}", where=str(path), hint=hint) from error
-
-
-@contextmanager
-def _explained_writes(path: Path) -> Iterator[None]:
-    """The caller's block: an error without a file name comes from writing, any other is the caller's own."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None or isinstance(error, BrokenPipeError):
-            raise
-        with _explained(path):
-            raise

@@ -4,6 +4,7 @@ Anything that is not a UserError is a bug and keeps its traceback.
 """
 
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -32,6 +33,14 @@ class UserError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         text = f"{text} ({self.hint})" if self.hint else text
         return " ".join(text.split())
+
+
+class CompleteError(UserError):
+    """No failure but success found beforehand: the output stands, complete, from the same inputs and settings."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        super().__init__("complete already, nothing to do", where=str(output))
 
 
 def explain_os_error(error: OSError) -> str:

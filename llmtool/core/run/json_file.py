@@ -1,6 +1,8 @@
-"""Reading JSON that someone else wrote: bounded in size and depth, never a traceback."""
+"""JSON of others, read: bounded in size and depth, never a traceback. JSON of ours, written: never a NaN."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +33,31 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise UserError("not a JSON object", where=where)
     return facts
+
+
+def dumps(
+    value: Any,
+    *,
+    indent: int | None = None,
+    ensure_ascii: bool = True,
+    sort_keys: bool = False,
+    separators: tuple[str, str] | None = None,
+    default: Callable[[Any], Any] | None = None,
+) -> str:
+    """JSON that every reader takes: what is not a finite number becomes null, since JSON has no other word for it."""
+    how: dict[str, Any] = {
+        "indent": indent, "ensure_ascii": ensure_ascii, "sort_keys": sort_keys, "separators": separators,
+        "default": default, "allow_nan": False,
+    }  # fmt: skip
+    try:
+        return json.dumps(value, **how)
+    except ValueError:
+        return json.dumps(_finite(value), **how)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

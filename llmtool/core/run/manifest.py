@@ -9,15 +9,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmtool import __version__
-from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.atomic import Files, atomic_file
+from llmtool.core.run.json_file import dumps
 
 SCHEMA = "llmtool.run/1"
 
@@ -31,14 +30,22 @@ class Run:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     seed: int | None = None
     backend: str | None = None
+    kind: str = ""
+    """What the output is; --force replaces only its like. The command, if nothing else is said."""
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    """Options of settings that are called otherwise, as for `changes`."""
     started: float = field(default_factory=time.time)
     cpu_started: float = field(default_factory=time.process_time)
+
+    def __post_init__(self) -> None:
+        self.kind = self.kind or self.command
 
     def to_json(self, outputs: Iterable[Path | dict[str, Any]]) -> dict[str, Any]:
         """The object that the file holds; an output is its path, or an entry like those of `inputs`."""
         return {
             "schema": SCHEMA,
             "command": self.command,
+            "kind": self.kind,
             "argv": sys.argv,
             "config": self.config,
             "seed": self.seed,
@@ -53,10 +60,21 @@ class Run:
             "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
         }
 
-    def save(self, path: Path, outputs: Iterable[Path | dict[str, Any]]) -> None:
-        """Write the manifest at `path`."""
-        with atomic_file(path) as file:
-            file.write(json.dumps(self.to_json(outputs), indent=2, default=str).encode() + b"\n")
+    def save(self, path: Path, outputs: Iterable[Path | dict[str, Any]], files: Files | None = None) -> None:
+        """Write the manifest at `path`; with `files` together with them, whose sizes it names, or not, for a stream."""
+        if files is None:
+            with atomic_file(path) as file:
+                file.write(self._encoded(outputs))
+            return
+        if files.through:
+            return
+        sizes = files.sizes()
+        named = [Path(output) for output in outputs if not isinstance(output, dict)]
+        entries = [{"path": place.name, "bytes": sizes.get(place.name)} for place in named]
+        files.open(path).write(self._encoded(entries))
+
+    def _encoded(self, outputs: Iterable[Path | dict[str, Any]]) -> bytes:
+        return dumps(self.to_json(outputs), indent=2, default=str).encode() + b"\n"
 
 
 def manifest_path(output: Path) -> Path:
@@ -64,33 +82,60 @@ def manifest_path(output: Path) -> Path:
     return output / "run.json" if output.is_dir() else output.with_name(output.name + ".run.json")
 
 
-def refuse_complete(
-    output: Path, command: str, config: dict[str, Any], inputs: Callable[[], list[dict[str, Any]]]
-) -> None:
-    """A complete output is never made again by accident: exit 1 that says whether it is the same or what differs."""
-    if not output.exists():
-        return
-    manifest = manifest_path(output)
-    if not manifest.is_file():
-        raise UserError("exists already", where=str(output), hint="use --force to replace it")
-    before = read_json_object(manifest)
-    if before.get("command") != command:
-        made = f"exists already, made by `llmtool {before.get('command')}`"
-        raise UserError(made, where=str(output), hint="use --force to replace it, or write elsewhere")
-    old, new = before.get("config", {}), json.loads(json.dumps(config, default=str))
-    changed = [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
-    found = inputs()
-    if before.get("inputs") != found:
-        changed.append("the inputs' content")
-    if not changed and not all(entry.get("sha256") for entry in found):
-        raise UserError("exists already; its inputs cannot be compared", where=str(output), hint="use --force")
-    if changed:
-        raise UserError(
-            f"exists already, made with other settings: {'; '.join(changed)}",
-            where=str(output),
-            hint="use --force to replace it, or write elsewhere",
-        )
-    raise UserError("complete already, from the same inputs and settings", where=str(output), hint="use --force")
+def changes(old: Any, new: Mapping[str, Any], spelled: Mapping[str, str] | None = None) -> list[str]:
+    """What differs between two configs, as the user spells it: `--tokens: 100K -> 200K`.
+
+    spelled: the option of a key that is called otherwise ({"text_mode": "--documents"}); of keys inside keys, joined
+    by dots ({"optimizer.lr": "--lr"}). What run.json holds may be anything.
+    """
+    before, now = dict(_flat(old)), dict(_flat(json.loads(dumps(new, default=str))))
+    lines = []
+    for key in {**before, **now}:
+        was, value = before.get(key), now.get(key)
+        if was != value:
+            option = (spelled or {}).get(key) or (key if "." in key else f"--{key.replace('_', '-')}")
+            lines.append(f"{option}: {_shown(was)} -> {_shown(value)}")
+    return lines
+
+
+def _flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """{"a": {"b": [1]}} -> ("a.b", [1])."""
+    if isinstance(facts, dict) and (facts or not prefix):
+        for key, value in facts.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix, facts
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        text = ", ".join(map(_shown, value)) or "none"
+    else:
+        text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    if len(text) == 64 and set(text) <= set("0123456789abcdef"):  # a sha256
+        return text[:12]
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if 0 < len(text) <= 60 else f"{text[:57]}..." if text else "nothing"
+
+
+def file_entry(name: str | Path) -> dict[str, Any]:
+    """An entry of `inputs`: the hash over every file of it, None where it cannot be read twice (stdin, a pipe)."""
+    import hashlib
+
+    path = Path(name)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if not all(file.is_file() for file in files):
+        return {"path": str(name), "sha256": None}
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            inner = hashlib.file_digest(opened, "sha256").digest()
+        digest.update(os.fsencode(file.relative_to(path) if file != path else "") + inner)
+    return {"path": str(name), "files": len(files), "sha256": digest.hexdigest()}
 
 
 def machine() -> dict[str, Any]:

@@ -59,6 +59,8 @@ def train(
     began = time.perf_counter() - progress.seconds
     for step in range(progress.step, steps):
         clock = time.perf_counter()
+        for term in terms.values():
+            term.before_step(trainee.decoder, step, steps)
         batches = [data.batch(step, rows).to(world.device) for rows in own]
         targets = world.total(torch.stack([batch.targets for batch in batches]).sum()).clamp(min=1)
         sums = Sums()

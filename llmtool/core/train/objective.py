@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+from torch.utils.checkpoint import checkpoint
 
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.decoder import Decoder
+from llmtool.core.model.embedding import finish_logits
 
 IGNORED = -100
 """Label of a position whose prediction is not in the loss."""
@@ -59,8 +61,8 @@ class Term:
         """Whether a parameter of two dimensions is a list of vectors: no weight decay, and not for Muon."""
         return False
 
-    def attach(self, decoder: Decoder) -> None:
-        """Shown the decoder before training, where a term moves something in its parts from step to step."""
+    def before_step(self, decoder: Decoder, step: int, steps: int) -> None:
+        """Told before the update `step` of `steps`, from 0, the same on every rank: what moves with time moves here."""
 
     def after_step(self, figures: Mapping[str, Any]) -> None:
         """Told the step's averaged figures after the optimizer, the same on every rank: controllers move here."""
@@ -82,6 +84,26 @@ def linear_cross_entropy(h: torch.Tensor, weight: torch.Tensor, labels: torch.Te
     return F.cross_entropy(F.linear(h, weight).float(), labels, ignore_index=IGNORED, reduction="none")
 
 
+def token_losses(
+    decoder: Decoder, h: torch.Tensor, labels: torch.Tensor, cross_entropy: CrossEntropy = linear_cross_entropy
+) -> torch.Tensor:
+    """Loss of each position [N], in float32: h [N, d] normed states, labels [N]; logits as the model scales them."""
+    config, weight = decoder.config, decoder.lm_head.weight
+    if config.logits_cap is None:
+        return cross_entropy(h if config.logits_divisor == 1 else h / config.logits_divisor, weight, labels)
+
+    def part(h: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = finish_logits(config, F.linear(h, weight)).float()
+        return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+
+    # A cap is between the product and the softmax, where no fused kernel lets it in: 1,024 rows of logits at a time.
+    pieces = zip(torch.split(h, CAPPED_ROWS), torch.split(labels, CAPPED_ROWS), strict=True)
+    return torch.cat([checkpoint(part, *piece, use_reentrant=False) for piece in pieces])
+
+
+CAPPED_ROWS = 1024
+
+
 class Objective:
     """Mean next-token cross entropy over the micro-batch's targets, and the methods' terms."""
 
@@ -98,7 +120,7 @@ class Objective:
         The loop weighs micro-batches by their targets, so that a step's loss is a mean over the step's targets.
         """
         h, carry = decoder.hidden(batch.ids, documents=batch.documents)
-        losses = self.cross_entropy(h.flatten(0, 1), decoder.lm_head.weight, batch.labels.flatten())
+        losses = token_losses(decoder, h.flatten(0, 1), batch.labels.flatten(), self.cross_entropy)
         loss = losses.sum() / batch.targets.clamp(min=1)
         figures = {"loss": loss.detach()}
         for term in self.terms.values():

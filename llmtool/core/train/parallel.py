@@ -19,14 +19,14 @@ from torch.utils.checkpoint import checkpoint
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.errors import UserError
-from llmtool.core.train.objective import Batch, Figures, Objective
+from llmtool.core.train.objective import Batch, Figures, Objective, token_losses
 from llmtool.core.train.world import World
 
 Parallel = Literal["auto", "none", "ddp", "fsdp"]
 
 # FSDP2 hangs its hooks on the tensors that it finds in a module's arguments and results: it must see those of a carry.
 # What may hold tensors goes to the tree, the rest is carried beside it.
-_TENSORS = ("positions", "rope", "masks", "ids", "documents", "shared", "losses")
+_TENSORS = ("positions", "ropes", "masks", "ids", "documents", "shared", "losses")
 _REST = ("cache", "options")
 _pytree.register_pytree_node(
     Carry,
@@ -51,7 +51,7 @@ class Step(nn.Module):
         if not each:
             return self.objective.loss(self.decoder, batch)
         h, _ = self.decoder.hidden(ids, documents=documents)
-        losses = self.objective.cross_entropy(h.flatten(0, 1), self.decoder.lm_head.weight, labels.flatten())
+        losses = token_losses(self.decoder, h.flatten(0, 1), labels.flatten(), self.objective.cross_entropy)
         return losses.view(labels.shape), {}
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.console import Console
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 from llmtool.core.train.metrics import read_rows
 
 INK = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
@@ -41,8 +41,7 @@ def draw(log: Path, path: Path, console: Console) -> bool:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-    with atomic_file(path) as file:
-        sheet.savefig(file, format="png", dpi=150)
+    save_figure(sheet, path)
     return True
 
 

@@ -13,7 +13,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
-from llmtool.core.model.decoder import Block, Parts, prepare
+from llmtool.core.model.decoder import Block, Parts, make_ropes, prepare
+from llmtool.core.model.embedding import embed
+from llmtool.core.model.ffn import ACTIVATIONS
+from llmtool.core.model.loading import as_weight
 from llmtool.core.model.upcycling import run_part
 from llmtool.core.run.console import Console
 from llmtool.methods.dsmoe.convert import block_norms, sparse_layer
@@ -38,13 +41,14 @@ class Stream:
     ) -> None:
         self.checkpoint, self.config, self.parts = checkpoint, config, parts
         embedding = checkpoint.read("model.embed_tokens.weight")
-        rope = parts.rope(config)
+        ropes = make_ropes(config, parts)
+        self.block: Block | None = None
         self.states: list[tuple[torch.Tensor, Carry]] = []
         for row in rows:
             ids = torch.tensor([list(row)])
             slots = torch.arange(ids.shape[1])
-            carry = prepare(config, rope, slots, len(row), torch.float32, plain=True, ids=ids)
-            self.states.append((F.embedding(ids, embedding).float(), carry))
+            carry = prepare(config, ropes, slots, len(row), torch.float32, plain=True, ids=ids)
+            self.states.append((embed(config, ids, embedding).float(), carry))
 
     def layers(self) -> Iterator[tuple[int, Block, torch.Tensor]]:
         """Layer, its block, and the normed inputs [N, d] of its feed-forward part; call `add` before the next."""
@@ -52,18 +56,22 @@ class Stream:
             prefix = f"model.layers.{layer}."
             with torch.device("meta"):
                 block = Block(self.config, self.parts, layer)
-            state = {name: self.checkpoint.read(prefix + name).float() for name in block.state_dict()}
+            state = {name: as_weight(self.checkpoint.read(prefix + name), torch.float32) for name in block.state_dict()}
             block.load_state_dict(state, strict=True, assign=True)
             block.eval()
             for place, (h, carry) in enumerate(self.states):
                 carry = replace(carry.fork(), cache=None)
-                self.states[place] = (h + block.self_attn(block.input_layernorm(h), carry), carry)
-            yield layer, block, torch.cat([block.post_attention_layernorm(h)[0] for h, _ in self.states])
+                delta = block.self_attn(block.attention_input(h), carry)
+                self.states[place] = (block.add_attention(h, delta), carry)
+            self.block = block
+            yield layer, block, torch.cat([block.ffn_input(h)[0] for h, _ in self.states])
 
     def add(self, delta: torch.Tensor) -> None:
-        """Add a layer's output [N, d] to the residual stream."""
+        """Add what a layer's feed-forward part gave [N, d] to the residual stream."""
+        assert self.block is not None
         pieces = torch.split(delta, [h.shape[1] for h, _ in self.states])
-        self.states = [(h + piece[None], carry) for (h, carry), piece in zip(self.states, pieces, strict=True)]
+        added = zip(self.states, pieces, strict=True)
+        self.states = [(self.block.add_ffn(h, piece[None]), carry) for (h, carry), piece in added]
 
 
 def chunked(part: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -93,7 +101,7 @@ def analytic(
             delta = chunked(block.mlp, x)
             if layer in settings.layers:
                 weights = block.mlp.state_dict()
-                norms = torch.cat([_norms(weights, chunk, settings.experts) for chunk in torch.split(x, CHUNK)])
+                norms = torch.cat([_norms(config, weights, chunk, settings.experts) for chunk in torch.split(x, CHUNK)])
                 # The regression wants gradients, which tensors of inference mode cannot have.
                 with torch.inference_mode(False):
                     router = fit(x.clone(), norms.clone(), share, settings.tau)
@@ -105,10 +113,10 @@ def analytic(
     return routers, rows_of
 
 
-def _norms(weights: dict[str, torch.Tensor], x: torch.Tensor, experts: int) -> torch.Tensor:
+def _norms(config: Config, weights: dict[str, torch.Tensor], x: torch.Tensor, experts: int) -> torch.Tensor:
     gate = F.linear(x, weights["gate_proj.weight"], weights.get("gate_proj.bias"))
     up = F.linear(x, weights["up_proj.weight"], weights.get("up_proj.bias"))
-    return block_norms(weights, F.silu(gate) * up, experts)
+    return block_norms(weights, ACTIVATIONS[config.activation](gate) * up, experts)
 
 
 def _scaled(

@@ -16,6 +16,7 @@ from torch import nn
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.decoder import Parts
+from llmtool.core.model.ffn import geglu, swiglu
 
 GATES = "dsmoe.gates."
 """carry.shared[GATES + layer]: G(g) [B, T, n] in float32, 0 where an expert is off; objective and reports read it."""
@@ -91,7 +92,16 @@ def read_settings(raw: Mapping[str, Any], config: Config) -> Settings:
 
 def masked_swiglu(gate: torch.Tensor, up: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """silu(gate) up, each block times its weight: gate, up [..., I], weights [..., n] -> [..., I]."""
-    a = F.silu(gate) * up
+    return weigh_blocks(swiglu(gate, up), weights)
+
+
+def masked_geglu(gate: torch.Tensor, up: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The same with gelu."""
+    return weigh_blocks(geglu(gate, up), weights)
+
+
+def weigh_blocks(a: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Each block of a [..., I] times its weight [..., n]."""
     blocks = a.view(*a.shape[:-1], weights.shape[-1], -1) * weights.to(a.dtype)[..., None]
     return blocks.view(a.shape)
 
@@ -113,8 +123,9 @@ class SparseSwiGLU(nn.Module):
         self.router = nn.Linear(hidden, settings.experts, bias=settings.router_bias)
         self.layer, self.settings = layer, settings
         self.scale = settings.gate_scale[settings.layers.index(layer)]
-        self.kernel: Kernel | None = None if bias else (kernels or {}).get("dsmoe_ffn")
-        self.product = (kernels or {}).get("masked_swiglu", masked_swiglu)
+        silu = config.activation == "silu"  # which all kernels compute
+        self.kernel: Kernel | None = (kernels or {}).get("dsmoe_ffn") if silu and not bias else None
+        self.product = (kernels or {}).get("masked_swiglu", masked_swiglu) if silu else masked_geglu
 
     def route(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, T, d] -> G(g) and the blocks' weights w, [B, T, n] each, in float32 (float64 for a float64 model).

@@ -4,30 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 
-KINDS = ("png", "svg", "pdf")
 LOSS, SHARE = "#1f4e79", "#c8501e"
 COLOURS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#4aa3a3", "#b04a78", "#555555")
-
-
-def check(path: Path | None) -> None:
-    """Refuse a figure that could not be drawn, before the work is done."""
-    if path is None:
-        return
-    if path.suffix.lower().lstrip(".") not in KINDS:
-        raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path),
-                        hint=f"name it {', '.join('.' + kind for kind in KINDS)}")  # fmt: skip
-    require("matplotlib", extra="plots", why="for --plot")
-
-
-def save(sheet: Any, path: Path) -> None:
-    """Write a figure in the format of its name, whole or not at all."""
-    kind = path.suffix.lower().lstrip(".")
-    with atomic_file(path) as file:
-        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
 def plain(axes: Any) -> None:
@@ -69,4 +49,4 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
     beside.set_ylabel("% of blocks active", color=SHARE)
     beside.set_ylim(0, 100)
     beside.spines[["top"]].set_visible(False)
-    save(sheet, path)
+    save_figure(sheet, path)

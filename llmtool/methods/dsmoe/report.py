@@ -9,7 +9,7 @@ import torch
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.train.objective import linear_cross_entropy
+from llmtool.core.train.objective import token_losses
 from llmtool.methods.dsmoe.part import GATES, SparseSwiGLU
 
 SCHEMA = "llmtool.eval-experts/1"
@@ -83,7 +83,7 @@ def use(decoder: Decoder, rows: Sequence[Sequence[int]], where: str = "the model
     for row in rows:
         ids = torch.tensor([list(row)], device=device)
         h, carry = decoder.hidden(ids)
-        losses = linear_cross_entropy(h[0, :-1], decoder.lm_head.weight, ids[0, 1:])
+        losses = token_losses(decoder, h[0, :-1], ids[0, 1:])
         usage.loss_sum += float(losses.double().sum())
         usage.predicted += len(row) - 1
         usage.tokens += len(row)
@@ -101,7 +101,7 @@ def loss_of(decoder: Decoder, rows: Sequence[Sequence[int]]) -> float:
     for row in rows:
         ids = torch.tensor([list(row)], device=decoder.lm_head.weight.device)
         h, _ = decoder.hidden(ids)
-        total += float(linear_cross_entropy(h[0, :-1], decoder.lm_head.weight, ids[0, 1:]).double().sum())
+        total += float(token_losses(decoder, h[0, :-1], ids[0, 1:]).double().sum())
         count += len(row) - 1
     return total / max(1, count)
 

@@ -35,23 +35,21 @@ class Scores(Term):
     """finedeep.score: mean by sub-layer; finedeep.dead, finedeep.full: shares of all experts; finedeep.blend: t."""
 
     def __init__(self, settings: Settings, ramp: int = 0) -> None:
-        self.settings, self.ramp, self.step = settings, ramp, 0
-        self.parts: list[FinedeepFFN] = []
+        self.settings, self.ramp, self.blend = settings, ramp, 1.0
 
-    def attach(self, decoder: Decoder) -> None:
-        """Remember the parts whose t is moved."""
-        self.parts = [module for module in decoder.modules() if isinstance(module, FinedeepFFN)]
-        self._blend()
-
-    def _blend(self) -> None:
-        for part in self.parts:
-            if self.ramp:
-                t = min(1.0, self.step / self.ramp)
-                device = next(part.parameters()).device
-                if part.blend is None or part.blend.device != device:
-                    part.blend = torch.tensor(t, device=device)
-                else:
-                    part.blend.fill_(t)
+    def before_step(self, decoder: Decoder, step: int, steps: int) -> None:
+        """Move t; a ramp that would not have ended with the run is refused: what is written is the model of t = 1."""
+        if not self.ramp:
+            return
+        if self.ramp >= steps:
+            raise UserError(f"{NAME}.ramp={self.ramp}: the run has {steps} steps, and the ramp must end before it does")
+        self.blend = min(1.0, step / self.ramp)
+        for part in decoder.modules():
+            if isinstance(part, FinedeepFFN):
+                # A tensor that is written in place: a compiled graph is not made anew for each step.
+                if part.blend is None:
+                    part.blend = torch.zeros((), device=next(part.parameters()).device)
+                part.blend.fill_(self.blend)
 
     def add(self, loss: torch.Tensor, figures: Figures, carry: Carry, batch: Batch) -> torch.Tensor:
         """The loss as it is."""
@@ -63,23 +61,9 @@ class Scores(Term):
         figures[f"{NAME}.dead"] = (means < DEAD).float().mean()
         figures[f"{NAME}.full"] = (means > FULL).float().mean()
         if self.ramp:
-            figures[f"{NAME}.blend"] = torch.tensor(min(1.0, self.step / self.ramp), device=loss.device)
+            figures[f"{NAME}.blend"] = torch.tensor(self.blend, device=loss.device)
         return loss
 
     def vector(self, name: str) -> bool:
         """The experts' vectors r stand in a matrix, but are none: no weight decay, and nothing to orthogonalise."""
         return name.endswith(".router") and ".mlp.sub." in name
-
-    def after_step(self, figures: Mapping[str, Any]) -> None:
-        """A step nearer to t = 1."""
-        self.step += 1
-        self._blend()
-
-    def state(self) -> dict[str, Any]:
-        """Where the ramp stands."""
-        return {"step": self.step}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.step = int(state["step"])
-        self._blend()

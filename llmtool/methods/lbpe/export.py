@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.stock_form import bpe, byte_level, isolating
+from llmtool.core.bpe.pretokenizers import isolating
+from llmtool.core.bpe.stock_form import bpe, byte_level
 from llmtool.core.bpe.vocabulary import token_to_string
 from llmtool.core.run.errors import UserError
 

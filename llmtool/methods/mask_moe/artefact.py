@@ -6,17 +6,15 @@ tid2eid int64 [layers, vocabulary, top_k], DeepSeek-V4's form, where it was aske
 metadata "llmtool": {"schema", "experts", "rule", "structure", "tokenizer", "report"}
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from llmtool.core.checkpoint.safetensors_file import METADATA, SafetensorsFile
-from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.errors import UserError
 from llmtool.methods.mask_moe.table import Ints, Masks, check_table
 
@@ -32,7 +30,6 @@ class Table:
     counts: Ints
     experts: int
     facts: dict[str, Any]
-    sha256: str
 
     def padded(self, vocabulary: int) -> Masks:
         """Masks for a model whose embedding is padded beyond the tokenizer: ids that never occur see expert 0."""
@@ -44,7 +41,7 @@ class Table:
         return np.concatenate([self.masks, rest], 1)
 
 
-def write_table(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any]) -> None:
+def write_table(file: IO[bytes], arrays: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any]) -> None:
     """Write a safetensors file; the widest elements first, so that each tensor stands at a multiple of its element."""
     ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)
     header: dict[str, Any] = {METADATA: {"llmtool": json.dumps({"schema": SCHEMA, **facts})}}
@@ -55,10 +52,9 @@ def write_table(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], facts: M
         at = spot[1]
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with atomic_file(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, array in ordered:
-            file.write(np.ascontiguousarray(array).tobytes())
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, array in ordered:
+        file.write(np.ascontiguousarray(array).tobytes())
 
 
 def load_table(path: Path) -> Table:
@@ -80,4 +76,4 @@ def load_table(path: Path) -> Table:
         check_table(masks, experts)
     except UserError as error:
         raise UserError(error.what, where=str(path)) from None
-    return Table(masks, counts, experts, facts, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Table(masks, counts, experts, facts)

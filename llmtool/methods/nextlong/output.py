@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from llmtool.core.corpus.encoding import Encoded
 from llmtool.core.corpus.mds import write_mds
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.tokenized import token_array
-from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.atomic import atomic_file, atomic_files
 
 Form = Literal["jsonl", "bin", "npy", "mds"]
 
@@ -69,8 +69,7 @@ def _write_array(
     stage: Stage, parts: list[int], kept: list[int], path: Path, form: str, tokenizer: BaseTokenizer,
     facts: dict[str, Any],
 ) -> None:  # fmt: skip
-    nothing: Callable[[], None] = lambda: None  # noqa: E731
-    with token_array(path, tokenizer, form, facts, nothing) as writer:
+    with atomic_files() as files, token_array(path, tokenizer, form, facts, files) as writer:
         for block in _ids(stage, parts, kept):
             for row in block:
                 writer.write(Encoded([Document(b"", "", 1)], np.asarray(row).tobytes(), [len(row)], open=False))

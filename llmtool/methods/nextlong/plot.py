@@ -3,24 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.atomic import atomic_file, check_output
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 
-KINDS = ("png", "svg", "pdf")
 BLUE, ORANGE, GREY = "#1f4e79", "#c8501e", "#b8c4d0"
-
-
-def check(path: Path | None, force: bool) -> None:
-    """Refuse a figure that could not be drawn, before the work is done."""
-    if path is None:
-        return
-    if path.suffix.lower().lstrip(".") not in KINDS:
-        raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path),
-                        hint=f"name it {', '.join('.' + kind for kind in KINDS)}")  # fmt: skip
-    require("matplotlib", extra="plots", why="for --plot")
-    if check_output(path).exists() and not force:
-        raise UserError("exists already", where=str(path), hint="use --force to replace it")
 
 
 def draw(facts: dict[str, Any], path: Path) -> None:
@@ -38,9 +23,7 @@ def draw(facts: dict[str, Any], path: Path) -> None:
     for axes in (gap, hard, reuse, mix):
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_axisbelow(True)
-    kind = path.suffix.lower().lstrip(".")
-    with atomic_file(path) as file:
-        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    save_figure(sheet, path)
 
 
 def _nothing(axes: Any, title: str) -> None:

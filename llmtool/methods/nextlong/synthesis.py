@@ -1,7 +1,8 @@
 """Samples from a work directory: the stage `assemble`; and `llmtool data nextlong`, from corpus to output."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from llmtool.core.corpus.shards import SETTINGS, Stage
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.atomic import PARTIAL, require_space
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.manifest import Run, refuse_complete
+from llmtool.core.run.manifest import Run
+from llmtool.core.run.outputs import claim_directory, refuse_overlap
 from llmtool.methods.nextlong import comparison, output, stages
 from llmtool.methods.nextlong.assembly import NExtLong, assemble_unit
 from llmtool.methods.nextlong.building import Builder
@@ -127,18 +129,30 @@ def synthesize(
     means: Means,
     *,
     work: Path | None = None,
+    read: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
-    """Corpus to samples; what was done before is not done again."""
+    """Corpus to samples; what was done before is not done again. read: where the tokenizer came from."""
     recipe.check()
     run = Run(COMMAND, _config(recipe, tokenizer), seed=recipe.seed, backend=recipe.embedder)
-    out = _open_output(target_directory, run, lambda: [describe(c, Event(), read_whole=True) for c in corpora], means)
     directory = work or target_directory / "work"
-    if means.force and work is None:
+    read = [*corpora, *recipe.decontaminate, *read]
+    with _nothing_left(target_directory):
+        out = _open_output(
+            target_directory, run, read, lambda: [describe(c, Event(), read_whole=True) for c in corpora], means
+        )
+        return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=means.force and work is None)
+
+
+def _synthesize(
+    corpora: Sequence[str], directory: Path, out: Stage, tokenizer: BaseTokenizer, recipe: Recipe, means: Means,
+    run: Run, *, clear: bool,
+) -> dict[str, Any]:  # fmt: skip
+    if clear:
         shutil.rmtree(directory, ignore_errors=True)
     store = stages.chunk(corpora, directory, recipe.reading, means)
     ids_size = 2 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else 4
     wanted = recipe.samples or 1
-    require_space(target_directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
+    require_space(out.directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
     if recipe.needs_vectors:
         stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,
                      ngram=recipe.ngram)  # fmt: skip
@@ -147,15 +161,24 @@ def synthesize(
 
 
 def assemble(
-    directory: Path, target_directory: Path, tokenizer: BaseTokenizer, recipe: Recipe, means: Means
-) -> dict[str, Any]:  # fmt: skip
+    directory: Path,
+    target_directory: Path,
+    tokenizer: BaseTokenizer,
+    recipe: Recipe,
+    means: Means,
+    *,
+    read: Sequence[str | Path] = (),
+) -> dict[str, Any]:
     """Samples from a work directory whose earlier stages are complete."""
     recipe.check()
     store = Store(directory)
     inputs: list[dict[str, Any]] = store.stage.settings["inputs"]
     run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed)
-    out = _open_output(target_directory, run, lambda: inputs, means)
-    return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
+    if directory.absolute() != target_directory.absolute() / "work":  # where `data nextlong` itself puts it
+        read = [*read, directory]
+    with _nothing_left(target_directory):
+        out = _open_output(target_directory, run, read, lambda: inputs, means)
+        return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
 
 
 def write_samples(
@@ -193,18 +216,33 @@ def _config(recipe: Recipe, tokenizer: BaseTokenizer) -> dict[str, Any]:
     return {**asdict(recipe), "tokenizer": tokenizer.fingerprint()}
 
 
-def _open_output(path: Path, run: Run, inputs: Callable[[], list[dict[str, Any]]], means: Means) -> Stage:
-    """The output directory: complete ones are refused, those of other commands too, begun ones are gone on with."""
+def _open_output(
+    path: Path, run: Run, read: Sequence[str | Path], inputs: Callable[[], list[dict[str, Any]]], means: Means
+) -> Stage:
+    """The output directory: what is complete already is said, begun runs are gone on with, all else is refused."""
     if path.exists() and not path.is_dir():
         raise UserError("is a file", where=str(path), hint="name a directory")
-    if (path / "run.json").exists() and not means.force:
-        refuse_complete(path, run.command, run.config, inputs)
+    refuse_overlap([path], read)
+    if not path.absolute().parent.is_dir():
+        raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))
     held = [name for name in path.iterdir() if not name.name.endswith(PARTIAL)] if path.exists() else []
     if held and not (path / SETTINGS).exists():  # a run killed at its start leaves a partial file
         raise UserError("exists already and is not ours", where=str(path), hint="name an empty directory")
-    if not path.absolute().parent.is_dir():
-        raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))
+    if (path / "run.json").exists() and not means.force:
+        claim_directory(path, run, found=inputs, console=means.console)
     (path / "run.json").unlink(missing_ok=True)
     stage = Stage(path, run.config, owned=False)
     stage.begin(force=means.force)
     return stage
+
+
+@contextmanager
+def _nothing_left(path: Path) -> Iterator[None]:
+    """A run that ends with an error leaves no directory behind that it made; what was there before stays."""
+    fresh = not path.exists() or not any(path.iterdir())
+    try:
+        yield
+    except UserError:
+        if fresh and path.is_dir() and not (path / "run.json").exists():
+            shutil.rmtree(path)
+        raise

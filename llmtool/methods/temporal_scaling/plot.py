@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, TemporalFit
 
-KINDS = ("png", "svg", "pdf")
 SEEN, LATER, LAW = "#1f4e79", "#b8c4d0", "#c8501e"
 RUNS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
 POINTS = 120
@@ -22,28 +19,11 @@ def _thousands(value: float, _: int) -> str:
     return f"{value:,.0f}"
 
 
-def check(path: Path | None) -> None:
-    """Refuse a figure that could not be drawn, before the work is done."""
-    if path is None:
-        return
-    if path.suffix.lower().lstrip(".") not in KINDS:
-        raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path),
-                        hint=f"name it {', '.join('.' + kind for kind in KINDS)}")  # fmt: skip
-    require("matplotlib", extra="plots", why="for --plot")
-
-
 def figure(**settings: Any) -> Any:
     """An empty figure, drawn without a display."""
     from matplotlib.figure import Figure
 
     return Figure(layout="constrained", **settings)
-
-
-def save(sheet: Any, path: Path) -> None:
-    """Write a figure in the format of its name, whole or not at all."""
-    kind = path.suffix.lower().lstrip(".")
-    with atomic_file(path) as file:
-        sheet.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
 def plain(axes: Any) -> None:
@@ -97,7 +77,7 @@ def draw(forecast: Forecast, path: Path) -> None:
     panels[-1].set_xlabel("step")
     panels[-1].set_xlim(0, run.horizon)
     panels[-1].xaxis.set_major_formatter(_thousands)
-    save(sheet, path)
+    save_figure(sheet, path)
 
 
 def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: Path) -> None:
@@ -128,7 +108,7 @@ def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: P
         axes.xaxis.set_major_formatter(_thousands)
     for axes in (over, learned, slope):
         plain(axes)
-    save(sheet, path)
+    save_figure(sheet, path)
 
 
 def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
@@ -154,4 +134,4 @@ def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
     axes.xaxis.set_major_formatter(_thousands)
     axes.legend(frameon=False, fontsize=9)
     plain(axes)
-    save(sheet, path)
+    save_figure(sheet, path)

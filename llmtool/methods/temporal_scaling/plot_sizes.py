@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from llmtool.core.run.figures import save_figure
 from llmtool.methods.temporal_scaling.across_runs import FLOPS, Array, SizeLaw, Table, optimal_sizes
-from llmtool.methods.temporal_scaling.plot import LAW, SEEN, figure, plain, save
+from llmtool.methods.temporal_scaling.plot import LAW, SEEN, figure, plain
 
 
 def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> None:
@@ -35,4 +36,4 @@ def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> N
     sizes.legend(frameon=False, fontsize=9)
     for axes in (fitted, sizes):
         plain(axes)
-    save(sheet, path)
+    save_figure(sheet, path)

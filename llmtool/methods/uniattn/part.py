@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmtool.core.model.attention import Attention, scaled_dot_product
+from llmtool.core.model.attention import Attention, attend_of, capped
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.decoder import Parts
@@ -30,16 +30,22 @@ Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(P [B, H, 1, S], V [B, key-value heads, S, D]) -> P V [B, H, 1, D]."""
 
 
-def probabilities(q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """softmax(q k^T / sqrt(D)) for one token: q [B, H, 1, D], k [B, key-value heads, S, D] -> [B, H, 1, S] as q.
+def probabilities(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None = None,
+    cap: float | None = None,
+) -> torch.Tensor:
+    """softmax(scale q k^T) for one token: q [B, H, 1, D], k [B, key-value heads, S, D] -> [B, H, 1, S] as q.
 
-    Scores and softmax in float32 (float64 for float64). The query heads of a key-value head are the rows of one
-    product: no key is repeated.
+    scale None is D^-0.5; cap as in attention.capped. Scores and softmax in float32 (float64 for float64). The query
+    heads of a key-value head are the rows of one product: no key is repeated.
     """
     exact = torch.promote_types(q.dtype, torch.float32)
     batch, heads, _, size = q.shape
     rows = q.view(batch, k.shape[1], heads // k.shape[1], size)
-    scores = (rows @ k.transpose(-1, -2)).to(exact) * size**-0.5
+    scores = capped((rows @ k.transpose(-1, -2)).to(exact) * (size**-0.5 if scale is None else scale), cap)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     p: torch.Tensor = scores.softmax(-1).to(q.dtype).view(batch, heads, 1, -1)
@@ -63,7 +69,7 @@ class Leader(Attention):
         q, k, v, mask = self.project(x, carry)
         name = f"{NAME}.{self.layer}"
         if carry.cache is not None and q.shape[2] == 1:
-            p = probabilities(q, k, mask)
+            p = probabilities(q, k, mask, self.scale, self.cap)
             carry.shared[f"{name}.p"] = p
             y = self.weigh(p, v)
         else:
@@ -82,7 +88,7 @@ class Follower(nn.Module):
         super().__init__()
         self.layer, self.window, self.head_dim = layer, config.windows[leader], config.head_dim
         self.leader, self.last = leader, last
-        self.attend: Callable[..., torch.Tensor] = scaled_dot_product
+        self.attend: Callable[..., torch.Tensor] = attend_of(config)
         hidden = config.hidden_size
         inner, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         self.v_proj = nn.Linear(hidden, shared, bias=config.qkv_bias)

@@ -2,31 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
-from llmtool.core.run.extras import require
+from llmtool.core.run.figures import save_figure
 from llmtool.methods.uniattn.plan import Groups
 
-KINDS = ("png", "svg", "pdf")
 FRAME = "#c8501e"
-
-
-def check(path: Path | None) -> None:
-    """Refuse a figure that could not be drawn, before the work is done."""
-    if path is None:
-        return
-    if path.suffix.lower().lstrip(".") not in KINDS:
-        hint = f"name it {', '.join('.' + kind for kind in KINDS)}"
-        raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path), hint=hint)
-    require("matplotlib", extra="plots", why="for --plot")
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write it whole."""
-    with atomic_file(path) as file:
-        figure.savefig(file, format=path.suffix.lower().lstrip("."), dpi=150)
 
 
 def draw_likeness(alike: Sequence[Sequence[float]], groups: Groups, measure: str, path: Path) -> None:
@@ -56,4 +36,4 @@ def draw_likeness(alike: Sequence[Sequence[float]], groups: Groups, measure: str
     ticks = range(0, layers, 1 if layers <= 20 else 4)
     axes.set(xlabel="layer", ylabel="layer", xticks=ticks, yticks=ticks)
     axes.set_title("Attention maps of the layers; framed: groups of the plan", fontsize=10)
-    save(figure, path)
+    save_figure(figure, path)

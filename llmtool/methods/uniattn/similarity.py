@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
-from llmtool.core.model.attention import Attention
-from llmtool.core.model.decoder import Decoder, prepare
+from llmtool.core.model.attention import Attention, capped
+from llmtool.core.model.decoder import Block, Decoder, prepare
 from llmtool.core.run.errors import UserError
 from llmtool.methods.uniattn.plan import Groups
 
@@ -19,14 +19,15 @@ def attention_maps(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
     """Probabilities of every layer for one row of ids [T]: [L, H, T, T] in float32, T^2 numbers a head."""
     h = decoder.model.embed_tokens(ids[None])
     slots = torch.arange(len(ids), device=ids.device)
-    carry = prepare(decoder.config, decoder.rope, slots, len(ids), h.dtype, plain=True, ids=ids[None])
+    carry = prepare(decoder.config, decoder.ropes, slots, len(ids), h.dtype, plain=True, ids=ids[None])
     maps = []
     for block in decoder.model.layers:
         attention = block.self_attn
+        assert isinstance(block, Block)
         assert isinstance(attention, Attention)
-        q, k, _, mask = attention.project(block.get_submodule("input_layernorm")(h), carry)
+        q, k, _, mask = attention.project(block.attention_input(h), carry)
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-        scores = (q @ k.transpose(-1, -2)).float() * attention.head_dim**-0.5
+        scores = capped((q @ k.transpose(-1, -2)).float() * attention.scale, attention.cap)
         seen = slots[:, None] >= slots if mask is None else mask
         maps.append(scores.masked_fill(~seen, -torch.inf).softmax(-1)[0])
         h, carry = block(h, carry)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import nn
 
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
-from llmtool.core.model.decoder import Block, Parts, prepare
+from llmtool.core.model.decoder import Block, Parts, make_ropes, prepare
+from llmtool.core.model.embedding import embed
+from llmtool.core.model.loading import as_weight
 from llmtool.core.run.console import Console
 from llmtool.methods.uniattn.compensation import Means, Solution, Sums, low_rank, solve
 from llmtool.methods.uniattn.part import Follower, LowRank
@@ -71,10 +72,10 @@ class Model:
 def start(checkpoint: CheckpointReader, model: Model, rows: torch.Tensor, batch: int, dtype: torch.dtype) -> Stream:
     """Rows of ids [N, T] as embeddings, `batch` rows at a time."""
     weight = checkpoint.read("model.embed_tokens.weight").to(rows.device, dtype)
-    rope, slots = model.parts.rope(model.config), torch.arange(rows.shape[1], device=rows.device)
+    ropes, slots = make_ropes(model.config, model.parts), torch.arange(rows.shape[1], device=rows.device)
     pieces = [rows[first : first + batch] for first in range(0, len(rows), batch)]
-    carries = [prepare(model.config, rope, slots, len(slots), dtype, plain=True, ids=ids) for ids in pieces]
-    return Stream([F.embedding(ids, weight) for ids in pieces], carries)
+    carries = [prepare(model.config, ropes, slots, len(slots), dtype, plain=True, ids=ids) for ids in pieces]
+    return Stream([embed(model.config, ids, weight) for ids in pieces], carries)
 
 
 def load_block(checkpoint: CheckpointReader, model: Model, layer: int, like: torch.Tensor) -> Block:
@@ -84,26 +85,31 @@ def load_block(checkpoint: CheckpointReader, model: Model, layer: int, like: tor
     prefix, state = f"model.layers.{layer}.", {}
     for name, parameter in block.state_dict().items():
         if prefix + name in checkpoint:
-            state[name] = checkpoint.read(prefix + name).to(like.device, like.dtype)
+            state[name] = as_weight(checkpoint.read(prefix + name), like.dtype, like.device)
         else:
             state[name] = torch.zeros_like(parameter, device=like.device, dtype=like.dtype)
     block.load_state_dict(state, assign=True)
     return block.eval()
 
 
-def attend(block: Block, stream: Stream, attention: Callable[[torch.Tensor, Carry], torch.Tensor]) -> Iterator[int]:
-    """First half of a block: h -> h + attention(norm(h)), in place, batch by batch; yields the batch's number."""
+def attend(block: Block, stream: Stream) -> None:
+    """First half of a block, in place."""
     for number, h in enumerate(stream.h):
-        carry = stream.carries[number].fork()
-        stream.h[number] = h + attention(block.input_layernorm(h), carry)
-        stream.carries[number] = carry
-        yield number
+        stream.h[number] = block.add_attention(h, delta_of(block, stream, number, block.self_attn))
+
+
+def delta_of(block: Block, stream: Stream, number: int, attention: Callable[..., torch.Tensor]) -> torch.Tensor:
+    """What an attention part gives for a batch [B, T, d]; the batch's carry goes on from there."""
+    carry = stream.carries[number].fork()
+    delta = attention(block.attention_input(stream.h[number]), carry)
+    stream.carries[number] = carry
+    return delta
 
 
 def feed_forward(block: Block, stream: Stream) -> None:
     """Second half of a block, in place. Auxiliary losses are of no use here."""
     for number, h in enumerate(stream.h):
-        stream.h[number] = h + block.mlp(block.post_attention_layernorm(h), h, stream.carries[number])
+        stream.h[number] = block.add_ffn(h, block.mlp(block.ffn_input(h), h, stream.carries[number]))
         stream.carries[number].losses.clear()
 
 
@@ -136,8 +142,7 @@ def find_compensations(
                 yield _follow(block, changed, norm, ours, layer, followers[layer], init, rank, ridge)
             else:
                 for stream, of in ((norm, block), (ours, changed))[: 1 + (layer >= first)]:
-                    for _ in attend(of, stream, of.self_attn):
-                        pass
+                    attend(of, stream)
             if layer < last:
                 feed_forward(block, norm)
                 if layer >= first:
@@ -156,18 +161,25 @@ def _follow(
     rank: int | None,
     ridge: float | None,
 ) -> Found:
-    """The attention half of a follower in both models, and its compensation between."""
+    """The attention half of a follower in both models, and its compensation between.
+
+    Where attention's output is normed before it is added (OLMo, Gemma), what the stream lacks is no linear map away:
+    there the compensation makes up for the part's own output, O in front of that norm.
+    """
     follower = changed.self_attn
     assert isinstance(follower, Follower)
-    inputs = [changed.input_layernorm(h) for h in ours.h]
-    for _ in attend(block, norm, block.self_attn):
-        pass
+    inputs = [changed.attention_input(h) for h in ours.h]
+    normed, scale = bool(block.norms[1]), block.residual_scale
     size, length = norm.h[0].shape[-1], norm.h[0].shape[1]
     fitted, held_out = (Sums(size, norm.h[0].device) for _ in range(2))
-    means, energy = Means(length, size, norm.h[0].device), 0.0
-    for number in attend(changed, ours, follower.unified):
-        error = norm.h[number] - ours.h[number]
-        energy += float(norm.h[number].double().square().sum())
+    means, energy, deltas = Means(length, size, norm.h[0].device), 0.0, []
+    for number in range(len(norm.h)):
+        wanted = delta_of(block, norm, number, block.self_attn)
+        deltas.append(delta_of(changed, ours, number, follower.unified))
+        lacking = 0.0 if normed else (norm.h[number] - ours.h[number]) / scale
+        error = wanted - deltas[-1] + lacking
+        norm.h[number] = block.add_attention(norm.h[number], wanted)
+        energy += float((wanted if normed else norm.h[number] / scale).double().square().sum())
         (held_out if is_held_out(number, len(ours.h)) else fitted).add(inputs[number], error)
         if init == "paper":
             means.add(inputs[number], error)
@@ -181,7 +193,7 @@ def _follow(
     factors = low_rank(found.weight, fitted.gram, rank) if rank else None
     weight = factors[0] @ factors[1] if factors else found.weight
     for number, x in enumerate(inputs):
-        ours.h[number] = ours.h[number] + x @ weight.to(x.dtype)
+        ours.h[number] = changed.add_attention(ours.h[number], deltas[number] + x @ weight.to(x.dtype))
     total = (fitted.energy + held_out.energy) / energy
     return Found(layer, leader, weight, factors, found.ridge, total, seen.left(weight))
 

@@ -13,7 +13,7 @@ from llmtool import Tokenizer
 from llmtool.commands.tokenizer.encode import decode_files, encode_files
 from llmtool.core.corpus import blocks, encoding
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from tests.conftest import SCRIPTS
 
 END = "<|endoftext|>"
@@ -173,7 +173,7 @@ def test_a_habit_that_is_not_followed_is_told(tmp_path: Path, capsys: pytest.Cap
     tokenizer = Tokenizer(replace(plain.definition, add_bos=True))
     source = tmp_path / "a.txt"
     source.write_text("hello")
-    for bos, told, first in ((None, "no '<s>' before a text", False), (True, "", True), (False, "", False)):
+    for bos, told, first in ((None, "would put <s> before each text", False), (True, "", True), (False, "", False)):
         out = tmp_path / f"{bos}.ids"
         encode_files(tokenizer, [str(source)], out, bos=bos, console=Console())
         err = capsys.readouterr().err
@@ -211,6 +211,7 @@ def test_requests_that_cannot_be(tokenizer: Tokenizer, corpus: str, tmp_path: Pa
         ({"output": Path(corpus)}, "is also an input"),
         ({"output": tmp_path / "no" / "out"}, "does not exist"),
         ({"output": tmp_path}, "is a directory"),
+        ({"output": tmp_path / "out", "read": [tmp_path]}, "lies inside the input"),
         ({"eos": True, "tokenizer": nameless}, "names no end-of-text token"),
         ({"bos": True}, "names no beginning-of-text token.*--bos-token"),
         ({"eos_token": "<|endoftex|>"}, "not an added token of the tokenizer.*did you mean"),
@@ -228,9 +229,9 @@ def test_requests_that_cannot_be(tokenizer: Tokenizer, corpus: str, tmp_path: Pa
 def test_outputs_are_not_overwritten_by_accident(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:
     out = tmp_path / "out.ids"
     encode_files(tokenizer, [corpus], out)
-    with pytest.raises(UserError, match="complete already"):
+    with pytest.raises(CompleteError):
         encode_files(tokenizer, [corpus], out)
-    with pytest.raises(UserError, match="eos: False -> True"):
+    with pytest.raises(UserError, match="--eos: off -> on"):
         encode_files(tokenizer, [corpus], out, eos=True)
     Path(corpus).write_text('{"text": "changed"}\n')
     with pytest.raises(UserError, match="the inputs' content"):

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from llmtool import Tokenizer
-from llmtool.core.bpe.definition import serialize
+from llmtool.core.bpe.added_tokens import special_tokens
+from llmtool.core.bpe.definition_file import serialize
+from llmtool.core.bpe.normalizers import NFC
 from llmtool.core.run.errors import UserError
 from tests.conftest import SCRIPTS
 
@@ -49,7 +51,7 @@ WRONG: list[tuple[Change, str]] = [
     (lambda f: f["vocabulary"].update({"": 5000}), "a token is empty"),
     (lambda f: f["special_tokens"].update({"": 5000}), "a token is empty"),
     (lambda f: f["vocabulary"].update({"abcd": 1 << 40}), "is too large"),
-    (lambda f: f.update(eos="<nope>"), "eos '<nope>' is not a special token"),
+    (lambda f: f.update(eos="<nope>"), "eos '<nope>' is not an added token"),
     (lambda f: f["merges"].append("ab"), "does not join two units"),
     (lambda f: f["merges"].append({"a": 1, "b": 2}), "does not join two units"),
     (lambda f: f["scaffolds"].update({next(iter(f["scaffolds"])): [5, 6]}), "is not spelled by its parts"),
@@ -113,9 +115,9 @@ def test_fingerprint_is_of_what_decides_ids(tokenizer: Tokenizer) -> None:
         definition.with_encoder("lbpe"),
         definition.with_encoder("lbpe", ties="rank"),
         replace(definition, pretokenizer="qwen2"),
-        replace(definition, normalizer="NFC"),
+        replace(definition, normalizer=(NFC,)),
         replace(definition, vocabulary=replace(vocabulary, merges=swapped)),
-        replace(definition, vocabulary=replace(vocabulary, special={"<|end|>": 0})),
+        replace(definition, vocabulary=replace(vocabulary, added=special_tokens({"<|end|>": 0}))),
     ]
     assert len({d.fingerprint() for d in [definition, *other]}) == 7
 

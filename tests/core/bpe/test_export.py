@@ -15,10 +15,12 @@ import pytest
 from tokenizers import Tokenizer as Theirs
 
 from llmtool.core.bpe import agreement as agreements
+from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.agreement import Agreement, Check, agreement
 from llmtool.core.bpe.export import export_huggingface, export_tiktoken
 from llmtool.core.bpe.huggingface import read_huggingface
-from llmtool.core.run.errors import UserError
+from llmtool.core.bpe.normalizers import NFC
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
 from tests.core.bpe.foreign import BOS, EOS, KINDS, Facts, their_ids
@@ -187,7 +189,8 @@ def test_scaffolds_through_transformers(train: Callable[..., Tokenizer], texts: 
     assert report.checks == (Check("transformers", 31, 31),)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
-        "llmtool.json", "special_tokens_map.json", "tokenization_llmtool.py", "tokenizer.json", "tokenizer_config.json",
+        "llmtool.json", "run.json", "special_tokens_map.json", "tokenization_llmtool.py", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
     documents = [*texts[20:24], *SCRIPTS, "", f"a{EOS}<|pad|> b{EOS}"]
     wanted = {
@@ -259,7 +262,7 @@ def test_what_tiktoken_cannot_hold_is_refused(train: Callable[..., Tokenizer], t
     refused = {
         "the encoder 'lbpe'": plain.with_encoder("lbpe"),
         "scaffolds cannot": train("scaffold"),
-        "the normalizer NFC": Tokenizer(replace(definition, normalizer="NFC")),
+        "the normalizer NFC": Tokenizer(replace(definition, normalizer=(NFC,))),
         "comes after a larger id": Tokenizer(replace(definition, vocabulary=replace(vocabulary, emit=emit))),
         "made by no merge": Tokenizer(
             replace(definition, vocabulary=replace(vocabulary, merges=vocabulary.merges[:-1]))
@@ -274,7 +277,7 @@ def test_what_tiktoken_cannot_hold_is_refused(train: Callable[..., Tokenizer], t
 def test_a_special_token_spelled_like_a_token_is_refused(train: Callable[..., Tokenizer], tmp_path: Path) -> None:
     definition = train().definition
     special = {"<|pad|>": 2, EOS: 0, "e": 1}
-    changed = replace(definition, vocabulary=replace(definition.vocabulary, special=special), bos=None)
+    changed = replace(definition, vocabulary=replace(definition.vocabulary, added=special_tokens(special)), bos=None)
     with pytest.raises(UserError, match="'e' is spelled like a token"):
         export_huggingface(Tokenizer(changed), tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -286,12 +289,13 @@ def test_only_an_earlier_export_is_replaced(train: Callable[..., Tokenizer], tmp
     out.mkdir()  # an empty directory is no obstacle
     for write in (export_huggingface, export_tiktoken):
         write(train(), out, force=True)
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(CompleteError):
             write(train(), out)
     (out / "model.safetensors").write_text("precious")
     for write in (export_huggingface, export_tiktoken):
         for force in (False, True):
-            with pytest.raises(UserError, match="which is no part of an export"):
+            said = "run.json does not name" if force or write is export_tiktoken else "made by"
+            with pytest.raises(UserError, match="complete already" if write is export_tiktoken and not force else said):
                 write(train(), out, force=force)
     assert (out / "model.safetensors").read_text() == "precious"
 

@@ -14,15 +14,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmtool.core.bpe import metrics
+from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.metrics import LengthClass, Meter, measure, renyi_entropy, unreachable_tokens
+from llmtool.core.bpe.normalizers import NFC, Step
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary, decode_text, encode_text
 from llmtool.core.bpe.words import WORD, word_spans
 from llmtool.core.run.errors import UserError
 from llmtool.tokenizer import Tokenizer
 
 
-def tiny(*merges: tuple[bytes, bytes], special: tuple[str, ...] = (), normalizer: str | None = None) -> Tokenizer:
+def tiny(*merges: tuple[bytes, bytes], special: tuple[str, ...] = (), normalizer: tuple[Step, ...] = ()) -> Tokenizer:
     """The bytes, and a token for each merge."""
     units = [bytes([byte]) for byte in BYTE_ORDER]
     triples = []
@@ -30,7 +32,7 @@ def tiny(*merges: tuple[bytes, bytes], special: tuple[str, ...] = (), normalizer
         units.append(left + right)
         triples.append((units.index(left), units.index(right), len(units) - 1))
     named = {text: len(units) + number for number, text in enumerate(special)}
-    vocabulary = Vocabulary(units, triples, [(number,) for number in range(len(units))], named)
+    vocabulary = Vocabulary(units, triples, [(number,) for number in range(len(units))], special_tokens(named))
     return Tokenizer(Definition(vocabulary, "gpt2", normalizer=normalizer))
 
 
@@ -89,13 +91,13 @@ def test_rare_and_unused_tokens_are_the_learned_ones() -> None:
 
 
 def test_normalized_text_is_what_words_and_tokens_refer_to() -> None:
-    found = measure(tiny(normalizer="NFC"), ["e\u0301e\u0301".encode()])
+    found = measure(tiny(normalizer=(NFC,)), ["e\u0301e\u0301".encode()])
     assert (found.bytes, found.tokens, found.words, found.fertility) == (6, 4, 1, 4.0)
 
 
 def test_words_of_the_text_as_given_are_not_those_of_the_normalized_text() -> None:
     documents = ["ab e\u0301 e\u0301".encode()]
-    tally, _ = Meter(tiny((b"a", b"b"), normalizer="NFC"), 1).count(documents, word_spans(documents))
+    tally, _ = Meter(tiny((b"a", b"b"), normalizer=(NFC,)), 1).count(documents, word_spans(documents))
     assert (tally.words, tally.word_tokens) == (3, 1 + 2 + 2)
 
 
@@ -217,9 +219,9 @@ def test_unreachable_under_nfc() -> None:
     angstrom = "\u212b".encode()
     merges = ((angstrom[:1], angstrom[1:2]), (angstrom[:2], angstrom[2:]))
     assert unreachable(tiny(*merges)) == []
-    assert unreachable(tiny(*merges, normalizer="NFC")) == [angstrom]  # it becomes U+00C5
+    assert unreachable(tiny(*merges, normalizer=(NFC,))) == [angstrom]  # it becomes U+00C5
     composed = "\u00c5".encode()
-    both = tiny(*merges, (composed[:1], composed[1:]), normalizer="NFC")
+    both = tiny(*merges, (composed[:1], composed[1:]), normalizer=(NFC,))
     assert unreachable(both) == [angstrom]  # one token, but another one
 
 

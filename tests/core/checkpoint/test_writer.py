@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from llmtool.core.checkpoint import shards
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import Written, write_checkpoint
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.manifest import Run
 from tests.core.checkpoint.files import CONFIG, SHAPES, write_zeros
 
@@ -208,20 +208,39 @@ def test_existing_directories(tmp_path: Path) -> None:
     assert facts["inputs"] == [source.fingerprint()]
     others = ["config.json", "extra/notes.txt", "generation_config.json", "tokenizer.json"]
     assert facts["outputs"][1:] == others
-    with pytest.raises(UserError, match="complete already, from the same inputs and settings"):
+    with pytest.raises(CompleteError, match="complete already, nothing to do"):
         copy({"dtype": None})
-    with pytest.raises(UserError, match="made with other settings: dtype: None -> 'bf16'"):
+    with pytest.raises(UserError, match="made with other settings: --dtype: not given -> bf16"):
         copy({"dtype": "bf16"})
-    (tmp_path / "out" / "left over").write_text("x")
-    copy({"dtype": None}, force=True)
-    assert not (tmp_path / "out" / "left over").exists()
+    (tmp_path / "out" / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match=r"holds 'thesis.txt', which its run\.json does not name"):
+        copy({"dtype": None}, force=True)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "x"
+    (tmp_path / "out" / "thesis.txt").unlink()
+    copy({"dtype": "bf16"}, force=True)
     with pytest.raises(UserError, match="is also an input"):
         write(source.path, source.tensors(), source=source, force=True)
     with pytest.raises(UserError, match="exists already, made by `llmtool copy`"):
         write(tmp_path / "out", source.tensors(), source=source)
     (tmp_path / "out" / "run.json").unlink()
-    with pytest.raises(UserError, match="exists already"):
-        copy({"dtype": None})
+    for force in (False, True):
+        with pytest.raises(UserError, match=r"no run\.json of llmtool"):
+            copy({"dtype": None}, force=force)
+
+
+@pytest.mark.parametrize("inner", ["sm", "deep/sm", "."])
+def test_a_source_inside_the_output_is_never_replaced(tmp_path: Path, inner: str) -> None:
+    place = tmp_path / "par" / inner
+    source = open_checkpoint(write_zeros(place, SHAPES))
+    (tmp_path / "par" / "thesis.txt").write_text("precious")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    said = "is also an input" if inner == "." else "contains the input"
+    for force in (False, True):
+        with pytest.raises(UserError, match=said):
+            write(tmp_path / "par", source.tensors(), source=source, force=force)
+        with pytest.raises(UserError, match="lies inside the input"):
+            write(place / "out", source.tensors(), source=source, force=force)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_same_stream_same_bytes(tmp_path: Path) -> None:
@@ -243,7 +262,7 @@ def tensors():
             os.kill(os.getpid(), int(sys.argv[2]))
         yield f"t{i}", torch.zeros(1000)
 
-write_checkpoint(sys.argv[1], tensors(), {}, run=Run("killed", {}), max_shard_size=8000, force=True)
+write_checkpoint(sys.argv[1], tensors(), {}, run=Run("test", {}), max_shard_size=8000, force=True)
 """
 
 
@@ -251,7 +270,7 @@ write_checkpoint(sys.argv[1], tensors(), {}, run=Run("killed", {}), max_shard_si
 def test_a_killed_write_leaves_no_half_checkpoint(tmp_path: Path, number: int, existing: bool) -> None:
     out = tmp_path / "out"
     if existing:
-        write_zeros(out, SHAPES)
+        write(out, randoms())
     command = [sys.executable, "-c", KILLED, str(out), str(int(number))]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == -number

@@ -15,7 +15,7 @@ from llmtool.core.model.decoder import Decoder, Parts
 from llmtool.core.run.errors import UserError
 from tests.core.kernels.gate import DEVICE, kernel_test
 
-CONFIG = Config("qwen3", 97, 32, 48, 2, 4, 2, 8, 64, windows=(None, None), qk_norm=True)
+CONFIG = Config("qwen3", 97, 32, 48, 2, 4, 2, 8, 64, windows=(None, None), qk_norm="head")
 
 
 def test_torch_is_the_default_where_nothing_was_measured() -> None:

@@ -38,18 +38,65 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 5, "head_dim": 10},
     "qwen2": {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
     "qwen3": {"model_type": "qwen3", "head_dim": 16, "tie_word_embeddings": True},
+    "smollm3": {"model_type": "smollm3", "num_hidden_layers": 4, "no_rope_layer_interval": 2},
+    "smollm3-list": {"model_type": "smollm3", "no_rope_layers": [0, 1, 1]},
+    "granite": {
+        "model_type": "granite", "tie_word_embeddings": True, "embedding_multiplier": 12, "attention_multiplier": 0.3,
+        "residual_multiplier": 0.22, "logits_scaling": 10,
+    },
+    "olmo2": {"model_type": "olmo2"},
+    "olmo3": {
+        "model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 5,
+        "rope_parameters": {
+            "full_attention": {**YARN, "rope_theta": 5e5, "attention_factor": 1.2},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 5e5},
+        },
+    },
+    "phi3": {"model_type": "phi3", "sliding_window": 7},
+    "phi3-long": {
+        "model_type": "phi3", "tie_word_embeddings": True, "hidden_size": 64, "num_attention_heads": 4,
+        "original_max_position_embeddings": 32,
+        "rope_parameters": {
+            "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75,
+            "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 2.0], "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 8.0],
+        },
+    },
+    "gemma2": {
+        "model_type": "gemma2", "head_dim": 16, "sliding_window": 5, "query_pre_attn_scalar": 24,
+        "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0,
+    },
+    "gemma3": {
+        "model_type": "gemma3_text", "head_dim": 16, "sliding_window": 5, "query_pre_attn_scalar": 24,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    },
 }  # fmt: skip
+GRANITE_4: dict[str, Any] = {
+    "model_type": "granitemoehybrid", "num_local_experts": 0, "shared_intermediate_size": 80,
+    "layer_types": ["attention"] * 3, "embedding_multiplier": 12, "attention_multiplier": 0.3,
+    "residual_multiplier": 0.22, "logits_scaling": 10, "mamba_n_heads": 8, "mamba_d_head": 12,
+}  # fmt: skip
+"""Fused tensors, and not every type to the bit."""
 
 
 def save(directory: Path, family: str, std: float = 0.02, **changes: Any) -> Path:
     """A checkpoint with weights of this standard deviation; norms and biases are not left at one and zero."""
-    settings = {**BASE, **FAMILIES[family], "initializer_range": std, **changes}
+    settings = {
+        **BASE,
+        **(GRANITE_4 if family == "granite4" else FAMILIES[family]),
+        "initializer_range": std,
+        **changes,
+    }
     config = transformers.AutoConfig.for_model(**settings)
     torch.manual_seed(7)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            torch.nn.init.normal_(parameter, 1.0 if "norm" in name else 0.0, std)
+            ones = "norm" in name and "gemma" not in settings["model_type"]  # Gemma's weights are what is added to 1
+            torch.nn.init.normal_(parameter, float(ones), std)
     model.save_pretrained(directory)
     return directory
 

@@ -127,7 +127,7 @@ def test_the_grouped_kernels_give_the_same() -> None:
 
 def carry_of(scores: torch.Tensor, chosen: torch.Tensor, free: torch.Tensor | None = None) -> Carry:
     empty = torch.zeros(0)
-    carry = Carry(empty, (empty, empty), {})
+    carry = Carry(empty, {}, {})
     kept = None if bool((chosen >= 0).all()) else (chosen >= 0).flatten(0, 1)
     choice = Choice(scores.flatten(0, 1), chosen.clamp(min=0).flatten(0, 1), torch.ones(()), kept)
     record(carry, "0", choice, scores.shape, free)

@@ -44,7 +44,8 @@ ids = torch.randint(2, 96, (2, 12), generator=torch.Generator().manual_seed(3))
 mask = torch.ones_like(ids)
 mask[0, :4] = 0
 for source, export in zip(sys.argv[1::2], sys.argv[2::2]):
-    for dtype in (torch.float64, torch.bfloat16):
+    # In float64 the oracle's own Gemma-2 gives NaN for padded rows: its mask is the least float64, its softmax float32.
+    for dtype in (torch.float32 if "gemma2" in source else torch.float64, torch.bfloat16):
         a = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
         b = AutoModelForCausalLM.from_pretrained(export, dtype=dtype, trust_remote_code=True)
         assert type(b).__name__ == "LlmtoolForCausalLM"
@@ -56,7 +57,7 @@ for source, export in zip(sys.argv[1::2], sys.argv[2::2]):
         for more in ({}, {"attention_mask": mask}, {"num_beams": 2}, {"use_cache": False}):
             assert a.generate(ids, **settings, **more).equal(b.generate(ids, **settings, **more)), (source, more)
     base = AutoModel.from_pretrained(export, trust_remote_code=True)
-    assert base(ids).last_hidden_state.shape == (2, 12, 48)
+    assert base(ids).last_hidden_state.shape == (2, 12, b.config.hidden_size)
     b.save_pretrained(export + "-again")
     again = AutoModelForCausalLM.from_pretrained(export + "-again", dtype=dtype, trust_remote_code=True)
     assert again(ids).logits.equal(b(ids).logits)
@@ -72,9 +73,11 @@ def run_without_llmtool(code: str, cache: Path, *arguments: object) -> None:
 
 def test_stock_transformers_computes_the_same(tmp_path: Path) -> None:
     pairs: list[Path] = []
-    for family in ("llama3.2", "mistral", "qwen2", "qwen3"):
+    old = ("llama3.2", "mistral", "qwen2", "qwen3")
+    for family in (*old, "smollm3", "granite", "olmo3", "phi3-long", "gemma2", "gemma3"):
         source, output = save(tmp_path / family, family, 0.3), tmp_path / f"{family}-export"
-        spell_as_4x(source)  # which 4.57 and 5.x both read
+        if family in old:
+            spell_as_4x(source)  # which 4.57 and 5.x both read
         export_model(source, output, console=QUIET)
         pairs += [source, output]
     run_without_llmtool(COMPARE, tmp_path / "modules", *pairs)

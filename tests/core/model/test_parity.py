@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from llmtool.core.model import attention, decoder, mask, rope
+from llmtool.core.model import attention, decoder, mask, norm, rope
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.model.loading import load_decoder
@@ -45,8 +45,11 @@ def difference(path: Path, build: Callable[[Config], Decoder], dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bit_for_bit(checkpoints: dict[str, Path], family: str) -> None:
-    assert {dtype: difference(checkpoints[family], Decoder, dtype) for dtype in DTYPES} == dict.fromkeys(DTYPES, 0.0)
+def test_bit_for_bit(checkpoints: dict[str, Path], family: str, std: float) -> None:
+    found = {dtype: difference(checkpoints[family], Decoder, dtype) for dtype in DTYPES}
+    if family.startswith("phi3"):  # one product of transformers is three here: sums in another order
+        assert found.pop(torch.float32) < 1e-4 * std
+    assert found == dict.fromkeys(found, 0.0)
 
 
 @pytest.mark.parametrize("family", ["llama3.2", "yarn", "mistral", "qwen2", "qwen3"])
@@ -81,6 +84,25 @@ SETTINGS: dict[str, tuple[str, Callable[[Config], Config]]] = {
     "yarn truncated": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, truncate=True))),
     "yarn mscale": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, mscale=0.0))),
     "yarn beta_fast": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, beta_fast=32.0))),
+    "a turned layer": ("smollm3", lambda c: replace(c, unrotated=frozenset())),
+    "another unturned layer": ("smollm3", lambda c: replace(c, unrotated=frozenset({0, 2}))),
+    "unscaled embedding": ("granite", lambda c: replace(c, embedding_scale=1.0)),
+    "scores by head_dim": ("granite", lambda c: replace(c, attention_scale=None)),
+    "unscaled residual": ("granite", lambda c: replace(c, residual_scale=1.0)),
+    "undivided logits": ("granite", lambda c: replace(c, logits_divisor=1.0)),
+    "Gemma's embedding": ("gemma3", lambda c: replace(c, embedding="plain")),
+    "one rotation for all": ("gemma3", lambda c: replace(c, local_rope=None)),
+    "rotations changed about": ("gemma3", lambda c: replace(c, rope=c.local_rope or c.rope, local_rope=c.rope)),
+    "SiLU for GELU": ("gemma3", lambda c: replace(c, activation="silu")),
+    "scores by head_dim of Gemma": ("gemma2", lambda c: replace(c, attention_scale=None)),
+    "no cap of scores": ("gemma2", lambda c: replace(c, attention_cap=None)),
+    "no cap of logits": ("gemma2", lambda c: replace(c, logits_cap=None)),
+    "windows on the odd layers": ("gemma2", lambda c: replace(c, windows=(None, 5, None))),
+    "yarn on all layers": ("olmo3", lambda c: replace(c, local_rope=None)),
+    "a part that turns whole": ("phi3-long", lambda c: replace(c, rope=replace(c.rope, kind="default"))),
+    "longrope short": ("phi3-long", lambda c: replace(c, rope=replace(c.rope, long_factors=c.rope.short_factors))),
+    "longrope original": ("phi3-long", lambda c: replace(c, rope=replace(c.rope, original_positions=40))),
+    "longrope amplitude": ("phi3-long", lambda c: replace(c, rope=replace(c.rope, attention_factor=1.0))),
     "yarn beta_slow": ("yarn-options", lambda c: replace(c, rope=replace(c.rope, beta_slow=1.0))),
 }
 
@@ -153,6 +175,11 @@ def test_a_wrong_kernel_is_seen(checkpoints: dict[str, Path], kernel: attention.
         ("qwen2", "self_attn.v_proj.bias"),
         ("qwen3", "self_attn.q_norm.weight"),
         ("qwen3", "self_attn.k_norm.weight"),
+        ("olmo2", "self_attn.q_norm.weight"),
+        ("olmo2", "post_feedforward_layernorm.weight"),
+        ("gemma3", "self_attn.k_norm.weight"),
+        ("gemma3", "pre_feedforward_layernorm.weight"),
+        ("gemma2", "post_feedforward_layernorm.weight"),
         ("llama2", "input_layernorm.weight"),
         ("llama2", "post_attention_layernorm.weight"),
     ],
@@ -172,3 +199,32 @@ def test_tied_weights_are_one_tensor(checkpoints: dict[str, Path]) -> None:
     assert tied.lm_head.weight is tied.model.embed_tokens.weight
     assert untied.lm_head.weight is not untied.model.embed_tokens.weight
     assert not untied.lm_head.weight.equal(untied.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("rope", ["rope", None])
+def test_granite_4_without_experts(tmp_path: Path, rope: str | None) -> None:
+    path = save(tmp_path / "model", "granite4", 0.3, position_embedding_type=rope)
+    assert {dtype: difference(path, Decoder, dtype) for dtype in DTYPES} == pytest.approx(
+        {torch.float64: 0.0, torch.float32: 0.0, torch.bfloat16: 0.0}, abs=1e-5
+    )
+
+
+def test_a_norm_whose_weight_is_rounded_first_is_seen(
+    checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between OLMo's norm and Llama's only rounding differs: bfloat16 shows it."""
+    monkeypatch.setitem(norm.FORMS, "precise", norm.rms_norm)
+    assert difference(checkpoints["olmo2"], Decoder, torch.bfloat16) > 0
+
+
+def test_a_tied_file_may_hold_the_output_layer_only(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """safetensors' save_model keeps one name of a shared tensor, whichever it meets first."""
+    from safetensors.torch import load_file, save_file
+
+    source = checkpoints["qwen3"]
+    state = load_file(source / "model.safetensors")
+    state["lm_head.weight"] = state.pop("model.embed_tokens.weight")
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
+    with torch.no_grad():
+        assert load_decoder(tmp_path, Decoder)(draw_ids()).equal(load_decoder(source, Decoder)(draw_ids()))

@@ -1,6 +1,7 @@
 """Errors, TOML settings, extras, manifests, JSON of others, and the console."""
 
 import json
+import math
 import os
 import pty
 import subprocess
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import EXTRAS, require
-from llmtool.core.run.json_file import read_json_object
-from llmtool.core.run.manifest import Run, manifest_path, refuse_complete
+from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.manifest import Run, changes, manifest_path
 
 
 def test_an_error_is_one_line() -> None:
@@ -54,24 +56,46 @@ def test_manifest(tmp_path: Path) -> None:
     output = tmp_path / "tok.json"
     inputs = [{"path": "a", "sha256": "x"}]
     run = Run("tokenizer train", {"vocab_size": 300, "path": tmp_path}, inputs, seed=1, backend="python")
-    refuse_complete(output, run.command, run.config, lambda: inputs)  # nothing there yet
-    run.save(manifest_path(output), [output])
-    output.write_text("{}")
+    with atomic_files() as files:
+        files.open(output).write(b"{}")
+        run.save(manifest_path(output), [output], files)
     facts = json.loads((tmp_path / "tok.json.run.json").read_text())
     assert facts["schema"] == "llmtool.run/1"
-    wanted = {"argv", "config", "seed", "version", "git", "machine", "inputs", "outputs", "started", "wall_seconds"}
+    wanted = {"argv", "config", "seed", "version", "git", "machine", "inputs", "started", "wall_seconds"}
     assert wanted <= set(facts)
-    with pytest.raises(UserError, match="complete already"):
-        refuse_complete(output, run.command, run.config, lambda: inputs)
-    with pytest.raises(UserError, match="vocab_size: 300 -> 301"):
-        refuse_complete(output, run.command, {**run.config, "vocab_size": 301}, lambda: inputs)
-    with pytest.raises(UserError, match="the inputs' content"):
-        refuse_complete(output, run.command, run.config, lambda: [{"path": "a", "sha256": "y"}])
-    with pytest.raises(UserError, match="made by `llmtool tokenizer train`"):
-        refuse_complete(output, "tokenizer encode", run.config, lambda: inputs)
-    manifest_path(output).unlink()
-    with pytest.raises(UserError, match="exists already"):
-        refuse_complete(output, run.command, run.config, lambda: inputs)
+    assert facts["outputs"] == [{"path": "tok.json", "bytes": 2}]
+
+
+def test_changes_are_spelled_as_the_user_does() -> None:
+    old = {
+        "vocab_size": 300, "text_mode": "file", "strict": False, "special": ["<s>"], "lr": 0.0010, "tokens": "100K",
+        "plan": {"steps": 5, "clip": 1.0}, "tokenizer": "a" * 64, "gone": 1, "same": [1, {"a": 2}],
+    }  # fmt: skip
+    new = {
+        "vocab_size": 301, "text_mode": "line", "strict": True, "special": ["<s>", "</s>"], "lr": 2e-5,
+        "tokens": "200K", "plan": {"steps": 6, "clip": 1.0}, "tokenizer": "b" * 64, "same": [1, {"a": 2}],
+        "seed": None, "new": Path("x"),
+    }  # fmt: skip
+    assert changes(old, new, {"text_mode": "--documents", "plan.steps": "--steps", "tokenizer": "TOK"}) == [
+        "--vocab-size: 300 -> 301",
+        "--documents: file -> line",
+        "--strict: off -> on",
+        "--special: <s> -> <s>, </s>",
+        "--lr: 0.001 -> 2e-05",
+        "--tokens: 100K -> 200K",
+        "--steps: 5 -> 6",
+        "TOK: aaaaaaaaaaaa -> bbbbbbbbbbbb",
+        "--gone: 1 -> not given",
+        "--new: not given -> x",
+    ]
+    edits: list[object] = [None, 5, [], "x", {}]
+    for edited in edits:  # run.json is a file like any other
+        assert changes(edited, {"a": 1}) == ["--a: not given -> 1"]
+
+
+def test_json_is_written_without_nan() -> None:
+    value = {"a": [math.nan, 1.5, (math.inf, {"b": -math.inf})], "c": "NaN"}
+    assert json.loads(dumps(value)) == {"a": [None, 1.5, [None, {"b": None}]], "c": "NaN"}
 
 
 def test_json_of_others(write: Callable[..., Path]) -> None:

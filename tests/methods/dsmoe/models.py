@@ -76,7 +76,7 @@ def layer(
 def carry() -> Carry:
     """For a feed-forward part alone."""
     empty = torch.zeros(0)
-    return Carry(empty, (empty, empty), {})
+    return Carry(empty, {}, {})
 
 
 def build(config: Config) -> Decoder:

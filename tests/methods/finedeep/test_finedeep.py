@@ -141,20 +141,20 @@ def test_the_ramp_begins_at_the_dense_model_and_ends_at_finedeep(tmp_path: Path)
     assert (sequential - wanted).abs().max() > 0.01
     moved = term(model.config, model.config.methods[0], {"ramp": "4"})
     assert isinstance(moved, Scores)
-    moved.attach(model.decoder)
+    moved.before_step(model.decoder, 0, 10)
     assert (model(IDS) - wanted).abs().max() < 1e-9
     _, state = model.decoder.hidden(IDS)
     figures: dict[str, torch.Tensor] = {}
     moved.add(torch.tensor(0.0), figures, state, Batch(IDS, IDS))
     assert figures["finedeep.score"].tolist() == [0.5] * 6
     assert float(figures["finedeep.blend"]) == 0
-    for _ in range(5):
-        moved.after_step({})
+    moved.before_step(model.decoder, 2, 10)
+    half = model(IDS)
+    assert min(float((half - other).abs().max()) for other in (sequential, wanted)) > 1e-3
+    moved.before_step(model.decoder, 4, 10)
     assert model(IDS).equal(sequential)
-    again = Scores(moved.settings, 4)
-    again.attach(model.decoder)
-    again.restore({"step": 2})
-    assert float(again.parts[0].blend) == 0.5  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="the ramp must end before"):
+        moved.before_step(model.decoder, 0, 4)
 
 
 def test_a_router_of_zeros_has_a_gradient() -> None:

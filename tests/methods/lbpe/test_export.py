@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as Theirs
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.export import export_huggingface
+from llmtool.core.bpe.pretokenizers import CUSTOM
 from llmtool.core.bpe.stock_form import tokenizer_json
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary
 from llmtool.core.run.errors import UserError
@@ -105,8 +106,12 @@ def test_only_the_exact_form_is_recognised(exported: Path, change: Callable[[Any
     facts = json.loads(exported.read_text())
     change(facts)
     exported.write_text(json.dumps(facts))
-    with pytest.raises(UserError, match="after ByteLevel is not implemented"):
-        Tokenizer.load(exported)
+    again = Tokenizer.load(exported)
+    assert again.definition.encoder == "merge"
+    assert again.definition.pretokenizer == CUSTOM
+    texts = [text[:200] for text in SCRIPTS]
+    theirs = Theirs.from_file(str(exported)).encode_batch(texts, add_special_tokens=False)
+    assert again.encode_batch(texts) == [encoding.ids for encoding in theirs]
 
 
 def test_each_part_of_the_form_is_needed(trained: Tokenizer, exported: Path) -> None:

@@ -19,7 +19,7 @@ from llmtool.commands.token_experts import token_experts
 from llmtool.core.model import experts_reference as plain
 from llmtool.core.model.config import ConfigError
 from llmtool.core.model.generate import generate
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.train.objective import IGNORED, Batch
 from llmtool.methods.mask_moe import part as parts
 from llmtool.methods.mask_moe import reference, table
@@ -199,6 +199,11 @@ def test_tid2eid_and_rows_for_another_vocabulary() -> None:
         table.carry_rows(masks, np.array([20]))
 
 
+def rewrite(path: Path, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+    with path.open("wb") as file:
+        write_table(file, arrays, facts)
+
+
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = save_dense(tmp_path_factory.mktemp("mask") / "m")
@@ -246,20 +251,20 @@ def test_the_artefact_is_checked(dense: Path, tmp_path: Path) -> None:
     masks = held.masks.copy()
     masks[1, 7] = 0
     facts = {key: value for key, value in held.facts.items() if key != "schema"}
-    write_table(tmp_path / "broken", {"masks": masks, "counts": held.counts}, facts)
+    rewrite(tmp_path / "broken", {"masks": masks, "counts": held.counts}, facts)
     with pytest.raises(UserError, match="id 7 sees no expert in layer 1"):
         convert_mask(dense, tmp_path / "c", tmp_path / "broken", console=QUIET)
     masks[1, 7, 1] = 1 << 5
-    write_table(tmp_path / "broken", {"masks": masks, "counts": held.counts}, facts)
+    rewrite(tmp_path / "broken", {"masks": masks, "counts": held.counts}, facts)
     with pytest.raises(UserError, match="beyond the 12"):
         load_table(tmp_path / "broken")
-    write_table(tmp_path / "short", {"masks": held.masks[:1], "counts": held.counts}, facts)
+    rewrite(tmp_path / "short", {"masks": held.masks[:1], "counts": held.counts}, facts)
     with pytest.raises(UserError, match="a table for 1 layers"):
         convert_mask(dense, tmp_path / "c", tmp_path / "short", console=QUIET)
     (tmp_path / "none").write_bytes(b"no")
     with pytest.raises(UserError):
         load_table(tmp_path / "none")
-    with pytest.raises(UserError, match="complete already"):
+    with pytest.raises(CompleteError):
         make(dense, tmp_path / "t", experts=12, rule="top-k", top_k=2, tid2eid=True)
     with pytest.raises(UserError, match="top-k 9"):
         make(dense, tmp_path / "x", top_k=9)

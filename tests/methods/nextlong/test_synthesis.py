@@ -211,7 +211,7 @@ def test_complete_and_changed_outputs_are_refused(place: Path) -> None:
     corpora = [str(place / "corpus.jsonl")]
     with pytest.raises(UserError, match="complete already"):
         data.nextlong(corpora, place / "base", source_field="kind", **settings)
-    with pytest.raises(UserError, match="target: 4096 -> 2048"):
+    with pytest.raises(UserError, match="--target: 4096 -> 2048"):
         data.nextlong(corpora, place / "base", source_field="kind", **settings | {"target": 2048})
     write_jsonl(place / "changed.jsonl", [{"text": "x"}])
     with pytest.raises(UserError, match="the inputs' content"):

@@ -11,6 +11,7 @@ from llmtool.commands.scaling import fit as fit_command
 from llmtool.commands.scaling import laws as commands
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.figures import claim_figure
 from llmtool.methods.temporal_scaling import comparison, plot, report, saved
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
 from llmtool.methods.temporal_scaling.look import Look
@@ -26,7 +27,7 @@ def made() -> Forecast:
 
 
 def save(made: Forecast, path: Path) -> Path:
-    fit_command.write_json(path, saved.to_json(made, [3.0]))
+    path.write_text(json.dumps(saved.to_json(made, [3.0])))
     return path
 
 
@@ -220,7 +221,7 @@ def test_a_figure_is_drawn_in_the_format_of_its_name(made: Forecast, tmp_path: P
     first = (tmp_path / "a.svg").read_text()
     assert "<svg" in first
     with pytest.raises(UserError, match="cannot draw"):
-        plot.check(tmp_path / "a.gif")
+        claim_figure(tmp_path / "a.gif")
 
 
 @pytest.mark.parametrize(

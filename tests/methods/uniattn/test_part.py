@@ -22,7 +22,7 @@ LEADER_OF = [0, 1, 1, 1, 4, 5, 5]
 
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "qk-norm": {"qk_norm": True},
+    "qk-norm": {"qk_norm": "head"},
     "bias": {"qkv_bias": True, "o_bias": True},
     "tied": {"tie_word_embeddings": True},
 }

@@ -62,6 +62,8 @@ class LlamaMoE:
             experts, active = settings.get("experts"), settings.get("active")
             if type(experts) is not int or experts < 1 or config.intermediate_size % experts:
                 raise ConfigError(f"llama_moe: experts {experts!r} do not divide {config.intermediate_size}")
+            if config.activation != "silu":
+                raise ConfigError(f"llama_moe: experts with {config.activation} are not supported: only silu")
             if type(active) is not int or not 1 <= active <= experts:
                 raise ConfigError(f"llama_moe: active {active!r} is not between 1 and {experts}")
             if config.mlp_bias:

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Parts
+from llmtool.core.model.ffn import ACTIVATIONS
 from llmtool.core.model.upcycling import MLP, Named
 from llmtool.core.run.console import Console
 from llmtool.methods.dsmoe.calibration import Stream
@@ -49,13 +50,14 @@ def choose(
 ) -> Kept:
     """What stays of each layer; later layers see what the pruned earlier ones give."""
     kept: Kept = {}
+    activate = ACTIVATIONS[config.activation]
     stream = Stream(checkpoint, config, parts, rows)
     with console.progress("pruning", config.num_hidden_layers, "layers") as bar:
         for layer, block, x in stream.layers():
             weights = block.mlp.state_dict()
             gate, up, down = (weights[f"{name}_proj.weight"] for name in ("gate", "up", "down"))
             gate_bias, up_bias = weights.get("gate_proj.bias"), weights.get("up_proj.bias")
-            a = F.silu(F.linear(x, gate, gate_bias)) * F.linear(x, up, up_bias)
+            a = activate(F.linear(x, gate, gate_bias)) * F.linear(x, up, up_bias)
             if kind == "channels":
                 stay = best_channels(a.norm(dim=0), down, share)
                 kept[layer] = {"": stay}
@@ -64,7 +66,7 @@ def choose(
                 masks = {"gate_proj.weight": two_of_four(gate, x.norm(dim=0))}
                 masks["up_proj.weight"] = two_of_four(up, x.norm(dim=0))
                 gate, up = (weights[name] * masks[name] for name in masks)
-                a = F.silu(F.linear(x, gate, gate_bias)) * F.linear(x, up, up_bias)
+                a = activate(F.linear(x, gate, gate_bias)) * F.linear(x, up, up_bias)
                 masks["down_proj.weight"] = two_of_four(down, a.norm(dim=0))
                 pruned = F.linear(a, down * masks["down_proj.weight"], weights.get("down_proj.bias"))
                 kept[layer] = masks

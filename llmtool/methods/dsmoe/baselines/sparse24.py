@@ -15,6 +15,7 @@ from torch import nn
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Parts
+from llmtool.core.model.ffn import ACTIVATIONS
 
 
 class Sparse24SwiGLU(nn.Module):
@@ -26,6 +27,7 @@ class Sparse24SwiGLU(nn.Module):
         self.gate_proj = nn.Linear(hidden, inner, bias=bias)
         self.up_proj = nn.Linear(hidden, inner, bias=bias)
         self.down_proj = nn.Linear(inner, hidden, bias=bias)
+        self.activate = ACTIVATIONS[config.activation]
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] the normed input -> delta [B, T, d]."""
@@ -34,7 +36,7 @@ class Sparse24SwiGLU(nn.Module):
             weight = layer.weight * (layer.weight != 0) if self.training else layer.weight
             return F.linear(y, weight, layer.bias)
 
-        return product(self.down_proj, F.silu(product(self.gate_proj, x)) * product(self.up_proj, x))
+        return product(self.down_proj, self.activate(product(self.gate_proj, x)) * product(self.up_proj, x))
 
 
 class Sparse24:

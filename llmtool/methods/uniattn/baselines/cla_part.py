@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmtool.core.model.attention import Attention, scaled_dot_product
+from llmtool.core.model.attention import Attention, attend_of, heads_of, qk_norm
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.decoder import Parts
-from llmtool.core.model.norm import RMSNorm
 from llmtool.core.model.rope import rotate
 
 NAME, VERSION = "cla", 1
@@ -39,16 +38,19 @@ class Follower(nn.Module):
     def __init__(self, config: Config, layer: int, leader: int) -> None:
         super().__init__()
         self.layer, self.leader, self.window, self.head_dim = layer, leader, config.windows[leader], config.head_dim
-        self.attend: Callable[..., torch.Tensor] = scaled_dot_product
+        self.attend: Callable[..., torch.Tensor] = attend_of(config)
         inner = config.num_attention_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, inner, bias=config.qkv_bias)
         self.o_proj = nn.Linear(inner, config.hidden_size, bias=config.o_bias)
-        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm, self.wide = qk_norm(config, inner), config.qk_norm == "width"
+        self.rope = config.rope_of(leader)
+        if self.rope is not None and self.rope.partial != 1:
+            raise ConfigError("cla: heads that turn in part are not supported")
 
     def forward(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] -> delta [B, T, d]."""
-        q = self.q_norm(self.q_proj(x).view(*x.shape[:2], -1, self.head_dim)).transpose(1, 2)
-        q = rotate(q, carry.rope)
+        q = heads_of(self.q_proj(x), self.q_norm, self.head_dim, wide=self.wide)
+        q = q if self.rope is None else rotate(q, carry.ropes[self.rope])
         k, v = carry.shared[f"{NAME}.{self.leader}.k"], carry.shared[f"{NAME}.{self.leader}.v"]
         mask = carry.masks[self.window]
         if mask is not None and k.shape[2] < mask.shape[-1]:

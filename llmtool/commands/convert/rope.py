@@ -1,0 +1,244 @@
+"""`llmtool convert rope`: other rotary frequencies for a longer context; the weights stay as they are.
+
+No swap of frequencies starts as the old model: `--check` scores text before and after, so that nobody ships a swap
+that was never trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
+from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.corpus.sizes import parse_size
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.core.run.manifest import Run
+
+if TYPE_CHECKING:
+    from llmtool.core.eval.loss import PositionLoss
+    from llmtool.core.model.config import Config
+
+SCHEMA = "llmtool.convert-rope/1"
+METHODS = ("harpe", "abf", "pi", "yarn", "ntk")
+CHECK_TOKENS = 16_384
+"""Tokens of each text that --check scores, short and long."""
+MICRO_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """What the options ask for. bases: paper, uniform, search or a file; range: LOW:HIGH of them; base: of abf."""
+
+    method: str = "harpe"
+    target: int = 131_072
+    bases: str | None = None
+    range: str | None = None
+    base: float | None = None
+
+
+def convert_rope(
+    path: Path,
+    output: Path,
+    *,
+    method: str = "harpe",
+    target: str | int = 131_072,
+    bases: str | None = None,
+    range_: str | None = None,
+    base: float | None = None,
+    check: Sequence[str] = (),
+    check_length: int = 8192,
+    device: str = "cpu",
+    dry_run: bool = False,
+    force: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Write OUT with the frequencies of a method for `target` positions; the report holds them, and what --check found.
+
+    check: text to score before and after, on rows as long as the model was made for and on rows of `check_length`.
+    """
+    require("torch", extra="models", why="to read and write weights")
+    from llmtool.core.checkpoint.writer import write_checkpoint
+    from llmtool.core.model.loading import read_architecture
+
+    console = console or Console(verbosity=-1)
+    checkpoint = open_checkpoint(path)
+    config = read_architecture(checkpoint)
+    asked = Frequencies(method, _positions(target), bases, range_, base)
+    _refuse(asked, config, path)
+    facts, raw = _changed(asked, checkpoint, config)
+    _say(facts, console)
+    if dry_run:
+        return {"schema": SCHEMA, "dry_run": True, "output": str(output), **facts}
+    run = Run("convert rope", facts)
+    written = write_checkpoint(
+        output, checkpoint.tensors(), raw, run=run, source=checkpoint, force=force, console=console
+    )
+    console.info(f"{output}: {written.parameters:,} parameters, as they were; train it before you use it")
+    report = {"schema": SCHEMA, "output": str(output), **facts}
+    if check:
+        report["check"] = compare(path, output, check, _original(config), check_length, device, console)
+        show(report["check"], console)
+    return report
+
+
+def _positions(target: str | int) -> int:
+    try:
+        return parse_size(str(target)) if isinstance(target, str) else target
+    except UserError:
+        raise UserError(f"--target {target}: not a number of positions", hint="131072") from None
+
+
+def _original(config: "Config") -> int:
+    """Positions that the model was trained on, before any scaling that it carries."""
+    return min(config.max_position_embeddings, config.rope.original_positions)
+
+
+def _refuse(asked: Frequencies, config: "Config", path: Path) -> None:
+    if asked.target <= _original(config):
+        what = f"--target {asked.target:,}: the model was made for {_original(config):,} positions already"
+        raise UserError(what, where=str(path))
+    if any(method["name"] == "harpe" for method in config.methods):
+        raise UserError("has a base for each head already", where=str(path), hint="convert the original")
+    if asked.method != "harpe" and (asked.bases or asked.range):
+        raise UserError(f"--bases and --range are for --method harpe, not {asked.method}")
+    if asked.base is not None and (asked.method != "abf" or not 1 < asked.base < 1e30):
+        raise UserError(f"--base {asked.base:g}: wanted a number above 1, with --method abf")
+
+
+def _changed(
+    asked: Frequencies, checkpoint: CheckpointReader, config: "Config"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Facts for the report and run.json, and config.json of the result."""
+    from llmtool.core.model.config import rope_parameters
+    from llmtool.core.model.export import method_config
+    from llmtool.methods.harpe.baselines.stock import rotary
+    from llmtool.methods.harpe.part import NAME, VERSION
+
+    if config.local_rope is not None or config.rope.partial != 1:
+        raise UserError(f"{config.family} turns its layers or heads in more than one way", where=str(checkpoint.path),
+                        hint="only models with one set of frequencies for all of a head can be converted")  # fmt: skip
+    old = rope_parameters(checkpoint.config)
+    facts: dict[str, Any] = {
+        "method": asked.method, "original": _original(config), "target": asked.target, "before": old,
+    }  # fmt: skip
+    if asked.method != "harpe":
+        new = rotary(asked.method, config.rope.theta, config.head_dim, facts["original"], asked.target, asked.base)
+        return {**facts, "after": new}, with_rotary(checkpoint.config, new, asked.target)
+    kind, found = _bases(asked, config)
+    entry = {"name": NAME, "version": VERSION, "bases": found, "original": old}
+    raw = {**checkpoint.config, "max_position_embeddings": asked.target}
+    raw = method_config(raw, replace(config, methods=(*config.methods, entry)))
+    return {**facts, "choice": kind, "bases": found}, raw
+
+
+def with_rotary(raw: Mapping[str, Any], new: Mapping[str, Any], positions: int) -> dict[str, Any]:
+    """config.json with other rotary settings, in the spelling that it uses: 4.x or 5.x."""
+    kept = {key: value for key, value in raw.items() if key not in ("rope_theta", "rope_scaling", "rope_parameters")}
+    kept["max_position_embeddings"] = positions
+    if "rope_parameters" in raw:
+        return {**kept, "rope_parameters": dict(new)}
+    scaling = {key: value for key, value in new.items() if key != "rope_theta"}
+    plain = scaling["rope_type"] == "default"
+    return {**kept, "rope_theta": new["rope_theta"], "rope_scaling": None if plain else scaling}
+
+
+def _bases(asked: Frequencies, config: "Config") -> tuple[str, list[float]]:
+    """How the bases were made, and they, one a key-value head."""
+    from llmtool.methods.harpe import bases
+
+    heads = config.num_key_value_heads
+    ends = _ends(asked.range) if asked.range else bases.range_for(asked.target, config.rope.theta)
+    table = len(bases.GRID)
+    kind = asked.bases or ("paper" if table in (heads, config.num_attention_heads) else "uniform")
+    if kind == "paper":
+        return kind, bases.paper(heads, ends)
+    if kind == "uniform":
+        return kind, bases.uniform(heads, ends)
+    if kind == "search":
+        return kind, bases.search(heads, config.head_dim, ends)
+    return "file", bases.read(Path(kind), heads)
+
+
+def _ends(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    try:
+        ends = float(parse_size(low)), float(parse_size(high))
+    except UserError:
+        ends = 0.0, 0.0
+    if not colon or not 1 < ends[0] <= ends[1]:
+        raise UserError(f"--range {text}: wanted two bases, the lower first", hint="--range 1M:5M")
+    return ends
+
+
+def _say(facts: Mapping[str, Any], console: Console) -> None:
+    before = facts["before"]
+    old = f"{before['rope_type']}, theta {before['rope_theta']:,.0f}"
+    console.info(f"{facts['original']:,} -> {facts['target']:,} positions; before: {old}")
+    if "bases" in facts:
+        found, choice = facts["bases"], facts["choice"]
+        ours = "; a search of ours, not the published table" if choice == "search" else ""
+        console.info(
+            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a KV head ({choice}{ours})"
+        )
+        console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
+    else:
+        kind, theta = facts["after"]["rope_type"], facts["after"]["rope_theta"]
+        factor = f", factor {facts['after']['factor']:g}" if "factor" in facts["after"] else ""
+        console.info(f"{facts['method']}: rope_type {kind}, theta {theta:,.0f}{factor}; stock engines serve it")
+
+
+def compare(
+    before: Path, after: Path, texts: Sequence[str], short: int, long: int, device: str, console: Console
+) -> list[dict[str, Any]]:
+    """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}."""
+    lengths = sorted({min(short, long), long})
+    old, new = (_score(at, texts, lengths, device, console) for at in (before, after))
+    return [
+        {
+            "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
+            "positions": {"before": buckets(one.positions()), "after": buckets(new[name, length].positions())},
+        }
+        for (name, length), one in old.items()
+    ]  # fmt: skip
+
+
+def _score(
+    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console
+) -> "dict[tuple[str, int], PositionLoss]":
+    """(text, length of rows) -> its loss by position."""
+    from llmtool.core.train.world import World
+    from llmtool.model import load_model
+
+    model = load_model(path, device=device)
+    codec = find_tokenizer(None, path, console)
+    found = {}
+    for length in lengths:
+        for source in parse_sources(texts):
+            held = HeldOut(open_source(source, codec, console, None), length, max(length, CHECK_TOKENS),
+                           mask_documents=False)  # fmt: skip
+            with console.progress(f"scoring {source.name}", held.rows, "rows") as bar:
+                micro = max(1, MICRO_TOKENS // length)
+                found[source.name, length] = held.score(model.losses, micro, World(), None, bar.advance)
+    return found
+
+
+def buckets(positions: Sequence[float]) -> list[list[float]]:
+    """[first position, mean loss] of the buckets 2^k .. 2^(k+1) - 1, positions from 1."""
+    edges = [2**k for k in range(len(positions).bit_length())]
+    spans = [(first, positions[first - 1 : 2 * first - 1]) for first in edges if first <= len(positions)]
+    return [[first, sum(part) / len(part)] for first, part in spans]
+
+
+def show(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The check for people, with the last bucket of positions, which is where a longer context shows."""
+    table = []
+    for row in rows:
+        last = [row["positions"][when][-1] for when in ("before", "after")]
+        place = f"{last[0][0]:,} on"
+        cells = (f"{row['before']:.4f}", f"{row['after']:.4f}", place, f"{last[0][1]:.4f}", f"{last[1][1]:.4f}")
+        table.append((row["source"], f"{row['length']:,}", f"{row['tokens']:,}", *cells))
+    heads = ("text", "row", "tokens", "before", "after", "positions", "before", "after")
+    console.table("Loss before and after the swap, untrained", heads, table, "nats a token; the last bucket beside")

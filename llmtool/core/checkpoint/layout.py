@@ -1,0 +1,115 @@
+"""Tensors that a family stores under other names than Llama's: shown apart when read, put together again when written.
+
+Phi-3 keeps q, k and v in one matrix, gate and up in another; Granite 4 names its dense feed-forward part after the
+experts that it could have. Rows of a matrix are one range of bytes in its file, so that a part of one is an entry like
+any other: nothing is copied, and whoever reads a checkpoint sees one set of names.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmtool.core.checkpoint.safetensors_file import TensorEntry
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+LAYERS = "model.layers."
+TIED = ("gemma2", "gemma3_text", "smollm3")
+"""Families whose output layer is the embedding where config.json does not say."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A stored matrix, named from its layer on, and the matrices whose rows it holds one after the other."""
+
+    whole: str
+    parts: tuple[str, ...]
+
+    def shares(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        """How many shares of the rows each part has; empty where config.json does not say."""
+        if "qkv" not in self.whole:
+            return (1,) * len(self.parts)
+        heads, shared = config.get("num_attention_heads"), config.get("num_key_value_heads")
+        shared = heads if shared is None else shared
+        counts = all(type(x) is int and x > 0 for x in (heads, shared))
+        return (int(heads), int(shared), int(shared)) if counts and heads and shared else ()
+
+
+QKV = Fused(
+    "self_attn.qkv_proj.weight", ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight")
+)
+GATE_UP = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
+LAYOUTS: Mapping[str, tuple[Fused, ...]] = {
+    "phi3": (QKV, Fused("mlp.gate_up_proj.weight", GATE_UP)),
+    "granitemoehybrid": (
+        Fused("shared_mlp.input_linear.weight", GATE_UP),
+        Fused("shared_mlp.output_linear.weight", ("mlp.down_proj.weight",)),
+    ),
+}
+"""model_type -> its fused matrices."""
+
+
+def named_apart(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> dict[str, TensorEntry]:
+    """The entries of a file under the names that the decoder uses; what does not divide evenly stays as it is."""
+    fused = {each.whole: each for each in LAYOUTS.get(str(config.get("model_type")), ())}
+    found: dict[str, TensorEntry] = {}
+    for name, entry in entries.items():
+        prefix, suffix = _split_name(name)
+        each = fused.get(suffix)
+        if each is None:
+            found[name] = entry
+        else:
+            found.update((part.name, part) for part in _cut(entry, prefix, each, each.shares(config)))
+    return found
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """ "model.layers.3.mlp.x" -> "model.layers.3.", "mlp.x"."""
+    if not name.startswith(LAYERS):
+        return "", name
+    number, _, suffix = name[len(LAYERS) :].partition(".")
+    return f"{LAYERS}{number}.", suffix
+
+
+def _cut(entry: TensorEntry, prefix: str, fused: Fused, shares: tuple[int, ...]) -> Iterator[TensorEntry]:
+    total = sum(shares)
+    if not total or not entry.shape or entry.shape[0] % total:
+        yield entry
+        return
+    rows, start = entry.shape[0] // total, entry.start
+    for part, share in zip(fused.parts, shares, strict=True):
+        stop = start + entry.size // total * share
+        yield replace(entry, name=prefix + part, shape=(rows * share, *entry.shape[1:]), start=start, stop=stop)
+        start = stop
+
+
+def tied_by_head(names: Iterable[str], config: Mapping[str, Any]) -> bool:
+    """Whether the file holds only the output layer of a tied pair: safetensors' save_model keeps one of two names."""
+    ties = config.get("tie_word_embeddings", config.get("model_type") in TIED)
+    held = set(names)
+    return ties is True and HEAD in held and EMBEDDING not in held
+
+
+def put_together(
+    tensors: Iterable[tuple[str, "torch.Tensor"]], config: Mapping[str, Any]
+) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """A stream for a checkpoint of this config, with fused matrices where its model_type stores them."""
+    import torch
+
+    owner = {part: each for each in LAYOUTS.get(str(config.get("model_type")), ()) for part in each.parts}
+    waiting: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors:
+        prefix, suffix = _split_name(name)
+        each = owner.get(suffix)
+        if each is None:
+            yield name, tensor
+            continue
+        held = waiting.setdefault(prefix + each.whole, {})
+        held[suffix] = tensor
+        if len(held) == len(each.parts):
+            yield prefix + each.whole, torch.cat([waiting[prefix + each.whole][part] for part in each.parts])
+            del waiting[prefix + each.whole], held
+    for name, held in waiting.items():
+        raise ValueError(f"{name} lacks a part: only {', '.join(held)} came")

@@ -1,0 +1,121 @@
+"""`convert rope`: stock rope types are read by transformers, options are checked, the check scores both checkpoints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from llmtool import Tokenizer, model
+from llmtool.commands.convert.rope import convert_rope
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from tests.conftest import SCRIPTS, STDLIB
+from tests.core.model.families import draw_ids, oracle, save, spell_as_4x
+
+QUIET = Console(verbosity=-1)
+
+
+def rotary(directory: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((directory / "config.json").read_text())
+    return facts
+
+
+@pytest.mark.parametrize("old_spelling", [False, True])
+@pytest.mark.parametrize(
+    ("method", "wanted"),
+    [
+        ("abf", {"rope_type": "default", "rope_theta": 5e5}),
+        ("pi", {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5}),
+        ("yarn", {"rope_type": "yarn", "factor": 4.0, "rope_theta": 5e5, "original_max_position_embeddings": 64}),
+        ("ntk", {"rope_type": "default", "rope_theta": 5e5 * 4 ** (8 / 6)}),
+    ],
+)
+def test_stock_types_need_no_code(tmp_path: Path, method: str, wanted: dict[str, Any], old_spelling: bool) -> None:
+    source, output = save(tmp_path / "m", "llama3", 0.5), tmp_path / "o"
+    if old_spelling:
+        spell_as_4x(source)
+    report = convert_rope(source, output, method=method, target=256, console=QUIET)
+    assert report["after"] == wanted
+    facts = rotary(output)
+    assert (facts["model_type"], facts["max_position_embeddings"], "llmtool" in facts) == ("llama", 256, False)
+    ids = draw_ids(1, 90)
+    stock = oracle(output)
+    assert (stock(ids).logits - model.load_model(output, "fp64")(ids)).abs().max() < 1e-9
+    before = oracle(source)(ids).logits
+    moved = (stock(ids).logits - before).abs().max() > 1e-4
+    assert moved == (method != "abf")  # 5M times 256 / 128K is below the model's own base, which stays
+
+
+def test_a_scaling_is_replaced(tmp_path: Path) -> None:
+    source = save(tmp_path / "m", "llama3.2", 0.3)
+    report = convert_rope(source, tmp_path / "o", method="yarn", target=64, console=QUIET)
+    assert (report["original"], report["after"]["factor"]) == (16, 4.0)
+    assert (report["before"]["rope_type"], report["after"]["rope_type"]) == ("llama3", "yarn")
+    report = convert_rope(source, tmp_path / "h", target=4096, range_="1M:2M", console=QUIET)
+    assert report["bases"] == [1e6, 2e6]
+    facts = rotary(tmp_path / "h")
+    assert (facts["model_type"], facts["llmtool"]["family"]) == ("llmtool", "llama")
+    entry = facts["llmtool"]["methods"][0]
+    assert (entry["original"]["rope_type"], entry["original"]["factor"]) == ("llama3", 8.0)
+
+
+def test_the_default_choice_of_bases(tmp_path: Path) -> None:
+    source = save(tmp_path / "m", "llama3")
+    assert convert_rope(source, tmp_path / "o", target=131_072, dry_run=True, console=QUIET)["bases"] == [1e6, 5e6]
+    many = save(tmp_path / "many", "llama2", hidden_size=64, num_attention_heads=32, num_key_value_heads=32)
+    found = convert_rope(many, tmp_path / "o", target=131_072, dry_run=True, console=QUIET)
+    assert (found["choice"], found["bases"][:3], len(found["bases"])) == ("paper", [1e6, 1.15e6, 1.3e6], 32)
+    grouped = save(tmp_path / "grouped", "llama3", hidden_size=64, num_attention_heads=32, num_key_value_heads=8)
+    found = convert_rope(grouped, tmp_path / "o", target=131_072, dry_run=True, console=QUIET)
+    assert (found["choice"], len(found["bases"])) == ("paper", 8)
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_check_scores_both(tmp_path: Path) -> None:
+    source = save(tmp_path / "m", "llama3", 0.3, vocab_size=300)
+    Tokenizer.train_from_documents(SCRIPTS, 300).save(source / "llmtool.json")
+    text = str(STDLIB / "textwrap.py")
+    report = convert_rope(
+        source, tmp_path / "o", target=512, range_="2000:9000", check=[text], check_length=256, console=QUIET
+    )
+    assert [row["length"] for row in report["check"]] == [64, 256]
+    for row in report["check"]:
+        assert row["before"] != row["after"]
+        assert [first for first, _ in row["positions"]["after"]] == [2**k for k in range(row["length"].bit_length())]
+    from llmtool.commands.eval.loss import loss
+
+    again = loss(tmp_path / "o", [text], length=64, tokens=16_384)["sources"]["textwrap"]["loss"]
+    assert report["check"][0]["after"] == again
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target": 64}, "made for 64 positions already"),
+        ({"target": "many"}, "--target many"),
+        ({"method": "pi", "bases": "uniform"}, "are for --method harpe"),
+        ({"base": 1e6}, "with --method abf"),
+        ({"method": "abf", "base": 0.5}, "above 1"),
+        ({"range_": "5M:1M"}, "--range 5M:1M"),
+        ({"range_": "5M"}, "--range 5M"),
+        ({"bases": "no-such-file"}, "No such file"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    source = save(tmp_path / "m", "llama3")
+    with pytest.raises(UserError, match=message):
+        convert_rope(source, tmp_path / "o", **{"target": 256, **settings}, console=QUIET)
+    assert not (tmp_path / "o").exists()
+
+
+def test_bases_are_given_once(tmp_path: Path) -> None:
+    source = save(tmp_path / "m", "llama3")
+    convert_rope(source, tmp_path / "o", target=256, console=QUIET)
+    with pytest.raises(UserError, match="a base for each head already"):
+        convert_rope(tmp_path / "o", tmp_path / "p", target=512, console=QUIET)
+    dynamic = save(tmp_path / "d", "dynamic")
+    assert convert_rope(dynamic, tmp_path / "q", method="pi", target=64, console=QUIET)["after"]["factor"] == 4.0
