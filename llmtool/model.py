@@ -90,11 +90,13 @@ def load_model(
     device: str = "cpu",
     kernels: str = "torch",
     settings: Settings | None = None,
+    changed: Sequence[str] = (),
 ) -> "Model":
     """Read a checkpoint directory. dtype: "bf16", "fp16", "fp32", "fp64" or torch's own; None keeps what is stored.
 
     kernels: "torch", "triton", or "auto" for those measured on this device; `.kernels` says what was chosen.
-    settings: {"dsmoe": {"tau": "0.7"}}, instead of what config.json says.
+    settings: {"dsmoe": {"tau": "0.7"}}, instead of what config.json says. changed: fields of config.json given anew,
+    "sliding_window=null".
     """
     require("torch", extra="models", why="to run models")
     import torch
@@ -109,7 +111,7 @@ def load_model(
     def make(config: "Config") -> "Decoder":
         return build(override(config, settings or {}), choice.kernels)
 
-    return Model(load_decoder(path, make, dtype=wanted, device=place), Path(path), choice.described)
+    return Model(load_decoder(path, make, dtype=wanted, device=place, override=changed), Path(path), choice.described)
 
 
 class Model:

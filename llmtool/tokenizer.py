@@ -26,8 +26,8 @@ from llmtool.core.bpe.training import (
     trained_definition,
 )
 from llmtool.core.bpe.vocabulary import encode_text
-from llmtool.core.corpus.document import Skipped
-from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
+from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -54,33 +54,27 @@ class Tokenizer(BaseTokenizer):
         inputs: Sequence[str | Path] | str | Path,
         vocab_size: int,
         *,
-        field: str = "text",
-        text_mode: TextMode = "file",
-        format: Format = "auto",  # noqa: A002 - the option's name
-        strict: bool = False,
+        reading: Reading | None = None,
         limit_bytes: int | None = None,
-        separator: str | None = None,
         console: Console | None = None,
         **settings: Any,
     ) -> Self:
         """Train on files, directories or stdin ("-"); further settings as in train_from_documents.
 
-        Progress and skipped rows are shown on `console`; strict makes the first row that does not parse an error.
+        reading: how text is read; its options may also be given by their names. limit_bytes: the first of the text.
+        Progress and what was read as what are shown on `console`.
         """
+        reading, settings = Reading.split(reading, settings)
         console = console or Console(verbosity=-1)
-        skipped = Skipped()
+        report = ReadReport()
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
-        with console.progress("counting", total_bytes(inputs), "B") as bar:
+        with console.progress("counting", total_bytes(inputs, reading), "B") as bar:
             documents = read_documents(
                 inputs,
-                field=field,
-                text_mode=text_mode,
-                format=format,
-                strict=strict,
+                reading,
                 whole=settings.get("pretokenizer") == "none" or _holds_space(settings.get("special", ())),
                 limit_bytes=limit_bytes,
-                separator=separator,
-                report=skipped,
+                report=report,
                 on_bytes=bar.advance,
             )
             ended = 0
@@ -92,8 +86,7 @@ class Tokenizer(BaseTokenizer):
                     yield document.text
 
             tokenizer = cls.train_from_documents(texts(), vocab_size, console=console, **settings)
-        for line in skipped.lines():
-            console.warn(line)
+        report.say(console)
         definition = tokenizer.definition
         return cls(replace(definition, training={**definition.training, "documents": ended}))
 

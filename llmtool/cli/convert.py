@@ -8,7 +8,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
-from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, UniattnSettings
+from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
 
 app = Group("Checkpoints: inspect, copy, convert.")
@@ -21,13 +21,14 @@ def inspect(
         int | None,
         typer.Option("--context", min=1, help="Positions that a token attends to. Default: 4096.", metavar="N"),
     ] = None,
+    override: options.Override = (),
     as_json: options.Json = False,
 ) -> None:
     """Parameters, bytes, FLOPs and KV bytes a token, by layer; reads headers and config.json only."""
     from llmtool.commands.convert import inspect
     from llmtool.core.checkpoint.directory import open_checkpoint
 
-    facts = inspect.describe(open_checkpoint(checkpoint), context)
+    facts = inspect.describe(open_checkpoint(checkpoint, override), context)
     for problem in facts["problems"]:
         options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
     print(json.dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
@@ -39,6 +40,7 @@ def copy(
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
     max_shard_size: options.MaxShardSize = "5GB",
+    override: options.Override = (),
     force: options.Force = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -51,7 +53,7 @@ def copy(
 
     report = copy_checkpoint(
         checkpoint, output, dtype=dtype, max_shard_size=parse_size(max_shard_size), force=force, dry_run=dry_run,
-        console=options.console(quiet, verbose=False),
+        override=override, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))
@@ -63,6 +65,7 @@ def export(
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
     set_: options.Set = None,
+    override: options.Override = (),
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -72,7 +75,9 @@ def export(
 
     console = options.console(quiet, verbose=False)
     given = options.settings(set_)
-    report = export_model(checkpoint, output, dtype=dtype, settings=given, force=force, console=console)
+    report = export_model(
+        checkpoint, output, dtype=dtype, settings=given, changed=override, force=force, console=console
+    )
     if as_json:
         print(json.dumps(report))
 
@@ -157,38 +162,7 @@ def uniattn(
 def rope(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
-    method: Annotated[
-        Literal["harpe", "abf", "pi", "yarn", "ntk"],
-        typer.Option("--method", help="A base for each head (HARPE), or one set of frequencies for all."),
-    ] = "harpe",
-    target: Annotated[
-        str, typer.Option("--target", help="Positions to extend to: 131072, 128Ki.", metavar="N")
-    ] = "131072",
-    bases: Annotated[
-        str | None,
-        typer.Option(
-            "--bases",
-            help="paper, uniform, search, or a JSON file. Default: paper with 32 heads, else uniform.",
-            metavar="BASES",
-        ),
-    ] = None,
-    range_: Annotated[
-        str | None,
-        typer.Option("--range", help="Ends of the bases. Default: 1M:5M times TARGET / 128K.", metavar="LOW:HIGH"),
-    ] = None,
-    base: Annotated[
-        float | None, typer.Option("--base", help="The base of abf. Default: 5M times TARGET / 128K.")
-    ] = None,
-    check: Annotated[
-        list[str] | None,
-        typer.Option("--check", help="Text to score before and after; may be given again.", metavar="TEXT"),
-    ] = None,
-    check_length: Annotated[
-        int, typer.Option("--check-length", min=2, help="Tokens of the long rows of --check.", metavar="N")
-    ] = 8192,
-    device: options.Device = "auto",
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
+    settings: RotarySettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -196,11 +170,7 @@ def rope(
     """Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards."""
     from llmtool.commands.convert.rope import convert_rope
 
-    report = convert_rope(
-        checkpoint, output, method=method, target=target, bases=bases, range_=range_, base=base, check=check or [],
-        check_length=check_length, device=device, dry_run=dry_run, force=force,
-        console=options.console(quiet, verbose=False),
-    )  # fmt: skip
+    report = convert_rope(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 

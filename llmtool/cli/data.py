@@ -18,7 +18,8 @@ app = Group("Training data: check it, make long contexts.")
 Corpora = Annotated[
     list[str],
     typer.Argument(
-        help="Text, JSONL or Parquet files (.gz and .zst too), directories, or - for stdin.", metavar="CORPUS..."
+        help="Text, JSONL, Parquet and more (docs/corpora.md); directories, URLs, - for stdin.",
+        metavar="CORPUS...",
     ),
 ]
 Work = Annotated[Path, typer.Argument(help="Work directory of the stages.", metavar="DIR")]
@@ -75,7 +76,10 @@ def chunk(
     output: Out,
     settings: Annotated[
         NextlongSettings,
-        Only("size split source_field licence_field field text_mode input_format strict workers engine force"),
+        Only(
+            "size split source_field licence_field field id_field text_mode include exclude input_format strict "
+            "workers engine force"
+        ),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,

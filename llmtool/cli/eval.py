@@ -8,6 +8,8 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.commands.eval.settings import RulerSettings
+from llmtool.core.corpus.reading import Reading
 
 app = Group("What a checkpoint knows and does on text.")
 
@@ -32,6 +34,8 @@ def loss(
     mask_documents: Annotated[
         bool, typer.Option("--mask-documents", help="No token sees another document of its row.")
     ] = False,
+    reading: Reading = Reading(),
+    bin_dtype: options.BinDtype = None,
     set_: options.Set = None,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
@@ -47,7 +51,8 @@ def loss(
     console = options.console(quiet, verbose=False)
     report = loss.loss(
         checkpoint, data or [], tokenizer=tokenizer, length=length, tokens=tokens, mask_documents=mask_documents,
-        settings=options.settings(set_), dtype=dtype, device=device, threads=threads, plot=plot, console=console,
+        settings=options.settings(set_), dtype=dtype, device=device, threads=threads, reading=reading,
+        bin_dtype=bin_dtype, plot=plot, console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else loss.loss_table(report, console)
 
@@ -93,6 +98,30 @@ def niah(
         settings=options.settings(set_), console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else search.needle_table(report, console)
+
+
+@app.command("ruler")
+def ruler(
+    checkpoint: options.Checkpoint,
+    settings: RulerSettings,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Text or tokens to hide things in; may be given again.", metavar="DATA"),
+    ] = None,
+    set_: options.Set = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Ask questions over a long context, of RULER's kinds: needles, variables, common words, people."""
+    from llmtool.commands.eval import ruler as command
+
+    console = options.console(quiet, verbose=False)
+    report = command.ruler(checkpoint, data or [], settings, methods=options.settings(set_), console=console)
+    if as_json or settings.dry_run:
+        print(json.dumps(report))
+    else:
+        command.lines(report, console)
 
 
 @app.command("attention")

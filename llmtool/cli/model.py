@@ -66,6 +66,7 @@ def verify(
     length: Annotated[int, typer.Option("--length", min=1, help="Tokens in a row.", metavar="N")] = 256,
     ids: AsIds = False,
     seed: options.Seed = 0,
+    override: options.Override = (),
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -77,7 +78,7 @@ def verify(
 
     report = verification.verify(
         norm, other, inputs or [], ids=ids, tokens=tokens, length=length, seed=seed, dtype=dtype, device=device,
-        max_kl=max_kl, console=options.console(quiet, verbose=False),
+        max_kl=max_kl, override=override, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
         print(json.dumps(report))

@@ -7,6 +7,9 @@ import typer
 
 from llmtool import catalog
 from llmtool.commands.options import (
+    BinDtype as BinDtype,
+)
+from llmtool.commands.options import (
     DataFormat as DataFormat,
 )
 from llmtool.commands.options import (
@@ -32,6 +35,9 @@ from llmtool.commands.options import (
 )
 from llmtool.commands.options import (
     Kernels as Kernels,
+)
+from llmtool.commands.options import (
+    Override as Override,
 )
 from llmtool.commands.options import (
     Packing as Packing,
@@ -81,7 +87,8 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        help="Text, JSONL or Parquet files (.gz and .zst too), directories, or - for stdin.", metavar="INPUT..."
+        help="Text, JSONL, Parquet and more (docs/corpora.md); directories, URLs, - for stdin.",
+        metavar="INPUT...",
     ),
 ]
 OptionalInputs = Annotated[

@@ -36,8 +36,8 @@ Horizon = Annotated[
     typer.Option("--horizon", min=1, help="Last step of the run; else that of the known schedule.", metavar="STEPS"),
 ]
 Schedule = Annotated[
-    Literal["cosine", "linear", "wsd", "constant"] | None,
-    typer.Option("--schedule", help="Learning rate where the log does not hold it."),
+    Literal["cosine", "linear", "wsd", "wsd-sqrt", "inverse-sqrt", "power", "constant"] | None,
+    typer.Option("--schedule", help="Learning rate where the log does not hold it; wsd-sqrt falls as 1 - sqrt."),
 ]
 Peak = Annotated[float | None, typer.Option("--peak", min=0, help="Peak of --schedule.", metavar="RATE")]
 EndRate = Annotated[
@@ -48,6 +48,15 @@ Decay = Annotated[
 ]
 Warmup = Annotated[
     float | None, typer.Option("--warmup", min=0, help="Steps of warm-up; else seen in the log.", metavar="STEPS")
+]
+StepColumn = Annotated[
+    str | None, typer.Option("--step-column", help="Column of the step, if not seen by its name.", metavar="NAME")
+]
+LossColumn = Annotated[
+    str | None, typer.Option("--loss-column", help="Column of the loss, if not seen by its name.", metavar="NAME")
+]
+RateColumn = Annotated[
+    str | None, typer.Option("--lr-column", help="Column of the learning rate, if not seen.", metavar="NAME")
 ]
 Smooth = Annotated[int, typer.Option("--smooth", min=1, help="Average this many rows first.", metavar="N")]
 
@@ -65,6 +74,9 @@ def fit(
     decay: Decay = None,
     warmup: Warmup = None,
     smooth: Smooth = 1,
+    step_column: StepColumn = None,
+    loss_column: LossColumn = None,
+    lr_column: RateColumn = None,
     joint: Annotated[bool, typer.Option("--joint", help="One law for runs that differ in their schedules.")] = False,
     target_loss: Annotated[
         list[float] | None,
@@ -90,7 +102,8 @@ def fit(
     from llmtool.commands.scaling import fit as fit_command
     from llmtool.methods.temporal_scaling.look import Look
 
-    look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth)
+    columns = (step_column, loss_column, lr_column)
+    look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth, *columns)
     request = fit_command.Request(
         logs, look, law, tuple(target_loss or ()), plot, output, force, require_confident, max_predicted_loss, as_json
     )
@@ -131,8 +144,16 @@ def backtest(
     law: Law = "auto",
     metric: Metric = None,
     fit_until: FitUntil = None,
+    horizon: Horizon = None,
+    schedule: Schedule = None,
+    peak: Peak = None,
+    end_lr: EndRate = None,
+    decay: Decay = None,
     warmup: Warmup = None,
     smooth: Smooth = 1,
+    step_column: StepColumn = None,
+    loss_column: LossColumn = None,
+    lr_column: RateColumn = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -142,7 +163,8 @@ def backtest(
     from llmtool.commands.scaling import laws
     from llmtool.methods.temporal_scaling.look import Look
 
-    look = Look(metric, fit_until, warmup=warmup, smooth=smooth)
+    columns = (step_column, loss_column, lr_column)
+    look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth, *columns)
     rows = laws.backtest_logs(logs, look, law, options.console(quiet, verbose))
     print(json.dumps(laws.backtests(rows)) if as_json else "\n".join(laws.backtest_lines(rows)))
 
@@ -160,6 +182,10 @@ def compare(
     decay: Decay = None,
     warmup: Warmup = None,
     smooth: Smooth = 1,
+    step_column: StepColumn = None,
+    loss_column: LossColumn = None,
+    lr_column: RateColumn = None,
+    force: Annotated[bool, typer.Option("--force", help="Compare in spite of other horizons or tokenizers.")] = False,
     plot: options.Plot = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -170,8 +196,9 @@ def compare(
     from llmtool.commands.scaling import laws
     from llmtool.methods.temporal_scaling.look import Look
 
-    look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth)
-    facts, lines = laws.compare_logs(logs, look, law, plot, options.console(quiet, verbose))
+    columns = (step_column, loss_column, lr_column)
+    look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth, *columns)
+    facts, lines = laws.compare_logs(logs, look, law, plot, options.console(quiet, verbose), force=force)
     print(json.dumps(facts) if as_json else "\n".join(lines))
 
 

@@ -3,9 +3,11 @@
 Spelled, explained and bounded here once; `Annotated[type, Option(help)]` (core/run/settings.py).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from llmtool.core.corpus.reading import Format
 from llmtool.core.run.settings import Option
 
 Dtype = Annotated[
@@ -14,6 +16,10 @@ Dtype = Annotated[
 Device = Annotated[
     str,
     Option("cpu, cuda or cuda:N; auto takes a GPU where there is one.", metavar="DEVICE", matters=False),
+]
+Override = Annotated[
+    Sequence[str],
+    Option("A field of config.json given anew, as JSON: sliding_window=null. Again for more.", metavar="KEY=VALUE"),
 ]
 Kernels = Annotated[
     Literal["auto", "torch", "triton"],
@@ -25,12 +31,18 @@ Threads = Annotated[
 ]
 Force = Annotated[bool, Option("Replace an output that exists.", "--force", matters=False)]
 DryRun = Annotated[bool, Option("Say what would be done, and do nothing.", "--dry-run", matters=False)]
-Field = Annotated[str, Option("JSONL or Parquet field that holds the text.", metavar="NAME")]
-TextMode = Annotated[Literal["file", "line"], Option("Plain text: one document a file, or one a line.", "--documents")]
-InputFormat = Annotated[
-    Literal["auto", "text", "jsonl", "parquet"],
-    Option("What the inputs are; auto looks at their content.", "--input-format"),
+BinDtype = Annotated[
+    Literal["uint16", "uint32"] | None, Option("Element type of a .bin without a sidecar (nanoGPT: uint16).")
 ]
+Field = Annotated[
+    Sequence[str],
+    Option("Field of a row that holds the text (a.b for nested ones); again to join several.", metavar="NAME"),
+]
+IdField = Annotated[str | None, Option("Field that names a row. Default: id, where there is one.", metavar="NAME")]
+Include = Annotated[Sequence[str], Option("Of a directory, only files that match; again for more.", metavar="GLOB")]
+Exclude = Annotated[Sequence[str], Option("Of a directory, no files that match; again for more.", metavar="GLOB")]
+TextMode = Annotated[Literal["file", "line"], Option("Plain text: one document a file, or one a line.", "--documents")]
+InputFormat = Annotated[Format, Option("What the inputs are; auto looks at their content.", "--input-format")]
 Strict = Annotated[bool, Option("Stop at the first row that does not parse.", "--strict")]
 Precision = Annotated[Literal["fp32", "bf16"], Option("bf16: products in bf16, weights in fp32.", "--dtype")]
 Schedule = Annotated[Literal["cosine", "linear", "wsd", "constant"], Option("Learning rate over the run.")]

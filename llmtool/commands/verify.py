@@ -24,13 +24,14 @@ def verify(
     dtype: str | None = None,
     device: str = "cpu",
     max_kl: float | None = None,
+    override: Sequence[str] = (),
     console: Console,
 ) -> dict[str, Any]:
     """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids."""
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.agreement import compare_logits
 
-    first, second = load_model(norm, dtype, device), load_model(other, dtype, device)
+    first, second = (load_model(path, dtype, device, changed=override) for path in (norm, other))
     sizes = first.config.vocab_size, second.config.vocab_size
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"

@@ -1,5 +1,6 @@
 """`llmtool convert copy`: the same model in another element type or other shards."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ def copy_checkpoint(
     max_shard_size: int,
     force: bool = False,
     dry_run: bool = False,
+    override: Sequence[str] = (),
     console: Console,
 ) -> dict[str, Any]:
     """Copy a checkpoint tensor by tensor; with dry_run only say what would be written."""
-    source = open_checkpoint(path)
+    source = open_checkpoint(path, override)
     if source.left_out:
         console.info(f"left out: {source.left_out} rotary_emb.inv_freq buffers, which follow from config.json")
     if dry_run:
@@ -31,10 +33,14 @@ def copy_checkpoint(
         size = expected_size(source, element_type(dtype) if dtype else None)
         console.info(f"{output}: {number:,} tensors, {size / 1e9:.2f} GB would be written")
         return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": number, "bytes": size}
-    run = Run("convert copy", {"dtype": dtype, "max_shard_size": max_shard_size})
+    given = {"override": list(override)} if override else {}
+    run = Run("convert copy", {"dtype": dtype, "max_shard_size": max_shard_size, **given})
+    # An export's code and card belong to it: without them its auto_map would point at nothing.
+    code = [*path.glob("*.py"), path / "README.md"] if "auto_map" in source.config else []
+    beside = {file.name: file.read_bytes() for file in code if file.is_file()}
     written = write_checkpoint(
         output, source.tensors(), source.config,
-        run=run, source=source, dtype=dtype, max_shard_size=max_shard_size, force=force, console=console,
+        run=run, source=source, files=beside, dtype=dtype, max_shard_size=max_shard_size, force=force, console=console,
     )  # fmt: skip
     size = sum(shard["bytes"] for shard in written.shards)
     files = f"{len(written.shards)} file{'s' if len(written.shards) > 1 else ''}"

@@ -1,6 +1,7 @@
 """`llmtool convert dsmoe` and `llmtool convert dense`: a checkpoint in, a checkpoint out, with a plan and a check."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,12 @@ from llmtool.commands.convert.settings import DsmoeSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import cost, refuse_share
-from llmtool.methods.dsmoe.rows import text_rows
 from llmtool.model import build_parts, load_tokenizer
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def convert_dsmoe(
     refuse_share(asked.share)
     if not 0 <= asked.tau < 1:
         raise UserError(f"--tau {asked.tau:g}: wanted 0 or more, and less than 1")
-    source = open_checkpoint(path)
+    source = open_checkpoint(path, asked.override)
     config = read_architecture(source)
     output = output or path.with_name(path.name + "-dsmoe")
     if (asked.router_init == "analytic") != bool(asked.calibration):
@@ -69,16 +70,16 @@ def convert_dsmoe(
         if asked.router_init == "analytic"
         else {}
     )
+    found |= {"override": list(asked.override)} if asked.override else {}
     run = Run("convert dsmoe", {**_entry(part), "router_init": asked.router_init, **found}, seed=asked.seed)
     routers: dict[int, Router] = {}
     if asked.router_init == "analytic":
-        from dataclasses import replace
-
         from llmtool.methods.dsmoe.calibration import analytic
 
         claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
-        rows = text_rows(load_tokenizer(path).encode_prompt, asked.calibration, asked.calibration_tokens, length)
+        encode = load_tokenizer(path).encode_prompt
+        rows = text_rows(encode, asked.calibration, asked.calibration_tokens, length, seed=asked.seed)
         routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
         part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
         plan["fitted"] = fitted
@@ -145,20 +146,17 @@ def _routers(
 
 def with_method(source: CheckpointReader, config: "Config", entry: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with one more method: no stock reader takes the result for the family that it was."""
-    from llmtool.core.model.config import MODEL_TYPE
+    from llmtool.core.model.export import method_config
 
-    methods = [dict(method) for method in config.methods] + [dict(entry)]
-    return {
-        **source.config, "model_type": MODEL_TYPE, "llmtool": {"family": config.family, "methods": methods},
-    }  # fmt: skip
+    return method_config(source.config, replace(config, methods=(*config.methods, entry)))
 
 
 def without_method(source: CheckpointReader, config: "Config", name: str) -> dict[str, Any]:
     """config.json without a method; the family's own again where that was the last one."""
-    left = [dict(method) for method in config.methods if method["name"] != name]
-    if left:
-        return {**source.config, "llmtool": {"family": config.family, "methods": left}}
-    return {**{k: v for k, v in source.config.items() if k not in ("llmtool", "auto_map")}, "model_type": config.family}
+    from llmtool.core.model.export import method_config
+
+    left = tuple(method for method in config.methods if method["name"] != name)
+    return method_config(source.config, replace(config, methods=left))
 
 
 def convert_dense(path: Path, output: Path, *, force: bool = False, console: Console) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`llmtool convert dsmoe-baseline`: the checkpoints that DSMoE is compared with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,13 @@ from llmtool.commands.convert.dsmoe import ROW, refuse_experts, with_method
 from llmtool.commands.convert.settings import BaselineSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer
-from llmtool.core.checkpoint.writer import write_checkpoint
+from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.dsmoe.plan import refuse_share
-from llmtool.methods.dsmoe.rows import text_rows
 from llmtool.model import build_parts, load_tokenizer
 
 SCHEMA = "llmtool.convert-dsmoe-baseline/1"
@@ -31,6 +32,7 @@ def convert_baseline(
     """kind: topk (LLaMA-MoE), channels, 2:4 (Wanda); the last two look at calibration text."""
     asked = BaselineSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
+    from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.upcycling import refuse_other_ffn
     from llmtool.methods.dsmoe import convert as conversion
@@ -47,7 +49,10 @@ def convert_baseline(
         hint = "channels and 2:4 want --calibration TEXT, topk looks at no text"
         raise UserError(f"{kind} with{'' if calibration else 'out'} --calibration", hint=hint)
     tensors = source.tensors(by_layer(source))
-    facts = dict(source.config)
+    facts: dict[str, Any] = {}
+    recorded = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
+    run = Run("convert dsmoe-baseline", {**recorded, "tokens": asked.calibration_tokens}, seed=asked.seed)
+    claim_checkpoint(output, run, source, read=calibration, force=asked.force, console=console)
     if kind == "topk":
         refuse_experts(config, experts, path)
         active = max(1, round(share * experts))
@@ -66,16 +71,17 @@ def convert_baseline(
             calibration,
             asked.calibration_tokens,
             min(ROW, config.max_position_embeddings),
+            seed=asked.seed,
         )
         kept = choose(source, config, build_parts(config), rows, kind, share, console)
         tensors = prune(tensors, kept)
         if kind == "channels":
-            facts["intermediate_size"] = len(kept[0][""])
-            share = facts["intermediate_size"] / config.intermediate_size
+            inner = len(kept[0][""])
+            width = "intermediate_size" if config.family != "granitemoehybrid" else "shared_intermediate_size"
+            facts = method_config({**source.config, width: inner}, replace(config, intermediate_size=inner))
+            share = inner / config.intermediate_size
         else:
             facts, share = with_method(source, config, {"name": "sparse24", "version": 1}), 0.5
-    config_of_run = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
-    run = Run("convert dsmoe-baseline", {**config_of_run, "tokens": asked.calibration_tokens}, seed=asked.seed)
     written = write_checkpoint(
         output, tensors, facts, run=run, source=source, read=calibration, force=asked.force, console=console
     )

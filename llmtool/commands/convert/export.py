@@ -1,5 +1,6 @@
 """`llmtool convert export`: a directory that stock transformers loads where llmtool is not installed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +22,19 @@ def export_model(
     *,
     dtype: str | None = None,
     settings: Settings | None = None,
+    changed: Sequence[str] = (),
     force: bool = False,
     console: Console,
 ) -> dict[str, Any]:
-    """`llmtool convert export`: a directory for stock transformers."""
+    """`llmtool convert export`: a directory for stock transformers. changed: fields of config.json, KEY=VALUE each."""
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import export_checkpoint
     from llmtool.core.model.loading import read_architecture
 
-    checkpoint: CheckpointReader = open_checkpoint(path)
+    checkpoint: CheckpointReader = open_checkpoint(path, changed)
     config = override(read_architecture(checkpoint), settings or {})
-    given = {"settings": settings} if settings else {}
+    given: dict[str, Any] = {"settings": settings} if settings else {}
+    given |= {"override": list(changed)} if changed else {}
     run = Run("convert export", {"checkpoint": str(path), "dtype": dtype, **given})
     report = export_checkpoint(
         checkpoint, output, run=run, config=config, parts=part_files(config), dtype=dtype, force=force, console=console

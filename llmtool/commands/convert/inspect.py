@@ -2,21 +2,23 @@
 
 FLOPs count 2 for each element of each matrix (a multiplication and an addition); norms, biases and softmax, below a
 percent, are left out. Attention adds, for each earlier position, 2 per element of a query for the scores, in layers
-that make queries, and 2 for the weighted sum. A method that skips weights, such as a mixture of experts, does less:
-the figures are what it costs when all of them are used. The cache is counted in the type of the weights, and from the
-shapes of k_proj and v_proj, so that layers which share keys are counted as they are.
+that make queries, and 2 for the weighted sum. Of a mixture of experts a token takes num_experts_per_tok, and these are
+counted; a method that skips other weights (DSMoE) does less than what is said here. The cache is counted in the type of
+the weights, and from the shapes of k_proj and v_proj, so that layers which share keys are counted as they are; where a
+model that is not supported has neither, it is not known.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, TypeGuard
 
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
+from llmtool.core.model.config import ConfigError, parse_config
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 
@@ -35,14 +37,23 @@ class LayerFacts:
     ffn_parameters: int
     bytes: int
     flops: int
-    attention_flops: int
-    kv_bytes: int
+    attention_flops: int | None
+    kv_bytes: int | None
+    """None where queries, keys and values stand in tensors of other names."""
     window: int | None
 
-    def at(self, context: int) -> tuple[int, int]:
+    def at(self, context: int) -> tuple[int | None, int | None]:
         """FLOPs of a token that attends to `context` positions, and bytes of the cache that holds them."""
         positions = min(context, self.window or context)
+        if self.attention_flops is None or self.kv_bytes is None:
+            return None, None
         return self.flops + positions * self.attention_flops, positions * self.kv_bytes
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """Their sum, None where one is not known."""
+    held = list(values)
+    return None if None in held else sum(value or 0 for value in held)
 
 
 def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[str, Any]:
@@ -51,7 +62,11 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
     longest, architectures = config.get("max_position_embeddings"), config.get("architectures")
     context = context or min(4096, longest if _is_count(longest) else 4096)
     entries = _entries(checkpoint)
-    layers = [_layer(number, found, config) for number, found in sorted(_by_layer(entries).items())]
+    unsupported, windows = _understood(config)
+    layers = [
+        _layer(number, found, config, unsupported is None, windows)
+        for number, found in sorted(_by_layer(entries).items())
+    ]
     head = entries.get(HEAD) or entries.get(EMBEDDING)
     head_flops = 2 * head.elements if head else 0
     tokens = [layer.at(context) for layer in layers]
@@ -64,6 +79,7 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
         "model_type": config.get("model_type"),
         "architecture": architectures[0] if isinstance(architectures, list) and architectures else None,
         "llmtool": config.get("llmtool"),
+        "supported": unsupported is None,
         "tied": HEAD not in entries,
         "files": len(checkpoint.files),
         "tensors": len(entries),
@@ -73,16 +89,24 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
         "bytes": sum(entry.size for entry in entries.values()),
         "max_position_embeddings": longest,
         "flops_per_token": head_flops + sum(layer.flops for layer in layers),
-        "attention_flops_per_token_and_position": sum(layer.attention_flops for layer in layers),
-        "kv_bytes_per_token": sum(layer.kv_bytes for layer in layers),
+        "attention_flops_per_token_and_position": _sum(layer.attention_flops for layer in layers),
+        "kv_bytes_per_token": _sum(layer.kv_bytes for layer in layers),
         "at_context": {
             "positions": context,
-            "flops_per_token": head_flops + sum(flops for flops, _ in tokens),
-            "kv_bytes": sum(size for _, size in tokens),
+            "flops_per_token": _sum([head_flops, *(flops for flops, _ in tokens)]),
+            "kv_bytes": _sum(size for _, size in tokens),
         },
-        "problems": list(_problems(checkpoint, entries)),
+        "problems": [*([unsupported] if unsupported else []), *_problems(checkpoint, entries)],
         "layers": [asdict(layer) for layer in layers],
     }
+
+
+def _understood(config: dict[str, Any]) -> tuple[str | None, tuple[int | None, ...]]:
+    """Why llmtool cannot run the model, None if it can; and the window of each layer, as far as it is known."""
+    try:
+        return None, parse_config(config).windows
+    except ConfigError as error:
+        return f"this model cannot be run or converted here: {error}", ()
 
 
 def _entries(checkpoint: CheckpointReader) -> dict[str, TensorEntry]:
@@ -100,7 +124,13 @@ def _by_layer(entries: dict[str, TensorEntry]) -> dict[int, list[tuple[str, Tens
     return layers
 
 
-def _layer(number: int, found: list[tuple[str, TensorEntry]], config: dict[str, Any]) -> LayerFacts:
+def _layer(
+    number: int,
+    found: list[tuple[str, TensorEntry]],
+    config: dict[str, Any],
+    supported: bool,
+    windows: tuple[int | None, ...],
+) -> LayerFacts:
     def rows(projection: str) -> tuple[int, int]:
         """Output size of a projection of this layer, and bytes of an element; 0 where there is none."""
         name = f"model.layers.{number}.self_attn.{projection}.weight"
@@ -112,17 +142,30 @@ def _layer(number: int, found: list[tuple[str, TensorEntry]], config: dict[str, 
 
     (queries, _), (keys, key_size), (values, value_size) = map(rows, ("q_proj", "k_proj", "v_proj"))
     out = next((e.shape[1] for _, e in found if e.name.endswith("o_proj.weight") and len(e.shape) == 2), 0)
+    known = supported or bool(queries and keys and values)
     return LayerFacts(
         layer=number,
         parameters=parameters(),
         attention_parameters=parameters("self_attn"),
         ffn_parameters=parameters("mlp"),
         bytes=sum(entry.size for _, entry in found),
-        flops=2 * sum(entry.elements for _, entry in found if len(entry.shape) > 1),
-        attention_flops=2 * queries + 2 * out,
-        kv_bytes=keys * key_size + values * value_size,
-        window=_window(number, config),
+        flops=2 * _used(found, config),
+        attention_flops=2 * queries + 2 * out if known else None,
+        kv_bytes=keys * key_size + values * value_size if known else None,
+        window=windows[number] if number < len(windows) else _window(number, config),
     )
+
+
+def _used(found: list[tuple[str, TensorEntry]], config: dict[str, Any]) -> int:
+    """Elements of matrices that a token of a layer is multiplied by: of the experts, those that it takes."""
+    matrices = [entry for _, entry in found if len(entry.shape) > 1]
+    experts = [entry for entry in matrices if ".experts." in entry.name]
+    numbers = {match[1] for entry in experts if (match := re.search(r"\.experts\.(\d+)\.", entry.name))}
+    number = len(numbers) or next((entry.shape[0] for entry in experts), 1)  # one by one, or stacked
+    taken = config.get("num_experts_per_tok")
+    taken = min(taken, number) if _is_count(taken) else number
+    of_experts = sum(entry.elements for entry in experts)
+    return sum(entry.elements for entry in matrices) - of_experts + of_experts * taken // max(1, number)
 
 
 def _window(layer: int, config: dict[str, Any]) -> int | None:
@@ -178,16 +221,19 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The facts for people; layers that are alike share a line."""
     at, ours, of = facts["at_context"], facts["llmtool"], facts["parameters"]
     types = ", ".join(f"{code} {count / max(1, of):.1%}" for code, count in facts["elements"].items())
-    position = _short(facts["attention_flops_per_token_and_position"])
+    each = facts["attention_flops_per_token_and_position"]
+    position, cache = _short(each), facts["kv_bytes_per_token"]
     flops = f"{_short(facts['flops_per_token'])} + {position} for each position before it"
     rows = {
         "model": ", ".join(str(facts[key]) for key in ("model_type", "architecture") if facts[key] is not None),
-        "methods": json.dumps(ours) if ours else "none",
+        "methods": json.dumps(ours) if ours else "none" if facts["supported"] else "none; not supported",
         "tensors": f"{facts['tensors']:,} in {_count(facts['files'], 'file')}: {types or 'none'}",
         "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",
         "bytes": f"{facts['bytes']:,}",
         "FLOPs a token": f"{flops} = {_short(at['flops_per_token'])} at {at['positions']:,}",
-        "KV bytes a token": f"{facts['kv_bytes_per_token']:,} = {_short(at['kv_bytes'])}B at {at['positions']:,}",
+        "KV bytes a token": "not known"
+        if cache is None
+        else f"{cache:,} = {_short(at['kv_bytes'])}B at {at['positions']:,}",
     }
     yield from (f"{name:17} {value}" for name, value in rows.items())
     header = ("layer", "parameters", "attention", "feed-forward", "bytes", "FLOPs", "KV bytes", "window")
@@ -207,11 +253,13 @@ def _layer_rows(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
         number = f"{first['layer']}" if first is last else f"{first['layer']}-{last['layer']}"
         keys = ("parameters", "attention_parameters", "ffn_parameters", "bytes", "flops", "kv_bytes")
         window = f"{first['window']:,}" if first["window"] else "-"
-        yield (number, *(f"{first[key]:,}" for key in keys), window)
+        yield (number, *("?" if first[key] is None else f"{first[key]:,}" for key in keys), window)
 
 
-def _short(number: float) -> str:
-    """Three digits and a prefix: 2.47 G."""
+def _short(number: float | None) -> str:
+    """Three digits and a prefix: 2.47 G; ? for what is not known."""
+    if number is None:
+        return "? "
     for prefix, power in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= power:
             return f"{number / power:.3g} {prefix}"

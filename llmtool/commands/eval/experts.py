@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.core.corpus.calibration import text_rows
+from llmtool.core.corpus.inputs import distinct_names
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
 from llmtool.methods.dsmoe import plot as figures
-from llmtool.methods.dsmoe.rows import source_names, text_rows
 from llmtool.model import load_model
 
 
@@ -47,7 +48,7 @@ def experts(
     model = load_model(path, dtype, device, settings=settings)
     report.sparse_parts(model.decoder, str(path))
     length = min(length, model.config.max_position_embeddings)
-    names = source_names(data)
+    names = distinct_names(data)
     sources = {
         name: text_rows(model.tokenizer.encode_prompt, [one], tokens, length)
         for name, one in zip(names, data, strict=True)

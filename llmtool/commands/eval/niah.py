@@ -72,7 +72,7 @@ def needles(
             raise UserError(f"{length} tokens do not hold a needle and its question", hint=f"{least} at least")
     if max(lengths) > longest:
         console.warn(f"{max(lengths):,} tokens, but the model was made for {longest:,}")
-    haystack = _haystack(data, codec, model, console, max(lengths), size)
+    haystack = open_haystack(data, codec, model, console, max(lengths), size)
 
     @torch.inference_mode()
     def last_logits(ids: "torch.Tensor", last: int) -> "torch.Tensor":
@@ -102,7 +102,7 @@ def needle_table(report: dict[str, Any], console: Console) -> None:
     console.table(str(report["checkpoint"]), ["depth", *(f"{n:,}" for n in lengths)], rows, note, result=True)
 
 
-def _haystack(
+def open_haystack(
     data: Sequence[str], codec: Tokenizer | None, model: Model, console: Console, longest: int, size: int
 ) -> "Callable[[int, np.random.Generator], np.ndarray[Any, Any]]":
     """A function (length, random) -> ids [length]: a passage of the data, or random ids."""

@@ -164,7 +164,7 @@ def _follow(request: Request, console: Console, every: float, sleep: Callable[[f
     made: list[Forecast] = []
     while True:
         try:
-            each = look.run(read_log(source))
+            each = look.run(read_log(source, look.chosen))
             last = float(each.steps[-1])
             if last > seen:
                 seen = last

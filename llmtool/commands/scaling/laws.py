@@ -62,7 +62,7 @@ def backtest_logs(sources: Sequence[str], look: Look, law: str, console: Console
     """How good a forecast of a finished run would have been at 20, 30 and 50%."""
     rows = []
     for source in sources:
-        log = read_log(source)
+        log = read_log(source, look.chosen)
         for origin in ORIGINS if look.until is None else (look.until,):
             run = look.run(log, origin)
             truth = float(run.loss[run.steps >= run.horizon * 0.98].mean())
@@ -114,14 +114,15 @@ def backtest_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def compare_logs(
-    sources: Sequence[str], look: Look, law: str, figure: Path | None, console: Console
-) -> tuple[dict[str, Any], list[str]]:
-    """Which of several runs ends lower: the result as an object, and in lines."""
+    sources: Sequence[str], look: Look, law: str, figure: Path | None, console: Console, *,
+    force: bool = False,
+) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    """Which of several runs ends lower: the result as an object, and in lines. force: other horizons are told only."""
     if len(sources) < 2:
         raise UserError("a comparison needs two or more logs")
     claim_figure(figure, read=sources)
     forecasts = [forecast(run, law) for run in look.runs(sources, console)]
-    comparison.require_comparable(forecasts)
+    comparison.require_comparable(forecasts, console, force=force)
     draws = comparison.ends(forecasts)
     if figure:
         plot.draw_comparison(forecasts, figure)
@@ -131,7 +132,7 @@ def compare_logs(
 def positions_of(source: str, look: Look, figure: Path | None) -> dict[str, Any]:
     """The law over positions of a log: its fit, its regression over steps, the uniform-learning check."""
     claim_figure(figure, read=[source])
-    run = look.run(read_log(source), look.until or "100%")
+    run = look.run(read_log(source, look.chosen), look.until or "100%")
     if run.metric not in run.log.positions:
         raise UserError("holds no losses by position", where=source,
                         hint="log a list pos_NAME at each evaluation")  # fmt: skip

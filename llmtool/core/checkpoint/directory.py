@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.layout import EMBEDDING, HEAD, named_apart, tied_by_head
+from llmtool.core.checkpoint.override import overridden
 from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.journal import recover
@@ -129,17 +130,17 @@ class CheckpointReader:
         return sorted(file.relative_to(self.path) for file in found)
 
 
-def open_checkpoint(path: str | Path, override: Mapping[str, Any] | None = None) -> CheckpointReader:
+def open_checkpoint(path: str | Path, override: Iterable[str] = ()) -> CheckpointReader:
     """Read config.json and every header; whatever is missing, broken or contradictory is one line.
 
-    override: fields of config.json that are given anew.
+    override: fields of config.json that are given anew, KEY=VALUE each.
     """
     path = Path(path)
     recover(path)
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{what}: a checkpoint is a directory", where=str(path), hint=f"with {CONFIG} and {SINGLE}")
-    config = {**read_json_object(path / CONFIG), **(override or {})}
+    config = overridden(read_json_object(path / CONFIG), override, str(path / CONFIG))
     single, index = path / SINGLE, path / INDEX
     if single.exists() and index.exists():
         raise UserError(f"holds both {SINGLE} and {INDEX}", where=str(path), hint="remove the one that is out of date")

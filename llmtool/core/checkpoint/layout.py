@@ -96,15 +96,22 @@ def put_together(
     tensors: Iterable[tuple[str, "torch.Tensor"]], config: Mapping[str, Any]
 ) -> Iterator[tuple[str, "torch.Tensor"]]:
     """A stream for a checkpoint of this config, with fused matrices where its model_type stores them."""
+    owner = {part: each for each in LAYOUTS.get(str(config.get("model_type")), ()) for part in each.parts}
+    return _fused(tensors, owner) if owner else iter(tensors)
+
+
+def _fused(
+    tensors: Iterable[tuple[str, "torch.Tensor"]], owner: Mapping[str, Fused]
+) -> Iterator[tuple[str, "torch.Tensor"]]:
     import torch
 
-    owner = {part: each for each in LAYOUTS.get(str(config.get("model_type")), ()) for part in each.parts}
     waiting: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors:
         prefix, suffix = _split_name(name)
         each = owner.get(suffix)
         if each is None:
             yield name, tensor
+            del tensor  # or it would live until the next one is complete
             continue
         held = waiting.setdefault(prefix + each.whole, {})
         held[suffix] = tensor

@@ -78,12 +78,11 @@ def write_checkpoint(
         if source:
             _carry(source, work)
             run.inputs = [source.fingerprint(), *map(file_entry, read)]
-        (work / CONFIG).write_text(
-            dumps(with_dtype(config, kind), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
         for name, content in (files or {}).items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_bytes(content)
+        facts = with_dtype(without_lost_code(config, work), kind)
+        (work / CONFIG).write_text(dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         others = sorted(file.relative_to(work) for file in work.rglob("*") if file.is_file())
         written = {shard["path"] for shard in shards}
         run.save(manifest_path(work), [*shards, *(file for file in others if str(file) not in written)])
@@ -121,6 +120,16 @@ def with_dtype(config: Mapping[str, Any], kind: ElementType | None) -> dict[str,
         return dict(config)
     spellings = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
     return {**config, **dict.fromkeys(spellings, kind.torch_name)}
+
+
+def without_lost_code(config: Mapping[str, Any], work: Path) -> Mapping[str, Any]:
+    """The config without an auto_map whose code is not in the directory: transformers would look for it, and fail."""
+    named = config.get("auto_map")
+    if not isinstance(named, Mapping):
+        return config
+    files = {f"{str(target).rpartition('--')[2].partition('.')[0]}.py" for target in named.values()}
+    here = all((work / file).is_file() for file in files) or any("--" in str(target) for target in named.values())
+    return config if here else {key: value for key, value in config.items() if key != "auto_map"}
 
 
 def _carry(source: CheckpointReader, work: Path) -> None:

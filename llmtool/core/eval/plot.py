@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.eval.niah import Cell
+from llmtool.core.eval.ruler import Cell as Scored
 from llmtool.core.run.figures import save_figure
 
 INK = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
@@ -47,6 +48,26 @@ def draw_needles(cells: Sequence[Cell], path: Path, title: str) -> None:
     axes.set_yticks(range(len(depths)), [f"{100 * depth:.0f}%" for depth in depths])
     axes.set_xlabel("context, tokens")
     axes.set_ylabel("depth of the needle")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.grid(False)
+    save_figure(sheet, path)
+
+
+def draw_scores(cells: Sequence[Scored], path: Path, title: str) -> None:
+    """Heat map of tasks and depths down, lengths across; each cell says its number."""
+    lengths = sorted({cell.length for cell in cells})
+    kinds = list(dict.fromkeys((cell.task, cell.depth) for cell in cells))
+    at = {(cell.task, cell.depth, cell.length): cell.score for cell in cells}
+    table = [[at[(*kind, length)] for length in lengths] for kind in kinds]
+    sheet, axes = _sheet(2.6 + 0.85 * len(lengths), 1.4 + 0.34 * len(kinds))
+    axes.imshow(table, vmin=0, vmax=1, cmap="RdYlGn", alpha=0.7, aspect="auto")
+    for row, scores in enumerate(table):
+        for column, score in enumerate(scores):
+            axes.text(column, row, f"{100 * score:.0f}", ha="center", va="center", fontsize=9)
+    axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
+    names = [task if depth is None else f"{task}, {100 * depth:.0f}% in" for task, depth in kinds]
+    axes.set_yticks(range(len(kinds)), names)
+    axes.set_xlabel("context, tokens")
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(False)
     save_figure(sheet, path)

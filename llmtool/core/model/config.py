@@ -160,12 +160,12 @@ def family_of(raw: Mapping[str, Any]) -> tuple[str, tuple[Mapping[str, Any], ...
     if kind != MODEL_TYPE:
         if ours is not None:
             raise ConfigError(f"an llmtool object wants model_type {MODEL_TYPE!r}, not {kind!r}")
-        if kind not in FAMILIES:
+        if not isinstance(kind, str) or kind not in FAMILIES:
             raise ConfigError(f"model_type {kind!r} is not supported: wanted one of {', '.join(FAMILIES)}")
-        return str(kind), ()
+        return kind, ()
     if not isinstance(ours, Mapping) or not ours.keys() <= {"family", "methods"}:
         raise ConfigError(f"model_type {MODEL_TYPE!r} wants an object llmtool with family and methods, not {ours!r}")
-    if ours.get("family") not in FAMILIES:
+    if not isinstance(ours.get("family"), str) or ours["family"] not in FAMILIES:
         raise ConfigError(f"llmtool.family {ours.get('family')!r}: wanted one of {', '.join(FAMILIES)}")
     methods = ours.get("methods", [])
     if not isinstance(methods, list) or not all(isinstance(m, Mapping) and "name" in m for m in methods):
@@ -199,7 +199,7 @@ def _inner(facts: Mapping[str, Any], name: str) -> int:
 def _activation(facts: Mapping[str, Any]) -> str:
     key = "hidden_activation" if "hidden_activation" in facts else "hidden_act"
     value = facts.get(key) or ("gelu_pytorch_tanh" if key == "hidden_activation" else "silu")
-    if value not in ACTIVATIONS:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ConfigError(f"{key} = {value!r} is not supported: wanted one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[value]
 
@@ -237,7 +237,11 @@ def _windows(
     types = facts.get("layer_types")
     if types is not None:
         known = {FULL: None, "attention": None, SLIDING: window}
-        if not isinstance(types, list) or len(types) != layers or not all(kind in known for kind in types):
+        if (
+            not isinstance(types, list)
+            or len(types) != layers
+            or not all(isinstance(kind, str) and kind in known for kind in types)
+        ):
             raise ConfigError(
                 f"layer_types is not one of {', '.join(known)} for each of {layers} layers: {_short(types)}"
             )

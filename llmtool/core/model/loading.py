@@ -1,6 +1,6 @@
 """A checkpoint directory -> a Decoder with its weights; not exported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -25,10 +25,18 @@ def read_architecture(checkpoint: CheckpointReader) -> Config:
 
 
 def load_decoder(
-    path: str | Path, build: Build, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    path: str | Path,
+    build: Build,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    override: Iterable[str] = (),
 ) -> Decoder:
-    """Read a checkpoint, one tensor at a time; dtype None keeps the one that each tensor has on disk."""
-    checkpoint = open_checkpoint(path)
+    """Read a checkpoint, one tensor at a time; dtype None keeps the one that each tensor has on disk.
+
+    override: fields of config.json given anew, KEY=VALUE each.
+    """
+    checkpoint = open_checkpoint(path, override)
     config = read_architecture(checkpoint)
     try:
         with torch.device("meta"):

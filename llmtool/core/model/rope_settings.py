@@ -119,7 +119,7 @@ def _checked(facts: Mapping[str, Any], theta: float, raw: Mapping[str, Any], fam
             facts[original] = count(raw, original, family.defaults[original])
         else:
             facts.pop(original, None)
-    if kind not in ROPE_KEYS:
+    if not isinstance(kind, str) or kind not in ROPE_KEYS:
         raise ConfigError(f"rope_type {kind!r} is not supported: wanted one of {', '.join(ROPE_KEYS)}")
     partial = facts.pop("partial_rotary_factor", raw.get("partial_rotary_factor"))
     for key in ROPE_KEYS[kind]:

@@ -134,3 +134,36 @@ def test_the_largest_token_of_odd_files() -> None:
     for odd in ({"model": {"vocab": {"a": "b", "c": 1}}}, {"model": {"vocab": {}}, "added_tokens": [1]}):
         with pytest.raises(UserError, match="t: its vocabulary holds something else"):
             largest_token(odd, "t")
+
+
+def test_what_is_not_supported_is_said_and_not_counted(tmp_path: Path) -> None:
+    """W_pack (Baichuan), wqkv (InternLM2): no figure is better than a wrong one."""
+    fused = {name.replace("q_proj", "W_pack"): shape for name, shape in SHAPES.items() if "k_proj" not in name}
+    facts = facts_of(tmp_path / "m", fused, model_type="baichuan")
+    assert facts["kv_bytes_per_token"] is None
+    assert facts["at_context"]["flops_per_token"] is None
+    assert not facts["supported"]
+    assert "model_type 'baichuan' is not supported" in facts["problems"][0]
+    assert "KV bytes a token  not known" in list(lines(facts))
+
+
+def test_fused_projections_of_a_known_family_are_counted(tmp_path: Path) -> None:
+    layer = "model.layers.0."
+    shapes = {
+        "model.embed_tokens.weight": (32, 8), "lm_head.weight": (32, 8), "model.norm.weight": (8,),
+        f"{layer}self_attn.qkv_proj.weight": (16, 8), f"{layer}self_attn.o_proj.weight": (8, 8),
+        f"{layer}mlp.gate_up_proj.weight": (24, 8), f"{layer}mlp.down_proj.weight": (8, 12),
+    }  # fmt: skip
+    facts = facts_of(tmp_path / "m", shapes, model_type="phi3", num_attention_heads=4, num_key_value_heads=2)
+    each = facts["layers"][0]
+    assert each["kv_bytes"] == (4 + 4) * 4
+    assert each["attention_flops"] == 2 * 8 + 2 * 8
+
+
+def test_of_experts_those_that_a_token_takes_are_counted(tmp_path: Path) -> None:
+    expert = {f"model.layers.0.mlp.experts.{n}.{k}_proj.weight": (6, 8) for n in range(4) for k in ("gate", "up")}
+    expert |= {f"model.layers.0.mlp.experts.{n}.down_proj.weight": (8, 6) for n in range(4)}
+    shapes = {**SHAPES, **expert}
+    all_of = facts_of(tmp_path / "a", shapes)["layers"][0]["flops"]
+    some = facts_of(tmp_path / "b", shapes, num_experts_per_tok=1)["layers"][0]["flops"]
+    assert all_of - some == 2 * 3 * 3 * 48

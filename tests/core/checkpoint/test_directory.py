@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmtool.core.checkpoint.directory import CheckpointReader, check_tensors, open_checkpoint
+from llmtool.core.checkpoint.override import overridden
 from llmtool.core.run.errors import UserError
 from tests.core.checkpoint.files import CONFIG, SHAPES, write_zeros
 
@@ -196,3 +197,16 @@ def test_the_fingerprint_sees_config_and_weights(tmp_path: Path) -> None:
     weights = open_checkpoint(path).fingerprint()["sha256"]
     write_zeros(path, SHAPES, rope_theta=1e6)
     assert len({before["sha256"], weights, open_checkpoint(path).fingerprint()["sha256"]}) == 3
+
+
+def test_fields_of_config_json_given_anew() -> None:
+    facts = {"sliding_window": 4096, "rope_theta": 1e4}
+    words = ["sliding_window=null", 'rope_scaling={"type": "linear", "factor": 2}', "hidden_act=silu"]
+    assert overridden(facts, words, "config.json") == {
+        "sliding_window": None, "rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 2},
+        "hidden_act": "silu",
+    }  # fmt: skip
+    assert facts["sliding_window"] == 4096
+    for word, message in {"sliding_window": "wanted KEY=VALUE", "sliding_windw=null": "has no sliding_windw"}.items():
+        with pytest.raises(UserError, match=message):
+            overridden(facts, [word], "config.json")

@@ -21,6 +21,7 @@ from llmtool.commands.convert import dsmoe_baseline as baselines
 from llmtool.commands.convert.export import export_model
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.layers import numbers
+from llmtool.core.model.config import parse_config
 from llmtool.core.model.upcycling import PROBE
 from llmtool.core.run.errors import UserError
 from llmtool.methods.dsmoe import report, router_init
@@ -52,7 +53,10 @@ def test_exact_is_the_dense_model_bit_for_bit(tmp_path: Path, dtype: torch.dtype
     for kind in ("fp32", "bf16", "fp64"):
         assert load_model(dense, kind)(IDS).equal(load_model(sparse, kind)(IDS))
     commands.convert_dense(sparse, tmp_path / "back", console=QUIET)
-    assert json.loads((tmp_path / "back/config.json").read_text()) == json.loads((dense / "config.json").read_text())
+    first, second = (json.loads((path / "config.json").read_text()) for path in (dense, tmp_path / "back"))
+    assert parse_config(first) == parse_config(second)
+    assert {key: second.get(key) for key in first} == first
+    assert second["architectures"] == ["LlamaForCausalLM"]
     first, second = open_checkpoint(dense), open_checkpoint(tmp_path / "back")
     assert set(first.names()) == set(second.names())
     assert all(first.read(name).equal(second.read(name)) for name in first.names())
