@@ -97,6 +97,11 @@ def load_model(
     kernels: "torch", "triton", or "auto" for those measured on this device; `.kernels` says what was chosen.
     settings: {"dsmoe": {"tau": "0.7"}}, instead of what config.json says. changed: fields of config.json given anew,
     "sliding_window=null".
+
+    >>> import llmtool
+    >>> model = llmtool.load_model("model")
+    >>> model.config.num_hidden_layers
+    2
     """
     require("torch", extra="models", why="to run models")
     import torch

@@ -45,7 +45,13 @@ class Tokenizer(BaseTokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read our file, a Hugging Face byte-level BPE tokenizer.json, or a directory that holds one."""
+        """Read our file, a Hugging Face byte-level BPE tokenizer.json, or a directory that holds one.
+
+        >>> import llmtool
+        >>> tokenizer = llmtool.Tokenizer.load("bpe.json")
+        >>> tokenizer.decode(tokenizer.encode("the cat"))
+        'the cat'
+        """
         return cls(load_definition(Path(path)))
 
     @classmethod

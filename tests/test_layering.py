@@ -35,6 +35,7 @@ LAYERS = (
     ("core.corpus", "core.model"),
     ("core.kernels", "core.checkpoint", "core.bpe"),
     ("core.run",),
+    ("version",),
 )
 TYPER_IMPORTERS = "cli"
 

@@ -10,6 +10,7 @@ from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
+from llmtool.commands.options import method_settings
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
@@ -64,7 +65,7 @@ def export(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
-    set_: options.Set = None,
+    set_: options.Set = (),
     override: options.Override = (),
     force: options.Force = False,
     as_json: options.Json = False,
@@ -74,7 +75,7 @@ def export(
     from llmtool.commands.convert.export import export_model
 
     console = options.console(quiet, verbose=False)
-    given = options.settings(set_)
+    given = method_settings(set_)
     report = export_model(
         checkpoint, output, dtype=dtype, settings=given, changed=override, force=force, console=console
     )

@@ -35,19 +35,18 @@ def generate(
         bool | None,
         typer.Option("--compile/--no-compile", help="torch.compile the step, CUDA graphs; on a GPU by default."),
     ] = None,
-    set_: options.Set = None,
+    set_: options.Set = (),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     config: options.Config = None,
 ) -> None:
     """Continue text; a single prompt streams to stdout."""
-    from llmtool.commands.generate import generate_texts
+    from llmtool.commands.generate import print_texts
 
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    generate_texts(
-        checkpoint, prompts or [], max_new_tokens=max_tokens, settings=settings, ids=ids, dtype=dtype, device=device,
-        kernels=kernels, compiled=compiled, ignore_eos=ignore_eos, method_settings=options.settings(set_),
+    print_texts(
+        checkpoint, prompts or [], max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+        ignore_eos=ignore_eos, ids=ids, dtype=dtype, device=device, kernels=kernels, compiled=compiled, set=set_,
         as_json=as_json, console=options.console(quiet, verbose),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from llmtool.cli import scaling
+from llmtool.commands.scaling.settings import Law
 from llmtool.methods.temporal_scaling.choice import NAMES
 from tests.methods.temporal_scaling.synthetic import log, rows, write_jsonl
 
@@ -77,7 +77,7 @@ def test_bad_input_is_one_clear_line(path: Path, arguments: list[str], says: str
 
 
 def test_the_choices_are_the_laws_there_are() -> None:
-    assert get_args(get_args(scaling.Law)[0]) == ("auto", *NAMES)
+    assert get_args(Law) == ("auto", *NAMES)
 
 
 @pytest.mark.parametrize("command", [[], ["fit"], ["law"]])

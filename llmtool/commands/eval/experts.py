@@ -13,6 +13,8 @@ from llmtool.core.run.figures import claim_figure
 from llmtool.methods.dsmoe import plot as figures
 from llmtool.model import load_model
 
+TAUS = "0.2,0.3,0.4,0.5,0.6,0.7,0.8"
+
 
 def taus_of(text: str) -> list[float]:
     """--taus: numbers with commas between."""
@@ -29,9 +31,9 @@ def experts(
     path: Path,
     data: Sequence[str],
     *,
-    taus: str,
-    tokens: int,
-    length: int,
+    taus: str = TAUS,
+    tokens: int = 4096,
+    length: int = 256,
     dense: Path | None = None,
     plot: Path | None = None,
     settings: Mapping[str, Mapping[str, str]] | None = None,

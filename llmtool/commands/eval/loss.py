@@ -39,6 +39,10 @@ def loss(
     """Nats a token and bits a byte of each source, by position in rows of `length` tokens, and over all sources.
 
     settings: of the checkpoint's methods, instead of config.json's. reading: of text; bin_dtype: of a bare .bin.
+
+    >>> import llmtool
+    >>> llmtool.eval.loss("model", ["corpus.txt"], tokens=256)["all"]["tokens"]
+    256
     """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import draw_positions

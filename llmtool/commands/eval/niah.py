@@ -43,6 +43,10 @@ def needles(
 
     data: text or tokens to hide needles in; without it the haystack is random ids. kind: "words" (needs a tokenizer),
     "ids", or "auto": words where the haystack is text.
+
+    >>> import llmtool
+    >>> llmtool.eval.niah("model", samples=1, lengths=[32], depths=[0.5])["cells"][0]["length"]
+    32
     """
     require("torch", extra="models", why="to run models")
     import torch

@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, ExitCode, UserError
@@ -56,6 +57,14 @@ class Request:
         return [file_entry(source) for source in self.sources]
 
 
+def make_request(logs: Sequence[str], settings: FitSettings, *, as_json: bool = False) -> Request:
+    """What the options ask for."""
+    return Request(
+        list(logs), settings.look(), settings.law, tuple(settings.target_loss), settings.plot, settings.output,
+        settings.force, settings.require_confident, settings.max_predicted_loss, as_json,
+    )  # fmt: skip
+
+
 def run(
     request: Request, console: Console, *, joint: bool = False, follow: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -79,6 +88,21 @@ def run(
         else:
             print("\n".join(_lines(each, request, chart=console.verbosity >= 0)))
     return _verdict(made, request)
+
+
+def forecasts(logs: Sequence[str], settings: FitSettings, console: Console) -> list[dict[str, Any]]:
+    """The forecasts as objects, for callers in Python; --joint gives one for all logs."""
+    request = make_request(logs, settings)
+    _check(request, settings.joint, follow=False)
+    if settings.joint:
+        return [fit_joint(request, console)]
+    made = [forecast(each, request.law) for each in request.look.runs(request.sources, console)]
+    if request.figure:
+        plot.draw(made[0], request.figure)
+    facts = [saved.to_json(each, list(request.targets)) for each in made]
+    if request.output:
+        write_law(request, facts[0])
+    return facts
 
 
 def _check(request: Request, joint: bool, follow: bool) -> None:
