@@ -12,10 +12,16 @@ _llmtool() {
         "llmtool generate:--top-k") COMPREPLY=(); return ;;
         "llmtool generate:--top-p") COMPREPLY=(); return ;;
         "llmtool generate:--seed") COMPREPLY=(); return ;;
+        "llmtool generate:--input") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool generate:--system") COMPREPLY=(); return ;;
+        "llmtool generate:--template") COMPREPLY=(); return ;;
+        "llmtool generate:--stop") COMPREPLY=(); return ;;
         "llmtool generate:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool generate:--device") COMPREPLY=(); return ;;
         "llmtool generate:--kernels") mapfile -t COMPREPLY < <(compgen -W "auto torch triton" -- "$cur"); return ;;
+        "llmtool generate:--threads") COMPREPLY=(); return ;;
         "llmtool generate:--set") COMPREPLY=(); return ;;
+        "llmtool generate:--override") COMPREPLY=(); return ;;
         "llmtool generate:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool verify:--max-kl") COMPREPLY=(); return ;;
         "llmtool verify:--tokens") COMPREPLY=(); return ;;
@@ -159,6 +165,8 @@ _llmtool() {
         "llmtool scaling fit:--target-loss") COMPREPLY=(); return ;;
         "llmtool scaling fit:--every") COMPREPLY=(); return ;;
         "llmtool scaling fit:--max-predicted-loss") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--certainty") COMPREPLY=(); return ;;
+        "llmtool scaling fit:--notify") COMPREPLY=(); return ;;
         "llmtool scaling fit:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling fit:--output"|"llmtool scaling fit:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling fit:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -170,6 +178,8 @@ _llmtool() {
         "llmtool scaling predict:--decay") COMPREPLY=(); return ;;
         "llmtool scaling predict:--warmup") COMPREPLY=(); return ;;
         "llmtool scaling predict:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--params") COMPREPLY=(); return ;;
+        "llmtool scaling predict:--tokens") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); return ;;
         "llmtool scaling backtest:--metric") COMPREPLY=(); return ;;
         "llmtool scaling backtest:--fit-until") COMPREPLY=(); return ;;
@@ -208,6 +218,7 @@ _llmtool() {
         "llmtool scaling law:--compute") COMPREPLY=(); return ;;
         "llmtool scaling law:--seed") COMPREPLY=(); return ;;
         "llmtool scaling law:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling law:--output"|"llmtool scaling law:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert inspect:--context") COMPREPLY=(); return ;;
         "llmtool convert inspect:--override") COMPREPLY=(); return ;;
         "llmtool convert copy:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
@@ -535,7 +546,7 @@ _llmtool() {
         "llmtool") [[ $cur == -* ]] && words="--version --help -h" || words="methods doctor generate verify train tokenizer scaling convert eval data posttrain bench" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
-        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --ignore-eos --ids --dtype --device --kernels --compile --no-compile --set --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
@@ -546,12 +557,12 @@ _llmtool() {
         "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --json --quiet -q --help -h" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="--help -h" || words="fit predict backtest compare positions law" ;;
-        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --json --help -h" || words="" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --help -h" || words="" ;;
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
-        "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --json --help -h" || words="" ;;
+        "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --output -o --force --json --help -h" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope cartesian mask finedeep merge-lora" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;

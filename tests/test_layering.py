@@ -24,7 +24,7 @@ LAYERS = (
         "commands.verify",
     ),
     ("commands.train", "commands.convert"),
-    ("commands.sources",),
+    ("commands.sources", "commands.generation"),
     ("commands.data_settings",),
     ("commands.options",),
     ("model",),
