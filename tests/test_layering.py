@@ -17,6 +17,7 @@ LAYERS = (
         "commands.bench",
         "commands.eval",
         "commands.data",
+        "commands.token_experts",
         "commands.scaling",
         "commands.tokenizer",
         "commands.generate",
