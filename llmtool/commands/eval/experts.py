@@ -48,6 +48,8 @@ def experts(
     grid = taus_of(taus)
     claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
     model = load_model(path, dtype, device, settings=settings)
+    if model.note:
+        console.info(model.note)
     report.sparse_parts(model.decoder, str(path))
     length = min(length, model.config.max_position_embeddings)
     names = distinct_names(data)
