@@ -26,8 +26,8 @@ from llmtool.core.bpe.training import (
     trained_definition,
 )
 from llmtool.core.bpe.vocabulary import encode_text
-from llmtool.core.corpus.document import Skipped
-from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
+from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -45,7 +45,13 @@ class Tokenizer(BaseTokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read our file, a Hugging Face byte-level BPE tokenizer.json, or a directory that holds one."""
+        """Read our file, a Hugging Face byte-level BPE tokenizer.json, or a directory that holds one.
+
+        >>> import llmtool
+        >>> tokenizer = llmtool.Tokenizer.load("bpe.json")
+        >>> tokenizer.decode(tokenizer.encode("the cat"))
+        'the cat'
+        """
         return cls(load_definition(Path(path)))
 
     @classmethod
@@ -54,33 +60,27 @@ class Tokenizer(BaseTokenizer):
         inputs: Sequence[str | Path] | str | Path,
         vocab_size: int,
         *,
-        field: str = "text",
-        text_mode: TextMode = "file",
-        format: Format = "auto",  # noqa: A002 - the option's name
-        strict: bool = False,
+        reading: Reading | None = None,
         limit_bytes: int | None = None,
-        separator: str | None = None,
         console: Console | None = None,
         **settings: Any,
     ) -> Self:
         """Train on files, directories or stdin ("-"); further settings as in train_from_documents.
 
-        Progress and skipped rows are shown on `console`; strict makes the first row that does not parse an error.
+        reading: how text is read; its options may also be given by their names. limit_bytes: the first of the text.
+        Progress and what was read as what are shown on `console`.
         """
+        reading, settings = Reading.split(reading, settings)
         console = console or Console(verbosity=-1)
-        skipped = Skipped()
+        report = ReadReport()
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
-        with console.progress("counting", total_bytes(inputs), "B") as bar:
+        with console.progress("counting", total_bytes(inputs, reading), "B") as bar:
             documents = read_documents(
                 inputs,
-                field=field,
-                text_mode=text_mode,
-                format=format,
-                strict=strict,
+                reading,
                 whole=settings.get("pretokenizer") == "none" or _holds_space(settings.get("special", ())),
                 limit_bytes=limit_bytes,
-                separator=separator,
-                report=skipped,
+                report=report,
                 on_bytes=bar.advance,
             )
             ended = 0
@@ -92,8 +92,7 @@ class Tokenizer(BaseTokenizer):
                     yield document.text
 
             tokenizer = cls.train_from_documents(texts(), vocab_size, console=console, **settings)
-        for line in skipped.lines():
-            console.warn(line)
+        report.say(console)
         definition = tokenizer.definition
         return cls(replace(definition, training={**definition.training, "documents": ended}))
 
@@ -106,6 +105,7 @@ class Tokenizer(BaseTokenizer):
         algorithm: str = "bpe",
         encoder: str | None = None,
         pretokenizer: str = "llama3",
+        pretokenizer_regex: Sequence[str] = (),
         special: Sequence[str] = (),
         special_position: str = "first",
         allow_special: bool = False,
@@ -129,7 +129,13 @@ class Tokenizer(BaseTokenizer):
             raise TypeError("documents must be an iterable of texts, not one text")
         algorithm, encoder = method_pair(algorithm, encoder)
         settings = TrainingSettings(
-            vocab_size, pretokenizer, min_frequency, tuple(special), special_position, max_token_bytes
+            vocab_size,
+            pretokenizer,
+            min_frequency,
+            tuple(special),
+            special_position,
+            max_token_bytes,
+            tuple(pretokenizer_regex),
         )
         settings.check()
         policy = catalog.resolve(catalog.TRAINING, algorithm)
@@ -139,7 +145,7 @@ class Tokenizer(BaseTokenizer):
         data = (encode_text(text) if isinstance(text, str) else text for text in documents)
         with TemporaryDirectory(prefix="llmtool-") as spill:
             limit = half_of_memory() if max_memory is None else max_memory
-            counts = PieceCounts(pretokenizer, threads or available_cores(), limit, spill)
+            counts = PieceCounts(settings.cut_by, threads or available_cores(), limit, spill, settings.steps)
             marks = SpecialInCorpus(special, cut=allow_special)
             number, size = count_pieces(data, counts, marks)
             if warning := marks.warning():

@@ -17,13 +17,14 @@ LAYERS = (
         "commands.bench",
         "commands.eval",
         "commands.data",
+        "commands.token_experts",
         "commands.scaling",
         "commands.tokenizer",
         "commands.generate",
         "commands.verify",
     ),
     ("commands.train", "commands.convert"),
-    ("commands.sources",),
+    ("commands.sources", "commands.generation"),
     ("commands.data_settings",),
     ("commands.options",),
     ("model",),
@@ -34,6 +35,7 @@ LAYERS = (
     ("core.corpus", "core.model"),
     ("core.kernels", "core.checkpoint", "core.bpe"),
     ("core.run",),
+    ("version",),
 )
 TYPER_IMPORTERS = "cli"
 

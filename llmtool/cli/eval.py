@@ -9,6 +9,8 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.commands.eval.settings import RulerSettings
+from llmtool.commands.options import method_settings
+from llmtool.core.corpus.reading import Reading
 
 app = Group("What a checkpoint knows and does on text.")
 
@@ -33,7 +35,9 @@ def loss(
     mask_documents: Annotated[
         bool, typer.Option("--mask-documents", help="No token sees another document of its row.")
     ] = False,
-    set_: options.Set = None,
+    reading: Reading = Reading(),
+    bin_dtype: options.BinDtype = None,
+    set_: options.Set = (),
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -48,7 +52,8 @@ def loss(
     console = options.console(quiet, verbose=False)
     report = loss.loss(
         checkpoint, data or [], tokenizer=tokenizer, length=length, tokens=tokens, mask_documents=mask_documents,
-        settings=options.settings(set_), dtype=dtype, device=device, threads=threads, plot=plot, console=console,
+        settings=method_settings(set_), dtype=dtype, device=device, threads=threads, reading=reading,
+        bin_dtype=bin_dtype, plot=plot, console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else loss.loss_table(report, console)
 
@@ -76,7 +81,7 @@ def niah(
     key: Annotated[int, typer.Option("--key", min=1, help="Ids of a key, with --kind ids.")] = 4,
     value: Annotated[int, typer.Option("--value", min=1, help="Ids of a value, with --kind ids.")] = 4,
     seed: options.Seed = 0,
-    set_: options.Set = None,
+    set_: options.Set = (),
     dtype: options.Dtype = None,
     device: options.Device = "auto",
     plot: options.Plot = None,
@@ -91,7 +96,7 @@ def niah(
     report = search.needles(
         checkpoint, data or [], tokenizer=tokenizer, lengths=length or [], depths=depth or search.DEPTHS,
         samples=samples, kind=kind, key=key, value=value, seed=seed, dtype=dtype, device=device, plot=plot,
-        settings=options.settings(set_), console=console,
+        settings=method_settings(set_), console=console,
     )  # fmt: skip
     print(json.dumps(report)) if as_json else search.needle_table(report, console)
 
@@ -104,7 +109,7 @@ def ruler(
         list[str] | None,
         typer.Option("--data", help="Text or tokens to hide things in; may be given again.", metavar="DATA"),
     ] = None,
-    set_: options.Set = None,
+    set_: options.Set = (),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -113,7 +118,7 @@ def ruler(
     from llmtool.commands.eval import ruler as command
 
     console = options.console(quiet, verbose=False)
-    report = command.ruler(checkpoint, data or [], settings, methods=options.settings(set_), console=console)
+    report = command.ruler(checkpoint, data or [], settings, methods=method_settings(set_), console=console)
     if as_json or settings.dry_run:
         print(json.dumps(report))
     else:
@@ -175,7 +180,7 @@ def experts(
     ] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=8, help="Tokens of each source.", metavar="N")] = 4096,
     length: Annotated[int, typer.Option("--length", min=8, help="Tokens in a row.", metavar="N")] = 256,
-    set_: options.Set = None,
+    set_: options.Set = (),
     plot: options.Plot = None,
     dtype: options.Dtype = None,
     device: options.Device = "auto",
@@ -188,6 +193,6 @@ def experts(
 
     facts = command.experts(
         checkpoint, data, taus=taus, tokens=tokens, length=length, dense=dense, plot=plot,
-        settings=options.settings(set_), dtype=dtype, device=device, console=options.console(quiet, verbose=False),
+        settings=method_settings(set_), dtype=dtype, device=device, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))

@@ -1,7 +1,8 @@
 """From settings to options: the signature that Typer reads, made from a command's settings object.
 
 A parameter whose type is a Settings class becomes an option for each of its fields, in their order; the function is
-called with the object. Options that settings share with single parameters (commands/options.py) are translated too.
+called with the object; a name that two objects share is one option. Options that settings share with single parameters
+(commands/options.py) are translated too.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +36,8 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(kind, type) and issubclass(kind, Settings):
             shown = _shown(kind, getattr(hint, "__metadata__", ()))
             objects[name] = (kind, shown)
-            parameters += [_parameter(field) for field in shown]
+            known = {parameter.name for parameter in parameters}
+            parameters += [_parameter(field) for field in shown if field.name not in known]
         else:
             single = _single(parameter, hint)
             parameters.append(_parameter(single) if single else parameter.replace(annotation=hint))
@@ -45,8 +47,10 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def command(**given: Any) -> Any:
         given |= {name: default for name, default in empty.items() if given[name] is None}
+        options = dict(given)
         for name, (kind, shown) in objects.items():
-            values = {field.name: given.pop(field.name) for field in shown}
+            values = {field.name: options[field.name] for field in shown}
+            given = {key: value for key, value in given.items() if key not in values}
             unset = [field.name for field in shown if field.several and values[field.name] is None]
             given[name] = kind(**{name: value for name, value in values.items() if name not in unset})
         return function(**given)

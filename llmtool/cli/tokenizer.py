@@ -8,6 +8,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 
 app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
@@ -43,9 +44,13 @@ def train(
     ] = "bpe",
     encoder: Encoder = None,
     pretokenizer: Annotated[
-        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "none"],
+        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "smollm", "qwen35", "tekken", "deepseek3", "none"],
         typer.Option("--pretokenizer", help="Published pattern that cuts text into pieces first."),
     ] = "llama3",
+    pretokenizer_regex: Annotated[
+        list[str] | None,
+        typer.Option("--pretokenizer-regex", help="Cut by this pattern instead; repeatable.", metavar="PATTERN"),
+    ] = None,
     special: Annotated[
         list[str] | None, typer.Option("--special", help="Special token; may be given again.", metavar="TOKEN")
     ] = None,
@@ -65,7 +70,8 @@ def train(
     length: Length = "bytes",
     ties: Ties = "leftmost",
     limit_bytes: Annotated[
-        str | None, typer.Option("--limit-bytes", help="Stop reading after this much text: 500M, 10G.", metavar="SIZE")
+        str | None,
+        typer.Option("--limit-bytes", help="Only the first text of this size: 500M.", metavar="SIZE"),
     ] = None,
     max_memory: Annotated[
         str | None,
@@ -73,11 +79,7 @@ def train(
             "--max-memory", help="Spill counts to disk beyond this: 8G. Default: half of RAM.", metavar="SIZE"
         ),
     ] = None,
-    field: options.Field = "text",
-    documents: options.TextMode = "file",
-    document_separator: options.Separator = None,
-    input_format: options.InputFormat = "auto",
-    strict: options.Strict = False,
+    reading: Reading = Reading(),
     threads: options.Threads = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
@@ -94,12 +96,13 @@ def train(
         "special": special or [], "special_position": special_position,
         "allow_special": allow_special, "min_frequency": min_frequency,
         "max_token_bytes": max_token_bytes,
-        "length": length, "ties": ties, "limit_bytes": limit_bytes, "field": field, "text_mode": documents,
-        "separator": document_separator, "format": input_format, "strict": strict,
+        "length": length, "ties": ties, "limit_bytes": limit_bytes,
     }  # fmt: skip
+    if pretokenizer_regex:
+        settings["pretokenizer_regex"] = pretokenizer_regex
     console = options.console(quiet, verbose)
     work: dict[str, Any] = {"threads": threads, "max_memory": max_memory, "console": console}
-    report = train_file(inputs, output, settings, force=force, dry_run=dry_run, **work)
+    report = train_file(inputs, output, settings, reading=reading, force=force, dry_run=dry_run, **work)
     if as_json:
         print(json.dumps(report))
     elif dry_run:
@@ -130,11 +133,7 @@ def encode(
     encoder: Encoder = None,
     length: Length = "bytes",
     ties: Ties = "leftmost",
-    field: options.Field = "text",
-    documents: options.TextMode = "file",
-    document_separator: options.Separator = None,
-    input_format: options.InputFormat = "auto",
-    strict: options.Strict = False,
+    reading: Reading = Reading(),
     threads: options.Threads = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -148,9 +147,8 @@ def encode(
     console = options.console(quiet, verbose)
     totals = encode_files(
         load(tokenizer, encoder, length, ties), inputs or ["-"], output, form=form, bos=bos, eos=eos,
-        bos_token=bos_token, eos_token=eos_token, offsets=offsets, allow_special=allow_special, field=field,
-        text_mode=documents, separator=document_separator, input_format=input_format, strict=strict, threads=threads,
-        read=[tokenizer], force=force, console=console,
+        bos_token=bos_token, eos_token=eos_token, offsets=offsets, allow_special=allow_special,
+        reading=reading, threads=threads, read=[tokenizer], force=force, console=console,
     )  # fmt: skip
     if output:
         console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")
@@ -218,10 +216,7 @@ def compare(
     rare: Annotated[
         int, typer.Option("--rare", min=1, help="Count tokens seen fewer times than this.", metavar="K")
     ] = 100,
-    field: options.Field = "text",
-    documents: options.TextMode = "file",
-    input_format: options.InputFormat = "auto",
-    strict: options.Strict = False,
+    reading: Reading = Reading(),
     threads: options.Threads = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -239,7 +234,7 @@ def compare(
     loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
     comparison = compare_files(
         loaded, corpus, reference=reference, alpha=alpha, rare=rare, threads=threads, plot=plot, force=force,
-        console=console, field=field, text_mode=documents, format=input_format, strict=strict,
+        console=console, reading=reading,
     )  # fmt: skip
     if as_json:
         print(json.dumps(comparison.to_json()))

@@ -8,6 +8,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.commands.train.settings import TrainSettings
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 
 
@@ -18,6 +19,7 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the run and the model.", metavar="OUT")],
     settings: TrainSettings,
+    reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -26,7 +28,7 @@ def train(
     """Train a model. The same command goes on where a stopped run was; exit status 4: stopped, and can go on."""
     from llmtool.commands.train.command import train as run
 
-    report = run(data, output, settings, console=options.console(quiet, verbose))
+    report = run(data, output, settings, reading=reading, console=options.console(quiet, verbose))
     if as_json or settings.dry_run:
         print(json.dumps(report, default=str))
     if report.get("stopped"):

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from llmtool import catalog
-from llmtool.commands.options import DryRun, Field, Force, InputFormat, Seed, Strict, TextMode
+from llmtool.commands.options import (
+    DryRun,
+    Exclude,
+    Field,
+    Force,
+    IdField,
+    Include,
+    InputFormat,
+    Seed,
+    Strict,
+    TextMode,
+)
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:
@@ -60,8 +71,11 @@ class NextlongSettings(Settings):
     )
     decontaminate: Decontaminate = ()
     ngram: Ngram = 13
-    field: Field = "text"
+    field: Field = ("text",)
+    id_field: IdField = None
     text_mode: TextMode = "file"
+    include: Include = ()
+    exclude: Exclude = ()
     input_format: InputFormat = "auto"
     strict: Strict = False
     work: Annotated[Path | None, Option("Where the stages stand; else OUT/work.", matters=False)] = None

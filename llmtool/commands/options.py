@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from llmtool.core.corpus.reading import Format
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option
 
 Dtype = Annotated[
@@ -28,14 +30,23 @@ Seed = Annotated[int, Option("Seed of everything that is drawn.", metavar="N")]
 Threads = Annotated[
     int | None, Option("Threads of the engine; all cores if not given.", min=1, metavar="N", matters=False)
 ]
+TorchThreads = Annotated[
+    int | None, Option("Threads that compute; torch's choice if not given.", "--threads", min=1, matters=False)
+]
 Force = Annotated[bool, Option("Replace an output that exists.", "--force", matters=False)]
 DryRun = Annotated[bool, Option("Say what would be done, and do nothing.", "--dry-run", matters=False)]
-Field = Annotated[str, Option("JSONL or Parquet field that holds the text.", metavar="NAME")]
-TextMode = Annotated[Literal["file", "line"], Option("Plain text: one document a file, or one a line.", "--documents")]
-InputFormat = Annotated[
-    Literal["auto", "text", "jsonl", "parquet"],
-    Option("What the inputs are; auto looks at their content.", "--input-format"),
+BinDtype = Annotated[
+    Literal["uint16", "uint32"] | None, Option("Element type of a .bin without a sidecar (nanoGPT: uint16).")
 ]
+Field = Annotated[
+    Sequence[str],
+    Option("Field of a row that holds the text (a.b for nested ones); again to join several.", metavar="NAME"),
+]
+IdField = Annotated[str | None, Option("Field that names a row. Default: id, where there is one.", metavar="NAME")]
+Include = Annotated[Sequence[str], Option("Of a directory, only files that match; again for more.", metavar="GLOB")]
+Exclude = Annotated[Sequence[str], Option("Of a directory, no files that match; again for more.", metavar="GLOB")]
+TextMode = Annotated[Literal["file", "line"], Option("Plain text: one document a file, or one a line.", "--documents")]
+InputFormat = Annotated[Format, Option("What the inputs are; auto looks at their content.", "--input-format")]
 Strict = Annotated[bool, Option("Stop at the first row that does not parse.", "--strict")]
 Precision = Annotated[Literal["fp32", "bf16"], Option("bf16: products in bf16, weights in fp32.", "--dtype")]
 Schedule = Annotated[Literal["cosine", "linear", "wsd", "constant"], Option("Learning rate over the run.")]
@@ -52,3 +63,22 @@ Template = Annotated[
 ]
 Packing = Annotated[bool, Option("Several examples in a row, or one.", "--pack/--no-pack")]
 DropOverlong = Annotated[bool, Option("Drop examples that are too long, not cut them.", "--drop-overlong")]
+Set = Annotated[
+    Sequence[str],
+    Option(
+        "A method's setting instead of config.json's: dsmoe.tau=0.7. Again for more.", "--set",
+        metavar="METHOD.KEY=VALUE",
+    ),
+]  # fmt: skip
+
+
+def method_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
+    """--set METHOD.KEY=VALUE -> {METHOD: {KEY: VALUE}}."""
+    found: dict[str, dict[str, str]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        method, dot, key = name.strip().partition(".")
+        if not (equals and dot and method and key and value.strip()):
+            raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE", hint="--set dsmoe.tau=0.7")
+        found.setdefault(method, {})[key] = value.strip()
+    return found

@@ -1,11 +1,13 @@
 """Data and held-out text as `llmtool train` and `llmtool eval` name them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtool.core.corpus.inputs import STDIN
+from llmtool.core.corpus.inputs import STDIN, distinct_names, split_weight
+from llmtool.core.corpus.reading import Reading
+from llmtool.core.corpus.remote import is_url
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -31,26 +33,23 @@ class Source:
 
 def parse_source(text: str) -> Source:
     """ "web=web.bin@0.7": a path that exists as it stands is taken as it stands."""
-    name, path, weight = "", text, 1.0
+    name, path = "", text
     if not Path(text).exists():
         head, equals, rest = text.partition("=")
         if equals and head and "/" not in head:
             name, path = head, rest
-        if not Path(path).exists():
-            head, at, rest = path.rpartition("@")
-            try:
-                path, weight = (head, float(rest)) if at else (path, 1.0)
-            except ValueError:
-                raise UserError(f"{rest!r} is not a weight", where=text, hint="PATH@0.3") from None
-    if path != STDIN and not Path(path).exists():
+    path, weight = split_weight(path)
+    if path != STDIN and not is_url(path) and not Path(path).exists():
         raise UserError("no such file or directory", where=path)
-    stem = "stdin" if path == STDIN else Path(path).name.partition(".")[0]
-    return Source(name or stem, path, weight)
+    return Source(name, path, weight)
 
 
 def parse_sources(texts: Sequence[str]) -> list[Source]:
-    """Sources with names of their own."""
+    """Sources with names of their own: as given, else of their files."""
     sources = [parse_source(text) for text in texts]
+    unnamed = [source.path for source in sources if not source.name]
+    found = iter(distinct_names(["stdin" if path == STDIN else path for path in unnamed]))
+    sources = [source if source.name else replace(source, name=next(found)) for source in sources]
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
@@ -79,15 +78,22 @@ def count(text: str | int, option: str) -> int:
         raise UserError(f"{option} {text}: not a number of tokens", hint="write 500K, 6M or 6000000") from None
 
 
-def open_source(source: Source, tokenizer: Tokenizer | None, console: Console, threads: int | None) -> "TokenFile":
-    """Map or tokenise a source; one of another tokenizer is refused."""
+def open_source(
+    source: Source,
+    tokenizer: Tokenizer | None,
+    console: Console,
+    threads: int | None,
+    reading: Reading | None = None,
+    bin_dtype: str | None = None,
+) -> "TokenFile":
+    """Map or tokenise a source; one of another tokenizer is refused. bin_dtype: of a .bin that says nothing of it."""
     from llmtool.core.corpus.token_files import encode_text, is_token_file, open_tokens
 
     if not is_token_file(source.path):
         if tokenizer is None:
             raise UserError("is text, which needs a tokenizer", where=source.path, hint="give --tokenizer TOK")
-        return encode_text(tokenizer, [source.path], source.name, console, threads)
-    file = open_tokens(source.path, source.name)
+        return encode_text(tokenizer, [source.path], source.name, console, threads, reading)
+    file = open_tokens(source.path, source.name, bin_dtype)
     if tokenizer is not None and file.tokenizer not in (None, tokenizer.fingerprint()):
         raise UserError("was written with another tokenizer", where=source.path, hint=f"see {source.path}.json")
     return file

@@ -1,6 +1,6 @@
 """`llmtool convert uniattn`: plan, calibrate, write."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.settings import Sharing, UniattnSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
 from llmtool.model import build_parts, find_device, load_tokenizer
-from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,8 @@ class Calibration:
     window: int | None = None
     tokenizer: Path | None = None
     """Directory of the tokenizer, where it is not the checkpoint's."""
+    seed: int = 0
+    """Of the rows that are drawn; equally many from each input."""
 
     def rows(self, checkpoint: CheckpointReader, config: "Config", console: Console) -> "torch.Tensor":
         """Ids [N, window], N up to `samples`."""
@@ -42,8 +44,8 @@ class Calibration:
         window = self.window or min(1024, longest)
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
-        own = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer")
-        found = list(cut_rows(own, self.inputs, window, self.samples))
+        encode = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer").encode_prompt
+        found = text_rows(encode, self.inputs, self.samples * window, window, seed=self.seed, joined=True)
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
         rows = torch.tensor(found)
@@ -51,24 +53,6 @@ class Calibration:
             what = f"id {int(rows.max())} is out of range: model.embed_tokens.weight holds {config.vocab_size:,} rows"
             raise UserError(what, where=str(checkpoint.path), hint="is it the tokenizer of this model?")
         return rows
-
-
-def cut_rows(tokenizer: Tokenizer, inputs: Sequence[str], window: int, samples: int) -> Iterator[list[int]]:
-    """Documents one after the other, cut into rows of `window` ids; shorter text than one row is refused."""
-    from llmtool.core.corpus.readers import read_documents
-
-    rest: list[int] = []
-    given = 0
-    for document in read_documents(inputs):
-        rest += tokenizer.encode_prompt(bytes(document.text).decode(errors="replace"))
-        while len(rest) >= window and given < samples:
-            yield rest[:window]
-            rest, given = rest[window:], given + 1
-        if given == samples:
-            return
-    if not given:
-        what = f"calibration text of {len(rest):,} tokens is shorter than the window of {window:,}"
-        raise UserError(what, where=", ".join(inputs), hint="give more text, or a smaller --window")
 
 
 def convert_uniattn(
@@ -99,7 +83,7 @@ def convert_uniattn(
     if wanted and not asked.calibration:
         hint = "or --init zero, which needs none"
         raise UserError(f"--init {asked.init} looks at text: give --calibration TEXT", hint=hint)
-    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer)
+    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer, asked.seed)
     _say(facts, config, console)
     if asked.dry_run:
         return {"schema": SCHEMA, "dry_run": True, **facts}

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.core.corpus.calibration import text_rows
+from llmtool.core.corpus.inputs import distinct_names
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
 from llmtool.methods.dsmoe import plot as figures
-from llmtool.methods.dsmoe.rows import source_names, text_rows
 from llmtool.model import load_model
+
+TAUS = "0.2,0.3,0.4,0.5,0.6,0.7,0.8"
 
 
 def taus_of(text: str) -> list[float]:
@@ -28,9 +31,9 @@ def experts(
     path: Path,
     data: Sequence[str],
     *,
-    taus: str,
-    tokens: int,
-    length: int,
+    taus: str = TAUS,
+    tokens: int = 4096,
+    length: int = 256,
     dense: Path | None = None,
     plot: Path | None = None,
     settings: Mapping[str, Mapping[str, str]] | None = None,
@@ -45,9 +48,11 @@ def experts(
     grid = taus_of(taus)
     claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
     model = load_model(path, dtype, device, settings=settings)
+    if model.note:
+        console.info(model.note)
     report.sparse_parts(model.decoder, str(path))
     length = min(length, model.config.max_position_embeddings)
-    names = source_names(data)
+    names = distinct_names(data)
     sources = {
         name: text_rows(model.tokenizer.encode_prompt, [one], tokens, length)
         for name, one in zip(names, data, strict=True)

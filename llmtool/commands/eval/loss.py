@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.sources import HeldOut, count, find_tokenizer, open_source, parse_sources, token_bytes
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -30,12 +31,18 @@ def loss(
     dtype: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    reading: Reading | None = None,
+    bin_dtype: str | None = None,
     plot: Path | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Nats a token and bits a byte of each source, by position in rows of `length` tokens, and over all sources.
 
-    settings: of the checkpoint's methods, instead of config.json's.
+    settings: of the checkpoint's methods, instead of config.json's. reading: of text; bin_dtype: of a bare .bin.
+
+    >>> import llmtool
+    >>> llmtool.eval.loss("model", ["corpus.txt"], tokens=256)["all"]["tokens"]
+    256
     """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import draw_positions
@@ -47,11 +54,13 @@ def loss(
     if not named:
         raise UserError("no text to score", hint="give --data")
     model = load_model(checkpoint, dtype, device, settings=settings)
+    if model.note:
+        console.info(model.note)
     codec = find_tokenizer(tokenizer, model.path, console)
     if length is not None and length > model.config.max_position_embeddings:
         console.warn(f"rows of {length:,} tokens, but the model was made for {model.config.max_position_embeddings:,}")
     length = length or min(model.config.max_position_embeddings, 2048)
-    files = [open_source(source, codec, console, threads) for source in named]
+    files = [open_source(source, codec, console, threads, reading, bin_dtype) for source in named]
     refuse_ids_out_of_range(files, model)
     sizes = token_bytes(codec, model.config.vocab_size)
     micro = max(1, MICRO_TOKENS // length)

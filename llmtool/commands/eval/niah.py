@@ -43,6 +43,10 @@ def needles(
 
     data: text or tokens to hide needles in; without it the haystack is random ids. kind: "words" (needs a tokenizer),
     "ids", or "auto": words where the haystack is text.
+
+    >>> import llmtool
+    >>> llmtool.eval.niah("model", samples=1, lengths=[32], depths=[0.5])["cells"][0]["length"]
+    32
     """
     require("torch", extra="models", why="to run models")
     import torch
@@ -53,6 +57,8 @@ def needles(
     claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
     console = console or Console(verbosity=-1)
     model = load_model(checkpoint, dtype, device, settings=settings)
+    if model.note:
+        console.info(model.note)
     codec = find_tokenizer(tokenizer, model.path, console)
     kind = ("words" if codec is not None and data else "ids") if kind == "auto" else kind
     size = model.config.vocab_size if codec is None else min(model.config.vocab_size, codec.vocab_size)

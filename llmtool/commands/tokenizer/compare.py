@@ -6,8 +6,8 @@ from typing import Any
 
 from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.document import Skipped
-from llmtool.core.corpus.readers import read_documents, total_bytes
+from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
@@ -24,23 +24,25 @@ def compare_files(
     plot: Path | None = None,
     force: bool = False,
     console: Console | None = None,
-    **reading: Any,
+    reading: Reading | None = None,
+    **named_reading: Any,
 ) -> Comparison:
-    """Measure on files, each a corpus of its own; `reading` as in read_documents.
+    """Measure on files, each a corpus of its own; reading: how text is read, as an object or by its options' names.
 
     reference: JSONL whose rows carry the same `id` as their translations in the corpora; parity refers to it.
     plot: PNG or SVG to draw; one that exists is replaced with `force` only.
     """
     console = console or Console(verbosity=-1)
+    reading = Reading.of(reading, named_reading)
     if len(tokenizers) < 2:
         raise UserError("one tokenizer cannot be compared", hint="name two or more")
-    skipped = Skipped()
+    report = ReadReport()
     whole = any(tokenizer.needs_whole() for tokenizer in tokenizers.values())
     claim_figure(plot, read=[*corpora, *([reference] if reference else [])], force=force)
-    with console.progress("comparing", total_bytes(corpora), "B") as bar:
+    with console.progress("comparing", total_bytes(corpora, reading), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:
-            for document in read_documents([path], whole=whole, report=skipped, on_bytes=count, **reading):
+            for document in read_documents([path], reading, whole=whole, report=report, on_bytes=count):
                 yield Row(document.text, document.id)
 
         names = short_names(corpora)
@@ -52,8 +54,7 @@ def compare_files(
             rare=rare,
             threads=threads,
         )
-    for line in skipped.lines():
-        console.warn(line)
+    report.say(console)
     if plot:
         from llmtool.core.bpe.comparison_plot import plot as draw
 

@@ -8,10 +8,11 @@ from typing import IO, Any
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
+from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.provenance import InputHashes, describe
-from llmtool.core.corpus.readers import Format, TextMode, read_documents, total_bytes
+from llmtool.core.corpus.readers import Reading, TextMode, read_documents, total_bytes
 from llmtool.core.corpus.tokenized import (
     IdFormat,
     JsonlWriter,
@@ -44,48 +45,50 @@ def encode_files(
     eos_token: str | None = None,
     offsets: bool = False,
     allow_special: bool = False,
-    field: str = "text",
-    text_mode: TextMode = "file",
-    separator: str | None = None,
-    input_format: Format = "auto",
-    strict: bool = False,
+    reading: Reading | None = None,
     threads: int | None = None,
     read: Sequence[str | Path] = (),
     force: bool = False,
     console: Console | None = None,
+    **named_reading: Any,
 ) -> Totals:
     """Encode documents as a stream and write them in order; stdout when `output` is None.
 
     bos, eos: begin and end each document with the tokenizer's own token, or with bos_token and eos_token, which may be
     any of its added tokens; bos None says on the console that a tokenizer of which `transformers` gets one gives none
-    here. offsets: byte range of each id in the (normalized) text, format jsonl only. separator: as in read_documents.
-    read: where the tokenizer came from, which no output may replace.
+    here. offsets: byte range of each id in the (normalized) text, format jsonl only. reading: how text is read, as an
+    object or by its options' names. read: where the tokenizer came from, which no output may replace.
     """
     console = console or Console(verbosity=-1)
+    reading = Reading.of(reading, named_reading)
     _check_request(output, form, offsets)
     around = _around(tokenizer, bos, eos, bos_token, eos_token, console)
-    skipped, totals = Skipped(), Totals()
+    report, totals = ReadReport(), Totals()
     settings = {
         "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "offsets": offsets,
         "bos": around.bos is not None, "eos": around.eos is not None, "bos_token": bos_token, "eos_token": eos_token,
-        "allow_special": allow_special, "field": field, "text_mode": text_mode, "document_separator": separator,
-        "input_format": input_format, "strict": strict,
+        "allow_special": allow_special, **reading.facts(),
     }  # fmt: skip
     with ExitStack() as stack:
-        hashes = stack.enter_context(InputHashes(inputs if output else []))
-        run = Run("tokenizer encode", settings, backend=engine.NAME, spelled=SPELLED)
+        hashes = stack.enter_context(InputHashes(inputs if output else [], reading))
+        run = Run("tokenizer encode", settings, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
         if output:
             beside = list(sidecars(output, form).values()) if form in ("npy", "bin") else []
             claim_file(
-                output, run, read=[*inputs, *read], beside=beside, force=force, found=hashes.wait, console=console
+                output,
+                run,
+                read=[*without_weights(inputs), *read],
+                beside=beside,
+                force=force,
+                found=hashes.wait,
+                console=console,
             )
-        size = total_bytes(inputs)
+        size = total_bytes(inputs, reading)
         if output and size:
             require_space(output, size)
         bar = stack.enter_context(console.progress("encoding", size, "B"))
         documents = read_documents(
-            inputs, field=field, text_mode=text_mode, format=input_format, strict=strict,
-            whole=tokenizer.needs_whole(allow_special), separator=separator, report=skipped, on_bytes=bar.advance,
+            inputs, reading, whole=tokenizer.needs_whole(allow_special), report=report, on_bytes=bar.advance,
         )  # fmt: skip
         with _writer(tokenizer, output, form, offsets, around, run, hashes) as writer:
             for encoded in encode_documents(
@@ -93,8 +96,7 @@ def encode_files(
             ):
                 writer.write(encoded)
                 totals.add(encoded)
-    for line in skipped.lines():
-        console.warn(line)
+    report.say(console)
     return totals
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition_file import serialize
 from llmtool.core.bpe.training import TrainingSettings
-from llmtool.core.corpus.inputs import find_inputs
+from llmtool.core.corpus.inputs import find_inputs, without_weights
 from llmtool.core.corpus.provenance import InputHashes
-from llmtool.core.corpus.readers import parse_size, total_bytes
+from llmtool.core.corpus.readers import Reading, parse_size, total_bytes
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -18,7 +18,7 @@ from llmtool.core.run.manifest import Run, manifest_path
 from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.tokenizer import Tokenizer, method_pair
 
-SPELLED = {"text_mode": "--documents", "format": "--input-format"}
+SPELLED = {"text_mode": "--documents"}
 """Options of settings that are called otherwise."""
 SMALLEST_MEMORY = 1_000_000
 """Bytes of counts below which every batch of pieces would go to disk."""
@@ -29,6 +29,7 @@ def train_file(
     output: Path,
     settings: dict[str, Any],
     *,
+    reading: Reading | None = None,
     threads: int | None = None,
     max_memory: str | None = None,
     force: bool = False,
@@ -43,17 +44,20 @@ def train_file(
     memory = None if max_memory is None else parse_size(max_memory)
     if memory is not None and memory < SMALLEST_MEMORY:
         raise UserError(f"--max-memory {max_memory} is too little to count in", hint="at least 1M")
-    refuse_overlap([output], inputs)
+    refuse_overlap([output], without_weights(inputs))
     algorithm, encoder = check_training(settings)
-    settings = {**settings, "algorithm": algorithm, "encoder": encoder}
-    with InputHashes([] if dry_run else inputs, read_whole=limit is None) as hashes:
-        run = Run("tokenizer train", settings, backend=engine.NAME, spelled=SPELLED)
+    reading, settings = Reading.split(reading, {**settings, "algorithm": algorithm, "encoder": encoder})
+    config = {**settings, **reading.facts()}
+    whole = limit is None and reading.sample is None
+    with InputHashes([] if dry_run else inputs, reading, read_whole=whole) as hashes:
+        run = Run("tokenizer train", config, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
         if dry_run:
-            plan = {"inputs": len(find_inputs(inputs)), "bytes_on_disk": total_bytes(inputs), "output": str(output)}
-            return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **settings}
-        claim_file(output, run, read=inputs, force=force, found=hashes.wait, console=console)
+            size = total_bytes(inputs, reading)
+            plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": size, "output": str(output)}
+            return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **config}
+        claim_file(output, run, read=without_weights(inputs), force=force, found=hashes.wait, console=console)
         work: dict[str, Any] = {"threads": threads, "max_memory": memory, "console": console}
-        tokenizer = Tokenizer.train(inputs, **{**settings, "limit_bytes": limit}, **work)
+        tokenizer = Tokenizer.train(inputs, reading=reading, **{**settings, "limit_bytes": limit}, **work)
         run.inputs = hashes.wait()
         with atomic_files() as files:
             files.open(output).write(serialize(tokenizer.definition))
@@ -83,5 +87,7 @@ def check_training(settings: dict[str, Any]) -> tuple[str, str]:
     if settings["allow_special"] and not settings["special"]:
         raise UserError("--allow-special cuts the corpus at special tokens, and none is named", hint="add --special")
     names = ("vocab_size", "pretokenizer", "min_frequency", "special_position", "max_token_bytes")
-    TrainingSettings(special=tuple(settings["special"]), **{name: settings[name] for name in names}).check()
+    given = {name: settings[name] for name in names}
+    patterns = tuple(settings.get("pretokenizer_regex", ()))
+    TrainingSettings(special=tuple(settings["special"]), pretokenizer_regex=patterns, **given).check()
     return pair

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
 from llmtool.commands import sources as named
+from llmtool.commands.options import method_settings
 from llmtool.commands.train.job import SCHEMA, Job, anything, run_job
 from llmtool.commands.train.settings import TrainSettings
-from llmtool.commands.train.start import Start, find_start, named_options, row_length, tokenizer_files
+from llmtool.commands.train.start import Start, find_start, row_length, tokenizer_files
 from llmtool.core.corpus.provenance import InputHashes
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
@@ -30,6 +32,7 @@ def train(
     output: str | Path,
     settings: TrainSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console | None = None,
     terms: "Mapping[str, Term] | None" = None,
     trainable: Callable[[str], bool] = anything,
@@ -37,10 +40,16 @@ def train(
 ) -> dict[str, Any]:
     """Train a model and write it to `output`.
 
-    settings: as on the command line (`llmtool train --help`), as an object or by their names. terms, trainable: what
-    a caller in Python adds to the methods' own objectives and limits.
+    settings: as on the command line (`llmtool train --help`), as an object or by their names. reading: of text. terms,
+    trainable: what a caller in Python adds to the methods' own objectives and limits.
+
+    >>> import llmtool
+    >>> report = llmtool.train(["corpus.txt"], "trained", model="40K", tokenizer="bpe.json", length=32, steps=2)
+    >>> report["step"]
+    2
     """
     asked = TrainSettings.of(settings, named_settings)
+    reading = replace(reading or Reading(), seed=asked.seed)
     require("torch", extra="models", why="to train models")
     import torch
 
@@ -59,8 +68,9 @@ def train(
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
     codec = named.find_tokenizer(asked.tokenizer, Path(asked.model), console)
-    files = [named.open_source(source, codec, console, asked.threads) for source in trained]
-    checks = [named.open_source(source, codec, console, asked.threads) for source in held]
+    files = [named.open_source(source, codec, console, asked.threads, reading, asked.bin_dtype) for source in trained]
+    plain = replace(reading, sample=None)
+    checks = [named.open_source(source, codec, console, asked.threads, plain, asked.bin_dtype) for source in held]
     vocabulary = None if codec else _vocabulary([*files, *checks])
     start = find_start(asked.model, asked.length, codec, vocabulary, asked.overrides)
     length = row_length(start, asked.length)
@@ -87,7 +97,7 @@ def train(
         asked, length=length, batch=batches.tokens, steps=steps, lr=rates.lr, warmup=warmup, eval_every=every[0],
         eval_tokens=held_out,
     )  # fmt: skip
-    options = start.take_settings(named_options(used.set))
+    options = start.take_settings(method_settings(used.set))
     place = find_device(used.device)
     choice = choose(used.kernels, torch.device(place))
     loss_name, loss_code = cross_entropy(used.kernels, choice)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.commands.options import (
+    BinDtype,
     Device,
     DryRun,
     EvalEvery,
@@ -46,6 +47,7 @@ class TrainSettings(Running):
         str | None,
         Option("For text; goes along with the model. Default: the checkpoint's.", metavar="TOK", matters=False),
     ] = None
+    bin_dtype: BinDtype = None
     length: Annotated[
         int | None, Option("Tokens in a row. Default: 256, or the checkpoint's, 2048 at most.", min=1)
     ] = None

@@ -7,7 +7,7 @@ pairs of bytes that no other text holds.
 import codecs
 from collections.abc import Iterable, Iterator
 
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 
 MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -19,7 +19,7 @@ NUL_SHARE = 0.1
 """NUL bytes from which on a text without a mark is taken for UTF-16: half of Latin text, a quarter of mixed, is NUL."""
 
 
-def watched(blocks: Iterable[bytes], source: str, report: Skipped) -> Iterator[bytes]:
+def watched(blocks: Iterable[bytes], source: str, report: ReadReport) -> Iterator[bytes]:
     """The same blocks; at their end, or where reading stops, a note in `report` if they were no UTF-8.
 
     Costs 1.4 ms for each MB, 0.5 ms where it is ASCII.

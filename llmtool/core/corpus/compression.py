@@ -36,14 +36,20 @@ def peek(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
     return head, chain([head] if head else [], following)
 
 
+def packing(head: bytes) -> str | None:
+    """ "gzip" or "zstd", if a stream that begins so is packed."""
+    if head.startswith(_GZIP):
+        return "gzip"
+    return "zstd" if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5) else None
+
+
 def unpack(chunks: Iterable[bytes], source: str) -> Iterator[bytes]:
     """The bytes as they are, or unpacked if they begin as gzip or Zstandard do."""
     head, chunks = peek(chunks, 4)
-    if head.startswith(_GZIP):
-        return _gunzip(chunks, source)
-    if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):
-        return _unzstd(chunks, source)
-    return chunks
+    packed = packing(head)
+    if packed is None:
+        return chunks
+    return _gunzip(chunks, source) if packed == "gzip" else _unzstd(chunks, source)
 
 
 def _truncated(kind: str, source: str) -> UserError:

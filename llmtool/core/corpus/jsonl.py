@@ -1,69 +1,144 @@
-"""JSON Lines: one object a line, the text in one field.
+"""Rows of JSON: JSON Lines, one object a line, and arrays of objects.
 
 The standard json module on decoded lines reads 10 KB rows at about 300 MB/s a core, so no faster parser is needed.
 Lines are decoded here and not by `json.loads`, which guesses UTF-16 and lets encoded surrogates pass.
 """
 
+import codecs
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from llmtool.core.bpe.vocabulary import encode_text
-from llmtool.core.corpus.blocks import bounded_lines
-from llmtool.core.corpus.document import Document, RowErrors
-from llmtool.core.run.errors import closest
+from llmtool.core.corpus.blocks import MAX_ROW, bounded_lines
+from llmtool.core.corpus.document import RowErrors
+from llmtool.core.corpus.kinds import BOM
+from llmtool.core.run.errors import UserError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json")
-BOM = b"\xef\xbb\xbf"
-_SHOWN_KEYS = 8
+Row = tuple[int, Any, bool]
+"""Number of the row, what it holds, and whether its bytes were no UTF-8 (they stand in it as U+DC80..U+DCFF)."""
+
+_HINT = "JSONL has one complete object a line"
 
 
-def read_jsonl(
-    blocks: Iterable[bytes], source: str, *, field: str, errors: RowErrors, keep: Sequence[str] = ()
-) -> Iterator[Document]:
-    """A document for each row, its line number as `row`; blank lines count as lines only.
-
-    A lone surrogate escape is given its bytes by `encode_text`: any JSON string is a text.
-    """
+def read_jsonl(blocks: Iterable[bytes], source: str, errors: RowErrors) -> Iterator[Row]:
+    """What each line holds, its number as the row's; blank lines count as lines only."""
     decode = json.JSONDecoder().decode
     for row, line in enumerate(bounded_lines(blocks, source), start=1):
         if row == 1:
             line = line.removeprefix(BOM)
         if not line or line.isspace():
             continue
-        where = f"{source}:{row}"
+        damaged = 0
         try:
-            record = decode(line.decode())
+            text = line.decode()
         except UnicodeDecodeError as error:
-            errors.add(where, "not valid UTF-8", detail=f"byte {error.start + 1} of the line")
-            continue
+            text, damaged = line.decode("utf-8", "surrogateescape"), error.start + 1
+        try:
+            yield row, decode(text), damaged > 0
         except (ValueError, RecursionError) as error:  # a bare ValueError is a number of more than 4,300 digits
-            at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            detail = f"{getattr(error, 'msg', error)}{at}"
-            errors.add(where, "not valid JSON", detail=detail, hint="JSONL has one complete object a line")
+            where = f"{source}:{row}"
+            if damaged:
+                errors.add(where, "not valid UTF-8", detail=f"byte {damaged} of the line")
+            else:
+                errors.add(where, "not valid JSON", detail=_detail(error), hint=_HINT)
+
+
+def read_array(blocks: Iterable[bytes], source: str, errors: RowErrors) -> Iterator[Row]:
+    """The items of an array of any length, as a stream; behind a fault nothing can be told apart any more."""
+    items = _Items(blocks)
+    if not items.skip("["):
+        errors.add(source, "not valid JSON", detail="not an array", hint='an array looks like [{"text": "..."}]')
+        return
+    row = 0
+    if items.skip("]"):
+        return
+    while True:
+        row += 1
+        try:
+            value = items.next()
+        except (ValueError, RecursionError) as error:
+            if items.held > MAX_ROW:
+                raise UserError(f"a row of more than {MAX_ROW >> 20:,} MiB", where=f"{source}:{row}") from None
+            errors.add(f"{source}:{row}", "not valid JSON", detail=f"{_detail(error)}; the rest is not read")
+            return
+        yield row, value, items.damaged
+        if items.skip(","):
             continue
-        text = record.get(field) if isinstance(record, dict) else None
-        if isinstance(text, str):
-            key = record.get("id")
-            kept = {name: value for name in keep if isinstance(value := record.get(name), str)} if keep else None
-            yield Document(encode_text(text), source, row, id=key if isinstance(key, str) else None, kept=kept)
-        else:
-            _add_mismatch(record, field, where, errors)
+        if not items.skip("]"):
+            errors.add(f"{source}:{row}", "not valid JSON", detail="the array does not end; the rest is not read")
+        return
 
 
-def _add_mismatch(record: object, field: str, where: str, errors: RowErrors) -> None:
-    """Say what a parsed row has instead of a string in `field`."""
-    if not isinstance(record, dict):
-        errors.add(where, "not a JSON object", hint='a row looks like {"text": "..."}')
-        return
-    if field in record:
-        kind = type(record[field]).__name__
-        errors.add(where, f"field {field!r} is not a string", detail=kind, hint="name another field with --field")
-        return
-    keys = ", ".join(map(repr, list(record)[:_SHOWN_KEYS])) or "none"
-    guess = closest(field, list(record))
-    errors.add(
-        where,
-        f"no field {field!r}",
-        detail=f"the row's fields: {keys}",
-        hint=f"{guess} name the field with --field" if guess else "name the field with --field",
-    )
+class _Items:
+    """Values one after another in a text that arrives in blocks."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._text, self._at, self._ended, self._first = "", 0, False, True
+        self._decode = json.JSONDecoder().raw_decode
+        self.damaged = False
+
+    @property
+    def held(self) -> int:
+        """Characters that are read and not given out."""
+        return len(self._text) - self._at
+
+    def skip(self, mark: str) -> bool:
+        """Step over white space, and over `mark` if it comes next."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
+                self._at += 1
+            if self._at < len(self._text) or not self._more(1):
+                break
+        if self._text.startswith(mark, self._at):
+            self._at += 1
+            return True
+        return False
+
+    def next(self) -> Any:
+        """The next value; ValueError if there is none."""
+        self.skip("\0")  # white space only
+        while True:
+            try:
+                value, end = self._decode(self._text, self._at)
+            except ValueError:
+                # Twice as much before the next try: a long value is not parsed again for each block.
+                if self.held > MAX_ROW or not self._more(max(1, self.held)):
+                    raise
+                continue
+            if end == len(self._text) and self._more(1):
+                continue  # a number may go on
+            self._at = end
+            return value
+
+    def _more(self, wanted: int) -> bool:
+        """Read on, at least `wanted` characters where there are as many."""
+        if self._ended:
+            return False
+        parts = [self._text[self._at :]]
+        self._at = got = 0
+        while got < wanted:
+            block = next(self._blocks, None)
+            if block is None:
+                self._ended = True
+                parts.append(self._decoder.decode(b"", final=True))
+                break
+            part = self._decoder.decode(block)
+            if self._first and part:
+                part, self._first = part.removeprefix("\ufeff"), False
+            parts.append(part)
+            got += len(parts[-1])
+        self._text = "".join(parts)
+        self.damaged = is_damaged(self._text)
+        return got > 0
+
+
+def is_damaged(text: str) -> bool:
+    """Whether bytes that were no UTF-8 stand in a text, as U+DC80..U+DCFF."""
+    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in set(text))
+
+
+def _detail(error: Exception) -> str:
+    at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+    return f"{getattr(error, 'msg', error)}{at}"

@@ -5,7 +5,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Self
 
+from llmtool.core.corpus import remote
 from llmtool.core.corpus.inputs import STDIN, find_inputs
+from llmtool.core.corpus.reading import Reading
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
 class InputHashes:
     """Hashes of the inputs, begun on entering the block; leaving it early stops them."""
 
-    def __init__(self, inputs: Sequence[str | Path], *, read_whole: bool = True) -> None:
-        self._read_whole = read_whole
+    def __init__(
+        self, inputs: Sequence[str | Path], reading: Reading | None = None, *, read_whole: bool = True
+    ) -> None:
+        self._read_whole, self._reading = read_whole, reading
         self._inputs = [str(path) for path in inputs]
         self._stopped = Event()
         self._entries: list[Future[dict[str, Any]]] = []
@@ -25,7 +29,9 @@ class InputHashes:
             from concurrent.futures import ThreadPoolExecutor
 
             pool = ThreadPoolExecutor(1, "hash")
-            self._entries = [pool.submit(describe, name, self._stopped, self._read_whole) for name in self._inputs]
+            self._entries = [
+                pool.submit(describe, name, self._stopped, self._read_whole, self._reading) for name in self._inputs
+            ]
             pool.shutdown(wait=False)
         return self
 
@@ -37,16 +43,22 @@ class InputHashes:
         return [entry.result() for entry in self._entries]
 
 
-def describe(name: str, stopped: Event, read_whole: bool) -> dict[str, Any]:
+def describe(name: str, stopped: Event, read_whole: bool, reading: Reading | None = None) -> dict[str, Any]:
     """Files, bytes and sha256 of one input; of a directory, the hash over its files' relative names and hashes.
 
-    The hash is None where it cannot be known beside the reading: of stdin and pipes, and where only a part is read.
+    The hash is None where it cannot be known beside the reading: of stdin, pipes and URLs (which are not fetched
+    twice; what their server calls the version stands as `identity`), and where only a part is read.
     """
     if name == STDIN:
         return {"path": STDIN, "sha256": None}
     import hashlib
 
-    streams = find_inputs([name])
+    streams = find_inputs([name], reading)
+    if remote.is_url(streams[0].source):
+        known = [remote.identity(stream.source) for stream in streams]
+        size = sum(stream.size or 0 for stream in streams)
+        return {"path": name, "files": len(streams), "bytes": size, "sha256": None, "identity": known}
+    root = streams[0].root
     size = sum(stream.size or 0 for stream in streams)
     if not read_whole or any(stream.size is None for stream in streams):
         return {"path": name, "files": len(streams), "bytes": size, "sha256": None}
@@ -58,10 +70,10 @@ def describe(name: str, stopped: Event, read_whole: bool) -> dict[str, Any]:
                 break
             digest.update(chunk)
         digests.append(digest.hexdigest())
-    if len(streams) == 1 and streams[0].source == name:
+    if len(streams) == 1 and streams[0].source == root:
         total = digests[0]
     else:
-        names = [str(Path(stream.source).relative_to(name)) for stream in streams]
+        names = [str(Path(stream.source).relative_to(root)) for stream in streams]
         listing = "".join(f"{digest}  {file}\n" for digest, file in zip(digests, names, strict=True))
         total = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
     return {"path": name, "files": len(streams), "bytes": size, "sha256": total}

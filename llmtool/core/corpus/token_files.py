@@ -1,7 +1,7 @@
 """Tokenised corpora as training and evaluation read them, in memory or mapped: ids, and where documents start.
 
 Reads what `llmtool tokenizer encode --format bin|npy` writes. A .npy of ids without a sidecar, as other programs write
-it, is one document of an unknown tokenizer; a bare .bin says nothing of its element type and is refused.
+it, is one document of an unknown tokenizer; a bare .bin says nothing of its element type, which then has to be told.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
-from llmtool.core.corpus.readers import read_documents, total_bytes
+from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, explain_os_error
@@ -66,8 +66,11 @@ def is_token_file(path: str | Path) -> bool:
     return Path(path).suffix in SUFFIXES
 
 
-def open_tokens(path: str | Path, name: str | None = None) -> TokenFile:
-    """Map a .bin or .npy; a UserError where it is missing, truncated, empty or not what its sidecar says."""
+def open_tokens(path: str | Path, name: str | None = None, bin_dtype: str | None = None) -> TokenFile:
+    """Map a .bin or .npy; a UserError where it is missing, truncated, empty or not what its sidecar says.
+
+    bin_dtype: element type ("uint16", "uint32") of a .bin without a sidecar, as nanoGPT's and its kin write them.
+    """
     path = Path(path)
     where, name = str(path), name or path.stem
     sidecar = path.with_name(path.name + ".json")
@@ -75,8 +78,10 @@ def open_tokens(path: str | Path, name: str | None = None) -> TokenFile:
         size = path.stat().st_size
         if sidecar.is_file():
             return _described(path, name, read_json_object(sidecar), str(sidecar), size)
+        if path.suffix != ".npy" and bin_dtype is not None:
+            return _bare(path, name, bin_dtype, size)
         if path.suffix != ".npy":
-            hint = "write it with `llmtool tokenizer encode --format bin`"
+            hint = "--bin-dtype uint16 reads nanoGPT's; `llmtool tokenizer encode --format bin` writes both"
             raise UserError(f"{sidecar.name}, which says what the ids are, is missing", where=where, hint=hint)
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
@@ -86,6 +91,16 @@ def open_tokens(path: str | Path, name: str | None = None) -> TokenFile:
     if ids.ndim != 1 or ids.dtype.kind not in "ui" or not ids.size:
         what = f"holds {ids.dtype} of shape {list(ids.shape)}"
         raise UserError(f"{what}, wanted whole numbers in one dimension", where=where)
+    return TokenFile(name, ids, np.array([0, len(ids)], np.uint64))
+
+
+def _bare(path: Path, name: str, dtype: str, size: int) -> TokenFile:
+    """Nothing but ids: one document of an unknown tokenizer."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    if not size or size % kind.itemsize:
+        what = f"{size:,} bytes are no whole number of {dtype}" if size else "holds no token"
+        raise UserError(what, where=str(path), hint="--bin-dtype uint16 or uint32")
+    ids = np.memmap(path, kind, "r")
     return TokenFile(name, ids, np.array([0, len(ids)], np.uint64))
 
 
@@ -108,27 +123,31 @@ def _described(path: Path, name: str, about: dict[str, Any], sidecar: str, size:
 
 
 def encode_text(
-    tokenizer: BaseTokenizer, inputs: Iterable[str], name: str, console: Console, threads: int | None = None
+    tokenizer: BaseTokenizer,
+    inputs: Iterable[str],
+    name: str,
+    console: Console,
+    threads: int | None = None,
+    reading: Reading | None = None,
 ) -> TokenFile:
     """Text files, tokenised into memory, each document ended by the end-of-text token where the tokenizer has one.
 
     It begins with what the tokenizer puts before a text (BOS), as the model has learned it.
     """
-    inputs, skipped, definition = list(inputs), Skipped(), tokenizer.definition
+    inputs, report, definition = list(inputs), ReadReport(), tokenizer.definition
     around = Around(next(iter(definition.around[0]), None), tokenizer.eos_id)
     spelled = [definition.vocabulary.spellings.get(token, "nothing") for token in (around.bos, around.eos)]  # type: ignore[arg-type]
     console.detail(f"{name}: put before each document {spelled[0]}, after it {spelled[1]}")
     kind = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     parts, starts, tokens = [], [np.zeros(1, np.uint64)], 0
-    with console.progress(f"encoding {name}", total_bytes(inputs), "B") as bar:
-        documents = read_documents(inputs, whole=tokenizer.needs_whole(), report=skipped, on_bytes=bar.advance)
+    with console.progress(f"encoding {name}", total_bytes(inputs, reading), "B") as bar:
+        documents = read_documents(inputs, reading, whole=tokenizer.needs_whole(), report=report, on_bytes=bar.advance)
         for encoded in encode_documents(tokenizer, documents, around=around, threads=threads):
             ends = np.array(encoded.ends[:-1] if encoded.open else encoded.ends, np.uint64)
             starts.append(ends + np.uint64(tokens))
             parts.append(np.frombuffer(encoded.ids, np.uint32).astype(kind))
             tokens += len(parts[-1])
-    for line in skipped.lines():
-        console.warn(line)
+    report.say(console)
     if not tokens:
         raise UserError("the text gave no token", where=", ".join(inputs))
     return TokenFile(name, np.concatenate(parts), np.unique(np.concatenate(starts)), tokenizer.fingerprint())

@@ -15,6 +15,7 @@ EXTRAS = {
     "hf": ("transformers",),
     "ray": ("ray",),
     "sft": ("jinja2",),
+    "remote": ("fsspec", "aiohttp"),
 }
 
 

@@ -8,7 +8,7 @@ documents (NNNNN.docs.jsonl; NNNNN.docs.npy [docs, 3]: byte in that file, first 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import save_array
-from llmtool.core.corpus.document import Document, Skipped
+from llmtool.core.corpus.document import Document, ReadReport
 from llmtool.core.corpus.inputs import Input
 from llmtool.core.corpus.readers import Format, TextMode, read_streams
+from llmtool.core.corpus.readers import Reading as TextReading
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.atomic import atomic_file
 
@@ -33,12 +34,23 @@ class Reading:
 
     size: int
     split: Split
-    field: str
+    field: Sequence[str]
+    id_field: str | None
     text_mode: TextMode
+    include: Sequence[str]
+    exclude: Sequence[str]
     input_format: Format
     strict: bool
     source_field: str | None
     licence_field: str
+
+    @property
+    def text(self) -> TextReading:
+        """How the corpus reader reads it; chunks are made of characters, so broken text becomes U+FFFD."""
+        return TextReading(
+            field=self.field, id_field=self.id_field, text_mode=self.text_mode, format=self.input_format,
+            strict=self.strict, include=self.include, exclude=self.exclude, broken="replace",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def byte_places(data: bytes, places: npt.NDArray[np.int64], text: str) -> npt.ND
 
 def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -> None:
     """Read the streams of a unit and write its files; documents that are left out are counted by reason."""
-    skipped = Skipped()
+    skipped = ReadReport()
     rejects: dict[str, int] = {}
     bounds: list[npt.NDArray[np.int64]] = []
     chars: list[int] = []
@@ -119,7 +131,7 @@ def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -
             source = kept.get(reading.source_field or "", label)
             licence = kept.get(reading.licence_field)
             row = {
-                "id": document.id or f"{prefix}:{document.row}",
+                "id": _document_id(document, prefix),
                 "source": source,
                 **({"licence": licence} if licence else {}),
                 "chars": len(text),
@@ -141,20 +153,23 @@ def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -
     names = [stage.path(unit, suffix).name for suffix in ("text", "docs.jsonl", "bounds.npy", "chars.npy", "docs.npy")]
     facts = {
         "documents": len(documents), "chunks": len(chars), "bytes": held, "chars": sum(chars), "rejects": rejects,
-        "sources": list(sources), "digest": digest.hexdigest(), "skipped": skipped.reasons, "first": skipped.first,
+        "sources": list(sources), "digest": digest.hexdigest(), "read": skipped.to_json(),
     }  # fmt: skip
     stage.finish(unit, names, facts)
 
 
-def _documents(group: Group, reading: Reading, skipped: Skipped) -> Iterator[tuple[Document, str, str]]:
+def _documents(group: Group, reading: Reading, skipped: ReadReport) -> Iterator[tuple[Document, str, str]]:
     keep = [reading.licence_field, *([reading.source_field] if reading.source_field else [])]
     for stream, label, prefix in zip(group.streams, group.labels, group.prefixes, strict=True):
-        read = read_streams(
-            [stream], field=reading.field, text_mode=reading.text_mode, format=reading.input_format,
-            strict=reading.strict, keep=keep, report=skipped,
-        )  # fmt: skip
-        for document in read:
+        for document in read_streams([stream], reading.text, keep=keep, report=skipped):
             yield document, label, prefix
+
+
+def _document_id(document: Document, prefix: str) -> str:
+    """The row's own name, or the file's with the row's number; a name that is a number is some other file's as well."""
+    if document.id is None:
+        return f"{prefix}:{document.row}"
+    return f"{prefix}:{document.id}" if document.id.isdecimal() else document.id
 
 
 def decoded(data: bytes) -> tuple[str, str]:

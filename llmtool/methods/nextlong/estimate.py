@@ -31,7 +31,7 @@ def estimate(
         read += number
 
     documents = read_documents(
-        corpora, field=reading.field, text_mode=reading.text_mode, format=reading.input_format, whole=True,
+        corpora, reading.text, whole=True,
         limit_bytes=LOOKED_AT, on_bytes=count,
     )  # fmt: skip
     for document in documents:
@@ -43,7 +43,7 @@ def estimate(
         chunks += pieces
         long += pieces >= recipe.min_chunks
         tokens += len(tokenizer.encode(document.text))
-    size = total_bytes(corpora)
+    size = total_bytes(corpora, reading.text)
     # what was read is a whole number of blocks, at most one of which lies behind the last document looked at
     scale = 1.0 if size is None else max(1.0, size / max(1, min(read, size)))
     chunks, long, tokens, texts = (round(number * scale) for number in (chunks, long, tokens, texts))

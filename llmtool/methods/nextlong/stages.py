@@ -16,8 +16,8 @@ import numpy as np
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array, save_array
-from llmtool.core.corpus.document import Skipped
-from llmtool.core.corpus.inputs import STDIN, find_inputs
+from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.inputs import STDIN, distinct_names, find_inputs
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
@@ -51,19 +51,20 @@ def total(facts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Means) -> Store:
     """Read the corpora and cut their documents into chunks."""
-    inputs = [describe(name, Event(), read_whole=True) for name in corpora]
+    inputs = [describe(name, Event(), read_whole=True, reading=reading.text) for name in corpora]
     stage = Stage(directory / "chunks", {"stage": "chunk", "inputs": inputs, **asdict(reading)})
     stage.begin(force=means.force)
     piped = any(entry["sha256"] is None for entry in inputs)  # stdin, a FIFO, <(a command)
     if not stage.complete or piped:
-        groups = unit_groups(corpora)
+        found = ReadReport()
+        groups = unit_groups(corpora, reading, found)
         work = partial(_chunk_work, stage, groups, reading)
         alone = Means(1, means.console) if piped else means
         if piped:  # nobody can tell whether the same came in before
             for path in stage.directory.glob("*.done"):
                 path.unlink()
         alone.run(stage, range(len(groups)), work, "chunking")
-        _seal_chunks(stage, len(groups), means.console)
+        _seal_chunks(stage, len(groups), found, means.console)
     return Store(directory)
 
 
@@ -71,41 +72,39 @@ def _chunk_work(stage: Stage, groups: list[Group], reading: Reading) -> Callable
     return partial(chunk_unit, stage, groups, reading)
 
 
-def unit_groups(corpora: Sequence[str]) -> list[Group]:
+def unit_groups(corpora: Sequence[str], reading: Reading, report: ReadReport) -> list[Group]:
     """Streams in order, together until they are GROUP_BYTES; a source is named after the input as the user named it."""
     groups: list[Group] = [Group()]
     held = 0
-    for name in map(str, corpora):
-        for stream in find_inputs([name]):
-            if held >= GROUP_BYTES:
-                groups.append(Group())
-                held = 0
-            label = "stdin" if name == STDIN else Path(name).name.split(".")[0] or name
-            below = "" if stream.source == name else "/" + Path(stream.source).relative_to(name).as_posix()
-            groups[-1].streams.append(stream)
-            groups[-1].labels.append(label)
-            groups[-1].prefixes.append(label + below)
-            held += stream.size or 0
+    streams = find_inputs(list(map(str, corpora)), reading.text, report)
+    roots = list(dict.fromkeys(stream.root for stream in streams))
+    labels = dict(zip(roots, distinct_names(["stdin" if root == STDIN else root for root in roots]), strict=True))
+    for stream in streams:
+        if held >= GROUP_BYTES:
+            groups.append(Group())
+            held = 0
+        label = labels[stream.root]
+        below = "" if stream.source == stream.root else "/" + stream.source[len(stream.root) :].lstrip("/")
+        groups[-1].streams.append(stream)
+        groups[-1].labels.append(label)
+        groups[-1].prefixes.append(label + below)
+        held += stream.size or 0
     return groups
 
 
-def _seal_chunks(stage: Stage, units: int, console: Console) -> None:
+def _seal_chunks(stage: Stage, units: int, found: ReadReport, console: Console) -> None:
     facts = [stage.facts(unit) for unit in range(units)]
     sums = {key: sum(each[key] for each in facts) for key in ("documents", "chunks", "bytes", "chars")}
     rejects = total(each["rejects"] for each in facts)
-    skipped = Skipped()
-    for each in facts:
-        skipped.reasons = total([skipped.reasons, each["skipped"]])
-        skipped.first += [(where, what) for where, what in each["first"]]
-    skipped.first = skipped.first[:5]
-    skipped.count = sum(skipped.reasons.values())
-    for line in skipped.lines():
-        console.warn(line)
+    read = ReadReport()
+    for one in [found.to_json(), *(each["read"] for each in facts)]:
+        read.merge(one)
+    read.say(console)
     if not sums["chunks"]:
-        why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **skipped.reasons}.items())
+        why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **read.reasons}.items())
         raise UserError(f"no text found{': ' + why if why else ''}", where=str(stage.directory))
     digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
-    stage.seal({"units": units, **sums, "rejects": rejects, "skipped": skipped.reasons, "digest": digest})
+    stage.seal({"units": units, **sums, "rejects": rejects, "skipped": read.reasons, "digest": digest})
 
 
 def upstream(store: Store) -> str:

@@ -186,7 +186,7 @@ def test_a_file_is_cut_at_separators(tokenizer: Tokenizer, tmp_path: Path) -> No
     source = tmp_path / "stories.txt"
     source.write_text(f"one\n{END}two{END}{END}\nthree{END}")
     out = tmp_path / "out.jsonl"
-    encode_files(tokenizer, [str(source)], out, form="jsonl", eos=True, separator=END)
+    encode_files(tokenizer, [str(source)], out, form="jsonl", eos=True, document_separator=END)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [tokenizer.decode(row["ids"][:-1]) for row in rows] == ["one\n", "two", "", "\nthree"]
     assert [row["row"] for row in rows] == [1, 2, 3, 4]
@@ -216,8 +216,8 @@ def test_requests_that_cannot_be(tokenizer: Tokenizer, corpus: str, tmp_path: Pa
         ({"bos": True}, "names no beginning-of-text token.*--bos-token"),
         ({"eos_token": "<|endoftex|>"}, "not an added token of the tokenizer.*did you mean"),
         ({"bos": False, "bos_token": END}, "contradict"),
-        ({"separator": ""}, "the document separator is empty"),
-        ({"separator": "x", "text_mode": "line"}, "not both"),
+        ({"document_separator": ""}, "the document separator is empty"),
+        ({"document_separator": "x", "text_mode": "line"}, "not both"),
     ]
     for arguments, what in wrong:
         options: dict[str, Any] = {"tokenizer": tokenizer, "inputs": [corpus], "output": tmp_path / "out", **arguments}

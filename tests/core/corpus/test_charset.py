@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmtool.core.corpus.charset import watched
-from llmtool.core.corpus.document import Skipped
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import read_documents
 from tests.conftest import SCRIPTS
 
@@ -29,7 +29,7 @@ FINE = {"ascii": b"plain text", "scripts": "".join(SCRIPTS).encode(), "empty": b
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_no_utf_8_is_noted(case: str, block: int) -> None:
     data, wanted = CASES[case]
-    report = Skipped()
+    report = ReadReport()
     blocks = [data[at : at + block] for at in range(0, len(data), block)]
     passed = b"".join(watched(blocks, case, report))
     assert passed == data
@@ -42,7 +42,7 @@ def test_what_is_no_utf_8_is_noted(case: str, block: int) -> None:
 @pytest.mark.parametrize("case", FINE)
 def test_utf_8_is_not_noted(case: str, block: int) -> None:
     data = FINE[case]
-    report = Skipped()
+    report = ReadReport()
     assert b"".join(watched([data[at : at + block] for at in range(0, len(data), block)], case, report)) == data
     assert report.notes == []
 
@@ -53,7 +53,7 @@ def test_only_text_that_is_named_is_noted(write: Callable[..., Path], tmp_path: 
     latin.write_bytes(GERMAN.encode("latin-1"))
     rows = write("rows.jsonl", '{"text": "a"}\n')
     for inputs, noted in (([tmp_path / "folder"], []), ([latin], [str(latin)]), ([rows], [])):
-        report = Skipped()
+        report = ReadReport()
         assert list(read_documents(inputs, report=report))
         assert [where for where, _ in report.notes] == noted
 
@@ -61,13 +61,13 @@ def test_only_text_that_is_named_is_noted(write: Callable[..., Path], tmp_path: 
 def test_reading_that_stops_early_still_notes(tmp_path: Path) -> None:
     latin = tmp_path / "latin.txt"
     latin.write_bytes(GERMAN.encode("latin-1") * 600)
-    report = Skipped()
+    report = ReadReport()
     assert list(read_documents([latin], limit_bytes=1000, report=report))
     assert "Latin-1" in report.notes[0][1]
 
 
 def test_many_notes_are_counted() -> None:
-    report = Skipped()
+    report = ReadReport()
     for number in range(9):
         report.note(f"{number}.txt", "odd")
     assert list(report.lines())[-1] == "and 4 more texts like these"

@@ -2,10 +2,13 @@ import os
 import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
+from llmtool.core.corpus.document import NO_TARGET, SAME_FILE, ReadReport
+from llmtool.core.corpus.inputs import Input, distinct_names, find_inputs, total_bytes
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import UserError
 
 
@@ -20,9 +23,9 @@ def test_directories_in_order_without_hidden_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     found = find_inputs([tmp_path])
     names = [str(Path(entry.source).relative_to(tmp_path)) for entry in found]
-    assert names == ["B.txt", "a/z.txt", "a0.txt", "b.txt", "c/d/e.txt", "link.txt"]
+    assert names == ["B.txt", "a/z.txt", "a0.txt", "b.txt", "c/d/e.txt"]
     assert {(entry.size, entry.named) for entry in found} == {(3, False)}
-    assert total_bytes([tmp_path, tmp_path / ".git/config"]) == 21
+    assert total_bytes([tmp_path, tmp_path / ".git/config"]) == 18
 
 
 def test_names_keep_their_order_and_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +88,45 @@ def test_standard_input_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UserError, match="standard input is closed"):
         list(Input("-", None, named=True).chunks())
+
+
+def test_links_and_loops_and_repeats_are_read_once_and_said(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("missing")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    os.link(tmp_path / "a.txt", tmp_path / "c.txt")
+    report = ReadReport()
+    found = find_inputs([tmp_path, tmp_path / "a.txt"], report=report)
+    assert [entry.source for entry in found] == [str(tmp_path / "a.txt")]
+    assert report.reasons == {NO_TARGET: 2, SAME_FILE: 3}
+
+
+def test_globs_and_notes_beside_a_dataset(tmp_path: Path) -> None:
+    for name in ("README.md", "LICENSE", "data/train.jsonl", "data/test.jsonl", "data/dataset_info.json", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+
+    def names(**options: Any) -> list[str]:
+        found = find_inputs([tmp_path], Reading(**options))
+        return [str(Path(entry.source).relative_to(tmp_path)) for entry in found]
+
+    assert names() == ["data/test.jsonl", "data/train.jsonl", "notes.txt"]
+    assert names(include=["*.md"]) == ["README.md"]
+    assert names(include=["data/*.jsonl"], exclude=["test*"]) == ["data/train.jsonl"]
+    assert names(exclude=["data"]) == ["LICENSE", "README.md", "notes.txt"]  # no dataset any more: all is text
+    with pytest.raises(UserError, match=r"none of 6 files is wanted \(--include \*\.csv\)"):
+        names(include=["*.csv"])
+    assert [entry.source for entry in find_inputs([tmp_path / "README.md"])] == [str(tmp_path / "README.md")]
+
+
+def test_names_are_short_and_distinct() -> None:
+    for paths, names in (
+        (["/c/web.jsonl.gz", "zu.txt"], ["web", "zu"]),
+        (["d1/data.jsonl", "d2/data.jsonl"], ["d1/data.jsonl", "d2/data.jsonl"]),
+        (["v1.a.jsonl", "v1.b.jsonl"], ["v1.a", "v1.b"]),
+        (["x/a.jsonl", "x/a.txt", "b"], ["a.jsonl", "a.txt", "b"]),
+        (["a/d/f", "b/d/f", "f"], ["a/d/f", "b/d/f", "f"]),
+        (["s3://bucket/x.parquet", "-"], ["x", "-"]),
+    ):
+        assert distinct_names(paths) == names

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from llmtool.core.corpus.readers import Document, Skipped, read_documents, total_bytes
+from llmtool.core.corpus.readers import Document, ReadReport, read_documents, total_bytes
 from llmtool.core.run.errors import UserError
 
 TEXTS = ["first text", "второй", "第三 🙂\nsecond line"]
@@ -86,8 +86,12 @@ def test_jsonl_on_standard_input(suffix: str, monkeypatch: pytest.MonkeyPatch) -
         assert texts(["-"], **options) == result
 
 
-def test_a_file_that_begins_with_a_brace_is_text(tmp_path: Path) -> None:
-    assert texts([put(tmp_path / "f.c", b'{"text": "a"}')]) == [b'{"text": "a"}']
+@pytest.mark.parametrize(
+    "data", [b'{\n "text": "a"\n}\n', b"{ int x; }\n", b"{{ text }}\n", b'{"text"\n', b"[1, 2]\n", b"[[]]"]
+)
+def test_a_file_that_begins_like_json_is_text(data: bytes, tmp_path: Path) -> None:
+    for name in ("f.c", "f.json", "f"):
+        assert texts([put(tmp_path / name, data)]) == [data]
 
 
 def test_a_named_pipe_is_read_once(tmp_path: Path) -> None:
@@ -144,10 +148,10 @@ def test_directories_hold_more_than_text(tmp_path: Path) -> None:
     put(tmp_path / "b/c.jsonl.gz", gzip.compress(JSONL))
     put(tmp_path / "b/empty.py", b"")
     picture = put(tmp_path / "b/picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
-    archive = put(tmp_path / "b/texts.tar.gz", gzip.compress(b"a".ljust(257, b".") + b"ustar" + bytes(300)))
-    skipped = Skipped()
-    assert texts([tmp_path], report=skipped) == [b"one", *(text.encode() for text in TEXTS)]
-    assert skipped.first == [(str(picture), "not text (NUL bytes)"), (str(archive), "tar files are not read")]
+    archive = put(tmp_path / "b/texts.zip", b"PK\x03\x04\x14" + bytes(300))
+    report = ReadReport()
+    assert texts([tmp_path], report=report) == [b"one", *(text.encode() for text in TEXTS)]
+    assert report.first == [(str(picture), "not text (NUL bytes)"), (str(archive), "zip files are not read")]
     assert texts([tmp_path], strict=True)  # strict is about rows
     assert texts([picture]) == [picture.read_bytes()]  # named: any bytes can be encoded
 
@@ -199,7 +203,7 @@ def test_no_text_is_an_error_that_says_why(tmp_path: Path, monkeypatch: pytest.M
     stdin(monkeypatch, b"")
     cases: list[tuple[list[str | Path], str]] = [
         ([empty], r"empty: no text found: the input is empty$"),
-        ([tmp_path / "d", empty], r"empty and 1 more: no text found"),
+        ([tmp_path / "d", put(tmp_path / "void", b"")], r"empty and 1 more: no text found"),
         (["-"], r"^-: no text found"),
         ([rows], r"rows.jsonl:1: no text found; 2 rows or files skipped, the first: no field 'text'.*'body'"),
         ([put(tmp_path / "blank.jsonl", b'{"text": ""}\n')], r"no text found: the input is empty"),
@@ -211,9 +215,9 @@ def test_no_text_is_an_error_that_says_why(tmp_path: Path, monkeypatch: pytest.M
 
 def test_strict_is_fatal_at_the_first_bad_row(tmp_path: Path) -> None:
     path = put(tmp_path / "f.jsonl", JSONL + b"{\n" + JSONL)
-    skipped = Skipped()
-    assert len(texts([path], report=skipped)) == 2 * len(TEXTS)
-    assert skipped.first[0][0] == f"{path}:{len(TEXTS) + 1}"
+    report = ReadReport()
+    assert len(texts([path], report=report)) == 2 * len(TEXTS)
+    assert report.first[0][0] == f"{path}:{len(TEXTS) + 1}"
     with pytest.raises(UserError, match=rf"f.jsonl:{len(TEXTS) + 1}: not valid JSON: .* \("):
         texts([path], strict=True)
 

@@ -1,10 +1,14 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from llmtool.core.corpus import parquet as module
-from llmtool.core.corpus.document import Document, RowErrors, Skipped
-from llmtool.core.corpus.parquet import read_parquet
+from llmtool.core.corpus import columns as module
+from llmtool.core.corpus.broken import BrokenText
+from llmtool.core.corpus.columns import Batch, Choose, read_parquet, text_columns
+from llmtool.core.corpus.document import Document, ReadReport, RowErrors
+from llmtool.core.corpus.inputs import Input
+from llmtool.core.corpus.records import Selector
 from llmtool.core.run.errors import UserError
 
 pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
@@ -18,12 +22,23 @@ def write(path: Path, column: object, **options: object) -> str:
     return str(path)
 
 
-def read(path: str, *, field: str = "text", skipped: Skipped | None = None, strict: bool = False) -> list[Document]:
-    batches = list(read_parquet(path, field=field, errors=RowErrors(skipped or Skipped(), strict)))
-    parts = [part for part, _ in batches]
+def selector(field: str, report: ReadReport, strict: bool) -> Selector:
+    errors = RowErrors(report, strict)
+    return Selector([field], None, (), errors, BrokenText(report, errors, replace=False))
+
+
+def batches(path: str, choose: Choose | None) -> Iterator[tuple[float, Batch]]:
+    return read_parquet(Input(path, Path(path).stat().st_size, named=True), choose)
+
+
+def read(path: str, *, field: str = "text", report: ReadReport | None = None, strict: bool = False) -> list[Document]:
+    select = selector(field, report or ReadReport(), strict)
+    found = list(batches(path, text_columns(select)))
+    parts = [part for part, _ in found]
     assert parts == sorted(parts)
     assert parts[-1:] in ([], [1.0])
-    return [document for _, batch in batches for document in batch]
+    documents = [select.document(record, path, row) for _, batch in found for row, record in batch]
+    return [document for document in documents if document]
 
 
 @pytest.mark.parametrize(
@@ -42,19 +57,32 @@ def test_every_kind_of_text_column(kind: str, group: int, tmp_path: Path) -> Non
 def test_batches_follow_the_size_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BATCH_BYTES", 50_000)
     path = write(tmp_path / "f", pa.array([f"{number:05}" * 2000 for number in range(100)]), use_dictionary=False)
-    sizes = [len(batch) for _, batch in read_parquet(path, field="text", errors=RowErrors(Skipped(), strict=True))]
+    sizes = [len(batch) for _, batch in batches(path, text_columns(selector("text", ReadReport(), strict=True)))]
     assert sum(sizes) == 100
     assert max(sizes) <= 10
 
 
 def test_nulls_are_rows_that_do_not_parse(tmp_path: Path) -> None:
     path = write(tmp_path / "f", pa.array(["a", None, "b", None]))
-    skipped = Skipped()
-    assert [(document.text, document.row) for document in read(path, skipped=skipped)] == [(b"a", 1), (b"b", 3)]
-    assert skipped.first[0] == (f"{path}, row 2", "field 'text' is not a string: null")
-    assert skipped.count == 2
-    with pytest.raises(UserError, match="row 2: field 'text' is not a string: null"):
+    report = ReadReport()
+    assert [(document.text, document.row) for document in read(path, report=report)] == [(b"a", 1), (b"b", 3)]
+    assert report.first[0] == (f"{path}:2", "field 'text' is not a string: null")
+    assert report.count == 2
+    with pytest.raises(UserError, match="f:2: field 'text' is not a string: null"):
         read(path, strict=True)
+
+
+def test_ids_of_any_type_come_along(tmp_path: Path) -> None:
+    path = write(tmp_path / "f", pa.array(["a", "b"]))
+    assert [document.id for document in read(path)] == ["0", "1"]
+    pq.write_table(pa.table({"id": ["<urn:1>", "<urn:2>"], "text": ["a", "b"]}), tmp_path / "g")
+    assert [document.id for document in read(str(tmp_path / "g"))] == ["<urn:1>", "<urn:2>"]
+
+
+def test_whole_rows_as_python_has_them(tmp_path: Path) -> None:
+    rows = [{"text": "a", "meta": {"n": [1, 2]}}, {"text": None, "meta": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f")
+    assert [row for _, batch in batches(str(tmp_path / "f"), None) for _, row in batch] == rows
 
 
 def test_no_rows(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Files behind a URL (s3://, gs://, https://, hf://datasets/...), through fsspec: the extra `remote`.
+
+Streamed in order; a connection that breaks is taken up again where it broke.
+"""
+
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llmtool.core.corpus.blocks import BLOCK
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+
+TRIES = 4
+"""Attempts at one place of a file; the waits between them are 0.5, 1 and 2 seconds."""
+
+FIRST_WAIT = 0.5
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+def is_url(source: str) -> bool:
+    """Whether a name is a URL rather than a path."""
+    return _URL.match(source) is not None
+
+
+def find(url: str) -> list[tuple[str, int]] | None:
+    """(URL, size) of all files below a directory, sorted; None where the URL is a file."""
+    if url.lower().startswith(("http://", "https://")):
+        return None  # a page of links is no directory, and to look for links fetches the whole file
+    system, path = _system(url)
+    with _explained(url):
+        if system.info(path)["type"] != "directory":
+            return None
+        listing = system.find(path, detail=True)
+        below = [(system.unstrip_protocol(name), int(facts["size"] or 0)) for name, facts in listing.items()]
+    hidden = re.compile(r"/(\.|__pycache__)")
+    return sorted((name, length) for name, length in below if not hidden.search(name.partition("://")[2][len(path) :]))
+
+
+def size(url: str) -> int | None:
+    """Bytes of a file; None where the server does not say."""
+    system, path = _system(url)
+    with _explained(url):
+        found = system.info(path).get("size")
+    return None if found is None else int(found)
+
+
+def identity(url: str) -> str | None:
+    """What changes when the file changes (an ETag, a time), as far as the server tells."""
+    system, path = _system(url)
+    with _explained(url):
+        facts = system.info(path)
+    known = [str(facts[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created") if key in facts]
+    return known[0] if known else None
+
+
+def chunks(url: str, on_bytes: Callable[[int], None] | None = None) -> Generator[bytes, None, None]:
+    """The file's bytes; after a failure the reading goes on at the byte it had reached."""
+    place, failures = 0, 0
+    while True:
+        try:
+            with open_file(url) as file:
+                if place:
+                    file.seek(place)
+                while chunk := file.read(BLOCK):
+                    place, failures = place + len(chunk), 0
+                    if on_bytes:
+                        on_bytes(len(chunk))
+                    yield chunk
+                return
+        except UserError:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            failures += 1
+            if failures == TRIES or isinstance(error, (FileNotFoundError, PermissionError)):
+                raise _unreadable(url, error) from None
+            time.sleep(FIRST_WAIT * 2 ** (failures - 1))
+
+
+@contextmanager
+def open_file(url: str) -> Iterator[Any]:
+    """The file, open for reading at any place."""
+    system, path = _system(url)
+    with system.open(path, "rb", block_size=4 * BLOCK) as file:
+        yield file
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path in it."""
+    fsspec: Any = require("fsspec.core", extra="remote", why="to read URLs")
+    try:
+        system, path = fsspec.url_to_fs(url)
+    except ImportError as error:  # s3fs, gcsfs, ...: fsspec says which
+        raise UserError(f"cannot read: {error}", where=url, hint="pip install it beside 'llmtool[remote]'") from None
+    except ValueError as error:
+        raise UserError(f"cannot read: {error}", where=url) from None
+    return system, path
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise _unreadable(url, error) from None
+
+
+def _unreadable(url: str, error: Exception) -> UserError:
+    if error.__cause__ is not None and str(error.__cause__):  # fsspec calls a refused connection a missing file
+        reason = str(error.__cause__)
+    elif isinstance(error, FileNotFoundError):
+        reason = "no such file or directory"
+    else:
+        reason = str(error) or type(error).__name__
+    return UserError(f"cannot read: {reason}", where=url)

@@ -1,0 +1,60 @@
+"""Tables as text: CSV and TSV with a line of column names, as rows."""
+
+import codecs
+import csv
+from collections.abc import Callable, Iterable, Iterator
+
+from llmtool.core.corpus.document import RowErrors
+from llmtool.core.corpus.jsonl import Row, is_damaged
+from llmtool.core.corpus.kinds import BOM
+from llmtool.core.run.errors import UserError
+
+_DELIMITERS = ",\t;|"
+_LARGEST_CELL = 1 << 28
+
+
+def read_table(
+    blocks: Iterable[bytes], source: str, errors: RowErrors, check: Callable[[list[str]], None]
+) -> Iterator[Row]:
+    """Rows below the line of names, which `check` may refuse; numbered from 1."""
+    csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))
+    lines = _lines(blocks)
+    first = next(lines, "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    table = csv.reader(_chained(first, lines), delimiter=delimiter)
+    row = 0
+    try:
+        names = next(table, [])
+        if names:
+            check(names)
+        for row, cells in enumerate(table, start=1):
+            if not cells:
+                continue
+            if len(cells) != len(names):
+                what = "not as many cells as column names"
+                errors.add(f"{source}:{row}", what, detail=f"{len(cells)}, not {len(names)}")
+                continue
+            yield row, dict(zip(names, cells, strict=True)), any(map(is_damaged, cells))
+    except csv.Error as error:
+        raise UserError(
+            f"not a table: {error}", where=f"{source}:{row + 1}", hint="for plain text give --input-format text"
+        ) from None
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[str]:
+    """Lines with their ends; a quoted cell may hold several."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    rest = ""
+    for number, block in enumerate(blocks):
+        text = rest + decoder.decode(block.removeprefix(BOM) if number == 0 else block)
+        *whole, rest = text.split("\n")
+        yield from (line + "\n" for line in whole)
+    rest += decoder.decode(b"", final=True)
+    if rest:
+        yield rest
+
+
+def _chained(first: str, lines: Iterator[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from lines
