@@ -46,7 +46,7 @@ def real(
         if len(text) <= LONGEST and _REAL.fullmatch(text):
             number = float(text) / (100 if text != value else 1)
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
-        number = float(value) if abs(value) < 1 << 1023 else math.inf
+        number = float(value) if isinstance(value, float) or abs(value) < 1 << 1023 else math.inf
     if number is None or not math.isfinite(number):
         raise UserError(f"{name} {shown(value)}: not a number", where=where)
     if not low <= number <= high:
@@ -58,13 +58,13 @@ def amount(value: Any, name: str, *, low: int = 1, high: int = EXACT, where: str
     """A number of things as people write it: 300, 1.5M, 2b."""
     if not isinstance(value, str):
         return whole(value, name, low=low, high=high, where=where)
-    found = _COUNT.fullmatch(value.strip()) if len(value) <= LONGEST else None
+    found = _COUNT.fullmatch(value) if len(value) <= LONGEST else None
     if found is None:
         raise UserError(f"{name} {shown(value)}: not a number such as 300 or 1.5M", where=where)
     whole_part, _, decimals = found["number"].partition(".")
     scaled = int((whole_part or "0") + decimals) * UNITS[found["unit"].upper()]
-    number, rest = divmod(scaled, int(10 ** len(decimals)))
-    if not low <= number + bool(rest) <= high + bool(rest):
+    number = scaled // int(10 ** len(decimals))
+    if not low <= number <= high:
         raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
     return number
 
