@@ -81,3 +81,14 @@ def test_importing_costs_nothing() -> None:
     assert {*llmtool.PUBLIC, "__version__"} == {*dir(llmtool)}
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         llmtool.trian  # noqa: B018 - what a misspelt name says
+
+
+def test_every_verb_of_the_command_line_is_there() -> None:
+    from llmtool.cli.completion import tree
+
+    groups = {command.path.rpartition(" ")[2]: command for command in tree().commands}
+    for name in llmtool.PUBLIC:
+        if name in groups and groups[name].commands:
+            verbs = {command.path.rpartition(" ")[2].replace("-", "_") for command in groups[name].commands}
+            missing = {verb for verb in verbs if not callable(getattr(getattr(llmtool, name), verb, None))}
+            assert missing == ({"check"} if name == "data" else set()), name  # data check: posttrain's data

@@ -10,14 +10,15 @@ from llmtool.commands.convert.dsmoe_baseline import convert_baseline
 from llmtool.commands.convert.export import export_model
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.lora import merge_lora as merge_adapters
-from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, UniattnSettings
+from llmtool.commands.convert.rope import convert_rope
+from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.options import method_settings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import DEFAULT_SHARD
 from llmtool.core.run.console import QUIET, Console
 
-__all__ = ["copy", "dense", "dsmoe", "dsmoe_baseline", "export", "inspect", "merge_lora", "uniattn"]
+__all__ = ["copy", "dense", "dsmoe", "dsmoe_baseline", "export", "inspect", "merge_lora", "rope", "uniattn"]
 
 
 def inspect(checkpoint: str | Path, *, context: int | None = None) -> dict[str, Any]:
@@ -135,6 +136,23 @@ def uniattn(
     1
     """
     return convert_uniattn(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def rope(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: RotarySettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Rotary frequencies for a longer context: HARPE and its rivals.
+
+    >>> import llmtool
+    >>> llmtool.convert.rope("model", "longer", method="yarn", target=128)["schema"]
+    'llmtool.convert-rope/1'
+    """
+    return convert_rope(Path(checkpoint), Path(output), settings, console=console, **named_settings)
 
 
 def merge_lora(
