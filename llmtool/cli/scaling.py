@@ -51,7 +51,7 @@ def fit(
 
 @app.command("predict")
 def predict(
-    saved: Annotated[Path, typer.Argument(help="A fit that `fit --output` wrote.", metavar="FIT")],
+    saved: Annotated[Path, typer.Argument(help="What `fit --output` or `law --output` wrote.", metavar="FIT")],
     at: Annotated[
         list[float] | None, typer.Option("--at", help="Step; may be given again. Else the horizon.", metavar="STEP")
     ] = None,
@@ -64,11 +64,21 @@ def predict(
     decay: Decay = None,
     warmup: Warmup = None,
     horizon: Horizon = None,
+    params: Annotated[
+        str | None, typer.Option("--params", help="Of a law over sizes: parameters, such as 7B.", metavar="N")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", help="Of a law over sizes: tokens, such as 1T.", metavar="D")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Losses of a saved fit at other steps, or under another schedule."""
+    """Losses of a saved fit at other steps or under another schedule; of a saved law, at another size."""
     from llmtool.commands.scaling import laws
 
+    if params is not None or tokens is not None:
+        facts = laws.predict_size(saved, params or "", tokens or "")
+        print(json.dumps(facts) if as_json else "\n".join(laws.size_prediction_lines(facts)))
+        return
     look = LogSettings(horizon=horizon, schedule=schedule, peak=peak, end_lr=end_lr, decay=decay, warmup=warmup).look()
     rows = laws.predict_fit(saved, at or [], look, schedule_of)
     print(json.dumps(laws.predictions(rows)) if as_json else "\n".join(laws.prediction_lines(rows)))
@@ -126,7 +136,7 @@ def positions(
 @app.command("law")
 def law(
     runs: Annotated[
-        Path, typer.Argument(help="CSV of runs: params, tokens, loss (unique_tokens; or loss, batch, steps).")
+        Path, typer.Argument(help="CSV of runs: params, tokens or FLOP, loss (unique_tokens; or loss, batch, steps).")
     ],
     law: Annotated[
         Literal["chinchilla", "kaplan", "data-constrained", "critical-batch"], typer.Option("--law", help="Which law.")
@@ -138,10 +148,12 @@ def law(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")] = 0,
     plot: options.Plot = None,
+    output: options.OptionalOutput = None,
+    force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
     """Fit a law over model and data sizes to many finished runs, with compute-optimal sizes."""
     from llmtool.commands.scaling import laws
 
-    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot)
+    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot, output, force=force)
     print(json.dumps(facts) if as_json else "\n".join(lines))

@@ -61,6 +61,8 @@ def attention(
                 raise
     claim_figure(figure, read=read, force=force)
     model = load_model(path, None, asked.device)
+    if model.note:
+        console.info(model.note)
     layers = model.config.num_hidden_layers
     followers = similarity.followers_for(saving, layers)
     if not all(isinstance(block.self_attn, Attention) for block in model.decoder.model.layers):

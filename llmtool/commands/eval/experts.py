@@ -51,6 +51,8 @@ def experts(
     grid = taus_of(asked.taus)
     claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
     model = load_model(path, asked.dtype, asked.device, settings=method_settings(asked.set))
+    if model.note:
+        console.info(model.note)
     report.sparse_parts(model.decoder, str(path))
     length = min(asked.length, model.config.max_position_embeddings)
     names = distinct_names(data)

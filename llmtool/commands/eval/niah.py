@@ -50,6 +50,8 @@ def needles(
 
     claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
+    if model.note:
+        console.info(model.note)
     codec = find_tokenizer(asked.tokenizer, model.path, console)
     kind = ("words" if codec is not None and data else "ids") if kind == "auto" else kind
     size = model.config.vocab_size if codec is None else min(model.config.vocab_size, codec.vocab_size)

@@ -72,6 +72,13 @@ class FitSettings(LogSettings):
         False
     )
     max_predicted_loss: Annotated[float | None, Option("Exit 3 if the end is above this.", metavar="LOSS")] = None
+    certainty: Annotated[
+        float | None, Option("P(above the bar) that fails; else 0.5, with --follow 0.9.", min=0.5, max=1)
+    ] = None
+    stop: Annotated[bool, Option("With --follow: exit 3 as soon as the bar is missed.", "--stop")] = False
+    notify: Annotated[
+        str | None, Option("With --follow: run this with each alarm as an argument.", metavar="COMMAND")
+    ] = None
     plot: Plot = None
     output: Annotated[
         Path | None, Option("File to write instead of stdout.", "--output -o", metavar="FILE", matters=False)

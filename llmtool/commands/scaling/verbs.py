@@ -62,6 +62,7 @@ def compare(
     settings: LogSettings | None = None,
     *,
     plot: Path | None = None,
+    force: bool = False,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def compare(
     'llmtool.scaling-compare/1'
     """
     asked = LogSettings.of(settings, named_settings)
-    return laws.compare_logs(logs, asked.look(), asked.law, plot, console)[0]
+    return laws.compare_logs(logs, asked.look(), asked.law, plot, console, force=force)[0]
 
 
 def positions(
@@ -90,6 +91,8 @@ def law(
     compute: Sequence[float] = (),
     seed: int = 0,
     plot: Path | None = None,
+    output: Path | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """A law over model and data sizes, from a CSV of many finished runs.
 
@@ -97,4 +100,4 @@ def law(
     >>> llmtool.scaling.law("runs.csv", bootstrap=0)["schema"]
     'llmtool.scaling-law/1'
     """
-    return laws.size_law(Path(runs), law, bootstrap, compute, seed, plot)[0]
+    return laws.size_law(Path(runs), law, bootstrap, compute, seed, plot, output, force=force)[0]

@@ -39,6 +39,12 @@ class AddedToken:
         """Special, and matched just as it stands: what a token of our own training is."""
         return self == AddedToken(self.content, self.id)
 
+    @property
+    def flags(self) -> dict[str, bool]:
+        """How it is matched, in the order in which `tokenizers` writes it."""
+        names = ("single_word", "lstrip", "rstrip", "normalized", "special")
+        return {name: getattr(self, name) for name in names}
+
     def to_json(self) -> dict[str, Any]:
         """As a tokenizer.json holds it."""
         return asdict(self)

@@ -25,8 +25,8 @@ from llmtool.core.run.manifest import Run
 from llmtool.version import __version__
 
 MODULES = (
-    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "embedding", "experts", "families",
-    "ffn", "fields", "mask", "modeling_llmtool", "norm", "rope", "rope_settings",
+    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "embedding", "entry", "experts",
+    "families", "ffn", "fields", "mask", "modeling_llmtool", "norm", "rope", "rope_settings",
 )  # fmt: skip
 """Files of this folder that an export holds. They import torch, transformers (two of them) and each other."""
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from llmtool.methods.temporal_scaling import reference
-from llmtool.methods.temporal_scaling.across_runs import CHINCHILLA, DATA_CONSTRAINED, KAPLAN, Array, Table
+from llmtool.methods.temporal_scaling.across_runs import CHINCHILLA, DATA_CONSTRAINED, KAPLAN, Array
 from llmtool.methods.temporal_scaling.laws import ANNEALING, COOLDOWN, GAIN_POWER, LAWS, MULTI_POWER, view
 from llmtool.methods.temporal_scaling.positions import mean_hyperbola
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, Shape
+from llmtool.methods.temporal_scaling.size_table import Table
 from tests.methods.temporal_scaling.synthetic import schedule
 
 HORIZON, WARMUP = 600, 40
@@ -107,15 +108,11 @@ def test_mean_over_positions() -> None:
     assert mean == pytest.approx(reference.mean_over_positions(50, a0, a1, a2), rel=1e-12)
 
 
-def one(n: float, d: float, unique: float) -> Table:
-    return Table(*(np.array([value]) for value in (n, d, unique, 1.0)))
-
-
 def test_laws_over_sizes_equal_their_definitions() -> None:
     e, a, b, alpha, beta = 1.69, 406.4, 410.7, 0.34, 0.28
     published: Array = np.array([np.log(e), np.log(a), np.log(b), alpha, beta])
     for n, d, unique in ((1e8, 2e9, 2e9), (7e9, 1.4e12, 1e11), (1e9, 4e9, 1e8), (4e9, 5e8, 5e8)):
-        run = one(n, d, unique)
+        run = Table.one(n, d, unique)
         fast = np.exp(CHINCHILLA.log_loss(published, run))[0]
         assert fast == pytest.approx(reference.chinchilla(n, d, e=e, a=a, b=b, alpha=alpha, beta=beta), rel=1e-12)
         repeated = np.exp(DATA_CONSTRAINED.log_loss(np.array([*published, np.log(5.31), np.log(15.39)]), run))[0]

@@ -29,7 +29,8 @@ class Log:
     """What one run wrote. `losses` and `positions` are by metric: "train", "val" or an evaluation set.
 
     unit: of the axis, "step", "tokens" or "epoch"; columns: the name in the log behind each of what was read;
-    tokenizer: its hash, which llmtool's own logs carry.
+    tokenizer: its hash, which llmtool's own logs carry;
+    broken_from: the first step after the last good loss at which the loss is no number, if it has come to that.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Log:
     unit: str = "step"
     columns: dict[str, str] = field(default_factory=dict)
     tokenizer: str | None = None
+    broken_from: float | None = None
 
     @property
     def tokens_per_step(self) -> float | None:
@@ -93,7 +95,7 @@ def assemble(records: Iterable[Record], name: str, horizon: int | None = None, c
     if horizon is None and planned and 0 < planned[-1] <= LARGEST_STEP and unit == "step":
         horizon = int(planned[-1])
     return Log(name, losses, positions, other["rate"], horizon, other["tokens"], other["seconds"], tuple(notes), unit,
-               columns, reading.tokenizer)  # fmt: skip
+               columns, reading.tokenizer, _broken_from(reading, x, losses, columns))  # fmt: skip
 
 
 def _require(reading: Reading) -> None:
@@ -186,6 +188,16 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
     if restarts:
         notes.append(f"{restarts} restarts: the last run of each step counts")
     return losses, held, notes, columns
+
+
+def _broken_from(reading: Reading, x: Array, losses: dict[str, Series], columns: dict[str, str]) -> float | None:
+    """The first step without a finite loss after the last good one, of the training loss or of any."""
+    for metric in sorted(losses, key=lambda name: name != "train"):
+        if metric in columns and (column := reading.columns.get(columns[metric])) is not None:
+            steps, values = x[column.places], np.array(column.values)
+            later = steps[(steps > losses[metric].steps[-1]) & ~np.isfinite(values)]
+            return float(later.min()) if len(later) else None
+    return None
 
 
 def _amiss(reading: Reading, axis: str) -> list[str]:
