@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from llmtool.core.bpe.pattern import pinned
 from llmtool.core.run.errors import UserError, closest
 
 FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
@@ -105,7 +106,7 @@ WHITE_SPACE = (
 
 def is_word(character: str) -> bool:
     """Whether single_word counts a character as part of a word; nothing is not."""
-    return bool(character) and _word().fullmatch(character) is not None
+    return bool(character) and _word().fullmatch(pinned(character)) is not None
 
 
 @lru_cache
