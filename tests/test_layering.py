@@ -12,11 +12,13 @@ import llmtool
 ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
+    ("commands.data_verbs",),
     (
         "commands.posttrain",
         "commands.bench",
         "commands.eval",
         "commands.data",
+        "commands.token_experts",
         "commands.scaling",
         "commands.tokenizer",
         "commands.generate",
