@@ -12,6 +12,7 @@ import llmtool
 ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
+    ("commands.data_verbs",),
     (
         "commands.posttrain",
         "commands.bench",

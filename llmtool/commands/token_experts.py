@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llmtool.commands.options import DryRun, Force, Seed, Threads
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
 
@@ -55,14 +55,14 @@ class TokenExpertsSettings(Settings):
 
 def token_experts(
     inputs: list[str],
-    output: Path,
+    output: str | Path,
     settings: TokenExpertsSettings | None = None,
     *,
-    console: Console,
+    console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Count ids in a corpus, decide how many experts each sees, draw them layer by layer, write and check the file."""
-    asked = TokenExpertsSettings.of(settings, named_settings)
+    asked, output = TokenExpertsSettings.of(settings, named_settings), Path(output)
     import numpy as np
 
     from llmtool.commands import sources

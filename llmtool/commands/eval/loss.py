@@ -29,7 +29,7 @@ def loss(
     mask_documents: bool = False,
     settings: Mapping[str, dict[str, str]] | None = None,
     dtype: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     threads: int | None = None,
     reading: Reading | None = None,
     bin_dtype: str | None = None,

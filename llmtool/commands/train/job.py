@@ -313,6 +313,7 @@ def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
 
 def _finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
     from llmtool.core.checkpoint.dtypes import element_type
+    from llmtool.core.checkpoint.layout import put_together
     from llmtool.core.checkpoint.shards import ShardWriter
     from llmtool.core.checkpoint.writer import DEFAULT_SHARD, with_dtype
     from llmtool.core.train import summary
@@ -323,7 +324,7 @@ def _finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
     rmtree(work, ignore_errors=True)
     work.mkdir()
     with ShardWriter(work, DEFAULT_SHARD) as writer:
-        for name, tensor in whole_tensors(trainee):
+        for name, tensor in put_together(whole_tensors(trainee), job.raw):
             writer.add(name, tensor)
         shards = writer.finish()
     raw = with_dtype(job.raw, element_type("fp32"))
