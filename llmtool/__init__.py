@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llmtool.version import __version__
 
 if TYPE_CHECKING:
-    from llmtool.commands import data
+    from llmtool.commands import data_verbs as data
     from llmtool.commands.convert import verbs as convert
     from llmtool.commands.eval import verbs as eval  # noqa: A004 - the command's name
     from llmtool.commands.generate import generate
@@ -33,7 +33,7 @@ PUBLIC = {
     "convert": "commands.convert.verbs",
     "eval": "commands.eval.verbs",
     "scaling": "commands.scaling.verbs",
-    "data": "commands.data",
+    "data": "commands.data_verbs",
     "generate": "commands.generate:generate",
     "verify": "commands.verify:verify",
 }

@@ -105,6 +105,7 @@ class Tokenizer(BaseTokenizer):
         algorithm: str = "bpe",
         encoder: str | None = None,
         pretokenizer: str = "llama3",
+        pretokenizer_regex: Sequence[str] = (),
         special: Sequence[str] = (),
         special_position: str = "first",
         allow_special: bool = False,
@@ -128,7 +129,13 @@ class Tokenizer(BaseTokenizer):
             raise TypeError("documents must be an iterable of texts, not one text")
         algorithm, encoder = method_pair(algorithm, encoder)
         settings = TrainingSettings(
-            vocab_size, pretokenizer, min_frequency, tuple(special), special_position, max_token_bytes
+            vocab_size,
+            pretokenizer,
+            min_frequency,
+            tuple(special),
+            special_position,
+            max_token_bytes,
+            tuple(pretokenizer_regex),
         )
         settings.check()
         policy = catalog.resolve(catalog.TRAINING, algorithm)
@@ -138,7 +145,7 @@ class Tokenizer(BaseTokenizer):
         data = (encode_text(text) if isinstance(text, str) else text for text in documents)
         with TemporaryDirectory(prefix="llmtool-") as spill:
             limit = half_of_memory() if max_memory is None else max_memory
-            counts = PieceCounts(pretokenizer, threads or available_cores(), limit, spill)
+            counts = PieceCounts(settings.cut_by, threads or available_cores(), limit, spill, settings.steps)
             marks = SpecialInCorpus(special, cut=allow_special)
             number, size = count_pieces(data, counts, marks)
             if warning := marks.warning():

@@ -27,7 +27,7 @@ def documented() -> Iterator[tuple[str, Any]]:
         if not isinstance(found, ModuleType):
             yield name, found
             continue
-        for verb in getattr(found, "__all__", ["nextlong"] if name == "data" else ["sft", "uniattn"]):
+        for verb in ["nextlong"] if name == "data" else getattr(found, "__all__", ["sft", "uniattn"]):
             yield f"{name}.{verb}", getattr(found, verb)
 
 
@@ -81,3 +81,14 @@ def test_importing_costs_nothing() -> None:
     assert {*llmtool.PUBLIC, "__version__"} == {*dir(llmtool)}
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         llmtool.trian  # noqa: B018 - what a misspelt name says
+
+
+def test_every_verb_of_the_command_line_is_there() -> None:
+    from llmtool.cli.completion import tree
+
+    groups = {command.path.rpartition(" ")[2]: command for command in tree().commands}
+    for name in llmtool.PUBLIC:
+        if name in groups and groups[name].commands:
+            verbs = {command.path.rpartition(" ")[2].replace("-", "_") for command in groups[name].commands}
+            missing = {verb for verb in verbs if not callable(getattr(getattr(llmtool, name), verb, None))}
+            assert not missing, name

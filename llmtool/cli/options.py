@@ -63,6 +63,9 @@ from llmtool.commands.options import (
 from llmtool.commands.options import (
     Threads as Threads,
 )
+from llmtool.commands.options import (
+    TorchThreads as TorchThreads,
+)
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError

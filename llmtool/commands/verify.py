@@ -37,6 +37,8 @@ def verify(
     from llmtool.core.eval.agreement import compare_logits
 
     first, second = (load_model(path, dtype, device, changed=override) for path in (norm, other))
+    for note in dict.fromkeys(model.note for model in (first, second) if model.note):
+        console.info(note)
     sizes = first.config.vocab_size, second.config.vocab_size
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"

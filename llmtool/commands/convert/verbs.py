@@ -8,26 +8,44 @@ from llmtool.commands.convert.copy import copy_checkpoint
 from llmtool.commands.convert.dsmoe import convert_dense, convert_dsmoe
 from llmtool.commands.convert.dsmoe_baseline import convert_baseline
 from llmtool.commands.convert.export import export_model
+from llmtool.commands.convert.gguf import convert_gguf
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.lora import merge_lora as merge_adapters
-from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, UniattnSettings
+from llmtool.commands.convert.rope import convert_rope
+from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
 from llmtool.commands.convert.uniattn import convert_uniattn
+from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask
+from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
 from llmtool.commands.options import method_settings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import DEFAULT_SHARD
 from llmtool.core.run.console import QUIET, Console
 
-__all__ = ["copy", "dense", "dsmoe", "dsmoe_baseline", "export", "inspect", "merge_lora", "uniattn"]
+__all__ = [
+    "cartesian",
+    "copy",
+    "dense",
+    "dsmoe",
+    "dsmoe_baseline",
+    "export",
+    "finedeep",
+    "gguf",
+    "inspect",
+    "mask",
+    "merge_lora",
+    "rope",
+    "uniattn",
+]
 
 
-def inspect(checkpoint: str | Path, *, context: int | None = None) -> dict[str, Any]:
+def inspect(checkpoint: str | Path, *, context: int | None = None, override: Sequence[str] = ()) -> dict[str, Any]:
     """Parameters, bytes, FLOPs and KV bytes a token, from headers and config.json alone.
 
     >>> import llmtool
     >>> llmtool.convert.inspect("model")["parameters"]
     36384
     """
-    return describe(open_checkpoint(Path(checkpoint)), context)
+    return describe(open_checkpoint(Path(checkpoint), override), context)
 
 
 def copy(
@@ -36,6 +54,7 @@ def copy(
     *,
     dtype: str | None = None,
     max_shard_size: int = DEFAULT_SHARD,
+    override: Sequence[str] = (),
     force: bool = False,
     dry_run: bool = False,
     console: Console = QUIET,
@@ -48,7 +67,7 @@ def copy(
     """
     return copy_checkpoint(
         Path(checkpoint), Path(output), dtype=dtype, max_shard_size=max_shard_size, force=force, dry_run=dry_run,
-        console=console,
+        override=override, console=console,
     )  # fmt: skip
 
 
@@ -58,6 +77,7 @@ def export(
     *,
     dtype: str | None = None,
     set: Sequence[str] = (),  # noqa: A002 - the option's name
+    override: Sequence[str] = (),
     force: bool = False,
     console: Console = QUIET,
 ) -> dict[str, Any]:
@@ -67,8 +87,24 @@ def export(
     >>> llmtool.convert.export("model", "exported")["parameters"]
     36384
     """
-    given = method_settings(set)
-    return export_model(Path(checkpoint), Path(output), dtype=dtype, settings=given, force=force, console=console)
+    return export_model(
+        Path(checkpoint), Path(output), dtype=dtype, settings=method_settings(set), changed=override, force=force,
+        console=console,
+    )  # fmt: skip
+
+
+def gguf(
+    file: str | Path, output: str | Path, *, dtype: str = "bf16", force: bool = False, console: Console = QUIET
+) -> dict[str, Any]:
+    """A checkpoint from a GGUF file: weights dequantised, config.json and the tokenizer made again.
+
+    >>> import llmtool
+    >>> llmtool.convert.gguf("corpus.txt", "out")
+    Traceback (most recent call last):
+        ...
+    llmtool.core.run.errors.UserError: corpus.txt: not a GGUF file (it would begin with GGUF)
+    """
+    return convert_gguf(file, output, dtype=dtype, force=force, console=console)
 
 
 def dsmoe(
@@ -135,6 +171,76 @@ def uniattn(
     1
     """
     return convert_uniattn(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def rope(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: RotarySettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Rotary frequencies for a longer context: HARPE and its rivals.
+
+    >>> import llmtool
+    >>> llmtool.convert.rope("model", "longer", method="yarn", target=128)["schema"]
+    'llmtool.convert-rope/1'
+    """
+    return convert_rope(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def cartesian(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: CartesianSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Feed-forward layers as two routed sub-layers that compute the same (CartesianMoE).
+
+    >>> import llmtool
+    >>> llmtool.convert.cartesian("model", "cartesian", experts=4)["schema"]
+    'llmtool.convert-upcycle/1'
+    """
+    return convert_cartesian(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def finedeep(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: FinedeepSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Feed-forward layers as experts that all run, gated by their own outputs (Finedeep).
+
+    >>> import llmtool
+    >>> llmtool.convert.finedeep("model", "finedeep", experts=4)["schema"]
+    'llmtool.convert-upcycle/1'
+    """
+    return convert_finedeep(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def mask(
+    checkpoint: str | Path,
+    output: str | Path,
+    table: str | Path,
+    settings: MaskSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Feed-forward layers as copies that token ids choose among, by a table of `data.token_experts` (MaskMoE).
+
+    >>> import llmtool
+    >>> chosen = llmtool.data.token_experts(["corpus.txt"], "table.safetensors", model="model", experts=4)
+    >>> llmtool.convert.mask("model", "masked", "table.safetensors")["schema"]
+    'llmtool.convert-upcycle/1'
+    """
+    return convert_mask(Path(checkpoint), Path(output), Path(table), settings, console=console, **named_settings)
 
 
 def merge_lora(

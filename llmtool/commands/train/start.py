@@ -140,4 +140,4 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
         except UserError:
             return {"llmtool.json": serialize(tokenizer.definition)}
         written = sorted((Path(folder) / "tokenizer").iterdir())
-        return {path.name: path.read_bytes() for path in written if path.name != "run.json"}
+        return {path.name: path.read_bytes() for path in written if path.name not in ("run.json", "README.md")}

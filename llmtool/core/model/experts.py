@@ -19,6 +19,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import nn
 
 from llmtool.core.model.carry import Carry
+from llmtool.core.model.config import Config
+from llmtool.core.model.ffn import SwiGLU, weight_of
 
 SCORES, CHOSEN, FREE = "experts.scores.", "experts.chosen.", "experts.free."
 """carry.shared[SCORES + place]: the router's probabilities [B, T, E], float32. CHOSEN: experts taken [B, T, k], -1 for
@@ -64,17 +66,25 @@ def scores_of(x: torch.Tensor, weight: torch.Tensor, visible: torch.Tensor | Non
         return logits.softmax(-1)
 
 
-def best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest [N, k] and their places; of equals the lower place first, on every device (topk does not say)."""
+def best(scores: torch.Tensor, k: int, skip: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest [N, k] and their places; of equals the lower place first, on every device (topk does not say).
+
+    skip: leave out the very best ones, to see how much hangs on them.
+    """
     values, places = scores.sort(dim=-1, descending=True, stable=True)
-    return values[:, :k], places[:, :k]
+    return values[:, skip : skip + k], places[:, skip : skip + k]
 
 
-def route(x: torch.Tensor, weight: torch.Tensor, k: int, *, normalise: bool = True) -> Choice:
+def share_out(weights: torch.Tensor) -> torch.Tensor:
+    """Weights [N, k] made to sum to 1. A single one becomes 1 with the gradient of its logarithm, not with none."""
+    return weights / (weights.detach() if weights.shape[-1] == 1 else weights.sum(-1, keepdim=True))
+
+
+def route(x: torch.Tensor, weight: torch.Tensor, k: int, *, normalise: bool = True, skip: int = 0) -> Choice:
     """The plain router: the k likeliest experts, with their probabilities, made to sum to 1 where `normalise`."""
     scores = scores_of(x, weight)
-    weights, chosen = best(scores, k)
-    return Choice(scores, chosen, weights / weights.sum(-1, keepdim=True) if normalise else weights)
+    weights, chosen = best(scores, k, skip)
+    return Choice(scores, chosen, share_out(weights) if normalise else weights)
 
 
 def dispatch(
@@ -145,8 +155,10 @@ class Experts(nn.Module):
     ops = ("grouped_swiglu", "grouped_gemm")
     """Kernels that the builder may put into `kernels`; see decoder.inject."""
 
-    def __init__(self, experts: int, hidden: int, inner: int) -> None:
+    def __init__(self, experts: int, hidden: int, inner: int, active: int) -> None:
         super().__init__()
+        self.active = active
+        """Experts that a token meets, at most: what a token costs is counted by it."""
         self.gate = nn.Parameter(torch.empty(experts, inner, hidden))
         self.up = nn.Parameter(torch.empty(experts, inner, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, inner))
@@ -169,3 +181,26 @@ def record(carry: Carry, place: str, choice: Choice, shape: torch.Size, free: to
     carry.shared[CHOSEN + place] = chosen.view(*shape[:2], -1)
     if free is not None:
         carry.shared[FREE + place] = free
+
+
+class RoutedFFN(nn.Module):
+    """The feed-forward part of Mixtral and Qwen3-MoE: the k likeliest experts, nothing beside them."""
+
+    def __init__(self, config: Config, layer: int) -> None:
+        super().__init__()
+        self.router = nn.Linear(config.hidden_size, config.experts, bias=False)
+        self.experts = Experts(config.experts, config.hidden_size, config.expert_size, config.experts_per_token)
+        self.layer, self.k, self.normalise = layer, config.experts_per_token, config.normalise_experts
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
+        """x [B, T, d] the normed input, h [B, T, d] the residual stream (not used here) -> delta [B, T, d]."""
+        flat = x.flatten(0, 1)
+        choice = route(flat, weight_of(self.router), self.k, normalise=self.normalise)
+        record(carry, str(self.layer), choice, x.shape)
+        delta: torch.Tensor = self.experts(flat, choice).view(x.shape)
+        return delta
+
+
+def feed_forward(config: Config, layer: int) -> nn.Module:
+    """The part that the config's family has in a layer."""
+    return RoutedFFN(config, layer) if config.experts and layer not in config.dense_layers else SwiGLU(config, layer)
