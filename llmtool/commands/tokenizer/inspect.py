@@ -40,12 +40,19 @@ def describe(tokenizer: BaseTokenizer) -> dict[str, Any]:
         "merges": len(vocabulary.merges),
         "scaffolds": len(vocabulary.scaffolds),
         "special_tokens": tokenizer.special_tokens,
+        **({"other_added_tokens": others} if (others := _not_special(tokenizer)) else {}),
         "bos": definition.bos,
         "eos": definition.eos,
         "longest_tokens": [_shortened(show(token)) for token in longest],
         "training": definition.training,
         "sha256": tokenizer.fingerprint(),
     }
+
+
+def _not_special(tokenizer: BaseTokenizer) -> dict[str, int]:
+    """Added tokens that always match."""
+    special = tokenizer.special_tokens
+    return {text: number for text, number in tokenizer.added_tokens.items() if text not in special}
 
 
 def explain(tokenizer: BaseTokenizer, text: str) -> dict[str, Any]:
