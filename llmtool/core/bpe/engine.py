@@ -16,7 +16,7 @@ from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.policy import EncodingPolicy, Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, split
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
-from llmtool.core.bpe.vocabulary import BYTE_ORDER, pack_ends, pack_u32
+from llmtool.core.bpe.vocabulary import BYTE_ORDER, LONGEST_PIECE, pack_ends, pack_u32, piece_parts
 from llmtool.core.run.errors import UserError
 
 
@@ -100,7 +100,8 @@ class PieceCounts:
             _checked(self.native.add, b"".join(documents), document_ends(documents))
             return
         for document in documents:
-            self._portable.update(split(self._pretokenizer, document))
+            for piece in split(self._pretokenizer, document):
+                self._portable.update(piece_parts(piece) if len(piece) > LONGEST_PIECE else (piece,))
 
     def items(self) -> Iterable[tuple[bytes, int]]:
         """(piece, count) in the order of the pieces' bytes."""
