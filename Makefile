@@ -2,6 +2,7 @@
 # make quickstart   from text to a model that transformers loads, on one core
 # make test    everything CI runs: ruff, mypy --strict, layering, pytest
 # make bench   speed against other tokenizers, on demand        make golden  rewrite generated files
+# make curves  train the tiny runs that forecasts of others are checked with, half an hour and more
 # make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
 # make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS each target
 
@@ -15,7 +16,7 @@ export OMP_NUM_THREADS := 1
 # A C++ error must fail here; an install without a compiler falls back to portable Python.
 export LLMTOOL_REQUIRE_NATIVE := 1
 
-.PHONY: demo quickstart test lint portable fmt bench golden fuzz clean
+.PHONY: curves demo quickstart test lint portable fmt bench golden fuzz clean
 demo: $(VENV)/.built
 	BIN=$(BIN) recipes/demo.sh demo-output $(FILES)
 
@@ -48,6 +49,9 @@ fmt: $(VENV)/.built
 bench: $(VENV)/.built
 	@test -n "$(CORPUS)" || { echo "usage: make bench CORPUS=corpus.jsonl (large and diverse: 100 MB and more)"; exit 2; }
 	$(BIN)/python benchmarks/tokenizer.py $(CORPUS)
+
+curves: $(VENV)/.built
+	$(BIN)/python benchmarks/curves.py docs/results/temporal_scaling/curves
 
 golden: $(VENV)/.built
 	$(BIN)/python -m llmtool.cli.completion completions

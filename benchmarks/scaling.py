@@ -1,39 +1,53 @@
-"""Forecasts of finished public runs against what happened: `python benchmarks/scaling.py CURVES`.
+"""Forecasts of finished runs, each project judged with what was tuned on the others:
+`python benchmarks/scaling.py CURVES [--sweep]`.
 
-CURVES holds mpl/*.csv (step, lr, loss), and, where present, zsl/*.csv (no rate) and per_position/*.jsonl. Protocol:
-drop steps before max(2 x warm-up, 1% of the horizon); fit steps up to f x horizon with the schedule known to the end;
-the final loss is the mean of the last 2% of the points, and the prediction the mean of the law over the same steps.
+CURVES holds a folder a project: mpl/, modded/, zsl/ (no rate); docs/results/temporal_scaling/curves, tiny runs of our
+own (benchmarks/curves.py), is one more. A forecast sees the steps up to a share f of the run and the schedule to the
+end; the truth is the mean of the last 2% of the points, and the prediction the mean of the law over the same steps.
+
+`tuned`: the two constants of the fit (early, gain) are those of SETTINGS that did best on the *other* projects, and so
+is the scale of the intervals. `shipped`: what a user gets, which has seen every project here but zsl. --sweep tries the
+SETTINGS anew (minutes); without it only the shipped constants are scored.
 """
 
 import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.fit import fit, fit_together
+from llmtool.methods.temporal_scaling.fit import EARLY, fit
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.intervals import interval_score
-from llmtool.methods.temporal_scaling.laws import COOLDOWN, MULTI_POWER, POWER
+from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER, Law
 from llmtool.methods.temporal_scaling.logs import read_log
 from llmtool.methods.temporal_scaling.run import Run, prepare
-from llmtool.methods.temporal_scaling.saved import elsewhere
+from llmtool.methods.temporal_scaling.schedule import Plan
 
-SIZES = ("25M", "100M", "400M")
-TWELVE = ("constant_72000", "cosine_72000", "cosine_24000", "wsd_20000_24000")
-TRAINED = ("constant_72000", "cosine_24000", "wsdcon_9")
-ORIGINS = (0.2, 0.3, 0.5, 0.7)
+OWN = Path(__file__).parents[1] / "docs/results/temporal_scaling/curves"
+ORIGINS = (0.3, 0.5, 0.8)
+SETTINGS = tuple(product((3e-3, 6e-3, 1.2e-2), (0.3, 0.36, 0.43)))
+"""Values of `early` and of the centre of `gain`."""
+TRAPEZOIDS = {
+    "soap_124M_2024-10-09": (6000, 250, 1800), "muon_124M_2024-10-10": (6200, 0, 1800),
+    "modernarch_124M_2024-10-14": (5100, 0, 1450), "scaleup_1.5B_2024-10-20": (15258, 0, 4359),
+}  # fmt: skip
+"""Logs without a rate whose schedule is published: steps, warm-up, and the steps of the linear fall to zero."""
+METRICS = {"modded": "val", "own": "val"}
+Key = tuple[str, str, float]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One forecast against the truth, in per cent of the final loss."""
+    """One forecast against the truth, in per cent of the final loss. low, high: of the interval, around the truth."""
 
+    group: str
     curve: str
     origin: float
     law: str
@@ -50,127 +64,170 @@ class Outcome:
     def covered(self) -> bool:
         return self.low <= 0 <= self.high
 
+    def reach(self) -> float:
+        """The factor on the interval's half-widths that would just hold the truth."""
+        half = (self.error - self.low) if self.error > 0 else (self.high - self.error)
+        return abs(self.error) / max(half, 1e-9)
 
-def look(path: Path, origin: float) -> Run:
-    log = read_log(path)
-    return prepare(log, until=f"{100 * origin:g}%", horizon=max(float(s.steps[-1]) for s in log.losses.values()))
+
+def curves(directory: Path) -> dict[str, list[Path]]:
+    groups = {path.name: sorted(path.glob("*.csv")) for path in sorted(directory.iterdir()) if path.is_dir()}
+    return {name: paths for name, paths in {**groups, "own": sorted(OWN.glob("*.csv"))}.items() if paths}
 
 
-def outcome(path: Path, origin: float) -> Outcome:
-    run = look(path, origin)
-    begun = time.perf_counter()
+def look(group: str, path: Path, origin: float) -> Run:
+    settings: dict[str, Any] = {"metric": METRICS.get(group)}
+    if path.stem in TRAPEZOIDS:
+        steps, warmup, fall = TRAPEZOIDS[path.stem]
+        settings |= {"horizon": steps, "warmup": warmup, "plan": Plan("wsd", 0.0, fall / steps)}
+    return prepare(read_log(path), until=f"{100 * origin:g}%", **settings)
+
+
+def end(run: Run) -> tuple[Any, float]:
+    """The steps of the last 2% of the points, and their mean loss."""
+    last = max(1, int(np.ceil(0.02 * len(run.steps))))
+    return run.steps[-last:], float(run.loss[-last:].mean())
+
+
+def outcome(group: str, path: Path, origin: float) -> Outcome:
+    run = look(group, path, origin)
+    begun = time.process_time()
     made = forecast(run)
-    seconds = time.perf_counter() - begun
-    last = run.steps[-max(1, int(np.ceil(0.02 * len(run.steps)))) :]
-    truth = float(run.loss[-len(last) :].mean())
-    value = float(made.fit.predict(last).mean())
+    seconds = time.process_time() - begun
+    steps, truth = end(run)
+    value = float(made.fit.predict(steps).mean())
     scale = value / made.final.value
     low, high = made.final.low * scale, made.final.high * scale
-    power = float(fit(POWER, *run.seen(), run.horizon).predict(last).mean())
+    power = float(fit(POWER, *run.seen(), run.horizon).predict(steps).mean())
     return Outcome(
-        path.stem, origin, made.fit.name, 100 * (value / truth - 1), 100 * (power / truth - 1),
+        group, path.stem, origin, made.fit.name, 100 * (value / truth - 1), 100 * (power / truth - 1),
         100 * (run.last_value / truth - 1), 100 * (low / truth - 1), 100 * (high / truth - 1),
         100 * interval_score(low, high, truth), made.confident, seconds,
     )  # fmt: skip
 
 
-def outcomes(paths: Iterable[Path]) -> list[Outcome]:
-    """Every curve at every origin; refusals are printed and counted out."""
-    made = []
+def shipped(groups: dict[str, list[Path]]) -> tuple[list[Outcome], list[Key]]:
+    """Every curve at every origin, and what was refused."""
+    rows, refused = [], []
     heads = f"{'error':>8}{'c+aN^-b':>9}{'last':>8}  {'90% interval':<18}{'score':>7}{'s':>6}"
-    print(f"\n{'curve':<22}{'f':>5}  {'law':<10}{heads}")
-    for path in paths:
-        for origin in ORIGINS:
-            try:
-                row = outcome(path, origin)
-            except UserError as refusal:
-                print(f"{path.stem:<22}{origin:>5.1f}  refused: {refusal.what}")
-                continue
-            made.append(row)
-            text = f"{row.curve:<22}{origin:>5.1f}  {row.law:<10}{row.error:>7.2f}%{row.power:>8.2f}%{row.still:>7.2f}%"
-            text += f"  [{row.low:6.2f}, {row.high:6.2f}]  {row.score:>7.2f}{row.seconds:>6.1f}"
-            print(text + ("" if row.covered else "  missed") + ("" if row.confident else "  not confident"), flush=True)
-    return made
-
-
-def summary(title: str, rows: list[Outcome]) -> dict[str, Any]:
-    """Errors per origin; coverage and score over all."""
-    print(f"\n{title}")
-    facts: dict[str, Any] = {"title": title}
-    for origin in ORIGINS:
-        some = [row for row in rows if row.origin == origin]
-        if not some:
+    print(f"{'group':<8}{'curve':<28}{'f':>4}  {'law':<10}{heads}")
+    for group, path, origin in ((g, p, f) for g, paths in groups.items() for p in paths for f in ORIGINS):
+        try:
+            row = outcome(group, path, origin)
+        except UserError as refusal:
+            refused.append((group, path.stem, origin))
+            print(f"{group:<8}{path.stem:<28}{origin:>4}  refused: {refusal.what}", flush=True)
             continue
-        error, power, still = (np.abs([getattr(row, name) for row in some]) for name in ("error", "power", "still"))
-        ratio = np.median(power) / np.median(error)
-        facts[str(origin)] = {"median": float(np.median(error)), "largest": float(error.max()), "ratio": float(ratio)}
-        print(f"  f = {origin}: median {np.median(error):.3f}%, mean {error.mean():.3f}%, largest {error.max():.2f}%; "
-              f"c + a N^-b {np.median(power):.2f}% ({ratio:.1f}x); last value {np.median(still):.1f}%")  # fmt: skip
-    for name, some in (("all", rows), ("confident", [row for row in rows if row.confident])):
-        covered = 100 * float(np.mean([row.covered for row in some])) if some else None
-        score = float(np.mean([row.score for row in some])) if some else None
-        facts[name] = {"count": len(some), "coverage": covered, "interval_score": score}
-        if some:
-            print(f"  90% intervals, {name} {len(some)}: cover {covered:.1f}%, interval score {score:.2f}% of the loss")
-    facts["slowest"] = max(row.seconds for row in rows)
-    print(f"  slowest choice, back-test, fit and interval: {facts['slowest']:.1f} s")
+        rows.append(row)
+        text = f"{group:<8}{row.curve:<28}{origin:>4}  {row.law:<10}{row.error:>7.2f}%{row.power:>8.2f}%"
+        text += f"{row.still:>7.2f}%  [{row.low:6.2f}, {row.high:6.2f}]  {row.score:>7.2f}{row.seconds:>6.1f}"
+        print(text + ("" if row.covered else "  missed") + ("" if row.confident else "  not confident"), flush=True)
+    return rows, refused
+
+
+def with_gain(gain: float) -> Law:
+    """The usual law with another centre of the prior of `gain`."""
+    return replace(COOLDOWN, parameters=tuple(
+        replace(each, centre=gain) if each.name == "gain" else each for each in COOLDOWN.parameters
+    ))  # fmt: skip
+
+
+def swept(groups: dict[str, list[Path]]) -> dict[tuple[float, float], dict[Key, float]]:
+    """The error of the usual law under each of the SETTINGS, for curves whose rate is known."""
+    errors: dict[tuple[float, float], dict[Key, float]] = {setting: {} for setting in SETTINGS}
+    for group, path, origin in ((g, p, f) for g, paths in groups.items() for p in paths for f in ORIGINS[:2]):
+        try:
+            run = look(group, path, origin)
+            if run.schedule is None:
+                continue
+            steps, truth = end(run)
+            for early, gain in SETTINGS:
+                made = fit(with_gain(gain), *run.seen(), run.horizon, run.schedule, starts=2, early=early)
+                key = (group, path.stem, origin)
+                errors[early, gain][key] = 100 * (float(made.predict(steps).mean()) / truth - 1)
+        except UserError:
+            continue
+    return errors
+
+
+def middle(errors: Iterable[float]) -> float:
+    return float(np.median(np.abs(list(errors))))
+
+
+def tuned(errors: dict[tuple[float, float], dict[Key, float]]) -> dict[str, Any]:
+    """Leave one project out: the setting with the least mean of the others' medians, scored on the one left out."""
+    groups = sorted({key[0] for key in errors[SETTINGS[0]]})
+    facts: dict[str, Any] = {}
+    print("\nConstants chosen on the other projects (early, gain): median error at 30% and 50%, within 1% at 30%")
+    for left in [*groups, "nothing"]:
+
+        def cost(setting: tuple[float, float], left: str = left) -> float:
+            return float(np.mean([middle(e for k, e in errors[setting].items() if k[0] == group and k[2] == origin)
+                                  for group in groups if group != left for origin in ORIGINS[:2]]))  # fmt: skip
+
+        best = min(SETTINGS, key=cost)
+        if left == "nothing":
+            print(f"  chosen on all: {best}")
+            facts["all"] = best
+            continue
+        at = {f: [e for k, e in errors[best].items() if k[0] == left and k[2] == f] for f in ORIGINS[:2]}
+        within = 100 * float(np.mean(np.abs(at[0.3]) < 1))
+        facts[left] = {"setting": best, "0.3": middle(at[0.3]), "0.5": middle(at[0.5]), "within": within}
+        print(
+            f"  {left:<8}{best!s:<16}{middle(at[0.3]):>7.2f}%{middle(at[0.5]):>7.2f}%{within:>6.0f}%  of {len(at[0.3])}"
+        )
+    means = [float(np.mean([facts[group][f] for group in groups])) for f in ("0.3", "0.5")]
+    print(f"  mean of the medians: {means[0]:.2f}%, {means[1]:.2f}%")
+    return {**facts, "mean_of_medians": means}
+
+
+def table(rows: list[Outcome], refused: list[Key]) -> dict[str, Any]:
+    """By group and origin: errors beside the two baselines, coverage; and with the scale of the others' intervals."""
+    groups = sorted({row.group for row in rows})
+    facts: dict[str, Any] = {}
+    print(f"\n{'group':<8}{'f':>4}{'runs':>6}{'refused':>9}{'median':>9}{'within 1%':>11}{'power':>8}{'last':>8}"
+          f"{'covered':>9}{'confident':>11}{'of these':>10}{'score':>7}{'scale':>7}{'covered':>9}")  # fmt: skip
+    for group in groups:
+        others = [[row.reach() for row in rows if row.group == other] for other in groups if other != group]
+        scale = float(np.mean([np.quantile(each, 0.9) for each in others])) if others else 1.0
+        for origin in ORIGINS:
+            some = [row for row in rows if row.group == group and row.origin == origin]
+            if not some:
+                continue
+            sure = [row for row in some if row.confident]
+            fact = {
+                "runs": len(some), "refused": sum(key[0] == group and key[2] == origin for key in refused),
+                "median": middle(row.error for row in some),
+                "within": 100 * float(np.mean([abs(row.error) < 1 for row in some])),
+                "power": middle(row.power for row in some), "last": middle(row.still for row in some),
+                "covered": 100 * float(np.mean([row.covered for row in some])),
+                "confident": len(sure),
+                "covered_confident": 100 * float(np.mean([row.covered for row in sure or some])),
+                "score": float(np.mean([row.score for row in some])), "scale": scale,
+                "covered_scaled": 100 * float(np.mean([row.reach() <= scale for row in some])),
+            }  # fmt: skip
+            facts[f"{group} {origin}"] = fact
+            print(f"{group:<8}{origin:>4}{fact['runs']:>6}{fact['refused']:>9}{fact['median']:>8.2f}%"
+                  f"{fact['within']:>10.0f}%{fact['power']:>7.2f}%{fact['last']:>7.2f}%{fact['covered']:>8.0f}%"
+                  f"{fact['confident']:>11}{fact['covered_confident']:>9.0f}%{fact['score']:>7.2f}{scale:>7.2f}"
+                  f"{fact['covered_scaled']:>8.0f}%")  # fmt: skip
+    every = [np.quantile([row.reach() for row in rows if row.group == group], 0.9) for group in groups]
+    print(f"mean over the groups of the factor that would hold 90%: {np.mean(every):.2f}; "
+          f"slowest forecast {max(row.seconds for row in rows):.1f} s of CPU")  # fmt: skip
     return facts
 
 
-def joint(directory: Path) -> dict[str, float]:
-    """Three whole curves of a model fitted together, its other schedules predicted: mean error over all points."""
-    print(f"\nOne law for {', '.join(TRAINED)}; mean absolute error over the other schedules")
-    means = {}
-    for law in (COOLDOWN, MULTI_POWER):
-        for size in SIZES:
-            runs = {path.stem: look(path, 1.0) for path in sorted(directory.glob(f"{size}_*.csv"))}
-            parts = []
-            for name in TRAINED:
-                run = runs.pop(f"{size}_{name}")
-                assert run.schedule is not None
-                parts.append((*run.seen(), run.horizon, run.schedule))
-            together = fit_together(law, parts)[0]
-            errors = {}
-            for name, run in runs.items():
-                assert run.schedule is not None
-                steps, loss = run.seen()
-                predicted = elsewhere(together, run.schedule).predict(steps)
-                errors[name.partition("_")[2]] = 100 * float(np.abs(predicted / loss - 1).mean())
-            means[f"{law.name} {size}"] = float(np.mean(list(errors.values())))
-            each = ", ".join(f"{name} {error:.2f}" for name, error in errors.items())
-            print(f"  {law.name:<9} {size:>4}: {means[f'{law.name} {size}']:.3f}%  ({each})")
-    return means
-
-
-def fit_seconds(path: Path) -> float:
-    """One fit of the richest law, the best of three."""
-    run = look(path, 0.5)
-    times = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        fit(COOLDOWN, *run.seen(), run.horizon, run.schedule)
-        times.append(time.perf_counter() - begun)
-    return min(times)
-
-
-def main(directory: Path) -> None:
-    curves = directory / "mpl"
-    twelve = outcomes(curves / f"{size}_{schedule}.csv" for size in SIZES for schedule in TWELVE)
-    figures: dict[str, Any] = {"twelve": summary("The twelve curves", twelve)}
-    held = {row.curve for row in twelve}
-    others = outcomes(path for path in sorted(curves.glob("*.csv")) if path.stem not in held)
-    figures["other_mpl"] = summary("The other schedules", others)
-    figures["mpl"] = summary("All of these", twelve + others)
-    for folder, title in (("zsl", "No learning rate in the log"), ("per_position", "By position")):
-        if paths := sorted((directory / folder).glob("*.*")):
-            figures[folder] = summary(title, outcomes(paths))
-    figures["joint"] = joint(curves)
-    figures["fit_seconds"] = fit_seconds(curves / f"{SIZES[0]}_{TWELVE[1]}.csv")
-    print(f"\none fit: {figures['fit_seconds']:.2f} s")
-    print(json.dumps({"schema": "llmtool.bench-scaling/1", **figures}))
+def main(directory: Path, sweep: bool) -> None:
+    groups = curves(directory)
+    figures: dict[str, Any] = {"early": EARLY}
+    if sweep:
+        figures["tuned"] = tuned(swept(groups))
+    rows, refused = shipped(groups)
+    figures["shipped"] = table(rows, refused)
+    print(json.dumps({"schema": "llmtool.bench-scaling/2", **figures}))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/scaling.py DIRECTORY_OF_CURVES")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) < 2 or sys.argv[2:] not in ([], ["--sweep"]):
+        sys.exit("usage: python benchmarks/scaling.py DIRECTORY_OF_CURVES [--sweep]")
+    main(Path(sys.argv[1]), "--sweep" in sys.argv)

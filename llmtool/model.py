@@ -94,9 +94,16 @@ def load_model(
 ) -> "Model":
     """Read a checkpoint directory. dtype: "bf16", "fp16", "fp32", "fp64" or torch's own; None keeps what is stored.
 
+    On a CPU without instructions for a stored bf16 or fp16, None means fp32, and `.note` says so.
+
     kernels: "torch", "triton", or "auto" for those measured on this device; `.kernels` says what was chosen.
     settings: {"dsmoe": {"tau": "0.7"}}, instead of what config.json says. changed: fields of config.json given anew,
     "sliding_window=null".
+
+    >>> import llmtool
+    >>> model = llmtool.load_model("model")
+    >>> model.config.num_hidden_layers
+    2
     """
     require("torch", extra="models", why="to run models")
     import torch
@@ -111,17 +118,40 @@ def load_model(
     def make(config: "Config") -> "Decoder":
         return build(override(config, settings or {}), choice.kernels)
 
-    return Model(load_decoder(path, make, dtype=wanted, device=place, override=changed), Path(path), choice.described)
+    note = ""
+    if wanted is None and place.type == "cpu":
+        wanted, note = _computable(Path(path))
+    decoder = load_decoder(path, make, dtype=wanted, device=place, override=changed)
+    return Model(decoder, Path(path), choice.described, note)
+
+
+def _computable(path: Path) -> "tuple[torch.dtype | None, str]":
+    """fp32 and why, where a checkpoint's weights are of a type that this CPU has no instructions for; else None."""
+    import torch
+
+    from llmtool.core.checkpoint.directory import open_checkpoint
+    from llmtool.core.kernels.cpu import has_instructions
+
+    checkpoint = open_checkpoint(path)
+    for code, kind, stored in (("BF16", torch.bfloat16, "bf16"), ("F16", torch.float16, "fp16")):
+        if not has_instructions(kind) and any(checkpoint.dtype(name) == code for name in checkpoint.names()):
+            return (
+                torch.float32,
+                f"{path.name}: stored as {stored}, computed in fp32: this CPU has no instructions for it",
+            )
+    return None, ""
 
 
 class Model:
     """A loaded checkpoint. `.decoder` is the torch module, `.config` its architecture."""
 
-    def __init__(self, decoder: "Decoder", path: Path, kernels: str = "torch") -> None:
+    def __init__(self, decoder: "Decoder", path: Path, kernels: str = "torch", note: str = "") -> None:
         self.decoder = decoder
         self.config = decoder.config
         self.path = path
         self.kernels = kernels
+        self.note = note
+        """What people should be told of how it computes, once; "" for nothing."""
 
     @property
     def device(self) -> "torch.device":

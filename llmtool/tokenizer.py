@@ -48,7 +48,13 @@ class Tokenizer(BaseTokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read our file, a Hugging Face byte-level BPE tokenizer.json, or a directory that holds one."""
+        """Read our file, a Hugging Face byte-level BPE tokenizer.json, or a directory that holds one.
+
+        >>> import llmtool
+        >>> tokenizer = llmtool.Tokenizer.load("bpe.json")
+        >>> tokenizer.decode(tokenizer.encode("the cat"))
+        'the cat'
+        """
         return cls(load_definition(Path(path)))
 
     @classmethod
@@ -104,6 +110,7 @@ class Tokenizer(BaseTokenizer):
         algorithm: str = "bpe",
         encoder: str | None = None,
         pretokenizer: str = "llama3",
+        pretokenizer_regex: Sequence[str] = (),
         special: Sequence[str] = (),
         special_position: str = "first",
         allow_special: bool = False,
@@ -127,7 +134,13 @@ class Tokenizer(BaseTokenizer):
             raise TypeError("documents must be an iterable of texts, not one text")
         algorithm, encoder = method_pair(algorithm, encoder)
         settings = TrainingSettings(
-            vocab_size, pretokenizer, min_frequency, tuple(special), special_position, max_token_bytes
+            vocab_size,
+            pretokenizer,
+            min_frequency,
+            tuple(special),
+            special_position,
+            max_token_bytes,
+            tuple(pretokenizer_regex),
         )
         settings.check()
         policy = catalog.resolve(catalog.TRAINING, algorithm)
@@ -137,7 +150,7 @@ class Tokenizer(BaseTokenizer):
         data = (encode_text(text) if isinstance(text, str) else text for text in documents)
         with TemporaryDirectory(prefix="llmtool-") as spill:
             limit = half_of_memory() if max_memory is None else max_memory
-            counts = PieceCounts(pretokenizer, threads or available_cores(), limit, spill)
+            counts = PieceCounts(settings.cut_by, threads or available_cores(), limit, spill, settings.steps)
             marks = SpecialInCorpus(special, cut=allow_special)
             number, size = count_pieces(data, counts, marks)
             if warning := marks.warning():

@@ -12,18 +12,20 @@ import llmtool
 ROOT = Path(llmtool.__file__).parent
 LAYERS = (
     ("cli",),
+    ("commands.data_verbs",),
     (
         "commands.posttrain",
         "commands.bench",
         "commands.eval",
         "commands.data",
+        "commands.token_experts",
         "commands.scaling",
         "commands.tokenizer",
         "commands.generate",
         "commands.verify",
     ),
     ("commands.train", "commands.convert"),
-    ("commands.sources",),
+    ("commands.sources", "commands.generation"),
     ("commands.data_settings",),
     ("commands.options",),
     ("model",),
@@ -34,6 +36,7 @@ LAYERS = (
     ("core.corpus", "core.model"),
     ("core.kernels", "core.checkpoint", "core.bpe"),
     ("core.run",),
+    ("version",),
 )
 TYPER_IMPORTERS = "cli"
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from llmtool import __version__
 from llmtool.cli import bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
 from llmtool.cli import eval as evaluation
 from llmtool.cli.group import Group
 from llmtool.core.run.errors import CompleteError, ExitCode, UserError, explain_os_error
 from llmtool.core.run.json_file import dumps
+from llmtool.version import __version__
 
 
 class Root(TyperGroup):

@@ -8,7 +8,9 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
-from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, UniattnSettings
+from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
+from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
+from llmtool.commands.options import method_settings
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
@@ -63,7 +65,7 @@ def export(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
     dtype: options.Dtype = None,
-    set_: options.Set = None,
+    set_: options.Set = (),
     override: options.Override = (),
     force: options.Force = False,
     as_json: options.Json = False,
@@ -73,7 +75,7 @@ def export(
     from llmtool.commands.convert.export import export_model
 
     console = options.console(quiet, verbose=False)
-    given = options.settings(set_)
+    given = method_settings(set_)
     report = export_model(
         checkpoint, output, dtype=dtype, settings=given, changed=override, force=force, console=console
     )
@@ -161,38 +163,7 @@ def uniattn(
 def rope(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
-    method: Annotated[
-        Literal["harpe", "abf", "pi", "yarn", "ntk"],
-        typer.Option("--method", help="A base for each head (HARPE), or one set of frequencies for all."),
-    ] = "harpe",
-    target: Annotated[
-        str, typer.Option("--target", help="Positions to extend to: 131072, 128Ki.", metavar="N")
-    ] = "131072",
-    bases: Annotated[
-        str | None,
-        typer.Option(
-            "--bases",
-            help="paper, uniform, search, or a JSON file. Default: paper with 32 heads, else uniform.",
-            metavar="BASES",
-        ),
-    ] = None,
-    range_: Annotated[
-        str | None,
-        typer.Option("--range", help="Ends of the bases. Default: 1M:5M times TARGET / 128K.", metavar="LOW:HIGH"),
-    ] = None,
-    base: Annotated[
-        float | None, typer.Option("--base", help="The base of abf. Default: 5M times TARGET / 128K.")
-    ] = None,
-    check: Annotated[
-        list[str] | None,
-        typer.Option("--check", help="Text to score before and after; may be given again.", metavar="TEXT"),
-    ] = None,
-    check_length: Annotated[
-        int, typer.Option("--check-length", min=2, help="Tokens of the long rows of --check.", metavar="N")
-    ] = 8192,
-    device: options.Device = "auto",
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
+    settings: RotarySettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -200,11 +171,59 @@ def rope(
     """Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards."""
     from llmtool.commands.convert.rope import convert_rope
 
-    report = convert_rope(
-        checkpoint, output, method=method, target=target, bases=bases, range_=range_, base=base, check=check or [],
-        check_length=check_length, device=device, dry_run=dry_run, force=force,
-        console=options.console(quiet, verbose=False),
-    )  # fmt: skip
+    report = convert_rope(checkpoint, output, settings, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("cartesian")
+def cartesian(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    settings: CartesianSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Upcycle feed-forward layers to two routed sub-layers that compute the same (CartesianMoE)."""
+    from llmtool.commands.convert.upcycle import convert_cartesian
+
+    report = convert_cartesian(checkpoint, output, settings, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("mask")
+def mask(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    table: Annotated[Path, typer.Option("--table", help="What `data token-experts` wrote.", metavar="FILE")],
+    settings: MaskSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Upcycle feed-forward layers to copies that token ids choose among by a table (MaskMoE)."""
+    from llmtool.commands.convert.upcycle import convert_mask
+
+    report = convert_mask(checkpoint, output, table, settings, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("finedeep")
+def finedeep(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    settings: FinedeepSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Cut feed-forward layers into experts that all run, gated by their own outputs (Finedeep)."""
+    from llmtool.commands.convert.upcycle import convert_finedeep
+
+    report = convert_finedeep(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 

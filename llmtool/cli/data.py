@@ -1,4 +1,4 @@
-"""`llmtool data`: check; nextlong, its stages chunk, embed, index, mine and assemble, report, show."""
+"""`llmtool data`: check; token-experts; nextlong, its stages chunk, embed, index, mine and assemble, report, show."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.cli.signature import Only
 from llmtool.commands.data_settings import Decontaminate, NextlongSettings, Ngram
+from llmtool.commands.token_experts import TokenExpertsSettings
 from llmtool.core.run.errors import ExitCode
 
 app = Group("Training data: check it, make long contexts.")
@@ -240,3 +241,21 @@ def check(
         check.show(report)
     if not report["counts"]["kept"]:
         raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+@app.command("token-experts")
+def token_experts(
+    corpora: Annotated[
+        list[str], typer.Argument(help="Text, or tokens (.bin, .npy), to count ids in.", metavar="CORPUS...")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="mask.safetensors")],
+    settings: TokenExpertsSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Decide from a corpus which experts each token id sees, layer by layer (for `convert mask`)."""
+    from llmtool.commands import token_experts as command
+
+    facts = command.token_experts(corpora, output, settings, console=options.console(quiet, verbose=False))
+    print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))

@@ -4,8 +4,9 @@ import json
 import sys
 from typing import Any
 
-from llmtool import __version__, catalog
+from llmtool import catalog
 from llmtool.cli import options
+from llmtool.version import __version__
 
 
 def methods(as_json: options.Json = False) -> None:

@@ -26,6 +26,23 @@ def generate(
         float, typer.Option("--top-p", min=0, max=1, help="Draw among the fewest that hold this probability together.")
     ] = 1.0,
     seed: options.Seed = 0,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", help='JSONL rows {"prompt"} or {"messages"} to answer; again for more.', metavar="FILE"
+        ),
+    ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Prompts are a user's messages; without one, a line of stdin is a turn."),
+    ] = False,
+    system: Annotated[
+        str | None, typer.Option("--system", help="The system's message of a chat.", metavar="TEXT")
+    ] = None,
+    template: options.Template = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="End where this is written; again for more.", metavar="TEXT")
+    ] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after the end-of-text token.")] = False,
     ids: AsIds = False,
     dtype: options.Dtype = None,
@@ -35,20 +52,22 @@ def generate(
         bool | None,
         typer.Option("--compile/--no-compile", help="torch.compile the step, CUDA graphs; on a GPU by default."),
     ] = None,
-    set_: options.Set = None,
+    threads: options.TorchThreads = None,
+    set_: options.Set = (),
+    override: options.Override = (),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     config: options.Config = None,
 ) -> None:
     """Continue text; a single prompt streams to stdout."""
-    from llmtool.commands.generate import generate_texts
+    from llmtool.commands.generate import print_texts
 
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    generate_texts(
-        checkpoint, prompts or [], max_new_tokens=max_tokens, settings=settings, ids=ids, dtype=dtype, device=device,
-        kernels=kernels, compiled=compiled, ignore_eos=ignore_eos, method_settings=options.settings(set_),
-        as_json=as_json, console=options.console(quiet, verbose),
+    print_texts(
+        checkpoint, prompts or [], max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+        ignore_eos=ignore_eos, ids=ids, dtype=dtype, device=device, kernels=kernels, compiled=compiled, set=set_,
+        input=input_ or [], chat=chat, system=system, template=template, stop=stop or [], threads=threads,
+        override=override, as_json=as_json, console=options.console(quiet, verbose),
     )  # fmt: skip
 
 

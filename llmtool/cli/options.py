@@ -49,6 +49,9 @@ from llmtool.commands.options import (
     Seed as Seed,
 )
 from llmtool.commands.options import (
+    Set as Set,
+)
+from llmtool.commands.options import (
     Strict as Strict,
 )
 from llmtool.commands.options import (
@@ -59,6 +62,9 @@ from llmtool.commands.options import (
 )
 from llmtool.commands.options import (
     Threads as Threads,
+)
+from llmtool.commands.options import (
+    TorchThreads as TorchThreads,
 )
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
@@ -111,13 +117,6 @@ Separator = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="A method's setting instead of config.json's: dsmoe.tau=0.7. Again for more.",
-        metavar="METHOD.KEY=VALUE",
-    ),
-]  # fmt: skip
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -133,18 +132,6 @@ Config = Annotated[
 def console(quiet: bool, verbose: bool) -> Console:
     """The console of one command."""
     return Console(-1 if quiet else int(verbose))
-
-
-def settings(given: list[str] | None) -> dict[str, dict[str, str]]:
-    """--set METHOD.KEY=VALUE -> {METHOD: {KEY: VALUE}}."""
-    found: dict[str, dict[str, str]] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        method, dot, key = name.strip().partition(".")
-        if not (equals and dot and method and key and value.strip()):
-            raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE", hint="--set dsmoe.tau=0.7")
-        found.setdefault(method, {})[key] = value.strip()
-    return found
 
 
 def numbers(text: str, option: str) -> list[int]:

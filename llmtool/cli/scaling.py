@@ -8,6 +8,17 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.cli.signature import Only
+from llmtool.commands.scaling.settings import (
+    Decay,
+    EndRate,
+    FitSettings,
+    Horizon,
+    LogSettings,
+    Peak,
+    Schedule,
+    Warmup,
+)
 
 app = Group("Say early where a training run will end.")
 
@@ -19,68 +30,12 @@ Logs = Annotated[
     ),
 ]
 OneLog = Annotated[str, typer.Argument(help="A log as for fit; - for stdin.", metavar="LOG")]
-Law = Annotated[
-    Literal["auto", "temporal", "cooldown", "mpl", "annealing", "power", "shifted", "log", "hyperbola"],
-    typer.Option("--law", help="Law of the loss; auto chooses by back-test and says why."),
-]
-Metric = Annotated[
-    str | None,
-    typer.Option("--metric", help="Loss to look at: train, val, or an evaluation set's name.", metavar="NAME"),
-]
-FitUntil = Annotated[
-    str | None,
-    typer.Option("--fit-until", help="Look at no more than this: a step, or a share such as 30%.", metavar="STEP"),
-]
-Horizon = Annotated[
-    float | None,
-    typer.Option("--horizon", min=1, help="Last step of the run; else that of the known schedule.", metavar="STEPS"),
-]
-Schedule = Annotated[
-    Literal["cosine", "linear", "wsd", "constant"] | None,
-    typer.Option("--schedule", help="Learning rate where the log does not hold it."),
-]
-Peak = Annotated[float | None, typer.Option("--peak", min=0, help="Peak of --schedule.", metavar="RATE")]
-EndRate = Annotated[
-    float | None, typer.Option("--end-lr", min=0, help="Last rate of --schedule; else a tenth of the peak.")
-]
-Decay = Annotated[
-    float | None, typer.Option("--decay", min=0.001, max=1, help="Share of the steps in which wsd decays; else 0.2.")
-]
-Warmup = Annotated[
-    float | None, typer.Option("--warmup", min=0, help="Steps of warm-up; else seen in the log.", metavar="STEPS")
-]
-Smooth = Annotated[int, typer.Option("--smooth", min=1, help="Average this many rows first.", metavar="N")]
 
 
 @app.command("fit")
 def fit(
     logs: Logs,
-    law: Law = "auto",
-    metric: Metric = None,
-    fit_until: FitUntil = None,
-    horizon: Horizon = None,
-    schedule: Schedule = None,
-    peak: Peak = None,
-    end_lr: EndRate = None,
-    decay: Decay = None,
-    warmup: Warmup = None,
-    smooth: Smooth = 1,
-    joint: Annotated[bool, typer.Option("--joint", help="One law for runs that differ in their schedules.")] = False,
-    target_loss: Annotated[
-        list[float] | None,
-        typer.Option("--target-loss", help="When is this loss reached? May be given again.", metavar="LOSS"),
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Fit again while the run goes on.")] = False,
-    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between looks with --follow.")] = 30.0,
-    require_confident: Annotated[
-        bool, typer.Option("--require-confident", help="Exit 3 if the forecast is not confident.")
-    ] = False,
-    max_predicted_loss: Annotated[
-        float | None, typer.Option("--max-predicted-loss", help="Exit 3 if the end is above this.", metavar="LOSS")
-    ] = None,
-    plot: options.Plot = None,
-    output: options.OptionalOutput = None,
-    force: options.Force = False,
+    settings: FitSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -88,20 +43,15 @@ def fit(
 ) -> None:
     """Predict a run's final loss with a 90% interval, and when it reaches a loss."""
     from llmtool.commands.scaling import fit as fit_command
-    from llmtool.methods.temporal_scaling.look import Look
 
-    look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth)
-    request = fit_command.Request(
-        logs, look, law, tuple(target_loss or ()), plot, output, force, require_confident, max_predicted_loss, as_json
-    )
-    console = options.console(quiet, verbose)
-    status = fit_command.run(request, console, joint=joint, follow=every if follow else None)
-    raise typer.Exit(status)
+    request = fit_command.make_request(logs, settings, as_json=as_json)
+    every = settings.every if settings.follow else None
+    raise typer.Exit(fit_command.run(request, options.console(quiet, verbose), joint=settings.joint, follow=every))
 
 
 @app.command("predict")
 def predict(
-    saved: Annotated[Path, typer.Argument(help="A fit that `fit --output` wrote.", metavar="FIT")],
+    saved: Annotated[Path, typer.Argument(help="What `fit --output` or `law --output` wrote.", metavar="FIT")],
     at: Annotated[
         list[float] | None, typer.Option("--at", help="Step; may be given again. Else the horizon.", metavar="STEP")
     ] = None,
@@ -114,13 +64,22 @@ def predict(
     decay: Decay = None,
     warmup: Warmup = None,
     horizon: Horizon = None,
+    params: Annotated[
+        str | None, typer.Option("--params", help="Of a law over sizes: parameters, such as 7B.", metavar="N")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", help="Of a law over sizes: tokens, such as 1T.", metavar="D")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Losses of a saved fit at other steps, or under another schedule."""
+    """Losses of a saved fit at other steps or under another schedule; of a saved law, at another size."""
     from llmtool.commands.scaling import laws
-    from llmtool.methods.temporal_scaling.look import Look
 
-    look = Look(None, None, horizon, schedule, peak, end_lr, decay, warmup)
+    if params is not None or tokens is not None:
+        facts = laws.predict_size(saved, params or "", tokens or "")
+        print(json.dumps(facts) if as_json else "\n".join(laws.size_prediction_lines(facts)))
+        return
+    look = LogSettings(horizon=horizon, schedule=schedule, peak=peak, end_lr=end_lr, decay=decay, warmup=warmup).look()
     rows = laws.predict_fit(saved, at or [], look, schedule_of)
     print(json.dumps(laws.predictions(rows)) if as_json else "\n".join(laws.prediction_lines(rows)))
 
@@ -128,11 +87,7 @@ def predict(
 @app.command("backtest")
 def backtest(
     logs: Logs,
-    law: Law = "auto",
-    metric: Metric = None,
-    fit_until: FitUntil = None,
-    warmup: Warmup = None,
-    smooth: Smooth = 1,
+    settings: LogSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -140,26 +95,16 @@ def backtest(
 ) -> None:
     """How good would forecasts of finished runs have been at 20, 30 and 50% (or --fit-until)?"""
     from llmtool.commands.scaling import laws
-    from llmtool.methods.temporal_scaling.look import Look
 
-    look = Look(metric, fit_until, warmup=warmup, smooth=smooth)
-    rows = laws.backtest_logs(logs, look, law, options.console(quiet, verbose))
+    rows = laws.backtest_logs(logs, settings.look(), settings.law, options.console(quiet, verbose))
     print(json.dumps(laws.backtests(rows)) if as_json else "\n".join(laws.backtest_lines(rows)))
 
 
 @app.command("compare")
 def compare(
     logs: Logs,
-    law: Law = "auto",
-    metric: Metric = None,
-    fit_until: FitUntil = None,
-    horizon: Horizon = None,
-    schedule: Schedule = None,
-    peak: Peak = None,
-    end_lr: EndRate = None,
-    decay: Decay = None,
-    warmup: Warmup = None,
-    smooth: Smooth = 1,
+    settings: LogSettings,
+    force: Annotated[bool, typer.Option("--force", help="Compare in spite of other horizons or tokenizers.")] = False,
     plot: options.Plot = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -168,34 +113,30 @@ def compare(
 ) -> None:
     """Which of several runs or data mixtures ends lower, and with what probability."""
     from llmtool.commands.scaling import laws
-    from llmtool.methods.temporal_scaling.look import Look
 
-    look = Look(metric, fit_until, horizon, schedule, peak, end_lr, decay, warmup, smooth)
-    facts, lines = laws.compare_logs(logs, look, law, plot, options.console(quiet, verbose))
+    console = options.console(quiet, verbose)
+    facts, lines = laws.compare_logs(logs, settings.look(), settings.law, plot, console, force=force)
     print(json.dumps(facts) if as_json else "\n".join(lines))
 
 
 @app.command("positions")
 def positions(
     log: OneLog,
-    metric: Metric = None,
-    fit_until: FitUntil = None,
-    horizon: Horizon = None,
+    settings: Annotated[LogSettings, Only("metric fit_until horizon")],
     plot: options.Plot = None,
     as_json: options.Json = False,
 ) -> None:
     """The Temporal Scaling Law over positions: its fit, its course over steps, the uniform-learning check."""
     from llmtool.commands.scaling import laws
-    from llmtool.methods.temporal_scaling.look import Look
 
-    facts = laws.positions_of(log, Look(metric, fit_until, horizon), plot)
+    facts = laws.positions_of(log, settings.look(), plot)
     print(json.dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
 
 
 @app.command("law")
 def law(
     runs: Annotated[
-        Path, typer.Argument(help="CSV of runs: params, tokens, loss (unique_tokens; or loss, batch, steps).")
+        Path, typer.Argument(help="CSV of runs: params, tokens or FLOP, loss (unique_tokens; or loss, batch, steps).")
     ],
     law: Annotated[
         Literal["chinchilla", "kaplan", "data-constrained", "critical-batch"], typer.Option("--law", help="Which law.")
@@ -207,10 +148,12 @@ def law(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")] = 0,
     plot: options.Plot = None,
+    output: options.OptionalOutput = None,
+    force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
     """Fit a law over model and data sizes to many finished runs, with compute-optimal sizes."""
     from llmtool.commands.scaling import laws
 
-    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot)
+    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot, output, force=force)
     print(json.dumps(facts) if as_json else "\n".join(lines))

@@ -44,9 +44,13 @@ def train(
     ] = "bpe",
     encoder: Encoder = None,
     pretokenizer: Annotated[
-        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "none"],
+        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "smollm", "qwen35", "tekken", "deepseek3", "none"],
         typer.Option("--pretokenizer", help="Published pattern that cuts text into pieces first."),
     ] = "llama3",
+    pretokenizer_regex: Annotated[
+        list[str] | None,
+        typer.Option("--pretokenizer-regex", help="Cut by this pattern instead; repeatable.", metavar="PATTERN"),
+    ] = None,
     special: Annotated[
         list[str] | None, typer.Option("--special", help="Special token; may be given again.", metavar="TOKEN")
     ] = None,
@@ -94,6 +98,8 @@ def train(
         "max_token_bytes": max_token_bytes,
         "length": length, "ties": ties, "limit_bytes": limit_bytes,
     }  # fmt: skip
+    if pretokenizer_regex:
+        settings["pretokenizer_regex"] = pretokenizer_regex
     console = options.console(quiet, verbose)
     work: dict[str, Any] = {"threads": threads, "max_memory": max_memory, "console": console}
     report = train_file(inputs, output, settings, reading=reading, force=force, dry_run=dry_run, **work)

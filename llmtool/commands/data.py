@@ -43,14 +43,22 @@ def recipe(settings: NextlongSettings) -> "Recipe":
 
 def nextlong(
     corpora: Sequence[str],
-    output: Path,
+    output: str | Path,
     settings: NextlongSettings | None = None,
     *,
     tokenizer: str,
     console: Console | None = None,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Long samples from a corpus of short documents (or by a baseline's rule)."""
+    """Long samples from a corpus of short documents (or by a baseline's rule).
+
+    >>> import llmtool
+    >>> report = llmtool.data.nextlong(
+    ...     ["corpus.jsonl"], "long", tokenizer="bpe.json", target=1024, size=256, samples=2, workers=1
+    ... )
+    >>> report["method"]
+    'nextlong'
+    """
     from llmtool.methods.nextlong.estimate import estimate
     from llmtool.methods.nextlong.synthesis import synthesize
 
@@ -58,13 +66,13 @@ def nextlong(
     made, how = recipe(settings), means(settings, console)
     vocabulary = Tokenizer.load(tokenizer)
     if settings.dry_run:
-        return estimate(corpora, output, vocabulary, made, how.workers)
-    return synthesize(corpora, output, vocabulary, made, how, work=settings.work, read=[tokenizer])
+        return estimate(corpora, Path(output), vocabulary, made, how.workers)
+    return synthesize(corpora, Path(output), vocabulary, made, how, work=settings.work, read=[tokenizer])
 
 
 def chunk(
     corpora: Sequence[str],
-    directory: Path,
+    directory: str | Path,
     settings: NextlongSettings | None = None,
     *,
     console: Console | None = None,
@@ -74,12 +82,12 @@ def chunk(
     from llmtool.methods.nextlong import stages
 
     settings = NextlongSettings.of(settings, named_settings)
-    store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
+    store = stages.chunk(corpora, Path(directory), recipe(settings).reading, means(settings, console))
     return {"schema": "llmtool.data-chunk/1", "directory": str(directory), **store.facts}
 
 
 def embed(
-    directory: Path,
+    directory: str | Path,
     settings: NextlongSettings | None = None,
     *,
     console: Console | None = None,
@@ -90,14 +98,14 @@ def embed(
 
     settings = NextlongSettings.of(settings, named_settings)
     found = stages.embed(
-        directory, settings.embedder, means(settings, console), seed=settings.seed,
+        Path(directory), settings.embedder, means(settings, console), seed=settings.seed,
         decontaminate=settings.decontaminate, ngram=settings.ngram,
     )  # fmt: skip
     return {"schema": "llmtool.data-embed/1", "directory": str(directory), **found.stage.totals()}
 
 
 def index(
-    directory: Path,
+    directory: str | Path,
     settings: NextlongSettings | None = None,
     *,
     console: Console | None = None,
@@ -107,12 +115,12 @@ def index(
     from llmtool.methods.nextlong import stages
 
     settings = NextlongSettings.of(settings, named_settings)
-    stage = stages.index(directory, settings.index, means(settings, console), seed=settings.seed)
+    stage = stages.index(Path(directory), settings.index, means(settings, console), seed=settings.seed)
     return {"schema": "llmtool.data-index/1", "directory": str(directory), **stage.totals()}
 
 
 def mine(
-    directory: Path,
+    directory: str | Path,
     settings: NextlongSettings | None = None,
     *,
     tokenizer: str,
@@ -125,16 +133,16 @@ def mine(
 
     settings = NextlongSettings.of(settings, named_settings)
     made, how = recipe(settings), means(settings, console)
-    counted = stages.count_tokens(directory, Tokenizer.load(tokenizer), made.separator, how)
-    choice = made.choice(stages.measured_ratio(Store(directory), counted))
+    counted = stages.count_tokens(Path(directory), Tokenizer.load(tokenizer), made.separator, how)
+    choice = made.choice(stages.measured_ratio(Store(Path(directory)), counted))
     seeds = None if settings.samples is None else settings.samples + settings.samples // 4 + 1
-    stage = stages.mine(directory, choice, how, seeds=seeds)
+    stage = stages.mine(Path(directory), choice, how, seeds=seeds)
     return {"schema": "llmtool.data-mine/1", "directory": str(stage.directory), **stage.totals()}
 
 
 def assemble(
-    directory: Path,
-    output: Path,
+    directory: str | Path,
+    output: str | Path,
     settings: NextlongSettings | None = None,
     *,
     tokenizer: str,
@@ -146,7 +154,7 @@ def assemble(
 
     settings = NextlongSettings.of(settings, named_settings)
     made, how = recipe(settings), means(settings, console)
-    return synthesis.assemble(directory, output, Tokenizer.load(tokenizer), made, how, read=[tokenizer])
+    return synthesis.assemble(Path(directory), Path(output), Tokenizer.load(tokenizer), made, how, read=[tokenizer])
 
 
 def report(

@@ -1,115 +1,271 @@
-"""`llmtool generate`: prompts from the command line or stdin, text or ids, streamed to stdout."""
+"""`llmtool generate`: prompts from the command line, stdin or a file, text, ids or conversations, continued."""
 
-import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
-from llmtool.core.run.console import Console, binary_stdout
+from llmtool.commands.generation.spelling import Cut, SpelledIds, write_stream
+from llmtool.commands.options import method_settings
+from llmtool.core.run.console import QUIET, Console, binary_stdout
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-from llmtool.model import Settings, load_model, read_ids
+from llmtool.core.run.json_file import dumps
+from llmtool.model import Model, load_model, read_ids
+
+if TYPE_CHECKING:
+    from llmtool.commands.generation.chat import Chat
+    from llmtool.core.model.generate import Sampling
+
+SCHEMA = "llmtool.generate/1"
+TOGETHER = 8
+"""Prompts of a file that are decoded together."""
 
 
-def generate_texts(
-    path: Path,
-    prompts: Sequence[str],
+def generate(
+    checkpoint: str | Path,
+    prompts: Sequence[str] = (),
     *,
-    max_new_tokens: int,
-    settings: dict[str, Any],
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    input: Sequence[str] = (),  # noqa: A002 - the option's name
+    chat: bool = False,
+    system: str | None = None,
+    template: str | None = None,
+    stop: Sequence[str] = (),
+    ignore_eos: bool = False,
     ids: bool = False,
     dtype: str | None = None,
     device: str = "auto",
     kernels: str = "auto",
     compiled: bool | None = None,
-    ignore_eos: bool = False,
-    method_settings: Settings | None = None,
-    as_json: bool = False,
-    console: Console,
+    threads: int | None = None,
+    set: Sequence[str] = (),  # noqa: A002 - the option's name
+    override: Sequence[str] = (),
+    out: IO[bytes] | None = None,
+    console: Console = QUIET,
+) -> list[dict[str, Any]]:
+    """Continue texts, decoded together: {"prompt", "text", "ids"} for each.
+
+    input: files of rows {"prompt"} or {"messages"}. chat: prompts are a user's messages. ids: the prompts are token ids
+    with spaces between. out: where the text of a single prompt is written as it grows.
+
+    >>> import llmtool
+    >>> [row] = llmtool.generate("model", ["the cat"], max_tokens=3, ignore_eos=True)
+    >>> len(row["ids"])
+    3
+    """
+    _refuse_contradictions(prompts, input, chat, system, template, stop, ids)
+    writer = _open(
+        checkpoint, chat=chat, system=system, template=template, stop=stop, ignore_eos=ignore_eos, ids=ids, dtype=dtype,
+        device=device, kernels=kernels, compiled=compiled, threads=threads, set=set, override=override,
+        max_tokens=max_tokens, draw=(temperature, top_k, top_p, seed), console=console,
+    )  # fmt: skip
+    with writer:
+        return list(writer.rows([*writer.given(prompts), *writer.read(input)], out, together=bool(input)))
+
+
+def print_texts(checkpoint: Path, prompts: Sequence[str], *, as_json: bool, console: Console, **settings: Any) -> None:
+    """One prompt streams to stdout; several are decoded together and printed one after the other. "-" is stdin.
+
+    A chat without prompts takes each line of stdin for a turn of one conversation.
+    """
+    inputs, chat = settings.pop("input"), settings["chat"]
+    _refuse_contradictions(
+        prompts, inputs, chat, settings["system"], settings["template"], settings["stop"], settings["ids"]
+    )
+    draw = tuple(settings.pop(name) for name in ("temperature", "top_k", "top_p", "seed"))
+    with _open(checkpoint, console=console, draw=draw, **settings) as writer, binary_stdout() as out:
+        if chat and not prompts and not inputs:
+            rows: Iterable[dict[str, Any]] = writer.converse(sys.stdin, None if as_json else out)
+            streamed = not as_json
+        else:
+            words = list(prompts) or ([] if inputs else ["-"])
+            given = writer.given(sys.stdin.read() if word == "-" else word for word in words)
+            wanted = [*given, *writer.read(inputs)]
+            streamed = len(wanted) == 1 and not as_json
+            rows = writer.rows(wanted, out if streamed else None, together=bool(inputs))
+        for row in rows:
+            if not streamed:
+                print(dumps({"schema": SCHEMA, **row}, ensure_ascii=False) if as_json else row["text"], flush=True)
+
+
+def _refuse_contradictions(
+    prompts: Sequence[str],
+    inputs: Sequence[str],
+    chat: bool,
+    system: str | None,
+    template: str | None,
+    stops: Sequence[str],
+    ids: bool,
 ) -> None:
-    """One prompt streams to stdout; several are decoded together and printed one after the other."""
+    if ids and (chat or inputs):
+        raise UserError("--ids with --chat or --input: ids are given as prompts", hint="leave one out")
+    if prompts and inputs:
+        raise UserError("prompts both as arguments and in --input", hint="leave one out")
+    if (system is not None or template is not None) and not (chat or inputs):
+        raise UserError(f"{'--system' if system is not None else '--template'} without --chat")
+    if not all(stops):
+        raise UserError("--stop with an empty text would stop at once")
+
+
+def _open(
+    checkpoint: str | Path,
+    *,
+    chat: bool,
+    system: str | None,
+    template: str | None,
+    stop: Sequence[str],
+    ignore_eos: bool,
+    ids: bool,
+    dtype: str | None,
+    device: str,
+    kernels: str,
+    compiled: bool | None,
+    threads: int | None,
+    set: Sequence[str],  # noqa: A002 - the option's name
+    override: Sequence[str],
+    max_tokens: int,
+    draw: tuple[Any, ...],
+    console: Console,
+) -> "Writer":
+    """Load the model and say how it computes."""
     require("torch", extra="models", why="to run models")
+    from llmtool.commands.generation.chat import Chat
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.generate import Sampling
 
-    texts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ["-"]]
+    number = use_threads(threads)
     # A compiled step holds no branch on what a gate says, as the CPU's own code has.
     wish = "torch" if compiled and kernels == "auto" else kernels
-    model = load_model(path, dtype, device, wish, settings=method_settings)
-    console.detail(f"kernels: {model.kernels}")
+    model = load_model(checkpoint, dtype, device, wish, settings=method_settings(set), changed=override)
+    if model.note:
+        console.info(model.note)
+    console.detail(f"kernels: {model.kernels}; {number} thread{'s' if number > 1 else ''}")
     compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
-    rows = [read_ids(text) if ids else model.tokenizer.encode_prompt(text) for text in texts]
-    longest = max(map(len, rows)) + max_new_tokens
-    if longest > model.config.max_position_embeddings:
-        console.warn(f"{longest:,} tokens, but the model was made for {model.config.max_position_embeddings:,}")
     kind = str(model.decoder.lm_head.weight.dtype).removeprefix("torch.")
-    console.detail(f"{path}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
-    stop = frozenset[int]() if ignore_eos else model.stop_ids
-    started = time.perf_counter()
-    steps = model.generate(
-        rows, max_new_tokens=max_new_tokens, sampling=Sampling(**settings), stop=stop, compiled=compiled
-    )
-    texts_of: list[Spelling] = [
-        SpelledIds() if ids else model.tokenizer.decode_stream(skip_special=not ignore_eos) for _ in rows
-    ]
-    new, spelled = _write_stream(steps, texts_of, stop, shown=len(rows) == 1 and not as_json)
-    seconds = time.perf_counter() - started
-    count = sum(map(len, new))
-    console.info(f"{count} tokens in {seconds:.2f} s, {count / seconds:.1f} tokens/s")
-    if len(rows) == 1 and not as_json:
-        return
-    for prompt, made, text in zip(texts, new, spelled, strict=True):
-        row = {"schema": "llmtool.generate/1", "prompt": prompt, "text": text, "ids": made}
-        print(json.dumps(row, ensure_ascii=False) if as_json else text)
+    console.detail(f"{checkpoint}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
+    sampling = Sampling(**dict(zip(("temperature", "top_k", "top_p", "seed"), draw, strict=True)))
+    talk = Chat(model, template, system) if chat else None
+    ends = frozenset[int]() if ignore_eos else model.stop_ids | (talk.stops if talk else frozenset())
+    return Writer(model, talk, (template, system), max_tokens, sampling, ends, stop, ids, compiled, ignore_eos, console)
 
 
-class Spelling(Protocol):
-    """Ids as text, one after the other."""
+@dataclass(frozen=True)
+class Prompt:
+    """What is continued, and what its row of the output names it by."""
 
-    def push(self, token: int) -> str:
-        """The text that is certain with one more id."""
-        ...
-
-    def finish(self) -> str:
-        """The rest of it."""
-        ...
+    ids: list[int]
+    shown: dict[str, Any]
 
 
-class SpelledIds:
-    """Ids as numbers with spaces between."""
+@dataclass
+class Writer:
+    """How answers are made: one model, one set of stops. As a context it says at its end how fast it was."""
 
-    def __init__(self) -> None:
-        self._between = ""
+    model: Model
+    talk: "Chat | None"
+    of_chat: tuple[str | None, str | None]
+    """--template and --system, for rows of messages where --chat is not given."""
+    max_tokens: int
+    sampling: "Sampling"
+    ends: frozenset[int]
+    stops: Sequence[str]
+    as_ids: bool
+    compiled: bool
+    special: bool
+    """Whether special tokens are shown."""
+    console: Console
+    made: int = 0
+    """Tokens so far."""
+    started: float = 0.0
 
-    def push(self, token: int) -> str:
-        """The number."""
-        between, self._between = self._between, " "
-        return f"{between}{token}"
+    def __enter__(self) -> "Writer":
+        self.started = time.perf_counter()
+        return self
 
-    def finish(self) -> str:
-        """Nothing."""
-        return ""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            seconds = time.perf_counter() - self.started
+            self.console.info(f"{self.made} tokens in {seconds:.2f} s, {self.made / seconds:.1f} tokens/s")
 
+    def given(self, texts: Iterable[str]) -> Iterator[Prompt]:
+        """Prompts of the command line."""
+        from llmtool.core.train.sft.formats import Message
 
-def _write_stream(
-    steps: Iterator[list[int | None]], spellings: Sequence[Spelling], stop: Collection[int], *, shown: bool
-) -> tuple[list[list[int]], list[str]]:
-    """The new ids of each row and their text without `stop`; with `shown` the single row's is written as it grows."""
-    new: list[list[int]] = [[] for _ in spellings]
-    parts: list[list[str]] = [[] for _ in spellings]
-    with binary_stdout() as out:
-        for step in steps:
-            for row, token in enumerate(step):
-                if token is None:
-                    continue
-                new[row].append(token)
-                text = "" if token in stop else spellings[row].push(token)
-                parts[row].append(text)
-                if shown and text:
-                    out.write(text.encode())
-                    out.flush()
-        for made, spelling in zip(parts, spellings, strict=True):
-            made.append(spelling.finish())
-        if shown:
-            out.write(f"{parts[0][-1]}\n".encode())
-    return new, ["".join(made) for made in parts]
+        for text in texts:
+            if self.talk:
+                yield Prompt(self.talk.ids([Message("user", text)]), {"prompt": text})
+            else:
+                encoded = read_ids(text) if self.as_ids else self.model.tokenizer.encode_prompt(text)
+                yield Prompt(encoded, {"prompt": text})
+
+    def read(self, inputs: Sequence[str]) -> Iterator[Prompt]:
+        """Rows of files: {"prompt": text}, a user's message where --chat asks for it, or {"messages": [...]}."""
+        if not inputs:
+            return
+        from llmtool.commands.generation.chat import Chat, messages_of
+        from llmtool.core.train.sft.rows import read_rows
+
+        for source, number, row in read_rows(inputs):
+            where = f"{source}:{number}"
+            name = {"id": row["id"]} if "id" in row else {}
+            if "messages" in row:
+                self.talk = self.talk or Chat(self.model, *self.of_chat)
+                yield Prompt(self.talk.ids(messages_of(row, where), where), {**name, "messages": row["messages"]})
+            elif isinstance(row.get("prompt"), str):
+                (prompt,) = self.given([row["prompt"]])
+                yield Prompt(prompt.ids, {**name, **prompt.shown})
+            else:
+                raise UserError("a row without prompt or messages", where=where, hint='{"prompt": "..."}')
+
+    def rows(self, prompts: Sequence[Prompt], out: IO[bytes] | None, *, together: bool) -> Iterator[dict[str, Any]]:
+        """The answers in order, all decoded at once or some `together`; out: where a single one's text is written."""
+        self._warn_too_long(prompts)
+        size = TOGETHER if together else max(1, len(prompts))
+        for first in range(0, len(prompts), size):
+            group = prompts[first : first + size]
+            new, texts = self._answer(group, out)
+            for prompt, text, made in zip(group, texts, new, strict=True):
+                yield {**prompt.shown, "text": text, "ids": made}
+
+    def converse(self, lines: Iterable[str], out: IO[bytes] | None) -> Iterator[dict[str, Any]]:
+        """Each line is a turn; the answers stay in the conversation."""
+        from llmtool.core.train.sft.formats import Message
+
+        assert self.talk is not None
+        if sys.stdin.isatty():
+            self.console.info("a line is a turn; Ctrl-D ends")
+        messages: list[Message] = []
+        for line in lines:
+            if not line.strip():
+                continue
+            messages.append(Message("user", line.strip()))
+            prompt = Prompt(self.talk.ids(messages), {"prompt": line.strip()})
+            (row,) = self.rows([prompt], out, together=False)
+            messages.append(Message("assistant", row["text"]))
+            yield row
+
+    def _answer(self, prompts: Sequence[Prompt], out: IO[bytes] | None) -> tuple[list[list[int]], list[str]]:
+        steps = self.model.generate(
+            [prompt.ids for prompt in prompts], max_new_tokens=self.max_tokens, compiled=self.compiled,
+            sampling=self.sampling, stop=self.ends,
+        )  # fmt: skip
+        decode = self.model.tokenizer.decode_stream if not self.as_ids else None
+        spellings = [
+            Cut(decode(skip_special=not self.special) if decode else SpelledIds(), self.stops) for _ in prompts
+        ]
+        new, texts = write_stream(steps, spellings, self.ends, out if len(prompts) == 1 else None)
+        self.made += sum(map(len, new))
+        return new, texts
+
+    def _warn_too_long(self, prompts: Sequence[Prompt]) -> None:
+        longest = max((len(prompt.ids) for prompt in prompts), default=0) + self.max_tokens
+        limit = self.model.config.max_position_embeddings
+        if longest > limit:
+            self.console.warn(f"{longest:,} tokens, but the model was made for {limit:,}")

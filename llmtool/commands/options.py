@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.core.corpus.reading import Format
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option
 
 Dtype = Annotated[
@@ -28,6 +29,9 @@ Kernels = Annotated[
 Seed = Annotated[int, Option("Seed of everything that is drawn.", metavar="N")]
 Threads = Annotated[
     int | None, Option("Threads of the engine; all cores if not given.", min=1, metavar="N", matters=False)
+]
+TorchThreads = Annotated[
+    int | None, Option("Threads that compute; torch's choice if not given.", "--threads", min=1, matters=False)
 ]
 Force = Annotated[bool, Option("Replace an output that exists.", "--force", matters=False)]
 DryRun = Annotated[bool, Option("Say what would be done, and do nothing.", "--dry-run", matters=False)]
@@ -59,3 +63,22 @@ Template = Annotated[
 ]
 Packing = Annotated[bool, Option("Several examples in a row, or one.", "--pack/--no-pack")]
 DropOverlong = Annotated[bool, Option("Drop examples that are too long, not cut them.", "--drop-overlong")]
+Set = Annotated[
+    Sequence[str],
+    Option(
+        "A method's setting instead of config.json's: dsmoe.tau=0.7. Again for more.", "--set",
+        metavar="METHOD.KEY=VALUE",
+    ),
+]  # fmt: skip
+
+
+def method_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
+    """--set METHOD.KEY=VALUE -> {METHOD: {KEY: VALUE}}."""
+    found: dict[str, dict[str, str]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        method, dot, key = name.strip().partition(".")
+        if not (equals and dot and method and key and value.strip()):
+            raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE", hint="--set dsmoe.tau=0.7")
+        found.setdefault(method, {})[key] = value.strip()
+    return found

@@ -6,32 +6,39 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.corpus.readers import read_documents
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.model import Model, load_model, read_ids
 
 
 def verify(
-    norm: Path,
-    other: Path,
-    inputs: Sequence[str],
+    norm: str | Path,
+    other: str | Path,
+    inputs: Sequence[str] = (),
     *,
     ids: bool = False,
     tokens: int = 4096,
     length: int = 256,
     seed: int = 0,
     dtype: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     max_kl: float | None = None,
     override: Sequence[str] = (),
-    console: Console,
+    console: Console = QUIET,
 ) -> dict[str, Any]:
-    """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids."""
+    """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids.
+
+    >>> import llmtool
+    >>> llmtool.verify("model", "model", ["corpus.txt"], tokens=256)["kl"]
+    0.0
+    """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.agreement import compare_logits
 
     first, second = (load_model(path, dtype, device, changed=override) for path in (norm, other))
+    for note in dict.fromkeys(model.note for model in (first, second) if model.note):
+        console.info(note)
     sizes = first.config.vocab_size, second.config.vocab_size
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from llmtool import Tokenizer, __version__
 from llmtool.cli.completion import scripts
 from llmtool.core.bpe import engine
 from tests.conftest import SCRIPTS
+from tests.processes import await_event, has_read
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
@@ -122,13 +122,10 @@ def test_a_stopped_encoding_leaves_nothing(tok: Path, tmp_path: Path, number: in
     assert child.stdin is not None
     child.stdin.write(b"word " * 100_000)
     child.stdin.flush()
-    for _ in range(100):
-        if os.listdir(tmp_path):
-            break
-        time.sleep(0.1)
+    await_event(child, lambda: bool(os.listdir(tmp_path)))
     assert len(os.listdir(tmp_path)) == 1
     child.send_signal(number)
-    child.communicate(timeout=20)
+    child.communicate()
     assert child.returncode == status
     assert os.listdir(tmp_path) == []
 
@@ -150,9 +147,10 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert child.stdin is not None
     child.stdin.write(b"some text")
     child.stdin.flush()
-    time.sleep(1.5)
+    pipe = child.stdin
+    await_event(child, lambda: has_read(pipe))
     child.send_signal(signal.SIGINT)
-    _, error = child.communicate(timeout=20)
+    _, error = child.communicate()
     assert (child.returncode, error) == (130, b"interrupted\n")
     assert os.listdir(tmp_path) == []
 

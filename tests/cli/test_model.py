@@ -122,8 +122,69 @@ def test_export_command(checkpoint: Path, run: Run, tmp_path: Path) -> None:
     assert (status, "modeling_llmtool.py" in json.loads(out)["files"]) == (0, True)
     assert run("verify", checkpoint, output, "--max-kl", "0", "--tokens", "64")[0] == 0
     status, _, error = run("convert", "export", checkpoint, output)
+    assert (status, "complete already, nothing to do" in error) == (0, True)
+    status, _, error = run("convert", "export", checkpoint, output, "--dtype", "fp64")
     assert (status, "--force" in error) == (1, True)
     assert run("convert", "export", checkpoint, output, "--force")[0] == 0
+
+
+def test_prompts_of_a_file_and_conversations(checkpoint: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(
+        '{"id": 7, "prompt": "The quick"}\n{"messages": [{"role": "user", "content": "The quick"}]}\n'
+    )
+    settings = ("--max-tokens", "6", "--template", "plain")
+    _, out, _ = run("generate", checkpoint, "--input", tmp_path / "p.jsonl", "--json", *settings)
+    first, second = map(json.loads, out.splitlines())
+    assert (first["id"], first["prompt"], "id" in second) == (7, "The quick", False)
+    assert second["messages"] == [{"role": "user", "content": "The quick"}]
+    _, plain, _ = run("generate", checkpoint, "The quick", "--max-tokens", "6", "--json")
+    assert json.loads(plain)["ids"] == first["ids"]
+    _, chat, _ = run("generate", checkpoint, "The quick", "--chat", "--json", *settings)
+    assert json.loads(chat)["ids"] == second["ids"] != first["ids"]
+    _, system, _ = run("generate", checkpoint, "The quick", "--chat", "--system", "Be short.", "--json", *settings)
+    assert json.loads(system)["ids"] != second["ids"]
+
+
+def test_a_conversation_remembers_its_turns(checkpoint: Path, run: Run) -> None:
+    settings = ("--chat", "--template", "plain", "--max-tokens", "5", "--json", "--threads", "1")
+    _, out, _ = run("generate", checkpoint, *settings, text="One\n\nTwo\n")
+    first, second = map(json.loads, out.splitlines())
+    assert (first["prompt"], second["prompt"]) == ("One", "Two")
+    model = load_model(checkpoint)
+    from llmtool.commands.generation.chat import Chat
+    from llmtool.core.train.sft.formats import Message
+
+    talk = Chat(model, "plain")
+    turns = [Message("user", "One"), Message("assistant", first["text"]), Message("user", "Two")]
+    ids = talk.ids(turns)
+    assert model.tokenizer.decode(ids).endswith("User: Two\nAssistant: ")
+    wanted = [token for (token,) in model.generate([ids], max_new_tokens=5) if token is not None]
+    assert second["ids"] == wanted
+
+
+def test_a_stop_string_ends_the_text(checkpoint: Path, run: Run) -> None:
+    _, whole, _ = run("generate", checkpoint, "The quick", "--max-tokens", "12", "-q")
+    stop = whole.strip()[4:7]
+    _, out, _ = run("generate", checkpoint, "The quick", "--max-tokens", "12", "--stop", stop, "-q")
+    assert out == whole[: whole.find(stop)] + "\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["a", "--system", "b"], "--system without --chat"),
+        (["1 2", "--ids", "--chat"], "--ids with --chat"),
+        (["a", "--input", "x.jsonl"], "both as arguments and in --input"),
+        (["a", "--stop", ""], "--stop with an empty text"),
+        (["a", "--chat"], "has no chat template"),
+        (["a", "--override", "rope_theta"], "wanted KEY=VALUE"),
+        (["a", "--override", "rope_theta=fast"], "rope_theta = 'fast' is a text"),
+    ],
+)
+def test_what_contradicts_is_one_line(checkpoint: Path, run: Run, arguments: list[str], message: str) -> None:
+    status, _, error = run("generate", checkpoint, *arguments)
+    assert (status, error.count("\n")) == (1, 1)
+    assert message in error
 
 
 def test_more_tokens_than_the_model_was_made_for_is_a_warning(checkpoint: Path, run: Run) -> None:

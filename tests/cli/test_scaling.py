@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from llmtool.cli import scaling
+from llmtool.commands.scaling.settings import Law
 from llmtool.methods.temporal_scaling.choice import NAMES
 from tests.methods.temporal_scaling.synthetic import log, rows, write_jsonl
 
@@ -41,16 +41,24 @@ def test_fit_reads_stdin_and_checks_fail_with_3(path: Path) -> None:
     options = ["--fit-until", "50%", "--law", "power", "-q"]
     done = run("fit", "-", *options, "--max-predicted-loss", "9", "--require-confident", text=path.read_text())
     high = run("fit", path, *options, "--max-predicted-loss", "1")
-    assert done.stdout.startswith("-: train loss, fitted on steps 1,200 to 10,000 of 20,000 (50%)")
+    assert done.stdout.startswith("-: train loss, fitted on steps 600 to 10,000 of 20,000 (50%)")
     assert high.returncode == 3
     doubtful = "NOT CONFIDENT" in done.stdout
     assert done.returncode == (3 if doubtful else 0)
 
 
+def test_a_log_of_losses_alone(path: Path) -> None:
+    bare = write_jsonl(path.with_name("bare.jsonl"), [{"step": r["step"], "loss": r["loss"]} for r in rows(log())])
+    done = run("fit", bare, "-q")
+    assert done.returncode == 0
+    for part in ("asymptote", "at 40,000", "at 100,000", "at 200,000", "NOT CONFIDENT", "--horizon", "--schedule"):
+        assert part in done.stdout
+    assert run("fit", bare, "-q", "--require-confident").returncode == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["fit", "{bare}"], "the end of the run is not known"),
         (["fit", "none.jsonl"], "none.jsonl: cannot read: no such file"),
         (["fit", "{log}", "--horizon", "100"], "horizon 100 lies before the last step"),
         (["fit", "{log}", "--fit-until", "50%", "--peak", "1"], "--peak needs --schedule"),
@@ -60,8 +68,7 @@ def test_fit_reads_stdin_and_checks_fail_with_3(path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_clear_line(path: Path, arguments: list[str], says: str) -> None:
-    bare = write_jsonl(path.with_name("bare.jsonl"), [{"step": r["step"], "loss": r["loss"]} for r in rows(log())])
-    done = run(*(argument.format(log=path, bare=bare) for argument in arguments))
+    done = run(*(argument.format(log=path) for argument in arguments))
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
@@ -70,7 +77,7 @@ def test_bad_input_is_one_clear_line(path: Path, arguments: list[str], says: str
 
 
 def test_the_choices_are_the_laws_there_are() -> None:
-    assert get_args(get_args(scaling.Law)[0]) == ("auto", *NAMES)
+    assert get_args(Law) == ("auto", *NAMES)
 
 
 @pytest.mark.parametrize("command", [[], ["fit"], ["law"]])

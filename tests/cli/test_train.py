@@ -5,18 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.core.model.families import save
+from tests.processes import await_event, cpu_budget
 
 
 def llmtool(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "llmtool", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=cpu_budget(120))
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,9 @@ def test_sigterm_saves_exits_4_and_the_same_command_goes_on(tokens: Path, tmp_pa
     command = [sys.executable, "-m", "llmtool", *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "out" / "metrics.jsonl"
-    deadline = time.time() + 60
-    while not (log.is_file() and log.stat().st_size) and time.time() < deadline:
-        time.sleep(0.05)
+    await_event(process, lambda: log.is_file() and log.stat().st_size > 0)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate()
     assert process.returncode == 4, stderr
     assert "the same command goes on from there" in stderr
     steps = len(log.read_text().splitlines())

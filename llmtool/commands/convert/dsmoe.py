@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.settings import DsmoeSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
-from llmtool.methods.dsmoe.plan import cost, numbers, refuse_share
+from llmtool.methods.dsmoe.plan import cost, refuse_share
 from llmtool.model import build_parts, load_tokenizer
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def convert_dsmoe(
     asked = DsmoeSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.model.loading import read_architecture
+    from llmtool.core.model.upcycling import refuse_other_ffn
     from llmtool.methods.dsmoe import convert as conversion
 
     refuse_share(asked.share)
@@ -53,7 +55,7 @@ def convert_dsmoe(
         raise UserError(f"--router-init {asked.router_init} {given} --calibration", hint=hint)
     chosen = numbers(asked.layers, config.num_hidden_layers)
     refuse_experts(config, asked.experts, path)
-    conversion.refuse_other_ffn(source, config, chosen)
+    refuse_other_ffn(source, config, chosen)
     plan = {
         "schema": CONVERT, "output": str(output), "experts": asked.experts, "router_init": asked.router_init,
         "tau": asked.tau, "layers": chosen,
@@ -84,7 +86,7 @@ def convert_dsmoe(
         _say_fitted(fitted, console)
     check = conversion.ExactCheck(config, part, asked.seed) if asked.router_init == "exact" else None
     tensors = conversion.to_sparse(
-        source.tensors(conversion.by_layer(source)), config, chosen,
+        source.tensors(by_layer(source)), config, chosen,
         _routers(config, source, part, asked.router_init, asked.seed, routers), check,
     )  # fmt: skip
     facts = with_method(source, config, _entry(part))
@@ -180,7 +182,7 @@ def convert_dense(path: Path, output: Path, *, force: bool = False, console: Con
             raise UserError(error.what, where=str(path), hint=error.hint) from None
     changed = sum(bool(w.ne(1).any()) for w in weights.values())
     run = Run("convert dense", {"checkpoint": str(path)})
-    tensors = conversion.to_dense(source.tensors(conversion.by_layer(source)), weights)
+    tensors = conversion.to_dense(source.tensors(by_layer(source)), weights)
     written = write_checkpoint(
         output, tensors, without_method(source, config, "dsmoe"), run=run, source=source, force=force, console=console
     )

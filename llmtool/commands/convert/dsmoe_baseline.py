@@ -7,6 +7,7 @@ from typing import Any
 from llmtool.commands.convert.dsmoe import ROW, refuse_experts, with_method
 from llmtool.commands.convert.settings import BaselineSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.checkpoint.layers import by_layer
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
@@ -33,6 +34,7 @@ def convert_baseline(
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture
+    from llmtool.core.model.upcycling import refuse_other_ffn
     from llmtool.methods.dsmoe import convert as conversion
     from llmtool.methods.dsmoe import router_init
     from llmtool.methods.dsmoe.baselines.pruning import choose, prune
@@ -42,11 +44,11 @@ def convert_baseline(
     source = open_checkpoint(path)
     config = read_architecture(source)
     layers = range(config.num_hidden_layers)
-    conversion.refuse_other_ffn(source, config, layers)
+    refuse_other_ffn(source, config, layers)
     if (kind == "topk") == bool(calibration):
         hint = "channels and 2:4 want --calibration TEXT, topk looks at no text"
         raise UserError(f"{kind} with{'' if calibration else 'out'} --calibration", hint=hint)
-    tensors = source.tensors(conversion.by_layer(source))
+    tensors = source.tensors(by_layer(source))
     facts: dict[str, Any] = {}
     recorded = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
     run = Run("convert dsmoe-baseline", {**recorded, "tokens": asked.calibration_tokens}, seed=asked.seed)

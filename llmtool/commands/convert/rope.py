@@ -5,10 +5,11 @@ that was never trained.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.convert.settings import RotarySettings
 from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.corpus.sizes import parse_size
@@ -22,64 +23,47 @@ if TYPE_CHECKING:
     from llmtool.core.model.config import Config
 
 SCHEMA = "llmtool.convert-rope/1"
-METHODS = ("harpe", "abf", "pi", "yarn", "ntk")
 CHECK_TOKENS = 16_384
 """Tokens of each text that --check scores, short and long."""
 MICRO_TOKENS = 8192
 
 
-@dataclass(frozen=True)
-class Frequencies:
-    """What the options ask for. bases: paper, uniform, search or a file; range: LOW:HIGH of them; base: of abf."""
-
-    method: str = "harpe"
-    target: int = 131_072
-    bases: str | None = None
-    range: str | None = None
-    base: float | None = None
-
-
 def convert_rope(
     path: Path,
     output: Path,
+    settings: RotarySettings | None = None,
     *,
-    method: str = "harpe",
-    target: str | int = 131_072,
-    bases: str | None = None,
-    range_: str | None = None,
-    base: float | None = None,
-    check: Sequence[str] = (),
-    check_length: int = 8192,
-    device: str = "cpu",
-    dry_run: bool = False,
-    force: bool = False,
     console: Console | None = None,
+    **keywords: Any,
 ) -> dict[str, Any]:
     """Write OUT with the frequencies of a method for `target` positions; the report holds them, and what --check found.
 
-    check: text to score before and after, on rows as long as the model was made for and on rows of `check_length`.
+    keywords: fields of the settings, instead of the object. check: text to score before and after, on rows as long as
+    the model was made for and on rows of `check_length`.
     """
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.checkpoint.writer import write_checkpoint
     from llmtool.core.model.loading import read_architecture
 
+    asked = RotarySettings(**keywords) if settings is None else settings
     console = console or Console(verbosity=-1)
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, asked.override)
     config = read_architecture(checkpoint)
-    asked = Frequencies(method, _positions(target), bases, range_, base)
-    _refuse(asked, config, path)
-    facts, raw = _changed(asked, checkpoint, config)
+    target = _positions(asked.target)
+    _refuse(asked, target, config, path)
+    facts, raw = _changed(asked, target, checkpoint, config)
     _say(facts, console)
-    if dry_run:
+    if asked.dry_run:
         return {"schema": SCHEMA, "dry_run": True, "output": str(output), **facts}
     run = Run("convert rope", facts)
     written = write_checkpoint(
-        output, checkpoint.tensors(), raw, run=run, source=checkpoint, force=force, console=console
+        output, checkpoint.tensors(), raw, run=run, source=checkpoint, force=asked.force, console=console
     )
     console.info(f"{output}: {written.parameters:,} parameters, as they were; train it before you use it")
     report = {"schema": SCHEMA, "output": str(output), **facts}
-    if check:
-        report["check"] = compare(path, output, check, _original(config), check_length, device, console)
+    if asked.check:
+        short = _original(config)
+        report["check"] = compare(path, output, asked.check, short, asked.check_length, asked.device, console)
         show(report["check"], console)
     return report
 
@@ -96,20 +80,24 @@ def _original(config: "Config") -> int:
     return min(config.max_position_embeddings, config.rope.original_positions)
 
 
-def _refuse(asked: Frequencies, config: "Config", path: Path) -> None:
-    if asked.target <= _original(config):
-        what = f"--target {asked.target:,}: the model was made for {_original(config):,} positions already"
+def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) -> None:
+    kinds = {config.rope_of(layer) for layer in range(config.num_hidden_layers)} - {None}
+    if len(kinds) != 1 or config.rope.partial != 1:
+        what = "turns its layers by several tables" if len(kinds) > 1 else "turns a part of each head only"
+        raise UserError(f"{what if kinds else 'has no rotary embedding'}: not supported here", where=str(path))
+    if target <= _original(config):
+        what = f"--target {target:,}: the model was made for {_original(config):,} positions already"
         raise UserError(what, where=str(path))
     if any(method["name"] == "harpe" for method in config.methods):
         raise UserError("has a base for each head already", where=str(path), hint="convert the original")
-    if asked.method != "harpe" and (asked.bases or asked.range):
+    if asked.method != "harpe" and (asked.bases or asked.range_):
         raise UserError(f"--bases and --range are for --method harpe, not {asked.method}")
     if asked.base is not None and (asked.method != "abf" or not 1 < asked.base < 1e30):
         raise UserError(f"--base {asked.base:g}: wanted a number above 1, with --method abf")
 
 
 def _changed(
-    asked: Frequencies, checkpoint: CheckpointReader, config: "Config"
+    asked: RotarySettings, target: int, checkpoint: CheckpointReader, config: "Config"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Facts for the report and run.json, and config.json of the result."""
     from llmtool.core.model.config import rope_parameters
@@ -122,14 +110,14 @@ def _changed(
                         hint="only models with one set of frequencies for all of a head can be converted")  # fmt: skip
     old = rope_parameters(checkpoint.config)
     facts: dict[str, Any] = {
-        "method": asked.method, "original": _original(config), "target": asked.target, "before": old,
+        "method": asked.method, "original": _original(config), "target": target, "before": old,
     }  # fmt: skip
     if asked.method != "harpe":
-        new = rotary(asked.method, config.rope.theta, config.head_dim, facts["original"], asked.target, asked.base)
-        return {**facts, "after": new}, with_rotary(checkpoint.config, new, asked.target)
-    kind, found = _bases(asked, config)
+        new = rotary(asked.method, config.rope.theta, config.head_dim, facts["original"], target, asked.base)
+        return {**facts, "after": new}, with_rotary(checkpoint.config, new, target)
+    kind, found = _bases(asked, target, config)
     entry = {"name": NAME, "version": VERSION, "bases": found, "original": old}
-    raw = {**checkpoint.config, "max_position_embeddings": asked.target}
+    raw = {**checkpoint.config, "max_position_embeddings": target}
     raw = method_config(raw, replace(config, methods=(*config.methods, entry)))
     return {**facts, "choice": kind, "bases": found}, raw
 
@@ -145,12 +133,12 @@ def with_rotary(raw: Mapping[str, Any], new: Mapping[str, Any], positions: int) 
     return {**kept, "rope_theta": new["rope_theta"], "rope_scaling": None if plain else scaling}
 
 
-def _bases(asked: Frequencies, config: "Config") -> tuple[str, list[float]]:
+def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, list[float]]:
     """How the bases were made, and they, one a key-value head."""
     from llmtool.methods.harpe import bases
 
     heads = config.num_key_value_heads
-    ends = _ends(asked.range) if asked.range else bases.range_for(asked.target, config.rope.theta)
+    ends = _ends(asked.range_) if asked.range_ else bases.range_for(target, config.rope.theta)
     table = len(bases.GRID)
     kind = asked.bases or ("paper" if table in (heads, config.num_attention_heads) else "uniform")
     if kind == "paper":

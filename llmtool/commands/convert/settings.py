@@ -1,4 +1,4 @@
-"""The settings of `llmtool convert dsmoe|dsmoe-baseline|uniattn`, each said once: name, type, default, help, bounds."""
+"""The settings of the commands of `llmtool convert`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +73,35 @@ class UniattnSettings(Settings):
     tokenizer: Annotated[Path | None, Option("Tokenizer, if the checkpoint has none.", metavar="DIR")] = None
     override: Override = ()
     seed: Seed = 0
+    device: Device = "auto"
+    force: Force = False
+    dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotarySettings(Settings):
+    """Which rotary frequencies, and what is scored before and after."""
+
+    method: Annotated[
+        Literal["harpe", "abf", "pi", "yarn", "ntk"],
+        Option("A base for each head (HARPE), or one set of frequencies for all."),
+    ] = "harpe"
+    target: Annotated[str | int, Option("Positions to extend to: 131072, 128Ki.", metavar="N")] = 131072
+    bases: Annotated[
+        str | None,
+        Option("paper, uniform, search, or a JSON file. Default: paper with 32 heads, else uniform.", metavar="BASES"),
+    ] = None
+    range_: Annotated[
+        str | None, Option("Ends of the bases. Default: 1M:5M times TARGET / 128K.", metavar="LOW:HIGH")
+    ] = None
+    base: Annotated[float | None, Option("The base of abf. Default: 5M times TARGET / 128K.")] = None
+    check: Annotated[
+        Sequence[str], Option("Text to score before and after; may be given again.", metavar="TEXT", matters=False)
+    ] = ()
+    check_length: Annotated[int, Option("Tokens of the long rows of --check.", min=2, metavar="N", matters=False)] = (
+        8192
+    )
+    override: Override = ()
     device: Device = "auto"
     force: Force = False
     dry_run: DryRun = False

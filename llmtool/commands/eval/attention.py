@@ -1,12 +1,14 @@
 """`llmtool eval attention`: the layers' attention maps side by side, and a plan for `convert uniattn`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from llmtool.commands.convert.uniattn import Calibration
+from llmtool.commands.eval.settings import AttentionSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.atomic import atomic_files
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
@@ -19,28 +21,33 @@ from llmtool.model import load_model
 SCHEMA = "llmtool.eval-attention/1"
 
 
-def evaluate_attention(
-    path: Path,
-    data: Calibration,
+def attention(
+    path: str | Path,
+    data: Sequence[str],
+    settings: AttentionSettings | None = None,
     *,
-    kv_saving: str = "25%",
-    measure: Literal["cosine", "js"] = "cosine",
-    figure: Path | None = None,
-    output: Path | None = None,
-    device: str = "cpu",
-    force: bool = False,
-    console: Console,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """The likeness of layers [L][L], groups of neighbours for the wanted saving; output: plan.json."""
+    """The likeness of layers [L][L], groups of neighbours for the wanted saving; output: plan.json.
+
+    >>> import llmtool
+    >>> plan = llmtool.eval.attention("model", ["corpus.txt"], samples=2, window=32)
+    >>> len(plan["similarity"])
+    2
+    """
+    asked, path = AttentionSettings.of(settings, named_settings), Path(path)
+    text = Calibration(data, asked.samples, asked.window, asked.tokenizer)
+    figure, output, measure, force = asked.plot, asked.output, asked.measure, asked.force
     require("torch", extra="models", why="to run models")
     from llmtool.core.model.attention import Attention
     from llmtool.methods.uniattn import similarity
 
-    saving = parse_share(kv_saving)
+    saving = parse_share(asked.kv_saving)
     checkpoint = open_checkpoint(path)
-    run = Run("eval attention", {"data": list(data.inputs), "samples": data.samples, "window": data.window,
+    run = Run("eval attention", {"data": list(data), "samples": asked.samples, "window": asked.window,
                                  "kv_saving": saving, "measure": measure})  # fmt: skip
-    read: list[str | Path] = [path, *data.inputs, *([data.tokenizer] if data.tokenizer else [])]
+    read: list[str | Path] = [path, *data, *([asked.tokenizer] if asked.tokenizer else [])]
 
     def entries() -> list[dict[str, Any]]:
         return [checkpoint.fingerprint(), *map(file_entry, read[1:])]
@@ -53,12 +60,14 @@ def evaluate_attention(
             if figure is None or figure.exists():
                 raise
     claim_figure(figure, read=read, force=force)
-    model = load_model(path, None, device)
+    model = load_model(path, None, asked.device)
+    if model.note:
+        console.info(model.note)
     layers = model.config.num_hidden_layers
     followers = similarity.followers_for(saving, layers)
     if not all(isinstance(block.self_attn, Attention) for block in model.decoder.model.layers):
         raise UserError("has layers without a softmax of their own", where=str(path), hint="look at the original")
-    rows = data.rows(checkpoint, model.config, console).to(model.device)
+    rows = text.rows(checkpoint, model.config, console).to(model.device)
     with console.progress("comparing layers", len(rows), "rows") as bar:
 
         def counted() -> Any:

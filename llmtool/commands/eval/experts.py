@@ -1,12 +1,14 @@
 """`llmtool eval experts`: which blocks a converted checkpoint uses, where, and what its threshold costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.eval.settings import ExpertsSettings
+from llmtool.commands.options import method_settings
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.corpus.inputs import distinct_names
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
@@ -26,34 +28,39 @@ def taus_of(text: str) -> list[float]:
 
 
 def experts(
-    path: Path,
+    path: str | Path,
     data: Sequence[str],
+    settings: ExpertsSettings | None = None,
     *,
-    taus: str,
-    tokens: int,
-    length: int,
-    dense: Path | None = None,
-    plot: Path | None = None,
-    settings: Mapping[str, Mapping[str, str]] | None = None,
-    dtype: str | None = None,
-    device: str = "cpu",
-    console: Console,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """Measure each input as a source of its own; tokens: of each; settings: of the checkpoint, not of `dense`."""
+    """Measure each input as a source of its own; --set is for the checkpoint, not for `dense`.
+
+    >>> import llmtool
+    >>> converted = llmtool.convert.dsmoe("model", "sparse-for-eval", experts=4)
+    >>> found = llmtool.eval.experts("sparse-for-eval", ["corpus.txt"], taus="0.2,0.5", tokens=64, length=16)
+    >>> found["schema"]
+    'llmtool.eval-experts/1'
+    """
+    asked = ExpertsSettings.of(settings, named_settings)
+    plot, dense = asked.plot, asked.dense
     require("torch", extra="models", why="to run models")
     from llmtool.methods.dsmoe import report
 
-    grid = taus_of(taus)
+    grid = taus_of(asked.taus)
     claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
-    model = load_model(path, dtype, device, settings=settings)
+    model = load_model(path, asked.dtype, asked.device, settings=method_settings(asked.set))
+    if model.note:
+        console.info(model.note)
     report.sparse_parts(model.decoder, str(path))
-    length = min(length, model.config.max_position_embeddings)
+    length = min(asked.length, model.config.max_position_embeddings)
     names = distinct_names(data)
     sources = {
-        name: text_rows(model.tokenizer.encode_prompt, [one], tokens, length)
+        name: text_rows(model.tokenizer.encode_prompt, [one], asked.tokens, length)
         for name, one in zip(names, data, strict=True)
     }
-    rival = None if dense is None else load_model(dense, dtype, device)
+    rival = None if dense is None else load_model(dense, asked.dtype, asked.device)
     if rival is not None and rival.config.vocab_size != model.config.vocab_size:
         raise UserError("another vocabulary: nothing to compare", where=f"{path}, {dense}")
     facts = report.evaluate(

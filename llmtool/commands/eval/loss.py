@@ -29,7 +29,7 @@ def loss(
     mask_documents: bool = False,
     settings: Mapping[str, dict[str, str]] | None = None,
     dtype: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     threads: int | None = None,
     reading: Reading | None = None,
     bin_dtype: str | None = None,
@@ -39,6 +39,10 @@ def loss(
     """Nats a token and bits a byte of each source, by position in rows of `length` tokens, and over all sources.
 
     settings: of the checkpoint's methods, instead of config.json's. reading: of text; bin_dtype: of a bare .bin.
+
+    >>> import llmtool
+    >>> llmtool.eval.loss("model", ["corpus.txt"], tokens=256)["all"]["tokens"]
+    256
     """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import draw_positions
@@ -50,6 +54,8 @@ def loss(
     if not named:
         raise UserError("no text to score", hint="give --data")
     model = load_model(checkpoint, dtype, device, settings=settings)
+    if model.note:
+        console.info(model.note)
     codec = find_tokenizer(tokenizer, model.path, console)
     if length is not None and length > model.config.max_position_embeddings:
         console.warn(f"rows of {length:,} tokens, but the model was made for {model.config.max_position_embeddings:,}")

@@ -1,13 +1,15 @@
 """`llmtool eval niah`: needles in haystacks, by length and depth."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.eval.loss import MICRO_TOKENS, refuse_ids_out_of_range
+from llmtool.commands.eval.settings import NiahSettings
+from llmtool.commands.options import method_settings
 from llmtool.commands.sources import find_tokenizer, open_source, parse_sources
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
@@ -24,26 +26,22 @@ LENGTHS, DEPTHS = 4, (0.0, 0.25, 0.5, 0.75, 1.0)
 def needles(
     checkpoint: str | Path,
     data: Sequence[str] = (),
+    settings: NiahSettings | None = None,
     *,
-    tokenizer: str | None = None,
-    lengths: Sequence[int] = (),
-    depths: Sequence[float] = DEPTHS,
-    samples: int = 16,
-    kind: str = "auto",
-    key: int = 4,
-    value: int = 4,
-    seed: int = 0,
-    settings: Mapping[str, dict[str, str]] | None = None,
-    dtype: str | None = None,
-    device: str = "cpu",
-    plot: Path | None = None,
-    console: Console | None = None,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """Needle in a haystack over lengths and depths.
 
     data: text or tokens to hide needles in; without it the haystack is random ids. kind: "words" (needs a tokenizer),
     "ids", or "auto": words where the haystack is text.
+
+    >>> import llmtool
+    >>> llmtool.eval.niah("model", samples=1, length=[32], depth=[0.5])["cells"][0]["length"]
+    32
     """
+    asked = NiahSettings.of(settings, named_settings)
+    kind, samples, seed, plot = asked.kind, asked.samples, asked.seed, asked.plot
     require("torch", extra="models", why="to run models")
     import torch
 
@@ -51,19 +49,21 @@ def needles(
     from llmtool.core.eval.plot import draw_needles
 
     claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
-    console = console or Console(verbosity=-1)
-    model = load_model(checkpoint, dtype, device, settings=settings)
-    codec = find_tokenizer(tokenizer, model.path, console)
+    model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
+    if model.note:
+        console.info(model.note)
+    codec = find_tokenizer(asked.tokenizer, model.path, console)
     kind = ("words" if codec is not None and data else "ids") if kind == "auto" else kind
     size = model.config.vocab_size if codec is None else min(model.config.vocab_size, codec.vocab_size)
     if kind == "words" and codec is None:
         raise UserError("needles of words need a tokenizer", where=str(checkpoint), hint="--kind ids, or --tokenizer")
-    if kind == "ids" and size < key + value + 1:
-        raise UserError(f"a vocabulary of {size} is too small for needles of {key + value} different ids")
+    if kind == "ids" and size < asked.key + asked.value + 1:
+        raise UserError(f"a vocabulary of {size} is too small for needles of {asked.key + asked.value} different ids")
     draw_needle = niah.spelled_needle(codec.encode) if kind == "words" and codec else niah.random_needle(
-        range(size), key, value)  # fmt: skip
+        range(size), asked.key, asked.value)  # fmt: skip
     longest = model.config.max_position_embeddings
-    lengths = lengths or [longest * (part + 1) // LENGTHS for part in range(LENGTHS)]
+    depths = asked.depth or DEPTHS
+    lengths = asked.length or [longest * (part + 1) // LENGTHS for part in range(LENGTHS)]
     import numpy as np
 
     least = max(niah.shortest(draw_needle(np.random.default_rng((seed, number)))) for number in range(samples))

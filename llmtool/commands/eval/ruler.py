@@ -51,6 +51,10 @@ def ruler(
 
     data: text or tokens to hide things in; without it random ids, or a few sentences again and again. methods:
     settings of the checkpoint's methods, instead of config.json's. keywords: fields of the settings.
+
+    >>> import llmtool
+    >>> llmtool.eval.ruler("model", task=["single"], length=[64], depth=[0.5], samples=1, kind="ids")["schema"]
+    'llmtool.eval-ruler/1'
     """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import draw_scores

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import Device, DryRun, Dtype, Plot, Seed
+from llmtool.commands.options import Device, DryRun, Dtype, Force, Plot, Seed, Set
 from llmtool.core.run.settings import Option, Settings
 
 KINDS = ("single", "multikey", "multivalue", "multiquery", "tracking", "common", "qa")
@@ -35,3 +36,60 @@ class RulerSettings(Settings):
     device: Device = "auto"
     plot: Plot = None
     dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiahSettings(Settings):
+    """Where needles are hidden, and what they are."""
+
+    tokenizer: Annotated[str | None, Option("For text. Default: the checkpoint's.", metavar="TOK")] = None
+    length: Annotated[
+        Sequence[int], Option("Context; may be given again. Default: quarters of the model's.", min=2)
+    ] = ()
+    depth: Annotated[
+        Sequence[float],
+        Option("Place of the needle; may be given again. Default: 0 to 1 in quarters.", min=0, max=1),
+    ] = ()
+    samples: Annotated[int, Option("Needles in each cell.", min=1)] = 16
+    kind: Annotated[
+        Literal["auto", "words", "ids"],
+        Option("Needles of words or of random ids; auto: words where --data is given."),
+    ] = "auto"
+    key: Annotated[int, Option("Ids of a key, with --kind ids.", min=1)] = 4
+    value: Annotated[int, Option("Ids of a value, with --kind ids.", min=1)] = 4
+    seed: Seed = 0
+    set: Set = ()
+    dtype: Dtype = None
+    device: Device = "auto"
+    plot: Plot = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSettings(Settings):
+    """What is looked at, and what the plan is to save."""
+
+    kv_saving: Annotated[str, Option("Share of the cache that the plan saves.", metavar="SHARE")] = "25%"
+    measure: Annotated[Literal["cosine", "js"], Option("Cosine, or 1 - Jensen-Shannon divergence / ln 2.")] = "cosine"
+    samples: Annotated[int, Option("Rows of text.", min=1, metavar="N")] = 16
+    window: Annotated[int, Option("Tokens in a row.", min=2, metavar="N")] = 256
+    tokenizer: Annotated[Path | None, Option("Tokenizer, if the checkpoint has none.", metavar="DIR")] = None
+    output: Annotated[
+        Path | None, Option("Write the plan for convert uniattn.", "--output -o", metavar="plan.json", matters=False)
+    ] = None
+    plot: Plot = None
+    device: Device = "auto"
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertsSettings(Settings):
+    """At which thresholds, on how much text."""
+
+    taus: Annotated[str, Option("Thresholds of the curve.", metavar="X,Y,...")] = "0.2,0.3,0.4,0.5,0.6,0.7,0.8"
+    dense: Annotated[Path | None, Option("Checkpoint to compare the loss with.", metavar="CKPT")] = None
+    tokens: Annotated[int, Option("Tokens of each source.", min=8, metavar="N")] = 4096
+    length: Annotated[int, Option("Tokens in a row.", min=8, metavar="N")] = 256
+    set: Set = ()
+    plot: Plot = None
+    dtype: Dtype = None
+    device: Device = "auto"

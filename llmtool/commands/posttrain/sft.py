@@ -19,7 +19,7 @@ from llmtool.commands.posttrain.start import (
 from llmtool.commands.sources import count
 from llmtool.commands.train.command import make_objective
 from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, run_job
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import manifest_path
@@ -31,19 +31,24 @@ if TYPE_CHECKING:
 
 
 def sft(
-    model: Path,
+    model: str | Path,
     data: Sequence[str],
-    output: Path,
+    output: str | Path,
     settings: SftSettings | None = None,
     *,
-    console: Console | None = None,
+    console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Standard supervised fine-tuning of every weight, or of adapters.
 
     settings: as on the command line (`llmtool posttrain sft --help`), as an object or by their names.
+
+    >>> import llmtool
+    >>> report = llmtool.posttrain.sft("model", ["chat.jsonl"], "tuned", template="plain", steps=2, batch=64)
+    >>> report["step"]
+    2
     """
-    console, settings = console or Console(verbosity=-1), SftSettings.of(settings, named_settings)
+    settings, model, output = SftSettings.of(settings, named_settings), Path(model), Path(output)
     start = open_start(model, settings.adapters())
     trained = Data.read(start, data, settings.reading(model), settings, console)
     moving = only_adapters if is_adapted(start) else anything
@@ -52,19 +57,25 @@ def sft(
 
 
 def uniattn(
-    model: Path,
+    model: str | Path,
     data: Sequence[str],
-    output: Path,
+    output: str | Path,
     settings: UniattnSettings | None = None,
     *,
-    console: Console | None = None,
+    console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Stage 1 trains the compensations alone, into OUT.stage1; stage 2 everything, from there into OUT.
 
     settings: as on the command line (`llmtool posttrain uniattn --help`), as an object or by their names.
+
+    >>> import llmtool
+    >>> converted = llmtool.convert.uniattn("model", "start", groups="2:0:2", init="zero")
+    >>> report = llmtool.posttrain.uniattn("start", ["chat.jsonl"], "both", template="plain", steps=2, batch=64)
+    >>> report["stage1"]["step"], report["step"]
+    (2, 2)
     """
-    console, settings = console or Console(verbosity=-1), UniattnSettings.of(settings, named_settings)
+    settings, model, output = UniattnSettings.of(settings, named_settings), Path(model), Path(output)
     start = open_start(model, settings.adapters())
     method = next((m for m in start.config.methods if m["name"] == "uniattn"), None)
     if method is None:

@@ -1,59 +1,34 @@
-"""`llmtool scaling fit`: forecasts of logs, one law for several, and forecasts that follow a run."""
+"""`llmtool scaling fit`: forecasts of logs, and one law for several; follow.py watches a run."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from llmtool.core.run.atomic import atomic_files
+from llmtool.commands.scaling.follow import follow_run
+from llmtool.commands.scaling.request import Request, verdict, write_law
+from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import CompleteError, ExitCode, UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_figure
-from llmtool.core.run.json_file import dumps
-from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.methods.temporal_scaling import plot, report, saved
 from llmtool.methods.temporal_scaling.fit import fit_together
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, LAWS
-from llmtool.methods.temporal_scaling.logs import NotYetError, read_log
-from llmtool.methods.temporal_scaling.look import Look
-from llmtool.methods.temporal_scaling.report import duration
 
-SPELLED = {
-    "targets": "--target-loss", "until": "--fit-until", "shape": "--schedule", "end": "--end-lr",
-}  # fmt: skip
-"""Options of settings that are called otherwise."""
+__all__ = ["Request", "forecasts", "make_request", "run"]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to fit, and what to make of it."""
-
-    sources: list[str]
-    look: Look
-    law: str = "auto"
-    targets: tuple[float, ...] = ()
-    figure: Path | None = None
-    output: Path | None = None
-    force: bool = False
-    require_confident: bool = False
-    largest: float | None = None
-    as_json: bool = False
-
-    def run(self) -> Run:
-        """What makes the saved law what it is."""
-        return Run(
-            "scaling fit", {"law": self.law, "targets": list(self.targets), **asdict(self.look)}, spelled=SPELLED
-        )
-
-    def inputs(self) -> list[dict[str, Any]]:
-        """The logs, as they are now."""
-        return [file_entry(source) for source in self.sources]
+def make_request(logs: Sequence[str], settings: FitSettings, *, as_json: bool = False) -> Request:
+    """What the options ask for."""
+    return Request(
+        list(logs), settings.look(), settings.law, tuple(settings.target_loss), settings.plot, settings.output,
+        settings.force, settings.require_confident, settings.max_predicted_loss, as_json,
+        settings.certainty, settings.stop, settings.notify,
+    )  # fmt: skip
 
 
 def run(
@@ -65,9 +40,9 @@ def run(
     if joint:
         facts = fit_joint(request, console)
         print(json.dumps(facts) if request.as_json else "\n".join(joint_lines(facts)))
-        return _verdict([], request)
+        return verdict([], request)
     if follow is not None:
-        return _follow(request, console, follow, sleep)
+        return follow_run(request, console, follow, sleep)
     made = [forecast(each, request.law) for each in request.look.runs(request.sources, console)]
     if request.figure:
         plot.draw(made[0], request.figure)
@@ -78,11 +53,30 @@ def run(
             print(json.dumps(saved.to_json(each, list(request.targets))))
         else:
             print("\n".join(_lines(each, request, chart=console.verbosity >= 0)))
-    return _verdict(made, request)
+    return verdict(made, request)
+
+
+def forecasts(logs: Sequence[str], settings: FitSettings, console: Console) -> list[dict[str, Any]]:
+    """The forecasts as objects, for callers in Python; --joint gives one for all logs."""
+    request = make_request(logs, settings)
+    _check(request, settings.joint, follow=False)
+    if settings.joint:
+        return [fit_joint(request, console)]
+    made = [forecast(each, request.law) for each in request.look.runs(request.sources, console)]
+    if request.figure:
+        plot.draw(made[0], request.figure)
+    facts = [saved.to_json(each, list(request.targets)) for each in made]
+    if request.output:
+        write_law(request, facts[0])
+    return facts
 
 
 def _check(request: Request, joint: bool, follow: bool) -> None:
     """Refuse what cannot end well before any work is done."""
+    if not follow and (request.stop or request.notify):
+        raise UserError("--stop and --notify belong to --follow")
+    if request.largest is None and (request.stop or request.certainty is not None):
+        raise UserError("--certainty and --stop need --max-predicted-loss")
     if len(request.sources) > 1 and not joint and (request.figure or request.output or follow):
         raise UserError("--plot, --output and --follow take one log", hint="`scaling compare --plot` draws several")
     if joint and (follow or request.figure or request.targets or request.require_confident):
@@ -99,27 +93,10 @@ def _check(request: Request, joint: bool, follow: bool) -> None:
     claim_figure(request.figure, read=request.sources, force=request.force)
 
 
-def write_law(request: Request, facts: dict[str, Any]) -> None:
-    """The law and what it was made from, whole."""
-    if request.output is None:
-        return
-    run = request.run()
-    run.inputs = request.inputs()
-    with atomic_files() as files:
-        files.open(request.output).write(dumps(facts, indent=1).encode() + b"\n")
-        run.save(manifest_path(request.output), [request.output], files)
-
-
 def _lines(made: Forecast, request: Request, chart: bool) -> Iterator[str]:
     yield from report.lines(made, request.targets)
     if chart:
         yield from report.chart(made)
-
-
-def _verdict(made: list[Forecast], request: Request) -> int:
-    doubtful = request.require_confident and not all(each.confident for each in made)
-    high = request.largest is not None and any(each.final.value > request.largest for each in made)
-    return int(ExitCode.CHECK_FAILED if doubtful or high else ExitCode.OK)
 
 
 def fit_joint(request: Request, console: Console) -> dict[str, Any]:
@@ -156,38 +133,3 @@ def joint_lines(facts: dict[str, Any]) -> Iterator[str]:
     yield "  " + ", ".join(f"{name} {value:.4g}" for name, value in facts["parameters"].items())
     for row in facts["runs"]:
         yield f"  {row['log']}: MAPE {row['mape']:.3f}%, final loss {row['final_loss']['value']:.4f}"
-
-
-def _follow(request: Request, console: Console, every: float, sleep: Callable[[float], None]) -> int:
-    """Forecast again whenever the log has grown, until its last step is the horizon; a line each time."""
-    source, seen, look = request.sources[0], -1.0, request.look
-    made: list[Forecast] = []
-    while True:
-        try:
-            each = look.run(read_log(source))
-            last = float(each.steps[-1])
-            if last > seen:
-                seen = last
-                made = [forecast(each, request.law)]
-                _show_followed(made[0], request)
-            if last >= each.horizon:
-                return _verdict(made, request)
-        except NotYetError as refusal:
-            console.info(f"not yet: {refusal}")
-        sleep(every)
-
-
-def _show_followed(made: Forecast, request: Request) -> None:
-    facts = saved.to_json(made, list(request.targets))
-    if request.as_json:
-        print(json.dumps(facts), flush=True)
-    else:
-        left = made.run.seconds(made.run.horizon)
-        ahead = f", {duration(left)} to go" if left else ""
-        doubt = "" if made.confident else f"  NOT CONFIDENT: {'; '.join(made.doubts)}"
-        final = report.span(made.final)
-        print(f"step {made.run.until:,.0f} of {made.run.horizon:,.0f}{ahead}: final loss {final}{doubt}", flush=True)
-    if request.figure:
-        plot.draw(made, request.figure)
-    if request.output:
-        write_law(request, facts)

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.manifest import Run, file_entry, manifest_path
+from llmtool.core.run.outputs import claim_file
 from llmtool.methods.temporal_scaling import (
     across_runs,
     comparison,
@@ -17,10 +21,13 @@ from llmtool.methods.temporal_scaling import (
     plot_sizes,
     positions,
     saved,
+    size_report,
+    size_table,
 )
 from llmtool.methods.temporal_scaling.forecast import bounds, forecast
 from llmtool.methods.temporal_scaling.intervals import interval_score
 from llmtool.methods.temporal_scaling.logs import read_log
+from llmtool.methods.temporal_scaling.logs.numbers import number
 from llmtool.methods.temporal_scaling.look import Look
 
 ORIGINS = ("20%", "30%", "50%")
@@ -62,7 +69,7 @@ def backtest_logs(sources: Sequence[str], look: Look, law: str, console: Console
     """How good a forecast of a finished run would have been at 20, 30 and 50%."""
     rows = []
     for source in sources:
-        log = read_log(source)
+        log = read_log(source, look.chosen)
         for origin in ORIGINS if look.until is None else (look.until,):
             run = look.run(log, origin)
             truth = float(run.loss[run.steps >= run.horizon * 0.98].mean())
@@ -114,14 +121,15 @@ def backtest_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def compare_logs(
-    sources: Sequence[str], look: Look, law: str, figure: Path | None, console: Console
-) -> tuple[dict[str, Any], list[str]]:
-    """Which of several runs ends lower: the result as an object, and in lines."""
+    sources: Sequence[str], look: Look, law: str, figure: Path | None, console: Console, *,
+    force: bool = False,
+) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    """Which of several runs ends lower: the result as an object, and in lines. force: other horizons are told only."""
     if len(sources) < 2:
         raise UserError("a comparison needs two or more logs")
     claim_figure(figure, read=sources)
     forecasts = [forecast(run, law) for run in look.runs(sources, console)]
-    comparison.require_comparable(forecasts)
+    comparison.require_comparable(forecasts, console, force=force)
     draws = comparison.ends(forecasts)
     if figure:
         plot.draw_comparison(forecasts, figure)
@@ -131,7 +139,7 @@ def compare_logs(
 def positions_of(source: str, look: Look, figure: Path | None) -> dict[str, Any]:
     """The law over positions of a log: its fit, its regression over steps, the uniform-learning check."""
     claim_figure(figure, read=[source])
-    run = look.run(read_log(source), look.until or "100%")
+    run = look.run(read_log(source, look.chosen), look.until or "100%")
     if run.metric not in run.log.positions:
         raise UserError("holds no losses by position", where=source,
                         hint="log a list pos_NAME at each evaluation")  # fmt: skip
@@ -161,20 +169,56 @@ def position_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def size_law(
-    path: Path, law: str, resamples: int, compute: Sequence[float], seed: int, figure: Path | None
-) -> tuple[dict[str, Any], list[str]]:
-    """A law over many runs: the result as an object, and in lines."""
+    path: Path, law: str, resamples: int, compute: Sequence[float], seed: int, figure: Path | None,
+    output: Path | None = None, *, force: bool = False,
+) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    """A law over many runs: the result as an object, and in lines; saved for `predict_size` where output is named."""
+    settings = {"law": law, "bootstrap": resamples, "compute": list(compute), "seed": seed}
+    run = Run("scaling law", settings)
+    if output is not None:
+        claim_file(output, run, read=[path], force=force, found=lambda: [file_entry(path)])
     claim_figure(figure, read=[path])
     if law == critical_batch.NAME:
-        if figure or compute:
-            raise UserError(f"--plot and --compute do not go with --law {law}")
+        if figure or compute or output:
+            raise UserError(f"--plot, --compute and --output do not go with --law {law}")
         facts = critical_batch.to_json(critical_batch.read_batches(path))
         return facts, list(critical_batch.lines(facts))
     chosen = across_runs.SIZE_LAWS[law]
-    table = across_runs.read_table(path, need_unique=chosen is across_runs.DATA_CONSTRAINED)
+    table = size_table.read_table(path, need_unique=chosen is across_runs.DATA_CONSTRAINED)
+    size_report.require_identifiable(table)
     theta = across_runs.fit_sizes(chosen, table)
     draws = across_runs.bootstrap(chosen, table, theta, resamples, seed)
-    facts = across_runs.to_json(chosen, table, theta, draws, compute)
+    facts = size_report.to_json(chosen, table, theta, draws, compute)
     if figure:
         plot_sizes.draw(chosen, table, theta, draws, figure)
-    return facts, list(across_runs.lines(facts))
+    if output is not None:
+        run.inputs = [file_entry(path)]
+        with atomic_files() as files:
+            files.open(output).write(dumps(facts, indent=1).encode() + b"\n")
+            run.save(manifest_path(output), [output], files)
+    shown = {name: value for name, value in facts.items() if name != "fit"}
+    return shown, list(size_report.lines(facts))
+
+
+def predict_size(path: Path, params: str, tokens: str) -> dict[str, Any]:
+    """The loss at a size such as 7B and a number of tokens such as 1T, under a law over sizes that was saved."""
+    facts = read_json_object(path)
+    if facts.get("schema") != size_report.SCHEMA:
+        raise UserError(
+            "not a saved law over sizes", where=str(path), hint="written by: llmtool scaling law RUNS -o FILE"
+        )
+    amounts = []
+    for flag, text in (("--params", params), ("--tokens", tokens)):
+        value = number(text)
+        if value is None or not 0 < value < 1e30:
+            raise UserError(f"{flag} {text}: not a number such as 7B")
+        amounts.append(value)
+    return size_report.predict_saved(facts, amounts[0], amounts[1], str(path))
+
+
+def size_prediction_lines(facts: dict[str, Any]) -> Iterator[str]:
+    """A prediction at a size for people."""
+    row = facts["predictions"][0]
+    size = f"{row['params']:.4g} parameters, {row['tokens']:.4g} tokens"
+    yield f"{size}: loss {row['value']:.4f}  [{row['low']:.4f}, {row['high']:.4f}]"
+    yield from (f"  NOT CONFIDENT: {doubt}" for doubt in facts["doubts"])

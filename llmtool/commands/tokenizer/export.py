@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.bpe.export import export_huggingface, export_tiktoken
+from llmtool.core.bpe.export_card import gguf_pre, versions
 from llmtool.core.corpus.readers import read_documents
 from llmtool.core.run.console import Console
 from llmtool.tokenizer import Tokenizer
@@ -34,10 +35,15 @@ def export(
     write = export_huggingface if to == "hf" else export_tiktoken
     report = write(tokenizer, directory, sample=texts, read=[*read, *(sample or ())], force=force, console=console)
     console.info("\n".join([f"{directory}: written", *report.lines()]))
+    pre = gguf_pre(tokenizer.definition)
+    if to == "hf":
+        console.info(f"read by {versions(tokenizer.definition)}")
+        console.info(f"GGUF: tokenizer.ggml.pre {pre or 'has no value that is known to fit'}")
     checks = [asdict(check) for check in report.checks]
     return {
         "schema": "llmtool.tokenizer-export/1",
         "directory": str(directory),
         "exact": report.exact,
         "checks": checks,
+        "gguf_pre": pre,
     }

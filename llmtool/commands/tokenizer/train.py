@@ -87,5 +87,7 @@ def check_training(settings: dict[str, Any]) -> tuple[str, str]:
     if settings["allow_special"] and not settings["special"]:
         raise UserError("--allow-special cuts the corpus at special tokens, and none is named", hint="add --special")
     names = ("vocab_size", "pretokenizer", "min_frequency", "special_position", "max_token_bytes")
-    TrainingSettings(special=tuple(settings["special"]), **{name: settings[name] for name in names}).check()
+    given = {name: settings[name] for name in names}
+    patterns = tuple(settings.get("pretokenizer_regex", ()))
+    TrainingSettings(special=tuple(settings["special"]), pretokenizer_regex=patterns, **given).check()
     return pair

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
 from llmtool.commands import sources as named
+from llmtool.commands.options import method_settings
 from llmtool.commands.train.job import SCHEMA, Job, anything, run_job
 from llmtool.commands.train.settings import TrainSettings
-from llmtool.commands.train.start import Start, find_start, named_options, row_length, tokenizer_files
+from llmtool.commands.train.start import Start, find_start, row_length, tokenizer_files
 from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
@@ -41,6 +42,11 @@ def train(
 
     settings: as on the command line (`llmtool train --help`), as an object or by their names. reading: of text. terms,
     trainable: what a caller in Python adds to the methods' own objectives and limits.
+
+    >>> import llmtool
+    >>> report = llmtool.train(["corpus.txt"], "trained", model="40K", tokenizer="bpe.json", length=32, steps=2)
+    >>> report["step"]
+    2
     """
     asked = TrainSettings.of(settings, named_settings)
     reading = replace(reading or Reading(), seed=asked.seed)
@@ -91,7 +97,7 @@ def train(
         asked, length=length, batch=batches.tokens, steps=steps, lr=rates.lr, warmup=warmup, eval_every=every[0],
         eval_tokens=held_out,
     )  # fmt: skip
-    options = start.take_settings(named_options(used.set))
+    options = start.take_settings(method_settings(used.set))
     place = find_device(used.device)
     choice = choose(used.kernels, torch.device(place))
     loss_name, loss_code = cross_entropy(used.kernels, choice)

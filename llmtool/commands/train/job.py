@@ -107,7 +107,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
             job.decoder, job.objective, world, dtype=torch_dtype(element_type(how.dtype)), parallel=how.parallel,
             recompute=how.recompute, compiled=how.compiled,
         )  # fmt: skip
-        optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer)
+        optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer, job.objective.vector)
         states = Checkpoints(job.output, world, job.settings.keep)
         world.barrier()
         if world.leader and not resumable:

@@ -140,16 +140,4 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
         except UserError:
             return {"llmtool.json": serialize(tokenizer.definition)}
         written = sorted((Path(folder) / "tokenizer").iterdir())
-        return {path.name: path.read_bytes() for path in written if path.name != "run.json"}
-
-
-def named_options(settings: Sequence[str]) -> Mapping[str, dict[str, str]]:
-    """--set METHOD.KEY=VALUE, by method."""
-    options: dict[str, dict[str, str]] = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        method, dot, key = name.partition(".")
-        if not (equals and dot and method and key):
-            raise UserError(f"--set {text}: wanted METHOD.KEY=VALUE")
-        options.setdefault(method, {})[key] = value
-    return options
+        return {path.name: path.read_bytes() for path in written if path.name not in ("run.json", "README.md")}

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from llmtool import __version__
 from llmtool.core.bench.timer import clock_name
 from llmtool.core.run.manifest import git_revision
+from llmtool.version import __version__
 
 GPU_STATE = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit",
              "temperature.gpu", "clocks_event_reasons.active")  # fmt: skip

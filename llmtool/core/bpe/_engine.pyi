@@ -82,12 +82,21 @@ class Encoder:
         emit_ends: Buffer,
         ignore_merges: bool = False,
         order: Buffer | None = None,
+        characters: bool = False,
+        known: int | None = None,
+        byte_units: Buffer | None = None,
+        unknown_unit: int | None = None,
+        fuse: bool = False,
     ) -> None:
         """Units' bytes are concatenated in `units`; unit u is written as the ids emit[emit_ends[u-1]:emit_ends[u]].
 
         merges: u32 triples in rank order (policy "merge"). order: u32 per unit, the lowest is taken first
         (policy "lbpe"); None means longest first, the leftmost of equals. ignore_merges: a piece that is
         itself a unit becomes that unit whatever the merges say.
+
+        characters: encoding starts from characters, not bytes. Units from `known` on fill gaps: bytes that are no
+        unit, and empty units that stand for what unknown symbols become: byte_units (u32, 256 or none) for their
+        bytes, where all have one (2^32 - 1: none), else unknown_unit, once for neighbours if `fuse`; else nothing.
         """
     def encode(self, text: Buffer) -> bytes:
         """Ids (u32) of one document."""
@@ -96,6 +105,24 @@ class Encoder:
     @property
     def operations(self) -> int:
         """Inner-loop steps since construction: a bound for tests against quadratic blow-up."""
+
+class AddedTokens:
+    """Finds added tokens: one search for all of them, the longest at each place."""
+
+    def __init__(self, texts: Buffer, ends: Buffer, ids: Buffer, flags: Buffer) -> None:
+        """Texts concatenated, their ends (u64), ids (u32), and flags (u8): 1 special, 2 lstrip, 4 rstrip."""
+    def cut(self, text: Buffer, ends: Buffer, allow_special: bool) -> tuple[bytes, bytes, bytes]:
+        """(text of the segments between tokens, their ends u64, layout u32).
+
+        The layout lists the parts of each document: 2^32 - 1 for a segment, the id of a token; after each document
+        comes 2^32 - 2.
+        """
+
+def join(ids: Buffer, ends: Buffer, layout: Buffer) -> tuple[bytes, bytes]:
+    """(ids u32, end of each document u64) from the ids of the segments of a layout and their ends."""
+
+def nest(outer: Buffer, inner: Buffer) -> bytes:
+    """The layout `outer`, whose segments were cut again as the documents of `inner`."""
 
 def format_ids(ids: Buffer, ends: Buffer) -> bytes:
     """A line of decimal ids, separated by spaces, for each document."""

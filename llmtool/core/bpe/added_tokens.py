@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from llmtool.core.bpe.pattern import pinned
 from llmtool.core.run.errors import UserError, closest
 
 FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
@@ -38,6 +39,12 @@ class AddedToken:
     def plain(self) -> bool:
         """Special, and matched just as it stands: what a token of our own training is."""
         return self == AddedToken(self.content, self.id)
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """How it is matched, in the order in which `tokenizers` writes it."""
+        names = ("single_word", "lstrip", "rstrip", "normalized", "special")
+        return {name: getattr(self, name) for name in names}
 
     def to_json(self) -> dict[str, Any]:
         """As a tokenizer.json holds it."""
@@ -99,7 +106,7 @@ WHITE_SPACE = (
 
 def is_word(character: str) -> bool:
     """Whether single_word counts a character as part of a word; nothing is not."""
-    return bool(character) and _word().fullmatch(character) is not None
+    return bool(character) and _word().fullmatch(pinned(character)) is not None
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from typing import Any
 from llmtool.core.bpe.decoders import BYTE_LEVEL
 from llmtool.core.bpe.normalizers import NFC, Step
 from llmtool.core.bpe.post_processors import put_around
-from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, UNICODE_VERSION
+from llmtool.core.bpe.pretokenizers import CUSTOM, PRETOKENIZERS, UNICODE_VERSION
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, decode_text, token_to_string
 from llmtool.core.run.errors import UserError, closest
 
@@ -23,6 +23,19 @@ TIES = ("leftmost", "rank")
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What stands beside a tokenizer.json and changes no id: carried, and written back as it was read.
+
+    roles: named tokens other than BOS and EOS ("pad_token": its text; lists and objects as they are).
+    templates: chat templates by name, besides the default. config: further keys of tokenizer_config.json.
+    """
+
+    roles: dict[str, Any] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Definition:
     """A tokenizer as data.
 
@@ -32,7 +45,7 @@ class Definition:
     normalizer, steps, decoder: steps as a tokenizer.json holds them, run by normalizers.py, pretokenizer_steps.py and
     decoders.py. ignore_merges: a piece that is a token is that token, whatever the merges say.
     post_processor: what a file puts around a text when special tokens are asked for, as it was read; encode adds none.
-    bos, eos: added tokens named so; chat_template: carried for exports.
+    bos, eos: added tokens named so; chat_template, beside: carried for exports.
     training: facts of the training run, for people; never read back as settings.
     """
 
@@ -51,6 +64,7 @@ class Definition:
     eos: str | None = None
     add_bos: bool = False
     chat_template: str | None = None
+    beside: Beside = field(default_factory=Beside)
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -94,6 +108,7 @@ class Definition:
             and self.normalizer in ((), (NFC,))
             and self.decoder == (BYTE_LEVEL,)
             and self.post_processor is None
+            and self.beside == Beside()
             and all(token.plain for token in vocabulary.added)
             and not vocabulary.unused
             and vocabulary.unknown == Unknown()
@@ -128,6 +143,7 @@ class Definition:
             "eos": self.eos,
             "add_bos": self.add_bos,
             "chat_template": self.chat_template,
+            "beside": dict(vars(self.beside)),
             "training": self.training,
             "vocabulary": {text: number for number, text in tokens},
             "unused": dict(vocabulary.unused),
@@ -138,7 +154,7 @@ class Definition:
             facts["schema"] = FIRST_SCHEMA
             facts["normalizer"] = self.normalizer_name
             facts["pretokenizer"] = {"name": self.pretokenizer, "pattern": PRETOKENIZERS[self.pretokenizer].pattern}
-            for key in ("decoder", "post_processor", "alphabet", "unknown", "added_tokens", "unused"):
+            for key in ("decoder", "post_processor", "alphabet", "unknown", "added_tokens", "unused", "beside"):
                 del facts[key]
         facts["pretokenizer"]["unicode"] = UNICODE_VERSION
         return facts
@@ -147,8 +163,13 @@ class Definition:
         """sha256 of everything that decides ids: the same for a file however it is formatted."""
         import hashlib
 
-        facts = self.to_json()
-        for key in ("training", "chat_template", "algorithm", "post_processor"):
+        # However a file spells what cuts and decodes in the same way, and whatever it says besides.
+        cuts = self.steps if self.pretokenizer == CUSTOM else None
+        decoder = (BYTE_LEVEL,) if {step["type"] for step in self.decoder} == {"ByteLevel"} else self.decoder
+        facts = replace(
+            self, steps=cuts, decoder=decoder, add_bos=bool(self.around[0]), post_processor=None, beside=Beside()
+        ).to_json()
+        for key in ("training", "chat_template", "algorithm", "post_processor", "beside"):
             facts.pop(key, None)
         del facts["pretokenizer"]["name"]  # GPT-4's and Llama 3's patterns are one
         if facts["schema"] == FIRST_SCHEMA:

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmtool.core.bpe.added_tokens import read_added_token, special_tokens
 from llmtool.core.bpe.decoders import read_decoder
-from llmtool.core.bpe.definition import FIRST_SCHEMA, LENGTHS, SCHEMA, TIES, Definition, check_choice
+from llmtool.core.bpe.definition import FIRST_SCHEMA, LENGTHS, SCHEMA, TIES, Beside, Definition, check_choice
 from llmtool.core.bpe.normalizers import NFC, read_normalizer
 from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
 from llmtool.core.bpe.pretokenizers import UNICODE_VERSION, find_pretokenizer, name_of_steps
@@ -67,7 +67,7 @@ FIELDS: dict[str, Any] = {
 }  # fmt: skip
 FURTHER_FIELDS: dict[str, Any] = {
     "normalizer": list, "decoder": list, "post_processor": dict | None, "alphabet": str, "unknown": dict,
-    "added_tokens": list, "unused": dict,
+    "added_tokens": list, "unused": dict, "beside": dict,
 }  # fmt: skip
 READABLE_UNICODE = (UNICODE_VERSION, "17.0")
 """Versions before 0.4 wrote "17.0" and cut by later tables; only letters that are newer than UNICODE_VERSION differ."""
@@ -110,7 +110,16 @@ def _read_steps(facts: dict[str, Any], where: str) -> dict[str, Any]:
         "normalizer": read_normalizer(sequence(facts["normalizer"], "normalizers"), where),
         "decoder": read_decoder(sequence(facts["decoder"], "decoders"), where),
         "post_processor": facts["post_processor"],
+        "beside": _read_beside(facts["beside"], where),
     }
+
+
+def _read_beside(facts: dict[str, Any], where: str) -> Beside:
+    if set(facts) != {"roles", "templates", "config"} or not all(isinstance(part, dict) for part in facts.values()):
+        raise UserError("beside holds other than the objects roles, templates and config", where=where)
+    if not all(isinstance(template, str) for template in facts["templates"].values()):
+        raise UserError("beside.templates holds other than texts", where=where)
+    return Beside(**facts)
 
 
 def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:

@@ -11,7 +11,7 @@ from typing import Any
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.policy import PieceCutter
 from llmtool.core.bpe.pretokenizers import CUSTOM, split
-from llmtool.core.bpe.stock_form import bpe, byte_level, word_level
+from llmtool.core.bpe.stock_form import bpe, cutting, word_level
 from llmtool.core.bpe.vocabulary import Vocabulary, decode_text, pack_ends, pack_u32, token_to_string
 from llmtool.core.run.errors import UserError
 
@@ -50,11 +50,11 @@ class Merge:
         """Stock BPE; where units are written as parts, which no stock component does, with remote code."""
         vocabulary = definition.vocabulary
         if vocabulary.scaffolds:
-            form = {"pre_tokenizer": byte_level(definition), "model": word_level(definition)}
+            form = {"pre_tokenizer": cutting(definition), "model": word_level(definition)}
             return {**form, "remote_code": "LlmtoolTokenizer"}
         spell = list(map(token_to_string if vocabulary.alphabet == "bytes" else decode_text, vocabulary.units))
         merges = [(spell[left], spell[right]) for left, right, _ in vocabulary.merges]
-        return {"pre_tokenizer": byte_level(definition), "model": bpe(definition, merges, definition.ignore_merges)}
+        return {"pre_tokenizer": cutting(definition), "model": bpe(definition, merges, definition.ignore_merges)}
 
 
 def merge(units: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> list[int]:

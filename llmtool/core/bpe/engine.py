@@ -4,6 +4,7 @@ LLMTOOL_ENGINE=python forces the portable one (tests, debugging); LLMTOOL_ENGINE
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -13,10 +14,20 @@ from typing import Any, Protocol
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import PortableEncoder, document_ends
 from llmtool.core.bpe.encoder import format_ids as portable_format_ids
+from llmtool.core.bpe.normalizers import Step
 from llmtool.core.bpe.policy import EncodingPolicy, Trained, TrainingPolicy
-from llmtool.core.bpe.pretokenizers import CUSTOM, split
+from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces, split
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
-from llmtool.core.bpe.vocabulary import BYTE_ORDER, LONGEST_PIECE, pack_ends, pack_u32, piece_parts
+from llmtool.core.bpe.segments import Segments
+from llmtool.core.bpe.vocabulary import (
+    BYTE_ORDER,
+    LONGEST_PIECE,
+    Vocabulary,
+    decode_text,
+    pack_ends,
+    pack_u32,
+    piece_parts,
+)
 from llmtool.core.run.errors import UserError
 
 
@@ -53,19 +64,30 @@ class DocumentEncoder(Protocol):
         ...
 
 
+def segments(definition: Definition) -> Segments:
+    """What prepares documents for the encoder."""
+    return Segments(definition, _NATIVE)
+
+
 def document_encoder(definition: Definition, policy: EncodingPolicy) -> DocumentEncoder:
     """The encoder of a tokenizer."""
-    if _NATIVE is None or policy.native not in _NATIVE.ENCODING_POLICIES or not definition.spells_bytes:
+    if _NATIVE is None or policy.native not in _NATIVE.ENCODING_POLICIES:
         return PortableEncoder(definition, policy.cutter(definition))
     chosen = policy.units(definition)
     vocabulary = definition.vocabulary
     units = [vocabulary.units[unit] for unit in chosen]
     emit = [vocabulary.emit[unit] for unit in chosen]
+    unknown: dict[str, Any] = {}
+    if not definition.spells_bytes:
+        unknown = {"characters": vocabulary.alphabet == "characters", "known": len(units)}
+        unknown.update(_gaps(vocabulary, units, emit))
     merges = chain.from_iterable(vocabulary.merges) if policy.native == "merge" else ()
     order = policy.order(definition)
+    if order is not None:
+        order = [*order, *[max(order) + 1] * (len(units) - len(order))]
     encoder: DocumentEncoder = _checked(
         _NATIVE.Encoder,
-        "none" if definition.pretokenizer == CUSTOM else definition.pretokenizer,
+        _scanner(definition, units[: unknown.get("known")]),
         policy.native,
         b"".join(units),
         pack_ends(map(len, units)),
@@ -74,14 +96,54 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
         pack_ends(map(len, emit)),
         definition.ignore_merges,
         None if order is None else pack_u32(order),
+        **unknown,
     )
     return encoder
 
 
-def _checked(call: Callable[..., Any], *arguments: Any) -> Any:
+def _gaps(vocabulary: Vocabulary, units: list[bytes], emit: list[tuple[int, ...]]) -> dict[str, Any]:
+    """Adds what the engine needs beside the units: every byte, and an empty unit for each id of unknown symbols."""
+    known = set(units)
+    missing = [byte for byte in map(bytes, zip(range(256), strict=True)) if byte not in known]
+    units += missing
+    emit += [(0,)] * len(missing)  # never written: the engine cuts at unknown symbols
+    unit_of: dict[int, int] = {}
+    for number in vocabulary.unknown_ids:
+        unit_of[number] = len(units)
+        units.append(b"")
+        emit.append((number,))
+    unknown = vocabulary.unknown
+    if unknown.token is not None and unknown.id is None:
+        what = f"the unknown token {unknown.token!r} is not in the vocabulary, and a text may need it"
+        raise UserError(what, hint="add it to model.vocab")
+    ids = [unknown.byte_ids.get(byte) for byte in range(256)] if unknown.byte_ids else []
+    return {
+        "byte_units": pack_u32(0xFFFFFFFF if number is None else unit_of[number] for number in ids),
+        "unknown_unit": None if unknown.id is None else unit_of[unknown.id],
+        "fuse": unknown.fuse,
+    }
+
+
+def _scanner(definition: Definition, units: list[bytes]) -> str:
+    """The engine's scanner. Text of SentencePiece's kind is cut before each U+2581 that follows another character,
+    if no unit reaches over such a place: the ids are the same, and the cache of pieces works."""
+    if definition.vocabulary.alphabet == "bytes":
+        return "none" if definition.pretokenizer == CUSTOM else definition.pretokenizer
+    if definition.ignore_merges or MARK not in units:
+        return "none"
+    if re.search(b"[^\\xff\0]\0", b"\xff".join(units).replace(MARK, b"\0")):
+        return "none"
+    return "metaspace"
+
+
+MARK = "\u2581".encode()
+"""SentencePiece's mark of a space."""
+
+
+def _checked(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Call into the engine; what it refuses for its size, and a disk that is full, are the user's to know."""
     try:
-        return call(*arguments)
+        return call(*arguments, **named)
     except (ValueError, OSError, MemoryError) as error:
         raise UserError(str(error) or "out of memory", hint="the tokenizer engine's limit") from error
 
@@ -89,18 +151,24 @@ def _checked(call: Callable[..., Any], *arguments: Any) -> Any:
 class PieceCounts:
     """Counts of pre-tokenized pieces, gathered from batches of documents."""
 
-    def __init__(self, pretokenizer: str, threads: int, max_memory: int, spill_directory: str) -> None:
+    def __init__(
+        self, pretokenizer: str, threads: int, max_memory: int, spill_directory: str, steps: tuple[Step, ...] = ()
+    ) -> None:
         self._pretokenizer = pretokenizer
+        self._steps = steps if pretokenizer == CUSTOM else None
         self._portable: Counter[bytes] = Counter()
-        self.native = _NATIVE and _NATIVE.PieceCounter(pretokenizer, threads, max_memory, spill_directory)
+        scanner = "none" if pretokenizer == CUSTOM else pretokenizer
+        self.native = _NATIVE and _NATIVE.PieceCounter(scanner, threads, max_memory, spill_directory)
 
     def add(self, documents: list[bytes]) -> None:
         """Count one batch."""
+        if self._steps is not None:
+            documents = [piece for document in documents for piece in byte_pieces(decode_text(document), self._steps)]
         if self.native:
             _checked(self.native.add, b"".join(documents), document_ends(documents))
             return
         for document in documents:
-            for piece in split(self._pretokenizer, document):
+            for piece in [document] if self._steps else split(self._pretokenizer, document):
                 self._portable.update(piece_parts(piece) if len(piece) > LONGEST_PIECE else (piece,))
 
     def items(self) -> Iterable[tuple[bytes, int]]:

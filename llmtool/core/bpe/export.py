@@ -12,10 +12,11 @@ from typing import Any
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.agreement import Agreement, agreement
-from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.definition import Beside, Definition
 from llmtool.core.bpe.definition_file import serialize
+from llmtool.core.bpe.export_card import card
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS
-from llmtool.core.bpe.stock_form import ADDED_TOKEN, tokenizer_json
+from llmtool.core.bpe.stock_form import tokenizer_json
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text
 from llmtool.core.run.atomic import atomic_directory
 from llmtool.core.run.console import Console
@@ -61,16 +62,16 @@ def export_huggingface(
     definition = tokenizer.definition
     form = tokenizer.policy.to_huggingface(definition)
     remote_code = form.pop("remote_code", None)
-    roles = _roles(definition)
     files: dict[str, Any] = {
         "tokenizer.json": tokenizer_json(definition, **form),
-        "tokenizer_config.json": _tokenizer_config(definition, roles, remote_code),
-        "special_tokens_map.json": roles,
+        "tokenizer_config.json": tokenizer_config(definition, remote_code),
+        "special_tokens_map.json": named_tokens(definition),
     }
     with atomic_directory(directory) as work:
         for name, facts in files.items():
             (work / name).write_text(dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (work / OWN_FILE).write_bytes(serialize(definition))
+        (work / "README.md").write_text(card(definition, directory.name), encoding="utf-8")
         if remote_code:
             source = Path(__file__).with_name(f"{REMOTE_CODE}.py")
             (work / source.name).write_bytes(source.read_bytes())
@@ -95,27 +96,37 @@ def _seal(work: Path, run: Run) -> None:
     run.save(work / "run.json", [{"path": str(name), "bytes": (work / name).stat().st_size} for name in names])
 
 
-def _roles(definition: Definition) -> dict[str, str]:
-    pad = next((token for token in definition.vocabulary.added_ids if token in PAD_NAMES), None)
-    roles = {"bos_token": definition.bos, "eos_token": definition.eos, "pad_token": pad}
-    return {role: token for role, token in roles.items() if token is not None}
+def named_tokens(definition: Definition) -> dict[str, Any]:
+    """Roles as they were read; of a tokenizer of our own, those that its special tokens say by their names."""
+    pad = next((token for token in definition.vocabulary.special if token in PAD_NAMES), None)
+    roles = {"bos_token": definition.bos, "eos_token": definition.eos}
+    if definition.beside == Beside():
+        roles["pad_token"] = pad
+    return {role: token for role, token in roles.items() if token is not None} | definition.beside.roles
 
 
-def _tokenizer_config(definition: Definition, roles: dict[str, str], remote_code: str | None) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "tokenizer_class": remote_code or "PreTrainedTokenizerFast",
+def tokenizer_config(definition: Definition, remote_code: str | None = None) -> dict[str, Any]:
+    """tokenizer_config.json: what was read, under a class that runs tokenizer.json as it stands.
+
+    transformers 5 builds the pipeline of some classes anew (LlamaTokenizer, Qwen2Tokenizer), so the source's own class
+    would give other ids.
+    """
+    templates: Any = definition.chat_template
+    if definition.beside.templates:
+        named = {**({} if templates is None else {"default": templates}), **definition.beside.templates}
+        templates = [{"name": name, "template": template} for name, template in named.items()]
+    return {
         "clean_up_tokenization_spaces": False,
+        **definition.beside.config,
+        "tokenizer_class": remote_code or "PreTrainedTokenizerFast",
         "add_bos_token": definition.add_bos,
-        **roles,
+        **named_tokens(definition),
         "added_tokens_decoder": {
-            str(number): {"content": text, **ADDED_TOKEN} for text, number in definition.vocabulary.added_ids.items()
+            str(token.id): {"content": token.content, **token.flags} for token in definition.vocabulary.added
         },
+        **({} if templates is None else {"chat_template": templates}),
+        **({"auto_map": {"AutoTokenizer": [None, f"{REMOTE_CODE}.{remote_code}"]}} if remote_code else {}),
     }
-    if definition.chat_template is not None:
-        config["chat_template"] = definition.chat_template
-    if remote_code:
-        config["auto_map"] = {"AutoTokenizer": [None, f"{REMOTE_CODE}.{remote_code}"]}
-    return config
 
 
 def export_tiktoken(

@@ -18,6 +18,7 @@ from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.huggingface_config import read_settings_beside
 from llmtool.core.bpe.normalizers import Step, read_normalizer
 from llmtool.core.bpe.policy import EncodingPolicy
+from llmtool.core.bpe.post_processors import template
 from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
 from llmtool.core.bpe.pretokenizers import name_of_steps
 from llmtool.core.bpe.stock_form import number_added_tokens
@@ -81,7 +82,14 @@ def read_huggingface(
     )
     bos = _read_post_processor(facts.get("post_processor"), vocabulary.added_ids, where)
     if path.name == "tokenizer.json":
-        definition = replace(definition, **read_settings_beside(path.parent, vocabulary.added_ids))
+        beside = read_settings_beside(path.parent, vocabulary.added_ids, facts.get("pre_tokenizer"))
+        definition = replace(definition, **beside)
+        if facts.get("post_processor") is not None:  # which says itself what stands around a text
+            definition = replace(definition, add_bos=False)
+        elif definition.eos is not None and definition.beside.config.get("add_eos_token"):
+            first = [definition.bos] if definition.add_bos and definition.bos else []
+            around = template(first, [definition.eos], vocabulary.added_ids)
+            definition = replace(definition, post_processor=around, add_bos=False)
     if bos is not None:
         definition = replace(definition, add_bos=True, bos=bos)
     if not further:

@@ -1,25 +1,40 @@
 """Patterns of other people's files: Oniguruma's meaning, by the `regex` module.
 
-`tokenizers` compiles patterns with Oniguruma in Ruby's syntax. Compared construct by construct and code point by code
-point, `regex` (V1) means the same but for what is rewritten here:
+`tokenizers` compiles patterns with Oniguruma in Ruby's syntax. The `regex` module (V1, MULTILINE) means the same but
+for what is rewritten here:
 
-- `$` and `^` are ends of lines: MULTILINE.
-- `X{n,m}+` is not possessive, it is `(?:X{n,m})+`; `X++`, `X*+` and `X?+` are possessive in both.
-- U+200D and U+200C are no word characters: `\\w`, `\\b`.
-- Classes are those of UNICODE_VERSION: a code point that has come since is looked at as an unassigned one.
+- `X{n,m}+` is not possessive, it is `(?:X{n,m})+`, and `X{n}?` is `(?:X{n})?`; `X++`, `X*+` and `X?+` are possessive.
+- `\\w` counts superscript digits and vulgar fractions of Latin-1, but not U+200C and U+200D; `\\b` follows it.
+- `\\h` is a hexadecimal digit; `\\Z` may stand before a last newline; `(?m:` lets a dot match a newline.
+- Inside a class `--`, `||` and `~~` are two characters, no operators.
+- Classes are those of UNICODE_VERSION: a code point that has come since is looked at as an unassigned one, and one
+  that has moved since as one of the class that it had.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from llmtool.core.bpe.unicode_data import CHANGED, UNASSIGNED
+from llmtool.core.bpe.unicode_data import UNICODE_VERSION as UNICODE_VERSION
 from llmtool.core.run.errors import UserError
 
-UNICODE_VERSION = "16.0"
-"""Of the classes of all patterns, here and in the engine: that of `tokenizers` 0.22 and 0.23."""
+LONGEST_PATTERN = 1 << 20
+"""Characters; LBPE's form of a vocabulary of 128K tokens holds less in one pattern."""
 
-LONGEST_PATTERN = 1 << 16
-"""Characters; a longer one is no pre-tokenizer's."""
+_WORD = r"[\w\u00b2\u00b3\u00b9\u00bc-\u00be--[\u200c\u200d]]"
+_REWRITTEN = {
+    "w": _WORD,
+    "W": f"[^{_WORD}]",
+    "b": f"(?:(?<={_WORD})(?!{_WORD})|(?<!{_WORD})(?={_WORD}))",
+    "B": f"(?:(?<={_WORD})(?={_WORD})|(?<!{_WORD})(?!{_WORD}))",
+    "h": "[0-9a-fA-F]",
+    "H": "[^0-9a-fA-F]",
+    "z": r"\Z",
+    "Z": r"(?=\n?\Z)",
+}
+"""What a backslash and a letter become; inside a class only those that are classes."""
 
 
 class Pattern:
@@ -32,6 +47,10 @@ class Pattern:
     def matches(self, text: str) -> bool:
         """Whether the whole of the text is one match."""
         return self._fullmatch(pinned(text)) is not None
+
+    def matches_as_it_is(self, text: str) -> bool:
+        """The same, by the classes of the installed `regex`: for patterns that name code points."""
+        return self._fullmatch(text) is not None
 
     def cuts(self, text: str) -> Iterator[tuple[str, bool]]:
         """The text in order: (piece, whether it is a match). A match may be empty; it cuts all the same."""
@@ -50,8 +69,34 @@ class Pattern:
 
 
 def pinned(text: str) -> str:
-    """The text with every code point that is newer than UNICODE_VERSION as an unassigned one; as long as the text."""
-    return text
+    """The text as the classes of UNICODE_VERSION see it, as long as it was."""
+    if text.isascii() or not _newer().search(text):
+        return text
+    return text.translate(_STAND_INS)
+
+
+class _StandIns(dict[int, int]):
+    """What a later code point is looked at as: a noncharacter, which stays unassigned; filled as it is asked."""
+
+    def __missing__(self, code: int) -> int:
+        self[code] = 0xFFFF if _newer().match(chr(code)) else code
+        return self[code]
+
+
+_STAND_INS = _StandIns({code: 0x250 for code, category in CHANGED.items() if category == "Ll"})
+
+
+@lru_cache
+def _newer() -> Any:
+    import regex
+
+    return regex.compile(f"[{character_class(UNASSIGNED)}{''.join(map(chr, CHANGED))}]")
+
+
+def character_class(ranges: str) -> str:
+    """Ranges of unicode_data.py as the inside of a class."""
+    ends = (span.partition("-") for span in ranges.split())
+    return "".join(f"\\U{int(first, 16):08x}-\\U{int(last or first, 16):08x}" for first, _, last in ends)
 
 
 @lru_cache(maxsize=256)
@@ -63,10 +108,130 @@ def compile_pattern(pattern: str, where: str | None = None) -> Pattern:
         raise UserError(f"a regex of {len(pattern):,} characters", where=where, hint=f"at most {LONGEST_PATTERN:,}")
     try:
         return Pattern(regex.compile(as_regex(pattern), regex.V1 | regex.MULTILINE))
-    except regex.error as error:
+    except (regex.error, IndexError) as error:
         raise UserError(f"the regex {pattern!r:.100} is not understood: {error}", where=where) from None
 
 
 def as_regex(pattern: str) -> str:
     """A pattern in Oniguruma's Ruby syntax as the `regex` module must be given it."""
-    return pattern
+    return "".join(_Rewriter(pattern).sequence())
+
+
+class _Rewriter:
+    """Goes through a pattern atom by atom, so that a quantifier's atom can be put in a group."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._at = 0
+
+    def sequence(self) -> list[str]:
+        """The atoms up to the end of the group or of the pattern."""
+        atoms: list[str] = []
+        while self._at < len(self._pattern) and self._pattern[self._at] != ")":
+            quantifier = self._quantifier() if atoms and not atoms[-1].endswith("|") else None
+            if quantifier is None:
+                atoms.append(self._atom())
+            elif quantifier[0] == "{" and (quantifier[-1] == "+" or (quantifier[-1] == "?" and "," not in quantifier)):
+                atoms[-1] = f"(?:{atoms[-1]}{quantifier[:-1]}){quantifier[-1]}"
+            else:
+                atoms[-1] += quantifier
+        return atoms
+
+    def _quantifier(self) -> str | None:
+        """A quantifier with what follows it. `{n}?` and `{n,m}+` are two of them, one after the other."""
+        found = re.compile(r"[?*+][?+]?|\{(?:\d+|\d*,\d+|\d+,)\}").match(self._pattern, self._at)
+        if found is None or found[0] == "{,}":
+            return None
+        self._at = found.end()
+        following = self._pattern[self._at : self._at + 1]
+        if found[0][0] == "{" and following in ("+", "?"):
+            self._at += 1
+            return found[0] + following
+        return found[0]
+
+    def _atom(self) -> str:
+        pattern, at = self._pattern, self._at
+        character = pattern[at]
+        if character == "\\":
+            return self._escape(in_class=False)
+        if character == "[":
+            return self._class()
+        if character == "(":
+            return self._group()
+        self._at += 1
+        return character
+
+    def _escape(self, in_class: bool) -> str:
+        pattern, at = self._pattern, self._at
+        letter = pattern[at + 1]
+        if letter in "pP" and pattern[at + 2 : at + 3] == "{":
+            end = pattern.index("}", at) if "}" in pattern[at:] else len(pattern)
+            self._at = end + 1
+            return pattern[at : self._at]
+        self._at += 2
+        if letter == "x" and pattern[at + 2 : at + 3] == "{":
+            end = pattern.index("}", at) if "}" in pattern[at:] else len(pattern)
+            self._at = end + 1
+            return f"\\U{int(pattern[at + 3 : end] or '0', 16):08x}"
+        if letter in _REWRITTEN and not (in_class and letter in "bBzZ"):
+            return _REWRITTEN[letter]
+        if letter in "GK" and not in_class:
+            raise IndexError(f"\\{letter} is not implemented")
+        return pattern[at : self._at]
+
+    def _class(self) -> str:
+        """A class with the classes in it; `]` first is a character."""
+        pattern = self._pattern
+        out = ["["]
+        self._at += 1
+        if pattern[self._at : self._at + 1] == "^":
+            out.append("^")
+            self._at += 1
+        first = True
+        while first or pattern[self._at] != "]":
+            character = pattern[self._at]
+            if pattern.startswith("[:", self._at) and ":]" in pattern[self._at :]:
+                end = pattern.index(":]", self._at) + 2
+                out.append(pattern[self._at : end])
+                self._at = end
+            elif character == "[":
+                out.append(self._class())
+            elif character == "\\":
+                out.append(self._escape(in_class=True))
+            elif pattern[self._at : self._at + 2] in ("--", "||", "~~") or (first and character == "]"):
+                out.append("\\" + character)
+                self._at += 1
+            else:
+                out.append(character)
+                self._at += 1
+            first = False
+        self._at += 1
+        return "".join([*out, "]"])
+
+    def _group(self) -> str:
+        """A group with its opening; Ruby's (?m is what others write (?s."""
+        opening = re.compile(r"\((?:\?(?:#[^)]*|<?[=!]|[:>|]|<\w+>|[imx]*(?:-[imx]*)?[:)]))?").match(
+            self._pattern, self._at
+        )
+        head = opening[0] if opening else "("
+        if head == "(" and self._pattern[self._at : self._at + 2] == "(?":
+            raise IndexError(f"{self._pattern[self._at : self._at + 4]} is not implemented")
+        self._at += len(head)
+        if head.startswith("(?#"):
+            self._at += 1
+            return ""
+        if re.fullmatch(r"\(\?[imx-]*[:)]", head):
+            head = head.replace("m", "s")
+        if head.endswith(")"):
+            return head
+        inside = "".join(self.sequence())
+        self._at += 1
+        return f"{head}{inside})"
+
+
+@lru_cache
+def word_pattern() -> Pattern:
+    """The words of the step Whitespace, and what lies between them: Rust's \\w is that of `regex`."""
+    import regex
+
+    return Pattern(regex.compile(r"\w+|[^\w\s]+"))

@@ -1,5 +1,6 @@
 """Post-processors: the tokens that `tokenizers` puts around a text when special tokens are asked for."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -27,3 +28,22 @@ def put_around(component: dict[str, Any] | None) -> tuple[list[int], list[int]]:
 def _ids(named: dict[str, Any], places: list[dict[str, Any]]) -> list[int]:
     tokens = [place["SpecialToken"]["id"] for place in places if "SpecialToken" in place]
     return [number for token in tokens for number in named[token]["ids"]]
+
+
+def template(before: Sequence[str], after: Sequence[str], ids: Mapping[str, int]) -> dict[str, Any]:
+    """The post_processor that puts these tokens around a text, and around each of a pair."""
+
+    def around(name: str, kind: int) -> list[dict[str, Any]]:
+        def special(tokens: Sequence[str]) -> list[dict[str, Any]]:
+            return [{"SpecialToken": {"id": token, "type_id": kind}} for token in tokens]
+
+        return [*special(before), {"Sequence": {"id": name, "type_id": kind}}, *special(after)]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": around("A", 0),
+        "pair": [*around("A", 0), *around("B", 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in sorted({*before, *after})
+        },
+    }

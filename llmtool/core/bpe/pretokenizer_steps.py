@@ -6,11 +6,13 @@ characters, so that steps after it see those.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from llmtool.core.bpe.added_tokens import WHITE_SPACE
 from llmtool.core.bpe.normalizers import Step, read_steps
-from llmtool.core.bpe.pattern import compile_pattern
+from llmtool.core.bpe.pattern import Pattern, character_class, compile_pattern, word_pattern
+from llmtool.core.bpe.unicode_data import NUMBERS_OF_DIGITS, PUNCTUATION
 from llmtool.core.bpe.vocabulary import encode_text, token_to_string
 from llmtool.core.run.errors import UserError
 
@@ -114,13 +116,24 @@ def _character_cuts(text: str, is_match: Callable[[str], bool]) -> Cuts:
 
 
 def _digits(text: str, step: Step, _at_start: bool) -> list[str]:
-    is_number = compile_pattern(r"\p{N}").matches
     return BEHAVIORS["Isolated" if step["individual_digits"] else "Contiguous"](_character_cuts(text, is_number))
 
 
+@lru_cache(maxsize=1 << 16)
+def is_number(character: str) -> bool:
+    """What the step Digits takes: N, of a Unicode that is newer than that of the patterns."""
+    return compile_pattern(r"\p{N}").matches(character) or _of(NUMBERS_OF_DIGITS).matches_as_it_is(character)
+
+
+@lru_cache(maxsize=1 << 16)
 def is_punctuation(character: str) -> bool:
-    """ASCII punctuation, symbols included, or Unicode's P."""
-    return compile_pattern(r"[\p{P}$+<=>^`|~]").matches(character)
+    """What the steps Punctuation and BertPreTokenizer take: ASCII's, symbols included, and P of an old Unicode."""
+    return _of(PUNCTUATION).matches_as_it_is(character)
+
+
+@lru_cache
+def _of(ranges: str) -> Pattern:
+    return compile_pattern(f"[{character_class(ranges)}]")
 
 
 def _punctuation(text: str, step: Step, _at_start: bool) -> list[str]:
@@ -132,7 +145,7 @@ def _white_space(text: str, _step: Step, _at_start: bool) -> list[str]:
 
 
 def _words(text: str, _step: Step, _at_start: bool) -> list[str]:
-    return [piece for piece, matched in compile_pattern(r"\w+|[^\w\s]+").cuts(text) if matched]
+    return [piece for piece, matched in word_pattern().cuts(text) if matched]
 
 
 def _bert(text: str, step: Step, at_start: bool) -> list[str]:

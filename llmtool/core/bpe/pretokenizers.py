@@ -26,6 +26,9 @@ BYTES: Step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": F
 GPT2: Step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
+DIGITS: Step = {"type": "Digits", "individual_digits": True}
+
+
 def isolating(pattern: str) -> Step:
     """Every match is a piece, and so is what lies between two matches."""
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
@@ -67,6 +70,8 @@ def _words(contraction: str, digits: str) -> str:
     )
 
 
+_QWEN35 = _CONTRACTION + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + _WHITE
+
 _DEEPSEEK3 = (
     r"\p{N}{1,3}",
     "[一-龥\u3040-ゟ゠-ヿ]+",
@@ -92,6 +97,14 @@ PRETOKENIZERS = {
         Pretokenizer("o200k", _words(_CONTRACTION + "?", r"\p{N}{1,3}"), "GPT-4o"),
         Pretokenizer("llama3", _CL100K, "Llama 3 (the same pattern as GPT-4's)"),
         Pretokenizer("qwen2", _contractions_then_letters(r"\p{N}"), "Qwen2, Qwen3 (single digits)"),
+        Pretokenizer(
+            "smollm", "", "SmolLM, StarCoder, Granite 3: single digits, then GPT-2's", own_steps=(DIGITS, GPT2)
+        ),
+        Pretokenizer("qwen35", _QWEN35, "Qwen3.5, Qwen3.6 (marks with letters)"),
+        Pretokenizer("tekken", _words("", r"\p{N}"), "Mistral-Nemo, Nemotron 3"),
+        Pretokenizer(
+            "deepseek3", "", "DeepSeek V3, R1, V4", own_steps=(*(isolating(pattern) for pattern in _DEEPSEEK3), BYTES)
+        ),
     )
 }
 
@@ -115,6 +128,8 @@ def name_of_pattern(pattern: str) -> str | None:
 def name_of_steps(steps: tuple[Step, ...]) -> str:
     """The name of a way to cut met in a file; CUSTOM when it is none of ours."""
     key = _key(steps)
+    if not key:  # nothing cuts, and nothing spells bytes
+        return "none"
     return next((entry.name for entry in PRETOKENIZERS.values() if key == _key(entry.steps)), CUSTOM)
 
 

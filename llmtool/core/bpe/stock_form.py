@@ -10,13 +10,19 @@ from typing import Any
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.normalizers import Step, as_component
-from llmtool.core.bpe.vocabulary import token_to_string
+from llmtool.core.bpe.post_processors import template
+from llmtool.core.bpe.pretokenizers import GPT2
+from llmtool.core.bpe.vocabulary import decode_text, token_to_string
 from llmtool.core.run.errors import UserError
 
 
-def byte_level(definition: Definition, further: Iterable[Step] = ()) -> dict[str, Any] | None:
-    """Pre-tokenizer: the definition's pieces, spelled as GPT-2 characters, then `further` steps."""
-    return as_component([*definition.pretokenizer_steps, *further], "pretokenizers")
+def cutting(definition: Definition, further: Iterable[Step] = ()) -> dict[str, Any] | None:
+    """Pre-tokenizer: the definition's pieces, then `further` steps.
+
+    GPT-2's regex is written as ByteLevel's own: `tokenizers` 1.0 knows no other spelling of it that is ours.
+    """
+    steps = (GPT2,) if definition.pretokenizer == "gpt2" else definition.pretokenizer_steps
+    return as_component([*steps, *further], "pretokenizers")
 
 
 def bpe(definition: Definition, merges: Iterable[tuple[str, str]], ignore_merges: bool) -> dict[str, Any]:
@@ -32,8 +38,15 @@ def bpe(definition: Definition, merges: Iterable[tuple[str, str]], ignore_merges
         "byte_fallback": unknown.byte_fallback,
         "ignore_merges": ignore_merges,
         "vocab": model_vocabulary(definition),
-        "merges": [list(pair) for pair in merges],
+        "merges": _spelled_merges(list(merges)),
     }
+
+
+def _spelled_merges(pairs: list[tuple[str, str]]) -> list[Any]:
+    """As "a b", which every version of `tokenizers` reads; as pairs, from 0.20 on, only where a token holds a space."""
+    if any(" " in part for pair in pairs for part in pair):
+        return [list(pair) for pair in pairs]
+    return [f"{left} {right}" for left, right in pairs]
 
 
 def word_level(definition: Definition) -> dict[str, Any]:
@@ -42,15 +55,20 @@ def word_level(definition: Definition) -> dict[str, Any]:
 
 
 def model_vocabulary(definition: Definition) -> dict[str, int]:
-    """Spelling -> id: the tokens, and the special tokens unless `tokenizers` numbers them as we do by itself."""
-    numbers = {token_to_string(token): number for token, number in definition.vocabulary.id_of.items()}
-    special = _in_order(definition.vocabulary.added_ids)
-    shared = next((text for text in special if text in numbers), None)
+    """Spelling -> id: the tokens, and the added tokens unless `tokenizers` numbers them as we do by itself."""
+    vocabulary = definition.vocabulary
+    spell = token_to_string if vocabulary.alphabet == "bytes" else decode_text
+    numbers = {
+        spell(unit): ids[0] for unit, ids in zip(vocabulary.units, vocabulary.emit, strict=True) if len(ids) == 1
+    }
+    numbers |= vocabulary.unused
+    added = _in_order(vocabulary.added_ids)
+    shared = next((text for text in added if numbers.get(text, added[text]) != added[text]), None)
     if shared is not None:
         what = f"special token {shared!r} is spelled like a token of the vocabulary"
         raise UserError(what, hint="a tokenizer.json cannot hold both")
-    if number_added_tokens(special, numbers) != list(special.values()):
-        numbers.update(special)
+    if number_added_tokens(added, numbers) != list(added.values()):
+        numbers.update(added)
     return _in_order(numbers)
 
 
@@ -70,19 +88,15 @@ def tokenizer_json(definition: Definition, pre_tokenizer: dict[str, Any], model:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": token.id, "content": token.content, **{flag: getattr(token, flag) for flag in ADDED_TOKEN}}
+            {"id": token.id, "content": token.content, **token.flags}
             for token in sorted(definition.vocabulary.added, key=lambda token: token.id)
         ],
         "normalizer": as_component(definition.normalizer, "normalizers"),
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": _prepend_bos(definition) if definition.add_bos else None,
+        "post_processor": definition.post_processor or (_prepend_bos(definition) if definition.add_bos else None),
         "decoder": as_component(definition.decoder, "decoders"),
         "model": model,
     }
-
-
-ADDED_TOKEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-"""How a special token is matched: as it stands, before anything else."""
 
 
 def _in_order(numbers: Mapping[str, int]) -> dict[str, int]:
@@ -90,21 +104,6 @@ def _in_order(numbers: Mapping[str, int]) -> dict[str, int]:
 
 
 def _prepend_bos(definition: Definition) -> dict[str, Any]:
-    bos = definition.bos
-    if bos is None:
+    if definition.bos is None:
         raise UserError("add_bos is set, but no special token is named as BOS")
-    first: list[dict[str, Any]] = [
-        {"SpecialToken": {"id": bos, "type_id": 0}},
-        {"Sequence": {"id": "A", "type_id": 0}},
-    ]
-    second: list[dict[str, Any]] = [
-        {"SpecialToken": {"id": bos, "type_id": 1}},
-        {"Sequence": {"id": "B", "type_id": 1}},
-    ]
-    token = {"id": bos, "ids": [definition.vocabulary.added_ids[bos]], "tokens": [bos]}
-    return {
-        "type": "TemplateProcessing",
-        "single": first,
-        "pair": [*first, *second],
-        "special_tokens": {bos: token},
-    }
+    return template([definition.bos], [], definition.vocabulary.added_ids)

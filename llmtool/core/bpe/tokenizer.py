@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, token_bytes
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.encoder import document_ends, spans
-from llmtool.core.bpe.engine import DocumentEncoder, document_encoder
+from llmtool.core.bpe.encoder import spans
+from llmtool.core.bpe.engine import DocumentEncoder, document_encoder, segments
 from llmtool.core.bpe.policy import EncodingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces
-from llmtool.core.bpe.segments import Part, Segments
+from llmtool.core.bpe.segments import Segments
 from llmtool.core.bpe.streaming import StreamDecoder
-from llmtool.core.bpe.vocabulary import decode_text, encode_text, pack_ends, pack_u32
+from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class BaseTokenizer:
 
     @cached_property
     def _segments(self) -> Segments:
-        return Segments(self.definition)
+        return segments(self.definition)
 
     @property
     def vocab_size(self) -> int:
@@ -141,10 +141,11 @@ class BaseTokenizer:
 
     def encode(self, text: Text, *, allow_special: bool = False) -> list[int]:
         """Ids of one document."""
-        match self._segments.parts(_as_bytes(text), allow_special):
-            case [bytes(segment)]:
-                return memoryview(self._encoder.encode(segment)).cast("I").tolist()
-        return self.encode_batch([text], allow_special=allow_special, threads=1)[0]
+        segment, _, layout = self._segments.cut([_as_bytes(text)], allow_special)
+        if layout is None:
+            return memoryview(self._encoder.encode(segment)).cast("I").tolist()
+        ids, _ = self.encode_buffers([text], allow_special=allow_special, threads=1)
+        return memoryview(ids).cast("I").tolist()
 
     def encode_batch(
         self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None
@@ -162,12 +163,8 @@ class BaseTokenizer:
     ) -> tuple[bytes, bytes]:
         """As encode_batch, without a Python object for each id: (ids u32, end of each document in ids u64)."""
         threads = available_cores() if threads is None else threads
-        layout = [self._segments.parts(_as_bytes(text), allow_special) for text in texts]
-        segments = [part for parts in layout for part in parts if isinstance(part, bytes)]
-        ids, ends = self._encoder.encode_batch(b"".join(segments), document_ends(segments), threads)
-        if all(len(parts) == 1 and isinstance(parts[0], bytes) for parts in layout):
-            return ids, ends
-        return _join(layout, ids, ends)
+        text, ends, layout = self._segments.cut(list(map(_as_bytes, texts)), allow_special)
+        return self._segments.join(*self._encoder.encode_batch(text, ends, threads), layout)
 
     def needs_whole(self, allow_special: bool = False) -> bool:
         """Whether a long document must be encoded in one go, because a cut before a space or newline that follows a
@@ -276,24 +273,3 @@ class BaseTokenizer:
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids."""
         return self.definition.fingerprint()
-
-
-def _join(layout: list[list[Part]], ids: bytes, ends: bytes) -> tuple[bytes, bytes]:
-    """Ids of the documents from those of their segments, which are in order, and of the added tokens between them."""
-    limits = iter(memoryview(ends).cast("Q").tolist())
-    joined: list[bytes] = []
-    lengths: list[int] = []
-    start = 0
-    for parts in layout:
-        length = 0
-        for part in parts:
-            if isinstance(part, bytes):
-                end = next(limits)
-                joined.append(ids[4 * start : 4 * end])
-                length += end - start
-                start = end
-            else:
-                joined.append(pack_u32([part]))
-                length += 1
-        lengths.append(length)
-    return b"".join(joined), pack_ends(lengths)

@@ -9,8 +9,10 @@ from typing import Any
 from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.engine import PieceCounts, train
+from llmtool.core.bpe.normalizers import Step
+from llmtool.core.bpe.pattern import compile_pattern
 from llmtool.core.bpe.policy import Trained, TrainingPolicy
-from llmtool.core.bpe.pretokenizers import find_pretokenizer
+from llmtool.core.bpe.pretokenizers import BYTES, find_pretokenizer, isolating, name_of_steps
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary, decode_text, encode_text
 from llmtool.core.run.errors import UserError
@@ -27,7 +29,10 @@ Stage = Callable[[int], None]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What decides the result of training. vocab_size counts bytes and special tokens too."""
+    """What decides the result of training. vocab_size counts bytes and special tokens too.
+
+    pretokenizer_regex: patterns that cut instead, each what the one before left; matches and the rest are pieces.
+    """
 
     vocab_size: int
     pretokenizer: str = "llama3"
@@ -35,10 +40,25 @@ class TrainingSettings:
     special: tuple[str, ...] = ()
     special_position: str = "first"
     max_token_bytes: int = MAX_TOKEN_BYTES
+    pretokenizer_regex: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What cuts the text: these patterns, one after the other, or the pre-tokenizer of that name."""
+        if not self.pretokenizer_regex:
+            return find_pretokenizer(self.pretokenizer).steps
+        return (*map(isolating, self.pretokenizer_regex), BYTES)
+
+    @property
+    def cut_by(self) -> str:
+        """The name of the steps."""
+        return name_of_steps(self.steps) if self.pretokenizer_regex else self.pretokenizer
 
     def check(self) -> None:
         """Refuse settings that no corpus could satisfy."""
         find_pretokenizer(self.pretokenizer)
+        for pattern in self.pretokenizer_regex:
+            compile_pattern(pattern, "--pretokenizer-regex")
         smallest = 256 + len(self.special)
         if self.vocab_size < smallest:
             raise UserError(
@@ -150,7 +170,8 @@ def trained_definition(
     }
     return Definition(
         vocabulary=vocabulary,
-        pretokenizer=settings.pretokenizer,
+        pretokenizer=settings.cut_by,
+        steps=settings.steps if settings.pretokenizer_regex else None,
         algorithm=algorithm,
         bos=next((token for token in settings.special if token in BOS_NAMES), None),
         eos=next((token for token in settings.special if token in EOS_NAMES), None),

@@ -64,17 +64,25 @@ def scores_of(x: torch.Tensor, weight: torch.Tensor, visible: torch.Tensor | Non
         return logits.softmax(-1)
 
 
-def best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest [N, k] and their places; of equals the lower place first, on every device (topk does not say)."""
+def best(scores: torch.Tensor, k: int, skip: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest [N, k] and their places; of equals the lower place first, on every device (topk does not say).
+
+    skip: leave out the very best ones, to see how much hangs on them.
+    """
     values, places = scores.sort(dim=-1, descending=True, stable=True)
-    return values[:, :k], places[:, :k]
+    return values[:, skip : skip + k], places[:, skip : skip + k]
 
 
-def route(x: torch.Tensor, weight: torch.Tensor, k: int, *, normalise: bool = True) -> Choice:
+def share_out(weights: torch.Tensor) -> torch.Tensor:
+    """Weights [N, k] made to sum to 1. A single one becomes 1 with the gradient of its logarithm, not with none."""
+    return weights / (weights.detach() if weights.shape[-1] == 1 else weights.sum(-1, keepdim=True))
+
+
+def route(x: torch.Tensor, weight: torch.Tensor, k: int, *, normalise: bool = True, skip: int = 0) -> Choice:
     """The plain router: the k likeliest experts, with their probabilities, made to sum to 1 where `normalise`."""
     scores = scores_of(x, weight)
-    weights, chosen = best(scores, k)
-    return Choice(scores, chosen, weights / weights.sum(-1, keepdim=True) if normalise else weights)
+    weights, chosen = best(scores, k, skip)
+    return Choice(scores, chosen, share_out(weights) if normalise else weights)
 
 
 def dispatch(
@@ -145,8 +153,10 @@ class Experts(nn.Module):
     ops = ("grouped_swiglu", "grouped_gemm")
     """Kernels that the builder may put into `kernels`; see decoder.inject."""
 
-    def __init__(self, experts: int, hidden: int, inner: int) -> None:
+    def __init__(self, experts: int, hidden: int, inner: int, active: int) -> None:
         super().__init__()
+        self.active = active
+        """Experts that a token meets, at most: what a token costs is counted by it."""
         self.gate = nn.Parameter(torch.empty(experts, inner, hidden))
         self.up = nn.Parameter(torch.empty(experts, inner, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, inner))

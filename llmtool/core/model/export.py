@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmtool import __version__
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.model.config import MODEL_TYPE, Config, rope_parameters
@@ -23,10 +22,11 @@ from llmtool.core.model.loading import read_architecture
 from llmtool.core.model.rope_settings import FULL, SLIDING
 from llmtool.core.run.console import Console
 from llmtool.core.run.manifest import Run
+from llmtool.version import __version__
 
 MODULES = (
-    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "embedding", "experts", "families",
-    "ffn", "fields", "mask", "modeling_llmtool", "norm", "rope", "rope_settings",
+    "attention", "cache", "carry", "config", "configuration_llmtool", "decoder", "embedding", "entry", "experts",
+    "families", "ffn", "fields", "mask", "modeling_llmtool", "norm", "rope", "rope_settings",
 )  # fmt: skip
 """Files of this folder that an export holds. They import torch, transformers (two of them) and each other."""
 

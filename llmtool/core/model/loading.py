@@ -47,6 +47,11 @@ def load_decoder(
     return decoder.eval()
 
 
+def as_weight(x: torch.Tensor, dtype: torch.dtype | None, device: torch.device | str = "cpu") -> torch.Tensor:
+    """A checkpoint's tensor in another type; one of whole numbers is a table (MaskMoE's), and keeps its own."""
+    return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
+
+
 def load_tensors(
     decoder: Decoder,
     checkpoint: CheckpointReader,
@@ -57,9 +62,9 @@ def load_tensors(
     config, path = decoder.config, checkpoint.path
     shapes = expected_shapes(decoder)
     check_tensors(checkpoint, shapes, {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {})
-    state = {name: x.to(device=device, dtype=dtype) for name, x in checkpoint.tensors(shapes)}
-    if dtype is None and len({x.dtype for x in state.values()}) > 1:
-        kinds = sorted({checkpoint.dtype(name) for name in shapes})
+    state = {name: as_weight(x, dtype, device) for name, x in checkpoint.tensors(shapes)}
+    if dtype is None and len({x.dtype for x in state.values() if x.is_floating_point()}) > 1:
+        kinds = sorted({checkpoint.dtype(name) for name in shapes if state[name].is_floating_point()})
         raise UserError(f"holds tensors of {' and '.join(kinds)}", where=str(path), hint="choose one with --dtype")
     if config.tie_word_embeddings:
         state[OUTPUT] = state[EMBEDDING]

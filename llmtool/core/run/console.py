@@ -158,3 +158,7 @@ def _bar(console: Any) -> Any:
     columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), AmountColumn()]
     left = [TextColumn("eta"), TimeRemainingColumn(elapsed_when_finished=True)]
     return Progress(*columns, *left, console=console, transient=True, refresh_per_second=8)
+
+
+QUIET = Console(verbosity=-1)
+"""Where a caller in Python gives none: errors and warnings only."""

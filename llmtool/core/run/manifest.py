@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmtool import __version__
 from llmtool.core.run.atomic import Files, atomic_file
 from llmtool.core.run.json_file import dumps
+from llmtool.version import __version__
 
 SCHEMA = "llmtool.run/1"
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from math import isnan
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -81,16 +82,20 @@ class Described:
 
 
 class Settings:
-    """Base of a command's settings, each a frozen dataclass; what it is made with is checked then and there."""
+    """Base of a command's settings, each a frozen dataclass; what it is made with is checked then and there.
+
+    A list is kept as a tuple, and a path may be given as a string.
+    """
 
     def __post_init__(self) -> None:
         for field in describe(type(self)):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, field.name, value)
-            if value is not None:
-                for item in value if field.several else (value,):
+            kept = tuple(value) if isinstance(value, list) else value
+            if isinstance(kept, str) and Path in _members(field.type):
+                kept = Path(kept)
+            object.__setattr__(self, field.name, kept)
+            if kept is not None:
+                for item in kept if field.several else (kept,):
                     field.check(item)
 
     @classmethod

@@ -57,6 +57,10 @@ class Term:
         """Whether the parameter of this name (a checkpoint key) may move; it moves if every term says so."""
         return True
 
+    def vector(self, name: str) -> bool:
+        """Whether a parameter of two dimensions is a list of vectors: no weight decay, and not for Muon."""
+        return False
+
     def before_step(self, decoder: Decoder, step: int, steps: int) -> None:
         """Told before the update `step` of `steps`, from 0, the same on every rank: what moves with time moves here."""
 
@@ -126,3 +130,7 @@ class Objective:
     def trainable(self, name: str) -> bool:
         """Whether every term lets this parameter move."""
         return all(term.trainable(name) for term in self.terms.values())
+
+    def vector(self, name: str) -> bool:
+        """Whether a term says that this parameter is a list of vectors."""
+        return any(term.vector(name) for term in self.terms.values())

@@ -44,7 +44,12 @@ class OptimizerSettings:
 class Optimizers:
     """One or two optimizers that step together over the parameters that may move."""
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], settings: OptimizerSettings) -> None:
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        settings: OptimizerSettings,
+        vector: Callable[[str], bool] = lambda name: False,  # noqa: ARG005 - a name
+    ) -> None:
         self.names: dict[int, str] = {}
         moving: list[nn.Parameter] = []
         inner, tables, vectors = [], [], []
@@ -53,7 +58,7 @@ class Optimizers:
                 continue
             self.names[id(parameter)] = name
             moving.append(parameter)
-            if parameter.dim() < 2:
+            if parameter.dim() < 2 or vector(name):
                 vectors.append(parameter)
             elif parameter.dim() == 2 and not any(part in name for part in OUTER):
                 inner.append(parameter)

@@ -16,8 +16,10 @@ from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Block, Parts, make_ropes, prepare
 from llmtool.core.model.embedding import embed
 from llmtool.core.model.ffn import ACTIVATIONS
+from llmtool.core.model.loading import as_weight
+from llmtool.core.model.upcycling import run_part
 from llmtool.core.run.console import Console
-from llmtool.methods.dsmoe.convert import block_norms, run_part, sparse_layer
+from llmtool.methods.dsmoe.convert import block_norms, sparse_layer
 from llmtool.methods.dsmoe.part import Settings
 from llmtool.methods.dsmoe.router_init import Router, fit
 
@@ -54,7 +56,7 @@ class Stream:
             prefix = f"model.layers.{layer}."
             with torch.device("meta"):
                 block = Block(self.config, self.parts, layer)
-            state = {name: self.checkpoint.read(prefix + name).float() for name in block.state_dict()}
+            state = {name: as_weight(self.checkpoint.read(prefix + name), torch.float32) for name in block.state_dict()}
             block.load_state_dict(state, strict=True, assign=True)
             block.eval()
             for place, (h, carry) in enumerate(self.states):

@@ -4,57 +4,17 @@ The split needs no copy: expert i is the i-th slice of rows of gate_proj and up_
 converted checkpoint is the dense one with a router in each converted layer.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
-from torch import nn
 
-from llmtool.core.checkpoint.directory import CheckpointReader
-from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
-from llmtool.core.model.ffn import SwiGLU
+from llmtool.core.model.upcycling import MLP, PROBE, Named, dense_ffn, dense_layer, probe, run_part
 from llmtool.core.run.errors import UserError
 from llmtool.methods.dsmoe.part import Settings, SparseSwiGLU
 from llmtool.methods.dsmoe.router_init import Router
-
-Named = tuple[str, torch.Tensor]
-MLP = re.compile(r"model\.layers\.(\d+)\.mlp\.(.+)")
-PROBE = 16
-"""Tokens on which each converted layer is compared with the dense one."""
-
-
-def layer_of(name: str) -> int:
-    """Number of the layer that a tensor belongs to; -1 for those outside."""
-    match = re.match(r"model\.layers\.(\d+)\.", name)
-    return int(match[1]) if match else -1
-
-
-def by_layer(checkpoint: CheckpointReader) -> list[str]:
-    """Names in the order of the layers, so that a stream that collects a layer holds no other."""
-    return sorted(checkpoint.names(), key=layer_of)
-
-
-def dense_ffn(config: Config) -> list[str]:
-    """Names of a dense feed-forward layer's tensors."""
-    names = [f"{kind}_proj.weight" for kind in ("gate", "up", "down")]
-    return names + [name.replace("weight", "bias") for name in names if config.mlp_bias]
-
-
-def refuse_other_ffn(checkpoint: CheckpointReader, config: Config, layers: Iterable[int]) -> None:
-    """Whatever is not a dense SwiGLU layer cannot be cut into experts."""
-    found: dict[int, set[str]] = {}
-    for name in checkpoint.names():
-        if match := MLP.fullmatch(name):
-            found.setdefault(int(match[1]), set()).add(match[2])
-    wanted = set(dense_ffn(config))
-    for layer in layers:
-        held = found.get(layer, set())
-        if held != wanted:
-            what = f"layer {layer} is no dense feed-forward layer: mlp holds {', '.join(sorted(held)) or 'nothing'}"
-            raise UserError(what, where=str(checkpoint.path), hint="convert a dense checkpoint, or leave it out")
 
 
 def to_sparse(
@@ -89,29 +49,6 @@ def sparse_layer(config: Config, layer: int, settings: Settings, weights: Mappin
         part = SparseSwiGLU(config, layer, settings)
     part.load_state_dict(dict(weights), strict=True, assign=True)
     return part.eval()
-
-
-def dense_layer(config: Config, layer: int, weights: Mapping[str, torch.Tensor]) -> SwiGLU:
-    """The dense layer of the same weights."""
-    with torch.device("meta"):
-        part = SwiGLU(config, layer)
-    part.load_state_dict({name: weights[name] for name in dense_ffn(config)}, strict=True, assign=True)
-    return part.eval()
-
-
-def probe(config: Config, dtype: torch.dtype, seed: int) -> torch.Tensor:
-    """Inputs [1, PROBE, d] of the size that a norm leaves, a few of them far out."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(1, PROBE, config.hidden_size, generator=generator)
-    x[:, -1] *= 100
-    return x.to(dtype)
-
-
-def run_part(part: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A feed-forward part alone: x [B, T, d] -> delta [B, T, d]."""
-    empty = torch.zeros(0)
-    delta: torch.Tensor = part(x, x, Carry(empty, {}, {}))
-    return delta
 
 
 class ExactCheck:

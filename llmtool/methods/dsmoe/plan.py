@@ -9,22 +9,6 @@ if TYPE_CHECKING:
     from llmtool.core.model.config import Config
 
 
-def numbers(text: str | None, layers: int) -> list[int]:
-    """--layers: "4-20", "0,3,8-11"; None for all."""
-    if text is None:
-        return list(range(layers))
-    found: set[int] = set()
-    for piece in text.split(","):
-        first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UserError(f"--layers {text}: {piece.strip()!r} is no layer and no range", hint="4-20, or 0,3,8-11")
-        low, high = int(first), int(last or first)
-        if low > high or high >= layers:
-            raise UserError(f"--layers {text}: the layers of this model are 0 to {layers - 1}")
-        found.update(range(low, high + 1))
-    return sorted(found)
-
-
 def refuse_share(share: float) -> None:
     """A share of blocks is above 0 and up to 1."""
     if not 0 < share <= 1:

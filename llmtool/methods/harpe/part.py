@@ -23,8 +23,8 @@ def refuse_other_rotations(config: Config) -> None:
     """Families whose layers turn in other ways than Llama's are refused by name."""
     if config.local_rope is not None:
         raise ConfigError(f"harpe: {config.family} turns layers with a window by frequencies of their own")
-    if config.precise_rope or config.rope.partial != 1:
-        raise ConfigError(f"harpe: {config.family} turns heads in a way that is not supported (in part, or in float32)")
+    if config.rope.partial != 1:
+        raise ConfigError(f"harpe: {config.family} turns a part of each head only")
 
 
 def read_bases(settings: Mapping[str, Any], config: Config) -> tuple[float, ...]:
@@ -49,13 +49,14 @@ class HarpeRope:
 
     def __init__(self, config: Config, bases: tuple[float, ...]) -> None:
         self.size, self.bases = config.head_dim, bases
-        self.start = config.rope.theta
+        self.start, self.precise = config.rope.theta, config.precise_rope
         self.share: torch.Tensor | None = None
         """How far training has gone from the model's old base to the bases, 0 to 1; None: they hold."""
 
     def __call__(self, positions: torch.Tensor, dtype: torch.dtype) -> Tables:
         """positions [1 or B, T] -> tables [1 or B, key-value heads, T, head_dim / 2] in `dtype`."""
         angles = positions[:, None, :, None].float() * self.frequencies(positions.device)[:, None, :]
+        dtype = torch.float32 if self.precise else dtype
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
     def frequencies(self, device: torch.device) -> torch.Tensor:

@@ -7,6 +7,7 @@ The C++ engine's policy_lbpe.hpp does the same.
 from typing import Any
 
 from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.encoder import between_unknown
 from llmtool.core.bpe.policy import PieceCutter
 from llmtool.methods.lbpe.reference import token_key
 
@@ -19,7 +20,8 @@ class LBPE:
     def cutter(self, definition: Definition) -> PieceCutter:
         """What cuts a piece into units, portable."""
         vocabulary = definition.vocabulary
-        tokens, unit_of = vocabulary.id_of, vocabulary.unit_of
+        unit_of = vocabulary.unit_of
+        tokens = {vocabulary.units[unit] for unit in self.units(definition)}
         priority = _priorities(definition)
         lengths = sorted({len(token) for token in tokens}, reverse=True)
 
@@ -43,7 +45,10 @@ class LBPE:
                     accepted.append((start, unit_of[token]))
             return [unit for _, unit in sorted(accepted)]
 
-        return cut
+        def cut_known(run: list[int]) -> list[int]:
+            return cut(b"".join(vocabulary.units[unit] for unit in run))
+
+        return cut if definition.spells_bytes else between_unknown(vocabulary, cut_known)
 
     def order(self, definition: Definition) -> list[int] | None:
         """None where the engine's default, longest bytes and leftmost, is meant."""
@@ -53,8 +58,14 @@ class LBPE:
         return [priority[definition.vocabulary.units[unit]] for unit in self.units(definition)]
 
     def units(self, definition: Definition) -> list[int]:
-        """Tokens only."""
-        return [unit for unit, ids in enumerate(definition.vocabulary.emit) if len(ids) == 1]
+        """Tokens only; added tokens are none, unless a text needs one as a symbol."""
+        vocabulary = definition.vocabulary
+        added = set(vocabulary.added_ids.values())
+        return [
+            unit
+            for unit, ids in enumerate(vocabulary.emit)
+            if len(ids) == 1 and (ids[0] not in added or len(vocabulary.symbols(vocabulary.units[unit])) == 1)
+        ]
 
     def to_huggingface(self, definition: Definition) -> dict[str, Any]:
         """The stock form of export.py."""
@@ -65,7 +76,8 @@ class LBPE:
 
 def _priorities(definition: Definition) -> dict[bytes, int]:
     """Place of each token in the order in which tokens are taken; equal keys share a place."""
-    ids = definition.vocabulary.id_of
+    vocabulary = definition.vocabulary
+    ids = {vocabulary.units[unit]: vocabulary.emit[unit][0] for unit in LBPE().units(definition)}
     key = token_key(definition.length, definition.ties, ids)
     places = {value: place for place, value in enumerate(sorted({key(token) for token in ids}))}
     return {token: places[key(token)] for token in ids}

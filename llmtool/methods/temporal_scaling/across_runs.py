@@ -3,75 +3,19 @@
 As Hoffmann et al. fit theirs: Huber loss (1e-3) of the log loss, L-BFGS from the best points of a grid of starts.
 """
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.size_table import FLOPS, Table
 
 Array = NDArray[np.float64]
-SCHEMA = "llmtool.scaling-law/1"
 HUBER = 1e-3
-COLUMNS = {
-    "params": ("params", "parameters", "n", "model_size", "n_params"),
-    "tokens": ("tokens", "d", "training_tokens", "train_tokens", "n_tokens"),
-    "unique": ("unique", "unique_tokens", "u"),
-    "loss": ("loss", "final_loss", "val_loss", "eval_loss", "test_loss"),
-}
 BEST_STARTS = 8
-FLOPS = 6.0
-"""Training takes 6 N D operations."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One row a run: parameters, tokens, unique tokens, final loss."""
-
-    params: Array
-    tokens: Array
-    unique: Array
-    loss: Array
-
-    def rows(self, places: Any) -> "Table":
-        """Some of the rows."""
-        return Table(self.params[places], self.tokens[places], self.unique[places], self.loss[places])
-
-
-def read_table(path: Path, *, need_unique: bool = False) -> Table:
-    """Runs from a CSV with columns params, tokens, loss and, for repeated data, unique_tokens."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        why = explain_os_error(error) if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"cannot read: {why}", where=str(path)) from None
-    header = {(name or "").strip().lower(): name for name in (rows[0] if rows else {})}
-    found = {key: next((header[name] for name in names if name in header), None) for key, names in COLUMNS.items()}
-    for key in ("params", "tokens", "loss", *(("unique",) if need_unique else ())):
-        if found[key] is None:
-            raise UserError(f"has no column {key!r}", where=str(path), hint=f"one of {', '.join(COLUMNS[key])}")
-    columns = {key: _numbers(rows, name, path) for key, name in found.items() if name is not None}
-    unique = columns.get("unique", columns["tokens"])
-    return Table(columns["params"], columns["tokens"], np.minimum(unique, columns["tokens"]), columns["loss"])
-
-
-def _numbers(rows: Sequence[dict[str, str]], name: str, path: Path) -> Array:
-    values = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            value = float(row[name])
-        except (TypeError, ValueError):
-            raise UserError(f"{name!r} is no number: {row[name]!r}", where=f"{path}:{number}") from None
-        if not (np.isfinite(value) and value > 0):
-            raise UserError(f"{name!r} is not a positive number: {value}", where=f"{path}:{number}")
-        values.append(value)
-    return np.array(values)
 
 
 @dataclass(frozen=True)
@@ -143,12 +87,12 @@ def huber_of_log(theta: Array, law: SizeLaw, runs: Table) -> float:
 
 
 def fit_sizes(law: SizeLaw, runs: Table, start: Array | None = None) -> Array:
-    """The parameters that fit best; from `start`, or from the best points of the grid."""
+    """The parameters that fit best; from the best points of the grid, or from `start` and the best one of them."""
     from scipy.optimize import minimize
 
     if len(runs.loss) < len(law.names) + 1:
         raise UserError(f"{len(runs.loss)} runs are too few for the {len(law.names)} parameters of {law.name!r}")
-    starts = [start] if start is not None else _starts(law, runs)
+    starts = [start, _starts(law, runs)[0]] if start is not None else _starts(law, runs)
     found = [minimize(huber_of_log, x0, args=(law, runs), method="L-BFGS-B") for x0 in starts]
     best = min(found, key=lambda result: float(result.fun))
     # The Huber loss is flat in a curved valley; a simplex walks it where differences of gradients stall.
@@ -163,7 +107,7 @@ def _starts(law: SizeLaw, runs: Table) -> list[Array]:
 
 
 def bootstrap(law: SizeLaw, runs: Table, theta: Array, count: int, seed: int) -> Array:
-    """Parameters fitted to runs drawn with replacement [count, parameters]."""
+    """Parameters fitted to runs drawn with replacement [count, parameters]; each looks for its own valley, too."""
     generator = np.random.default_rng(seed)
     size = len(runs.loss)
     return np.array([fit_sizes(law, runs.rows(generator.integers(0, size, size)), theta) for _ in range(count)])
@@ -177,40 +121,3 @@ def optimal_sizes(law: SizeLaw, theta: Array, compute: float) -> tuple[float, fl
     loss = law.log_loss(theta, runs)
     best = int(np.argmin(loss))
     return float(params[best]), float(tokens[best]), float(np.exp(loss[best]))
-
-
-def to_json(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Sequence[float]) -> dict[str, Any]:
-    """The law as an object; intervals are 90% of the bootstrap."""
-    missed = np.exp(law.log_loss(theta, runs)) / runs.loss - 1
-    parameters = {}
-    for place, (name, value) in enumerate(law.named(theta).items()):
-        parameters[name] = {"value": value}
-        if len(draws):
-            column = np.exp(draws[:, place]) if law.logarithms[place] else draws[:, place]
-            parameters[name] |= {"low": float(np.quantile(column, 0.05)), "high": float(np.quantile(column, 0.95))}
-    sizes = []
-    for budget in compute:
-        params, tokens, loss = optimal_sizes(law, theta, budget)
-        row = {"compute": budget, "params": params, "tokens": tokens, "loss": loss}
-        if len(draws):
-            others = [optimal_sizes(law, each, budget)[0] for each in draws]
-            row |= {"params_low": float(np.quantile(others, 0.05)), "params_high": float(np.quantile(others, 0.95))}
-        sizes.append(row)
-    return {
-        "schema": SCHEMA, "law": law.name, "formula": law.formula, "runs": len(runs.loss), "parameters": parameters,
-        "mape": 100 * float(np.abs(missed).mean()), "largest_error": 100 * float(np.abs(missed).max()),
-        "compute_optimal": sizes,
-    }  # fmt: skip
-
-
-def lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The law for people."""
-    yield f"{facts['law']}: {facts['formula']}, {facts['runs']} runs, MAPE {facts['mape']:.3f}%"
-    for name, value in facts["parameters"].items():
-        spread = f"  [{value['low']:.4g}, {value['high']:.4g}]" if "low" in value else ""
-        yield f"  {name:<8}{value['value']:>12.5g}{spread}"
-    if facts["compute_optimal"]:
-        yield f"  {'compute':>10}{'parameters':>14}{'tokens':>12}{'loss':>9}   90% of the parameters"
-    for row in facts["compute_optimal"]:
-        spread = f"   [{row['params_low']:.3g}, {row['params_high']:.3g}]" if "params_low" in row else ""
-        yield f"  {row['compute']:>10.3g}{row['params']:>14.4g}{row['tokens']:>12.4g}{row['loss']:>9.4f}{spread}"

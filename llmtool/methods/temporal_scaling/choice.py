@@ -98,6 +98,20 @@ class Choice:
     backtests: dict[str, Backtest]
     why: str
 
+    @property
+    def rival(self) -> str | None:
+        """A law that was not taken although it back-tests clearly better: it does not know the rate to come."""
+        error = self.backtests[self.law.name].error
+        better = [name for name, test in self.backtests.items() if test.error < CLEARLY * error]
+        return min(better, key=lambda name: self.backtests[name].error) if better and TINY < error < np.inf else None
+
+    @property
+    def doubt(self) -> float:
+        """Relative sd that the rival's better back-test costs."""
+        if self.rival is None:
+            return 0.0
+        return float(np.sqrt(self.backtests[self.law.name].error ** 2 - self.backtests[self.rival].error ** 2))
+
 
 def choose(run: Run, law: str = "auto") -> Choice:
     """The usual law of the run's kind, unless another one did clearly better at the rolling origins."""
@@ -109,6 +123,11 @@ def choose(run: Run, law: str = "auto") -> Choice:
     if len(laws) > 1 and tests[best.name].errors:
         others = ", ".join(f"{each.name} {100 * tests[each.name].error:.2f}%" for each in laws if each is not best)
         why += f"; back-test error {100 * tests[best.name].error:.2f}%, others {others}"
+        usual = laws[0].name
+        if best.name != usual:
+            why += f" ({best.name} is below {CLEARLY:g} of the usual {usual})"
+        elif any(test.error < tests[usual].error for test in tests.values()):
+            why += f" ({usual} stays unless another is below {CLEARLY:g} of it; {100 * TINY:g}% is as good as none)"
     if POWER.name not in tests:
         tests[POWER.name] = rolling(run, MeanLaw(POWER))
     return Choice(best, tests, why)
@@ -123,7 +142,11 @@ def candidates(run: Run, law: str) -> tuple[list[Candidate], str]:
         why = "the log has no learning rate"
     else:
         laws = [MeanLaw(each) for each in LAWS.values() if each.needs_schedule]
+        if run.schedule.flat:
+            laws.append(MeanLaw(POWER))
         why = "the learning rate is known to the end"
+        if run.schedule.assumed is not None:
+            why = f"the learning rate is known to step {run.schedule.assumed:,.0f}"
     if run.metric in run.log.positions:
         return [TemporalLaw(), *laws], f"the log has losses by position, and {why}"
     return laws, why

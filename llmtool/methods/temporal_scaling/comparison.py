@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.fit import standard_noise
 from llmtool.methods.temporal_scaling.forecast import Forecast, rate_known
@@ -40,11 +41,23 @@ def odds(draws: Array) -> Array:
     return np.asarray(below + (draws[:, None] == draws[None]).mean(axis=-1) / 2)
 
 
-def require_comparable(forecasts: Sequence[Forecast]) -> None:
-    """Losses on different data cannot be compared; whether the data are the same only the names can hint."""
+def require_comparable(forecasts: Sequence[Forecast], console: Console, *, force: bool = False) -> None:
+    """Losses of other sets or tokens cannot be compared, nor ends at other steps; force: the latter are told only."""
     metrics = {forecast.run.metric for forecast in forecasts}
     if len(metrics) > 1:
         raise UserError(f"the runs measure different losses: {', '.join(sorted(metrics))}", hint="give --metric NAME")
+    logs = [forecast.run.log for forecast in forecasts]
+    hashes = {log.tokenizer for log in logs if log.tokenizer}
+    ends_at = [forecast.run.horizon for forecast in forecasts]
+    amiss = []
+    if len(hashes) > 1:
+        amiss.append("the runs have different tokenizers, so their losses count other tokens")
+    if max(ends_at) > 1.01 * min(ends_at):
+        amiss.append(f"the runs end at different steps: {', '.join(f'{end:,.0f}' for end in ends_at)}")
+    for what in amiss:
+        if not force:
+            raise UserError(what, hint="--horizon for one end, or --force to compare all the same")
+        console.warn(what)
 
 
 def to_json(forecasts: Sequence[Forecast], draws: Array) -> dict[str, Any]:

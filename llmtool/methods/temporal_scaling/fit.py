@@ -13,11 +13,16 @@ from llmtool.methods.temporal_scaling.schedule import Schedule
 Array = NDArray[np.float64]
 HUBER = 2e-3
 """Residuals of the log loss beyond this count linearly. Laws miss real curves by some 3e-4 and far more early on."""
+EARLY = 8e-3
+"""A law misses what lies further back by more: the sd of a point grows by this for each factor e between it and the
+last one. It takes the place of a fixed cut, which a run without a long warm-up slipped through."""
 POINTS = 60
 STARTS = 4
-FEWEST = 8
-"""Points below which no law is fitted: the richest has eight parameters."""
+FEWEST = 6
+"""Points below which no law is fitted: the constant, the slope and its bend, each twice; the rest has strong priors."""
 DRAWS = 400
+FALL = 4e-3
+"""Relative sd for a fall of the rate from its peak to zero that lies ahead."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Points:
     sd: Array
 
 
-def thin(steps: Array, loss: Array, count: int = POINTS) -> Points:
+def thin(steps: Array, loss: Array, count: int = POINTS, early: float = EARLY) -> Points:
     """At most `count` points. A row a step of noisy training loss is averaged, a smooth curve is left as it is."""
     log_loss = np.log(loss)
     noise = _noise(log_loss)
@@ -38,7 +43,8 @@ def thin(steps: Array, loss: Array, count: int = POINTS) -> Points:
     used, members = np.unique(bins, return_inverse=True)
     size = np.bincount(members, minlength=len(used))
     mean = [np.bincount(members, weights=values, minlength=len(used)) / size for values in (steps, log_loss)]
-    return Points(mean[0], mean[1], np.sqrt(HUBER**2 + noise**2 / size))
+    back = early * np.log(mean[0][-1] / mean[0])
+    return Points(mean[0], mean[1], np.sqrt(HUBER**2 + noise**2 / size + back**2))
 
 
 def _noise(log_loss: Array) -> float:
@@ -53,8 +59,8 @@ def _noise(log_loss: Array) -> float:
 class Fit:
     """A law with its most probable parameters; `spread` is a square root of their covariance (Laplace).
 
-    reference: the area that r, kappa and S1 are relative to, where it is not the area of this run. elsewhere: relative
-    sd of the law under a schedule that it was not fitted to.
+    reference: the area that r and S1 are relative to, where it is not the area of this run. elsewhere: relative sd that
+    is known from outside the fit: another schedule, a rival law that back-tests better.
     """
 
     law: Law
@@ -98,8 +104,12 @@ class Fit:
         return view(np.asarray(steps, dtype=np.float64), self.horizon, self.schedule, self.reference)
 
     def own_error(self, steps: Array) -> Array:
-        """Relative sd that the law itself errs by at some steps."""
-        return np.hypot(self.law.drift * np.log(np.maximum(steps / self.until, 1.0)), self.elsewhere)
+        """Relative sd that the law itself errs by at some steps: more further ahead, and the more the rate falls."""
+        drift = self.law.drift * np.log(np.maximum(steps / self.until, 1.0))
+        fall = np.zeros(len(drift))
+        if self.schedule is not None:
+            fall = FALL * np.maximum(self.schedule.rate(np.array([self.until])) - self.schedule.rate(steps), 0.0)
+        return np.sqrt(drift**2 + fall**2 + self.elsewhere**2)
 
     def draws(self, steps: Array, noise: Array) -> Array:
         """Losses under parameters drawn from the posterior: `noise` [draws, parameters] is standard normal."""
@@ -115,18 +125,22 @@ def standard_noise(seed: int, parameters: int = 10, draws: int = DRAWS) -> Array
 
 
 def fit(
-    law: Law, steps: Array, loss: Array, horizon: float, schedule: Schedule | None = None, starts: int = STARTS
-) -> Fit:
+    law: Law, steps: Array, loss: Array, horizon: float, schedule: Schedule | None = None, starts: int = STARTS,
+    early: float = EARLY,
+) -> Fit:  # fmt: skip
     """The law's best parameters on some steps of a run that ends at `horizon`."""
-    points = thin(steps, loss)
+    points = thin(steps, loss, early=early)
     theta, spread = _solve(law, [points], [view(points.steps, horizon, schedule)], starts)
     return Fit(law, theta, spread, horizon, schedule, float(steps[-1]))
 
 
 def fit_together(law: Law, runs: Sequence[tuple[Array, Array, float, Schedule]], starts: int = STARTS) -> list[Fit]:
-    """One set of parameters for runs (steps, loss, horizon, schedule) that differ in their schedules only."""
+    """One set of parameters for runs (steps, loss, horizon, schedule) that differ in their schedules only.
+
+    Their early parts count in full: they are looked at whole, and the law is asked for whole curves.
+    """
     reference = max(schedule.total for *_, schedule in runs)
-    points = [thin(steps, loss) for steps, loss, *_ in runs]
+    points = [thin(steps, loss, early=0.0) for steps, loss, *_ in runs]
     views = [view(p.steps, run[2], run[3], reference) for p, run in zip(points, runs, strict=True)]
     theta, spread = _solve(law, points, views, starts)
     return [Fit(law, theta, spread, run[2], run[3], float(run[0][-1]), reference) for run in runs]

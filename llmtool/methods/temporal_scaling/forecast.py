@@ -3,14 +3,14 @@
 Nothing beyond `until` is looked at but the schedule.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.methods.temporal_scaling.backtest import Backtest
-from llmtool.methods.temporal_scaling.choice import Fitted, choose
-from llmtool.methods.temporal_scaling.fit import FEWEST, standard_noise
+from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
+from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
 from llmtool.methods.temporal_scaling.intervals import COVERAGE, Interval, interval, scatter
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.run import Run
@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 LARGEST_ERROR = 0.01
 WIDEST = 0.1
 """A forecast is not confident above this back-test error, nor with a wider interval, both relative to the loss."""
+RIVALLED = 3e-3
+"""A better back-test of a law that was not taken costs confidence above this difference."""
 STEEPER = 1.1
 NEAR_PEAK = 0.7
 """The slope is judged while the rate is above this share of its peak: a decay makes it grow in any regime."""
@@ -26,7 +28,10 @@ NEAR_PEAK = 0.7
 
 @dataclass(frozen=True)
 class Forecast:
-    """A fitted law, the back-test of every candidate, and the final loss with an interval."""
+    """A fitted law, the back-test of every candidate, and the final loss with an interval.
+
+    endings: where the rate to come is only assumed, the final loss for each way in which it may go on.
+    """
 
     run: Run
     fit: Fitted
@@ -34,6 +39,7 @@ class Forecast:
     final: Interval
     why: str
     doubts: tuple[str, ...]
+    endings: dict[str, Interval] = field(default_factory=dict)
 
     @property
     def confident(self) -> bool:
@@ -54,6 +60,10 @@ class Forecast:
         low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
         return value, low, high
 
+    def at(self, step: float) -> Interval:
+        """The predicted loss at a step and its interval."""
+        return bounds(self.fit, step, self.backtest.surprise)
+
     def steps_to(self, target: float, points: int = 400) -> float | None:
         """The first step at which the prediction reaches a loss; None where the horizon comes first."""
         steps = np.geomspace(self.run.cut, self.run.horizon, points)
@@ -66,15 +76,38 @@ def forecast(run: Run, law: str = "auto") -> Forecast:
     steps, loss = run.seen()
     if len(steps) < FEWEST:
         raise NotYetError(
-            f"only {len(steps)} points from step {run.cut:g} (twice the warm-up, or 1%) to {run.until:g}",
+            f"only {len(steps)} points from step {run.cut:g} to {run.until:g}, the warm-up apart",
             where=run.log.name,
             hint=f"{FEWEST} are needed: wait, or log more often",
         )
     choice = choose(run, law)
     test = choice.backtests[choice.law.name]
     fitted = choice.law.fit(run)
+    if choice.doubt:
+        fitted = replace(fitted, elsewhere=choice.doubt)  # type: ignore[type-var]
     final = bounds(fitted, run.horizon, test.surprise)
-    return Forecast(run, fitted, choice.backtests, final, choice.why, _doubts(run, test, final, steps, loss))
+    endings = _endings(fitted, test)
+    if endings:
+        low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
+                     ((min, "low"), (max, "high")))  # fmt: skip
+        final = replace(final, low=low, high=high)
+    doubts = _doubts(run, choice, test, final, steps, loss)
+    return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings)
+
+
+def _endings(fitted: Fitted, test: Backtest) -> dict[str, Interval]:
+    """The final loss if the rate stays, and if it falls, where the log does not say which; else nothing."""
+    schedule = fitted.schedule
+    if schedule is None or schedule.assumed is None or not isinstance(fitted, Fit):
+        return {}
+    reference = fitted.reference or schedule.total
+    falling = replace(fitted, schedule=schedule.with_fall(), reference=reference)
+    if not fitted.knows_rate:
+        return {}
+    return {
+        "if the rate stays": bounds(fitted, fitted.horizon, test.surprise),
+        "if it falls over the last fifth": bounds(falling, fitted.horizon, test.surprise),
+    }
 
 
 def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
@@ -91,15 +124,25 @@ def rate_known(fitted: Fitted) -> bool:
     return schedule is not None and (fitted.knows_rate or not schedule.decays_after(fitted.until))
 
 
-def _doubts(run: Run, test: Backtest, final: Interval, steps: Array, loss: Array) -> tuple[str, ...]:
+def _doubts(run: Run, choice: Choice, test: Backtest, final: Interval, steps: Array, loss: Array) -> tuple[str, ...]:
     """What speaks against the forecast, each in a line."""
-    doubts = []
+    doubts: list[str] = []
+    if run.finished:
+        return ()
+    if run.open_end:
+        doubts.append("the end of the run is not known (give --horizon)")
     if not test.errors:
         doubts.append("too few points for a back-test")
     elif test.error > LARGEST_ERROR:
         doubts.append(f"the back-test inside the fitted part errs by {100 * test.error:.1f}%")
     if (width := (final.high - final.low) / final.value) > WIDEST:
         doubts.append(f"the interval is {100 * width:.0f}% of the loss wide")
+    if choice.rival is not None and choice.doubt > RIVALLED:
+        doubts.append(f"{choice.rival} back-tests better ({100 * choice.backtests[choice.rival].error:.2f}% against "
+                      f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip
+    if run.schedule is not None and run.schedule.assumed is not None:
+        doubts.append(f"the learning rate is known to step {run.schedule.assumed:,.0f} only: it may yet fall "
+                      "(give --schedule)")  # fmt: skip
     if run.schedule is None:
         doubts.append("the learning rate is not known: a decay still to come would end lower (give --schedule)")
     else:

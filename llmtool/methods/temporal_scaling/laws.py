@@ -2,7 +2,7 @@
 
 Every parameter is the logarithm of a positive quantity *relative* to the loss or to the horizon, so one prior serves
 runs of any size: priors in units of loss were off by 5-10% where the decay still lies ahead. reference.py has the laws
-as published; `Multi-Power` here equals it with B = kappa A S1(end)^-alpha.
+as published; `Multi-Power` here equals it with B = L0 gain (r alpha)^0.6, r = A S1(end)^-alpha / L0.
 """
 
 from collections.abc import Callable
@@ -99,7 +99,7 @@ class Law:
     parameters: tuple[Parameter, ...]
     shape: Callable[[Array, View], Array] = field(repr=False)
     needs_schedule: bool = False
-    drift: float = 1.5e-3
+    drift: float = 2e-3
 
     def log_loss(self, theta: Array, points: View) -> Array:
         """The logarithm of the predicted loss; theta_0 is the log of the law's constant."""
@@ -135,33 +135,42 @@ def _hyperbola(theta: Array, points: View) -> Array:
     return np.asarray(1 + r / (1 + b * points.time))
 
 
+def _gain(r: float, alpha: float, gain: float) -> float:
+    """What a fall of the rate to zero takes off, over L0: `gain` times a power of the slope of the log loss at the end.
+
+    The slope is what a prefix determines best, while r and alpha trade against one another. Of whole runs of three
+    projects, from 0.2M to 1.5B parameters, gain scatters by 0.24 of its log; over r alone it is 0.46, over L0 0.43.
+    """
+    return float(gain * (r * alpha) ** GAIN_POWER)
+
+
 def _annealed(theta: Array, points: View) -> Array:
     """S2 over 1 / (1 - lambda): each fall counts by the share of its momentum that has been spent."""
-    r, alpha, kappa, memory = np.exp(theta)
+    r, alpha, gain, memory = np.exp(theta)
     base = 1 + r * points.area**-alpha
     if points.falls is None:
         return np.asarray(base)
     falls = points.falls
     weight = falls.done * (falls.before - falls.after)
-    return np.asarray(base - kappa * r * (weight * -np.expm1(-falls.age / memory)).sum(axis=1))
+    return np.asarray(base - _gain(r, alpha, gain) * (weight * -np.expm1(-falls.age / memory)).sum(axis=1))
 
 
 def _cooled(theta: Array, points: View) -> Array:
-    r, alpha, kappa, c, beta, gamma, p = np.exp(theta)
+    r, alpha, gain, c, beta, gamma, p = np.exp(theta)
     base = 1 + r * points.area**-alpha
     if points.falls is None:
         return np.asarray(base)
     falls = points.falls
     weight = falls.done * (falls.before**p - falls.after**p)
     spent = 1 - (c * falls.area * falls.after**-gamma + 1) ** -beta
-    return np.asarray(base - kappa * r * (weight * spent).sum(axis=1))
+    return np.asarray(base - _gain(r, alpha, gain) * (weight * spent).sum(axis=1))
 
 
-# Of the twelve public runs fitted whole, alpha is 0.40-0.52, kappa 0.4-0.9, beta 0.5-0.6; the centres are round.
+GAIN_POWER = 0.6
 _REDUCIBLE = Parameter("r", 0.1, 1.0)
-_ALPHA = Parameter("alpha", 0.5, 0.1)
-_KAPPA = Parameter("kappa", 0.6, 0.5)
-_GAIN = (Parameter("C", 0.1, 0.7), Parameter("beta", 0.6, 0.15), Parameter("gamma", 0.65, 0.15))
+_ALPHA = Parameter("alpha", 0.45, 0.2)
+_STRENGTH = Parameter("gain", 0.38, 0.3)
+_SPENT = (Parameter("C", 0.04, 0.5), Parameter("beta", 0.5, 0.1), Parameter("gamma", 0.64, 0.1))
 _WIDE = Parameter("r", 0.1, 3.0)
 # A gain linear in the rate falls short where a cosine ends: 0.4-0.9% of the loss, from any origin.
 _LINEAR_GAIN = 5e-3
@@ -169,14 +178,14 @@ _LINEAR_GAIN = 5e-3
 COOLDOWN = Law(
     "cooldown",
     "L0 + A S1^-alpha - B sum (eta_{k-1}^p - eta_k^p) G(eta_k^-gamma S_k)",
-    (_REDUCIBLE, _ALPHA, _KAPPA, *_GAIN, Parameter("p", 0.75, 0.15)),
+    (_REDUCIBLE, _ALPHA, _STRENGTH, *_SPENT, Parameter("p", 0.9, 0.12)),
     _cooled,
     needs_schedule=True,
 )
 MULTI_POWER = Law(
     "mpl",
     "L0 + A S1^-alpha - B sum (eta_{k-1} - eta_k) G(eta_k^-gamma S_k)",
-    (_REDUCIBLE, _ALPHA, _KAPPA, *_GAIN, Parameter("p", 1.0, 0.0)),
+    (_REDUCIBLE, _ALPHA, _STRENGTH, *_SPENT, Parameter("p", 1.0, 0.0)),
     _cooled,
     needs_schedule=True,
     drift=_LINEAR_GAIN,
@@ -184,7 +193,7 @@ MULTI_POWER = Law(
 ANNEALING = Law(
     "annealing",
     "L0 + A S1^-alpha - C S2",
-    (_REDUCIBLE, _ALPHA, _KAPPA, Parameter("memory", 500.0, 1.0)),
+    (_REDUCIBLE, _ALPHA, _STRENGTH, Parameter("memory", 500.0, 1.0)),
     _annealed,
     needs_schedule=True,
     drift=_LINEAR_GAIN,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.logs import Log, read_log
+from llmtool.methods.temporal_scaling.logs import Chosen, Log, read_log
 from llmtool.methods.temporal_scaling.run import Run, prepare
-from llmtool.methods.temporal_scaling.schedule import Plan, Shape
+from llmtool.methods.temporal_scaling.schedule import DECAYS, Plan, Shape
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,38 @@ class Look:
     decay: float | None = None
     warmup: float | None = None
     smooth: int = 1
+    step_column: str | None = None
+    loss_column: str | None = None
+    rate_column: str | None = None
 
-    def plan(self) -> Plan | None:
+    @property
+    def chosen(self) -> Chosen:
+        """The columns named by hand."""
+        return Chosen(self.step_column, self.loss_column, self.rate_column)
+
+    def plan(self, log: Log | None = None) -> Plan | None:
         """The schedule that the flags describe; a UserError where they contradict one another."""
         if self.shape is None:
             for name, value in (("--end-lr", self.end), ("--decay", self.decay), ("--peak", self.peak)):
                 if value is not None:
                     raise UserError(f"{name} needs --schedule")
             return None
-        if self.decay is not None and self.shape != "wsd":
-            raise UserError(f"--decay belongs to --schedule wsd, not to {self.shape}")
-        if self.end is not None and (self.peak is None or self.end > self.peak or self.peak <= 0):
-            raise UserError("--end-lr needs a --peak that is at least as large")
-        end = 0.1 if self.end is None or self.peak is None else self.end / self.peak
+        if self.decay is not None and self.shape not in DECAYS:
+            raise UserError(f"--decay belongs to --schedule {' and '.join(DECAYS)}, not to {self.shape}")
+        peak = self.peak
+        if self.end and peak is None and log is not None and log.rate is not None:
+            peak = float(log.rate.values.max())
+        if self.end and peak is None:
+            raise UserError("--end-lr needs a --peak, or a log that holds the rate")
+        if self.peak == 0 or (self.end and peak is not None and self.end > peak):
+            raise UserError("--end-lr needs a --peak above 0 that is at least as large")
+        end = 0.1 if self.end is None else 0.0 if self.end == 0 or peak is None else self.end / peak
         return Plan(self.shape, end, self.decay or 0.2, self.peak)
 
     def run(self, log: Log, until: str | None = None) -> Run:
         """The run behind a log."""
         return prepare(log, metric=self.metric, until=until or self.until, horizon=self.horizon, warmup=self.warmup,
-                       plan=self.plan(), smooth=self.smooth)  # fmt: skip
+                       plan=self.plan(log), smooth=self.smooth)  # fmt: skip
 
     def runs(self, sources: Sequence[str], console: Console, until: str | None = None) -> list[Run]:
         """The runs behind some logs; what was mended in them goes to the console."""
@@ -49,7 +62,7 @@ class Look:
             raise UserError("standard input can be read once")
         runs = []
         for source in sources:
-            log = read_log(source)
+            log = read_log(source, self.chosen)
             for note in log.notes:
                 console.info(f"{source}: {note}")
             runs.append(self.run(log, until))

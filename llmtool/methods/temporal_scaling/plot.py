@@ -13,6 +13,7 @@ from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, Tempor
 SEEN, LATER, LAW = "#1f4e79", "#b8c4d0", "#c8501e"
 RUNS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
 POINTS = 120
+DOTS = 300
 
 
 def _thousands(value: float, _: int) -> str:
@@ -33,6 +34,14 @@ def plain(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
+def means(steps: Any, loss: Any) -> tuple[Any, Any]:
+    """At most DOTS points: a row a step of noisy losses would hide the band behind thousands of dots."""
+    if len(steps) <= DOTS:
+        return steps, loss
+    parts = [np.array_split(values, DOTS) for values in (steps, loss)]
+    return tuple(np.array([part.mean() for part in each]) for each in parts)  # type: ignore[return-value]
+
+
 def draw(forecast: Forecast, path: Path) -> None:
     """One forecast: what was fitted, the law beyond it with its band, what came later, the rate below."""
     run = forecast.run
@@ -46,8 +55,8 @@ def draw(forecast: Forecast, path: Path) -> None:
     ahead = grid[grid >= run.until] if run.until < run.horizon else grid[-1:]
     _, lower, upper = forecast.band(ahead)
     axes.axvspan(run.cut, run.until, color="#f2f5f8", zorder=0)
-    axes.plot(run.steps[later], run.loss[later], ".", color=LATER, markersize=3, label="later (not looked at)")
-    axes.plot(run.steps[seen], run.loss[seen], ".", color=SEEN, markersize=4, label="fitted")
+    axes.plot(*means(run.steps[later], run.loss[later]), ".", color=LATER, markersize=3, label="later (not looked at)")
+    axes.plot(*means(run.steps[seen], run.loss[seen]), ".", color=SEEN, markersize=4, label="fitted")
     axes.fill_between(ahead, lower, upper, color=LAW, alpha=0.18, linewidth=0,
                       label="90% interval")  # fmt: skip
     axes.plot(grid, forecast.fit.predict(grid), color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
@@ -121,7 +130,7 @@ def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
         shown = (run.steps >= run.cut) & (run.steps <= run.until)
         ahead = np.linspace(run.until, run.horizon, POINTS // 2)
         value, lower, upper = forecast.band(ahead)
-        axes.plot(run.steps[shown], run.loss[shown], ".", color=colour, markersize=3)
+        axes.plot(*means(run.steps[shown], run.loss[shown]), ".", color=colour, markersize=3, alpha=0.5)
         axes.fill_between(ahead, lower, upper, color=colour, alpha=0.15, linewidth=0)
         label = f"{Path(run.log.name).name}: {forecast.final.value:.3f}"
         axes.plot(ahead, value, color=colour, linewidth=1.4, label=label)
@@ -130,7 +139,8 @@ def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
     axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set_xlim(0, None)
     axes.set_xlabel("step")
-    axes.set_ylabel("loss")
+    axes.set_ylabel(f"{forecasts[0].run.metric} loss")
+    axes.set_title("points: fitted; lines: forecast with 90% interval", loc="left", fontsize=11)
     axes.xaxis.set_major_formatter(_thousands)
     axes.legend(frameon=False, fontsize=9)
     plain(axes)

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from llmtool.core.run.figures import save_figure
-from llmtool.methods.temporal_scaling.across_runs import FLOPS, Array, SizeLaw, Table, optimal_sizes
+from llmtool.methods.temporal_scaling.across_runs import Array, SizeLaw, optimal_sizes
 from llmtool.methods.temporal_scaling.plot import LAW, SEEN, figure, plain
+from llmtool.methods.temporal_scaling.size_report import outliers
+from llmtool.methods.temporal_scaling.size_table import Table
 
 
 def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> None:
@@ -20,7 +22,13 @@ def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> N
     fitted.set_xlabel("predicted loss")
     fitted.set_ylabel("measured loss")
     fitted.set_title(f"{law.name}: {law.formula}", loc="left", fontsize=10)
-    compute = FLOPS * runs.params * runs.tokens
+    far = outliers(law, runs, theta)[:6]
+    names = list(runs.names)
+    for each in far:
+        at = names.index(each["run"]) if each["run"] in names else None
+        if at is not None:
+            fitted.annotate(each["run"], (predicted[at], runs.loss[at]), (5, 3), textcoords="offset points", fontsize=7)
+    compute = runs.compute
     grid = np.geomspace(compute.min(), compute.max() * 10, 25)
     best = [optimal_sizes(law, theta, budget)[0] for budget in grid]
     sizes.plot(compute, runs.params, "o", color=SEEN, markersize=4, label="runs")

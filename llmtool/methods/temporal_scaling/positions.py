@@ -101,6 +101,7 @@ class TemporalFit:
     horizon: float
     schedule: Schedule | None
     until: float
+    elsewhere: float = 0.0
     name: str = "temporal"
 
     @property
@@ -137,7 +138,7 @@ class TemporalFit:
 
     def own_error(self, steps: Array) -> Array:
         """Relative sd that the law itself errs by at some steps."""
-        return np.asarray(DRIFT * np.log(np.maximum(steps / self.until, 1.0)))
+        return np.hypot(DRIFT * np.log(np.maximum(steps / self.until, 1.0)), self.elsewhere)
 
     def draws(self, steps: Array, noise: Array) -> Array:
         """Mean losses under coefficients drawn from the regression's posterior; noise [draws, parameters]."""

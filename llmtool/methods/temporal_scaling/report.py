@@ -17,21 +17,47 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
     """The summary of one forecast."""
     run, fitted = forecast.run, forecast.fit
     share = 100 * run.until / run.horizon
-    yield f"{run.log.name}: {run.metric} loss, fitted on steps {run.cut:,.0f} to {run.until:,.0f} of {run.horizon:,.0f} ({share:.0f}%)"  # noqa: E501
-    yield _line("final loss", f"{span(forecast.final)} (90% interval)")
+    unit = {"step": "steps", "epoch": "epochs"}.get(run.log.unit, run.log.unit)
+    span_seen = f"{amount(run.cut)} to {amount(run.until)}"
+    end = "" if run.open_end else f" of {amount(run.horizon)} ({share:.0f}%)"
+    yield f"{run.log.name}: {run.metric} loss, fitted on {unit} {span_seen}{end}"
+    yield from _ending(forecast)
     if not forecast.confident:
         yield _line("NOT CONFIDENT", "; ".join(forecast.doubts))
     yield _line("law", f"{fitted.name}: {fitted.formula}")
     yield _line("why", forecast.why)
-    if (end := fitted.asymptote()) is not None:
-        yield _line("asymptote", f"{end:.4f} (an endless run at the peak rate)")
+    if (asymptote := fitted.asymptote()) is not None:
+        yield _line("asymptote", f"{asymptote:.4f} (an endless run at the peak rate)")
     for target in targets:
         yield _line(f"loss {target:g}", when(forecast, target))
     yield from backtests(forecast)
 
 
+def _ending(forecast: Forecast) -> Iterator[str]:
+    """How the run ends; how it goes on, where its end is not known; that it has ended, where it has."""
+    run = forecast.run
+    if run.finished:
+        _, loss = run.seen()
+        last = max(1, round(0.02 * len(loss)))
+        yield _line("finished", f"the log reaches the horizon; its last loss is {float(loss[-last:].mean()):.4f}")
+        return
+    if not run.open_end:
+        yield _line("final loss", f"{span(forecast.final)} (90% interval)")
+    for name, each in forecast.endings.items():
+        yield _line("", f"{span(each)} {name}")
+    for step in run.ahead:
+        yield _line(f"at {step:,.0f}", f"{span(forecast.at(step))} (90% interval)")
+    if run.open_end:
+        yield _line("better with", "--horizon STEPS and --schedule, or the learning rate in the log")
+
+
 def _line(label: str, text: str) -> str:
     return f"  {label:<{LABEL}}{text}"
+
+
+def amount(value: float) -> str:
+    """A step, a number of tokens, or a part of an epoch."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def span(value: Interval) -> str:

@@ -10,13 +10,20 @@ from llmtool.methods.temporal_scaling.logs.log import Log
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
 
 Array = NDArray[np.float64]
+WARMUPS = 1.0
+SPAN = 30.0
+"""What is fitted begins at the end of the warm-up, and at this share of the last step looked at."""
+AHEAD = (2.0, 5.0, 10.0)
+FALLEN = 0.5
+"""A rate that has fallen below this share of its peak is taken for that of a finished run."""
 
 
 @dataclass(frozen=True)
 class Run:
     """Steps and losses of one metric, all of them; `cut` and `until` bound what may be fitted.
 
-    cut: twice the warm-up or 1% of the horizon, whichever is later: before it no law holds. smooth: rows in each mean.
+    cut: the end of the warm-up, or a thirtieth of what is looked at, whichever is later. open_end: the end of
+    the run is not known, and the horizon is the last of the steps ahead.
     """
 
     log: Log
@@ -27,6 +34,17 @@ class Run:
     horizon: float
     cut: float
     until: float
+    open_end: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is among those looked at, so that nothing is left to forecast."""
+        return not self.open_end and self.until >= 0.999 * self.horizon
+
+    @property
+    def ahead(self) -> tuple[float, ...]:
+        """Steps to tell the loss of: multiples of the last one, where the end of the run is not known."""
+        return tuple(self.until * times for times in AHEAD) if self.open_end else ()
 
     def seen(self, last: float | None = None) -> tuple[Array, Array]:
         """Steps and losses that may be looked at, up to `last` if it is given."""
@@ -46,8 +64,8 @@ class Run:
         return float(loss[-max(1, len(loss) // 20) :].mean())
 
     def tokens(self, step: float) -> float | None:
-        """Tokens seen at a step, where the log says how many a step takes."""
-        return None if self.log.tokens_per_step is None else step * self.log.tokens_per_step
+        """Tokens seen at a step, as the log counts them: ramps of the batch and earlier training included."""
+        return None if self.log.tokens is None else self.log.tokens.at(step)
 
     def seconds(self, step: float) -> float | None:
         """Seconds from the last step looked at to a later one, where the log tells the time."""
@@ -68,22 +86,29 @@ def prepare(
     metric = log.metric(metric)
     steps, loss = _smoothed(log.losses[metric].steps, log.losses[metric].values, smooth)
     last = float(steps[-1])
-    horizon = _horizon(log, last, horizon, until)
+    known = _horizon(log, last, horizon, until)
+    horizon = AHEAD[-1] * last if known is None else known
     schedule = from_log(log, horizon, warmup, plan)
     risen = schedule.warmup if schedule else warmup or 0.0
-    cut = max(2 * risen, 0.01 * horizon, 1.0)
-    return Run(log, metric, steps, loss, schedule, horizon, cut, _until(until, horizon, last, log.name))
+    reached = _until(until, horizon, last, log.name)
+    cut = max(WARMUPS * risen, reached / SPAN, float(steps[steps > 0].min(initial=reached)))
+    return Run(log, metric, steps, loss, schedule, horizon, cut, reached, known is None)
 
 
-def _horizon(log: Log, last: float, given: float | None, until: str | None) -> float:
-    """The last step of the run: given, planned by the log, of the known schedule; else, of a finished run, the last."""
+def _horizon(log: Log, last: float, given: float | None, until: str | None) -> float | None:
+    """The last step of the run: given, planned by the log, of the known schedule; else, of a finished run, the last.
+
+    None where nothing tells it: a log of losses, or one whose rate has not fallen so far.
+    """
     known = given or log.horizon
-    if known is None and log.rate is not None:
-        known = max(float(log.rate.steps[-1]), last)
+    if known is None and log.rate is not None and log.rate.values.max() > 0:
+        fallen = log.rate.values[-1] < FALLEN * log.rate.values.max()
+        if log.rate.steps[-1] > last or fallen:
+            known = max(float(log.rate.steps[-1]), last)
     if known is None and until is not None:
         known = last
     if known is None:
-        raise UserError("the end of the run is not known", where=log.name, hint="give --horizon STEPS")
+        return None
     if known < last and given is None:
         return last  # programs count from 0 or from 1, and evaluate once more after the last step they planned
     if known < last:

@@ -33,8 +33,11 @@ def to_json(forecast: Forecast, targets: list[float]) -> dict[str, Any]:
         "metric": run.metric,
         "fitted_from": run.cut,
         "fitted_until": run.until,
-        "horizon": run.horizon,
-        "final_loss": interval_to_json(forecast.final),
+        "horizon": None if run.open_end else run.horizon,
+        "finished": run.finished,
+        "final_loss": None if run.open_end else interval_to_json(forecast.final),
+        "ahead": [{"step": step, **interval_to_json(forecast.at(step))} for step in run.ahead],
+        "endings": {name: interval_to_json(each) for name, each in forecast.endings.items()},
         "confident": forecast.confident,
         "doubts": list(forecast.doubts),
         "law": fitted.name,
@@ -85,6 +88,7 @@ def fit_to_json(fitted: Fitted, surprise: float) -> dict[str, Any]:
         "horizon": fitted.horizon,
         "until": fitted.until,
         "surprise": surprise,
+        "elsewhere": fitted.own_error(np.array([fitted.until]))[0],
         "schedule": fitted.schedule.to_json() if fitted.schedule else None,
     }
     if isinstance(fitted, Fit):
@@ -114,12 +118,13 @@ def _from_json(facts: dict[str, Any]) -> Fitted:
     schedule = Schedule(np.array(held["steps"]), np.array(held["eta"]), held["warmup"]) if held else None
     spread = np.array(facts["spread"], dtype=np.float64)
     horizon, until = float(facts["horizon"]), float(facts["until"])
+    elsewhere = float(facts.get("elsewhere", 0.0))
     if facts["law"] == TEMPORAL:
         coefficients = np.array(facts["coefficients"], dtype=np.float64)
         form, k, positions = str(facts["form"]), float(facts["k"]), int(facts["positions"])
-        return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until)
+        return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until, elsewhere)
     theta = np.array(facts["theta"], dtype=np.float64)
-    return Fit(LAWS[facts["law"]], theta, spread, horizon, schedule, until, facts["reference"])
+    return Fit(LAWS[facts["law"]], theta, spread, horizon, schedule, until, facts["reference"], elsewhere)
 
 
 def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:
@@ -128,4 +133,10 @@ def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:
         raise UserError(f"the law {fitted.name!r} knows no schedule, so it cannot tell another one",
                         hint="fit with --law cooldown or mpl")  # fmt: skip
     reference = fitted.reference or fitted.schedule.total
-    return replace(fitted, horizon=schedule.horizon, schedule=schedule, reference=reference, elsewhere=ELSEWHERE)
+    return replace(
+        fitted,
+        horizon=schedule.horizon,
+        schedule=schedule,
+        reference=reference,
+        elsewhere=max(ELSEWHERE, fitted.elsewhere),
+    )

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.logs.log import Log, Series
+from llmtool.methods.temporal_scaling.logs.log import Log
+from llmtool.methods.temporal_scaling.logs.series import Series
 
 Array = NDArray[np.float64]
 # In the order of the command line: `Literal[..] | None` of the same names in any order is one cached object.
-Shape = Literal["cosine", "linear", "wsd", "constant"]
+Shape = Literal["cosine", "linear", "wsd", "wsd-sqrt", "inverse-sqrt", "power", "constant"]
+DECAYS = ("wsd", "wsd-sqrt")
+"""Constant, then a fall in the last share of the steps: linear, or with 1 - sqrt of the progress (arXiv 2405.18392)."""
 KNOTS = 2048
 FLAT = 0.02
 """Rates within 2% of one another are called constant."""
@@ -24,11 +27,15 @@ JUMP = 0.05
 
 @dataclass(frozen=True)
 class Schedule:
-    """eta at `steps`, from step 0 to the horizon; linear in between. warmup: the step at which the peak is reached."""
+    """eta at `steps`, from step 0 to the horizon; linear in between. warmup: the step at which the peak is reached.
+
+    assumed: the step from which the rate is only supposed to stay as it was; None where it is known to the end.
+    """
 
     steps: Array
     eta: Array
     warmup: float
+    assumed: float | None = None
 
     @property
     def horizon(self) -> float:
@@ -53,10 +60,23 @@ class Schedule:
         """S1 + SW at the horizon."""
         return float(self.area(self.steps[-1:])[0])
 
+    @property
+    def flat(self) -> bool:
+        """Whether the rate stays at its peak from the end of the warm-up on: then a law may do without it."""
+        later = self.eta[self.steps >= self.warmup]
+        return bool(later.max() - later.min() <= FLAT)
+
     def decays_after(self, step: float) -> bool:
         """Whether the rate falls between a step and the horizon: then its future says what the past cannot."""
         later = self.eta[self.steps >= step]
         return bool(len(later) and self.rate(np.array([step]))[0] - later.min() > FLAT)
+
+    def with_fall(self, share: float = 0.2, end: float = 0.1) -> "Schedule":
+        """The same up to where the rate is assumed, then a linear fall to `end` over the last share of the steps."""
+        start = max(self.assumed or 0.0, self.horizon * (1 - share))
+        steps = np.union1d(self.steps, np.linspace(start, self.horizon, 64))
+        fall = np.clip((steps - start) / (self.horizon - start), 0, 1)
+        return Schedule(steps, self.rate(steps) * (1 - (1 - end) * fall), self.warmup)
 
     def to_json(self) -> dict[str, object]:
         """Knots as lists, for a saved fit."""
@@ -87,9 +107,14 @@ class Plan:
             eta = self.end + (1 - self.end) * (1 + np.cos(np.pi * progress)) / 2
         elif self.shape == "linear":
             eta = 1 - (1 - self.end) * progress
+        elif self.shape in ("inverse-sqrt", "power"):
+            # From the peak on as t^-1/2 (Vaswani et al.), or as the power of t that reaches `end` at the horizon.
+            start = max(warmup, 1.0)
+            exponent = 0.5 if self.shape == "inverse-sqrt" else -np.log(max(self.end, 1e-3)) / np.log(horizon / start)
+            eta = (np.maximum(t, start) / start) ** -exponent
         else:
-            fall = (t - horizon * (1 - self.decay)) / (horizon * self.decay)
-            eta = 1 - (1 - self.end) * np.clip(fall, 0, 1)
+            fall = np.clip((t - horizon * (1 - self.decay)) / (horizon * self.decay), 0, 1)
+            eta = 1 - (1 - self.end) * (np.sqrt(fall) if self.shape == "wsd-sqrt" else fall)
         if warmup > 0:
             t, eta = np.concatenate([[0.0], t]), np.concatenate([[0.0], eta])
         return Schedule(t, eta, warmup)
@@ -107,8 +132,9 @@ def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan |
     peak = (plan.peak if plan else None) or float(rate.values.max())
     keep = rate.steps <= horizon
     steps, eta = _with_jumps(rate.steps[keep], rate.values[keep] / peak)
+    assumed = None
     if horizon > steps[-1]:
-        steps, eta = _continued(log, steps, eta, horizon, plan, warmup or 0.0)
+        steps, eta, assumed = _continued(log, steps, eta, horizon, plan, warmup or 0.0)
     elif horizon < rate.steps[-1] and not keep.all():
         steps, eta = np.append(steps, horizon), np.append(eta, np.interp(horizon, rate.steps, rate.values) / peak)
     risen = float(steps[np.argmax(eta >= eta.max() * (1 - FLAT / 2))])
@@ -120,7 +146,7 @@ def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan |
         first = np.array([0.0, warmup]) if 0 < warmup < steps[0] else np.array([0.0])
         values = np.where(first < warmup, 0.0, 1.0) if warmup > 0 else np.ones(1)
         steps, eta = np.concatenate([first, steps]), np.concatenate([values, eta])
-    return Schedule(steps, eta, warmup)
+    return Schedule(steps, eta, warmup, assumed)
 
 
 def _with_jumps(steps: Array, eta: Array) -> tuple[Array, Array]:
@@ -136,19 +162,21 @@ def _with_jumps(steps: Array, eta: Array) -> tuple[Array, Array]:
 
 def _continued(
     log: Log, steps: Array, eta: Array, horizon: float, plan: Plan | None, warmup: float
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, float | None]:
+    """The rate to the horizon, and the step from which it is only assumed: a plateau so far may yet end in a fall."""
     if plan is not None:
         planned = plan.schedule(horizon, warmup)
         later = planned.steps > steps[-1]
-        return np.concatenate([steps, planned.steps[later]]), np.concatenate([eta, planned.eta[later]])
+        return np.concatenate([steps, planned.steps[later]]), np.concatenate([eta, planned.eta[later]]), None
     # The last logged step may be one short of the last step of the run.
-    if horizon - steps[-1] > 2 * np.median(np.diff(steps)) and eta[len(eta) // 2 :].min() < 1 - FLAT:
+    ahead = horizon - steps[-1] > 2 * np.median(np.diff(steps))
+    if ahead and eta[len(eta) // 2 :].min() < 1 - FLAT:
         raise UserError(
             f"the learning rate is known to step {steps[-1]:g} only, and is not constant",
             where=log.name,
             hint="give --schedule for the steps up to --horizon",
         )
-    return np.append(steps, horizon), np.append(eta, eta[-1])
+    return np.append(steps, horizon), np.append(eta, eta[-1]), float(steps[-1]) if ahead else None
 
 
 def _thinned(rate: Series) -> Series:

@@ -17,6 +17,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Block, Parts, make_ropes, prepare
 from llmtool.core.model.embedding import embed
+from llmtool.core.model.loading import as_weight
 from llmtool.core.run.console import Console
 from llmtool.methods.uniattn.compensation import Means, Solution, Sums, low_rank, solve
 from llmtool.methods.uniattn.part import Follower, LowRank
@@ -84,7 +85,7 @@ def load_block(checkpoint: CheckpointReader, model: Model, layer: int, like: tor
     prefix, state = f"model.layers.{layer}.", {}
     for name, parameter in block.state_dict().items():
         if prefix + name in checkpoint:
-            state[name] = checkpoint.read(prefix + name).to(like.device, like.dtype)
+            state[name] = as_weight(checkpoint.read(prefix + name), like.dtype, like.device)
         else:
             state[name] = torch.zeros_like(parameter, device=like.device, dtype=like.dtype)
     block.load_state_dict(state, assign=True)

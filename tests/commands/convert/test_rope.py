@@ -119,3 +119,12 @@ def test_bases_are_given_once(tmp_path: Path) -> None:
         convert_rope(tmp_path / "o", tmp_path / "p", target=512, console=QUIET)
     dynamic = save(tmp_path / "d", "dynamic")
     assert convert_rope(dynamic, tmp_path / "q", method="pi", target=64, console=QUIET)["after"]["factor"] == 4.0
+
+
+def test_tables_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    for family, message in (("gemma3", "several tables"), ("phi3-long", "a part of each head")):
+        source = save(tmp_path / family, family)
+        for method in ("harpe", "yarn"):
+            with pytest.raises(UserError, match=message):
+                convert_rope(source, tmp_path / "o", method=method, target=4096, console=QUIET)
+    assert not (tmp_path / "o").exists()

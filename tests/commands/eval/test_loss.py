@@ -47,10 +47,10 @@ def test_several_sources_are_weighed_by_tokens(model: Path, tokens: Path) -> Non
 
 
 def test_needles(model: Path, tokens: Path, tmp_path: Path) -> None:
-    report = niah.needles(model, samples=2, lengths=[20, 40], depths=[0.0, 1.0], plot=tmp_path / "n.png")
+    report = niah.needles(model, samples=2, length=[20, 40], depth=[0.0, 1.0], plot=tmp_path / "n.png")
     assert [(cell["length"], cell["depth"]) for cell in report["cells"]] == [(20, 0.0), (20, 1.0), (40, 0.0), (40, 1.0)]
     assert (tmp_path / "n.png").stat().st_size > 1000
-    again = niah.needles(model, [str(tokens)], samples=2, lengths=[20], depths=[0.0])
+    again = niah.needles(model, [str(tokens)], samples=2, length=[20], depth=[0.0])
     assert again["kind"] == "ids"
 
 
@@ -61,7 +61,7 @@ def test_bad_requests_are_one_line(model: Path, tokens: Path, tmp_path: Path) ->
         (lambda: evaluation.loss(model, [str(tmp_path / "large.npy")]), "id 97"),
         (lambda: evaluation.loss(model, [str(tokens)], plot=tmp_path / "x.gif"), "cannot draw .gif"),
         (lambda: evaluation.loss(model, [f"a={tokens}", f"a={tokens}"]), "two sources"),
-        (lambda: niah.needles(model, lengths=[5]), "do not hold"),
+        (lambda: niah.needles(model, length=[5]), "do not hold"),
         (lambda: niah.needles(model, key=90, value=10), "vocabulary of 97"),
         (lambda: niah.needles(model, kind="words"), "need a tokenizer"),
         (lambda: niah.needles(model, [str(tmp_path / "large.npy")]), "id 97"),

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.processes import cpu_budget
+
 
 def bench(*arguments: str, cache: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
     """The command's status and what it printed."""
@@ -12,4 +14,6 @@ def bench(*arguments: str, cache: Path | None = None, **environment: str) -> "su
     if cache is not None:
         variables["TRITON_CACHE_DIR"] = str(cache)
     command = [sys.executable, "-m", "llmtool", "bench", *arguments]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(
+        command, env=variables, capture_output=True, text=True, check=False, preexec_fn=cpu_budget(600)
+    )

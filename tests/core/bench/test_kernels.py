@@ -24,6 +24,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from tests.core.bench import planted
 from tests.core.bench.command import bench
+from tests.processes import cpu_budget
 
 CPU = torch.device("cpu")
 CEILINGS = Ceilings(1e9, 1e12, "float32")
@@ -191,6 +192,8 @@ main()
 )
 def test_runs_from_a_source_tree_with_torch_and_rich_alone(words: list[str]) -> None:
     script = SCRIPT.replace("WORDS", repr([*words, *(["--seconds", "0.01"] if "kernels" in words else [])]))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, preexec_fn=cpu_budget(300)
+    )
     assert done.returncode == 0, done.stderr
     assert "GB/s" in done.stdout

@@ -12,6 +12,7 @@ from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.comparison_plot import plot
 from llmtool.core.run.errors import UserError
 from tests.core.bpe.test_metrics import ABC, LEARNED, tiny
+from tests.processes import cpu_budget
 
 NAMES = ("scaffold", r"_a$\b$", "a name that is much longer than any legend has room for")
 CORPORA = {"en": [Row(b"ab abc ab")], "empty": [Row(b"")], "ja": [Row("日本語".encode())]}
@@ -90,7 +91,9 @@ def test_no_home_no_display_no_pyplot(tmp_path: Path) -> None:
     environment = {**kept, "HOME": "/dev/null/home", "XDG_CONFIG_HOME": "/dev/null/config", "MPLBACKEND": "agg"}
     command = [sys.executable, "-c", program, str(tmp_path / "out.png")]
     root = Path(__file__).parents[3]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, preexec_fn=cpu_budget(120)
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("False\n", "", 0)
     assert (tmp_path / "out.png").stat().st_size > 10_000
 

@@ -189,7 +189,7 @@ def test_scaffolds_through_transformers(train: Callable[..., Tokenizer], texts: 
     assert report.checks == (Check("transformers", 31, 31),)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
-        "llmtool.json", "run.json", "special_tokens_map.json", "tokenization_llmtool.py", "tokenizer.json",
+        "README.md", "llmtool.json", "run.json", "special_tokens_map.json", "tokenization_llmtool.py", "tokenizer.json",
         "tokenizer_config.json",
     ]  # fmt: skip
     documents = [*texts[20:24], *SCRIPTS, "", f"a{EOS}<|pad|> b{EOS}"]

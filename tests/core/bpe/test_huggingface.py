@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Theirs
 
 from llmtool import catalog
+from llmtool.core.bpe.definition import Beside
+from llmtool.core.bpe.definition_file import from_json
+from llmtool.core.bpe.export import export_huggingface
 from llmtool.core.bpe.huggingface import read_huggingface
 from llmtool.core.bpe.stock_form import number_added_tokens
 from llmtool.core.bpe.vocabulary import BYTE_TO_UNICODE
@@ -362,6 +365,42 @@ def test_settings_beside(directory: Callable[..., Path]) -> None:
     assert Tokenizer.load(directory(chat_template__jinja="{# j #}")).definition.chat_template == "{# j #}"
 
 
+def test_tokens_put_around_a_text_are_known_and_written(directory: Callable[..., Path], tmp_path: Path) -> None:
+    config = {"bos_token": "<x>", "eos_token": EOS, "add_bos_token": True, "add_eos_token": True}
+    tokenizer = Tokenizer.load(directory(tokenizer_config=config))
+    assert tokenizer.definition.around == ([262], [0])
+    assert tokenizer.encode_prompt("a") == [262, *tokenizer.encode("a")]
+    export_huggingface(tokenizer, tmp_path / "out")
+    theirs = Theirs.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert theirs.encode("a").ids == [262, *tokenizer.encode("a"), 0]
+
+
+def test_what_stands_beside_is_carried(directory: Callable[..., Path]) -> None:
+    config = {
+        "bos_token": "<x>", "eos_token": {"content": EOS, "special": True}, "pad_token": {"content": "<x>"},
+        "unk_token": None, "model_max_length": 1_000, "padding_side": "left", "clean_up_tokenization_spaces": True,
+        "additional_special_tokens": ["<x>", {"content": EOS}], "extra_special_tokens": {"image_token": "<x>"},
+        "legacy": False, "tokenizer_class": "LlamaTokenizer", "name_or_path": "/home/someone/model",
+        "max_length": 8, "stride": 0, "truncation_strategy": "longest_first",
+    }  # fmt: skip
+    (directory() / "additional_chat_templates").mkdir()
+    (directory() / "additional_chat_templates" / "tool_use.jinja").write_text("{# tools #}")
+    where = directory(tokenizer_config=config, special_tokens_map={"sep_token": EOS, "pad_token": EOS})
+    definition = Tokenizer.load(where).definition
+    assert definition.beside == Beside(
+        roles={
+            "pad_token": "<x>", "additional_special_tokens": ["<x>", EOS],
+            "extra_special_tokens": {"image_token": "<x>"}, "sep_token": EOS,
+        },
+        templates={"tool_use": "{# tools #}"},
+        config={
+            "model_max_length": 1_000, "padding_side": "left", "clean_up_tokenization_spaces": True, "legacy": False
+        },
+    )  # fmt: skip
+    assert from_json(definition.to_json(), "x") == definition
+    assert Tokenizer(definition).fingerprint() == Tokenizer.load(where / "tokenizer.json").fingerprint()
+
+
 def test_a_template_that_prepends_bos(directory: Callable[..., Path], tiny: Facts) -> None:
     single = [{"SpecialToken": {"id": "<x>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     known = {"<x>": {"id": "<x>", "ids": [262], "tokens": ["<x>"]}}
@@ -378,7 +417,6 @@ def test_a_template_that_prepends_bos(directory: Callable[..., Path], tiny: Fact
     [
         ({"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map: the tokenizer is custom code"),
         ({"add_prefix_space": True}, "add_prefix_space"),
-        ({"add_eos_token": True}, "add_eos_token"),
         ({"eos_token": "</s>"}, "eos_token '</s>' is not an added token"),
         ({"eos_token": 7}, "eos_token None is not"),
         ({"added_tokens_decoder": {"263": {"content": "<new>"}}}, "added_tokens_decoder['263']"),

@@ -79,7 +79,7 @@ def test_links_are_followed_and_devices_stay(tmp_path: Path) -> None:
     reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
     with atomic_file(tmp_path / "pipe") as file:
         file.write(b"through")
-    assert reader.communicate(timeout=10)[0] == b"through"
+    assert reader.communicate()[0] == b"through"
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "directory").mkdir()
     (tmp_path / "way").symlink_to("directory")

@@ -65,7 +65,7 @@ def open_checkpoint_of(family: str) -> CheckpointReader:
     return open_checkpoint(save(folder / family, family))
 
 
-@pytest.mark.parametrize("family", ["llama2", "llama3", "qwen3", "mistral"])
+@pytest.mark.parametrize("family", ["llama2", "llama3", "qwen3", "mistral", "olmo2", "smollm3"])
 def test_old_bases_change_nothing(tmp_path: Path, family: str) -> None:
     source = save(tmp_path / "m", family, 0.5)
     config = read_architecture(open_checkpoint(source))

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, Law, view
 from llmtool.methods.temporal_scaling.logs import Log
-from llmtool.methods.temporal_scaling.logs.log import Series
+from llmtool.methods.temporal_scaling.logs.series import Series
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, Shape
 
 Array = NDArray[np.float64]
 HORIZON = 20_000.0
-TRUTH = {"r": 0.12, "alpha": 0.47, "kappa": 0.7, "C": 0.1, "beta": 0.6, "gamma": 0.65, "p": 0.8}
+TRUTH = {"r": 0.12, "alpha": 0.47, "gain": 0.36, "C": 0.04, "beta": 0.5, "gamma": 0.65, "p": 0.85}
+"""About what whole public runs of 100M parameters are fitted by."""
 
 
 def schedule(shape: Shape = "cosine", horizon: float = HORIZON, warmup: float = 500.0) -> Schedule:

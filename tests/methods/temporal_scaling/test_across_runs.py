@@ -12,13 +12,13 @@ from llmtool.methods.temporal_scaling.across_runs import (
     DATA_CONSTRAINED,
     KAPLAN,
     SizeLaw,
-    Table,
     bootstrap,
     fit_sizes,
     optimal_sizes,
-    read_table,
 )
 from llmtool.methods.temporal_scaling.critical_batch import read_batches, to_json
+from llmtool.methods.temporal_scaling.size_report import isoflops, outliers, require_identifiable
+from llmtool.methods.temporal_scaling.size_table import Table, read_table
 
 PUBLISHED = {
     "chinchilla": np.array([np.log(1.69), np.log(406.4), np.log(410.7), 0.34, 0.28]),
@@ -131,3 +131,63 @@ def test_critical_batch(tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("loss,batch,steps\n3,1,2\n")
     with pytest.raises(UserError, match="three batch sizes"):
         read_batches(tmp_path / "few.csv")
+
+
+def test_one_size_is_refused_and_a_fixed_ratio_is_flagged(tmp_path: Path) -> None:
+    runs = table(CHINCHILLA, noise=1e-3)
+    one = Table(np.full(len(runs.params), 1e9), runs.tokens, runs.unique, runs.loss)
+    with pytest.raises(UserError, match="all runs have about 1e\\+09 parameters"):
+        require_identifiable(one)
+    params = np.geomspace(1e8, 1e10, 8)
+    bare = Table(params, 20 * params, 20 * params, np.ones(8))
+    loss = np.exp(CHINCHILLA.log_loss(PUBLISHED["chinchilla"], bare))
+    path = write(Table(params, 20 * params, 20 * params, loss), tmp_path / "runs.csv")
+    facts, lines = commands.size_law(path, "chinchilla", 0, [1e24], 0, None)
+    assert not facts["confident"]
+    assert facts["compute_optimal"] == []
+    found = " ".join(facts["doubts"])
+    for said in ("8 runs are few", "D / N about 20", "times the largest run"):
+        assert said in found
+    assert sum(line.startswith("  NOT CONFIDENT") for line in lines) == len(facts["doubts"])
+
+
+def test_outliers_are_named() -> None:
+    runs = table(CHINCHILLA, noise=5e-4)
+    loss = runs.loss.copy()
+    loss[5] *= 1.1
+    named = Table(runs.params, runs.tokens, runs.unique, loss, tuple(f"line {at + 2}" for at in range(len(loss))))
+    theta = fit_sizes(CHINCHILLA, named, PUBLISHED["chinchilla"])
+    assert [each["run"] for each in outliers(CHINCHILLA, named, theta)] == ["line 7"]
+
+
+def test_amounts_and_flop_as_people_write_them(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("Model Size,Training FLOP,Loss,name\n7B,4.2e22,2.1,big\n1.4B,8.4e21,2.4,small\n")
+    runs = read_table(tmp_path / "runs.csv")
+    np.testing.assert_allclose(runs.params, [7e9, 1.4e9])
+    np.testing.assert_allclose(runs.tokens, [1e12, 1e12])
+    assert runs.names == ("big (line 2)", "small (line 3)")
+
+
+def test_isoflop_parabolas() -> None:
+    budgets = np.repeat([1e19, 1e20, 1e21], 7)
+    best = 0.1 * budgets**0.5
+    params = best * np.tile(np.geomspace(0.3, 3, 7), 3)
+    loss = 2.5 + 0.05 * np.log(params / best) ** 2
+    found = isoflops(Table(params, budgets / 6 / params, budgets / 6 / params, loss))
+    assert found is not None
+    assert found["exponent"] == pytest.approx(0.5, abs=1e-3)
+    assert found["budgets"][0]["params"] == pytest.approx(0.1 * 1e19**0.5, rel=1e-2)
+
+
+def test_a_saved_law_predicts_another_size(tmp_path: Path) -> None:
+    path = write(table(CHINCHILLA, noise=1e-3), tmp_path / "runs.csv")
+    facts, _ = commands.size_law(path, "chinchilla", 2, [], 0, None, tmp_path / "law.json")
+    assert facts["backtest"]["median_error"] < 0.5
+    told = commands.predict_size(tmp_path / "law.json", "7B", "140B")
+    row = told["predictions"][0]
+    exact = np.exp(CHINCHILLA.log_loss(PUBLISHED["chinchilla"], Table.one(7e9, 1.4e11)))
+    assert row["value"] == pytest.approx(exact[0], rel=3e-3)
+    assert row["low"] < exact[0] < row["high"]
+    assert not commands.predict_size(tmp_path / "law.json", "700B", "100T")["confident"]
+    with pytest.raises(UserError, match="not a number such as 7B"):
+        commands.predict_size(tmp_path / "law.json", "seven", "1T")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from llmtool.methods.temporal_scaling import reference
-from llmtool.methods.temporal_scaling.across_runs import CHINCHILLA, DATA_CONSTRAINED, KAPLAN, Array, Table
-from llmtool.methods.temporal_scaling.laws import ANNEALING, COOLDOWN, LAWS, MULTI_POWER, view
+from llmtool.methods.temporal_scaling.across_runs import CHINCHILLA, DATA_CONSTRAINED, KAPLAN, Array
+from llmtool.methods.temporal_scaling.laws import ANNEALING, COOLDOWN, GAIN_POWER, LAWS, MULTI_POWER, view
 from llmtool.methods.temporal_scaling.positions import mean_hyperbola
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, Shape
+from llmtool.methods.temporal_scaling.size_table import Table
 from tests.methods.temporal_scaling.synthetic import schedule
 
 HORIZON, WARMUP = 600, 40
@@ -21,12 +22,12 @@ def literal_rates(planned: Schedule) -> list[float]:
 @pytest.mark.parametrize("shape", ["constant", "cosine", "linear", "wsd"])
 def test_multi_power_equals_its_definition(shape: Shape) -> None:
     planned = schedule(shape, HORIZON, WARMUP)
-    r, alpha, kappa, c, beta, gamma, constant = 0.2, 0.45, 0.7, 0.13, 0.6, 0.65, 2.5
-    theta = np.log([constant, r, alpha, kappa, c, beta, gamma, 1.0])
+    r, alpha, gain, c, beta, gamma, constant = 0.2, 0.45, 0.7, 0.13, 0.6, 0.65, 2.5
+    theta = np.log([constant, r, alpha, gain, c, beta, gamma, 1.0])
     fast = np.exp(MULTI_POWER.log_loss(theta, view(STEPS, HORIZON, planned)))
     eta = literal_rates(planned)
     a = constant * r * planned.total**alpha
-    b = kappa * constant * r
+    b = gain * constant * (r * alpha) ** GAIN_POWER
     slow = [
         reference.multi_power(
             int(t) - WARMUP, eta, WARMUP / 2, l0=constant, a=a, alpha=alpha, b=b, c=c, beta=beta, gamma=gamma
@@ -34,18 +35,18 @@ def test_multi_power_equals_its_definition(shape: Shape) -> None:
         for t in STEPS
     ]
     np.testing.assert_allclose(fast, slow, rtol=1e-3)
-    gain = 1 - np.array(slow[-1]) / (constant + constant * r)
-    assert shape == "constant" or gain > 0.05  # the schedule matters, so the agreement says something
+    gained = 1 - np.array(slow[-1]) / (constant + constant * r)
+    assert shape == "constant" or gained > 0.05  # the schedule matters, so the agreement says something
 
 
 @pytest.mark.parametrize("shape", ["constant", "cosine", "linear", "wsd"])
 def test_annealing_equals_its_definition(shape: Shape) -> None:
     planned = schedule(shape, HORIZON, 0)
-    constant, r, alpha, kappa, memory = 2.5, 0.2, 0.45, 0.7, 60.0
-    fast = np.exp(ANNEALING.log_loss(np.log([constant, r, alpha, kappa, memory]), view(STEPS, HORIZON, planned)))
+    constant, r, alpha, gain, memory = 2.5, 0.2, 0.45, 0.7, 60.0
+    fast = np.exp(ANNEALING.log_loss(np.log([constant, r, alpha, gain, memory]), view(STEPS, HORIZON, planned)))
     eta = planned.rate(np.arange(1, HORIZON + 1, dtype=np.float64)).tolist()
     a, decay = constant * r * planned.total**alpha, np.exp(-1 / memory)
-    c = kappa * constant * r * (1 - decay)
+    c = gain * constant * (r * alpha) ** GAIN_POWER * (1 - decay)
     slow = [reference.annealing(int(t), eta, l0=constant, a=a, alpha=alpha, c=c, decay=decay) for t in STEPS]
     np.testing.assert_allclose(fast, slow, rtol=1.5e-3)
 
@@ -107,15 +108,11 @@ def test_mean_over_positions() -> None:
     assert mean == pytest.approx(reference.mean_over_positions(50, a0, a1, a2), rel=1e-12)
 
 
-def one(n: float, d: float, unique: float) -> Table:
-    return Table(*(np.array([value]) for value in (n, d, unique, 1.0)))
-
-
 def test_laws_over_sizes_equal_their_definitions() -> None:
     e, a, b, alpha, beta = 1.69, 406.4, 410.7, 0.34, 0.28
     published: Array = np.array([np.log(e), np.log(a), np.log(b), alpha, beta])
     for n, d, unique in ((1e8, 2e9, 2e9), (7e9, 1.4e12, 1e11), (1e9, 4e9, 1e8), (4e9, 5e8, 5e8)):
-        run = one(n, d, unique)
+        run = Table.one(n, d, unique)
         fast = np.exp(CHINCHILLA.log_loss(published, run))[0]
         assert fast == pytest.approx(reference.chinchilla(n, d, e=e, a=a, b=b, alpha=alpha, beta=beta), rel=1e-12)
         repeated = np.exp(DATA_CONSTRAINED.log_loss(np.array([*published, np.log(5.31), np.log(15.39)]), run))[0]

@@ -7,7 +7,7 @@ import pytest
 
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs import Log
-from llmtool.methods.temporal_scaling.logs.log import Series
+from llmtool.methods.temporal_scaling.logs.series import Series
 from llmtool.methods.temporal_scaling.schedule import KNOTS, Plan, Schedule, from_log
 from tests.methods.temporal_scaling.synthetic import log, schedule
 

@@ -32,8 +32,8 @@ def head(documents: list[str]) -> list[str]:
 
 def ours(directory: Path, documents: list[str], threads: int, name: str = "llmtool") -> Encode:
     """Our engine, on the vocabulary and with the encoder that the contender's name says."""
-    from llmtool import Tokenizer
     from llmtool.core.bpe.vocabulary import pack_ends
+    from llmtool.tokenizer import Tokenizer
 
     file, encoder = OURS[name]
     tokenizer = Tokenizer.load(directory / file)
@@ -114,7 +114,7 @@ PEERS: dict[str, Any] = {
 
 def train_ours(corpus: Path, threads: int, name: str) -> Callable[[], bytes]:
     """Training, reading left out."""
-    from llmtool import Tokenizer
+    from llmtool.tokenizer import Tokenizer
 
     pretokenizer = "gpt2" if name.endswith("gpt2") else "llama3"
     algorithm = "scaffold" if "scaffold" in name else "bpe"

@@ -43,7 +43,7 @@ def growth(directory: Path) -> Iterator[dict[str, Any]]:
 
 def once(directory: Path, job: str, text: bytes) -> float:
     """CPU seconds of one job, caches empty, its first document gone by."""
-    from llmtool import Tokenizer
+    from llmtool.tokenizer import Tokenizer
 
     first, second = job.split()
     if first == "training":

@@ -85,8 +85,8 @@ def benchmark(
 
 def prepare(corpus: Path, directory: Path, pretokenizer: str) -> None:
     """The tokenizers that all contenders load, trained on the corpus."""
-    from llmtool import Tokenizer
     from llmtool.core.bpe.export import export_huggingface, export_tiktoken
+    from llmtool.tokenizer import Tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
     for algorithm in ("bpe", "scaffold"):

@@ -151,7 +151,60 @@ class EncodingThread {
   void cut(const Item& item) {
     if (item.length >= kNone) throw std::length_error("a piece of over 4 GB");
     scratch_.units.reserve(item.length);  // or a long result would be copied each time that its room doubles
-    policy_.encode(item.piece, item.length, scratch_);
+    if (LLMTOOL_LIKELY(vocabulary_.complete()) || !cut_at_unknown(item.piece, item.length)) {
+      policy_.encode(item.piece, item.length, scratch_);
+    }
+  }
+
+  // False if all symbols are known. Else scratch_.units becomes what lies between the unknown ones and what they become.
+  bool cut_at_unknown(const uint8_t* p, size_t n) {
+    const uint8_t* const end = p + n;
+    const auto unit_of = [&](const uint8_t* at, uint32_t length) {
+      const uint32_t unit = vocabulary_.symbol_unit(at, length);
+      return unit != kNone && vocabulary_.is_known(unit);
+    };
+    const uint8_t* at = p;
+    for (uint32_t length; at < end && unit_of(at, length = vocabulary_.symbol_length(at, end)); at += length) {
+    }
+    if (at == end) return false;
+    if (policy_.takes_whole_pieces()) {
+      const Trie::Match match = vocabulary_.trie().longest(p, end);
+      if (match.length == n && vocabulary_.is_known(vocabulary_.trie().unit_at(match.slot))) return false;
+    }
+    const Unknown& unknown = vocabulary_.unknown();
+    units_.clear();
+    run_.clear();
+    bool waiting = false;
+    const auto end_run = [&] {
+      if (run_.empty()) return;
+      policy_.encode_run(run_.data(), run_.size(), scratch_);
+      units_.insert(units_.end(), scratch_.units.begin(), scratch_.units.end());
+      run_.clear();
+    };
+    const auto end_waiting = [&] {
+      if (waiting) units_.push_back(unknown.unit);
+      waiting = false;
+    };
+    for (at = p; at < end;) {
+      const uint32_t length = vocabulary_.symbol_length(at, end);
+      const auto has_token = [&](uint8_t byte) { return unknown.byte_units[byte] != kNone; };
+      if (unit_of(at, length)) {
+        if (waiting) end_run(), end_waiting();
+        run_.insert(run_.end(), at, at + length);
+      } else if (!unknown.byte_units.empty() && std::all_of(at, at + length, has_token)) {
+        end_run();
+        for (uint32_t i = 0; i < length; ++i) units_.push_back(unknown.byte_units[at[i]]);
+      } else if (unknown.unit != kNone) {
+        end_run();
+        if (!unknown.fuse) end_waiting();
+        waiting = true;
+      }
+      at += length;
+    }
+    end_run();
+    end_waiting();
+    scratch_.units.swap(units_);
+    return true;
   }
 
   const std::vector<uint32_t>& encode_piece(const Item& item) {
@@ -169,7 +222,8 @@ class EncodingThread {
   const size_t max_pool_;
   std::vector<uint32_t> pool_;
   Scratch scratch_;
-  std::vector<uint32_t> ids_;
+  std::vector<uint32_t> ids_, units_;
+  std::vector<uint8_t> run_;
 };
 
 class Encoder {

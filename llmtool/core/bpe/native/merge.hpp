@@ -36,16 +36,24 @@ class MergePolicy {
   }
 
   // Replaces scratch.units by the encoding of [p, p + n), n > 0.
-  void encode(const uint8_t* p, size_t n, Scratch& scratch) const {
+  void encode(const uint8_t* p, size_t n, Scratch& scratch) const { encode(p, n, scratch, ignore_merges_); }
+
+  // The same by merges alone.
+  void encode_run(const uint8_t* p, size_t n, Scratch& scratch) const { encode(p, n, scratch, false); }
+
+  // Whether a piece is taken whole, if it is a unit, whatever the merges say.
+  bool takes_whole_pieces() const { return ignore_merges_; }
+
+ private:
+  void encode(const uint8_t* p, size_t n, Scratch& scratch, bool whole) const {
     scratch.units.clear();
     if (reversible_) {
-      encode_from_left(p, n, scratch);
+      encode_from_left(p, n, scratch, whole);
     } else {
-      encode_by_merging(p, n, scratch);
+      encode_by_merging(p, n, scratch, whole);
     }
   }
 
- private:
   // A unit is reachable if its own bytes become that unit. By unit: the time of the merge that makes it, which is its
   // rank + 1, 0 for bytes and kNone if there is none, and the two units joined.
   struct Reachable {
@@ -91,7 +99,7 @@ class MergePolicy {
   Reachable find_reachable() const {
     Reachable units{std::vector<uint32_t>(vocabulary_.size(), kNone), std::vector<uint32_t>(vocabulary_.size()),
                     std::vector<uint32_t>(vocabulary_.size())};
-    for (int b = 0; b < 256; ++b) units.time[vocabulary_.byte_unit(static_cast<uint8_t>(b))] = 0;
+    for (const uint32_t atom : vocabulary_.atoms()) units.time[atom] = 0;
     for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
       const auto [left, right, result] = merges_[rank];
       if (units.time[left] == kNone || units.time[right] == kNone || units.time[result] != kNone) continue;
@@ -136,11 +144,12 @@ class MergePolicy {
   // than that of the next such merge if it makes none.
   void number_units(const Reachable& units) {
     std::vector<uint32_t> number(vocabulary_.size(), kNone);
-    for (int b = 0; b < 256; ++b) {
-      unit_of_.push_back(vocabulary_.byte_unit(static_cast<uint8_t>(b)));
+    for (const uint32_t atom : vocabulary_.atoms()) {
+      number[atom] = static_cast<uint32_t>(unit_of_.size());
+      unit_of_.push_back(atom);
       parts_.push_back({0, 0});
-      number[unit_of_.back()] = static_cast<uint32_t>(b);
     }
+    atoms_ = static_cast<uint32_t>(unit_of_.size());
     for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
       const uint32_t result = merges_[rank].result;
       if (units.time[result] != rank + 1) continue;
@@ -149,7 +158,7 @@ class MergePolicy {
       parts_.push_back({number[units.left[result]], number[units.right[result]]});
     }
     std::vector<PairMap::Item> times;
-    uint32_t next = 256;
+    uint32_t next = atoms_;
     for (uint32_t rank = 0; rank < merges_.size(); ++rank) {
       const auto [left, right, result] = merges_[rank];
       const bool makes = units.time[result] == rank + 1;
@@ -186,7 +195,7 @@ class MergePolicy {
       apart &= times_.find(left, right) >= limit;
       const bool undo_left = left > right;
       const uint32_t younger = undo_left ? left : right;
-      if (younger < 256) return apart;
+      if (younger < atoms_) return apart;
       limit = 2 * younger + !undo_left;
       const Parts parts = parts_[younger];
       left = undo_left ? parts.right : left;
@@ -194,13 +203,13 @@ class MergePolicy {
     }
   }
 
-  void encode_from_left(const uint8_t* p, size_t n, Scratch& scratch) const {
+  void encode_from_left(const uint8_t* p, size_t n, Scratch& scratch, bool whole) const {
     const uint8_t* const end = p + n;
     std::vector<uint32_t>& out = scratch.units;  // numbers, until the end
     uint64_t& operations = scratch.operations;
     Trie::Match match = vocabulary_.trie().longest(p, end);
     operations += match.length;
-    if (ignore_merges_ && match.length == n) {
+    if (whole && match.length == n) {
       out.push_back(vocabulary_.trie().unit_at(match.slot));
       return;
     }
@@ -233,9 +242,9 @@ class MergePolicy {
   }
 
   // Any merge list at all: a heap of (rank, position), O(n log n).
-  void encode_by_merging(const uint8_t* p, size_t n, Scratch& scratch) const {
+  void encode_by_merging(const uint8_t* p, size_t n, Scratch& scratch, bool whole) const {
     std::vector<uint32_t>& out = scratch.units;
-    if (ignore_merges_) {
+    if (whole) {
       const Trie::Match match = vocabulary_.trie().longest(p, p + n);
       if (match.length == n) {
         out.push_back(vocabulary_.trie().unit_at(match.slot));
@@ -250,8 +259,11 @@ class MergePolicy {
         if (const uint32_t rank = ranks_.find(at[i], at[j]); rank != kNone) queue.push(uint64_t{rank} << 32 | i);
       }
     };
-    for (uint32_t i = 0; i < n; ++i) at[i] = vocabulary_.byte_unit(p[i]), next[i] = i + 1, prev[i] = i - 1;
-    for (uint32_t i = 0; i + 1 < n; ++i) push(i);
+    for (uint32_t i = 0, before = kNone; i < n; before = i, i = next[i]) {
+      const uint32_t length = vocabulary_.symbol_length(p + i, p + n);
+      at[i] = vocabulary_.symbol_unit(p + i, length), next[i] = i + length, prev[i] = before;
+    }
+    for (uint32_t i = 0; i < n; i = next[i]) push(i);
     while (!queue.empty()) {
       ++scratch.operations;
       const uint32_t rank = static_cast<uint32_t>(queue.top() >> 32), i = static_cast<uint32_t>(queue.top());
@@ -273,6 +285,7 @@ class MergePolicy {
   const bool ignore_merges_;
   const PairMap ranks_;  // by unit
   bool reversible_ = false;
+  uint32_t atoms_ = 0;  // numbers below are bytes or characters
   // By number.
   PairMap times_;
   std::vector<uint32_t> unit_of_;

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "added.hpp"
 #include "count.hpp"
 #include "encoder.hpp"
 #include "ids.hpp"
@@ -149,12 +150,18 @@ Trained train_with(CounterHandle& handle, const std::string& policy, uint64_t vo
 class EncoderHandle {
  public:
   EncoderHandle(const std::string& pretokenizer, const std::string& policy, nb::handle units, nb::handle unit_ends,
-                nb::handle merges, nb::handle emit, nb::handle emit_ends, bool ignore_merges, nb::object order) {
+                nb::handle merges, nb::handle emit, nb::handle emit_ends, bool ignore_merges, nb::object order,
+                bool characters, nb::object known, nb::object byte_units, nb::object unknown_unit, bool fuse) {
     const Pretokenizer kind = pretokenizer_named(pretokenizer);
     const CacheSizes sizes;
-    auto vocabulary =
-        std::make_unique<Vocabulary>(items<uint8_t>(units, "units"), items<uint64_t>(unit_ends, "unit_ends"),
-                                     items<uint32_t>(emit, "emit"), items<uint64_t>(emit_ends, "emit_ends"));
+    Unknown unknown;
+    if (!byte_units.is_none()) unknown.byte_units = items<uint32_t>(byte_units, "byte_units");
+    if (!unknown_unit.is_none()) unknown.unit = nb::cast<uint32_t>(unknown_unit);
+    unknown.fuse = fuse;
+    auto vocabulary = std::make_unique<Vocabulary>(
+        items<uint8_t>(units, "units"), items<uint64_t>(unit_ends, "unit_ends"), items<uint32_t>(emit, "emit"),
+        items<uint64_t>(emit_ends, "emit_ends"), characters, known.is_none() ? SIZE_MAX : nb::cast<size_t>(known),
+        std::move(unknown));
     if (policy == "merge") {
       const std::vector<uint32_t> flat = items<uint32_t>(merges, "merges");
       if (flat.size() % 3) throw std::invalid_argument("merges: not a whole number of triples");
@@ -211,6 +218,37 @@ class EncoderHandle {
   std::unique_ptr<Encoder> encoder_;
 };
 
+class AddedTokensHandle {
+ public:
+  AddedTokensHandle(nb::handle bytes, nb::handle ends, nb::handle ids, nb::handle flags)
+      : tokens_(items<uint8_t>(bytes, "bytes"), items<uint64_t>(ends, "ends"), items<uint32_t>(ids, "ids"),
+                items<uint8_t>(flags, "flags")) {}
+
+  nb::tuple cut(nb::handle text, nb::handle ends, bool allow_special) const {
+    const BufferView view(text);
+    const std::vector<uint64_t> text_ends = document_ends(ends, view);
+    Segments segments;
+    {
+      nb::gil_scoped_release release;
+      segments = tokens_.cut(view.data(), text_ends, allow_special);
+    }
+    return nb::make_tuple(to_bytes(segments.text), to_bytes(segments.ends), to_bytes(segments.layout));
+  }
+
+ private:
+  AddedTokens tokens_;
+};
+
+nb::tuple join_segments(nb::handle ids, nb::handle ends, nb::handle layout) {
+  const Joined joined =
+      join(items<uint32_t>(ids, "ids"), items<uint64_t>(ends, "ends"), items<uint32_t>(layout, "layout"));
+  return nb::make_tuple(to_bytes(joined.ids), to_bytes(joined.ends));
+}
+
+nb::bytes nest_layouts(nb::handle outer, nb::handle inner) {
+  return to_bytes(nest(items<uint32_t>(outer, "outer"), items<uint32_t>(inner, "inner")));
+}
+
 nb::bytes format_lines(nb::handle ids, nb::handle ends) {
   const std::vector<uint32_t> numbers = items<uint32_t>(ids, "ids");
   const std::vector<uint64_t> line_ends = items<uint64_t>(ends, "ends");
@@ -244,6 +282,13 @@ NB_MODULE(_engine, module) {
   module.def("split", &split, "pretokenizer"_a, "text"_a);
   module.def("format_ids", &format_lines, "ids"_a, "ends"_a);
 
+  module.def("join", &join_segments, "ids"_a, "ends"_a, "layout"_a);
+  module.def("nest", &nest_layouts, "outer"_a, "inner"_a);
+
+  nb::class_<AddedTokensHandle>(module, "AddedTokens")
+      .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle>(), "texts"_a, "ends"_a, "ids"_a, "flags"_a)
+      .def("cut", &AddedTokensHandle::cut, "text"_a, "ends"_a, "allow_special"_a);
+
   nb::class_<CounterHandle>(module, "PieceCounter")
       .def(nb::init<const std::string&, unsigned, size_t, std::string>(), "pretokenizer"_a, "threads"_a = 1,
            "max_memory"_a = 0, "spill_directory"_a = "")
@@ -265,9 +310,10 @@ NB_MODULE(_engine, module) {
 
   nb::class_<EncoderHandle>(module, "Encoder")
       .def(nb::init<const std::string&, const std::string&, nb::handle, nb::handle, nb::handle, nb::handle, nb::handle,
-                    bool, nb::object>(),
+                    bool, nb::object, bool, nb::object, nb::object, nb::object, bool>(),
            "pretokenizer"_a, "policy"_a, "units"_a, "unit_ends"_a, "merges"_a, "emit"_a, "emit_ends"_a,
-           "ignore_merges"_a = false, "order"_a = nb::none())
+           "ignore_merges"_a = false, "order"_a = nb::none(), "characters"_a = false, "known"_a = nb::none(),
+           "byte_units"_a = nb::none(), "unknown_unit"_a = nb::none(), "fuse"_a = false)
       .def("encode", &EncoderHandle::encode, "text"_a)
       .def("encode_batch", &EncoderHandle::encode_batch, "text"_a, "ends"_a, "threads"_a = 1)
       .def_prop_ro("operations", &EncoderHandle::operations);

@@ -20,6 +20,9 @@ class LbpePolicy {
     }
   }
 
+  void encode_run(const uint8_t* p, size_t n, Scratch& scratch) const { encode(p, n, scratch); }
+  bool takes_whole_pieces() const { return false; }
+
   // Replaces scratch.units by the encoding of [p, p + n), n > 0.
   void encode(const uint8_t* p, size_t n, Scratch& scratch) const {
     scratch.units.clear();

@@ -18,13 +18,18 @@
 namespace llmtool {
 
 // The order is that of generate_unicode.py.
-enum CharClass : uint8_t { kUpper, kLower, kCaseless, kMark, kNumber, kSpace, kNewline, kOther };
+enum CharClass : uint8_t {
+  kUpper, kLower, kCaseless, kMark, kNumber, kSpace, kNewline, kPunctuation, kSymbol,
+  kLaterNumber,  // unassigned for patterns, a number for the step Digits, whose Unicode is newer
+  kOther
+};
 
 // Sets of classes, as bits.
 inline constexpr unsigned bit(CharClass c) { return 1u << c; }
 inline constexpr unsigned kLetters = bit(kUpper) | bit(kLower) | bit(kCaseless);
 inline constexpr unsigned kWhite = bit(kSpace) | bit(kNewline);
-inline constexpr unsigned kOthers = bit(kOther) | bit(kMark);  // [^\s\p{L}\p{N}]
+inline constexpr unsigned kNeither = bit(kPunctuation) | bit(kSymbol) | bit(kLaterNumber) | bit(kOther);  // [^\s\p{L}\p{M}\p{N}]
+inline constexpr unsigned kOthers = kNeither | bit(kMark);                            // [^\s\p{L}\p{N}]
 LLMTOOL_INLINE bool in(CharClass c, unsigned set) { return set >> c & 1; }
 
 // One document, and the end of the buffer that it lies in: up to there 16 bytes are loaded at once.
@@ -121,13 +126,16 @@ LLMTOOL_INLINE unsigned contraction(const uint8_t* p, const uint8_t* end) {
   return kFoldCase && p[0] == 0xC5 && p[1] == 0xBF ? 2 : 0;
 }
 
-// \s+(?!\S)|\s+ at p, which is white; kNewlines: \s*[\r\n]+ goes before both.
-template <bool kNewlines>
+// \s+(?!\S)|\s+ at p, which is white; kNewlines: \s*[\r\n]+ goes before both. kStops: the text ends at such a class.
+template <bool kNewlines, unsigned kStops = 0>
 LLMTOOL_INLINE const uint8_t* white_piece(const uint8_t* p, const uint8_t* end) {
   const uint8_t *q = p, *last = p, *after_newline = nullptr;
   while (q < end) {
     const CodePoint c = code_point(q, end);
-    if (!in(c.cls, kWhite)) break;
+    if (!in(c.cls, kWhite)) {
+      if (in(c.cls, kStops)) return kNewlines && after_newline ? after_newline : q;
+      break;
+    }
     last = q;
     q += c.length;
     if (c.cls == kNewline) after_newline = q;
@@ -142,7 +150,11 @@ struct WholeDocument {
 };
 
 // '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-struct Gpt2 {
+// kDigits: each number is a piece of its own, cut before, so that the pattern sees the text end at it.
+template <bool kDigits>
+struct Gpt2Like {
+  static constexpr unsigned kNumbers = bit(kNumber) | (kDigits ? bit(kLaterNumber) : 0), kSigns = kOthers & ~kNumbers;
+
   LLMTOOL_INLINE static const uint8_t* next(const uint8_t* p, const Text& text) {
     CodePoint c = code_point(p, text.end);
     const uint8_t* q = p + c.length;
@@ -151,14 +163,16 @@ struct Gpt2 {
     }
     if (*p == ' ' && q < text.end) {
       const CodePoint second = code_point(q, text.end);
-      if (!in(second.cls, kWhite)) c = second, q += second.length;
+      if (!in(second.cls, kWhite) && !(kDigits && in(second.cls, kNumbers))) c = second, q += second.length;
     }
     if (in(c.cls, kLetters)) return skip_letters(q, text);
-    if (c.cls == kNumber) return skip(q, text.end, bit(kNumber));
-    if (in(c.cls, kOthers)) return skip(q, text.end, kOthers);
-    return white_piece<false>(p, text.end);
+    if (in(c.cls, kNumbers)) return kDigits ? q : skip(q, text.end, kNumbers);
+    if (in(c.cls, kSigns)) return skip(q, text.end, kSigns);
+    return white_piece<false, kDigits ? kNumbers : 0>(p, text.end);
   }
 };
+
+using Gpt2 = Gpt2Like<false>;
 
 // \p{N}{1,kDigits} from p, of which `q` is the end of the first.
 template <unsigned kDigits>
@@ -202,15 +216,170 @@ struct Cl100kLike {
 using Cl100k = Cl100kLike<3>;
 using Qwen2 = Cl100kLike<1>;
 
-// P?U*W+C? | P?U+W*C? | \p{N}{1,3} | ?[^\s\p{L}\p{N}]+[\r\n/]* | \s*[\r\n]+ | \s+(?!\S) | \s+, where
-// P = [^\r\n\p{L}\p{N}], U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], W = [\p{Ll}\p{Lm}\p{Lo}\p{M}] and C a contraction.
-struct O200k {
-  static constexpr unsigned kW = bit(kLower) | bit(kCaseless) | bit(kMark);
+// [\p{L}\p{M}]* from p.
+LLMTOOL_INLINE const uint8_t* skip_letters_and_marks(const uint8_t* p, const Text& text) {
+  for (;;) {
+    p = skip_letters(p, text);
+    if (LLMTOOL_LIKELY(p >= text.end || *p < 0x80)) return p;  // no ASCII character is a mark
+    const CodePoint c = multibyte(p, text.end);
+    if (c.cls != kMark) return p;
+    p += c.length;
+  }
+}
+
+// Qwen2 with \p{M} beside \p{L}, but in [^\r\n\p{L}\p{N}]?, which takes a mark as well.
+struct Qwen35 {
+  LLMTOOL_INLINE static const uint8_t* next(const uint8_t* p, const Text& text) {
+    const CodePoint first = code_point(p, text.end);
+    const uint8_t* q = p + first.length;
+    if (in(first.cls, kLetters | bit(kMark))) return skip_letters_and_marks(q, text);
+    if (first.cls == kNumber) return q;
+    if (first.cls != kNewline && q < text.end) {
+      if (*p == '\'') {
+        if (const unsigned n = contraction<true>(q, text.end)) return q + n;
+      }
+      const CodePoint second = code_point(q, text.end);
+      if (in(second.cls, kLetters | bit(kMark))) return skip_letters_and_marks(q + second.length, text);
+      if (*p == ' ' && in(second.cls, kNeither)) return others(q + second.length, text.end);
+    }
+    if (in(first.cls, kNeither)) return others(q, text.end);
+    return white_piece<true>(p, text.end);
+  }
+
+  LLMTOOL_INLINE static const uint8_t* others(const uint8_t* q, const uint8_t* end) {
+    q = skip(q, end, kNeither);
+    while (q < end && (*q == '\n' || *q == '\r')) ++q;
+    return q;
+  }
+};
+
+// U+4E00..U+9FA5, U+3040..U+30FF, in UTF-8.
+LLMTOOL_INLINE bool is_cjk(const uint8_t* p, uint32_t length) {
+  if (length != 3) return false;
+  const uint32_t code = (p[0] & 0xFu) << 12 | (p[1] & 0x3Fu) << 6 | (p[2] & 0x3Fu);
+  return (code >= 0x4E00 && code <= 0x9FA5) || (code >= 0x3040 && code <= 0x30FF);
+}
+
+// DeepSeek V3's three steps in one: \p{N}{1,3}, then [一-龥぀-ゟ゠-ヿ]+, then, where the text ends at both of them,
+// [ASCII punctuation][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+// That pattern does not match everything: what it leaves lies in pieces between its matches.
+struct DeepSeek3 {
+  static constexpr unsigned kWords = kLetters | bit(kMark), kSigns = bit(kPunctuation) | bit(kSymbol);
+
+  // A code point; one that the steps before cut off is a number.
+  LLMTOOL_INLINE static CodePoint at(const uint8_t* p, const uint8_t* end) {
+    CodePoint c = code_point(p, end);
+    if (LLMTOOL_UNLIKELY(c.length == 3) && is_cjk(p, 3) && c.cls != kNumber) c.cls = kNumber;
+    return c;
+  }
 
   LLMTOOL_INLINE static const uint8_t* next(const uint8_t* p, const Text& text) {
     const CodePoint first = code_point(p, text.end);
     const uint8_t* q = p + first.length;
     if (first.cls == kNumber) return digits<3>(q, text.end);
+    if (is_cjk(p, first.length)) {
+      while (q < text.end) {
+        const CodePoint c = code_point(q, text.end);
+        if (c.cls == kNumber || !is_cjk(q, c.length)) break;
+        q += c.length;
+      }
+      return q;
+    }
+    if (const uint8_t* end = match(p, first, text)) return end;
+    while (q < text.end) {  // nothing matches: up to where something does
+      const CodePoint c = at(q, text.end);
+      if (c.cls == kNumber || match(q, c, text)) break;
+      q += c.length;
+    }
+    return q;
+  }
+
+  // The end of the pattern's match at p, where `first` stands, or null.
+  LLMTOOL_INLINE static const uint8_t* match(const uint8_t* p, const CodePoint& first, const Text& text) {
+    const uint8_t* q = p + first.length;
+    if (in(first.cls, kWords)) return words(q, text);
+    const bool more = q < text.end;
+    if (in(first.cls, kSigns)) {
+      if (more && *p < 0x80 && is_ascii_letter(*q)) return skip_ascii_letters<true>(q, text);
+      return signs(q, text.end);
+    }
+    if (more && first.cls != kNewline) {
+      const CodePoint second = at(q, text.end);
+      if (in(second.cls, kWords)) return words(q + second.length, text);
+      if (*p == ' ' && in(second.cls, kSigns)) return signs(q + second.length, text.end);
+    }
+    if (in(first.cls, kWhite)) return white(p, text.end);
+    return nullptr;
+  }
+
+  LLMTOOL_INLINE static bool is_ascii_letter(uint8_t byte) { return static_cast<uint8_t>((byte | 0x20) - 'a') < 26; }
+
+  LLMTOOL_INLINE static const uint8_t* words(const uint8_t* q, const Text& text) {
+    while (q < text.end) {
+      q = skip_ascii_letters<true>(q, text);
+      if (q >= text.end || *q < 0x80) break;
+      const CodePoint c = at(q, text.end);
+      if (!in(c.cls, kWords)) break;
+      q += c.length;
+    }
+    return q;
+  }
+
+  LLMTOOL_INLINE static const uint8_t* signs(const uint8_t* q, const uint8_t* end) {
+    while (q < end) {
+      const CodePoint c = at(q, end);
+      if (!in(c.cls, kSigns)) break;
+      q += c.length;
+    }
+    while (q < end && (*q == '\n' || *q == '\r')) ++q;
+    return q;
+  }
+
+  LLMTOOL_INLINE static const uint8_t* white(const uint8_t* p, const uint8_t* end) {
+    const uint8_t *q = p, *last = p, *after_newline = nullptr;
+    while (q < end) {
+      const CodePoint c = at(q, end);
+      if (!in(c.cls, kWhite)) {
+        if (c.cls == kNumber) last = p;  // the text ends here
+        break;
+      }
+      last = q;
+      q += c.length;
+      if (c.cls == kNewline) after_newline = q;
+    }
+    if (after_newline) return after_newline;
+    return q < end && last > p ? last : q;
+  }
+};
+
+// Before each U+2581 that follows another character: where SentencePiece's merges never reach over.
+struct Metaspace {
+  LLMTOOL_INLINE static const uint8_t* next(const uint8_t* p, const Text& text) {
+    while (is_mark(p, text.end)) p += 3;
+    for (;;) {
+      p = static_cast<const uint8_t*>(std::memchr(p, 0xE2, static_cast<size_t>(text.end - p)));
+      if (!p) return text.end;
+      if (is_mark(p, text.end)) return p;
+      ++p;
+    }
+  }
+
+  LLMTOOL_INLINE static bool is_mark(const uint8_t* p, const uint8_t* end) {
+    return end - p >= 3 && p[0] == 0xE2 && p[1] == 0x96 && p[2] == 0x81;
+  }
+};
+
+// P?U*W+C? | P?U+W*C? | \p{N}{1,3} | ?[^\s\p{L}\p{N}]+[\r\n/]* | \s*[\r\n]+ | \s+(?!\S) | \s+, where
+// P = [^\r\n\p{L}\p{N}], U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], W = [\p{Ll}\p{Lm}\p{Lo}\p{M}] and C a contraction,
+// if kContractions.
+template <bool kContractions, unsigned kDigits>
+struct O200kLike {
+  static constexpr unsigned kW = bit(kLower) | bit(kCaseless) | bit(kMark);
+
+  LLMTOOL_INLINE static const uint8_t* next(const uint8_t* p, const Text& text) {
+    const CodePoint first = code_point(p, text.end);
+    const uint8_t* q = p + first.length;
+    if (first.cls == kNumber) return digits<kDigits>(q, text.end);
     if (in(first.cls, kLetters | bit(kMark))) {
       // A mark may be P as well, but taking it as U finds the same end, or an end where P finds none.
       return word(p, text);
@@ -219,10 +388,10 @@ struct O200k {
       if (const uint8_t* end = word(q, text)) return end;
       if (*p == ' ') {
         const CodePoint second = code_point(q, text.end);
-        if (second.cls == kOther) return others(q + second.length, text.end);
+        if (in(second.cls, kNeither)) return others(q + second.length, text.end);
       }
     }
-    if (first.cls == kOther) return others(q, text.end);
+    if (in(first.cls, kNeither)) return others(q, text.end);
     return white_piece<true>(p, text.end);
   }
 
@@ -252,7 +421,7 @@ struct O200k {
   }
 
   LLMTOOL_INLINE static const uint8_t* with_contraction(const uint8_t* p, const uint8_t* end) {
-    if (p >= end || LLMTOOL_LIKELY(*p != '\'')) return p;
+    if (!kContractions || p >= end || LLMTOOL_LIKELY(*p != '\'')) return p;
     const unsigned n = contraction<true>(p + 1, end);
     return n ? p + 1 + n : p;
   }
@@ -264,8 +433,14 @@ struct O200k {
   }
 };
 
-enum class Pretokenizer { kWholeDocument, kGpt2, kCl100k, kO200k, kLlama3, kQwen2 };
-inline constexpr const char* kPretokenizers[] = {"none", "gpt2", "cl100k", "o200k", "llama3", "qwen2"};
+using O200k = O200kLike<true, 3>;
+using Tekken = O200kLike<false, 1>;
+
+enum class Pretokenizer {
+  kWholeDocument, kGpt2, kCl100k, kO200k, kLlama3, kQwen2, kSmolLm, kQwen35, kTekken, kDeepSeek3, kMetaspace
+};
+inline constexpr const char* kPretokenizers[] = {"none",   "gpt2",   "cl100k", "o200k",     "llama3",   "qwen2",
+                                                 "smollm", "qwen35", "tekken", "deepseek3", "metaspace"};
 
 inline Pretokenizer pretokenizer_named(const std::string& name) {
   const auto found = std::find(std::begin(kPretokenizers), std::end(kPretokenizers), name);
@@ -281,6 +456,11 @@ decltype(auto) with_scanner(Pretokenizer pretokenizer, Visit&& visit) {
     case Pretokenizer::kGpt2: return visit(Gpt2{});
     case Pretokenizer::kO200k: return visit(O200k{});
     case Pretokenizer::kQwen2: return visit(Qwen2{});
+    case Pretokenizer::kSmolLm: return visit(Gpt2Like<true>{});
+    case Pretokenizer::kQwen35: return visit(Qwen35{});
+    case Pretokenizer::kTekken: return visit(Tekken{});
+    case Pretokenizer::kDeepSeek3: return visit(DeepSeek3{});
+    case Pretokenizer::kMetaspace: return visit(Metaspace{});
     case Pretokenizer::kCl100k:
     case Pretokenizer::kLlama3: break;  // both publish the same pattern
   }

@@ -1,14 +1,27 @@
 // A vocabulary as the encoders see it: the bytes of each unit, the ids that each is written as, and the trie.
 #pragma once
+#include <iterator>
+
+#include "scan.hpp"
 #include "trie.hpp"
 
 namespace llmtool {
 
+// What a symbol that is no unit becomes: the units of its bytes, where all have one; else `unit`, which is written
+// before the next known symbol or at the end, once for neighbours if `fuse`; kNone drops the symbol.
+struct Unknown {
+  std::vector<uint32_t> byte_units;  // 256, or none
+  uint32_t unit = kNone;
+  bool fuse = false;
+};
+
 class Vocabulary {
  public:
-  // Unit u is the bytes up to ends[u] and is written as the ids emit[emit_ends[u - 1], emit_ends[u]).
+  // Unit u is the bytes up to ends[u] and is written as the ids emit[emit_ends[u - 1], emit_ends[u]). Units from
+  // `known` on fill gaps: bytes that no text of known symbols holds, and empty ones for what unknown symbols become.
   Vocabulary(std::vector<uint8_t> bytes, std::vector<uint64_t> ends, std::vector<uint32_t> emit,
-             std::vector<uint64_t> emit_ends)
+             std::vector<uint64_t> emit_ends, bool characters = false, size_t known = SIZE_MAX,
+             Unknown unknown = {})
       : bytes_(checked(std::move(bytes), ends, "unit_ends")),
         ends_(std::move(ends)),
         emit_(checked(std::move(emit), emit_ends, "emit_ends")),
@@ -31,6 +44,20 @@ class Vocabulary {
     for (int b = 0; b < 256; ++b) {
       if (byte_units_[b] == kNone) throw std::invalid_argument("no unit for byte " + std::to_string(b));
     }
+    known_ = static_cast<uint32_t>(std::min<size_t>(known, ends_.size()));
+    characters_ = characters;
+    unknown_ = std::move(unknown);
+    for (uint32_t b = 0; b < 256; ++b) complete_ &= is_known(byte_units_[b]);
+    if (unknown_.byte_units.size() != 0 && unknown_.byte_units.size() != 256) {
+      throw std::invalid_argument("unknown: not a unit for each byte");
+    }
+    for (const uint32_t unit : unknown_.byte_units) {
+      if (unit != kNone && unit >= size()) throw std::invalid_argument("unknown: names a unit that does not exist");
+    }
+    std::copy_if(byte_units_.begin(), byte_units_.end(), std::back_inserter(atoms_), [this](uint32_t u) { return is_known(u); });
+    for (uint32_t u = 0; characters && u < known_; ++u) {
+      if (lengths_[u] > 1 && lengths_[u] == symbol_length(unit_bytes(u), unit_bytes(u) + lengths_[u])) atoms_.push_back(u);
+    }
   }
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;
@@ -43,6 +70,23 @@ class Vocabulary {
   uint32_t length(uint32_t unit) const { return lengths_[unit]; }
   uint32_t max_length() const { return max_length_; }
   uint32_t byte_unit(uint8_t byte) const { return byte_units_[byte]; }
+  // The units that encoding starts from: the bytes, and in an alphabet of characters each character.
+  const std::vector<uint32_t>& atoms() const { return atoms_; }
+  const Unknown& unknown() const { return unknown_; }
+  // Whether every symbol of any text is a unit.
+  bool complete() const { return complete_ && !characters_; }
+  bool is_known(uint32_t unit) const { return unit < known_; }
+
+  // The length of the symbol at p: a byte, or a character; a byte that belongs to none is one.
+  uint32_t symbol_length(const uint8_t* p, const uint8_t* end) const {
+    return characters_ ? code_point(p, end).length : 1;
+  }
+  // The unit of the symbol of n bytes at p, or kNone if it has none.
+  uint32_t symbol_unit(const uint8_t* p, uint32_t n) const {
+    if (n == 1) return byte_units_[*p];
+    const Trie::Match match = trie_.longest(p, p + n);
+    return match.length == n ? trie_.unit_at(match.slot) : kNone;
+  }
 
   // Writes the ids of the units, at most one for each byte they spell; returns the end.
   uint32_t* emit(const std::vector<uint32_t>& units, uint32_t* to) const {
@@ -77,7 +121,10 @@ class Vocabulary {
   Trie trie_;
   std::vector<uint32_t> lengths_;
   std::vector<uint32_t> byte_units_ = std::vector<uint32_t>(256, kNone);
-  uint32_t max_length_ = 0;
+  std::vector<uint32_t> atoms_;
+  uint32_t max_length_ = 0, known_ = 0;
+  bool characters_ = false, complete_ = true;
+  Unknown unknown_;
   bool one_id_each_ = true;
 };
 

@@ -16,9 +16,9 @@ from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Parts
 from llmtool.core.model.ffn import ACTIVATIONS
+from llmtool.core.model.upcycling import MLP, Named
 from llmtool.core.run.console import Console
 from llmtool.methods.dsmoe.calibration import Stream
-from llmtool.methods.dsmoe.convert import MLP, Named
 
 Kept = dict[int, dict[str, torch.Tensor]]
 """Layer -> short name of a feed-forward tensor -> channels that stay [I'], or a mask like the tensor."""

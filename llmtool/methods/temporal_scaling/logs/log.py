@@ -1,24 +1,23 @@
-"""A training log as arrays: one series per loss, the learning rate (known future included), tokens and time per step.
+"""A training log as arrays: one series per loss, the learning rate (known future included), tokens and time.
 
-Mended on the way, and said in `notes`: rows whose loss is not a positive number are dropped; after a restart the last
-run of a step wins, and what the abandoned branch logged beyond it goes.
+Readers give records, name by value; the columns get their meaning here, once for the whole log, so that the order of
+the names in a row decides nothing. Mended on the way, and said in `notes`: what is no number or not positive is dropped
+and counted; after a restart the last run of a step wins, and what the abandoned branch logged beyond it goes.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.logs.row import Row
+from llmtool.core.run.errors import UserError, closest
+from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record
+from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope
 
 Array = NDArray[np.float64]
 LARGEST_STEP = 1e15
-MOST_RESTARTS = 20
-MIXED = 5
-"""So many steps back or repeated are no restarts if they leave half of the rows or less."""
 
 
 class NotYetError(UserError):
@@ -26,28 +25,36 @@ class NotYetError(UserError):
 
 
 @dataclass(frozen=True)
-class Series:
-    """Values at strictly rising steps."""
-
-    steps: Array
-    values: Array
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-
-@dataclass(frozen=True)
 class Log:
-    """What one run wrote. `losses` and `positions` are by metric: "train", "val" or an evaluation set."""
+    """What one run wrote. `losses` and `positions` are by metric: "train", "val" or an evaluation set.
+
+    unit: of the axis, "step", "tokens" or "epoch"; columns: the name in the log behind each of what was read;
+    tokenizer: its hash, which llmtool's own logs carry;
+    broken_from: the first step after the last good loss at which the loss is no number, if it has come to that.
+    """
 
     name: str
     losses: dict[str, Series]
     positions: dict[str, Series] = field(default_factory=dict)
     rate: Series | None = None
     horizon: int | None = None
-    tokens_per_step: float | None = None
-    seconds_per_step: float | None = None
+    tokens: Series | None = None
+    seconds: Series | None = None
     notes: tuple[str, ...] = ()
+    unit: str = "step"
+    columns: dict[str, str] = field(default_factory=dict)
+    tokenizer: str | None = None
+    broken_from: float | None = None
+
+    @property
+    def tokens_per_step(self) -> float | None:
+        """Median tokens of a step."""
+        return slope(self.tokens)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Median seconds of a step, which pauses and restarts do not move."""
+        return slope(self.seconds)
 
     def metric(self, wanted: str | None = None) -> str:
         """The loss to look at: asked for, else one by position, else the training loss, else the longest."""
@@ -63,99 +70,153 @@ class Log:
         return max(self.losses, key=lambda name: len(self.losses[name]))
 
 
-def assemble(rows: Iterable[Row], name: str, horizon: int | None = None) -> Log:
-    """The log that a reader's rows make; a UserError where they hold no loss or are no single run."""
-    columns: dict[str, list[tuple[float, float]]] = {}
-    positions: dict[str, list[tuple[float, list[float]]]] = {}
-    rates: list[tuple[float, float]] = []
-    tokens: list[tuple[float, float]] = []
-    seconds: list[tuple[float, float]] = []
-    dropped = count = 0
-    for row in rows:
-        count += 1
-        if not (math.isfinite(row.step) and 0 <= row.step <= LARGEST_STEP):
-            dropped += 1
+def assemble(records: Iterable[Record], name: str, horizon: int | None = None, chosen: Chosen | None = None) -> Log:
+    """The log that a reader's records make; a UserError where they hold no loss or are no single run."""
+    reading = Reading(name, chosen or Chosen())
+    for record in records:
+        reading.add(record)
+    _require(reading)
+    axis_name, x = _axis(reading)
+    losses, positions, notes, columns = _losses(reading, x)
+    notes += _amiss(reading, axis_name)
+    unit = reading.columns[axis_name].meaning.unit or ("tokens" if axis_name in reading.by_role("tokens") else "step")
+    columns["step"] = axis_name
+    other: dict[str, Series | None] = {}
+    for role in ("rate", "tokens", "seconds"):
+        other[role] = None
+        for key in reading.by_role(role):
+            column = reading.columns[key]
+            values = np.array(column.values) * column.meaning.scale
+            series = beside(x[column.places], values)
+            if len(series) and (role != "rate" or series.values.max() > 0):
+                other[role], columns[role] = series, key
+                break
+    planned = [value for key in reading.by_role("horizon") for value in reading.columns[key].values[-1:]]
+    if horizon is None and planned and 0 < planned[-1] <= LARGEST_STEP and unit == "step":
+        horizon = int(planned[-1])
+    return Log(name, losses, positions, other["rate"], horizon, other["tokens"], other["seconds"], tuple(notes), unit,
+               columns, reading.tokenizer, _broken_from(reading, x, losses, columns))  # fmt: skip
+
+
+def _require(reading: Reading) -> None:
+    """Refuse a log without what a forecast needs, and one that mixes runs; an error lists the columns found."""
+    known = {key.strip().lower(): key for key in reading.known}
+    for flag, wanted in (("--step-column", reading.chosen.step), ("--loss-column", reading.chosen.loss),
+                         ("--lr-column", reading.chosen.rate)):  # fmt: skip
+        if wanted and wanted.strip().lower() not in known:
+            raise UserError(f"has no column {wanted!r} ({flag})", where=reading.name,
+                            hint=closest(wanted, list(reading.known)) or f"columns: {reading.listed()}")  # fmt: skip
+    if len(reading.runs) > 1:
+        names = ", ".join(sorted(reading.runs)[:3])
+        raise UserError(f"holds {len(reading.runs)} runs ({names}) in one file", where=reading.name,
+                        hint="one run a file")  # fmt: skip
+    found = f"; columns: {reading.listed()}" if reading.known else ""
+    if not reading.by_role("axis") and not reading.by_role("tokens"):
+        raise NotYetError(f"no row has a step and a loss{found}", where=reading.name,
+                          hint="name them with --step-column and --loss-column")  # fmt: skip
+    if not reading.by_role("loss") and not reading.lists:
+        if any(held is not None and held.role == "loss" for held in reading.known.values()):
+            raise NotYetError("every loss in it is empty or no number", where=reading.name)
+        raise NotYetError(f"has no loss column{found}", where=reading.name, hint="name it with --loss-column")
+
+
+def _axis(reading: Reading) -> tuple[str, Array]:
+    """The name of the axis, and the step of every record (NaN where it has none): of the names that half of the rows
+    with a loss carry, the best; without a step, tokens, and without those, epochs."""
+    rows = {place for key in reading.by_role("loss") for place in reading.columns[key].places}
+    rows |= {place for held in reading.lists.values() for place, _ in held}
+    steps = [key for key in reading.by_role("axis") if not reading.columns[key].meaning.unit]
+    epochs = [key for key in reading.by_role("axis") if reading.columns[key].meaning.unit]
+    names = [*steps, *reading.by_role("tokens"), *epochs]
+    share = {key: len(rows.intersection(reading.columns[key].places)) / max(len(rows), 1) for key in names}
+    best = next((key for key in names if share[key] >= 0.5), max(names, key=lambda key: share[key]))
+    x = np.full(reading.count, np.nan)
+    column = reading.columns[best]
+    x[column.places] = column.values
+    for key in steps if best in steps else ():
+        # nanoGPT evaluates at `step 250` and trains at `iter 250`: one count. Names that meet in a row are two.
+        other = reading.columns[key]
+        if key != best and np.isnan(x[other.places]).all():
+            x[other.places] = other.values
+    # Keras logs epoch 0 when it is over.
+    if column.meaning.unit == "epoch" and np.nanmin(x) == 0 and np.all(np.mod(x[np.isfinite(x)], 1) == 0):
+        x += 1
+    x[~(np.isfinite(x) & (x >= 0) & (x <= LARGEST_STEP))] = np.nan
+    return best, x
+
+
+def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Series], list[str], dict[str, str]]:
+    """The series of every metric, and by position; of several columns of one metric, the one with most rows."""
+    by_metric: dict[str, list[str]] = {}
+    for key in reading.by_role("loss"):
+        by_metric.setdefault(reading.columns[key].meaning.metric, []).append(key)
+    losses, notes, columns = {}, [], {}
+    dropped = restarts = 0
+    for metric, keys in by_metric.items():
+        by_hand = [key for key in keys if key.strip().lower() == (reading.chosen.loss or "").strip().lower()]
+        key = by_hand[0] if by_hand else max(keys, key=lambda each: len(reading.columns[each].values))
+        column = reading.columns[key]
+        values, steps = np.array(column.values), x[column.places]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log(values) if math.isnan(column.meaning.scale) else values
+        keep = np.isfinite(values) & (values > 0) & np.isfinite(steps)
+        dropped += int((~keep).sum())
+        if not keep.any():
             continue
-        for metric, loss in row.losses.items():
-            if math.isfinite(loss) and loss > 0:
-                columns.setdefault(metric, []).append((row.step, loss))
-            else:
-                dropped += 1
-        for metric, values in row.positions.items():
-            positions.setdefault(metric, []).append((row.step, values))
-        for value, column in ((row.rate, rates), (row.tokens, tokens), (row.seconds, seconds)):
-            if value is not None and math.isfinite(value) and value >= 0:
-                column.append((row.step, value))
-    if not count:
-        raise NotYetError(
-            "no row has a step and a loss", where=name, hint="known names: step, iter; loss, train_loss, val_loss"
+        losses[metric], back = in_order(steps[keep], values[keep], reading.name)
+        restarts, columns[metric] = max(restarts, back), key
+    if reading.chosen.loss and columns:
+        named = next(
+            (m for m, key in columns.items() if key.strip().lower() == reading.chosen.loss.strip().lower()), ""
         )
-    if not columns and not positions:
-        what = "every loss in it is NaN or not positive" if dropped else "has no loss column"
-        raise NotYetError(what, where=name, hint="known names: loss, train_loss, val_loss, eval_loss, train/loss")
-    restarts = 0
-    losses = {}
-    for metric, pairs in columns.items():
-        losses[metric], back = _series(pairs, name)
-        restarts = max(restarts, back)
-    held = {metric: _matrix(values, name, metric) for metric, values in positions.items()}
+        losses = {named: losses[named]} if named else losses
+    for metric in [each for each in losses if each.endswith(("_ppl", "_bpb"))]:
+        base = metric.rpartition("_")[0]
+        if base not in losses:  # else the loss itself is there as well
+            losses[base], columns[base] = losses[metric], columns[metric]
+        del losses[metric], columns[metric]
+    for metric, key in columns.items():
+        if unit := reading.columns[key].meaning.unit:
+            notes.append(f"{metric} is in {unit}")
+    held = {metric: matrix(rows, x, reading.name, metric) for metric, rows in reading.lists.items()}
     for metric, series in held.items():
         losses.setdefault(metric, Series(series.steps, series.values.mean(axis=1)))
-    notes = []
+    if not losses:
+        raise NotYetError("every loss in it is NaN or not positive", where=reading.name)
     if dropped:
         notes.append(f"dropped {dropped} rows whose step or loss is not a positive number")
     if restarts:
         notes.append(f"{restarts} restarts: the last run of each step counts")
-    return Log(
-        name, losses, held, _series(rates, name)[0] if rates else None, horizon,
-        _slope(tokens, name), _slope(seconds, name), tuple(notes),
-    )  # fmt: skip
+    return losses, held, notes, columns
 
 
-def _series(pairs: Sequence[tuple[float, float]], name: str) -> tuple[Series, int]:
-    kept, restarts = _last_wins([step for step, _ in pairs], name)
-    table = np.array([pairs[place] for place in kept], dtype=np.float64)
-    return Series(table[:, 0], table[:, 1]), restarts
+def _broken_from(reading: Reading, x: Array, losses: dict[str, Series], columns: dict[str, str]) -> float | None:
+    """The first step without a finite loss after the last good one, of the training loss or of any."""
+    for metric in sorted(losses, key=lambda name: name != "train"):
+        if metric in columns and (column := reading.columns.get(columns[metric])) is not None:
+            steps, values = x[column.places], np.array(column.values)
+            later = steps[(steps > losses[metric].steps[-1]) & ~np.isfinite(values)]
+            return float(later.min()) if len(later) else None
+    return None
 
 
-def _matrix(rows: Sequence[tuple[float, list[float]]], name: str, metric: str) -> Series:
-    kept, _ = _last_wins([step for step, _ in rows], name)
-    widths = {len(rows[place][1]) for place in kept}
-    if len(widths) > 1:
-        raise UserError(f"per-position losses of {metric!r} have {min(widths)} to {max(widths)} positions", where=name)
-    steps = np.array([rows[place][0] for place in kept])
-    return Series(steps, np.array([rows[place][1] for place in kept], dtype=np.float64))
+def _amiss(reading: Reading, axis: str) -> list[str]:
+    """What was left out or chosen, in a line each."""
+    notes = []
+    if reading.unread:
+        notes.append(f"{reading.unread} cells are no numbers and were left out, the first: {reading.first_unread}")
+    if reading.closing:
+        notes.append("the closing row's training loss is the mean of the run, and was left out")
+    others = [
+        key
+        for key in reading.by_role("axis")
+        if key != axis and not reading.columns[key].meaning.unit and reading.columns[key].meaning.rank >= 0
+    ]
+    if others and reading.columns[axis].meaning.rank >= 0 and not reading.columns[axis].meaning.unit:
 
+        def ends(key: str) -> float:
+            return max(reading.columns[key].values)
 
-def _last_wins(steps: Sequence[float], name: str) -> tuple[list[int], int]:
-    """Places of the rows that count, in rising order of step, and how often the run was restarted."""
-    kept: list[int] = []
-    restarts = repeats = 0
-    for place, step in enumerate(steps):
-        if kept and step < steps[kept[-1]]:
-            restarts += 1
-        elif kept and step == steps[kept[-1]]:
-            repeats += 1
-        while kept and step <= steps[kept[-1]]:
-            kept.pop()
-        kept.append(place)
-    if restarts > max(MOST_RESTARTS, len(steps) // 20) or (restarts + repeats >= MIXED and 2 * len(kept) <= len(steps)):
-        raise UserError(
-            f"steps go back {restarts} times and repeat {repeats} times in {len(steps)} rows: "
-            "out of order, or several runs mixed",
-            where=name,
-            hint="one run a file, in order of step",
-        )
-    return kept, restarts
-
-
-def _slope(pairs: Sequence[tuple[float, float]], name: str) -> float | None:
-    """Median growth a step, which pauses and restarts do not move; None where it cannot be told."""
-    if len(pairs) < 2:
-        return None
-    series, _ = _series(pairs, name)
-    gaps = np.diff(series.steps)
-    if not len(gaps):
-        return None
-    slope = float(np.median(np.diff(series.values) / gaps))
-    return slope if slope > 0 else None
+        if any(ends(key) != ends(axis) for key in others):
+            notes.append(f"steps are {axis!r}; the log also counts {', '.join(map(repr, others))} (--step-column)")
+    return notes

@@ -2,15 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.methods.temporal_scaling.logs import csv_table, stdout, tensorboard
+from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
-from llmtool.methods.temporal_scaling.logs.row import Row, from_mapping
 
 LARGEST = 1 << 30
 """Bytes of the largest log; a day of training at a row a step is some 20 MB."""
@@ -19,33 +19,38 @@ IN_DIRECTORY = ("metrics.jsonl", "trainer_state.json", "events.out.tfevents.*", 
 """What is looked for when a run's directory is named; of several files the latest."""
 
 
-def read_log(source: str | Path) -> Log:
-    """The log in a file, a run's directory, or `-` for standard input."""
-    name = str(source)
-    path = _in_directory(Path(source)) if name != STDIN and Path(source).is_dir() else source
-    data = _bytes(path, name)
-    if not data.strip():
+def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
+    """The log in a file, a run's directory, or `-` for standard input. chosen: columns named by hand."""
+    name, chosen = str(source), chosen or Chosen()
+    paths: list[str | Path] = [source]
+    if name != STDIN and Path(source).is_dir():
+        paths = list(_in_directory(Path(source)))
+    parts = [_bytes(path, name) for path in paths]
+    if not any(part.strip() for part in parts):
         raise NotYetError("the log is empty", where=name)
-    if tensorboard.is_event_file(data):
-        return assemble(tensorboard.read(data, name), name)
+    if tensorboard.is_event_file(parts[0]):
+        events = (record for part in parts for record in tensorboard.read(part, name))
+        return assemble(events, name, chosen=chosen)
     try:
-        text = data.decode("utf-8-sig")
+        text = parts[0].decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError("not a training log: neither text nor TensorBoard events", where=name) from None
+    records: Iterator[Record]
     horizon = None
-    if text.lstrip()[:1] in "{[":
-        rows, horizon = _json(text, name)
-    elif csv_table.is_table(text):
-        rows = csv_table.read(text, name)
+    if (held := _json(text, name)) is not None:
+        records, horizon = held
+    elif csv_table.is_table(text, chosen):
+        records = csv_table.read(text, name)
     else:
-        rows, horizon = stdout.read(text, name)
-    return assemble(rows, name, horizon)
+        records, horizon = stdout.read(text, name)
+    return assemble(records, name, horizon, chosen)
 
 
-def _in_directory(directory: Path) -> Path:
+def _in_directory(directory: Path) -> Sequence[Path]:
+    """The latest log of a run's directory; of event files, one for each start of the program, all of them."""
     for pattern in IN_DIRECTORY:
-        if found := sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime):
-            return found[-1]
+        if found := sorted(directory.glob(pattern), key=lambda path: (path.stat().st_mtime, path.name)):
+            return sorted(found) if "tfevents" in pattern else found[-1:]
     raise UserError("holds no log", where=str(directory), hint=f"looked for {', '.join(IN_DIRECTORY)}")
 
 
@@ -67,42 +72,51 @@ def _file(path: Path) -> bytes:
         return file.read(LARGEST + 1)
 
 
-def _json(text: str, name: str) -> tuple[Iterator[Row], int | None]:
-    """JSONL, a Hugging Face trainer_state.json, or an array of records."""
-    first = text.lstrip().split("\n", 1)[0]
-    try:
-        whole = json.loads(first)
-        if not isinstance(whole, list) and "log_history" not in whole:
-            return _jsonl(text, name), None
-    except (json.JSONDecodeError, RecursionError):
-        pass
-    try:
-        whole = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"not JSON: {error}", where=name, hint="is the file complete?") from None
+def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
+    """JSONL, a Hugging Face trainer_state.json, or an array of records; None where the text is no JSON.
+
+    Text that begins with a bracket need not be: `[rank0]: step: 1`, `[2025-01-01] iteration 1`, `{'loss': 2.5}`.
+    """
+    start = text.lstrip()
+    if start[:1] not in ("{", "["):
+        return None
+    first = start.split("\n", 1)[0].rstrip()
+    whole = _parsed(first)
+    if isinstance(whole, dict) and "log_history" not in whole:
+        return _jsonl(text, name), None
+    if whole is None or not isinstance(whole, dict | list):
+        whole = _parsed(text)
     if isinstance(whole, list):
-        return _records(whole), None
-    if not isinstance(history := whole.get("log_history"), list):
-        raise UserError("a JSON object without log_history", where=name, hint="JSONL has an object a line")
-    steps = whole.get("max_steps")
-    return _records(history), int(steps) if isinstance(steps, int | float) and steps > 0 else None
+        return (each for each in whole if isinstance(each, dict)), None
+    if isinstance(whole, dict):
+        if not isinstance(history := whole.get("log_history"), list):
+            raise UserError("a JSON object without log_history", where=name, hint="JSONL has an object a line")
+        steps = whole.get("max_steps")
+        planned = int(steps) if isinstance(steps, int | float) and 0 < steps < 1e15 else None
+        return (each for each in history if isinstance(each, dict)), planned
+    if first in ("{", "[", "[{") or first.startswith('{"'):
+        why = "is the file complete?"
+        raise UserError("begins as JSON does and is none", where=name, hint=why)
+    return None
 
 
-def _records(values: list[Any]) -> Iterator[Row]:
-    for value in values:
-        if isinstance(value, dict) and (row := from_mapping(value)) is not None and not row.empty:
-            yield row
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
-def _jsonl(text: str, name: str) -> Iterator[Row]:
+def _jsonl(text: str, name: str) -> Iterator[Record]:
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 return  # a run still going on may be in the middle of its last line
             raise UserError(f"not JSON: {error}", where=f"{name}:{number}") from None
-        yield from _records([value])
+        if isinstance(value, dict):
+            yield value

@@ -1,68 +1,98 @@
-"""What training programs print: llm.c, modded-nanogpt, nanoGPT, nanochat.
+"""What training programs print, read by its form: a step, and names with numbers beside them.
 
-Each line names its step, in one of a few spellings, and some quantities; lines that do not are skipped.
+`step:125/5625 val_loss:6.18`, `iter 10: loss 4.1, lr 1e-3`, `[2025-01-01] iteration 10/ 1000 | lm loss: 1.07E+01 |`,
+`{'loss': 2.5, 'epoch': 0.1}`, `250 val 6.43`, and OLMo's step in one line with indented `name=value` lines below it.
+What a name means is names.py's matter; lines without a step and a number that matters are skipped.
 """
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.logs.row import Row
+from llmtool.methods.temporal_scaling.logs.columns import Record
+from llmtool.methods.temporal_scaling.logs.names import AXES, HELD_OUT, Meaning, meaning, words
 
-_NUMBER = r"([-+]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|\.\d+|nan|inf))"
-_STEP = re.compile(r"^(?:.*?\s)?(?:s:|step[:\s]+|iter(?:ation)?[:\s]+)\s*(\d+)(?:/(\d+))?", re.IGNORECASE)
-"""`s:250`, `step:125/5625`, `step 2000:`, `iter 10:`, `step 00010/21400`, after a time stamp or not."""
-
-_LOSSES = (
-    ("val", re.compile(rf"\btel:\s*{_NUMBER}", re.IGNORECASE)),  # llm.c
-    ("train", re.compile(rf"\btrl:\s*{_NUMBER}", re.IGNORECASE)),
-    ("val", re.compile(rf"\bval(?:idation)?[_ ](?:loss|bpb)[:=]?\s*{_NUMBER}", re.IGNORECASE)),
-    ("train", re.compile(rf"(?:(?<!val)(?<!validation)(?<!eval)[\s|,:]|^)(?:train[_ ])?loss[:=]?\s*{_NUMBER}", re.I)),
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)(?-i:[KMBT])?"
+_PAIR = re.compile(
+    r"(?P<name>[A-Za-z_][\w/.-]*(?: (?:\()?[A-Za-z_][\w/.-]*(?:\))?){0,3}?)['\"]?\s*[:=]?\s*['\"]?"
+    rf"(?P<number>{_NUMBER})(?P<unit>ms|m|s)?(?:\s*/\s*(?P<total>\d+))?(?=['\"\s,|;:)\]}}%]|$)",
+    re.IGNORECASE,
 )
-_RATE = re.compile(rf"\b(?:lr|lrm|learning[_ ]rate)[:=]?\s*{_NUMBER}", re.IGNORECASE)
-"""`lrm` is nanochat's multiplier of every rate: only the rate over its peak matters here."""
-_TOKENS = re.compile(rf"\btokens(?:_seen)?[:=]\s*{_NUMBER}", re.IGNORECASE)
-_ELAPSED = (
-    (re.compile(rf"\btrain_time:\s*{_NUMBER}ms"), 1e-3),  # modded-nanogpt
-    (re.compile(rf"\btotal time:\s*{_NUMBER}m\b"), 60.0),  # nanochat
-)
+_BARE = re.compile(r"^\s*(\d+)\s*(?:\||(?=(?:train|val)\s))")
+"""llama2.c and build-nanogpt begin a line with the step, without its name."""
+_SHORT = {"s": "step", "val": "val loss", "train": "train loss"}
+"""Names that say enough in print only."""
+_ELAPSED = frozenset({"train time", "total time", "elapsed time", "elapsed"})
+"""Others are the time of one step."""
+_UNITS = {"ms": 1e-3, "m": 60.0}
+_CONTEXT = HELD_OUT - {"test", "dev"}
+LONGEST = 4000
+"""Characters of a line that is looked at."""
 
 
-def read(text: str, name: str) -> tuple[Iterator[Row], int | None]:
-    """The rows, and the number of steps planned where the lines say `step:125/5625`."""
-    rows = []
-    horizon = 0
+def read(text: str, name: str) -> tuple[Iterator[Record], int | None]:
+    """The records, and the number of steps planned where the lines say `step:125/5625`."""
+    records: list[dict[str, Any]] = []
+    horizon, above = 0, None
     for line in text.splitlines():
-        if not (match := _STEP.match(line)):
-            continue
-        row = _row(float(match[1]), line[match.end() :])
-        if match[2]:
-            horizon = max(horizon, int(match[2]))
-        if not row.empty:
-            rows.append(row)
-    if not rows:
+        record, total = _record(_COLOUR.sub("", line)[:LONGEST], above if line[:1].isspace() else None)
+        horizon = max(horizon, total)
+        if record is not None:
+            above = {key: value for key, value in record.items() if (held := meaning(key)) and held.role == "axis"}
+            if len(record) > len(above):
+                records.append(record)
+        elif not line[:1].isspace():
+            above = None
+    if not records:
         raise UserError(
             "not a training log that can be read",
             where=name,
             hint="JSONL, trainer_state.json, CSV with a step column, TensorBoard events, or a printed log",
         )
-    return iter(rows), horizon or None
+    return iter(records), horizon or None
 
 
-def _row(step: float, rest: str) -> Row:
-    row = Row(step)
-    for metric, pattern in _LOSSES:
-        if match := pattern.search(rest):
-            row.losses.setdefault(metric, _number(match))
-    if match := _RATE.search(rest):
-        row.rate = _number(match)
-    if match := _TOKENS.search(rest):
-        row.tokens = _number(match)
-    for pattern, seconds in _ELAPSED:
-        if match := pattern.search(rest):
-            row.seconds = _number(match) * seconds
-    return row
+def _record(line: str, above: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
+    """What a line says, and the number of steps planned; `above` is the step of an indented line."""
+    record: dict[str, Any] = {}
+    total, held_out = 0, False
+    if bare := _BARE.match(line):
+        record["step"], line = bare[1], line[bare.end() :]
+    place = 0
+    for match in _PAIR.finditer(line):
+        held_out = held_out or bool(_CONTEXT.intersection(words(line[place : match.start()])))
+        place = match.end()
+        key, held = _named(match["name"])
+        if held is None:
+            continue
+        if held.role == "axis":
+            held_out = held_out or bool(_CONTEXT.intersection(words(match["name"])))
+            if match["total"] and not held.unit:
+                total = max(total, int(match["total"]))
+        elif held.role == "seconds" and " ".join(words(key)) not in _ELAPSED:
+            continue
+        elif held.role == "loss" and held_out and held.metric in ("train", "train_ppl"):
+            key = f"val {key}"
+        value: Any = match["number"]
+        if held.role == "seconds" and match["unit"] and match["unit"].lower() in _UNITS:
+            value = float(value.replace(",", "")) * _UNITS[match["unit"].lower()]
+        record.setdefault(key, value.strip(",") if isinstance(value, str) else value)
+    roles = {each.role for key in record if (each := meaning(key)) is not None}
+    if "axis" not in roles and above:
+        return {**above, **record}, 0
+    return (record, total) if roles & {"axis", "tokens"} else (None, 0)
 
 
-def _number(match: re.Match[str]) -> float:
-    return float(match[1].replace(",", ""))
+def _named(name: str) -> tuple[str, Meaning | None]:
+    """A printed name as names.py knows it: whole, or without words before it ("completed step")."""
+    name = _SHORT.get(name.lower(), name)
+    parts = name.split()
+    if parts[-1].lower() in AXES:
+        return parts[-1].lower(), meaning(parts[-1])
+    for start in range(len(parts)):
+        rest = " ".join(parts[start:])
+        if (held := meaning(rest)) is not None:
+            return rest, held
+    return name, None

@@ -20,10 +20,11 @@ from llmtool.commands.convert import dsmoe as commands
 from llmtool.commands.convert import dsmoe_baseline as baselines
 from llmtool.commands.convert.export import export_model
 from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.checkpoint.layers import numbers
 from llmtool.core.model.config import parse_config
+from llmtool.core.model.upcycling import PROBE
 from llmtool.core.run.errors import UserError
-from llmtool.methods.dsmoe import convert, report, router_init
-from llmtool.methods.dsmoe.plan import numbers
+from llmtool.methods.dsmoe import report, router_init
 from tests.methods.dsmoe.models import QUIET, entry, library, save_dense, tokenizer
 
 IDS = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(4))
@@ -44,7 +45,7 @@ def logits(path: Path, settings: Any = None) -> torch.Tensor:
 def test_exact_is_the_dense_model_bit_for_bit(tmp_path: Path, dtype: torch.dtype, changes: dict[str, Any]) -> None:
     dense = save_dense(tmp_path / "m", dtype=dtype, **changes)
     plan = dsmoe(dense)
-    assert plan["verified"] == {"layers": 3, "tokens": convert.PROBE, "identical": True}
+    assert plan["verified"] == {"layers": 3, "tokens": PROBE, "identical": True}
     sparse = Path(plan["output"])
     assert sparse == tmp_path / "m-dsmoe"
     assert logits(dense).equal(logits(sparse))

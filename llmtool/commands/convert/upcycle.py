@@ -1,0 +1,224 @@
+"""`llmtool convert cartesian|mask|finedeep`: feed-forward layers replaced; a plan first, a check of each layer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmtool.commands.convert.dsmoe import with_method
+from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
+from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.checkpoint.layers import by_layer, numbers
+from llmtool.core.checkpoint.writer import write_checkpoint
+from llmtool.core.run.atomic import require_space
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
+from llmtool.core.run.manifest import Run
+from llmtool.model import build
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from llmtool.core.model.config import Config
+    from llmtool.core.model.cost import Cost
+    from llmtool.core.model.upcycling import Tensors
+
+    Make = Callable[[int, Tensors], Mapping[str, Any]]
+
+SCHEMA = "llmtool.convert-upcycle/1"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A checkpoint whose feed-forward layers are dense, as far as `layers` says."""
+
+    source: CheckpointReader
+    config: "Config"
+    layers: list[int]
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of new routers."""
+        std = self.source.config.get("initializer_range")
+        return std if isinstance(std, float) and std > 0 else 0.02
+
+
+def open_dense(path: Path, layers: str | None, default: Callable[[int], list[int]] | None = None) -> Dense:
+    """Open and refuse what cannot be converted. default: layers where --layers does not say."""
+    require("torch", extra="models", why="to convert weights")
+    from llmtool.core.model.loading import read_architecture
+    from llmtool.core.model.upcycling import refuse_other_ffn
+
+    source = open_checkpoint(path)
+    config = read_architecture(source)
+    number = config.num_hidden_layers
+    chosen = default(number) if layers is None and default else numbers(layers, number)
+    refuse_other_ffn(source, config, chosen)
+    return Dense(source, config, chosen)
+
+
+def costs(dense: Dense, facts: Mapping[str, Any]) -> "tuple[Cost, Cost]":
+    """Before and after, from models without weights; facts: config.json of the result, which is checked by this."""
+    import torch
+
+    from llmtool.core.model.config import ConfigError, parse_config
+    from llmtool.core.model.cost import cost_of
+
+    try:
+        with torch.device("meta"):
+            return cost_of(build(dense.config)), cost_of(build(parse_config(facts)))
+    except ConfigError as error:
+        raise UserError(str(error), where=str(dense.source.path)) from None
+
+
+def say(before: "Cost", after: "Cost", what: str, console: Console) -> dict[str, Any]:
+    """The plan for people, and as facts."""
+    console.info(what)
+    console.info(
+        f"parameters     {before.parameters:,} -> {after.parameters:,} ({after.parameters / before.parameters:.2f} x)"
+    )
+    console.info(f"active         {after.active:,} a token ({after.active / before.active:.2f} x the dense model's)")
+    console.info(f"FLOPs a token  {before.flops:,} -> {after.flops:,} ({after.flops / before.flops:.2f} x); "
+                 "attention over positions beside")  # fmt: skip
+    return {"before": before.facts(), "after": after.facts()}
+
+
+def write(
+    dense: Dense, output: Path, entry: Mapping[str, Any], what: str, make: "Make", part: "Callable[[int], nn.Module]",
+    asked: Any, *, exact: bool, ids: bool = False, read: Sequence[Path] = (), console: Console,
+) -> dict[str, Any]:  # fmt: skip
+    """Say what it will cost, convert layer by layer, check each before it is written."""
+    from llmtool.core.model.upcycling import StartCheck, replace_layers
+
+    source, config = dense.source, dense.config
+    facts = with_method(source, config, entry)
+    before, after = costs(dense, facts)
+    name = str(entry["name"])
+    plan = {"schema": SCHEMA, "method": name, "output": str(output), "layers": dense.layers, **dict(entry)}
+    plan |= say(before, after, f"{len(dense.layers)} layers: {what}", console)
+    if asked.dry_run:
+        return {**plan, "dry_run": True}
+    size = source.entry(source.names()[0]).kind.size
+    require_space(output, after.parameters * size)
+    check = StartCheck(config, part, exact=exact, seed=asked.seed, ids=ids)
+
+    def checked(layer: int, tensors: "Tensors") -> Mapping[str, Any]:
+        made = make(layer, tensors)
+        check(layer, tensors, made)
+        return made
+
+    run = Run(f"convert {COMMANDS[name]}", {**asked.facts(), "entry": dict(entry)}, seed=asked.seed)
+    stream = replace_layers(source.tensors(by_layer(source)), config, dense.layers, checked)
+    write_checkpoint(output, stream, facts, run=run, source=source, read=read, force=asked.force, console=console)
+    console.info(f"{output}: {check.line()}")
+    return {**plan, "verified": check.report()}
+
+
+COMMANDS = {"cartesian_moe": "cartesian", "mask_moe": "mask", "finedeep": "finedeep"}
+"""Name in config.json -> verb of the command line."""
+
+
+def convert_cartesian(
+    path: Path, output: Path, settings: CartesianSettings | None = None, *, console: Console, **named_settings: Any
+) -> dict[str, Any]:
+    """Two routed sub-layers that compute the dense layer; at k = 2 with three times its compute."""
+    asked = CartesianSettings.of(settings, named_settings)
+    dense = open_dense(path, asked.layers, lambda number: list(range(1, number, 2)))
+    from llmtool.methods.cartesian_moe.convert import upcycle
+    from llmtool.methods.cartesian_moe.part import CartesianFFN, read_settings
+
+    config = dense.config
+    if not dense.layers:
+        raise UserError("no layer to convert", where=str(path), hint="--layers 0")
+    if asked.top_k > asked.experts:
+        raise UserError(f"--top-k {asked.top_k} of {asked.experts} experts", hint="--experts N")
+    if config.intermediate_size % 2:
+        raise UserError(f"intermediate_size {config.intermediate_size} is odd: it has no halves", where=str(path))
+    entry = {
+        "name": "cartesian_moe", "version": 1, "layers": dense.layers, "experts": asked.experts, "top_k": asked.top_k,
+        "grain": 2, "shared": True, "normalise": True,
+    }  # fmt: skip
+    part = _checked(lambda: read_settings(entry, config), path)
+    what = f"two sub-layers of {asked.experts} routed experts (the best {asked.top_k} a token) and a shared one"
+    return write(
+        dense, output, entry, f"{what}, {config.intermediate_size // 2:,} channels each",
+        lambda layer, held: upcycle(layer, held, config, part, asked.seed, asked.noise, dense.std),
+        lambda layer: CartesianFFN(config, layer, part), asked, exact=not asked.noise, console=console,
+    )  # fmt: skip
+
+
+def convert_mask(
+    path: Path, output: Path, table: Path, settings: MaskSettings | None = None, *, console: Console,
+    **named_settings: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Copies of the feed-forward layer, each id seeing those of the table; k = 1 costs what the dense one does."""
+    asked = MaskSettings.of(settings, named_settings)
+    dense = open_dense(path, asked.layers)
+    import torch
+
+    from llmtool.methods.mask_moe.artefact import load_table
+    from llmtool.methods.mask_moe.convert import upcycle
+    from llmtool.methods.mask_moe.part import MaskFFN, read_settings
+
+    config = dense.config
+    held = load_table(table)
+    layers, vocabulary, _ = held.masks.shape
+    if vocabulary > config.vocab_size or layers < config.num_hidden_layers:
+        what = (
+            f"a table for {layers} layers and {vocabulary:,} ids, the model has {config.num_hidden_layers} layers and"
+        )
+        raise UserError(
+            f"{what} {config.vocab_size:,} ids", where=str(table), hint="llmtool data token-experts --model CKPT"
+        )
+    if asked.top_k > held.experts:
+        raise UserError(f"--top-k {asked.top_k} of {held.experts} experts", where=str(table))
+    entry = {
+        "name": "mask_moe", "version": 1, "layers": dense.layers, "experts": held.experts, "top_k": asked.top_k,
+        "normalise": True, "shared": asked.shared,
+    }  # fmt: skip
+    part = _checked(lambda: read_settings(entry, config), path)
+    masks = torch.from_numpy(held.padded(config.vocab_size))
+    return write(
+        dense, output, entry, f"{held.experts} copies, each id sees those of the table, {asked.top_k} of them taken",
+        lambda layer, tensors: upcycle(layer, tensors, config, part, masks[layer], asked.seed, asked.noise, dense.std),
+        lambda layer: MaskFFN(config, layer, part), asked, exact=not asked.noise, ids=True,
+        read=[table], console=console,
+    )  # fmt: skip
+
+
+def convert_finedeep(
+    path: Path, output: Path, settings: FinedeepSettings | None = None, *, console: Console, **named_settings: Any
+) -> dict[str, Any]:
+    """The layer's neurons in M x K experts with scores of 1/2: exact for M = 1."""
+    asked = FinedeepSettings.of(settings, named_settings)
+    dense = open_dense(path, asked.layers)
+    from llmtool.methods.finedeep.convert import cut
+    from llmtool.methods.finedeep.part import FinedeepFFN, read_settings
+
+    config = dense.config
+    entry = {
+        "name": "finedeep", "version": 1, "layers": dense.layers, "sublayers": asked.sublayers,
+        "experts": asked.experts, "router": asked.router, "bias": asked.bias, "scale": 2.0,
+    }  # fmt: skip
+    part = _checked(lambda: read_settings(entry, config), path)
+    width = config.intermediate_size // (asked.sublayers * asked.experts)
+    if asked.sublayers > 1:
+        console.warn("more than one sub-layer changes what the model computes: train it on; --set finedeep.ramp=STEPS "
+                     "begins at the dense model")  # fmt: skip
+    return write(
+        dense, output, entry, f"{asked.sublayers} x {asked.experts} experts of {width:,} channels, all of them run",
+        lambda _, held: cut(held, config, part), lambda layer: FinedeepFFN(config, layer, part), asked,
+        exact=asked.sublayers == 1, console=console,
+    )  # fmt: skip
+
+
+def _checked(read: Callable[[], T], path: Path) -> T:
+    """A method's settings, or one line that says what is wrong with the checkpoint."""
+    from llmtool.core.model.config import ConfigError
+
+    try:
+        return read()
+    except ConfigError as error:
+        raise UserError(str(error), where=str(path)) from None

@@ -1,0 +1,236 @@
+"""`llmtool.convert`: checkpoints inspected, copied, rewritten; one function a command, each returning its report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtool.commands.convert.copy import copy_checkpoint
+from llmtool.commands.convert.dsmoe import convert_dense, convert_dsmoe
+from llmtool.commands.convert.dsmoe_baseline import convert_baseline
+from llmtool.commands.convert.export import export_model
+from llmtool.commands.convert.inspect import describe
+from llmtool.commands.convert.lora import merge_lora as merge_adapters
+from llmtool.commands.convert.rope import convert_rope
+from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
+from llmtool.commands.convert.uniattn import convert_uniattn
+from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask
+from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
+from llmtool.commands.options import method_settings
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.checkpoint.writer import DEFAULT_SHARD
+from llmtool.core.run.console import QUIET, Console
+
+__all__ = [
+    "cartesian",
+    "copy",
+    "dense",
+    "dsmoe",
+    "dsmoe_baseline",
+    "export",
+    "finedeep",
+    "inspect",
+    "mask",
+    "merge_lora",
+    "rope",
+    "uniattn",
+]
+
+
+def inspect(checkpoint: str | Path, *, context: int | None = None) -> dict[str, Any]:
+    """Parameters, bytes, FLOPs and KV bytes a token, from headers and config.json alone.
+
+    >>> import llmtool
+    >>> llmtool.convert.inspect("model")["parameters"]
+    36384
+    """
+    return describe(open_checkpoint(Path(checkpoint)), context)
+
+
+def copy(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    dtype: str | None = None,
+    max_shard_size: int = DEFAULT_SHARD,
+    force: bool = False,
+    dry_run: bool = False,
+    console: Console = QUIET,
+) -> dict[str, Any]:
+    """The same model in another element type or other shards; max_shard_size in bytes.
+
+    >>> import llmtool
+    >>> llmtool.convert.copy("model", "half", dtype="bf16")["parameters"]
+    36384
+    """
+    return copy_checkpoint(
+        Path(checkpoint), Path(output), dtype=dtype, max_shard_size=max_shard_size, force=force, dry_run=dry_run,
+        console=console,
+    )  # fmt: skip
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    dtype: str | None = None,
+    set: Sequence[str] = (),  # noqa: A002 - the option's name
+    force: bool = False,
+    console: Console = QUIET,
+) -> dict[str, Any]:
+    """A directory that stock transformers loads where llmtool is not installed.
+
+    >>> import llmtool
+    >>> llmtool.convert.export("model", "exported")["parameters"]
+    36384
+    """
+    given = method_settings(set)
+    return export_model(Path(checkpoint), Path(output), dtype=dtype, settings=given, force=force, console=console)
+
+
+def dsmoe(
+    checkpoint: str | Path,
+    output: str | Path | None = None,
+    settings: DsmoeSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Cut the feed-forward layers into experts that a router switches (DSMoE).
+
+    >>> import llmtool
+    >>> llmtool.convert.dsmoe("model", "sparse", experts=4)["verified"]["layers"]
+    2
+    """
+    place = None if output is None else Path(output)
+    return convert_dsmoe(Path(checkpoint), place, settings, console=console, **named_settings)
+
+
+def dsmoe_baseline(
+    kind: str,
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: BaselineSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """What DSMoE is compared with, at the same share of active weights: topk, channels, or 2:4.
+
+    >>> import llmtool
+    >>> llmtool.convert.dsmoe_baseline("topk", "model", "topk", experts=4, share=0.5)["share"]
+    0.5
+    """
+    return convert_baseline(kind, Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def dense(
+    checkpoint: str | Path, output: str | Path, *, force: bool = False, console: Console = QUIET
+) -> dict[str, Any]:
+    """Merge the experts of a DSMoE checkpoint back; refused where a gate depends on the token.
+
+    >>> import llmtool
+    >>> converted = llmtool.convert.dsmoe("model", "sparse-again", experts=4)
+    >>> llmtool.convert.dense("sparse-again", "dense")["parameters"]
+    36384
+    """
+    return convert_dense(Path(checkpoint), Path(output), force=force, console=console)
+
+
+def uniattn(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: UniattnSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Let layers share a softmax (UniAttn).
+
+    >>> import llmtool
+    >>> llmtool.convert.uniattn("model", "shared", groups="2:0:2", init="zero")["followers"]
+    1
+    """
+    return convert_uniattn(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def rope(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: RotarySettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Rotary frequencies for a longer context: HARPE and its rivals.
+
+    >>> import llmtool
+    >>> llmtool.convert.rope("model", "longer", method="yarn", target=128)["schema"]
+    'llmtool.convert-rope/1'
+    """
+    return convert_rope(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def cartesian(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: CartesianSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Feed-forward layers as two routed sub-layers that compute the same (CartesianMoE).
+
+    >>> import llmtool
+    >>> llmtool.convert.cartesian("model", "cartesian", experts=4)["schema"]
+    'llmtool.convert-upcycle/1'
+    """
+    return convert_cartesian(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def finedeep(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: FinedeepSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Feed-forward layers as experts that all run, gated by their own outputs (Finedeep).
+
+    >>> import llmtool
+    >>> llmtool.convert.finedeep("model", "finedeep", experts=4)["schema"]
+    'llmtool.convert-upcycle/1'
+    """
+    return convert_finedeep(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def mask(
+    checkpoint: str | Path,
+    output: str | Path,
+    table: str | Path,
+    settings: MaskSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Feed-forward layers as copies that token ids choose among, by a table of `data.token_experts` (MaskMoE).
+
+    >>> import llmtool
+    >>> chosen = llmtool.data.token_experts(["corpus.txt"], "table.safetensors", model="model", experts=4)
+    >>> llmtool.convert.mask("model", "masked", "table.safetensors")["schema"]
+    'llmtool.convert-upcycle/1'
+    """
+    return convert_mask(Path(checkpoint), Path(output), Path(table), settings, console=console, **named_settings)
+
+
+def merge_lora(
+    checkpoint: str | Path, output: str | Path, *, force: bool = False, console: Console = QUIET
+) -> dict[str, Any]:
+    """Add the adapters of `posttrain --lora` to the weights.
+
+    >>> import llmtool
+    >>> tuned = llmtool.posttrain.sft("model", ["chat.jsonl"], "adapted", template="plain", lora=2, steps=1, batch=64)
+    >>> llmtool.convert.merge_lora("adapted", "merged")["parameters"]
+    36384
+    """
+    return merge_adapters(Path(checkpoint), Path(output), force=force, console=console)

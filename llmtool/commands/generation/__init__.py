@@ -1,0 +1,1 @@
+"""What `llmtool generate` stands on: conversations as prompts, ids as text."""

@@ -1,0 +1,66 @@
+"""What `llmtool scaling fit` is asked for, what it writes, and the exit status that its checks ask for."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.run.atomic import atomic_files
+from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.json_file import dumps
+from llmtool.core.run.manifest import Run, file_entry, manifest_path
+from llmtool.methods.temporal_scaling.alarms import odds_above
+from llmtool.methods.temporal_scaling.forecast import Forecast
+from llmtool.methods.temporal_scaling.look import Look
+
+SPELLED = {
+    "targets": "--target-loss", "until": "--fit-until", "shape": "--schedule", "end": "--end-lr",
+}  # fmt: skip
+"""Options of settings that are called otherwise."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to fit, and what to make of it."""
+
+    sources: list[str]
+    look: Look
+    law: str = "auto"
+    targets: tuple[float, ...] = ()
+    figure: Path | None = None
+    output: Path | None = None
+    force: bool = False
+    require_confident: bool = False
+    largest: float | None = None
+    as_json: bool = False
+    certainty: float | None = None
+    stop: bool = False
+    notify: str | None = None
+
+    def run(self) -> Run:
+        """What makes the saved law what it is."""
+        return Run(
+            "scaling fit", {"law": self.law, "targets": list(self.targets), **asdict(self.look)}, spelled=SPELLED
+        )
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """The logs, as they are now."""
+        return [file_entry(source) for source in self.sources]
+
+
+def write_law(request: Request, facts: dict[str, Any]) -> None:
+    """The law and what it was made from, whole."""
+    if request.output is None:
+        return
+    run = request.run()
+    run.inputs = request.inputs()
+    with atomic_files() as files:
+        files.open(request.output).write(dumps(facts, indent=1).encode() + b"\n")
+        run.save(manifest_path(request.output), [request.output], files)
+
+
+def verdict(made: list[Forecast], request: Request) -> int:
+    """The exit status that the checks ask for; without --certainty, the likelier side of the bar counts."""
+    doubtful = request.require_confident and not all(each.confident for each in made)
+    sure = 0.5 if request.certainty is None else request.certainty
+    high = request.largest is not None and any(odds_above(each, request.largest) >= sure for each in made)
+    return int(ExitCode.CHECK_FAILED if doubtful or high else ExitCode.OK)

@@ -1,0 +1,1 @@
+"""What the paper compares with, at equal total and active parameters."""

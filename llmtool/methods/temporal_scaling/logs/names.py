@@ -1,0 +1,117 @@
+"""What a column of a training log means, told from the words of its name.
+
+Programs agree on words, not on names: `train_loss`, `train/CrossEntropyLoss`, `loss_metrics/global_avg_loss`,
+`metrics/eval/LanguageCrossEntropy`, `Training Loss` and `lm loss validation` are losses by the same few words. The
+tables hold those words; whatever else stands in the name of a loss is the name of an evaluation set.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["axis", "loss", "rate", "tokens", "seconds", "horizon", "closing", "run"]
+
+AXES = (
+    "global step", "optimizer step", "num updates", "current steps", "current step", "step", "steps", "iteration",
+    "iterations", "iter", "iters", "it", "update", "updates", "batch",
+)  # fmt: skip
+"""Names of the step, the best first: steps of the optimizer before micro-batches, and before calls of a tracker."""
+TRACKER = "_step"
+BESIDE_AXIS = frozenset({"train", "trainer", "training", "time", "progress", "metrics"})
+HORIZON = frozenset({"total steps", "max steps", "num training steps", "total iters", "train iters", "total iterations",
+                     "max iters", "num iterations"})  # fmt: skip
+CLOSING = frozenset({"train runtime", "train train runtime"})
+"""Hugging Face's Trainer ends with a row whose train_loss is the mean of the whole run, no point of it."""
+RUN = frozenset({"run", "run id", "run name", "experiment", "exp name"})
+TRAIN = frozenset({"train", "training", "trl"})
+HELD_OUT = frozenset({"val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout", "tel"})
+LOSS = frozenset({"loss", "nll", "crossentropy", "xent", "trl", "tel"})
+BITS = frozenset({"bpb", "bpc"})
+PERPLEXITY = frozenset({"ppl", "perplexity"})
+FILLER = frozenset({
+    "lm", "language", "model", "cross", "entropy", "ce", "ema", "avg", "average", "mean", "global", "total", "step",
+    "epoch", "inner", "metrics", "batch", "smooth", "smoothed", "running", "per", "token", "raw", "bits", "byte",
+    "value", "reduced", "pretrain",
+})  # fmt: skip
+NO_LOSS = frozenset({
+    "grad", "gradient", "scale", "scaling", "z", "zloss", "aux", "auxiliary", "balance", "balancing", "router", "kl",
+    "reward", "policy", "min", "max", "std", "var", "delta", "best", "target", "ratio", "time", "weight", "weights",
+    "skipped", "count", "acc", "accuracy", "mtp", "distill", "hella",
+})  # fmt: skip
+"""Words beside "loss" that make it another quantity: `loss scale`, `router_z_loss`, `best_val_loss`."""
+NO_RATE = frozenset({"decay", "warmup", "min", "max", "steps", "scale", "mult", "schedule"})
+SECONDS = {
+    "time": 1.0, "seconds": 1.0, "wall time": 1.0, "elapsed": 1.0, "elapsed time": 1.0, "train time": 1.0,
+    "timestamp": 1.0, "runtime": 1.0, "train time ms": 1e-3, "total time": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """The role of a column. rank: of several with one role, the lowest is taken; metric: of a loss; scale: of seconds,
+    or nan where the loss is the logarithm of the value (perplexity); unit: of an axis or a loss, if not the usual."""
+
+    role: Role
+    rank: int = 0
+    metric: str = ""
+    scale: float = 1.0
+    unit: str = ""
+
+
+def words(name: str) -> list[str]:
+    """The words of a name, in lower case: at every mark, and where a capital follows a small letter."""
+    return re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+
+
+def meaning(name: str) -> Meaning | None:
+    """What a column holds; None where that is nothing a forecast needs."""
+    parts = words(name)
+    spelled = " ".join(parts)
+    if spelled in CLOSING:
+        return Meaning("closing")
+    if spelled in RUN:
+        return Meaning("run")
+    return _axis(name, parts, spelled) or _amount(parts, spelled) or loss(name)
+
+
+def _axis(name: str, parts: list[str], spelled: str) -> Meaning | None:
+    if name.strip().lower() == TRACKER:
+        return Meaning("axis", len(AXES))
+    if spelled in HORIZON:
+        return Meaning("horizon")
+    bare = " ".join(part for part in parts if part not in BESIDE_AXIS)
+    if bare in AXES:
+        return Meaning("axis", AXES.index(bare))
+    if bare in ("epoch", "epochs"):
+        return Meaning("axis", len(AXES) + 2, unit="epoch")
+    return None
+
+
+def _amount(parts: list[str], spelled: str) -> Meaning | None:
+    kinds = set(parts)
+    if ({"lr", "lrm", "lrate"} & kinds or "learning rate" in spelled) and not NO_RATE & kinds:
+        return Meaning("rate", len(parts) + 100 * ("lrm" in kinds))
+    if {"token", "tokens"} & kinds and not {"per", "sec", "second", "s", "loss", "ppl", "perplexity"} & kinds:
+        return Meaning("tokens", len(parts))
+    if (scale := SECONDS.get(spelled)) is not None:
+        return Meaning("seconds", 0 if "runtime" in kinds else 1, scale=scale)
+    return None
+
+
+def loss(name: str) -> Meaning | None:
+    """The meaning of a column that is a loss: of training, "val", or of the set that its other words name."""
+    parts = words(name)
+    kinds = set(parts)
+    bits = bool(BITS & kinds) or {"bits", "byte"} <= kinds
+    perplexity = bool(PERPLEXITY & kinds)
+    if not (LOSS & kinds or {"cross", "entropy"} <= kinds or bits or perplexity) or NO_LOSS & kinds:
+        return None
+    known = TRAIN | HELD_OUT | LOSS | BITS | PERPLEXITY | FILLER
+    own = "_".join(part for part in parts if part not in known)
+    if TRAIN & kinds:
+        metric = f"train_{own}" if own else "train"
+    else:
+        metric = own or ("val" if HELD_OUT & kinds else "train")
+    unit = "bits per byte" if bits else "log perplexity" if perplexity else ""
+    suffix = "_bpb" if bits else "_ppl" if perplexity else ""
+    return Meaning("loss", len(parts), metric + suffix, float("nan") if perplexity else 1.0, unit)

@@ -1,0 +1,93 @@
+"""Values at rising steps, made from rows in the order of the file: restarts mended, mixed runs refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtool.core.run.errors import UserError
+
+Array = NDArray[np.float64]
+MOST_RESTARTS = 20
+MIXED = 5
+"""So many steps back or repeated are no restarts if they leave half of the rows or less."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values at strictly rising steps."""
+
+    steps: Array
+    values: Array
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def at(self, step: float) -> float:
+        """The value at a step: between rows on a line, beyond the last at the growth of the last tenth of the rows."""
+        if step <= self.steps[-1] or len(self) < 2:
+            return float(np.interp(step, self.steps, self.values))
+        tail = min(len(self) - 1, max(1, len(self) // 10))
+        gaps = np.diff(self.steps[-tail - 1 :])
+        growth = float(np.median(np.diff(self.values[-tail - 1 :]) / gaps))
+        return float(self.values[-1] + growth * (step - self.steps[-1]))
+
+
+def in_order(steps: Array, values: Array, name: str) -> tuple[Series, int]:
+    """Rows of the log called `name` as a series, and how often the run was restarted."""
+    kept, restarts = _last_wins(steps, name)
+    return Series(steps[kept], values[kept]), restarts
+
+
+def beside(steps: Array, values: Array) -> Series:
+    """A quantity beside the losses, which may stand in several rows of one step: the last one counts."""
+    keep = np.isfinite(steps) & np.isfinite(values) & (values >= 0)
+    kept, _ = _last_wins(steps[keep], None)
+    return Series(steps[keep][kept], values[keep][kept])
+
+
+def matrix(rows: Sequence[tuple[int, list[float]]], x: Array, name: str, metric: str) -> Series:
+    """Lists by position, each with the place of its record, as one series [steps, positions]."""
+    rows = [row for row in rows if np.isfinite(x[row[0]])]
+    kept, _ = _last_wins(np.array([x[place] for place, _ in rows]), name)
+    widths = {len(rows[place][1]) for place in kept}
+    if len(widths) > 1:
+        raise UserError(f"per-position losses of {metric!r} have {min(widths)} to {max(widths)} positions", where=name)
+    steps = np.array([x[rows[place][0]] for place in kept])
+    return Series(steps, np.array([rows[place][1] for place in kept], dtype=np.float64))
+
+
+def _last_wins(steps: Array, name: str | None) -> tuple[list[int], int]:
+    """Places of the rows that count, in rising order of step, and how often the run was restarted.
+
+    name: of the log, where steps out of order are refused.
+    """
+    kept: list[int] = []
+    restarts = repeats = 0
+    rising = steps.tolist()
+    for place, step in enumerate(rising):
+        if kept and step < rising[kept[-1]]:
+            restarts += 1
+        elif kept and step == rising[kept[-1]]:
+            repeats += 1
+        while kept and step <= rising[kept[-1]]:
+            kept.pop()
+        kept.append(place)
+    many = restarts > max(MOST_RESTARTS, len(rising) // 20)
+    if name is not None and (many or (restarts + repeats >= MIXED and 2 * len(kept) <= len(rising))):
+        raise UserError(
+            f"steps go back {restarts} times and repeat {repeats} times in {len(rising)} rows: "
+            "out of order, or several runs mixed",
+            where=name,
+            hint="one run a file, in order of step",
+        )
+    return kept, restarts
+
+
+def slope(series: Series | None) -> float | None:
+    """Median growth a step; None where it cannot be told."""
+    if series is None or len(series) < 2:
+        return None
+    slope = float(np.median(np.diff(series.values) / np.diff(series.steps)))
+    return slope if slope > 0 else None

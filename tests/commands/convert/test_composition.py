@@ -1,0 +1,128 @@
+"""Methods compose: an attention part and feed-forward parts on one checkpoint, in any order that makes sense."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+
+from llmtool import Tokenizer, model
+from llmtool.commands.convert import dsmoe
+from llmtool.commands.convert.export import export_model
+from llmtool.commands.convert.inspect import describe
+from llmtool.commands.convert.uniattn import convert_uniattn
+from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask
+from llmtool.commands.token_experts import token_experts
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.model.generate import generate
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from tests.conftest import SCRIPTS, STDLIB
+from tests.core.model.families import draw_ids, save
+
+QUIET = Console(verbosity=-1)
+
+
+def uniattn(source: Path, output: Path) -> None:
+    text = [str(STDLIB / "textwrap.py")]
+    convert_uniattn(source, output, groups="2:0:4", calibration=text, samples=8, window=32, ridge=1e-3, console=QUIET)
+
+
+def split(source: Path, output: Path, layers: str | None = None) -> None:
+    dsmoe.convert_dsmoe(source, output, experts=4, layers=layers, console=QUIET)
+
+
+def cartesian(source: Path, output: Path, layers: str | None = None) -> None:
+    convert_cartesian(source, output, experts=4, layers=layers or "0-3", console=QUIET)
+
+
+def mask(source: Path, output: Path, layers: str | None = None) -> None:
+    table = source.parent / "table"
+    token_experts([str(STDLIB / "textwrap.py")], table, model=str(source), experts=4, force=True, console=QUIET)
+    convert_mask(source, output, table, layers=layers, console=QUIET)
+
+
+def finedeep(source: Path, output: Path, layers: str | None = None) -> None:
+    convert_finedeep(source, output, experts=4, layers=layers, console=QUIET)
+
+
+FEED_FORWARD = {"dsmoe": split, "cartesian_moe": cartesian, "mask_moe": mask, "finedeep": finedeep}
+"""Each starts at the dense model; of two, each has layers of its own."""
+MOVES = {
+    "uniattn": "compens", "dsmoe": "mlp.router.weight", "cartesian_moe": "mlp.a.experts.down",
+    "mask_moe": "mlp.experts.gate", "finedeep": "mlp.sub.0.router",
+}  # fmt: skip
+"""A part of the name of a parameter that must get a gradient at once."""
+
+
+def applied(dense: Path, folder: Path, order: tuple[str, ...]) -> Path:
+    """The checkpoint after the methods of `order`."""
+    at, halves = dense, iter(("0-1", "2-3"))
+    several = sum(name in FEED_FORWARD for name in order) > 1
+    for name in order:
+        to = folder / name
+        if name == "uniattn":
+            uniattn(at, to)
+        else:
+            FEED_FORWARD[name](at, to, next(halves) if several else None)
+        at = to
+    return at
+
+
+ORDERS = [
+    *[("uniattn", name) for name in FEED_FORWARD], ("dsmoe", "uniattn"), ("mask_moe", "uniattn"),
+    *itertools.combinations(FEED_FORWARD, 2), ("mask_moe", "uniattn", "cartesian_moe"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = save(tmp_path_factory.mktemp("m") / "dense", "llama3", 0.3, vocab_size=300, num_hidden_layers=4)
+    Tokenizer.train_from_documents(SCRIPTS, 300).save(path / "llmtool.json")
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(dense: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("alone") / "uniattn"
+    uniattn(dense, path)
+    return path
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+def test_every_pair(dense: Path, alone: Path, tmp_path: Path, order: tuple[str, ...]) -> None:
+    at = applied(dense, tmp_path, order)
+    found = model.load_model(at)
+    methods = json.loads((at / "config.json").read_text())["llmtool"]["methods"]
+    assert [method["name"] for method in methods] == list(order)
+    ids = draw_ids(2, 20)
+    # The others start exactly: every order is UniAttn of the dense model, or the dense model.
+    wanted = model.load_model(alone if "uniattn" in order else dense)
+    assert (found(ids) - wanted(ids)).abs().max() < 1e-6
+    if "uniattn" in order:
+        facts = describe(open_checkpoint(at))
+        assert facts["kv_bytes_per_token"] == describe(open_checkpoint(dense))["kv_bytes_per_token"] * 3 // 4
+    steps = list(generate(found.decoder, ids.tolist(), max_new_tokens=6))
+    assert steps == list(generate(wanted.decoder, ids.tolist(), max_new_tokens=6))
+    loss = found.decoder.train()(ids).square().mean()
+    named = [(n, p) for n, p in found.decoder.named_parameters()]
+    gradients = dict(zip((n for n, _ in named), torch.autograd.grad(loss, [p for _, p in named]), strict=True))
+    for method in order:
+        moved = [gradient for name, gradient in gradients.items() if MOVES[method] in name]
+        assert moved
+        assert all(float(gradient.abs().max()) > 0 for gradient in moved)
+    export_model(at, tmp_path / "export", console=QUIET)
+    assert {f"{name}_part.py" for name in order} <= {file.name for file in (tmp_path / "export").iterdir()}
+    assert model.load_model(tmp_path / "export")(ids).equal(model.load_model(at)(ids))
+
+
+def test_a_layer_is_converted_once(dense: Path, tmp_path: Path) -> None:
+    cartesian(dense, tmp_path / "c", "1")
+    for convert in FEED_FORWARD.values():
+        with pytest.raises(UserError, match="layer 1 is no dense feed-forward layer"):
+            convert(tmp_path / "c", tmp_path / "x", "0-1")

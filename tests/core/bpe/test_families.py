@@ -1,0 +1,93 @@
+"""Every family of open models: ids, plain and with special tokens, and decoded text equal those of `tokenizers`."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as Theirs
+
+from llmtool.core.bpe import reference_encoding
+from llmtool.core.bpe.definition_file import from_json, serialize
+from llmtool.core.bpe.huggingface import read_huggingface
+from llmtool.core.bpe.pretokenizers import CUSTOM
+from llmtool.tokenizer import Tokenizer
+from tests.conftest import SCRIPTS
+from tests.core.bpe.families import BYTE_PIPELINES, CHARACTER_PIPELINES, Facts, families
+
+NAMES = [*BYTE_PIPELINES, *CHARACTER_PIPELINES]
+SCANNED = {
+    "GPT-2, OPT": "gpt2", "StarCoder, SmolLM, Granite 3": "smollm", "Command-R": "smollm", "Phi-4": "cl100k",
+    "Llama 3, SmolLM3": "cl100k", "Qwen2, Qwen2.5, Qwen3": "qwen2", "Qwen3.5, Qwen3.6": "qwen35", "GPT-4o": "o200k",
+    "Mistral-Nemo, Nemotron 3": "tekken", "DeepSeek V3, R1, V4": "deepseek3", "Gemma 2, Gemma 3": "none",
+    "Llama 2, TinyLlama, Yi": "none", "Falcon": CUSTOM, "Kimi": CUSTOM, "Mistral 7B": CUSTOM,
+}  # fmt: skip
+"""Families that must not fall back to the general matcher, and some that do."""
+
+SPECIAL = [
+    "<|endoftext|>", "<|im_start|>", "[MASK]", "<mask>", "<|user|>", "<|sep|>", "<tool_call>", "<think>", "<｜User｜>",
+    "｜DSML｜", "foobarium", "</s>", "<s>", "<unk>", "</s>x", "<0x0A>", "<unused0>", "<h1>", " xylophone", "\n\n", "  ",
+]  # fmt: skip
+POOLS = [
+    "abcdefghij ABCXYZ0123456789", "'sS'tT'reVE'll'd ſK", " \t\n\r\u00a0\u3000\u2028\v\f\x85",
+    "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~¿¡…。，、।۔،«»", "éàüßñÅ\u0301\u0327\u0308\u212b\ufb01ΩЖя",
+    "漢字かなカナ한글ー々〇ㄱ가", "अनुवाद\u093c\u0947ગુજરાતી", "٠١٢٣४५²³½Ⅷ①\U00011de1\U00012550",
+    "👩\u200d👧🏳️\u200b\ufeff", "\u0628\u08d3\u064e\u0600\u06dd", "▁Ġ\u0120Ċ\u0558\ufdd0",
+]  # fmt: skip
+
+
+def texts(seed: int, number: int) -> list[str]:
+    """Hostile strings: pools of one kind, of all kinds, any code points, with added tokens in between."""
+    chance = random.Random(seed)
+    everything = "".join(POOLS)
+
+    def some(pool: str, most: int) -> str:
+        return "".join(chance.choice(pool) for _ in range(chance.randint(0, most)))
+
+    def any_text() -> str:
+        kind = chance.randrange(4)
+        if kind == 0:
+            return some(everything, 30)
+        if kind == 1:
+            points = (chance.randrange(0x110000 if chance.random() < 0.3 else 0x3000) for _ in range(20))
+            return "".join(chr(point) for point in points if not 0xD800 <= point < 0xE000)
+        if kind == 2:
+            return some(chance.choice(POOLS), 14)
+        return some(chance.choice(POOLS), 8) + chance.choice(SPECIAL) + some(everything, 8) + chance.choice(SPECIAL)
+
+    return [any_text() for _ in range(number)]
+
+
+@pytest.fixture(scope="module")
+def built(sources: list[bytes]) -> dict[str, Facts]:
+    learned = [*SCRIPTS, *(source.decode("utf-8", "replace") for source in sources[:6])]
+    return dict(families(learned))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_theirs(name: str, built: dict[str, Facts], sources: list[bytes]) -> None:
+    facts = built[name]
+    theirs, ours = Theirs.from_str(json.dumps(facts)), Tokenizer(read_huggingface(facts, Path("x.json")))
+    documents = [*texts(NAMES.index(name), 120), *SCRIPTS, sources[7][:3000].decode("utf-8", "replace"), "", " ", "\n"]
+    every = [chr(code) for code in range(NAMES.index(name), 0x110000, 211) if not 0xD800 <= code < 0xE000]
+    documents += ["".join(every[at : at + 200]) for at in range(0, len(every), 200)]
+    ids = [encoding.ids for encoding in theirs.encode_batch(documents, add_special_tokens=False)]
+    assert ours.encode_batch(documents, allow_special=True) == ids
+    for skip in (False, True):
+        decoded = [reference_encoding.decode(ours.definition, row, skip) for row in ids]
+        assert decoded == theirs.decode_batch(ids, skip_special_tokens=skip)
+    theirs.encode_special_tokens = True
+    plain = [encoding.ids for encoding in theirs.encode_batch(documents, add_special_tokens=False)]
+    assert ours.encode_batch(documents) == plain
+    assert ours.definition.pretokenizer == SCANNED.get(name, ours.definition.pretokenizer)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_definition_and_survives_its_file(name: str, built: dict[str, Facts]) -> None:
+    definition = read_huggingface(built[name], Path("x.json"))
+    again = from_json(json.loads(serialize(definition)), "again")
+    assert again.fingerprint() == definition.fingerprint()
+    ours = Tokenizer(again)
+    for text in texts(1000 + NAMES.index(name), 25):
+        for allow in (False, True):
+            assert ours.encode(text, allow_special=allow) == reference_encoding.encode(definition, text, allow), text

@@ -1,0 +1,143 @@
+"""A log that grows while it is watched, and the alarms it raises."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmtool.commands.scaling import fit as command
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling import alarms
+from llmtool.methods.temporal_scaling.callbacks import Watcher, hugging_face
+from llmtool.methods.temporal_scaling.logs import read_log
+from llmtool.methods.temporal_scaling.logs.series import Series
+from llmtool.methods.temporal_scaling.look import Look
+from llmtool.methods.temporal_scaling.run import prepare
+from tests.methods.temporal_scaling.synthetic import HORIZON, log, rows, write_jsonl
+
+
+class Stopped(Exception):
+    """The test has seen enough."""
+
+
+def growing(path: Path, records: list[dict[str, Any]], parts: int) -> Callable[[float], None]:
+    """Writes the first part now, and one more each time the watcher sleeps."""
+    size = -(-len(records) // parts)
+    pieces: Iterator[list[dict[str, Any]]] = iter([records[at : at + size] for at in range(0, len(records), size)])
+    write_jsonl(path, next(pieces))
+
+    def sleep(_: float) -> None:
+        with path.open("a") as file:
+            if (piece := next(pieces, None)) is None:
+                raise Stopped
+            file.writelines(json.dumps(record) + "\n" for record in piece)
+
+    return sleep
+
+
+def watch(path: Path, sleep: Callable[[float], None], **settings: Any) -> int:
+    look = Look(horizon=HORIZON, shape="cosine", warmup=500.0)
+    request = command.Request([str(path)], look, "cooldown", **settings)
+    return command.run(request, Console(), follow=1.0, sleep=sleep)
+
+
+def test_lines_appear_as_the_log_grows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.jsonl"
+    status = watch(path, growing(path, rows(log(every=400)), 5), largest=9.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert status == 0
+    assert [line.split(":")[0] for line in lines] == [
+        f"step {s:,} of 20,000" for s in (4000, 8000, 12000, 16000, 20000)
+    ]
+    assert all("P(above 9) 0.00" in line for line in lines)
+
+
+def test_a_bar_that_will_be_missed_stops_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, told = tmp_path / "run.jsonl", tmp_path / "told"
+    script = tmp_path / "tell.sh"
+    script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" >> {told}\n')
+    script.chmod(0o755)
+    sleep = growing(path, rows(log(every=400)), 5)
+    status = watch(path, sleep, largest=2.0, stop=True, notify=f"sh {script}")
+    out = capsys.readouterr()
+    assert status == 3
+    assert len(out.out.splitlines()) == 1  # at the first look, at a fifth of the run
+    assert "P(final loss > 2) = 1.00" in out.err
+    assert told.read_text().strip().endswith("P(final loss > 2) = 1.00")
+
+
+def test_divergence_and_a_broken_loss_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.jsonl"
+    records = rows(log(every=200))
+    for record in records[70:]:
+        record["loss"] *= 1.5
+    for record in records[80:]:
+        record["loss"] = float("nan")
+    with pytest.raises(Stopped):
+        watch(path, growing(path, records, 10))
+    said = capsys.readouterr().err
+    assert said.count("diverging: the last 5 losses are 4") == 1
+    assert said.count("the loss is no number since step 16,200") == 1
+
+
+def with_losses(change: Callable[[np.ndarray[Any, Any]], None]) -> Any:
+    made = log(every=200)
+    values = made.losses["train"].values.copy()
+    change(values)
+    return prepare(replace(made, losses={"train": Series(made.losses["train"].steps, values)}), until="50%")
+
+
+def test_a_spike_is_none_of_the_noise() -> None:
+    def spike(values: np.ndarray[Any, Any]) -> None:
+        values[48] *= 1.2
+
+    found = alarms.of_run(with_losses(spike))
+    assert [(each.kind, each.step) for each in found] == [("spike", 9800.0)]
+    assert alarms.of_run(with_losses(lambda values: None)) == []
+
+
+def test_a_jump_of_the_rate_is_a_change_of_regime(tmp_path: Path) -> None:
+    records = rows(log("constant", every=200))
+    for record in records[45:]:
+        record["lr"], record["loss"] = 3 * record["lr"], 1.2 * record["loss"]
+    run = prepare(read_log(write_jsonl(tmp_path / "run.jsonl", records)), until="50%")
+    assert alarms.of_run(run) == []
+
+
+def test_odds_need_a_bar_and_following() -> None:
+    for settings, says in (
+        ({"stop": True}, "--stop"),
+        ({"certainty": 0.9}, "--certainty"),
+        ({"notify": "x"}, "--notify"),
+    ):
+        with pytest.raises(UserError, match=says):
+            command.run(command.Request(["none"], Look(), **settings), Console())
+
+
+def test_a_watcher_stops_what_it_watches() -> None:
+    said: list[str] = []
+    watcher = Watcher(HORIZON, "cosine", warmup=500.0, every=30, bar=2.0, say=said.append)
+    for record in rows(log(every=200))[:60]:
+        watcher.record({"loss": record["loss"], "learning_rate": record["lr"]}, int(record["step"]))
+    assert watcher.missed
+    assert len(said) == 2
+    assert said[1].startswith("step 12,000: final loss 2.")
+    assert "P(above 2) 1.00" in said[1]
+
+
+def test_the_callback_of_a_trainer() -> None:
+    pytest.importorskip("transformers")
+    from transformers import TrainerCallback, TrainerControl, TrainerState
+
+    made = hugging_face(horizon=HORIZON, schedule="cosine", warmup=500.0, every=30, bar=2.0, stop=True, say=len)
+    assert isinstance(made, TrainerCallback)
+    control, state = TrainerControl(), TrainerState()
+    for record in rows(log(every=200))[:60]:
+        state.global_step = int(record["step"])
+        made.on_log(None, state, control, logs={"loss": record["loss"], "learning_rate": record["lr"]})
+    assert control.should_training_stop

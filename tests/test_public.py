@@ -1,0 +1,94 @@
+"""`import llmtool`: every public name works by the example in its docstring, and costs nothing until it is used."""
+
+import doctest
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import llmtool
+
+WITHOUT = {"positions"}
+"""Needs losses by position at many steps; tried in tests/commands/scaling."""
+
+
+def documented() -> Iterator[tuple[str, Any]]:
+    """Public functions, those of the modules among them."""
+    for name in llmtool.PUBLIC:
+        found = getattr(llmtool, name)
+        if not isinstance(found, ModuleType):
+            yield name, found
+            continue
+        for verb in ["nextlong"] if name == "data" else getattr(found, "__all__", ["sft", "uniattn"]):
+            yield f"{name}.{verb}", getattr(found, verb)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a tokenizer, text, instruction data, logs."""
+    folder = tmp_path_factory.mktemp("public")
+    draw = random.Random(0)
+    words = "the cat sat on a mat while dogs ran far from home and birds sang songs of light rain"
+    lines = [" ".join(draw.choice(words.split()) for _ in range(12)) for _ in range(400)]
+    (folder / "corpus.txt").write_text("\n".join(lines))
+    rows = [{"text": "\n".join(lines[first : first + 20])} for first in range(0, 400, 20)]
+    chat = [{"messages": [{"role": "user", "content": f"{n} + 1?"}, {"role": "assistant", "content": str(n + 1)}]}
+            for n in range(20)]  # fmt: skip
+    for name, objects in (("corpus", rows), ("chat", chat)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in objects))
+    for name, floor in (("log", 2.0), ("lower", 1.9)):
+        curve = [{"step": 10 * n, "loss": floor + 3 * (10 * n) ** -0.3 + draw.gauss(0, 0.005), "lr": 1e-3}
+                 for n in range(1, 151)]  # fmt: skip
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
+    sizes = [(n, d, 1.7 + 400 * n**-0.34 + 410 * d**-0.28) for n in (1e7, 4e7, 2e8) for d in (1e9, 5e9, 2e10, 1e11)]
+    runs = "".join(f"{n:.0f},{d:.0f},{loss}\n" for n, d, loss in sizes)
+    (folder / "runs.csv").write_text("params,tokens,loss\n" + runs)
+    llmtool.Tokenizer.train([folder / "corpus.txt"], 300, special=["<|endoftext|>"]).save(folder / "bpe.json")
+    llmtool.train(
+        [str(folder / "corpus.txt")], folder / "model", model="40K", tokenizer=str(folder / "bpe.json"), length=64,
+        batch=256, steps=2, device="cpu",
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("name, function", [pytest.param(*found, id=found[0]) for found in documented()])
+def test_the_example_runs(name: str, function: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    if name.rpartition(".")[2] in WITHOUT:
+        return
+    finder, runner = doctest.DocTestFinder(recurse=name == "Tokenizer"), doctest.DocTestRunner(verbose=False)
+    said: list[str] = []
+    examples = 0
+    for test in finder.find(function, name, globs={}):
+        examples += len(test.examples)
+        runner.run(test, out=said.append)
+    assert examples, f"{name} has no example"
+    assert runner.failures == 0, "".join(said)
+
+
+def test_importing_costs_nothing() -> None:
+    code = "import sys, llmtool; print([n for n in sys.modules if n.partition('.')[0] in ('numpy', 'torch', 'typer')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert {*llmtool.PUBLIC, "__version__"} == {*dir(llmtool)}
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        llmtool.trian  # noqa: B018 - what a misspelt name says
+
+
+def test_every_verb_of_the_command_line_is_there() -> None:
+    from llmtool.cli.completion import tree
+
+    groups = {command.path.rpartition(" ")[2]: command for command in tree().commands}
+    for name in llmtool.PUBLIC:
+        if name in groups and groups[name].commands:
+            verbs = {command.path.rpartition(" ")[2].replace("-", "_") for command in groups[name].commands}
+            missing = {verb for verb in verbs if not callable(getattr(getattr(llmtool, name), verb, None))}
+            assert not missing, name
