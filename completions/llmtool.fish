@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -345,6 +345,8 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a dsmoe-baseline -d 
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a dense -d 'Merge the experts of a DSMoE checkpoint back into dense layers; refused where a gate depends on the token.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a uniattn -d 'Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a rope -d 'Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a gguf -d 'Read a GGUF file: weights dequantised, config.json and the tokenizer made again. Wants the extra gguf.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a topk -d 'Upcycle feed-forward layers to routed copies, as a Mixtral or a Qwen3-MoE that stock programs load.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a cartesian -d 'Upcycle feed-forward layers to two routed sub-layers that compute the same (CartesianMoE).'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a mask -d 'Upcycle feed-forward layers to copies that token ids choose among by a table (MaskMoE).'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a finedeep -d 'Cut feed-forward layers into experts that all run, gated by their own outputs (Finedeep).'
@@ -434,6 +436,23 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l json -d 'Print t
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l dtype -x -a 'bf16 fp16 fp32' -d 'Element type of the weights.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l force -d 'Replace an output that exists.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l experts -x -d 'Copies of a feed-forward layer.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l top-k -x -d 'Experts that a token takes.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l noise -x -d 'Multiply each copied number by 1 + S N(0, 1); 0 keeps the start exact.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l layers -x -d 'Layers to convert: 4-20, or 0,3,8-11. Default: all.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l form -x -a 'auto mixtral qwen3_moe' -d 'Whose form is written; auto: Qwen3-MoE\'s for Qwen3, Mixtral\'s for Llama and Mistral.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l seed -x -d 'Seed of everything that is drawn.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l dry-run -d 'Say what would be done, and do nothing.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l force -d 'Replace an output that exists.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert cartesian'" -l experts -x -d 'Routed experts of each sub-layer.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert cartesian'" -l top-k -x -d 'Experts that a token takes.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert cartesian'" -l noise -x -d 'Multiply each copied number by 1 + S N(0, 1); 0 keeps the start exact.'

@@ -186,6 +186,14 @@ METHODS = (
         "a penalty on experts that are used unequally",
     ),
     Method(
+        "Expert balance",
+        OBJECTIVE,
+        "experts",
+        "Fedus et al., JMLR 2022, arXiv 2101.03961",
+        "llmtool.core.train.balance:term",
+        "a penalty on unequal use of the experts of a Mixtral or a Qwen3-MoE",
+    ),
+    Method(
         "CartesianMoE",
         ARCHITECTURE,
         "cartesian_moe",

@@ -9,7 +9,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
-from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
+from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
 from llmtool.commands.options import method_settings
 
 app = Group("Checkpoints: inspect, copy, convert.")
@@ -172,6 +172,42 @@ def rope(
     from llmtool.commands.convert.rope import convert_rope
 
     report = convert_rope(checkpoint, output, settings, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("gguf")
+def gguf(
+    file: Annotated[Path, typer.Argument(help="GGUF file: llama, qwen2, qwen3 or gemma3.", metavar="FILE")],
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    dtype: Annotated[
+        Literal["bf16", "fp16", "fp32"], typer.Option("--dtype", help="Element type of the weights.")
+    ] = "bf16",
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Read a GGUF file: weights dequantised, config.json and the tokenizer made again. Wants the extra gguf."""
+    from llmtool.commands.convert.gguf import convert_gguf
+
+    report = convert_gguf(file, output, dtype=dtype, force=force, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command("topk")
+def topk(
+    checkpoint: options.Checkpoint,
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    settings: TopKSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Upcycle feed-forward layers to routed copies, as a Mixtral or a Qwen3-MoE that stock programs load."""
+    from llmtool.commands.convert.upcycle import convert_topk
+
+    report = convert_topk(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(json.dumps(report))
 

@@ -1,4 +1,4 @@
-"""`llmtool convert cartesian|mask|finedeep`: feed-forward layers replaced; a plan first, a check of each layer."""
+"""`llmtool convert topk|cartesian|mask|finedeep`: feed-forward layers replaced; a plan first, a check of each layer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmtool.commands.convert.dsmoe import with_method
-from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
+from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import write_checkpoint
@@ -222,3 +222,49 @@ def _checked(read: Callable[[], T], path: Path) -> T:
         return read()
     except ConfigError as error:
         raise UserError(str(error), where=str(path)) from None
+
+
+def convert_topk(
+    path: Path, output: Path, settings: TopKSettings | None = None, *, console: Console, **named_settings: Any
+) -> dict[str, Any]:
+    """Plain upcycling: copies of each feed-forward layer under a random router, as a Mixtral or a Qwen3-MoE."""
+    asked = TopKSettings.of(settings, named_settings)
+    dense = open_dense(path, asked.layers)
+    from llmtool.core.model.config import parse_config
+    from llmtool.core.model.experts import RoutedFFN
+    from llmtool.core.model.export import topk_config
+    from llmtool.core.model.upcycling import StartCheck, copies, generator, replace_layers, router
+
+    config = dense.config
+    if asked.top_k > asked.experts:
+        raise UserError(f"--top-k {asked.top_k} of {asked.experts} experts", hint="--experts N")
+    form = asked.form if asked.form != "auto" else "qwen3_moe" if config.family == "qwen3" else "mixtral"
+    facts = _checked(
+        lambda: topk_config(dense.source.config, config, form, asked.experts, asked.top_k, dense.layers), path
+    )
+    made_config = _checked(lambda: parse_config(facts), path)
+    before, after = costs(dense, facts)
+    what = f"{asked.experts} copies of each feed-forward layer, {asked.top_k} taken a token, written as {form}"
+    plan = {"schema": SCHEMA, "method": form, "output": str(output), "layers": dense.layers, "experts": asked.experts,
+            "top_k": asked.top_k, **say(before, after, f"{len(dense.layers)} layers: {what}", console)}  # fmt: skip
+    if asked.dry_run:
+        return {**plan, "dry_run": True}
+    check = StartCheck(config, lambda layer: RoutedFFN(made_config, layer), exact=not asked.noise, seed=asked.seed)
+
+    def make(layer: int, held: "Tensors") -> Mapping[str, Any]:
+        dtype = held["gate_proj.weight"].dtype
+        made = {
+            "router.weight": router(asked.seed, layer, "topk", asked.experts, config.hidden_size, dense.std).to(dtype)
+        }
+        for kind in ("gate", "up", "down"):
+            random = generator(asked.seed, layer, kind)
+            made[f"experts.{kind}"] = copies(held[f"{kind}_proj.weight"], asked.experts, asked.noise, random)
+        check(layer, held, made)
+        return made
+
+    require_space(output, after.parameters * dense.source.entry(dense.source.names()[0]).kind.size)
+    run = Run("convert topk", {**asked.facts(), "form": form}, seed=asked.seed)
+    stream = replace_layers(dense.source.tensors(by_layer(dense.source)), config, dense.layers, make)
+    write_checkpoint(output, stream, facts, run=run, source=dense.source, force=asked.force, console=console)
+    console.info(f"{output}: {check.line()}; stock transformers loads it as {form}")
+    return {**plan, "verified": check.report()}

@@ -141,6 +141,8 @@ def make_objective(
 
     known = catalog.options(catalog.OBJECTIVE)
     used = {str(method["name"]): method for method in config.methods if method["name"] in known}
+    if config.experts:
+        used["experts"] = {}  # the family's own, which no method brought
     for name in options:
         if name not in used:
             hint = closest(name, list(used)) or f"the model's methods: {', '.join(used) or 'none'}"

@@ -267,6 +267,7 @@ def last_row(output: Path) -> dict[str, Any]:
 def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
     """Write the model, the figure, the table, and run.json last; every process takes part in gathering weights."""
     from llmtool.core.checkpoint.dtypes import element_type
+    from llmtool.core.checkpoint.layout import put_together
     from llmtool.core.checkpoint.shards import ShardWriter
     from llmtool.core.checkpoint.writer import DEFAULT_SHARD, with_dtype
     from llmtool.core.train import summary
@@ -282,7 +283,7 @@ def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
     rmtree(work, ignore_errors=True)
     work.mkdir()
     with ShardWriter(work, DEFAULT_SHARD) as writer:
-        for name, tensor in whole_tensors(trainee):
+        for name, tensor in put_together(whole_tensors(trainee), job.raw):
             writer.add(name, tensor)
         shards = writer.finish()
     raw = with_dtype(job.raw, element_type("fp32"))

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtool.core.checkpoint.layout import EMBEDDING, HEAD, named_apart, tied_by_head
+from llmtool.core.checkpoint.layout import EMBEDDING, HEAD, named_apart, stacks_of, tied_by_head
 from llmtool.core.checkpoint.override import overridden
 from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
 from llmtool.core.run.errors import UserError, closest
@@ -70,6 +70,11 @@ class CheckpointReader:
             entries[EMBEDDING] = replace(entries.pop(HEAD), name=EMBEDDING)
         self._file_of = {name: file for name, file in everything.items() if not name.endswith(RECOMPUTED)}
         self.left_out = len(everything) - len(self._file_of)
+        self._members = stacks_of(self._file_of, config)
+        for ours, members in self._members.items():
+            files_of_members = [self._file_of.pop(name) for name in members]
+            self._file_of[ours] = files_of_members[0]
+        self._stored = everything
         self.files = tuple(file.path for file in files.values())
 
     def names(self) -> list[str]:
@@ -81,7 +86,15 @@ class CheckpointReader:
 
     def entry(self, name: str) -> TensorEntry:
         """What the header says of a tensor."""
-        return self.file_of(name).entries[name]
+        file = self.file_of(name)
+        if name not in self._members:
+            return file.entries[name]
+        held = [self._stored[member].entries[member] for member in self._members[name]]
+        if len({(entry.shape, entry.kind) for entry in held}) > 1:
+            raise UserError(f"{name}: the experts are of unequal shapes or types", where=str(self.path))
+        shape, size = held[0].shape, sum(entry.size for entry in held)
+        return replace(held[0], name=name, shape=shape if len(held) == 1 and name.endswith("weight") else
+                       (len(held), *shape), start=0, stop=size)  # fmt: skip
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
@@ -100,12 +113,31 @@ class CheckpointReader:
     def read(self, name: str, *, check: bool = True) -> "torch.Tensor":
         """The tensor, on the CPU, in memory of its own; with `check`, NaN and infinity are refused."""
         file = self.file_of(name)
-        tensor = file.read(name)
+        if name in self._members:
+            tensor = self._read_members(name)
+        else:
+            tensor = file.read(name)
         if check:
             from llmtool.core.checkpoint.finite import refuse_not_finite
 
             refuse_not_finite(tensor, f"{file.path}: {name}")
         return tensor
+
+    def _read_members(self, name: str) -> "torch.Tensor":
+        """A tensor that the files hold in pieces: experts one by one, put into one stack."""
+        import torch
+
+        entry = self.entry(name)
+        pieces = ((number, self._stored[member].read(member)) for number, member in enumerate(self._members[name]))
+        stack: torch.Tensor | None = None
+        for number, piece in pieces:
+            if piece.shape == entry.shape:
+                return piece
+            if stack is None:
+                stack = piece.new_empty(entry.shape)
+            stack[number] = piece
+        assert stack is not None
+        return stack
 
     def tensors(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, "torch.Tensor"]]:
         """(name, tensor) one after the other: a consumer that keeps none has one in memory at a time."""

@@ -5,6 +5,7 @@ experts that it could have. Rows of a matrix are one range of bytes in its file,
 any other: nothing is copied, and whoever reads a checkpoint sees one set of names.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,50 @@ LAYOUTS: Mapping[str, tuple[Fused, ...]] = {
     ),
 }
 """model_type -> its fused matrices."""
+
+
+@dataclass(frozen=True)
+class PerExpert:
+    """How a family names its router and each expert's matrices; the decoder has `mlp.router` and stacks of experts."""
+
+    router: str
+    expert: str
+    """With the expert's number and the matrix's name left open."""
+    matrices: Mapping[str, str]
+    """Our stack -> the name of a matrix of it."""
+
+
+STACK = "mlp.experts."
+ROUTER = "mlp.router.weight"
+EXPERTS = {
+    "mixtral": PerExpert(
+        "block_sparse_moe.gate.weight", "block_sparse_moe.experts.{}.{}.weight",
+        {"gate": "w1", "up": "w3", "down": "w2"},
+    ),
+    "qwen3_moe": PerExpert(
+        "mlp.gate.weight", "mlp.experts.{}.{}.weight", {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+    ),
+}  # fmt: skip
+"""model_type -> names on disk, one tensor an expert: the form that transformers 4.x and 5.x and vLLM read."""
+
+
+def stacks_of(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Our name -> the stored names that it stands for, in the experts' order; a run with a gap is left as it is."""
+    form = EXPERTS.get(str(config.get("model_type")))
+    if form is None:
+        return {}
+    stack_of = {matrix: stack for stack, matrix in form.matrices.items()}
+    pattern = re.compile(re.escape(form.expert).replace(r"\{\}", r"(\w+)"))
+    found: dict[str, dict[int, str]] = {}
+    for name in names:
+        prefix, suffix = _split_name(name)
+        if suffix == form.router:
+            found[prefix + ROUTER] = {0: name}
+        elif (match := pattern.fullmatch(suffix)) and match[1].isdecimal() and match[2] in stack_of:
+            found.setdefault(f"{prefix}{STACK}{stack_of[match[2]]}", {})[int(match[1])] = name
+    return {
+        ours: [held[number] for number in sorted(held)] for ours, held in found.items() if max(held) + 1 == len(held)
+    }
 
 
 def named_apart(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> dict[str, TensorEntry]:
@@ -96,8 +141,22 @@ def put_together(
     tensors: Iterable[tuple[str, "torch.Tensor"]], config: Mapping[str, Any]
 ) -> Iterator[tuple[str, "torch.Tensor"]]:
     """A stream for a checkpoint of this config, with fused matrices where its model_type stores them."""
+    if (form := EXPERTS.get(str(config.get("model_type")))) is not None:
+        return _by_expert(tensors, form)
     owner = {part: each for each in LAYOUTS.get(str(config.get("model_type")), ()) for part in each.parts}
     return _fused(tensors, owner) if owner else iter(tensors)
+
+
+def _by_expert(tensors: Iterable[tuple[str, "torch.Tensor"]], form: PerExpert) -> Iterator[tuple[str, "torch.Tensor"]]:
+    for name, tensor in tensors:
+        prefix, suffix = _split_name(name)
+        if suffix == ROUTER:
+            yield prefix + form.router, tensor
+        elif suffix.startswith(STACK):
+            for number, matrix in enumerate(tensor):
+                yield prefix + form.expert.format(number, form.matrices[suffix[len(STACK) :]]), matrix.contiguous()
+        else:
+            yield name, tensor
 
 
 def _fused(

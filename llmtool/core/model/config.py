@@ -72,6 +72,15 @@ class Config:
     tie_word_embeddings: bool = False
     windows: tuple[int | None, ...] = ()
     """Sliding window of each layer: a token sees itself and the window - 1 before it; None sees all."""
+    experts: int = 0
+    """Experts of the routed layers (Mixtral, Qwen3-MoE); 0: all layers are dense."""
+    experts_per_token: int = 0
+    expert_size: int = 0
+    """Width of an expert."""
+    normalise_experts: bool = True
+    """Weights of a token's experts sum to 1."""
+    dense_layers: frozenset[int] = frozenset()
+    """Layers without experts, in a model that has some."""
     methods: tuple[Mapping[str, Any], ...] = ()
     """llmtool's methods in the order of application: {"name", "version", ...}."""
 
@@ -137,8 +146,32 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         tie_word_embeddings=flag(facts, "tie_word_embeddings"),
         windows=_windows(facts, family, layers, unrotated),
         methods=methods,
+        **_experts(facts, family, layers),
         **{**common, **family.flags},
     )
+
+
+def _experts(facts: Mapping[str, Any], family: Family, layers: int) -> dict[str, Any]:
+    """Mixtral: every layer, experts as wide as the config says. Qwen3-MoE: by step and list, experts of their own."""
+    if "num_experts_per_tok" not in family.own:
+        return {}
+    spelled = [key for key in ("num_experts", "num_local_experts") if facts.get(key) is not None]
+    if len({facts[key] for key in spelled}) > 1:
+        raise ConfigError("num_experts and num_local_experts contradict each other")
+    experts = count(facts, spelled[0] if spelled else "num_experts", 128)
+    active = count(facts, "num_experts_per_tok")
+    if active > experts:
+        raise ConfigError(f"num_experts_per_tok {active} of {experts} experts")
+    step, dense = count(facts, "decoder_sparse_step", 1), facts.get("mlp_only_layers") or []
+    if not isinstance(dense, list) or not all(type(layer) is int for layer in dense):
+        raise ConfigError(f"mlp_only_layers {dense!r} is not a list of numbers of layers")
+    return {
+        "experts": experts,
+        "experts_per_token": active,
+        "expert_size": count(facts, "moe_intermediate_size", count(facts, "intermediate_size")),
+        "normalise_experts": flag(facts, "norm_topk_prob") if "norm_topk_prob" in facts else True,
+        "dense_layers": frozenset(layer for layer in range(layers) if layer in dense or (layer + 1) % step),
+    }
 
 
 def rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:

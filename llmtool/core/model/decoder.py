@@ -25,7 +25,7 @@ from llmtool.core.model.cache import StaticCache
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.embedding import Embedding, finish_logits
-from llmtool.core.model.ffn import SwiGLU
+from llmtool.core.model.experts import feed_forward
 from llmtool.core.model.mask import positions_of_documents, positions_of_padded, visible
 from llmtool.core.model.norm import make_norm
 from llmtool.core.model.rope import Rope, RopePart, Tables
@@ -37,7 +37,7 @@ class Parts:
     """What a method may replace; the defaults make the families of the config."""
 
     make_attention: Callable[[Config, int], nn.Module] = Attention
-    make_ffn: Callable[[Config, int], nn.Module] = SwiGLU
+    make_ffn: Callable[[Config, int], nn.Module] = feed_forward
     rope: Callable[[Config], RopePart] = Rope
     kernels: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Op (a folder of core/kernels) -> the function that the builder chose for it; empty: torch's operators, as exports

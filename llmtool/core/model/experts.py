@@ -19,6 +19,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import nn
 
 from llmtool.core.model.carry import Carry
+from llmtool.core.model.config import Config
+from llmtool.core.model.ffn import SwiGLU, weight_of
 
 SCORES, CHOSEN, FREE = "experts.scores.", "experts.chosen.", "experts.free."
 """carry.shared[SCORES + place]: the router's probabilities [B, T, E], float32. CHOSEN: experts taken [B, T, k], -1 for
@@ -179,3 +181,26 @@ def record(carry: Carry, place: str, choice: Choice, shape: torch.Size, free: to
     carry.shared[CHOSEN + place] = chosen.view(*shape[:2], -1)
     if free is not None:
         carry.shared[FREE + place] = free
+
+
+class RoutedFFN(nn.Module):
+    """The feed-forward part of Mixtral and Qwen3-MoE: the k likeliest experts, nothing beside them."""
+
+    def __init__(self, config: Config, layer: int) -> None:
+        super().__init__()
+        self.router = nn.Linear(config.hidden_size, config.experts, bias=False)
+        self.experts = Experts(config.experts, config.hidden_size, config.expert_size, config.experts_per_token)
+        self.layer, self.k, self.normalise = layer, config.experts_per_token, config.normalise_experts
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
+        """x [B, T, d] the normed input, h [B, T, d] the residual stream (not used here) -> delta [B, T, d]."""
+        flat = x.flatten(0, 1)
+        choice = route(flat, weight_of(self.router), self.k, normalise=self.normalise)
+        record(carry, str(self.layer), choice, x.shape)
+        delta: torch.Tensor = self.experts(flat, choice).view(x.shape)
+        return delta
+
+
+def feed_forward(config: Config, layer: int) -> nn.Module:
+    """The part that the config's family has in a layer."""
+    return RoutedFFN(config, layer) if config.experts and layer not in config.dense_layers else SwiGLU(config, layer)

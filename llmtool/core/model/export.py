@@ -9,14 +9,14 @@ and a method's llmtool/methods/NAME/part.py becomes NAME_part.py by the same rul
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.writer import write_checkpoint
-from llmtool.core.model.config import MODEL_TYPE, Config, rope_parameters
+from llmtool.core.model.config import MODEL_TYPE, Config, ConfigError, rope_parameters
 from llmtool.core.model.families import FAMILIES, SHARED
 from llmtool.core.model.loading import read_architecture
 from llmtool.core.model.rope_settings import FULL, SLIDING
@@ -179,6 +179,43 @@ def method_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if not config.methods:
         del facts["llmtool"]
         facts |= {"model_type": config.family, "architectures": [FAMILIES[config.family].architecture]}
+    return facts
+
+
+def topk_config(
+    raw: Mapping[str, Any], config: Config, form: str, experts: int, top_k: int, layers: Collection[int]
+) -> dict[str, Any]:
+    """config.json of an upcycled model in a stock form; every field is written, as the form's defaults are others.
+
+    ConfigError where the form cannot hold the model: Mixtral has no biases and no norms of q and k, and only experts.
+    """
+    every = set(range(config.num_hidden_layers))
+    if config.methods:
+        raise ConfigError(f"a {form} has no place for the method {config.methods[0]['name']}")
+    plain = (config.norms, config.norm, config.activation, config.embedding, config.residual_scale)
+    base = plain == ("before", "rounded", "silu", "plain", 1.0) and not config.unrotated and not config.mlp_bias
+    if not base or config.o_bias or config.qkv_bias or config.qk_norm not in ("", "head"):
+        raise ConfigError(f"a {form} cannot hold a {config.family}: its blocks are built otherwise")
+    if (form == "qwen3_moe") != (config.qk_norm == "head"):
+        hint = "Qwen3-MoE has norms of q and k" if form == "qwen3_moe" else "Mixtral has none"
+        raise ConfigError(f"a {form} cannot hold a {config.family}: {hint}")
+    if form == "mixtral" and set(layers) != every:
+        raise ConfigError("a mixtral has experts in every layer: leave --layers out")
+    facts = method_config(raw, config)
+    for key in FAMILIES[config.family].own - FAMILIES[form].own:
+        facts.pop(key, None)
+    facts |= {
+        "model_type": form, "architectures": [FAMILIES[form].architecture], "num_local_experts": experts,
+        "num_experts_per_tok": top_k, "router_aux_loss_coef": 0.01, "output_router_logits": False,
+        "attention_dropout": 0.0, "rope_theta": config.rope.theta,
+    }  # fmt: skip
+    if form == "qwen3_moe":
+        facts |= {
+            "num_experts": experts, "norm_topk_prob": True, "moe_intermediate_size": config.intermediate_size,
+            "decoder_sparse_step": 1, "mlp_only_layers": sorted(every - set(layers)),
+        }  # fmt: skip
+    else:
+        facts["sliding_window"] = next((window for window in config.windows if window is not None), None)
     return facts
 
 

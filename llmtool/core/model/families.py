@@ -63,6 +63,19 @@ FAMILIES: Mapping[str, Family] = {
         "Qwen3ForCausalLM", _LATE | {"attention_bias"}, {"num_key_value_heads": 32, "head_dim": 128}, "late",
         flags={"qk_norm": "head"},
     ),
+    "mixtral": Family(
+        "MixtralForCausalLM", frozenset({"num_experts_per_tok", "num_local_experts", "sliding_window"}),
+        {"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_local_experts": 8,
+         "num_experts_per_tok": 2}, "all",
+    ),
+    "qwen3_moe": Family(
+        "Qwen3MoeForCausalLM",
+        _LATE | {"attention_bias", "decoder_sparse_step", "mlp_only_layers", "moe_intermediate_size", "norm_topk_prob",
+                 "num_experts", "num_experts_per_tok", "num_local_experts"},
+        {"num_key_value_heads": 4, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": False,
+         "decoder_sparse_step": 1},
+        "late", flags={"qk_norm": "head"},
+    ),
     "smollm3": Family(
         "SmolLM3ForCausalLM", _BIASES | _LATE | {"no_rope_layer_interval", "no_rope_layers"},
         {"num_key_value_heads": 4, "rope_theta": 2e6, "tie_word_embeddings": True, "no_rope_layer_interval": 4}, "nope",

@@ -6,10 +6,12 @@ without a target, padding among them, do not count.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from llmtool.core.model.carry import Carry
+from llmtool.core.model.config import Config
 from llmtool.core.model.experts import CHOSEN, FREE, SCORES
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
@@ -87,3 +89,12 @@ class Balance(Term):
         if self.more:
             self.more(figures, carry, counted)
         return loss + self.coefficient * penalty
+
+
+def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]) -> Term:  # noqa: ARG001 - a contract
+    """The term of a family with experts; options: coefficient."""
+    return Balance(
+        "experts",
+        [str(n) for n in range(config.num_hidden_layers) if n not in config.dense_layers],
+        coefficient("experts", options),
+    )
