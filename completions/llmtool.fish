@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -340,6 +340,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a dsmoe-baseline -d 
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a dense -d 'Merge the experts of a DSMoE checkpoint back into dense layers; refused where a gate depends on the token.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a uniattn -d 'Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a rope -d 'Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a gguf -d 'Read a GGUF file: weights dequantised, config.json and the tokenizer made again. Wants the extra gguf.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a topk -d 'Upcycle feed-forward layers to routed copies, as a Mixtral or a Qwen3-MoE that stock programs load.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a cartesian -d 'Upcycle feed-forward layers to two routed sub-layers that compute the same (CartesianMoE).'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a mask -d 'Upcycle feed-forward layers to copies that token ids choose among by a table (MaskMoE).'
@@ -430,6 +431,11 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l json -d 'Print t
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l dtype -x -a 'bf16 fp16 fp32' -d 'Element type of the weights.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l force -d 'Replace an output that exists.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l experts -x -d 'Copies of a feed-forward layer.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l top-k -x -d 'Experts that a token takes.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l noise -x -d 'Multiply each copied number by 1 + S N(0, 1); 0 keeps the start exact.'

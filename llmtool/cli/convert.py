@@ -176,6 +176,25 @@ def rope(
         print(json.dumps(report))
 
 
+@app.command("gguf")
+def gguf(
+    file: Annotated[Path, typer.Argument(help="GGUF file: llama, qwen2, qwen3 or gemma3.", metavar="FILE")],
+    output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    dtype: Annotated[
+        Literal["bf16", "fp16", "fp32"], typer.Option("--dtype", help="Element type of the weights.")
+    ] = "bf16",
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Read a GGUF file: weights dequantised, config.json and the tokenizer made again. Wants the extra gguf."""
+    from llmtool.commands.convert.gguf import convert_gguf
+
+    report = convert_gguf(file, output, dtype=dtype, force=force, console=options.console(quiet, verbose=False))
+    if as_json:
+        print(json.dumps(report))
+
+
 @app.command("topk")
 def topk(
     checkpoint: options.Checkpoint,

@@ -8,6 +8,7 @@ from llmtool.commands.convert.copy import copy_checkpoint
 from llmtool.commands.convert.dsmoe import convert_dense, convert_dsmoe
 from llmtool.commands.convert.dsmoe_baseline import convert_baseline
 from llmtool.commands.convert.export import export_model
+from llmtool.commands.convert.gguf import convert_gguf
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.lora import merge_lora as merge_adapters
 from llmtool.commands.convert.rope import convert_rope
@@ -28,6 +29,7 @@ __all__ = [
     "dsmoe_baseline",
     "export",
     "finedeep",
+    "gguf",
     "inspect",
     "mask",
     "merge_lora",
@@ -36,14 +38,14 @@ __all__ = [
 ]
 
 
-def inspect(checkpoint: str | Path, *, context: int | None = None) -> dict[str, Any]:
+def inspect(checkpoint: str | Path, *, context: int | None = None, override: Sequence[str] = ()) -> dict[str, Any]:
     """Parameters, bytes, FLOPs and KV bytes a token, from headers and config.json alone.
 
     >>> import llmtool
     >>> llmtool.convert.inspect("model")["parameters"]
     36384
     """
-    return describe(open_checkpoint(Path(checkpoint)), context)
+    return describe(open_checkpoint(Path(checkpoint), override), context)
 
 
 def copy(
@@ -52,6 +54,7 @@ def copy(
     *,
     dtype: str | None = None,
     max_shard_size: int = DEFAULT_SHARD,
+    override: Sequence[str] = (),
     force: bool = False,
     dry_run: bool = False,
     console: Console = QUIET,
@@ -64,7 +67,7 @@ def copy(
     """
     return copy_checkpoint(
         Path(checkpoint), Path(output), dtype=dtype, max_shard_size=max_shard_size, force=force, dry_run=dry_run,
-        console=console,
+        override=override, console=console,
     )  # fmt: skip
 
 
@@ -74,6 +77,7 @@ def export(
     *,
     dtype: str | None = None,
     set: Sequence[str] = (),  # noqa: A002 - the option's name
+    override: Sequence[str] = (),
     force: bool = False,
     console: Console = QUIET,
 ) -> dict[str, Any]:
@@ -83,8 +87,24 @@ def export(
     >>> llmtool.convert.export("model", "exported")["parameters"]
     36384
     """
-    given = method_settings(set)
-    return export_model(Path(checkpoint), Path(output), dtype=dtype, settings=given, force=force, console=console)
+    return export_model(
+        Path(checkpoint), Path(output), dtype=dtype, settings=method_settings(set), changed=override, force=force,
+        console=console,
+    )  # fmt: skip
+
+
+def gguf(
+    file: str | Path, output: str | Path, *, dtype: str = "bf16", force: bool = False, console: Console = QUIET
+) -> dict[str, Any]:
+    """A checkpoint from a GGUF file: weights dequantised, config.json and the tokenizer made again.
+
+    >>> import llmtool
+    >>> llmtool.convert.gguf("corpus.txt", "out")
+    Traceback (most recent call last):
+        ...
+    llmtool.core.run.errors.UserError: corpus.txt: not a GGUF file (it would begin with GGUF)
+    """
+    return convert_gguf(file, output, dtype=dtype, force=force, console=console)
 
 
 def dsmoe(

@@ -136,7 +136,7 @@ def _around(
 
 def _named(tokenizer: BaseTokenizer, role: str, own: str | None, given: str | None) -> int:
     """Id of the token that was given, else of the tokenizer's own."""
-    known = tokenizer.special_tokens
+    known = tokenizer.added_tokens
     if given is not None and given not in known:
         hint = closest(given, list(known)) or f"{len(known)} tokens may be named; `tokenizer inspect` lists them"
         raise UserError(f"{given!r} is not an added token of the tokenizer", where=f"--{role}-token", hint=hint)

@@ -202,9 +202,9 @@ class Vocabulary:
             raise UserError("two units spell the same bytes", where=where)
         if b"" in self.unit_of:
             raise UserError("a token is empty", where=where)
-        self._check_ids(where)
-        pairs = Counter((left, right) for left, right, _ in self.merges)
-        if len(pairs) != len(self.merges):
+        self.check_ids(where)
+        if len({(left, right) for left, right, _ in self.merges}) != len(self.merges):
+            pairs = Counter((left, right) for left, right, _ in self.merges)
             left, right = pairs.most_common(1)[0][0]
             spelled = f"{token_to_string(self.units[left])} {token_to_string(self.units[right])}"
             raise UserError(f"the merge {spelled!r} is listed twice", where=where)
@@ -217,7 +217,8 @@ class Vocabulary:
                     f"scaffold {token_to_string(self.units[number])!r} is not spelled by its parts", where=where
                 )
 
-    def _check_ids(self, where: str) -> None:
+    def check_ids(self, where: str) -> None:
+        """Refuse ids that two tokens share, and ids that are none."""
         if not self.units and not self.added:
             raise UserError("the vocabulary is empty", where=where)
         text_ids = [ids[0] for ids in self.emit if len(ids) == 1]
@@ -230,7 +231,7 @@ class Vocabulary:
             raise UserError(f"id {max(every_id)} is too large", where=where, hint=f"at most {LARGEST_ID}")
         shared = set(entries) & set(added)
         if shared:
-            number = {**{ids[0]: unit for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}}
+            number = {ids[0]: unit for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}
             for text, token in self.added_ids.items():
                 if token in number and self._spelled(text) != number[token]:
                     raise UserError(f"two tokens share an id: added token {text!r:.100} and another", where=where)

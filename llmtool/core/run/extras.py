@@ -16,6 +16,7 @@ EXTRAS = {
     "ray": ("ray",),
     "sft": ("jinja2",),
     "remote": ("fsspec", "aiohttp"),
+    "gguf": ("gguf",),
 }
 
 

@@ -99,6 +99,7 @@ def fit_to_json(fitted: Fitted, surprise: float) -> dict[str, Any]:
     return facts | {
         "form": fitted.form, "k": fitted.k, "positions": fitted.positions,
         "coefficients": fitted.coefficients.tolist(), "spread": fitted.spread.tolist(),
+        "together": fitted.together,
     }  # fmt: skip
 
 
@@ -122,7 +123,8 @@ def _from_json(facts: dict[str, Any]) -> Fitted:
     if facts["law"] == TEMPORAL:
         coefficients = np.array(facts["coefficients"], dtype=np.float64)
         form, k, positions = str(facts["form"]), float(facts["k"]), int(facts["positions"])
-        return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until, elsewhere)
+        return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until, elsewhere,
+                           float(facts.get("together", 0.0)))  # fmt: skip
     theta = np.array(facts["theta"], dtype=np.float64)
     return Fit(LAWS[facts["law"]], theta, spread, horizon, schedule, until, facts["reference"], elsewhere)
 
