@@ -26,7 +26,7 @@ from llmtool.core.bpe.training import (
     train_vocabulary,
     trained_definition,
 )
-from llmtool.core.bpe.vocabulary import encode_text
+from llmtool.core.bpe.vocabulary import LONGEST_PIECE, encode_text
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_file
@@ -34,6 +34,9 @@ from llmtool.core.run.collector import collector_paused
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
+
+LONGEST_TEXT = 16 * LONGEST_PIECE
+"""Bytes of text without a safe place to cut that training holds; beyond, a piece may be cut in two."""
 
 ALIASES = {"lbpe": ("bpe", "lbpe"), "scaffold-lbpe": ("scaffold", "lbpe")}
 """Names for pairs of --algorithm and --encoder."""
@@ -75,13 +78,15 @@ class Tokenizer(BaseTokenizer):
         reading, settings = Reading.split(reading, settings)
         console = console or Console(verbosity=-1)
         report = ReadReport()
+        uncut, spaced = settings.get("pretokenizer") == "none", _holds_space(settings.get("special", ()))
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
         with console.progress("counting", total_bytes(inputs, reading), "B") as bar:
             documents = read_documents(
                 inputs,
                 reading,
-                whole=settings.get("pretokenizer") == "none" or _holds_space(settings.get("special", ())),
+                whole=uncut or spaced,
                 limit_bytes=limit_bytes,
+                longest=None if spaced else LONGEST_PIECE if uncut else LONGEST_TEXT,
                 report=report,
                 on_bytes=bar.advance,
             )

@@ -9,7 +9,7 @@ alphabet. A symbol that is no unit (vocabularies read from files may lack some) 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -34,6 +34,29 @@ BYTE_TO_UNICODE = _byte_to_unicode()
 UNICODE_TO_BYTE = {character: byte for byte, character in BYTE_TO_UNICODE.items()}
 BYTE_ORDER = bytes([byte for byte, _ in sorted(BYTE_TO_UNICODE.items(), key=lambda item: item[1])])
 """Bytes in the order of their GPT-2 characters: the first 256 units, and what breaks ties in training."""
+
+
+LONGEST_PIECE = 1 << 20
+"""Bytes; training counts a longer piece in parts (native/count.hpp): at most one pair in a million is not seen."""
+
+
+def part_end(text: bytes, place: int) -> int:
+    """`place`, or up to three bytes before it: in front of a character, where `text` is UTF-8."""
+    for _ in range(3):
+        if text[place] & 0xC0 != 0x80:
+            break
+        place -= 1
+    return place
+
+
+def piece_parts(piece: bytes) -> Iterator[bytes]:
+    """A piece in parts of about LONGEST_PIECE bytes."""
+    start = 0
+    while len(piece) - start > LONGEST_PIECE:
+        end = part_end(piece, start + LONGEST_PIECE)
+        yield piece[start:end]
+        start = end
+    yield piece[start:]
 
 
 def token_to_string(token: bytes) -> str:

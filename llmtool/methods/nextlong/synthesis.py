@@ -239,7 +239,7 @@ def _open_output(
 @contextmanager
 def _nothing_left(path: Path) -> Iterator[None]:
     """A run that ends with an error leaves no directory behind that it made; what was there before stays."""
-    fresh = not path.exists() or not any(path.iterdir())
+    fresh = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     try:
         yield
     except UserError:
