@@ -17,6 +17,7 @@ from llmtool.core.bpe.agreement import agreement
 from llmtool.core.bpe.export import export_huggingface
 from llmtool.core.bpe.export_card import card, gguf_pre, versions
 from llmtool.core.bpe.huggingface import read_huggingface
+from llmtool.core.bpe.pretokenizers import PRETOKENIZERS
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
 from tests.core.bpe.families import families
@@ -210,4 +211,5 @@ def test_the_card_names_versions_and_llama_cpp_s_pre_tokenizer() -> None:
         assert "no pre-tokenizer that is known" in text
         assert ("trust_remote_code=True" in text) is (encoder == "merge")
     assert "`dbrx`" in card(made().definition, "out")
+    assert set(export_card.GGUF_PRE) == set(PRETOKENIZERS) - {"none"}
     assert set(export_card.MERGES_IGNORED) <= set(export_card.GGUF_PRE.values())
