@@ -64,9 +64,13 @@ def interval_to_json(value: Interval) -> dict[str, float]:
 
 
 def target_to_json(forecast: Forecast, target: float) -> dict[str, float | None]:
-    """When a loss is reached: step, tokens, seconds from the last step looked at; None where it is not."""
+    """When a loss is reached: step with the ends of its 90% interval, tokens, seconds from the last step
+    looked at; None where it is not before the horizon."""
     step = forecast.steps_to(target)
-    facts: dict[str, float | None] = {"loss": target, "step": step, "tokens": None, "seconds": None}
+    earliest, latest = forecast.steps_between(target)
+    facts: dict[str, float | None] = {
+        "loss": target, "step": step, "step_low": earliest, "step_high": latest, "tokens": None, "seconds": None,
+    }  # fmt: skip
     if step is not None:
         facts |= {"tokens": forecast.run.tokens(step), "seconds": forecast.run.seconds(step)}
     return facts
