@@ -108,6 +108,10 @@ _llmtool() {
         "llmtool tokenizer encode:--format") mapfile -t COMPREPLY < <(compgen -W "ids jsonl npy bin" -- "$cur"); return ;;
         "llmtool tokenizer encode:--bos-token") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--eos-token") COMPREPLY=(); return ;;
+        "llmtool tokenizer encode:--shards") COMPREPLY=(); return ;;
+        "llmtool tokenizer encode:--part") COMPREPLY=(); return ;;
+        "llmtool tokenizer encode:--workers") COMPREPLY=(); return ;;
+        "llmtool tokenizer encode:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
         "llmtool tokenizer encode:--encoder") mapfile -t COMPREPLY < <(compgen -W "merge lbpe" -- "$cur"); return ;;
         "llmtool tokenizer encode:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer encode:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
@@ -560,7 +564,7 @@ _llmtool() {
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
         "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;

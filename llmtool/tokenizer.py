@@ -16,6 +16,7 @@ from llmtool import catalog
 from llmtool.core.bpe.definition import SCHEMA, Definition
 from llmtool.core.bpe.definition_file import from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
+from llmtool.core.bpe.pretokenizers import CUSTOM
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
 from llmtool.core.bpe.training import (
@@ -25,13 +26,17 @@ from llmtool.core.bpe.training import (
     train_vocabulary,
     trained_definition,
 )
-from llmtool.core.bpe.vocabulary import encode_text
+from llmtool.core.bpe.vocabulary import LONGEST_PIECE, encode_text
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.collector import collector_paused
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
+
+LONGEST_TEXT = 16 * LONGEST_PIECE
+"""Bytes of text without a safe place to cut that training holds; beyond, a piece may be cut in two."""
 
 ALIASES = {"lbpe": ("bpe", "lbpe"), "scaffold-lbpe": ("scaffold", "lbpe")}
 """Names for pairs of --algorithm and --encoder."""
@@ -73,13 +78,15 @@ class Tokenizer(BaseTokenizer):
         reading, settings = Reading.split(reading, settings)
         console = console or Console(verbosity=-1)
         report = ReadReport()
+        uncut, spaced = settings.get("pretokenizer") == "none", _holds_space(settings.get("special", ()))
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
         with console.progress("counting", total_bytes(inputs, reading), "B") as bar:
             documents = read_documents(
                 inputs,
                 reading,
-                whole=settings.get("pretokenizer") == "none" or _holds_space(settings.get("special", ())),
+                whole=uncut or spaced,
                 limit_bytes=limit_bytes,
+                longest=None if spaced else LONGEST_PIECE if uncut else LONGEST_TEXT,
                 report=report,
                 on_bytes=bar.advance,
             )
@@ -174,8 +181,12 @@ class Tokenizer(BaseTokenizer):
 
 
 def load(path: str, encoder: str | None = None, length: str = "bytes", ties: str = "leftmost") -> Tokenizer:
-    """Tokenizer.load with another encoder, where one is named."""
+    """Tokenizer.load with another encoder, where one is named; says so where no scanner of the engine cuts the text."""
     tokenizer = Tokenizer.load(path)
+    definition = tokenizer.definition
+    if definition.pretokenizer == CUSTOM and any(step["type"] != "Metaspace" for step in definition.pretokenizer_steps):
+        kinds = " then ".join(step["type"] for step in definition.pretokenizer_steps)
+        Console().info(f"{path}: cut by the general matcher ({kinds}): exact, slower than a scanner of the engine")
     return tokenizer.with_encoder(encoder, length, ties) if encoder else tokenizer
 
 
@@ -198,6 +209,11 @@ def load_definition(path: Path) -> Definition:
     """Recognise and read a tokenizer by content."""
     if path.is_dir():
         path = _tokenizer_in(path)
+    with collector_paused():
+        return _read_definition(path)
+
+
+def _read_definition(path: Path) -> Definition:
     facts = read_json_object(path)
     if "schema" in facts:
         return from_json(facts, str(path))

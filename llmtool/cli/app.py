@@ -1,5 +1,6 @@
 """The command tree, and what happens to failures on the way out: one line and an exit status, or a bug's traceback."""
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -13,6 +14,9 @@ from llmtool.cli.group import Group
 from llmtool.core.run.errors import CompleteError, ExitCode, UserError, explain_os_error
 from llmtool.core.run.json_file import dumps
 from llmtool.version import __version__
+
+MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EINTR, errno.EMFILE, errno.ENFILE)
+"""What the machine lacks, in whichever temporary file it shows: no bug of ours."""
 
 
 class Root(TyperGroup):
@@ -37,6 +41,9 @@ class Root(TyperGroup):
             _drop_stdout()
             raise typer.Exit(ExitCode.CLOSED_PIPE) from None
         except OSError as error:
+            if error.errno in MACHINE and error.filename is not None:
+                print(f"error: {error.filename}: {explain_os_error(error)}", file=sys.stderr)
+                raise typer.Exit(ExitCode.FAILURE) from None
             if error.filename is not None:
                 raise
             _drop_stdout()  # a write without a file name is one to stdout: files are written by name

@@ -9,7 +9,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.core.corpus.reading import Reading
-from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.errors import ExitCode, UserError
 
 app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 
@@ -129,6 +129,25 @@ def encode(
         typer.Option("--eos-token", help="--eos with this one; a chat model's own ends a turn.", metavar="TOKEN"),
     ] = None,
     offsets: Annotated[bool, typer.Option("--offsets", help="Byte range of each id (format jsonl).")] = False,
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            "--shards", help="-o is a directory of .bin or .npy, each of so much of the corpus: 512MB.", metavar="SIZE"
+        ),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Only every N-th shard, from the I-th on.", metavar="I/N")
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check the shards in -o: hashes, counts, a sample encoded again."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes, with --shards; all cores if not given.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Processes here, or Ray (extra ray), with --shards.")
+    ] = "local",
     allow_special: AllowSpecial = False,
     encoder: Encoder = None,
     length: Length = "bytes",
@@ -140,11 +159,20 @@ def encode(
     verbose: options.Verbose = False,
     config: options.Config = None,
 ) -> None:
-    """Turn text into ids, as a stream."""
+    """Turn text into ids, as a stream; with --shards as a job that can be killed, split and checked."""
     from llmtool.commands.tokenizer.encode import encode_files
     from llmtool.tokenizer import load
 
     console = options.console(quiet, verbose)
+    if shards is not None:
+        _encode_shards(
+            load(tokenizer, encoder, length, ties), inputs or [], output, shards, form, part, verify, workers, engine,
+            {"bos": bos, "eos": eos, "bos_token": bos_token, "eos_token": eos_token, "allow_special": allow_special},
+            reading, tokenizer, force, console,
+        )  # fmt: skip
+        return
+    if part or verify:
+        raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
     totals = encode_files(
         load(tokenizer, encoder, length, ties), inputs or ["-"], output, form=form, bos=bos, eos=eos,
         bos_token=bos_token, eos_token=eos_token, offsets=offsets, allow_special=allow_special,
@@ -152,6 +180,25 @@ def encode(
     )  # fmt: skip
     if output:
         console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")
+
+
+def _encode_shards(
+    tokenizer: Any, inputs: list[str], output: Path | None, shards: str, form: str, part: str | None, verify: bool,
+    workers: int | None, engine: Any, given: dict[str, Any], reading: Reading, read: str, force: bool, console: Any,
+) -> None:  # fmt: skip
+    from llmtool.commands.tokenizer.shards import ShardSettings, encode_shards
+    from llmtool.core.bpe.tokenizer import available_cores
+    from llmtool.core.corpus.units import Means
+
+    if output is None or form == "jsonl":
+        raise UserError("--shards writes .bin or .npy into a directory", hint="-o DIR --format bin")
+    settings = ShardSettings(shards, "bin" if form == "ids" else form, **given)
+    means = Means(workers or available_cores(), console, engine, force)
+    found = encode_shards(
+        tokenizer, inputs, output, settings, reading=reading, part=part, verify=verify, read=[read], means=means
+    )
+    if found.get("wrong"):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
 @app.command("decode")

@@ -146,6 +146,7 @@ def positions_of(source: str, look: Look, figure: Path | None) -> dict[str, Any]
     steps, losses = run.seen_at_positions()
     fitted = positions.TemporalLaw().fit(run)
     shapes = positions.hyperbolas(steps, losses)
+    tail = max(1, len(steps) // 10)
     if figure:
         plot.draw_positions(fitted, shapes, losses, figure)
     return {
@@ -153,6 +154,7 @@ def positions_of(source: str, look: Look, figure: Path | None) -> dict[str, Any]
         "steps": len(steps), "k": shapes.k, "r2_over_positions": shapes.r2, "common_noise": shapes.common_share,
         "regressors": list(positions.FORMS[fitted.form]), "r2_over_steps": positions.regression_r2(fitted, shapes),
         "parameters": fitted.parameters(), "learned_by_quarter": positions.uniformity(shapes, losses),
+        "last_tenth_error": 100 * float((fitted.predict(steps[-tail:]) / losses[-tail:].mean(axis=1) - 1).mean()),
         "final_loss_of_law": float(fitted.predict(np.array([run.horizon]))[0]),
     }  # fmt: skip
 
@@ -165,6 +167,8 @@ def position_lines(facts: dict[str, Any]) -> Iterator[str]:
     r2 = facts["r2_over_steps"]
     yield f"  g and a2 on {', '.join(facts['regressors'])}: R2 {r2['g']:.3f} and {r2['a2']:.3f}"
     quarters = "  ".join(f"{value:.2f}" for value in facts["learned_by_quarter"])
+    missed = f"the last tenth of the evaluations is missed by {facts['last_tenth_error']:+.2f}%"
+    yield f"  loss at the horizon by this law: {facts['final_loss_of_law']:.4f}; {missed}"
     yield f"  learned in the second half, by quarter of the positions over the mean: {quarters} (1: uniformly)"
 
 

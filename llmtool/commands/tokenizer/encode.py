@@ -62,7 +62,7 @@ def encode_files(
     console = console or Console(verbosity=-1)
     reading = Reading.of(reading, named_reading)
     _check_request(output, form, offsets)
-    around = _around(tokenizer, bos, eos, bos_token, eos_token, console)
+    around = token_around(tokenizer, bos, eos, bos_token, eos_token, console)
     report, totals = ReadReport(), Totals()
     settings = {
         "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "offsets": offsets,
@@ -109,7 +109,7 @@ def _check_request(output: Path | None, form: IdFormat, offsets: bool) -> None:
         raise UserError(f"format {form!r} wants a name that ends in .{form}", where=str(output))
 
 
-def _around(
+def token_around(
     tokenizer: BaseTokenizer,
     bos: bool | None,
     eos: bool,
@@ -117,6 +117,7 @@ def _around(
     eos_token: str | None,
     console: Console,
 ) -> Around:
+    """The ids put around each document, and on the console what `transformers` would put there unasked."""
     if bos is False and bos_token is not None:
         raise UserError("--no-bos and --bos-token contradict each other", hint="drop one of them")
     definition = tokenizer.definition
@@ -136,7 +137,7 @@ def _around(
 
 def _named(tokenizer: BaseTokenizer, role: str, own: str | None, given: str | None) -> int:
     """Id of the token that was given, else of the tokenizer's own."""
-    known = tokenizer.special_tokens
+    known = tokenizer.added_tokens
     if given is not None and given not in known:
         hint = closest(given, list(known)) or f"{len(known)} tokens may be named; `tokenizer inspect` lists them"
         raise UserError(f"{given!r} is not an added token of the tokenizer", where=f"--{role}-token", hint=hint)

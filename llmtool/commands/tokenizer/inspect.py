@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.bpe.vocabulary import decode_text, encode_text, string_to_token, token_to_string
+from llmtool.core.bpe.vocabulary import Vocabulary, decode_text, encode_text, string_to_token, token_to_string
 
 
 def show(token: bytes) -> str:
@@ -40,6 +40,7 @@ def describe(tokenizer: BaseTokenizer) -> dict[str, Any]:
         "merges": len(vocabulary.merges),
         "scaffolds": len(vocabulary.scaffolds),
         "special_tokens": tokenizer.special_tokens,
+        **({"other_added_tokens": others} if (others := _not_special(tokenizer)) else {}),
         "bos": definition.bos,
         "eos": definition.eos,
         "longest_tokens": [_shortened(show(token)) for token in longest],
@@ -48,29 +49,38 @@ def describe(tokenizer: BaseTokenizer) -> dict[str, Any]:
     }
 
 
+def _not_special(tokenizer: BaseTokenizer) -> dict[str, int]:
+    """Added tokens that always match."""
+    special = tokenizer.special_tokens
+    return {text: number for text, number in tokenizer.added_tokens.items() if text not in special}
+
+
 def explain(tokenizer: BaseTokenizer, text: str) -> dict[str, Any]:
     """How a text is cut: pieces, units (scaffolds marked), ids."""
     vocabulary = tokenizer.definition.vocabulary
     pieces = []
     for piece, units in tokenizer.explain(text):
-        cut = [
-            {
-                "text": show(vocabulary.units[unit]),
-                "ids": list(vocabulary.emit[unit]),
-                **({"scaffold": [show(vocabulary.tokens[i]) for i in ids]} if len(ids) > 1 else {}),
-            }
-            for unit, ids in ((unit, vocabulary.emit[unit]) for unit in units)
-        ]
+        cut = [_unit_of_text(vocabulary, unit) for unit in units]
         pieces.append({"piece": show(piece), "units": cut})
     ids = tokenizer.encode(text)
     return {"schema": "llmtool.tokenizer-inspect/1", "text": text, "ids": ids, "pieces": pieces}
 
 
+def _unit_of_text(vocabulary: Vocabulary, unit: int) -> dict[str, Any]:
+    """A unit of a cut text: its text, ids, and a scaffold's parts. Beyond the units stands what is unknown."""
+    if unit >= len(vocabulary.units):
+        number = vocabulary.unknown_ids[unit - len(vocabulary.units)]
+        return {"text": vocabulary.spellings[number], "ids": [number]}
+    ids = vocabulary.emit[unit]
+    scaffold = {"scaffold": [show(vocabulary.tokens[i]) for i in ids]} if len(ids) > 1 else {}
+    return {"text": show(vocabulary.units[unit]), "ids": list(ids), **scaffold}
+
+
 def token_facts(tokenizer: BaseTokenizer, text: str) -> dict[str, Any] | None:
     """What is known of a token or scaffold named by its text, its GPT-2 spelling, or #ID; None if it is none."""
     vocabulary = tokenizer.definition.vocabulary
-    if text in vocabulary.special:
-        return {"token": text, "id": vocabulary.special[text], "special": True}
+    if text in vocabulary.added_ids:
+        return {"token": text, "id": vocabulary.added_ids[text], "special": text in vocabulary.special}
     if text.startswith("#") and text[1:].isdecimal() and text.isascii():
         token = tokenizer.token_bytes(int(text[1:]))
         if token not in vocabulary.unit_of:
@@ -115,6 +125,10 @@ def lines_of_text(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{number} token{'s' if number != 1 else ''}, {len(encode_text(facts['text']))} bytes"
 
 
+MOST_TOKENS = 40
+"""Special tokens named one by one; models keep hundreds of places free."""
+
+
 def lines_of_facts(facts: dict[str, Any]) -> Iterator[str]:
     """Facts for people, one a line."""
     for key, value in facts.items():
@@ -127,7 +141,8 @@ def lines_of_facts(facts: dict[str, Any]) -> Iterator[str]:
                 yield f"  {name.replace('_', ' '):17} {fact:,}" if isinstance(fact, int) else f"  {name:17} {fact}"
             continue
         elif isinstance(value, dict):
-            value = ", ".join(f"{name} {number}" for name, number in value.items()) or "none"
+            first = ", ".join(f"{name} {number}" for name, number in list(value.items())[:MOST_TOKENS]) or "none"
+            value = first + (f", ... ({len(value):,} in all)" if len(value) > MOST_TOKENS else "")
         elif isinstance(value, list):
             value = " ".join(map(str, value))
         elif value is None or isinstance(value, bool):

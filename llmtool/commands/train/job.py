@@ -7,19 +7,21 @@ OUT/config.json, model.safetensors, tokenizer files, loss.png, and run.json last
 """
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.settings import Running
-from llmtool.core.run.atomic import atomic_file, require_space, sweep
+from llmtool.core.run.atomic import atomic_file, explained, require_space, sweep, sync_tree
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.core.run.journal import lock, sync_directory
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run, changes, manifest_path
 from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
@@ -96,6 +98,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     job.output.parent.mkdir(parents=True, exist_ok=True)
     require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.settings.keep + 1)))
     world = World(job.device)
+    cleanup = ExitStack()
     try:
         console = console if world.leader else Console(verbosity=-1)
         run = Run(job.command, job.config, seed=job.settings.seed, backend=f"{job.kernels} on {world.device}")
@@ -110,10 +113,10 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer, job.objective.vector)
         states = Checkpoints(job.output, world, job.settings.keep)
         world.barrier()
-        if world.leader and not resumable:
-            begin(job.output, begun)
+        if world.leader:
+            cleanup.enter_context(alone(job.output, begun, resumable))
         world.barrier()
-        found = states.latest() if resumable else None
+        found = states.latest(console) if resumable else None
         progress = Progress() if found is None else states.load(found, trainee, optimizers)
         for name, state in progress.terms.items():
             if name in job.objective.terms:
@@ -139,6 +142,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
             console.info(f"{job.output}: stopped after step {progress.step:,}; the same command goes on from there")
         return report
     finally:
+        cleanup.close()
         world.close()
 
 
@@ -158,12 +162,13 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
         raise UserError("not a directory", where=str(output), hint="name another place")
     refuse_overlap([job.output], job.read)
     tidy(job.output, [job.output], console)
+    removed = sweep(output)
     if not output.is_dir() or not any(output.iterdir()):
         return False
     if not (output / BEGUN).is_file():
         what = "exists already, and is no run of training that was begun"
         raise UserError(what, where=str(output), hint="write elsewhere")
-    if (removed := sweep(output)).number:
+    if removed.number:
         console.info(f"{output}: {removed}")
     if job.settings.force:
         return False
@@ -187,12 +192,39 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
     raise CompleteError(job.output)
 
 
+@contextmanager
+def alone(output: Path, begun: dict[str, Any], resumable: bool) -> Iterator[None]:
+    """Begin or go on in OUT, as the only run there; one that ends before it has made anything leaves nothing."""
+    fresh = not output.exists()
+    with explained(output):
+        output.mkdir(exist_ok=True)
+        handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not lock(handle):
+            raise UserError("another process is training there", where=str(output), hint="wait, or write elsewhere")
+        if not resumable:
+            with explained(output):
+                begin(output, begun)
+        yield
+    except UserError:
+        if fresh and not any((output / name).exists() for name in ("checkpoints", "run.json")) and not _rows(output):
+            rmtree(output)
+        raise
+    finally:
+        os.close(handle)
+
+
+def _rows(output: Path) -> int:
+    metrics = output / METRICS
+    return metrics.stat().st_size if metrics.is_file() else 0
+
+
 def begin(output: Path, begun: dict[str, Any]) -> None:
-    """Make OUT, without what an earlier run left there."""
-    output.mkdir(parents=True, exist_ok=True)
+    """Make OUT, without what an earlier run left there; run.json goes first, or half would pass for whole."""
+    manifest_path(output).unlink(missing_ok=True)
     for name in ("checkpoints", ".finished.partial"):
         rmtree(output / name, ignore_errors=True)
-    for pattern in ("run.json", METRICS, PLOT, "config.json", "model*.safetensors*"):
+    for pattern in (METRICS, PLOT, "config.json", "model*.safetensors*"):
         for path in output.glob(pattern):
             path.unlink()
     with atomic_file(output / BEGUN) as file:
@@ -266,11 +298,6 @@ def last_row(output: Path) -> dict[str, Any]:
 
 def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
     """Write the model, the figure, the table, and run.json last; every process takes part in gathering weights."""
-    from llmtool.core.checkpoint.dtypes import element_type
-    from llmtool.core.checkpoint.layout import put_together
-    from llmtool.core.checkpoint.shards import ShardWriter
-    from llmtool.core.checkpoint.writer import DEFAULT_SHARD, with_dtype
-    from llmtool.core.train import summary
     from llmtool.core.train.parallel import whole_tensors
 
     output, leader = job.output, trainee.world.leader
@@ -279,6 +306,20 @@ def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
             pass
         trainee.world.barrier()
         return
+    with explained(output):
+        _finish(job, trainee, run, console)
+    trainee.world.barrier()
+
+
+def _finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
+    from llmtool.core.checkpoint.dtypes import element_type
+    from llmtool.core.checkpoint.layout import put_together
+    from llmtool.core.checkpoint.shards import ShardWriter
+    from llmtool.core.checkpoint.writer import DEFAULT_SHARD, with_dtype
+    from llmtool.core.train import summary
+    from llmtool.core.train.parallel import whole_tensors
+
+    output = job.output
     work = output / ".finished.partial"
     rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -292,14 +333,15 @@ def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_bytes(content)
     written = sorted(path.relative_to(work) for path in work.rglob("*") if path.is_file())
+    sync_tree(work)
     for path in written:
         (output / path).parent.mkdir(parents=True, exist_ok=True)
         (work / path).replace(output / path)
     rmtree(work)
+    sync_directory(output)
     drawn = summary.draw(output / METRICS, output / PLOT, console)
     summary.show(output / METRICS, console)
     run.inputs = job.inputs()
     others = [path for path in written if str(path) not in {shard["path"] for shard in shards}]
     run.save(manifest_path(output), [*shards, *others, Path(METRICS), *([Path(PLOT)] if drawn else [])])
     console.info(f"{output}: written")
-    trainee.world.barrier()

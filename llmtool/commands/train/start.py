@@ -137,7 +137,9 @@ def tokenizer_files(tokenizer: Tokenizer | None, checkpoint: CheckpointReader | 
     with TemporaryDirectory(prefix="llmtool-") as folder:
         try:
             export_huggingface(tokenizer, Path(folder) / "tokenizer")
-        except UserError:
+        except UserError as error:
+            if isinstance(error.__cause__, OSError):  # no room to write it is no reason to do without
+                raise
             return {"llmtool.json": serialize(tokenizer.definition)}
         written = sorted((Path(folder) / "tokenizer").iterdir())
         return {path.name: path.read_bytes() for path in written if path.name not in ("run.json", "README.md")}

@@ -16,7 +16,7 @@ from llmtool.core.run.errors import UserError, closest
 
 SCHEMA = "llmtool.tokenizer/2"
 FIRST_SCHEMA = "llmtool.tokenizer/1"
-"""What versions before 0.4 read too; written for every tokenizer that it can hold."""
+"""What earlier versions read too; written for every tokenizer that it can hold."""
 
 LENGTHS = ("bytes", "characters")
 TIES = ("leftmost", "rank")

@@ -70,7 +70,7 @@ FURTHER_FIELDS: dict[str, Any] = {
     "added_tokens": list, "unused": dict, "beside": dict,
 }  # fmt: skip
 READABLE_UNICODE = (UNICODE_VERSION, "17.0")
-"""Versions before 0.4 wrote "17.0" and cut by later tables; only letters that are newer than UNICODE_VERSION differ."""
+"""Files of earlier versions say "17.0"; only what is newer than UNICODE_VERSION is cut otherwise now."""
 
 
 def _read_first_schema(facts: dict[str, Any], where: str) -> dict[str, Any]:

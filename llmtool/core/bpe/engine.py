@@ -19,7 +19,15 @@ from llmtool.core.bpe.policy import EncodingPolicy, Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces, split
 from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.segments import Segments
-from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary, decode_text, pack_ends, pack_u32
+from llmtool.core.bpe.vocabulary import (
+    BYTE_ORDER,
+    LONGEST_PIECE,
+    Vocabulary,
+    decode_text,
+    pack_ends,
+    pack_u32,
+    piece_parts,
+)
 from llmtool.core.run.errors import UserError
 
 
@@ -160,7 +168,8 @@ class PieceCounts:
             _checked(self.native.add, b"".join(documents), document_ends(documents))
             return
         for document in documents:
-            self._portable.update([document] if self._steps else split(self._pretokenizer, document))
+            for piece in [document] if self._steps else split(self._pretokenizer, document):
+                self._portable.update(piece_parts(piece) if len(piece) > LONGEST_PIECE else (piece,))
 
     def items(self) -> Iterable[tuple[bytes, int]]:
         """(piece, count) in the order of the pieces' bytes."""

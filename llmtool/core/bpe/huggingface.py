@@ -8,6 +8,8 @@ The files come from anywhere: every value is checked before use, and nothing in 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import compress
+from operator import add
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
@@ -147,8 +149,10 @@ def _token_ids(model: dict[str, Any], where: str) -> dict[str, int]:
     numbers = model.get("vocab")
     if not isinstance(numbers, dict):
         raise UserError("model.vocab is not an object", where=where)
-    for text, number in numbers.items():
-        _check_id(number, f"model.vocab[{_brief(text)}]", where)
+    values = numbers.values()
+    if not set(map(type, values)) <= {int} or not 0 <= min(values, default=0) <= max(values, default=0) < LARGEST_ID:
+        for text, number in numbers.items():
+            _check_id(number, f"model.vocab[{_brief(text)}]", where)
     return numbers
 
 
@@ -187,65 +191,76 @@ def _read_vocabulary(
     model: dict[str, Any], numbers: dict[str, int], added: tuple[AddedToken, ...], alphabet: Alphabet, where: str
 ) -> Vocabulary:
     """Units are the symbols, what merges join and make, and with ignore_merges every entry; the rest is unused."""
-    pairs = _read_merges(model, numbers, where)
+    lefts, rights = _read_merges(model, where)
+    made = list(map(add, lefts, rights))
     fuse, byte_fallback = (_flag(model, key, "model.", where) for key in ("fuse_unk", "byte_fallback"))
     unknown = find_unknown(_text_or_none(model, "unk_token", where), fuse, byte_fallback, numbers)
     apart = {token.content for token in added}
     apart.update({"", *([unknown.token] if unknown.token else [])})
-    apart.update(text for text in numbers if unknown.byte_ids and BYTE_TOKEN.fullmatch(text))
-    joined = {text for pair in pairs for text in (*pair, "".join(pair))}
-    parts = {text for pair in pairs for text in pair}
-    stray = next(
-        (text for text in parts if text == unknown.token or (text in apart and BYTE_TOKEN.fullmatch(text))), None
-    )
-    if stray is not None and len(stray) > 1:
+    apart.update(text for text in numbers if unknown.byte_ids and text[:3] == "<0x" and BYTE_TOKEN.fullmatch(text))
+    parts = apart.intersection(lefts) | apart.intersection(rights)
+    stray = next((t for t in parts if len(t) > 1 and (t == unknown.token or BYTE_TOKEN.fullmatch(t))), None)
+    if stray is not None:
         raise UserError(f"model.merges join {_brief(stray)}, which stands for unknown text", where=where)
-    whole = bool(model.get("ignore_merges"))
-    texts = [
-        text
-        for text in sorted(numbers, key=numbers.__getitem__)
-        if text not in apart or (text and (whole or len(text) == 1 or text in joined))
-    ]
+    if model.get("ignore_merges"):
+        apart = {""}
+    apart -= {text for text in apart if len(text) == 1} | parts | apart.intersection(made)
+    texts = sorted(numbers, key=numbers.__getitem__)
+    texts = [text for text in texts if text not in apart]
     units, unspelled = _spelled(texts, alphabet)
     if unspelled:
         texts = [text for text in texts if text not in unspelled]
-        pairs = {pair: None for pair in pairs if not unspelled & {*pair, "".join(pair)}}
+        kept = [not unspelled & {*three} for three in zip(lefts, rights, made, strict=True)]
+        _check_merges(lefts, rights, made, numbers, where)
+        lefts, rights, made = (list(compress(column, kept)) for column in (lefts, rights, made))
     unit_of = dict(zip(texts, range(len(texts)), strict=True))
+    try:
+        merges = list(zip(*(map(unit_of.__getitem__, column) for column in (lefts, rights, made)), strict=True))
+    except KeyError:
+        _check_merges(lefts, rights, made, numbers, where)
+        raise
+    if len(set(merges)) < len(merges):  # of a pair listed twice `tokenizers` keeps the last rank
+        merges = list(dict.fromkeys(reversed(merges)))[::-1]
     contents = {token.content for token in added}
-    unused = {text: number for text, number in numbers.items() if text not in unit_of and text not in contents}
-    vocabulary = Vocabulary(
-        units,
-        [(unit_of[left], unit_of[right], unit_of[left + right]) for left, right in pairs],
-        [(numbers[text],) for text in texts],
-        added,
-        unused,
-        unknown,
-        alphabet,
-    )
-    vocabulary.check(f"{where}: model.vocab")
+    unused = {text: numbers[text] for text in numbers.keys() - unit_of.keys() - contents}
+    emit = [(numbers[text],) for text in texts]
+    vocabulary = Vocabulary(units, merges, emit, added, unused, unknown, alphabet)
+    vocabulary.check_ids(f"{where}: model.vocab")  # the rest holds by how it was read
     return vocabulary
 
 
-def _read_merges(model: dict[str, Any], numbers: Mapping[str, int], where: str) -> dict[tuple[str, str], None]:
-    """Pairs in rank order; of a pair listed twice `tokenizers` keeps the last rank."""
+def _read_merges(model: dict[str, Any], where: str) -> tuple[list[str], list[str]]:
+    """Left and right of each pair in rank order."""
     listed = model.get("merges")
     if not isinstance(listed, list):
         raise UserError("model.merges is not a list", where=where)
-    pairs: dict[tuple[str, str], None] = {}
-    for rank, entry in enumerate(listed):
-        if isinstance(entry, str) and entry.startswith("#version"):
-            continue
-        pair = entry.split(" ") if isinstance(entry, str) else entry
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-            raise UserError(f"model.merges[{rank}] {_brief(entry)} is not a pair of tokens", where=where)
-        left, right = pair
-        if left not in numbers or right not in numbers or left + right not in numbers:
-            missing = next(text for text in (left, right, left + right) if text not in numbers)
+    pairs: list[Any] = listed
+    if set(map(type, listed)) != {list}:
+        lines = [entry for entry in listed if not (isinstance(entry, str) and entry.startswith("#version"))]
+        pairs = [entry.split(" ") if isinstance(entry, str) else entry for entry in lines]
+    if not (set(map(type, pairs)) <= {list} and set(map(len, pairs)) <= {2}):
+        place, pair = next((n, p) for n, p in enumerate(listed) if not _is_pair(p))
+        raise UserError(f"model.merges[{place}] {_brief(pair)} is not a pair of tokens", where=where)
+    lefts, rights = ([pair[side] for pair in pairs] for side in (0, 1))
+    if not set(map(type, lefts)) | set(map(type, rights)) <= {str}:
+        place, pair = next((n, p) for n, p in enumerate(listed) if not _is_pair(p))
+        raise UserError(f"model.merges[{place}] {_brief(pair)} is not a pair of tokens", where=where)
+    return lefts, rights
+
+
+def _is_pair(entry: Any) -> bool:
+    if isinstance(entry, str):
+        return entry.startswith("#version") or len(entry.split(" ")) == 2
+    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+
+
+def _check_merges(lefts: list[str], rights: list[str], made: list[str], numbers: Mapping[str, int], where: str) -> None:
+    """Refuse a merge of what is no entry of the vocabulary, by its place."""
+    for rank, texts in enumerate(zip(lefts, rights, made, strict=True)):
+        missing = next((text for text in texts if text not in numbers), None)
+        if missing is not None:
             what = f"model.merges[{rank}] joins or makes {_brief(missing)}, not in model.vocab"
             raise UserError(what, where=where)
-        pairs.pop((left, right), None)
-        pairs[left, right] = None
-    return pairs
 
 
 def _text_or_none(model: dict[str, Any], key: str, where: str) -> str | None:

@@ -37,6 +37,10 @@ _REWRITTEN = {
 """What a backslash and a letter become; inside a class only those that are classes."""
 
 
+_FOLDS = "\u00df|ss|st|ff|fi|fl|[\u0149\u01f0\u0390\u03b0\u0587\u1e96-\u1e9e\ufb00-\ufb17]"
+"""What (?i) folds to or from several characters; the two engines do so in different places."""
+
+
 class Pattern:
     """A compiled pattern."""
 
@@ -114,7 +118,14 @@ def compile_pattern(pattern: str, where: str | None = None) -> Pattern:
 
 def as_regex(pattern: str) -> str:
     """A pattern in Oniguruma's Ruby syntax as the `regex` module must be given it."""
-    return "".join(_Rewriter(pattern).sequence())
+    literal = re.sub(r"\\.|\[[^\]]*\]", "\0", pattern)
+    if re.search(r"\(\?[a-z]*i", pattern) and re.search(_FOLDS, literal, re.IGNORECASE):
+        raise IndexError("under (?i) one letter that folds to several (\u00df to ss) is not implemented")
+    rewriter = _Rewriter(pattern)
+    rewritten = "".join(rewriter.sequence())
+    if rewriter.rest:
+        raise IndexError("a parenthesis closes no group")
+    return rewritten
 
 
 class _Rewriter:
@@ -123,6 +134,11 @@ class _Rewriter:
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._at = 0
+
+    @property
+    def rest(self) -> str:
+        """What has not been read yet."""
+        return self._pattern[self._at :]
 
     def sequence(self) -> list[str]:
         """The atoms up to the end of the group or of the pattern."""
@@ -225,6 +241,8 @@ class _Rewriter:
         if head.endswith(")"):
             return head
         inside = "".join(self.sequence())
+        if not self.rest:
+            raise IndexError("a parenthesis opens a group that does not end")
         self._at += 1
         return f"{head}{inside})"
 

@@ -9,7 +9,7 @@ alphabet. A symbol that is no unit (vocabularies read from files may lack some) 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -34,6 +34,29 @@ BYTE_TO_UNICODE = _byte_to_unicode()
 UNICODE_TO_BYTE = {character: byte for byte, character in BYTE_TO_UNICODE.items()}
 BYTE_ORDER = bytes([byte for byte, _ in sorted(BYTE_TO_UNICODE.items(), key=lambda item: item[1])])
 """Bytes in the order of their GPT-2 characters: the first 256 units, and what breaks ties in training."""
+
+
+LONGEST_PIECE = 1 << 20
+"""Bytes; training counts a longer piece in parts (native/count.hpp): at most one pair in a million is not seen."""
+
+
+def part_end(text: bytes, place: int) -> int:
+    """`place`, or up to three bytes before it: in front of a character, where `text` is UTF-8."""
+    for _ in range(3):
+        if text[place] & 0xC0 != 0x80:
+            break
+        place -= 1
+    return place
+
+
+def piece_parts(piece: bytes) -> Iterator[bytes]:
+    """A piece in parts of about LONGEST_PIECE bytes."""
+    start = 0
+    while len(piece) - start > LONGEST_PIECE:
+        end = part_end(piece, start + LONGEST_PIECE)
+        yield piece[start:end]
+        start = end
+    yield piece[start:]
 
 
 def token_to_string(token: bytes) -> str:
@@ -202,9 +225,9 @@ class Vocabulary:
             raise UserError("two units spell the same bytes", where=where)
         if b"" in self.unit_of:
             raise UserError("a token is empty", where=where)
-        self._check_ids(where)
-        pairs = Counter((left, right) for left, right, _ in self.merges)
-        if len(pairs) != len(self.merges):
+        self.check_ids(where)
+        if len({(left, right) for left, right, _ in self.merges}) != len(self.merges):
+            pairs = Counter((left, right) for left, right, _ in self.merges)
             left, right = pairs.most_common(1)[0][0]
             spelled = f"{token_to_string(self.units[left])} {token_to_string(self.units[right])}"
             raise UserError(f"the merge {spelled!r} is listed twice", where=where)
@@ -217,7 +240,8 @@ class Vocabulary:
                     f"scaffold {token_to_string(self.units[number])!r} is not spelled by its parts", where=where
                 )
 
-    def _check_ids(self, where: str) -> None:
+    def check_ids(self, where: str) -> None:
+        """Refuse ids that two tokens share, and ids that are none."""
         if not self.units and not self.added:
             raise UserError("the vocabulary is empty", where=where)
         text_ids = [ids[0] for ids in self.emit if len(ids) == 1]
@@ -230,7 +254,7 @@ class Vocabulary:
             raise UserError(f"id {max(every_id)} is too large", where=where, hint=f"at most {LARGEST_ID}")
         shared = set(entries) & set(added)
         if shared:
-            number = {**{ids[0]: unit for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}}
+            number = {ids[0]: unit for unit, ids in zip(self.units, self.emit, strict=True) if len(ids) == 1}
             for text, token in self.added_ids.items():
                 if token in number and self._spelled(text) != number[token]:
                     raise UserError(f"two tokens share an id: added token {text!r:.100} and another", where=where)

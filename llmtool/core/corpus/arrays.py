@@ -1,8 +1,9 @@
 """Arrays in files of equal length, one for each unit of a stage, mapped and not read: rows of any of them together."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +30,46 @@ def map_array(path: Path) -> Array:
         raise UserError(f"not an array: {error}", where=str(path), hint="run the stage again with --force") from None
 
 
+OPEN = 16
+"""Arrays of one kind that are mapped at a time: a map holds its file open, and a process may have 256 or 1,024."""
+
+
+class Mapped(Sequence[Array]):
+    """Arrays in files, mapped when they are asked for; the OPEN that were used last stay mapped."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._held: OrderedDict[int, Array] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Array]: ...
+
+    def __getitem__(self, index: int | slice) -> Array | list[Array]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self._paths))[index]
+        if place in self._held:
+            self._held.move_to_end(place)
+        else:
+            self._held[place] = map_array(self._paths[place])
+            if len(self._held) > OPEN:
+                self._held.popitem(last=False)
+        return self._held[place]
+
+
 class Sharded:
-    """Rows [N, ...] in files of `size` rows each, the last one shorter."""
+    """Rows [N, ...] in files of `size` rows each, the last one shorter; any number of files, few of them mapped."""
 
     def __init__(self, paths: Sequence[Path], size: int) -> None:
-        self.parts = [map_array(path) for path in paths]
+        self.parts = Mapped(paths)
         self.size = size
-        self._length = sum(len(part) for part in self.parts)
+        self._length = size * (len(paths) - 1) + len(self.parts[-1]) if paths else 0
 
     def __len__(self) -> int:
         return self._length

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import count, repeat
 
-from llmtool.core.bpe.vocabulary import decode_text, encode_text
+from llmtool.core.bpe.vocabulary import LONGEST_PIECE, decode_text, encode_text, part_end
 from llmtool.core.corpus.document import Document
 from llmtool.core.run.errors import UserError
 
@@ -75,11 +75,13 @@ class Cutter:
     """The part of a long document that is not handed on yet; linear in time for any content.
 
     Only new bytes are searched for a safe cut: a gigabyte without one is scanned once and then handed on whole.
-    Beyond `most` bytes, which nobody wants, the document ends.
+    Beyond `most` bytes, which nobody wants, the document ends. Beyond `longest` bytes without a safe cut (for training:
+    what it would count in parts all the same) it is cut like a piece, in front of a character.
     """
 
-    def __init__(self, *, whole: bool, most: int | None = None) -> None:
+    def __init__(self, *, whole: bool, most: int | None = None, longest: int | None = None) -> None:
         self._whole = whole
+        self._longest = sys.maxsize if longest is None else longest
         self._most = sys.maxsize if most is None else most
         self._parts: list[bytes] = []
         self._held = 0
@@ -89,17 +91,24 @@ class Cutter:
         before = self._parts[-1][-_CONTEXT:] if self._parts else b""
         self._parts.append(block)
         self._held += len(block)
-        if self._whole or self._held < BLOCK:
+        if self._held < BLOCK or (self._whole and self._held <= self._longest):
             return b""
-        place = safe_cut(before + block)
+        place = 0 if self._whole else safe_cut(before + block)
         cut = place - len(before)
         if not place or cut < 0:
-            return b""
+            return self._pieces() if self._held > self._longest else b""
         self._parts[-1] = block[:cut]
         text = b"".join(self._parts)
         self._parts = [block[cut:]]
         self._held = len(block) - cut
         return text
+
+    def _pieces(self) -> bytes:
+        """A whole number of a long piece's parts: training makes the same parts of it."""
+        text = b"".join(self._parts)
+        end = part_end(text, (len(text) - 1) // LONGEST_PIECE * LONGEST_PIECE)
+        self._parts, self._held = [text[end:]], len(text) - end
+        return text[:end]
 
     @property
     def full(self) -> bool:
@@ -116,12 +125,14 @@ class Cutter:
         return text
 
 
-def file_document(blocks: Iterable[bytes], source: str, *, whole: bool, most: int | None = None) -> Iterator[Document]:
+def file_document(
+    blocks: Iterable[bytes], source: str, *, whole: bool, most: int | None = None, longest: int | None = None
+) -> Iterator[Document]:
     """One document, the whole file, in parts that join to it; none if the file is empty.
 
-    most: no part needs to be longer than this, the rest of the file is not read then.
+    most: no part needs to be longer than this, the rest of the file is not read then. longest: as in Cutter.
     """
-    cutter = Cutter(whole=whole, most=most)
+    cutter = Cutter(whole=whole, most=most, longest=longest)
     for block in blocks:
         if text := cutter.feed(block):
             yield Document(text, source, 1, more=True)
@@ -131,12 +142,14 @@ def file_document(blocks: Iterable[bytes], source: str, *, whole: bool, most: in
         yield Document(text, source, 1)
 
 
-def line_documents(blocks: Iterable[bytes], source: str, *, whole: bool) -> Iterator[Document]:
+def line_documents(
+    blocks: Iterable[bytes], source: str, *, whole: bool, longest: int | None = None
+) -> Iterator[Document]:
     r"""One document a line, without its "\n" or "\r\n"; empty lines are documents, so rows are line numbers.
 
     About 0.3 us a line. A line longer than a block is handed on in parts, like a file.
     """
-    cutter = Cutter(whole=whole)
+    cutter = Cutter(whole=whole, longest=longest)
     row = 1
     for block in blocks:
         first, *lines = block.split(b"\n")
@@ -156,13 +169,19 @@ def line_documents(blocks: Iterable[bytes], source: str, *, whole: bool) -> Iter
 
 
 def separated_documents(
-    blocks: Iterable[bytes], source: str, separator: bytes, *, whole: bool, most: int | None = None
+    blocks: Iterable[bytes],
+    source: str,
+    separator: bytes,
+    *,
+    whole: bool,
+    most: int | None = None,
+    longest: int | None = None,
 ) -> Iterator[Document]:
     """What stands between separators, number by number; nothing after the last one is no document, an empty one is.
 
-    A document longer than a block is handed on in parts, like a file. most: as in file_document.
+    A document longer than a block is handed on in parts, like a file. most, longest: as in file_document.
     """
-    cutter = Cutter(whole=whole, most=most)
+    cutter = Cutter(whole=whole, most=most, longest=longest)
     row, begun = 1, b""  # begun: what may be the beginning of a separator
     for block in blocks:
         *ended, rest = (begun + block).split(separator)

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from llmtool.core.corpus import remote
 from llmtool.core.corpus.blocks import BLOCK
 from llmtool.core.corpus.document import NO_TARGET, NOTES, SAME_FILE, ReadReport
+from llmtool.core.corpus.kinds import Kind
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import UserError, explain_os_error
 
@@ -29,9 +30,7 @@ _NOTES = re.compile(
     r"|(dataset_infos?|dataset_dict|state|metadata|croissant)\.json|.*\.(ya?ml|bib|cff)",
     re.IGNORECASE,
 )
-_SUFFIX = re.compile(
-    r"(\.(jsonl|ndjson|json|parquet|arrow|tar|csv|tsv|txt|text|bin|npy))?(\.(gz|zst|zstd))?$", re.IGNORECASE
-)
+_SUFFIX = re.compile(rf"(\.[a-z][a-z0-9]{{0,8}})?{_PACKED}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,8 @@ class Input:
     named: given by the user, not met in a directory: it is read whatever it holds.
     root: the input that it belongs to, as the user named it (without its weight).
     weight: how often its text is wanted.
+    start, end: the part of a plain file that is meant, whole lines; end None: to its end. first_row: lines before it.
+    kind: what the file is, where it is known already: a part cannot be told by its content.
     """
 
     source: str
@@ -50,6 +51,10 @@ class Input:
     named: bool
     root: str = field(default="", compare=False)
     weight: float = field(default=1.0, compare=False)
+    start: int = 0
+    end: int | None = None
+    first_row: int = 0
+    kind: Kind | None = None
 
     def chunks(self, on_bytes: Callable[[int], None] | None = None) -> Generator[bytes, None, None]:
         """The raw bytes as they are read; `on_bytes` is told of each chunk."""
@@ -58,7 +63,11 @@ class Input:
             return
         try:
             with self._open() as stream:
-                while chunk := stream.read(BLOCK):
+                if self.start:
+                    stream.seek(self.start)
+                left = sys.maxsize if self.end is None else self.end - self.start
+                while left and (chunk := stream.read(min(BLOCK, left))):
+                    left -= len(chunk)
                     if on_bytes:
                         on_bytes(len(chunk))
                     yield chunk

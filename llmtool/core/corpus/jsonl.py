@@ -20,10 +20,10 @@ Row = tuple[int, Any, bool]
 _HINT = "JSONL has one complete object a line"
 
 
-def read_jsonl(blocks: Iterable[bytes], source: str, errors: RowErrors) -> Iterator[Row]:
-    """What each line holds, its number as the row's; blank lines count as lines only."""
+def read_jsonl(blocks: Iterable[bytes], source: str, errors: RowErrors, before: int = 0) -> Iterator[Row]:
+    """What each line holds, its number as the row's; blank lines are counted. before: lines that were cut off."""
     decode = json.JSONDecoder().decode
-    for row, line in enumerate(bounded_lines(blocks, source), start=1):
+    for row, line in enumerate(bounded_lines(blocks, source), start=before + 1):
         if row == 1:
             line = line.removeprefix(BOM)
         if not line or line.isspace():

@@ -23,6 +23,7 @@ from llmtool.core.corpus.jsonl import Row, read_array, read_jsonl
 from llmtool.core.corpus.kinds import HEAD, Kind, foreign, tell
 from llmtool.core.corpus.reading import Broken, Format, Reading, TextMode
 from llmtool.core.corpus.records import Selector
+from llmtool.core.corpus.remote import is_url
 from llmtool.core.corpus.sampling import Draw, passes, text_share
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.corpus.tables import read_table
@@ -52,6 +53,7 @@ class _Pass:
     most: int | None = None
     on_bytes: OnBytes | None = None
     separator: bytes | None = None
+    longest: int | None = None
 
 
 def read_documents(
@@ -60,6 +62,7 @@ def read_documents(
     *,
     whole: bool = False,
     limit_bytes: int | None = None,
+    longest: int | None = None,
     keep: Sequence[str] = (),
     report: ReadReport | None = None,
     on_bytes: OnBytes | None = None,
@@ -71,6 +74,8 @@ def read_documents(
         a pre-tokenizer, or with special tokens that hold white space or take it along.
     limit_bytes: stop after the document or block that brings the text to this many bytes; a file without a place to
         cut stops there exactly. The first bytes, that is; `Reading.sample` draws from everywhere.
+    longest: plain text without a place to cut is handed on in parts beyond this many bytes, also if `whole`: for
+        training, which would count it in parts.
     keep: string fields of rows that come along as `Document.kept`.
     on_bytes: told of bytes read from disk (packed, if packed); over a complete reading they add up to `total_bytes`.
 
@@ -81,7 +86,7 @@ def read_documents(
     options = Reading.of(reading, named)
     report = ReadReport() if report is None else report
     streams = find_inputs(inputs, options, report)
-    one = _pass(options, whole, keep, report, limit_bytes, on_bytes)
+    one = replace(_pass(options, whole, keep, report, limit_bytes, on_bytes), longest=longest)
     documents = _require_text(_taken(streams, one), streams, report)
     return documents if limit_bytes is None else _limit(documents, limit_bytes)
 
@@ -90,13 +95,15 @@ def read_streams(
     streams: Sequence[Input],
     reading: Reading | None = None,
     *,
+    whole: bool = True,
     keep: Sequence[str] = (),
     report: ReadReport,
     on_bytes: OnBytes | None = None,
     **named: Any,
 ) -> Iterator[Document]:
-    """Whole documents of some of the streams that `find_inputs` named, also if they hold no text at all."""
-    one = _pass(Reading.of(reading, named), True, keep, report, None, on_bytes)
+    """Documents of some of the streams that `find_inputs` named, also if they hold no text at all; whole ones, or as
+    in read_documents."""
+    one = _pass(Reading.of(reading, named), whole, keep, report, None, on_bytes)
     return (document for stream in streams for document in _read(stream, one))
 
 
@@ -117,6 +124,53 @@ def read_records(streams: Sequence[Input], *, report: ReadReport, strict: bool =
                         one.errors.add(f"{stream.source}:{number}", "not valid UTF-8")
                         continue
                     yield stream.source, number, row
+
+
+def plan_units(streams: Sequence[Input], reading: Reading, size: int) -> list[list[Input]]:
+    """Streams in order, in units of about `size` bytes on disk; plain files of lines are cut inside.
+
+    A unit is a function of the files alone. Lines before each part are counted, so rows keep their numbers; that reads
+    the files that are cut, once, as fast as newlines are found.
+    """
+    units: list[list[Input]] = [[]]
+    held = 0
+    for stream in streams:
+        for part in _parts(stream, reading, size):
+            if held >= size:
+                units.append([])
+                held = 0
+            units[-1].append(part)
+            held += part.size or 0
+    return units
+
+
+def _parts(stream: Input, reading: Reading, size: int) -> Iterator[Input]:
+    if stream.size is None or stream.size <= size or is_url(stream.source):
+        yield stream
+        return
+    one = _pass(reading, True, (), ReadReport(), None, None)
+    with closing(stream.chunks()) as opened:
+        opening = _open(opened, stream, one)
+    lines = opening.kind == "jsonl" or (opening.kind == "text" and reading.text_mode == "line")
+    if opening.packed or not lines:
+        yield stream
+        return
+    start = place = row = lines_met = 0
+    with closing(stream.chunks()) as blocks:
+        for block in blocks:
+            at = 0
+            while start + size <= place + len(block):
+                cut = block.find(b"\n", max(at, start + size - 1 - place))
+                if cut < 0:
+                    break
+                end = place + cut + 1
+                yield replace(stream, start=start, end=end, size=end - start, first_row=row, kind=opening.kind)
+                row += lines_met + block.count(b"\n", at, cut + 1)
+                start, at, lines_met = end, cut + 1, 0
+            lines_met += block.count(b"\n", at)
+            place += len(block)
+    if start < place:
+        yield replace(stream, start=start, end=place, size=place - start, first_row=row, kind=opening.kind)
 
 
 def _pass(
@@ -247,6 +301,8 @@ def _open(raw: Iterator[bytes], stream: Input, one: _Pass, *, rows: bool = False
     head = head[:HEAD]
     wanted = one.options.format
     fields = () if rows else one.options.field
+    if stream.kind is not None:
+        return _Opening(stream.kind, unpacked, head, packed)
     kind = tell(head, stream.source, named=stream.named, fields=fields) if wanted == "auto" else wanted
     if kind == "text" or (wanted not in ("auto", "tar", "parquet", "arrow") and not stream.named):
         reason = foreign(head, named=stream.named)
@@ -267,12 +323,15 @@ def _documents(opening: _Opening, stream: Input, one: _Pass, advance_to: Callabl
         if stream.named:
             blocks = watched(blocks, source, one.report)
         if one.separator is not None:
-            texts = separated_documents(blocks, source, one.separator, whole=one.whole, most=one.most)
+            texts = separated_documents(
+                blocks, source, one.separator, whole=one.whole, most=one.most, longest=one.longest
+            )
         elif one.options.text_mode == "line":
-            texts = line_documents(blocks, source, whole=one.whole)
+            texts = line_documents(blocks, source, whole=one.whole, longest=one.longest)
         else:
-            texts = file_document(blocks, source, whole=one.whole, most=one.most)
+            texts = file_document(blocks, source, whole=one.whole, most=one.most, longest=one.longest)
         for text in texts:
+            text.row += stream.first_row
             text.text = one.broken.of_bytes(text.text, source, text.row)
             yield text
         return
@@ -306,8 +365,12 @@ def _rows(
     elif opening.kind == "csv":
         yield from ((*row, None) for row in _table(regroup(chunks), stream, one, choose))
     else:
-        read = read_array if opening.kind == "json" else read_jsonl
-        yield from ((*row, None) for row in read(regroup(chunks), source, errors))
+        blocks = regroup(chunks)
+        if opening.kind == "json":
+            found = read_array(blocks, source, errors)
+        else:
+            found = read_jsonl(blocks, source, errors, stream.first_row)
+        yield from ((*each, None) for each in found)
 
 
 def _table(blocks: Iterator[bytes], stream: Input, one: _Pass, choose: Choose | None) -> Iterator[Row]:

@@ -44,11 +44,14 @@ class Stage:
         text = json.dumps(self.settings, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-    def begin(self, *, force: bool = False) -> None:
-        """Make the directory, or go on with it; other settings than before are refused, with `force` replaced."""
+    def begin(self, *, force: bool = False, alone: bool = True) -> None:
+        """Make the directory, or go on with it; other settings than before are refused, with `force` replaced.
+
+        alone: no other job writes there now, so what is half written is a killed one's and removed.
+        """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            for path in self.directory.glob(f".*{PARTIAL}"):  # a killed run's
+            for path in self.directory.glob(f".*{PARTIAL}") if alone else ():
                 path.unlink(missing_ok=True)
             path = self.directory / SETTINGS
             if path.exists() and (changed := self._changed(read_json_object(path))):

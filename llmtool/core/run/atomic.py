@@ -79,8 +79,9 @@ class Files:
         """Let go of what has not become anything."""
         for part in self._parts:
             part.close()
-            if not journal.stands(self._parts[0].path):  # what a journal names is still needed
-                part.place.unlink(missing_ok=True)
+            if part.place.exists() and not journal.stands(self._parts[0].path):  # what a journal names is still needed
+                with suppress(OSError):  # the next start sweeps
+                    part.place.unlink()
         self._parts.clear()
         with suppress(OSError):
             self._streams.close()

@@ -1,6 +1,8 @@
 """Figures: checked before the work, written whole, and marked as ours, since no run.json stands beside them."""
 
+import hashlib
 import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,24 +12,27 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.outputs import refuse_overlap, tidy
 
-MARK = "llmtool"
-_METADATA: dict[str, dict[str, str | None]] = {
-    "png": {"Software": MARK},
-    "svg": {"Creator": MARK, "Date": None},
-    "pdf": {"Creator": MARK, "CreationDate": None},
-}
-"""Formats, the mark in each, and what would differ from day to day."""
+MARK = "llmtool figure"
+KINDS = {"png": ("Software",), "svg": ("Creator", "Date"), "pdf": ("Creator", "CreationDate")}
+"""Formats: where the mark stands, and what would differ from day to day and is left out."""
+
+
+def mark() -> str:
+    """What stands in a figure: that it is ours, and a hash of the command that drew it, --force left out."""
+    words = [word for word in sys.argv[1:] if word != "--force"]
+    return f"{MARK} {hashlib.sha256(chr(0).join(words).encode(errors='surrogateescape')).hexdigest()[:16]}"
 
 
 def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: bool = True) -> None:
     """Refuse a figure that could not be drawn there: `claim_file` for figures.
 
-    force: whether a figure of ours is replaced; nobody else's file is, ever.
+    A figure that the same command drew is drawn again; one of ours that another drew is replaced with `force`, where
+    the command has that option; nobody else's file is, ever.
     """
     if path is None:
         return
-    if _kind(path) not in _METADATA:
-        hint = f"name it {', '.join('.' + kind for kind in _METADATA)}"
+    if _kind(path) not in KINDS:
+        hint = f"name it {', '.join('.' + kind for kind in KINDS)}"
         raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path), hint=hint)
     require("matplotlib", extra="plots", why="for --plot")
     refuse_overlap([path], read)
@@ -37,9 +42,10 @@ def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: b
     tidy(path, [path])
     if not path.exists() or not path.stat().st_size:
         return
-    if MARK.encode() not in path.read_bytes():
+    held = path.read_bytes()
+    if MARK.encode() not in held:
         raise UserError("exists already, and is no figure of llmtool", where=str(path), hint="write elsewhere")
-    if not force:
+    if not force and mark().encode() not in held:
         raise UserError("exists already", where=str(path), hint="use --force to replace it")
 
 
@@ -47,8 +53,9 @@ def save_figure(sheet: Any, path: Path, dpi: int = 150) -> None:
     """Write a matplotlib figure in the format of its name, whole or not at all."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     kind = _kind(path)
+    metadata = {KINDS[kind][0]: mark(), **dict.fromkeys(KINDS[kind][1:])}
     with atomic_file(path) as file:
-        sheet.savefig(file, format=kind, dpi=dpi, metadata=_METADATA[kind])
+        sheet.savefig(file, format=kind, dpi=dpi, metadata=metadata)
 
 
 def _kind(path: Path) -> str:

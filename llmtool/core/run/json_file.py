@@ -35,6 +35,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return facts
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Any JSON value; a ValueError whatever is wrong: syntax, depth, encoding, a number of thousands of digits."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def dumps(
     value: Any,
     *,

@@ -6,11 +6,14 @@
 step counts updates done; time is in seconds of training, restarts left out; eval and figures only where there are any.
 """
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
-from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.atomic import atomic_file, explained
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.numbers import whole
 
 SCHEMA = "llmtool.metrics/1"
 
@@ -20,7 +23,7 @@ class Metrics:
 
     def __init__(self, path: Path, resumed: int) -> None:
         self.path = path
-        kept = [line for line in _lines(path) if _step(line) <= resumed] if resumed else []
+        kept = [line for line, row in _rows(path) if row["step"] <= resumed] if resumed else []
         with atomic_file(path) as file:
             file.writelines(kept)
         self._file: IO[bytes] = path.open("ab")
@@ -33,23 +36,28 @@ class Metrics:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; it is on its way to the disk when this returns."""
-        self._file.write(json.dumps({"schema": SCHEMA, **_rounded(row)}).encode() + b"\n")
-        self._file.flush()
+        with explained(self.path):
+            self._file.write(dumps({"schema": SCHEMA, **_rounded(row)}).encode() + b"\n")
+            self._file.flush()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a finished or running log; a last line that is not complete is left out."""
-    return [json.loads(line) for line in _lines(path)]
+    return [row for _, row in _rows(path)]
 
 
-def _lines(path: Path) -> list[bytes]:
+def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Lines and what they say, up to the first that is no row: a power cut leaves zeros, or half a line, at the end."""
     if not path.is_file():
-        return []
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-
-
-def _step(line: bytes) -> int:
-    return int(json.loads(line)["step"])
+        return
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            row = parse_json(line)
+            whole(row["step"], "step")
+        except (ValueError, KeyError, TypeError, UserError):
+            return
+        if line.endswith(b"\n"):
+            yield line, row
 
 
 def _rounded(value: Any) -> Any:

@@ -1,12 +1,12 @@
 """OUT/checkpoints/STEP: all that a resumed run needs, whole or not there at all.
 
 Tensors go through torch.distributed.checkpoint's safetensors writer, each process its own part: weights, the
-optimizer's state, random states. state.json holds the rest. Nothing is a pickle; a run saved by one number of
-processes is resumed by any other.
+optimizer's state, random states. state.json holds the rest, and the checksum of every file. Nothing is a pickle; a run
+saved by one number of processes is resumed by any other.
 """
 
-import json
-import os
+import hashlib
+import re
 import shutil
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -17,14 +17,19 @@ from typing import Any
 
 import torch
 
+from llmtool.core.run.atomic import PARTIAL, sync_tree
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, explain_os_error
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.journal import exchange, stands
+from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.numbers import real, whole
 from llmtool.core.train.optimizers import Optimizers
 from llmtool.core.train.parallel import Trainee
 from llmtool.core.train.world import World
 
 SCHEMA = "llmtool.train-state/1"
 STATE, FOLDER = "state.json", "checkpoints"
+_STEP = re.compile(r"[0-9]{8}")
 
 
 @dataclass
@@ -44,19 +49,38 @@ class Checkpoints:
     def __init__(self, output: Path, world: World, keep: int = 2) -> None:
         self.folder, self.world, self.keep = output / FOLDER, world, keep
 
-    def latest(self) -> Path | None:
-        """The newest complete state."""
-        return max(self._complete(), default=None, key=lambda path: int(path.name))
+    def latest(self, console: Console) -> Path | None:
+        """The newest state that is whole; damaged ones are told, passed over and removed. None where there was none.
+
+        The leading process looks, the others are told.
+        """
+        found = torch.tensor(-1 if self.world.leader else 0, device=self.world.device)
+        damaged: list[Path] = []
+        if self.world.leader:
+            for path in sorted(self._complete(), reverse=True):
+                if (what := damage(path)) is None:
+                    found.fill_(int(path.name))
+                    break
+                damaged.append(path)
+                found.fill_(-2)
+                console.warn(f"{path}: {what}; the state before is taken")
+        step = int(self.world.total(found))
+        if step == -2:
+            raise UserError("no state is whole", where=str(self.folder), hint="start over with --force")
+        if self.world.leader:
+            for path in damaged:  # else a later state would be let go for a damaged one
+                shutil.rmtree(path)
+        return None if step < 0 else self.folder / f"{step:08}"
 
     def _complete(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return [path for path in self.folder.iterdir() if path.name.isdigit() and (path / STATE).is_file()]
+        return [path for path in self.folder.iterdir() if _STEP.fullmatch(path.name) and (path / STATE).is_file()]
 
     def save(self, trainee: Trainee, optimizers: Optimizers, progress: Progress) -> Path:
-        """Write a state beside its place, sync it, rename it, and let the oldest go."""
+        """Write a state beside its place, sync it, exchange it for what stands there, and let the oldest go."""
         final = self.folder / f"{progress.step:08}"
-        work = self.folder / f".{final.name}.partial"
+        work = self.folder / f".{final.name}.training{PARTIAL}"
         if self.world.leader:
             with _explained(final):
                 shutil.rmtree(work, ignore_errors=True)
@@ -67,17 +91,15 @@ class Checkpoints:
                 _save_tensors(tensors(trainee, optimizers, self.world), work, self.world)
             self.world.barrier()
             if self.world.leader:
-                facts = {"schema": SCHEMA, **asdict(progress), "processes": self.world.size}
+                facts = {"schema": SCHEMA, **asdict(progress), "processes": self.world.size, "files": checksums(work)}
                 with _explained(final):
-                    (work / STATE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-                    _sync(work)
-                    shutil.rmtree(final, ignore_errors=True)
-                    work.rename(final)
-                    _sync(self.folder)
-                for old in sorted(self._complete(), key=lambda path: int(path.name))[: -self.keep]:
-                    shutil.rmtree(old)
+                    (work / STATE).write_text(sealed(facts), encoding="utf-8")
+                    sync_tree(work)
+                    exchange(work, final)
+                for old in sorted(self._complete())[: -self.keep]:
+                    shutil.rmtree(old, ignore_errors=True)
         except BaseException:
-            if self.world.leader:
+            if self.world.leader and not stands(final):
                 shutil.rmtree(work, ignore_errors=True)
             raise
         self.world.barrier()
@@ -93,7 +115,16 @@ class Checkpoints:
         _load_tensors(wanted, path, self.world)
         if (random := wanted.get(f"random/{self.world.rank}")) is not None:
             torch.set_rng_state(random)
-        return Progress(**{name: facts[name] for name in Progress.__dataclass_fields__})
+        where = str(path / STATE)
+        mean, terms = facts.get("mean"), facts.get("terms")
+        if not isinstance(terms, dict):
+            raise UserError("terms: not an object", where=where)
+        return Progress(
+            whole(facts.get("step"), "step", where=where),
+            real(facts.get("seconds"), "seconds", low=0, where=where),
+            None if mean is None else real(mean, "mean", where=where),
+            terms,
+        )
 
 
 def tensors(trainee: Trainee, optimizers: Optimizers, world: World) -> dict[str, torch.Tensor]:
@@ -155,14 +186,44 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _sync(folder: Path) -> None:
-    for path in [*folder.iterdir(), folder]:
-        if path.is_file() or path == folder:
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """{name: {"bytes", "sha256"}} of a state's files, as they are on the disk."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name != STATE:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+    return found
+
+
+def sealed(facts: dict[str, Any]) -> str:
+    """state.json with a checksum of its own."""
+    return dumps({**facts, "sha256": _seal(facts)}, indent=2) + "\n"
+
+
+def _seal(facts: Mapping[str, Any]) -> str:
+    text = dumps({key: value for key, value in facts.items() if key != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a state on the disk; None where every byte is the one that was written."""
+    try:
+        facts = read_json_object(path / STATE)
+        named, held = facts.get("files"), checksums(path)
+    except UserError as error:
+        return error.what
+    except OSError as error:
+        return f"cannot be read: {explain_os_error(error)}"
+    if facts.get("sha256") != _seal(facts) or not isinstance(named, dict):
+        return f"{STATE} is damaged: its checksum differs"
+    for name in sorted({*named, *held}):
+        if name not in held or name not in named:
+            return f"{name} is {'missing' if name in named else 'not of this state'}"
+        if named[name] != held[name]:
+            return f"{name} is damaged: its checksum differs"
+    return None
 
 
 class _explained:  # noqa: N801 - reads as a word where it is used

@@ -56,7 +56,7 @@ class Flat:
     def __init__(self, vectors: Sharded) -> None:
         self._vectors = vectors
         step = max(1, TILE // vectors.size)
-        self._tiles = [vectors.parts[place : place + step] for place in range(0, len(vectors.parts), step)]
+        self._tiles = [slice(place, place + step) for place in range(0, len(vectors.parts), step)]
 
     def search(self, chunks: I64, k: int) -> list[tuple[I64, F32]]:
         """See Searcher."""
@@ -64,7 +64,8 @@ class Flat:
         ids: list[I64] = [np.zeros(0, np.int64)] * len(chunks)
         scores: list[F32] = [np.zeros(0, np.float32)] * len(chunks)
         first = 0
-        for parts in self._tiles:
+        for place in self._tiles:
+            parts = self._vectors.parts[place]
             tile = np.concatenate(parts) if len(parts) > 1 else parts[0]
             for start in range(0, len(chunks), QUERIES):
                 products = similarities(queries[start : start + QUERIES], tile)

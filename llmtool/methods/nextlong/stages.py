@@ -19,6 +19,7 @@ from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import STDIN, distinct_names, find_inputs
 from llmtool.core.corpus.provenance import describe
+from llmtool.core.corpus.readers import plan_units
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
@@ -73,22 +74,19 @@ def _chunk_work(stage: Stage, groups: list[Group], reading: Reading) -> Callable
 
 
 def unit_groups(corpora: Sequence[str], reading: Reading, report: ReadReport) -> list[Group]:
-    """Streams in order, together until they are GROUP_BYTES; a source is named after the input as the user named it."""
-    groups: list[Group] = [Group()]
-    held = 0
+    """Units of about GROUP_BYTES, big files cut inside; a source is named after the input as the user named it."""
+    groups: list[Group] = []
     streams = find_inputs(list(map(str, corpora)), reading.text, report)
     roots = list(dict.fromkeys(stream.root for stream in streams))
     labels = dict(zip(roots, distinct_names(["stdin" if root == STDIN else root for root in roots]), strict=True))
-    for stream in streams:
-        if held >= GROUP_BYTES:
-            groups.append(Group())
-            held = 0
-        label = labels[stream.root]
-        below = "" if stream.source == stream.root else "/" + stream.source[len(stream.root) :].lstrip("/")
-        groups[-1].streams.append(stream)
-        groups[-1].labels.append(label)
-        groups[-1].prefixes.append(label + below)
-        held += stream.size or 0
+    for unit in plan_units(streams, reading.text, GROUP_BYTES):
+        groups.append(Group())
+        for stream in unit:
+            label = labels[stream.root]
+            below = "" if stream.source == stream.root else "/" + stream.source[len(stream.root) :].lstrip("/")
+            groups[-1].streams.append(stream)
+            groups[-1].labels.append(label)
+            groups[-1].prefixes.append(label + below)
     return groups
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmtool.core.corpus.arrays import map_array
+from llmtool.core.corpus.arrays import OPEN, Mapped
 from llmtool.core.corpus.shards import Stage
 
 I64 = npt.NDArray[np.int64]
@@ -29,10 +29,10 @@ class Store:
         self.chunks, self.documents = totals["chunks"], totals["documents"]
         self._chunk_first = np.cumsum([0, *(facts["chunks"] for facts in counts)])
         self._document_first = np.cumsum([0, *(facts["documents"] for facts in counts)])
-        self._bounds = [map_array(self.stage.path(unit, "bounds.npy")) for unit in units]
-        self._chars = [map_array(self.stage.path(unit, "chars.npy")) for unit in units]
-        tables = [map_array(self.stage.path(unit, "docs.npy")) for unit in units]
-        self._about = [table[:, 0] for table in tables]
+        self._bounds, self._chars, tables = (
+            Mapped([self.stage.path(unit, f"{name}.npy") for unit in units]) for name in ("bounds", "chars", "docs")
+        )
+        self._tables = tables
         firsts = [table[:, 1] + first for table, first in zip(tables, self._chunk_first[:-1], strict=True)]
         self.first: I64 = np.concatenate([*firsts, [self.chunks]]).astype(np.int64)
         """First chunk of each document, and the number of chunks [documents + 1]."""
@@ -76,11 +76,10 @@ class Store:
 
     def lengths(self, start: int, stop: int) -> I64:
         """Characters of chunks start..stop-1."""
-        parts = [np.asarray(part) for part in self._chars]
-        if len(parts) == 1:
-            return parts[0][start:stop].astype(np.int64)
-        units = range(len(parts))
-        cut = [parts[u][max(0, start - f) : max(0, stop - f)] for u, f in zip(units, self._chunk_first, strict=False)]
+        firsts = self._chunk_first
+        low = max(0, int(np.searchsorted(firsts, start, "right")) - 1)
+        high = max(low + 1, int(np.searchsorted(firsts, stop, "left")))
+        cut = [self._chars[u][max(0, start - int(firsts[u])) : max(0, stop - int(firsts[u]))] for u in range(low, high)]
         return np.concatenate(cut).astype(np.int64)
 
     def document_of(self, chunks: npt.NDArray[Any] | int) -> I64:
@@ -91,7 +90,7 @@ class Store:
         """What is known of a document: id, source, licence if any, chars, chunks."""
         unit = int(np.searchsorted(self._document_first, number, "right")) - 1
         local = number - int(self._document_first[unit])
-        about = self._about[unit]
+        about = self._tables[unit][:, 0]
         start = int(about[local])
         size = (int(about[local + 1]) if local + 1 < len(about) else start + (1 << 20)) - start
         facts: dict[str, Any] = json.loads(self._read(unit, "docs.jsonl", start, size).split(b"\n", 1)[0])
@@ -100,7 +99,7 @@ class Store:
     def _read(self, unit: int, suffix: str, start: int, size: int) -> bytes:
         key = (unit, suffix)
         if key not in self._open:
-            if len(self._open) >= 256:
+            if len(self._open) >= 2 * OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
             self._open[key] = os.open(self.stage.path(unit, suffix), os.O_RDONLY)
         return os.pread(self._open[key], size, start)

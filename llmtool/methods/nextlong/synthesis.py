@@ -16,7 +16,7 @@ from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import SETTINGS, Stage
 from llmtool.core.corpus.units import Means
-from llmtool.core.run.atomic import PARTIAL, require_space
+from llmtool.core.run.atomic import PARTIAL, explained, require_space
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import claim_directory, refuse_overlap
@@ -239,9 +239,10 @@ def _open_output(
 @contextmanager
 def _nothing_left(path: Path) -> Iterator[None]:
     """A run that ends with an error leaves no directory behind that it made; what was there before stays."""
-    fresh = not path.exists() or not any(path.iterdir())
+    fresh = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     try:
-        yield
+        with explained(path):
+            yield
     except UserError:
         if fresh and path.is_dir() and not (path / "run.json").exists():
             shutil.rmtree(path)

@@ -67,8 +67,18 @@ class Forecast:
     def steps_to(self, target: float, points: int = 400) -> float | None:
         """The first step at which the prediction reaches a loss; None where the horizon comes first."""
         steps = np.geomspace(self.run.cut, self.run.horizon, points)
-        reached = np.flatnonzero(self.fit.predict(steps) <= target)
-        return float(steps[reached[0]]) if len(reached) else None
+        return _first(steps, self.fit.predict(steps), target)
+
+    def steps_between(self, target: float, points: int = 100) -> tuple[float | None, float | None]:
+        """The steps at which the two ends of the 90% band reach a loss: the earliest, and the latest."""
+        steps = np.geomspace(self.run.cut, self.run.horizon, points)
+        _, low, high = self.band(steps)
+        return _first(steps, low, target), _first(steps, high, target)
+
+
+def _first(steps: Array, losses: Array, target: float) -> float | None:
+    reached = np.flatnonzero(losses <= target)
+    return float(steps[reached[0]]) if len(reached) else None
 
 
 def forecast(run: Run, law: str = "auto") -> Forecast:

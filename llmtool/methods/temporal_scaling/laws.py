@@ -169,7 +169,7 @@ def _cooled(theta: Array, points: View) -> Array:
 GAIN_POWER = 0.6
 _REDUCIBLE = Parameter("r", 0.1, 1.0)
 _ALPHA = Parameter("alpha", 0.45, 0.2)
-_STRENGTH = Parameter("gain", 0.38, 0.3)
+_STRENGTH = Parameter("gain", 0.36, 0.3)
 _SPENT = (Parameter("C", 0.04, 0.5), Parameter("beta", 0.5, 0.1), Parameter("gamma", 0.64, 0.1))
 _WIDE = Parameter("r", 0.1, 3.0)
 # A gain linear in the rate falls short where a cosine ends: 0.4-0.9% of the loss, from any origin.

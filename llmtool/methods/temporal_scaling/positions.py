@@ -91,7 +91,10 @@ def regressors(form: str, steps: Array, horizon: float, schedule: Schedule | Non
 
 @dataclass(frozen=True)
 class TemporalFit:
-    """The law over positions and steps. coefficients, spread: of g and a2 by regressor, [2, C] and [2, C, C]."""
+    """The law over positions and steps. coefficients, spread: of g and a2 by regressor, [2, C] and [2, C, C].
+
+    together: the correlation of what the regressions of g and a2 miss, so that both are drawn jointly.
+    """
 
     form: str
     k: float
@@ -102,6 +105,7 @@ class TemporalFit:
     schedule: Schedule | None
     until: float
     elsewhere: float = 0.0
+    together: float = 0.0
     name: str = "temporal"
 
     @property
@@ -145,7 +149,9 @@ class TemporalFit:
         rows = regressors(self.form, steps, self.horizon, self.schedule)
         size = rows.shape[1]
         g = self.coefficients[0] + noise[:, :size] @ self.spread[0].T
-        a2 = self.coefficients[1] + noise[:, size : 2 * size] @ self.spread[1].T
+        own = np.sqrt(1 - self.together**2)
+        joint = self.together * noise[:, :size] + own * noise[:, size : 2 * size]
+        a2 = self.coefficients[1] + joint @ self.spread[1].T
         return np.asarray(np.maximum((a2 + g * mean_hyperbola(self.k, self.positions)) @ rows.T, FLOOR))
 
 
@@ -172,7 +178,8 @@ class TemporalLaw:
 
 
 def _rolling_error(form: str, shapes: Hyperbolas, run: Run) -> float:
-    """Mean absolute error of the mean loss of the last tenth, predicted from a half to four fifths of the steps."""
+    """Mean absolute error of the mean loss of the last tenth, predicted from a half to four fifths of the steps, and
+    what the form misses of that tenth though it was fitted."""
     size = len(shapes.steps)
     tail = max(1, size // 10)
     rows = regressors(form, shapes.steps, run.horizon, run.schedule)
@@ -184,7 +191,10 @@ def _rolling_error(form: str, shapes: Hyperbolas, run: Run) -> float:
         solution = np.linalg.lstsq(rows[:count], parameters[:count], rcond=None)[0]
         missed = (rows[-tail:] @ solution - parameters[-tail:]).mean(axis=0)
         errors.append(abs(missed[0] * weight + missed[1]))
-    return float(np.mean(errors))
+    # Where the course bends away from the form at the end of what is fitted, so will the forecast.
+    solution = np.linalg.lstsq(rows, parameters, rcond=None)[0]
+    bent = (rows[-tail:] @ solution - parameters[-tail:]).mean(axis=0)
+    return float(np.hypot(np.mean(errors), abs(bent[0] * weight) + abs(bent[1])))
 
 
 def _regress(form: str, shapes: Hyperbolas, run: Run) -> TemporalFit:
@@ -198,7 +208,11 @@ def _regress(form: str, shapes: Hyperbolas, run: Run) -> TemporalFit:
     spread = np.asarray(sigma[:, None, None] * root, dtype=np.float64)
     coefficients: Array = np.asarray(solution.T, dtype=np.float64)
     positions, until = len(shapes.common), float(shapes.steps[-1])
-    return TemporalFit(form, shapes.k, positions, coefficients, spread, run.horizon, run.schedule, until)
+    missed = parameters - rows @ solution
+    scale = float(np.sqrt((missed[:, 0] ** 2).sum() * (missed[:, 1] ** 2).sum()))
+    together = float(np.clip((missed[:, 0] * missed[:, 1]).sum() / scale, -0.999, 0.999)) if scale > 0 else 0.0
+    return TemporalFit(form, shapes.k, positions, coefficients, spread, run.horizon, run.schedule, until,
+                       together=together)  # fmt: skip
 
 
 def regression_r2(fitted: TemporalFit, shapes: Hyperbolas) -> dict[str, float]:

@@ -68,9 +68,12 @@ def span(value: Interval) -> str:
 def when(forecast: Forecast, target: float) -> str:
     """When a loss is reached."""
     facts = target_to_json(forecast, target)
+    low, high = facts["step_low"], facts["step_high"]
     if facts["step"] is None:
-        return "not before the horizon"
+        return "not before the horizon" + ("" if low is None else f" (90%: from step {low:,.0f} on, or later)")
     text = f"at step {facts['step']:,.0f}"
+    if low is not None:
+        text += f" [{low:,.0f}, {'not before the horizon' if high is None else f'{high:,.0f}'}]"
     if facts["tokens"] is not None:
         text += f", {facts['tokens'] / 1e9:,.3f}B tokens"
     if facts["seconds"] is not None:

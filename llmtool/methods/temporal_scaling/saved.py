@@ -64,9 +64,13 @@ def interval_to_json(value: Interval) -> dict[str, float]:
 
 
 def target_to_json(forecast: Forecast, target: float) -> dict[str, float | None]:
-    """When a loss is reached: step, tokens, seconds from the last step looked at; None where it is not."""
+    """When a loss is reached: step with the ends of its 90% interval, tokens, seconds from the last step
+    looked at; None where it is not before the horizon."""
     step = forecast.steps_to(target)
-    facts: dict[str, float | None] = {"loss": target, "step": step, "tokens": None, "seconds": None}
+    earliest, latest = forecast.steps_between(target)
+    facts: dict[str, float | None] = {
+        "loss": target, "step": step, "step_low": earliest, "step_high": latest, "tokens": None, "seconds": None,
+    }  # fmt: skip
     if step is not None:
         facts |= {"tokens": forecast.run.tokens(step), "seconds": forecast.run.seconds(step)}
     return facts
@@ -99,6 +103,7 @@ def fit_to_json(fitted: Fitted, surprise: float) -> dict[str, Any]:
     return facts | {
         "form": fitted.form, "k": fitted.k, "positions": fitted.positions,
         "coefficients": fitted.coefficients.tolist(), "spread": fitted.spread.tolist(),
+        "together": fitted.together,
     }  # fmt: skip
 
 
@@ -122,7 +127,8 @@ def _from_json(facts: dict[str, Any]) -> Fitted:
     if facts["law"] == TEMPORAL:
         coefficients = np.array(facts["coefficients"], dtype=np.float64)
         form, k, positions = str(facts["form"]), float(facts["k"]), int(facts["positions"])
-        return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until, elsewhere)
+        return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until, elsewhere,
+                           float(facts.get("together", 0.0)))  # fmt: skip
     theta = np.array(facts["theta"], dtype=np.float64)
     return Fit(LAWS[facts["law"]], theta, spread, horizon, schedule, until, facts["reference"], elsewhere)
 

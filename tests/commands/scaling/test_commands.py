@@ -151,7 +151,10 @@ def test_positions_of_a_log(tmp_path: Path) -> None:
     facts = commands.positions_of(str(path), Look(), tmp_path / "p.svg")
     assert (facts["positions"], facts["metric"]) == (64, "val")
     assert facts["k"] == pytest.approx(1.5, rel=0.2)
-    assert len(list(commands.position_lines(facts))) == 5
+    told = list(commands.position_lines(facts))
+    assert len(told) == 6
+    assert f"loss at the horizon by this law: {facts['final_loss_of_law']:.4f}" in told[4]
+    assert abs(facts["last_tenth_error"]) < 0.5
     assert (tmp_path / "p.svg").stat().st_size > 10_000
     bare = write_jsonl(tmp_path / "bare.jsonl", rows(log()))
     with pytest.raises(UserError, match="no losses by position"):

@@ -9,8 +9,10 @@ from tokenizers import Tokenizer as Theirs
 
 from llmtool.core.bpe import reference_encoding
 from llmtool.core.bpe.definition_file import from_json, serialize
+from llmtool.core.bpe.encoder import PortableEncoder
 from llmtool.core.bpe.huggingface import read_huggingface
 from llmtool.core.bpe.pretokenizers import CUSTOM
+from llmtool.core.bpe.segments import Segments
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
 from tests.core.bpe.families import BYTE_PIPELINES, CHARACTER_PIPELINES, Facts, families
@@ -91,3 +93,21 @@ def test_equals_the_definition_and_survives_its_file(name: str, built: dict[str,
     for text in texts(1000 + NAMES.index(name), 25):
         for allow in (False, True):
             assert ours.encode(text, allow_special=allow) == reference_encoding.encode(definition, text, allow), text
+
+
+@pytest.mark.parametrize("encoder", ["merge", "lbpe"])
+@pytest.mark.parametrize(
+    "name",
+    ["StarCoder, SmolLM, Granite 3", "Phi-4", "DeepSeek V3, R1, V4", "Llama 2, TinyLlama, Yi", "Gemma 1", "BORA"],
+)
+def test_the_portable_engine_agrees(name: str, encoder: str, built: dict[str, Facts]) -> None:
+    """Added tokens, unknown symbols and characters in both engines, by merges and by the longest token."""
+    definition = read_huggingface(built[name], Path("x.json")).with_encoder(encoder)
+    ours = Tokenizer(definition)
+    portable = PortableEncoder(definition, ours.policy.cutter(definition))
+    segments = Segments(definition)
+    documents = [text.encode() for text in [*texts(77, 60), *SCRIPTS]] + [b"a\xff\xe3\x81b \xc0"]
+    for allow in (False, True):
+        text, ends, layout = segments.cut(documents, allow)
+        ids, limits = segments.join(*portable.encode_batch(text, ends), layout)
+        assert ours.encode_buffers(documents, allow_special=allow, threads=1) == (ids, limits)

@@ -12,6 +12,7 @@ from llmtool.core.bpe import engine, reference
 from llmtool.core.bpe.policy import Trained
 from llmtool.core.bpe.pretokenizers import split
 from llmtool.core.bpe.training import TrainingSettings, count_pieces, number_tokens
+from llmtool.core.bpe.vocabulary import LONGEST_PIECE, piece_parts
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.scaffold_bpe import reference as scaffold_reference
@@ -141,3 +142,26 @@ def test_numbering_puts_special_tokens_first_or_last() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, Any], what: str) -> None:
     with pytest.raises(UserError, match=what):
         TrainingSettings(**wrong).check()
+
+
+def test_a_long_piece_is_counted_in_parts() -> None:
+    """90 MB of NULs took 3 GB: one key of 90 MB, and 33 bytes a byte in the merge loop."""
+    texts = [bytes(3_000_000), "é".encode() * 700_000, b"\x80" * 1_500_000, b"word " + b"A" * 1_200_000 + b" end"]
+    found = []
+    for native in (True, False):
+        counts = engine.PieceCounts("llama3", 2, 0, "")
+        if native and not counts.native:
+            continue
+        if not native:
+            counts.native = None
+        counts.add(texts)
+        found.append(dict(counts.items()))
+    assert found[0] == found[-1]
+    assert max(map(len, found[0])) <= LONGEST_PIECE
+    assert found[0][bytes(LONGEST_PIECE)] == 2
+    assert found[0]["é".encode() * (LONGEST_PIECE // 2)] == 1
+    assert sum(len(piece) * count for piece, count in found[0].items()) == sum(map(len, texts))
+    for text in texts:
+        parts = list(piece_parts(text))
+        assert b"".join(parts) == text
+        assert all(LONGEST_PIECE - 3 <= len(part) <= LONGEST_PIECE for part in parts[:-1])

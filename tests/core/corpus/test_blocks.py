@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtool.core.bpe.pretokenizers import PRETOKENIZERS, split
-from llmtool.core.bpe.vocabulary import decode_text, encode_text
+from llmtool.core.bpe.vocabulary import LONGEST_PIECE, decode_text, encode_text, piece_parts
 from llmtool.core.corpus import blocks
 from llmtool.core.corpus.blocks import (
     BLOCK,
@@ -277,3 +277,14 @@ def test_a_long_document_between_separators_comes_in_parts() -> None:
     assert {part.row for part in parts if part.more} == {2}
     assert b"".join(part.text for part in parts if part.row == 2) == text
     assert (parts[0].text, parts[-1].text, parts[-1].row) == (b"first", b"last", 3)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_text_without_a_cut_is_handed_on_in_the_parts_that_training_counts(whole: bool) -> None:
+    text = "é".encode() * (3 * LONGEST_PIECE // 2) + b"\x80" * LONGEST_PIECE + b"end"
+    blocks = [text[start : start + BLOCK] for start in range(0, len(text), BLOCK)]
+    found = [d.text for d in file_document(blocks, "f", whole=whole, longest=LONGEST_PIECE)]
+    assert b"".join(found) == text
+    assert max(map(len, found)) <= 2 * LONGEST_PIECE
+    assert [part for document in found for part in piece_parts(document)] == list(piece_parts(text))
+    assert len(list(file_document(blocks, "f", whole=whole))) == 1

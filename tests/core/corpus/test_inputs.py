@@ -127,6 +127,7 @@ def test_names_are_short_and_distinct() -> None:
         (["v1.a.jsonl", "v1.b.jsonl"], ["v1.a", "v1.b"]),
         (["x/a.jsonl", "x/a.txt", "b"], ["a.jsonl", "a.txt", "b"]),
         (["a/d/f", "b/d/f", "f"], ["a/d/f", "b/d/f", "f"]),
-        (["s3://bucket/x.parquet", "-"], ["x", "-"]),
+        (["s3://bucket/x.parquet", "textwrap.py", "-"], ["x", "textwrap", "-"]),
+        (["v1.a", "v1.b"], ["v1.a", "v1.b"]),
     ):
         assert distinct_names(paths) == names

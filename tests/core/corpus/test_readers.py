@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 import zstandard
 
-from llmtool.core.corpus.readers import Document, ReadReport, read_documents, total_bytes
+from llmtool.core.corpus.inputs import find_inputs
+from llmtool.core.corpus.readers import (
+    Document,
+    Reading,
+    ReadReport,
+    plan_units,
+    read_documents,
+    read_streams,
+    total_bytes,
+)
 from llmtool.core.run.errors import UserError
 
 TEXTS = ["first text", "второй", "第三 🙂\nsecond line"]
@@ -232,3 +241,24 @@ def test_importing_the_readers_is_cheap() -> None:
     code = f"import sys, llmtool.core.corpus.readers; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_units_inside_a_file_are_the_rows_of_the_file(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"text": f"row {n} ".ljust(n % 97, "x")}) + "\n" * (1 + n % 3) for n in range(3000))
+    path = put(tmp_path / "big", b"\xef\xbb\xbf" + rows.encode() + b'{"broken": \n{"text": "last"}')
+    small = put(tmp_path / "small.txt", b"a\nb")
+    for size in (1000, 7777, 40_000, 10**9):
+        reading = Reading(text_mode="line")
+        units = plan_units(find_inputs([path, small]), reading, size)
+        assert len(units) == 1 if size == 10**9 else len(units) > 3
+        report = ReadReport()
+        found = [(d.text, d.source, d.row) for unit in units for d in read_streams(unit, reading, report=report)]
+        assert found == [(d.text, d.source, d.row) for d in read_documents([path, small], reading)]
+        assert report.first[0][0] == f"{path}:{rows.count(chr(10)) + 1}"
+        assert sum(part.size or 0 for unit in units for part in unit) == path.stat().st_size + 3
+    lines = put(tmp_path / "lines", b"".join(b"%d\r\n" % n for n in range(5000)))
+    units = plan_units(find_inputs([lines]), Reading(text_mode="line"), 1000)
+    found_rows = [(d.text, d.row) for unit in units for d in read_streams(unit, text_mode="line", report=ReadReport())]
+    assert found_rows == [(b"%d" % n, n + 1) for n in range(5000)]
+    assert len(units) > 20
+    assert plan_units(find_inputs([lines]), Reading(), 1000) == [find_inputs([lines])]

@@ -10,7 +10,7 @@ import pytest
 
 from llmtool.core.run.atomic import atomic_directory, atomic_files
 from llmtool.core.run.errors import CompleteError, UserError
-from llmtool.core.run.figures import MARK, claim_figure
+from llmtool.core.run.figures import claim_figure, save_figure
 from llmtool.core.run.manifest import Run, manifest_path
 from llmtool.core.run.outputs import claim_directory, claim_file, refuse_overlap
 
@@ -201,17 +201,28 @@ def test_complete_already_is_success(tmp_path: Path, write: Write) -> None:
         write(output, make_run(tokens="100K"))
 
 
-def test_figures_bear_a_mark(tmp_path: Path) -> None:
+def test_figures_bear_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     figure = tmp_path / "a.png"
     figure.write_bytes(b"\x89PNG\r\n\x1a\n a photograph")
     for force in (False, True):
         with pytest.raises(UserError, match="is no figure of llmtool"):
             claim_figure(figure, force=force)
-    figure.write_bytes(b"\x89PNG " + MARK.encode())
-    claim_figure(figure)
-    with pytest.raises(UserError, match="exists already"):
-        claim_figure(figure, force=False)
+    figure.unlink()
+    from matplotlib.figure import Figure
+
+    for path in (figure, tmp_path / "a.svg", tmp_path / "a.pdf"):
+        monkeypatch.setattr(sys, "argv", ["llmtool", "draw", "it"])
+        save_figure(Figure(figsize=(1, 1)), path)
+        before = path.read_bytes()
+        monkeypatch.setattr(sys, "argv", ["elsewhere/llmtool", "draw", "it", "--force"])
+        claim_figure(path, force=False)  # the same command
+        save_figure(Figure(figsize=(1, 1)), path)
+        assert path.read_bytes() == before
+        monkeypatch.setattr(sys, "argv", ["llmtool", "draw", "another"])
+        claim_figure(path)
+        with pytest.raises(UserError, match="exists already"):
+            claim_figure(path, force=False)
     with pytest.raises(UserError, match="is also an input"):
         claim_figure(figure, read=[figure])
 

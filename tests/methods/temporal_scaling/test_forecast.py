@@ -308,4 +308,9 @@ def test_steps_to_a_target() -> None:
     target = float(made.run.loss[150])
     step = made.steps_to(target)
     assert step == pytest.approx(made.run.steps[150], rel=0.05)
+    low, high = made.steps_between(target)
+    assert low is not None
+    assert low < made.run.steps[150]
+    assert high is None or high > made.run.steps[150]
+    assert report.when(made, target).startswith(f"at step {step:,.0f} [{low:,.0f}, ")
     assert made.steps_to(1.0) is None

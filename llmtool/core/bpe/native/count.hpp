@@ -146,6 +146,18 @@ class PieceTable {
   size_t size_ = 0, bytes_ = 0;
 };
 
+// Pieces longer than this are counted in parts: a hundred megabytes without a cut (NULs, a genome on one line) would
+// otherwise be one key of a hundred megabytes, and 33 bytes a byte in the merge loop. engine.py has the same rule.
+constexpr size_t kLongestPiece = size_t{1} << 20;
+
+// Where to cut the piece p .. end, which is longer than that: in front of a character, where it is UTF-8.
+inline const uint8_t* part_end(const uint8_t* p, const uint8_t* end) {
+  if (static_cast<size_t>(end - p) <= kLongestPiece) return end;
+  const uint8_t* cut = p + kLongestPiece;
+  for (unsigned back = 0; back < 3 && (*cut & 0xC0) == 0x80; ++back) --cut;
+  return cut;
+}
+
 class PieceCounter {
  public:
   PieceCounter(Pretokenizer pretokenizer, unsigned threads, size_t max_memory, std::string spill_directory)
@@ -210,11 +222,14 @@ class PieceCounter {
     uint64_t pieces = 0;
     for (size_t i = block.first; i < block.last; ++i) {
       const Text text{documents.text + documents.ends[i], readable_end};
+      const uint8_t* piece_end = nullptr;
       for (const uint8_t* p = documents.text + documents.begin_of(i); p < text.end;) {
         if (LLMTOOL_UNLIKELY(!table.reserve(kBatch, budget_))) spill(table);
         unsigned count = 0;
         for (; count < kBatch && p < text.end; ++count) {
-          const uint8_t* const end = Scanner::next(p, text);
+          const uint8_t* end = piece_end && p < piece_end ? piece_end : Scanner::next(p, text);
+          piece_end = end;  // the parts of a long piece are not scanned again: each scan would run to its end
+          end = part_end(p, end);
           items[count] = {p, static_cast<size_t>(end - p), table.prepare(p, end - p, readable_end)};
           p = end;
         }

@@ -114,6 +114,7 @@ class TrieBuilder {
     trie_.slots_.resize(size, Trie::kEmpty);
     trie_.unit_at_.resize(size, kNone);
     used_base_.resize(size);
+    for (size_t slot = skip_.size(); slot <= size; ++slot) skip_.push_back(static_cast<uint32_t>(slot));
   }
 
   // Gives the node's children their slots and returns its base.
@@ -126,6 +127,7 @@ class TrieBuilder {
       const uint32_t slot = base ^ child.label;
       child.node.slot = slot;
       trie_.slots_[slot] = child.label;
+      skip_[slot] = slot + 1;
       const uint32_t unit = trie_.sorted_[child.node.first];  // the shortest goes first
       if (length_of(unit) == child.node.depth) {
         trie_.slots_[slot] |= Trie::kIsUnit;
@@ -154,16 +156,18 @@ class TrieBuilder {
     for (;;) {
       const uint32_t size = static_cast<uint32_t>(trie_.slots_.size());
       const uint32_t oldest = size > kOpenBlocks * kBlock ? size - kOpenBlocks * kBlock : 0;
-      for (uint32_t slot = std::max(oldest, first_free_); slot < size; ++slot) {
-        if (trie_.slots_[slot] != Trie::kEmpty) {
-          if (slot == first_free_) ++first_free_;
-          continue;
-        }
+      for (uint32_t slot = next_empty(oldest); slot < size; slot = next_empty(slot + 1)) {
         const uint32_t base = slot ^ children_.front().label;
         if (!used_base_[base] && fits(base)) return base;
       }
       add_block();
     }
+  }
+
+  // The first empty slot at or after `slot`; the number of slots if there is none.
+  uint32_t next_empty(uint32_t slot) {
+    while (skip_[slot] != slot) slot = skip_[slot] = skip_[skip_[slot]];
+    return slot;
   }
 
   bool fits(uint32_t base) const {
@@ -177,7 +181,9 @@ class TrieBuilder {
   std::vector<bool> used_base_;
   std::vector<Node> pending_;
   std::vector<Child> children_;
-  uint32_t first_free_ = 0;  // below it every slot is taken
+  // For each slot one that is not after the next empty one: itself if it is empty. Searching slot by slot took nine
+  // tenths of the time that a vocabulary of 150,000 units takes to load.
+  std::vector<uint32_t> skip_;
 };
 
 }  // namespace llmtool

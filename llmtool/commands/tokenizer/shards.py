@@ -1,0 +1,250 @@
+"""`llmtool tokenizer encode -o DIR --shards SIZE`: a corpus into token files, as a job for large corpora.
+
+The corpus is cut into units by its bytes, a unit becomes a shard NNNNN.bin (or .npy) with its sidecars, and a marker
+NNNNN.done after them. A killed job goes on where it stopped and writes the same bytes; `part` I of N makes every N-th
+shard, for clusters and arrays of jobs that share the directory; `verify` checks what stands there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from llmtool.commands.tokenizer.encode import token_around
+from llmtool.core.bpe import engine
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.encoding import Around, encode_documents
+from llmtool.core.corpus.inputs import Input, find_inputs, without_weights
+from llmtool.core.corpus.readers import Reading, parse_size, plan_units, read_streams
+from llmtool.core.corpus.shards import SETTINGS, Stage
+from llmtool.core.corpus.tokenized import sidecars, token_array
+from llmtool.core.corpus.units import Means
+from llmtool.core.run.atomic import atomic_files
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.manifest import Run
+from llmtool.core.run.outputs import refuse_overlap
+
+SCHEMA = "llmtool.tokenizer-shards/1"
+SMALLEST = 1 << 16
+CHECKED = 3
+"""Shards of which the beginning is encoded again by `verify`, and the documents of each."""
+CHECKED_DOCUMENTS = 200
+_SAMPLED = 16
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What decides the bytes of the shards, beside the tokenizer and the corpus."""
+
+    size: str | int
+    form: str = "bin"
+    bos: bool | None = None
+    eos: bool = False
+    bos_token: str | None = None
+    eos_token: str | None = None
+    allow_special: bool = False
+
+
+def encode_shards(
+    tokenizer: BaseTokenizer,
+    inputs: Sequence[str],
+    directory: Path,
+    settings: ShardSettings,
+    *,
+    reading: Reading | None = None,
+    part: str | None = None,
+    verify: bool = False,
+    read: Sequence[str | Path] = (),
+    means: Means,
+) -> dict[str, Any]:
+    """Make the shards that are missing, or with `verify` check those that are there.
+
+    size: bytes of the corpus (on disk) in a shard; a file that cannot be cut inside, packed or one document, is one
+    unit. Raises UserError where the directory holds shards of another corpus, tokenizer or other settings.
+    """
+    reading = reading or Reading()
+    chosen = parse_part(part)
+    size = parse_size(str(settings.size))
+    if size < SMALLEST:
+        raise UserError(f"--shards {settings.size} is too little for a shard", hint="512MB")
+    if reading.sample is not None:
+        raise UserError("--sample is not drawn into shards", hint="draw it into one file first, without --shards")
+    refuse_overlap([directory], [*without_weights(inputs), *read])
+    report = ReadReport()
+    streams = find_inputs(inputs, reading, report)
+    for stream in streams:
+        if stream.size is None or stream.weight != 1:
+            what = "a weight" if stream.size is not None else "standard input and pipes"
+            raise UserError(f"{what} cannot be encoded into shards", where=stream.source, hint="name files")
+    around = token_around(tokenizer, settings.bos, settings.eos, settings.bos_token, settings.eos_token, means.console)
+    stage = Stage(directory, {
+        "stage": "encode", "tokenizer": tokenizer.fingerprint(), "inputs": [_identity(stream) for stream in streams],
+        "shards": size, "format": settings.form, "bos": around.bos, "eos": around.eos,
+        "allow_special": settings.allow_special, **reading.facts(),
+    })  # fmt: skip
+    _refuse_foreign(directory)
+    if verify and not (directory / SETTINGS).exists():
+        raise UserError("holds no shards to verify", where=str(directory), hint="make them first, without --verify")
+    stage.begin(force=means.force and not verify, alone=part is None and not verify)
+    units = plan_units(streams, reading, size)
+    mine = [unit for unit in range(len(units)) if unit % chosen[1] == chosen[0]]
+    work = partial(_work, stage, tokenizer, units, reading, settings, around)
+    if verify:
+        return _verify(stage, mine, tokenizer, units, reading, settings, around, means)
+    run = Run("tokenizer encode --shards", stage.settings, seed=reading.seed, backend=engine.NAME)
+    means.run(stage, mine, work, "encoding")
+    done = [unit for unit in range(len(units)) if stage.is_done(unit)]
+    facts = [stage.facts(unit) for unit in done]
+    for each in facts:
+        report.merge(each["read"])
+    sums = {name: sum(each[name] for each in facts) for name in ("documents", "tokens")}
+    complete = len(done) == len(units)
+    if complete and not stage.complete:
+        report.say(means.console)
+        if not sums["tokens"]:
+            raise UserError("no text found", where=", ".join(inputs))
+        stage.seal({"shards": len(units), **sums})
+        run.save(directory / "run.json", sorted(path for unit in done for path in _files(stage, unit, settings.form)))
+    counted = f"{sums['tokens']:,} tokens of {sums['documents']:,} documents"
+    means.console.info(f"{directory}: {len(done):,} of {len(units):,} shards, {counted}")
+    return {"schema": SCHEMA, "directory": str(directory), "shards": len(units), "done": len(done), **sums}
+
+
+def parse_part(text: str | None) -> tuple[int, int]:
+    """ "2/8" -> (1, 8): the second of eight."""
+    number, _, parts = (text or "1/1").partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise UserError(f"--part {text}: wanted I/N, such as 1/8 to 8/8")
+    return int(number) - 1, int(parts)
+
+
+def _files(stage: Stage, unit: int, form: str) -> list[Path]:
+    array = stage.path(unit, form)
+    return [array, *sidecars(array, form).values()]
+
+
+def _refuse_foreign(directory: Path) -> None:
+    if directory.is_file():
+        raise UserError("is a file", where=str(directory), hint="shards are written into a directory: -o DIR")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / SETTINGS).exists():
+        raise UserError("holds other files", where=str(directory), hint="name a new or an empty directory")
+
+
+def _identity(stream: Input) -> list[Any]:
+    """A file's name, size, and a hash of _SAMPLED places in it: a hash of all would cost as much as encoding begins."""
+    size = stream.size or 0
+    digest = hashlib.sha256(str(size).encode())
+    with stream.seekable() as place:
+        file = place if hasattr(place, "read") else Path(place).open("rb")  # noqa: SIM115 (closed below)
+        try:
+            for number in range(_SAMPLED):
+                file.seek(max(0, size - SMALLEST) * number // (_SAMPLED - 1))
+                digest.update(file.read(SMALLEST))
+        except OSError as error:
+            raise UserError(f"cannot read: {error.strerror}", where=stream.source) from None
+        finally:
+            if file is not place:
+                file.close()
+    return [stream.source, size, digest.hexdigest()[:32]]
+
+
+def _work(
+    stage: Stage,
+    tokenizer: BaseTokenizer,
+    units: list[list[Input]],
+    reading: Reading,
+    settings: ShardSettings,
+    around: Around,
+) -> Callable[[int], None]:
+    """What a process does with a unit."""
+
+    def encode(unit: int) -> None:
+        report = ReadReport()
+        path = stage.path(unit, settings.form)
+        texts = read_streams(units[unit], reading, whole=tokenizer.needs_whole(settings.allow_special), report=report)
+        with (
+            atomic_files() as files,
+            token_array(path, tokenizer, settings.form, {"unit": unit}, files) as writer,
+        ):
+            for encoded in encode_documents(
+                tokenizer, texts, allow_special=settings.allow_special, around=around, threads=1
+            ):
+                writer.write(encoded)
+        names = [each.name for each in _files(stage, unit, settings.form)]
+        facts = {
+            "documents": len(writer.starts) - 1, "tokens": writer.starts[-1], "sha256": _sha256(path),
+            "read": report.to_json(),
+        }  # fmt: skip
+        stage.finish(unit, names, facts)
+
+    return encode
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(
+    stage: Stage,
+    mine: list[int],
+    tokenizer: BaseTokenizer,
+    units: list[list[Input]],
+    reading: Reading,
+    settings: ShardSettings,
+    around: Around,
+    means: Means,
+) -> dict[str, Any]:
+    """Hashes and counts of all shards, and the beginning of some encoded again: what does not fit, by shard."""
+    wrong: dict[str, str] = {}
+    done = [unit for unit in mine if stage.is_done(unit)]
+    wrong |= {stage.path(unit, settings.form).name: "is not there, or not whole" for unit in mine if unit not in done}
+    with means.console.progress("verifying", len(done), "shards") as bar:
+        for unit in done:
+            path, facts = stage.path(unit, settings.form), stage.facts(unit)
+            about = json.loads(path.with_name(path.name + ".json").read_bytes())
+            if _sha256(path) != facts["sha256"]:
+                wrong[path.name] = "holds other bytes than were written"
+            elif any(about.get(name) != facts[name] for name in ("tokens", "documents")):
+                wrong[path.name] = "its sidecar counts otherwise"
+            bar.advance(1)
+    sampled = Random(reading.seed).sample(done, min(CHECKED, len(done)))
+    for unit in sampled:
+        if not _agrees(stage.path(unit, settings.form), tokenizer, units[unit], reading, settings, around):
+            wrong[stage.path(unit, settings.form).name] = "the text gives other ids now"
+    for name, what in wrong.items():
+        means.console.warn(f"{stage.directory / name}: {what}")
+    means.console.info(f"{len(done):,} shards verified, {len(sampled)} of them encoded again: {len(wrong)} wrong")
+    return {"schema": SCHEMA, "directory": str(stage.directory), "verified": len(done), "wrong": wrong}
+
+
+def _agrees(
+    path: Path,
+    tokenizer: BaseTokenizer,
+    unit: list[Input],
+    reading: Reading,
+    settings: ShardSettings,
+    around: Around,
+) -> bool:
+    import numpy as np
+
+    from llmtool.core.corpus.token_files import open_tokens
+
+    if not json.loads(path.with_name(path.name + ".json").read_bytes())["tokens"]:
+        return True
+    stored = open_tokens(path)
+    count = min(CHECKED_DOCUMENTS, len(stored.starts) - 1)
+    texts = read_streams(unit, reading, report=ReadReport())
+    first = [document for document, _ in zip(texts, range(count), strict=False)]
+    ids = [
+        np.frombuffer(encoded.ids, np.uint32)
+        for encoded in encode_documents(
+            tokenizer, first, allow_special=settings.allow_special, around=around, threads=1
+        )
+    ]
+    return bool(np.array_equal(np.concatenate(ids), stored.ids[: int(stored.starts[count])]))

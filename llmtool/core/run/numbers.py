@@ -1,0 +1,88 @@
+"""Every number that is read, from options, settings and files, is read here: checked, bounded, one line if it is wrong.
+
+Python's own int() takes `1_000`, ` 7 `, `٣` and, up to a limit, thousands of digits; float() takes `inf` and `nan`, and
+makes an infinity of 1e999; bool is an int. None of that is a number that somebody meant.
+"""
+
+import math
+import re
+from typing import Any
+
+from llmtool.core.run.errors import UserError
+
+EXACT = 1 << 53
+"""The largest whole number that JSON readers, and floats, hold exactly."""
+LONGEST = 40
+"""Characters of a number; a float that round-trips has 24."""
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_COUNT = re.compile(r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?P<unit>[KMGBT]?)", re.IGNORECASE)
+
+
+def whole(value: Any, name: str, *, low: int = 0, high: int = EXACT, where: str | None = None) -> int:
+    """A whole number between `low` and `high`, from text or from JSON, where 3.0 is one too."""
+    number: int | None = None
+    if isinstance(value, str):
+        number = int(value) if len(value) <= LONGEST and _WHOLE.fullmatch(value) else None
+    elif isinstance(value, float):
+        number = int(value) if value.is_integer() else None
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    if number is None:
+        raise UserError(f"{name} {shown(value)}: not a whole number", where=where)
+    if not low <= number <= high:
+        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
+    return number
+
+
+def real(
+    value: Any, name: str, *, low: float = -math.inf, high: float = math.inf, where: str | None = None
+) -> float:  # fmt: skip
+    """A finite number between `low` and `high`, from text or from JSON; `25%` is 0.25."""
+    number: float | None = None
+    if isinstance(value, str):
+        text = value.removesuffix("%")
+        if len(text) <= LONGEST and _REAL.fullmatch(text):
+            number = float(text) / (100 if text != value else 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
+        number = float(value) if isinstance(value, float) or abs(value) < 1 << 1023 else math.inf
+    if number is None or not math.isfinite(number):
+        raise UserError(f"{name} {shown(value)}: not a number", where=where)
+    if not low <= number <= high:
+        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
+    return number
+
+
+def amount(value: Any, name: str, *, low: int = 1, high: int = EXACT, where: str | None = None) -> int:
+    """A number of things as people write it: 300, 1.5M, 2b."""
+    if not isinstance(value, str):
+        return whole(value, name, low=low, high=high, where=where)
+    found = _COUNT.fullmatch(value) if len(value) <= LONGEST else None
+    if found is None:
+        raise UserError(f"{name} {shown(value)}: not a number such as 300 or 1.5M", where=where)
+    whole_part, _, decimals = found["number"].partition(".")
+    scaled = int((whole_part or "0") + decimals) * UNITS[found["unit"].upper()]
+    number = scaled // int(10 ** len(decimals))
+    if not low <= number <= high:
+        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
+    return number
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: short, whatever it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**LONGEST:
+        return f"of {int(abs(value).bit_length() * 0.30103) + 1:,} digits"
+    text = value if isinstance(value, str) else repr(value)
+    text = text if text.isprintable() else repr(text)
+    return f"{text[:LONGEST]}..." if len(text) > LONGEST else text or "(nothing)"
+
+
+def _between(low: float, high: float) -> str:
+    if low == -math.inf and high == math.inf:
+        return "a number"
+    if high in (math.inf, EXACT):
+        return f"{low:g} at least" if low != -math.inf and abs(low) < 1e6 else f"{low:,} at least"
+    if low == -math.inf:
+        return f"{high:g} at most"
+    return f"{low:,} to {high:,}" if isinstance(high, int) else f"{low:g} to {high:g}"

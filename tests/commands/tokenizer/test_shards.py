@@ -1,0 +1,149 @@
+"""Encoding as a job: the shards are the corpus, whoever makes them, killed or not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmtool import Tokenizer
+from llmtool.commands.tokenizer.encode import encode_files
+from llmtool.commands.tokenizer.shards import ShardSettings, encode_shards, parse_part
+from llmtool.core.corpus.token_files import open_tokens
+from llmtool.core.corpus.units import Means
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+
+QUIET = Console(verbosity=-1)
+END = "<|endoftext|>"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("shards")
+    draw = random.Random(0)
+    words = [f"word{number}" for number in range(500)]
+    with (place / "corpus.jsonl").open("w") as file:
+        for number in range(4000):
+            text = " ".join(draw.choices(words, k=draw.randrange(120)))
+            file.write(json.dumps({"text": text, "id": number}) + "\n")
+    (place / "more.txt").write_text("one more document\n" * 50)
+    Tokenizer.train([place / "corpus.jsonl"], 700, special=[END]).save(place / "tok.json")
+    return place
+
+
+def shards(
+    place: Path, out: str, inputs: list[str] | None = None, size: str = "150K", **options: Any
+) -> dict[str, Any]:
+    means = Means(options.pop("workers", 1), options.pop("console", QUIET), force=options.pop("force", False))
+    settings = ShardSettings(size, options.pop("form", "bin"), eos=options.pop("eos", True))
+    names = [str(place / name) for name in inputs or ["corpus.jsonl", "more.txt"]]
+    tokenizer = Tokenizer.load(place / "tok.json")
+    return encode_shards(tokenizer, names, place / out, settings, means=means, **options)
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "run.json"}
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> dict[str, bytes]:
+    facts = shards(place, "whole")
+    assert facts["done"] == facts["shards"] > 8
+    return files(place / "whole")
+
+
+def test_shards_hold_what_one_file_holds(place: Path, whole: dict[str, bytes]) -> None:
+    inputs = [str(place / "corpus.jsonl"), str(place / "more.txt")]
+    encode_files(Tokenizer.load(place / "tok.json"), inputs, place / "one.bin", form="bin", eos=True)
+    one = open_tokens(place / "one.bin")
+    parts = [open_tokens(path) for path in sorted((place / "whole").glob("*.bin"))]
+    assert (np.concatenate([part.ids for part in parts]) == one.ids).all()
+    assert sum(len(part.starts) - 1 for part in parts) == len(one.starts) - 1 == 4001
+    about = json.loads((place / "whole" / "run.json").read_text())
+    assert len(about["outputs"]) == 4 * len(parts)
+
+
+def test_parts_and_workers_change_no_byte(place: Path, whole: dict[str, bytes]) -> None:
+    for part in ("2/3", "3/3", "1/3"):
+        facts = shards(place, "parts", part=part)
+    assert facts["done"] == facts["shards"]
+    assert files(place / "parts") == whole
+    shards(place, "two", workers=2)
+    assert files(place / "two") == whole
+
+
+def test_kills_change_no_byte(place: Path, whole: dict[str, bytes]) -> None:
+    """Killed when some more shards stand, again and again; a finished shard is never written again."""
+    code = [
+        sys.executable,
+        "-m",
+        "llmtool",
+        "tokenizer",
+        "encode",
+        str(place / "tok.json"),
+        str(place / "corpus.jsonl"),
+    ]
+    code += [str(place / "more.txt"), "--shards", "150K", "--eos", "--no-bos", "-o", str(place / "killed"), "-q"]
+    code += ["--workers", "1"]
+    times: dict[str, int] = {}
+    kills = 0
+    for _ in range(40):
+        process = subprocess.Popen(code)
+        before = len(list((place / "killed").glob("*.done")))
+        while process.poll() is None and len(list((place / "killed").glob("*.done"))) < before + 3:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        for path in (place / "killed").glob("*.bin"):
+            written = times.setdefault(path.name, path.stat().st_mtime_ns)
+            done = path.with_suffix(".done").exists()
+            assert written == path.stat().st_mtime_ns or not done
+            times[path.name] = path.stat().st_mtime_ns
+        if process.returncode == 0:
+            break
+    assert kills >= 3
+    left = files(place / "killed")
+    assert {name: data for name, data in left.items() if name not in ("settings.json", "done.json")} == {
+        name: data for name, data in whole.items() if name not in ("settings.json", "done.json")
+    }
+
+
+def test_verify_finds_what_does_not_fit(place: Path, whole: dict[str, bytes]) -> None:
+    shards(place, "checked", form="npy")
+    assert shards(place, "checked", form="npy", verify=True)["wrong"] == {}
+    (place / "checked" / "00001.npy").write_bytes((place / "checked" / "00001.npy").read_bytes()[:-2] + b"\1\1")
+    (place / "checked" / "00002.npy").unlink()
+    found = shards(place, "checked", form="npy", verify=True)
+    assert set(found["wrong"]) == {"00001.npy", "00002.npy"}
+    facts = shards(place, "checked", form="npy")  # what is missing is made again
+    assert facts["done"] == facts["shards"]
+
+
+def test_requests_that_cannot_be(place: Path, whole: dict[str, bytes]) -> None:
+    with pytest.raises(UserError, match="begun with other settings: eos"):
+        shards(place, "whole", eos=False)
+    with pytest.raises(UserError, match="begun with other settings: inputs"):
+        shards(place, "whole", inputs=["corpus.jsonl"])
+    (place / "full").mkdir()
+    (place / "full" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds other files"):
+        shards(place, "full", force=True)
+    with pytest.raises(UserError, match="holds no shards to verify"):
+        shards(place, "nowhere", verify=True)
+    with pytest.raises(UserError, match="too little for a shard"):
+        shards(place, "small", size="1K")
+    with pytest.raises(UserError, match="a weight cannot be encoded"):
+        shards(place, "weighted", inputs=["more.txt@2"])
+    for text in ("0/2", "3/2", "1", "a/b", "1/0"):
+        with pytest.raises(UserError, match="wanted I/N"):
+            parse_part(text)

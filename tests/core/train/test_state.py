@@ -1,0 +1,52 @@
+"""States of training on the disk: a changed bit is told, and the state before is taken."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from llmtool.core.run.console import Console  # noqa: E402
+from llmtool.core.run.errors import UserError  # noqa: E402
+from llmtool.core.train.state import SCHEMA, STATE, Checkpoints, checksums, damage, sealed  # noqa: E402
+from llmtool.core.train.world import World  # noqa: E402
+
+
+def make(output: Path, step: int) -> Path:
+    folder = output / "checkpoints" / f"{step:08}"
+    folder.mkdir(parents=True)
+    (folder / "shard-00001.safetensors").write_bytes(random.Random(step).randbytes(2000))
+    facts = {"schema": SCHEMA, "step": step, "seconds": 1.5, "mean": 2.25, "terms": {}, "processes": 1}
+    (folder / STATE).write_text(sealed({**facts, "files": checksums(folder)}))
+    return folder
+
+
+def test_a_flipped_bit_is_told_and_the_state_before_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = Checkpoints(tmp_path, World())
+    assert states.latest(Console()) is None
+    first, second = make(tmp_path, 10), make(tmp_path, 20)
+    (tmp_path / "checkpoints" / "²").mkdir()
+    assert damage(first) is damage(second) is None
+    rng = random.Random(0)
+    for name in ("shard-00001.safetensors", STATE):
+        whole = (second / name).read_bytes()
+        for _ in range(100):
+            data = bytearray(whole)
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            (second / name).write_bytes(data)
+            assert damage(second) is not None
+        (second / name).write_bytes(whole[:-2])
+        assert damage(second) is not None
+        (second / name).write_bytes(whole)
+    assert states.latest(Console()) == second
+    (second / "shard-00001.safetensors").unlink()
+    assert states.latest(Console()) == first
+    said = capsys.readouterr().err
+    assert "00000020: shard-00001.safetensors is missing; the state before is taken" in said
+    assert not second.exists()
+    (first / STATE).write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match=r"no state is whole.*--force"):
+        states.latest(Console())

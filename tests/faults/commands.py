@@ -1,0 +1,69 @@
+"""The commands that write, one a line: a new writer joins by adding its own.
+
+Each is tried with every call that changes a file failing, and with the process dying there (harness.py). Paths are
+relative to a directory with `in/`, which INPUTS make, and `out/`.
+"""
+
+from dataclasses import dataclass
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 300, "hidden_size": 16,
+    "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "max_position_embeddings": 32, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+    "tie_word_embeddings": True,
+}  # fmt: skip
+"""in/config.json: small, for what is tried is the writing."""
+TRAIN = "--batch 64 --length 16 --steps 4 --eval-every 0 --device cpu --kernels torch"
+SFT = "--template plain --length 32 --batch 64 --steps 2 --device cpu"
+
+INPUTS = (
+    "tokenizer train in/text.txt -o in/tok.json --vocab-size 300 --special <|endoftext|>",
+    "tokenizer encode in/tok.json in/text.txt --format bin --eos -o in/ids.bin",
+    "tokenizer encode in/tok.json in/text.txt -o in/ids.txt",
+    f"train in/ids.bin -o in/ckpt --model in/config.json --tokenizer in/tok.json {TRAIN}",
+    "convert dsmoe in/ckpt in/sparse --experts 4",
+    f"posttrain sft in/ckpt in/chat.jsonl -o in/adapted --lora 2 {SFT}",
+)
+"""Made once, in this order; beside in/text.txt, config.json, chat.jsonl, log.jsonl and corpus.jsonl (harness.py)."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """words: as typed; {} is what differs between an old output and the new one: `old`, then `new`."""
+
+    words: str
+    new: str = ""
+    old: str = ""
+    grows: bool = False
+    """A directory that a run fills step by step: what stands in between is neither old nor new, but can go on."""
+
+    @property
+    def name(self) -> str:
+        """What the test is called."""
+        words = self.words.split()
+        return " ".join(words[:2] if words[0] not in ("train",) else words[:1])
+
+
+COMMANDS = (
+    Command("tokenizer train in/text.txt -o out/tok.json --vocab-size {}", "290", "280"),
+    Command("tokenizer encode in/tok.json in/text.txt -o out/ids.txt {}", "--eos"),
+    Command("tokenizer encode in/tok.json in/text.txt --format bin -o out/ids.bin {}", "--eos"),
+    Command("tokenizer decode in/tok.json in/ids.txt -o out/text {}", "--documents line"),
+    Command("tokenizer export in/tok.json out/export --to {}", "hf", "tiktoken"),
+    Command("tokenizer compare in/tok.json in/ckpt --corpus in/text.txt --plot out/figure.png {}", "--rare 5"),
+    Command(f"train in/ids.bin -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 {TRAIN} {{}}",
+            "--lr 0.01", "--lr 0.02", grows=True),
+    Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
+    Command("convert copy in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
+    Command("convert dsmoe in/ckpt out/ckpt --experts {}", "4", "2"),
+    Command("convert dense in/sparse out/ckpt"),
+    Command("convert dsmoe-baseline topk in/ckpt out/ckpt --experts {}", "4", "2"),
+    Command("convert uniattn in/ckpt out/ckpt --followers {} --init zero", "1", "2"),
+    Command("convert merge-lora in/adapted out/ckpt"),
+    Command("convert export in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
+    Command("data nextlong in/corpus.jsonl -o out/long --tokenizer in/tok.json --target 256 --chunk 128 --workers 1 "
+            "--format bin {}", "--seed 1", "--seed 2", grows=True),
+    Command("scaling fit in/log.jsonl --fit-until 50% -o out/law.json --law {}", "cooldown", "power"),
+    Command("eval attention in/ckpt --data in/text.txt --window 16 --device cpu --kv-saving 33% --samples {} "
+            "-o out/plan.json", "2", "1"),
+)  # fmt: skip
