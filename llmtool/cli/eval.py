@@ -7,6 +7,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.commands.eval.activations import ActivationsSettings
 from llmtool.commands.eval.settings import AttentionSettings, ExpertsSettings, NiahSettings, RulerSettings
 from llmtool.commands.options import method_settings
 from llmtool.core.corpus.reading import Reading
@@ -135,4 +136,20 @@ def experts(
     from llmtool.commands.eval import experts as command
 
     facts = command.experts(checkpoint, data, settings, console=options.console(quiet, verbose=False))
+    print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))
+
+
+@app.command("activations")
+def activations(
+    checkpoint: options.Checkpoint,
+    data: Annotated[list[str], typer.Option("--data", help="Text to look at; may be given again.", metavar="INPUT")],
+    settings: ActivationsSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Measure how many feed-forward activations are not near zero, by layer, on any dense checkpoint (NSAR)."""
+    from llmtool.commands.eval import activations as command
+
+    facts = command.activations(checkpoint, data, settings, console=options.console(quiet, verbose=False))
     print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))

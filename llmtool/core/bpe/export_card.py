@@ -4,8 +4,7 @@ from llmtool.core.bpe.definition import Definition
 
 GGUF_PRE = {
     "gpt2": "gpt-2", "cl100k": "llama-bpe", "llama3": "llama-bpe", "qwen2": "qwen2", "o200k": "gpt-4o",
-    "qwen35": "qwen35", "tekken": "tekken", "deepseek3": "deepseek-v3", "deepseek-coder": "deepseek-coder",
-    "deepseek-llm": "deepseek-llm", "smollm": "smollm", "falcon": "falcon", "bloom": "bloom",
+    "qwen35": "qwen35", "tekken": "tekken", "deepseek3": "deepseek-v3", "smollm": "smollm",
 }  # fmt: skip
 """Pre-tokenizer -> the value of tokenizer.ggml.pre under which llama.cpp cuts by the same pattern."""
 
@@ -20,9 +19,7 @@ def gguf_pre(definition: Definition) -> str | None:
     name = GGUF_PRE.get(definition.pretokenizer) if plain else None
     if name == "llama-bpe" and not definition.ignore_merges:
         return "dbrx"  # the same pattern, by merges alone
-    if name is not None and definition.ignore_merges and name not in MERGES_IGNORED:
-        return None
-    return name
+    return name if definition.ignore_merges == (name in MERGES_IGNORED) else None
 
 
 def versions(definition: Definition) -> str:

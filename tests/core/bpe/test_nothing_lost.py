@@ -16,8 +16,11 @@ from llmtool.core.bpe import export_card
 from llmtool.core.bpe.agreement import agreement
 from llmtool.core.bpe.export import export_huggingface
 from llmtool.core.bpe.export_card import card, gguf_pre, versions
+from llmtool.core.bpe.huggingface import read_huggingface
+from llmtool.core.bpe.pretokenizers import PRETOKENIZERS
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
+from tests.core.bpe.families import families
 from tests.core.bpe.foreign import QWEN2, cut_by, trained
 
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -86,6 +89,17 @@ def test_everything_comes_out(source: Path, tmp_path: Path, encoder: str) -> Non
     assert Tokenizer.load(tmp_path / "out" / "llmtool.json").definition == tokenizer.definition
     if encoder == "merge":  # LBPE's stock form has no merges to read
         assert again.fingerprint() == tokenizer.fingerprint()
+
+
+@pytest.mark.usefixtures("only_tokenizers")
+def test_every_family_comes_out(tmp_path: Path) -> None:
+    """Also SentencePiece's alphabets, byte fallback, odd added tokens and templates around a text."""
+    checked = 0
+    for name, facts in families(list(SCRIPTS)):
+        report = export_huggingface(Tokenizer(read_huggingface(facts, Path("x.json"))), tmp_path / str(checked))
+        assert report.exact, (name, report.lines())
+        checked += 1
+    assert checked >= 24
 
 
 def test_what_is_lost_is_named(source: Path, tmp_path: Path) -> None:
@@ -197,4 +211,5 @@ def test_the_card_names_versions_and_llama_cpp_s_pre_tokenizer() -> None:
         assert "no pre-tokenizer that is known" in text
         assert ("trust_remote_code=True" in text) is (encoder == "merge")
     assert "`dbrx`" in card(made().definition, "out")
+    assert set(export_card.GGUF_PRE) == set(PRETOKENIZERS) - {"none"}
     assert set(export_card.MERGES_IGNORED) <= set(export_card.GGUF_PRE.values())
