@@ -40,7 +40,7 @@ SECONDS = 60
 """After which a try counts as one that hangs."""
 KINDS = {"w": "write", "o": "open", "m": "mkdir", "r": "rename", "l": "link", "u": "unlink", "s": "fsync",
          "t": "truncate", "c": "chmod"}  # fmt: skip
-VARYING = ("started", "wall_seconds", "cpu_seconds", "argv", "time", "tokens_per_s", "seconds")
+VARYING = ("started", "git", "wall_seconds", "cpu_seconds", "argv", "time", "tokens_per_s", "seconds")
 """Keys of JSON that no two runs have the same."""
 
 Tree = dict[str, str]
