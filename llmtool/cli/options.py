@@ -25,13 +25,7 @@ from llmtool.commands.options import (
     Dtype as Dtype,
 )
 from llmtool.commands.options import (
-    Field as Field,
-)
-from llmtool.commands.options import (
     Force as Force,
-)
-from llmtool.commands.options import (
-    InputFormat as InputFormat,
 )
 from llmtool.commands.options import (
     Kernels as Kernels,
@@ -50,9 +44,6 @@ from llmtool.commands.options import (
 )
 from llmtool.commands.options import (
     Set as Set,
-)
-from llmtool.commands.options import (
-    Strict as Strict,
 )
 from llmtool.commands.options import (
     Template as Template,
@@ -109,10 +100,6 @@ MaxShardSize = Annotated[str, typer.Option("--max-shard-size", help="Data in one
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
-]
-Separator = Annotated[
-    str | None,
-    typer.Option("--document-separator", help="Plain text: a document ends wherever this stands.", metavar="TEXT"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]

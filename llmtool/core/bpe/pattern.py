@@ -44,23 +44,15 @@ _FOLDS = "\u00df|ss|st|ff|fi|fl|[\u0149\u01f0\u0390\u03b0\u0587\u1e96-\u1e9e\ufb
 class Pattern:
     """A compiled pattern."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, names_code_points: bool = False) -> None:
         self._finditer = compiled.finditer
-        self._fullmatch = compiled.fullmatch
-
-    def matches(self, text: str) -> bool:
-        """Whether the whole of the text is one match."""
-        return self._fullmatch(pinned(text)) is not None
-
-    def matches_as_it_is(self, text: str) -> bool:
-        """The same, by the classes of the installed `regex`: for patterns that name code points."""
-        return self._fullmatch(text) is not None
+        self._names_code_points = names_code_points
 
     def cuts(self, text: str) -> Iterator[tuple[str, bool]]:
         """The text in order: (piece, whether it is a match). A match may be empty; it cuts all the same."""
         end = 0
         last = -1
-        for match in self._finditer(pinned(text)):
+        for match in self._finditer(text if self._names_code_points else pinned(text)):
             start, stop = match.span()
             if start == stop == last:
                 continue  # Oniguruma's iterator takes no empty match where the one before ended
@@ -253,3 +245,10 @@ def word_pattern() -> Pattern:
     import regex
 
     return Pattern(regex.compile(r"\w+|[^\w\s]+"))
+
+
+def of_code_points(pattern: str) -> Pattern:
+    """A pattern of `regex` that says itself which code points it means, whatever version is installed."""
+    import regex
+
+    return Pattern(regex.compile(pattern, regex.V1), names_code_points=True)

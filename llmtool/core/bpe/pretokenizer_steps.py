@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from llmtool.core.bpe.added_tokens import WHITE_SPACE
 from llmtool.core.bpe.normalizers import Step, read_steps
-from llmtool.core.bpe.pattern import Pattern, character_class, compile_pattern, word_pattern
-from llmtool.core.bpe.unicode_data import NUMBERS_OF_DIGITS, PUNCTUATION
+from llmtool.core.bpe.pattern import Pattern, character_class, compile_pattern, of_code_points, word_pattern
+from llmtool.core.bpe.unicode_data import NUMBERS_OF_DIGITS, PUNCTUATION, UNASSIGNED
 from llmtool.core.bpe.vocabulary import encode_text, token_to_string
 from llmtool.core.run.errors import UserError
 
@@ -102,46 +101,28 @@ def _string_cuts(text: str, string: str) -> Cuts:
     return cuts[:-1]  # one separator too many, after the last part
 
 
-def _character_cuts(text: str, is_match: Callable[[str], bool]) -> Cuts:
-    """Every character that matches is a match of its own."""
-    start = 0
-    for at, character in enumerate(text):
-        if is_match(character):
-            if start < at:
-                yield text[start:at], False
-            yield character, True
-            start = at + 1
-    if start < len(text):
-        yield text[start:], False
-
-
 def _digits(text: str, step: Step, _at_start: bool) -> list[str]:
-    return BEHAVIORS["Isolated" if step["individual_digits"] else "Contiguous"](_character_cuts(text, is_number))
-
-
-@lru_cache(maxsize=1 << 16)
-def is_number(character: str) -> bool:
-    """What the step Digits takes: N, of a Unicode that is newer than that of the patterns."""
-    return compile_pattern(r"\p{N}").matches(character) or _of(NUMBERS_OF_DIGITS).matches_as_it_is(character)
-
-
-@lru_cache(maxsize=1 << 16)
-def is_punctuation(character: str) -> bool:
-    """What the steps Punctuation and BertPreTokenizer take: ASCII's, symbols included, and P of an old Unicode."""
-    return _of(PUNCTUATION).matches_as_it_is(character)
-
-
-@lru_cache
-def _of(ranges: str) -> Pattern:
-    return compile_pattern(f"[{character_class(ranges)}]")
+    return BEHAVIORS["Isolated" if step["individual_digits"] else "Contiguous"](_number().cuts(text))
 
 
 def _punctuation(text: str, step: Step, _at_start: bool) -> list[str]:
-    return BEHAVIORS[step["behavior"]](_character_cuts(text, is_punctuation))
+    return BEHAVIORS[step["behavior"]](_punctuation_mark().cuts(text))
+
+
+@lru_cache
+def _number() -> Pattern:
+    """What the step Digits takes, each a match of its own: N, of a Unicode that is newer than that of the patterns."""
+    return of_code_points(rf"[[\p{{N}}--[{character_class(UNASSIGNED)}]]{character_class(NUMBERS_OF_DIGITS)}]")
+
+
+@lru_cache
+def _punctuation_mark() -> Pattern:
+    """What Punctuation and BertPreTokenizer take: ASCII's, symbols included, and P of an old Unicode."""
+    return of_code_points(f"[{character_class(PUNCTUATION)}]")
 
 
 def _white_space(text: str, _step: Step, _at_start: bool) -> list[str]:
-    return _removed(_character_cuts(text, WHITE_SPACE.__contains__))
+    return _removed(compile_pattern(r"\s").cuts(text))
 
 
 def _words(text: str, _step: Step, _at_start: bool) -> list[str]:
@@ -150,7 +131,7 @@ def _words(text: str, _step: Step, _at_start: bool) -> list[str]:
 
 def _bert(text: str, step: Step, at_start: bool) -> list[str]:
     words = _white_space(text, step, at_start)
-    return [piece for word in words for piece in _isolated(_character_cuts(word, is_punctuation))]
+    return [piece for word in words for piece in _isolated(_punctuation_mark().cuts(word))]
 
 
 def _delimiter(text: str, step: Step, _at_start: bool) -> list[str]:

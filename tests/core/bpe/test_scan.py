@@ -54,8 +54,11 @@ def test_none_is_one_piece() -> None:
 def test_class_of_every_code_point() -> None:
     """These tell all classes apart; a separator of its own piece keeps code points from meeting each other."""
     points = [chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000]
-    for name, context in (("o200k", "{}"), ("o200k", "a{}B"), ("deepseek3", "a{}B"), ("smollm", "-{}-")):
-        check(name, "\n\n1\n".join(context.format(c) for c in points).encode())
+    for context in ("{}", "a{}B"):
+        check("o200k", "\n\n1\n".join(context.format(c) for c in points).encode())
+    some = points[:0x20000] + points[0x20000::97]  # the definition of several steps is slow
+    for name, context in (("deepseek3", "a{}B"), ("smollm", "-{}-")):
+        check(name, "\n\n1\n".join(context.format(c) for c in some).encode())
 
 
 @pytest.mark.parametrize("name", DISTINCT)
