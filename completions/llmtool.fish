@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -497,6 +497,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a niah -d 'Needle in a 
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a ruler -d 'Ask questions over a long context, of RULER\'s kinds: needles, variables, common words, people.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a attention -d 'Compare the layers\' attention maps, and plan which layers can share one for the wanted saving.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a experts -d 'Show which experts a DSMoE checkpoint uses, by layer and by text source, and its loss at other thresholds.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a activations -d 'Measure how many feed-forward activations are not near zero, by layer, on any dense checkpoint (NSAR).'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l data -x -d 'Text or tokens, [NAME=]PATH; may be given again.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l tokenizer -x -d 'For text. Default: the checkpoint\'s.'
@@ -585,6 +586,15 @@ complete -c llmtool -n "__llmtool_at 'llmtool eval experts'" -l json -d 'Print t
 complete -c llmtool -n "__llmtool_at 'llmtool eval experts'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval experts'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval experts'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l data -x -d 'Text to look at; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l tokens -x -d 'Tokens of text.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l length -x -d 'Tokens in a row.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l dtype -x -a 'bf16 fp16 fp32 fp64' -d 'Element type of the weights. Default: as they are stored.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l device -x -d 'cpu, cuda or cuda:N; auto takes a GPU where there is one.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval activations'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool data'" -f -a nextlong -d 'Long samples: a document\'s chunks, each followed by its hardest negatives from other documents.'
 complete -c llmtool -n "__llmtool_at 'llmtool data'" -f -a chunk -d 'Stage 1: cut documents into chunks.'
 complete -c llmtool -n "__llmtool_at 'llmtool data'" -f -a embed -d 'Stage 2: a vector for each chunk; a sketch against near-duplicates.'

@@ -14,8 +14,8 @@ from llmtool.commands.convert.lora import merge_lora as merge_adapters
 from llmtool.commands.convert.rope import convert_rope
 from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
 from llmtool.commands.convert.uniattn import convert_uniattn
-from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask
-from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings
+from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask, convert_topk
+from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
 from llmtool.commands.options import method_settings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import DEFAULT_SHARD
@@ -34,6 +34,7 @@ __all__ = [
     "mask",
     "merge_lora",
     "rope",
+    "topk",
     "uniattn",
 ]
 
@@ -188,6 +189,23 @@ def rope(
     'llmtool.convert-rope/1'
     """
     return convert_rope(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+
+
+def topk(
+    checkpoint: str | Path,
+    output: str | Path,
+    settings: TopKSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Feed-forward layers as routed copies: a Mixtral or a Qwen3-MoE, which stock programs load.
+
+    >>> import llmtool
+    >>> llmtool.convert.topk("model", "mixtral", experts=4)["method"]
+    'mixtral'
+    """
+    return convert_topk(Path(checkpoint), Path(output), settings, console=console, **named_settings)
 
 
 def cartesian(
