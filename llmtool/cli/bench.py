@@ -1,6 +1,5 @@
 """`llmtool bench`: kernels, models, tokenizers and this machine, measured."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.json_file import dumps
 
 app = Group("Measure kernels, models, tokenizers and this machine.")
 
@@ -154,4 +154,4 @@ def tokenizer(
         corpus, task, threads=threads, repeats=repeats, only=only or (), pretokenizer=pretokenizer, directory=keep,
         console=console,
     )  # fmt: skip
-    print(json.dumps(report) if as_json else "\n".join(measure.lines(report)))
+    print(dumps(report) if as_json else "\n".join(measure.lines(report)))

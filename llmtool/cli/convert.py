@@ -1,6 +1,5 @@
 """`llmtool convert`: checkpoints inspected, copied and rewritten."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +10,7 @@ from llmtool.cli.group import Group
 from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
 from llmtool.commands.options import method_settings
+from llmtool.core.run.json_file import dumps
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
@@ -32,7 +32,7 @@ def inspect(
     facts = inspect.describe(open_checkpoint(checkpoint, override), context)
     for problem in facts["problems"]:
         options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
-    print(json.dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
+    print(dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
 
 
 @app.command("copy")
@@ -57,7 +57,7 @@ def copy(
         override=override, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("export")
@@ -80,7 +80,7 @@ def export(
         checkpoint, output, dtype=dtype, settings=given, changed=override, force=force, console=console
     )
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("dsmoe")
@@ -100,7 +100,7 @@ def dsmoe(
 
     report = convert_dsmoe(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("dsmoe-baseline")
@@ -123,7 +123,7 @@ def dsmoe_baseline(
 
     report = convert_baseline(kind, checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("dense")
@@ -139,7 +139,7 @@ def dense(
 
     report = convert_dense(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("uniattn")
@@ -156,7 +156,7 @@ def uniattn(
 
     report = convert_uniattn(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("rope")
@@ -173,7 +173,7 @@ def rope(
 
     report = convert_rope(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("gguf")
@@ -192,7 +192,7 @@ def gguf(
 
     report = convert_gguf(file, output, dtype=dtype, force=force, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("topk")
@@ -209,7 +209,7 @@ def topk(
 
     report = convert_topk(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("cartesian")
@@ -226,7 +226,7 @@ def cartesian(
 
     report = convert_cartesian(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("mask")
@@ -244,7 +244,7 @@ def mask(
 
     report = convert_mask(checkpoint, output, table, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("finedeep")
@@ -261,7 +261,7 @@ def finedeep(
 
     report = convert_finedeep(checkpoint, output, settings, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
 
 
 @app.command("merge-lora")
@@ -277,4 +277,4 @@ def merge_lora(
 
     report = run(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))

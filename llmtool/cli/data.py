@@ -1,6 +1,5 @@
 """`llmtool data`: check; token-experts; nextlong, its stages chunk, embed, index, mine and assemble, report, show."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from llmtool.cli.signature import Only
 from llmtool.commands.data_settings import Decontaminate, NextlongSettings, Ngram
 from llmtool.commands.token_experts import TokenExpertsSettings
 from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.json_file import dumps
 
 app = Group("Training data: check it, make long contexts.")
 
@@ -33,7 +33,7 @@ TokOption = Annotated[
 def _print(facts: dict[str, Any], as_json: bool) -> None:
     """The result: one object, or its figures for people."""
     if as_json:
-        print(json.dumps(facts))
+        print(dumps(facts))
         return
     shown = {key: value for key, value in facts.items() if key != "schema" and value not in (None, {}, [])}
     _rows([[key.replace("_", " "), _figure(value)] for key, value in shown.items()])
@@ -189,7 +189,7 @@ def report(
         console=console,
     )  # fmt: skip
     if as_json:
-        print(json.dumps(facts))
+        print(dumps(facts))
     else:
         _rows(rows)
 
@@ -209,7 +209,7 @@ def show(
 
     row = data.show(output, sample, None if whole else characters, options.console(False, False), quiet=as_json)
     if as_json:
-        print(json.dumps(row, ensure_ascii=False))
+        print(dumps(row, ensure_ascii=False))
 
 
 @app.command("check")
@@ -236,7 +236,7 @@ def check(
     reading = DataOptions(tokenizer, data_format, template, length, drop_overlong, packing)
     report = check.check(data, reading, row=row, seed=seed, console=options.console(quiet, verbose=False))
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
     else:
         check.show(report)
     if not report["counts"]["kept"]:
@@ -258,4 +258,4 @@ def token_experts(
     from llmtool.commands import token_experts as command
 
     facts = command.token_experts(corpora, output, settings, console=options.console(quiet, verbose=False))
-    print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))
+    print(dumps(facts) if as_json else "\n".join(command.lines(facts)))

@@ -1,11 +1,11 @@
 """`llmtool methods` and `llmtool doctor`: what there is, and what of it works here."""
 
-import json
 import sys
 from typing import Any
 
 from llmtool import catalog
 from llmtool.cli import options
+from llmtool.core.run.json_file import dumps
 from llmtool.version import __version__
 
 
@@ -13,7 +13,7 @@ def methods(as_json: options.Json = False) -> None:
     """Print the catalog of methods."""
     if as_json:
         rows = [{key: getattr(row, key) for key in row.__dataclass_fields__} for row in catalog.METHODS]
-        print(json.dumps({"schema": "llmtool.methods/1", "methods": rows}))
+        print(dumps({"schema": "llmtool.methods/1", "methods": rows}))
         return
     width = max(len(row.name) for row in catalog.METHODS)
     for row in catalog.METHODS:
@@ -34,4 +34,4 @@ def doctor(as_json: options.Json = False) -> None:
         "packages": checks.packages(),
         "extras": checks.extras(),
     }
-    print(json.dumps(facts) if as_json else "\n".join(checks.report(facts)))
+    print(dumps(facts) if as_json else "\n".join(checks.report(facts)))

@@ -1,6 +1,5 @@
 """`llmtool eval`: what a checkpoint knows."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from llmtool.commands.eval.activations import ActivationsSettings
 from llmtool.commands.eval.settings import AttentionSettings, ExpertsSettings, NiahSettings, RulerSettings
 from llmtool.commands.options import method_settings
 from llmtool.core.corpus.reading import Reading
+from llmtool.core.run.json_file import dumps
 
 app = Group("What a checkpoint knows and does on text.")
 
@@ -55,7 +55,7 @@ def loss(
         settings=method_settings(set_), dtype=dtype, device=device, threads=threads, reading=reading,
         bin_dtype=bin_dtype, plot=plot, console=console,
     )  # fmt: skip
-    print(json.dumps(report)) if as_json else loss.loss_table(report, console)
+    print(dumps(report)) if as_json else loss.loss_table(report, console)
 
 
 @app.command("niah")
@@ -73,7 +73,7 @@ def niah(
 
     console = options.console(quiet, verbose=False)
     report = search.needles(checkpoint, data or [], settings, console=console)
-    print(json.dumps(report)) if as_json else search.needle_table(report, console)
+    print(dumps(report)) if as_json else search.needle_table(report, console)
 
 
 @app.command("ruler")
@@ -95,7 +95,7 @@ def ruler(
     console = options.console(quiet, verbose=False)
     report = command.ruler(checkpoint, data or [], settings, methods=method_settings(set_), console=console)
     if as_json or settings.dry_run:
-        print(json.dumps(report))
+        print(dumps(report))
     else:
         command.lines(report, console)
 
@@ -115,7 +115,7 @@ def attention(
     console = options.console(quiet, verbose=False)
     facts = command.attention(checkpoint, data, settings, console=console)
     if as_json:
-        print(json.dumps(facts))
+        print(dumps(facts))
     else:
         command.show(facts, console)
 
@@ -136,7 +136,7 @@ def experts(
     from llmtool.commands.eval import experts as command
 
     facts = command.experts(checkpoint, data, settings, console=options.console(quiet, verbose=False))
-    print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))
+    print(dumps(facts) if as_json else "\n".join(command.lines(facts)))
 
 
 @app.command("activations")
@@ -152,4 +152,4 @@ def activations(
     from llmtool.commands.eval import activations as command
 
     facts = command.activations(checkpoint, data, settings, console=options.console(quiet, verbose=False))
-    print(json.dumps(facts) if as_json else "\n".join(command.lines(facts)))
+    print(dumps(facts) if as_json else "\n".join(command.lines(facts)))

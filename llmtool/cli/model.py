@@ -1,12 +1,12 @@
 """`llmtool generate` and `llmtool verify`: run checkpoints."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from llmtool.cli import options
 from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.json_file import dumps
 
 AsIds = Annotated[bool, typer.Option("--ids", help="The input is token ids, with spaces between, not text.")]
 
@@ -100,6 +100,6 @@ def verify(
         max_kl=max_kl, override=override, console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
     if report["passed"] is False:
         raise typer.Exit(ExitCode.CHECK_FAILED)

@@ -1,6 +1,5 @@
 """`llmtool posttrain`: sft, uniattn."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.commands.posttrain.settings import SftSettings, UniattnSettings
 from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.json_file import dumps
 
 app = Group("Train checkpoints on instruction data.")
 
@@ -59,6 +59,6 @@ def uniattn(
 def finish(report: dict[str, object], as_json: bool, settings: SftSettings) -> None:
     """Print the report if asked for; a run that a signal stopped can go on."""
     if as_json or settings.dry_run:
-        print(json.dumps(report, default=str))
+        print(dumps(report, default=str))
     if report.get("stopped"):
         raise typer.Exit(ExitCode.RESUMABLE)

@@ -1,6 +1,5 @@
 """`llmtool scaling`: fit, predict, backtest, compare, positions, law."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from llmtool.commands.scaling.settings import (
     Schedule,
     Warmup,
 )
+from llmtool.core.run.json_file import dumps
 
 app = Group("Say early where a training run will end.")
 
@@ -77,11 +77,11 @@ def predict(
 
     if params is not None or tokens is not None:
         facts = laws.predict_size(saved, params or "", tokens or "")
-        print(json.dumps(facts) if as_json else "\n".join(laws.size_prediction_lines(facts)))
+        print(dumps(facts) if as_json else "\n".join(laws.size_prediction_lines(facts)))
         return
     look = LogSettings(horizon=horizon, schedule=schedule, peak=peak, end_lr=end_lr, decay=decay, warmup=warmup).look()
     rows = laws.predict_fit(saved, at or [], look, schedule_of)
-    print(json.dumps(laws.predictions(rows)) if as_json else "\n".join(laws.prediction_lines(rows)))
+    print(dumps(laws.predictions(rows)) if as_json else "\n".join(laws.prediction_lines(rows)))
 
 
 @app.command("backtest")
@@ -97,7 +97,7 @@ def backtest(
     from llmtool.commands.scaling import laws
 
     rows = laws.backtest_logs(logs, settings.look(), settings.law, options.console(quiet, verbose))
-    print(json.dumps(laws.backtests(rows)) if as_json else "\n".join(laws.backtest_lines(rows)))
+    print(dumps(laws.backtests(rows)) if as_json else "\n".join(laws.backtest_lines(rows)))
 
 
 @app.command("compare")
@@ -116,7 +116,7 @@ def compare(
 
     console = options.console(quiet, verbose)
     facts, lines = laws.compare_logs(logs, settings.look(), settings.law, plot, console, force=force)
-    print(json.dumps(facts) if as_json else "\n".join(lines))
+    print(dumps(facts) if as_json else "\n".join(lines))
 
 
 @app.command("positions")
@@ -130,7 +130,7 @@ def positions(
     from llmtool.commands.scaling import laws
 
     facts = laws.positions_of(log, settings.look(), plot)
-    print(json.dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
+    print(dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
 
 
 @app.command("law")
@@ -156,4 +156,4 @@ def law(
     from llmtool.commands.scaling import laws
 
     facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot, output, force=force)
-    print(json.dumps(facts) if as_json else "\n".join(lines))
+    print(dumps(facts) if as_json else "\n".join(lines))

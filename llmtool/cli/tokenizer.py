@@ -1,6 +1,5 @@
 """`llmtool tokenizer`: train, encode, decode, inspect, compare, export."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode, UserError
+from llmtool.core.run.json_file import dumps
 
 app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 
@@ -104,7 +104,7 @@ def train(
     work: dict[str, Any] = {"threads": threads, "max_memory": max_memory, "console": console}
     report = train_file(inputs, output, settings, reading=reading, force=force, dry_run=dry_run, **work)
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
     elif dry_run:
         print("\n".join(f"{key}: {value}" for key, value in report.items() if key not in ("schema", "dry_run")))
 
@@ -243,7 +243,7 @@ def inspect(
     from llmtool.tokenizer import load
 
     facts, lines = look(load(tokenizer, encoder, length, ties), text)
-    print(json.dumps(facts) if as_json else "\n".join(lines))
+    print(dumps(facts) if as_json else "\n".join(lines))
 
 
 @app.command("compare")
@@ -284,7 +284,7 @@ def compare(
         console=console, reading=reading,
     )  # fmt: skip
     if as_json:
-        print(json.dumps(comparison.to_json()))
+        print(dumps(comparison.to_json()))
         return
     for table in comparison.tables():
         console.table(*table, result=True)
@@ -317,6 +317,6 @@ def export(
     console = options.console(quiet, verbose=False)
     report = write(loaded, directory, to, sample, force, console, read=[tokenizer])
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
     if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):
         raise typer.Exit(ExitCode.CHECK_FAILED)

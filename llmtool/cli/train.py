@@ -1,6 +1,5 @@
 """`llmtool train`: one loop, from a laptop to a cluster."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from llmtool.cli import options
 from llmtool.commands.train.settings import TrainSettings
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.json_file import dumps
 
 
 def train(
@@ -30,6 +30,6 @@ def train(
 
     report = run(data, output, settings, reading=reading, console=options.console(quiet, verbose))
     if as_json or settings.dry_run:
-        print(json.dumps(report, default=str))
+        print(dumps(report, default=str))
     if report.get("stopped"):
         raise typer.Exit(ExitCode.RESUMABLE)

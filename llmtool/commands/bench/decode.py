@@ -1,6 +1,5 @@
 """`llmtool bench decode`: checkpoints side by side."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from llmtool.commands.bench.machine import find_place, require_torch
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.json_file import dumps
 
 if TYPE_CHECKING:
     from llmtool.core.bench.decode import Contender
@@ -59,7 +59,7 @@ def decode(
     title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
     if output == "json":
-        print(json.dumps(report))
+        print(dumps(report))
     elif output == "markdown":
         print(decode_report.markdown(rows, title, notes))
     else:

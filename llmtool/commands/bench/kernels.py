@@ -1,6 +1,5 @@
 """`llmtool bench kernels` and `llmtool bench compile`."""
 
-import json
 from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from llmtool.core.kernels.registry import known_ops, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import git_revision
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def compile_kernels(
         "failed": len(failed),
     }
     if as_json:
-        print(json.dumps(report))
+        print(dumps(report))
     else:
         _compile_table(f"triton {report['triton']}, {report['commit']}", rows, console)
     for row in failed:
@@ -164,7 +164,7 @@ def tune_kernels(
     with console.progress("tuning", sum(len(spec.candidates()) * len(cases) for spec, cases in work), "kernels") as bar:
         for spec, cases in work:
             found[spec.name] = tune_op(spec, cases, kind, place, told=lambda: bar.advance(1))
-    print(json.dumps(rows_of(describe(place)["device"], found), indent=2))
+    print(dumps(rows_of(describe(place)["device"], found), indent=2))
 
 
 def cases_of(spec: "Spec", sizes: str | None, on_gpu: bool) -> "Sequence[Case]":
@@ -209,7 +209,7 @@ def _print_report(report: dict[str, Any], output: str, console: Console) -> None
     title = f"{facts['device']}, {report['ceilings']['dtype']}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [legend(report["ceilings"]), *not_run(rows), *_notes(report)]
     if output == "json":
-        print(json.dumps(report))
+        print(dumps(report))
     elif output == "markdown":
         print(markdown(rows, title, notes))
     else:

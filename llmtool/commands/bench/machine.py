@@ -1,11 +1,11 @@
 """`llmtool bench machine`: what this machine is, and what it can do."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.json_file import dumps
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ def machine(*, device: str = "auto", as_json: bool = False, console: Console) ->
         "copy_bytes_per_s": max(each.copy for each in ceilings),
         "matmul_flops_per_s": {name_of(d): each.matmul for d, each in zip(dtypes, ceilings, strict=True)},
     }
-    print(json.dumps(report) if as_json else "\n".join(lines(report)))
+    print(dumps(report) if as_json else "\n".join(lines(report)))
     return report
 
 

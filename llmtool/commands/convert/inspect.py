@@ -8,7 +8,6 @@ the weights, and from the shapes of k_proj and v_proj, so that layers which shar
 model that is not supported has neither, it is not known.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
 from llmtool.core.model.config import ConfigError, parse_config
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.json_file import dumps, read_json_object
 
 SCHEMA = "llmtool.convert-inspect/1"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -231,7 +230,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     flops = f"{_short(facts['flops_per_token'])} + {position} for each position before it"
     rows = {
         "model": ", ".join(str(facts[key]) for key in ("model_type", "architecture") if facts[key] is not None),
-        "methods": json.dumps(ours) if ours else "none" if facts["supported"] else "none; not supported",
+        "methods": dumps(ours) if ours else "none" if facts["supported"] else "none; not supported",
         "tensors": f"{facts['tensors']:,} in {_count(facts['files'], 'file')}: {types or 'none'}",
         "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",
         "bytes": f"{facts['bytes']:,}",

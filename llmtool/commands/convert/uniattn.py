@@ -12,6 +12,7 @@ from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
 from llmtool.model import build_parts, find_device, load_tokenizer
@@ -216,14 +217,13 @@ def _write(
     console: Console,
 ) -> None:
     """The new checkpoint; without followers the old one's config stands as it is."""
-    import json
 
     from llmtool.core.checkpoint.writer import write_checkpoint
     from llmtool.core.model.export import method_config
     from llmtool.methods.uniattn import convert
 
     facts = method_config(checkpoint.config, config) if groups else checkpoint.config
-    saved = json.dumps(plan.to_json(groups, config.num_hidden_layers), indent=2) + "\n"
+    saved = dumps(plan.to_json(groups, config.num_hidden_layers), indent=2) + "\n"
     written = write_checkpoint(
         output, convert.convert(checkpoint.tensors(), groups, states, kind), facts, run=run, source=checkpoint,
         files={"plan.json": saved.encode()}, read=read, force=force, console=console,

@@ -1,6 +1,5 @@
 """`llmtool scaling fit`: forecasts of logs, and one law for several; follow.py watches a run."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.json_file import dumps
 from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.methods.temporal_scaling import plot, report, saved
 from llmtool.methods.temporal_scaling.fit import fit_together
@@ -39,7 +39,7 @@ def run(
     _check(request, joint, follow is not None)
     if joint:
         facts = fit_joint(request, console)
-        print(json.dumps(facts) if request.as_json else "\n".join(joint_lines(facts)))
+        print(dumps(facts) if request.as_json else "\n".join(joint_lines(facts)))
         return verdict([], request)
     if follow is not None:
         return follow_run(request, console, follow, sleep)
@@ -50,7 +50,7 @@ def run(
         write_law(request, saved.to_json(made[0], list(request.targets)))
     for each in made:
         if request.as_json:
-            print(json.dumps(saved.to_json(each, list(request.targets))))
+            print(dumps(saved.to_json(each, list(request.targets))))
         else:
             print("\n".join(_lines(each, request, chart=console.verbosity >= 0)))
     return verdict(made, request)

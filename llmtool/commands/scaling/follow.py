@@ -1,6 +1,5 @@
 """`llmtool scaling fit --follow`: forecast again whenever the log has grown, and raise alarms."""
 
-import json
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 from llmtool.commands.scaling.request import Request, verdict, write_law
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import ExitCode, UserError
+from llmtool.core.run.json_file import dumps
 from llmtool.methods.temporal_scaling import alarms, plot, report, saved
 from llmtool.methods.temporal_scaling.alarms import Alarm, odds_above
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
@@ -90,7 +90,7 @@ def _show(made: Forecast, request: Request) -> None:
     if request.largest is not None:
         facts["probability_above"] = odds_above(made, request.largest)
     if request.as_json:
-        print(json.dumps(facts), flush=True)
+        print(dumps(facts), flush=True)
     else:
         print(_line(made, request), flush=True)
     if request.figure:

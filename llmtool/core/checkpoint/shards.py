@@ -6,7 +6,6 @@ whose header would not fit is closed early. So a tensor is written once, and non
 """
 
 import hashlib
-import json
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -16,6 +15,7 @@ from llmtool.core.checkpoint.dtypes import ELEMENT_TYPES, ElementType, torch_dty
 from llmtool.core.checkpoint.finite import refuse_not_finite
 from llmtool.core.checkpoint.safetensors_file import METADATA, PREFIX
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ class ShardWriter:
         if number > 1:
             weight_map = {name: names[shard] for name, shard in sorted(self.shard_of.items())}
             index = {"metadata": {"total_size": self.size}, "weight_map": weight_map}
-            (self.directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            (self.directory / INDEX).write_text(dumps(index, indent=2) + "\n", encoding="utf-8")
         return self._shards
 
     def _close(self) -> None:
@@ -151,7 +151,7 @@ class _Shard:
 
 
 def _header(entries: dict[str, Any]) -> bytes:
-    return json.dumps(entries, separators=(",", ":")).encode()
+    return dumps(entries, separators=(",", ":")).encode()
 
 
 def _entry_size(name: str, entry: dict[str, Any]) -> int:

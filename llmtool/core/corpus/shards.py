@@ -13,7 +13,7 @@ from typing import Any
 
 from llmtool.core.run.atomic import PARTIAL, atomic_file
 from llmtool.core.run.errors import UserError, explain_os_error
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.json_file import dumps, read_json_object
 
 SETTINGS, DONE = "settings.json", "done.json"
 
@@ -27,7 +27,7 @@ class Stage:
     def __init__(self, directory: Path, settings: Mapping[str, Any], *, owned: bool = True) -> None:
         self.directory = directory
         self.owned = owned
-        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+        self.settings: dict[str, Any] = json.loads(dumps(dict(settings)))
 
     @classmethod
     def existing(cls, directory: Path, command: str) -> "Stage":
@@ -41,7 +41,7 @@ class Stage:
     @property
     def fingerprint(self) -> str:
         """Hash of the settings: how a later stage names this one."""
-        text = json.dumps(self.settings, sort_keys=True)
+        text = dumps(self.settings, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def begin(self, *, force: bool = False, alone: bool = True) -> None:
@@ -110,7 +110,7 @@ class Stage:
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:
         with atomic_file(self.directory / name) as file:
-            file.write(json.dumps(facts, indent=1).encode() + b"\n")
+            file.write(dumps(facts, indent=1).encode() + b"\n")
 
     def _changed(self, before: dict[str, Any]) -> list[str]:
         keys = {**before, **self.settings}

@@ -1,6 +1,5 @@
 """The stage `assemble`: samples of exactly T tokens, in units of seeds; what cannot become one is counted by reason."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from llmtool.core.corpus.arrays import save_array
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong import planning
 from llmtool.methods.nextlong.building import Builder, Sample
 from llmtool.methods.nextlong.mining import Mined
@@ -135,7 +135,7 @@ def assemble_unit(stage: Stage, method: Samples, builder: Builder, seeds: I64, *
             about = builder.store.document(document)["id"]
             name = f"{stable_hash(seed_number, method.name, seed, about):016x}"
             row = builder.row(made, name, document, method.name, text=text)
-            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            file.write(dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
             if not text:
                 rows.append(made.ids)
             accepted += 1

@@ -6,7 +6,6 @@ documents (NNNNN.docs.jsonl; NNNNN.docs.npy [docs, 3]: byte in that file, first 
 """
 
 import hashlib
-import json
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from llmtool.core.corpus.readers import Format, TextMode, read_streams
 from llmtool.core.corpus.readers import Reading as TextReading
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.json_file import dumps
 
 Split = Literal["lines", "sentences"]
 _SENTENCE = re.compile(r"(?:[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*|\n+)")
@@ -138,7 +138,7 @@ def chunk_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -
                 "chunks": len(places),
             }
             # A file's name need not be UTF-8: a lone surrogate becomes its JSON escape.
-            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            line = dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
             documents.extend((described, len(chars), sources.setdefault(source, len(sources))))
             chars.extend((places[:, 1] - places[:, 0]).tolist())
             texts.write(document.text)

@@ -24,6 +24,7 @@ from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong import indexing
 from llmtool.methods.nextlong.chunking import Group, Reading, chunk_unit
 from llmtool.methods.nextlong.duplicates import Contamination
@@ -221,7 +222,6 @@ def mine(directory: Path, choice: Choice, means: Means, *, seeds: int | None = N
 
 
 def _choose_seeds(stage: Stage, directory: Path, choice: Choice) -> None:
-    import json
 
     from llmtool.core.run.atomic import atomic_file
 
@@ -233,7 +233,7 @@ def _choose_seeds(stage: Stage, directory: Path, choice: Choice) -> None:
     if len(kept) < len(order):
         rejects["source beyond its --cap"] = len(order) - len(kept)
     with atomic_file(stage.directory / "rejects.json") as file:
-        file.write(json.dumps(rejects).encode())
+        file.write(dumps(rejects).encode())
     save_array(stage.directory / "seeds.npy", kept.astype(np.int64))
 
 

@@ -20,6 +20,7 @@ import llmtool
 from llmtool.commands.bench.tokenizer.contenders import OURS, PEERS, TRAINERS, VOCAB_SIZE, head, ours, read
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import git_revision
 
 SCHEMA = "llmtool.bench-tokenizer/1"
@@ -188,4 +189,4 @@ def worker(task: str, name: str, corpus: Path, directory: Path, threads: int) ->
 
 if __name__ == "__main__":
     task, name, corpus, directory, threads = sys.argv[1:]
-    print(json.dumps(worker(task, name, Path(corpus), Path(directory), int(threads))))
+    print(dumps(worker(task, name, Path(corpus), Path(directory), int(threads))))
