@@ -167,7 +167,7 @@ class Tokenizer(BaseTokenizer):
         facts = {"documents": number, "bytes": size, "pieces": counts.pieces}
         definition = trained_definition(vocabulary, trained, settings, algorithm, facts)
         tokenizer = cls(definition.with_encoder(encoder, length, ties))
-        tokenizer.encode(b"")  # what the engine cannot hold is refused here, before anything is written
+        tokenizer.encode(b"a")  # what the engine cannot hold is refused here, before anything is written
         return tokenizer
 
     def with_encoder(self, encoder: str, length: str = "bytes", ties: str = "leftmost") -> "Tokenizer":

@@ -157,11 +157,16 @@ def _layer(
 
 def _used(found: list[tuple[str, TensorEntry]], config: dict[str, Any]) -> int:
     """Elements of matrices that a token of a layer is multiplied by: of the experts, those that it takes."""
-    matrices = [entry for _, entry in found if len(entry.shape) > 1]
+    matrices = [entry for _, entry in found if len(entry.shape) > 1 and entry.kind.floating]
     experts = [entry for entry in matrices if ".experts." in entry.name]
     numbers = {match[1] for entry in experts if (match := re.search(r"\.experts\.(\d+)\.", entry.name))}
     number = len(numbers) or next((entry.shape[0] for entry in experts), 1)  # one by one, or stacked
-    taken = config.get("num_experts_per_tok")
+    ours, taken = config.get("llmtool"), config.get("num_experts_per_tok")
+    methods = ours.get("methods") if isinstance(ours, dict) else None
+    layer = next((int(match[1]) for entry in experts if (match := _LAYER.match(entry.name))), -1)
+    for method in methods if isinstance(methods, list) else []:  # a method with experts of its own says so
+        if isinstance(method, dict) and "top_k" in method and layer in method.get("layers", [layer]):
+            taken = method["top_k"]
     taken = min(taken, number) if _is_count(taken) else number
     of_experts = sum(entry.elements for entry in experts)
     return sum(entry.elements for entry in matrices) - of_experts + of_experts * taken // max(1, number)

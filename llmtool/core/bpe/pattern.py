@@ -86,7 +86,8 @@ _STAND_INS = _StandIns({code: 0x250 for code, category in CHANGED.items() if cat
 def _newer() -> Any:
     import regex
 
-    return regex.compile(f"[{character_class(UNASSIGNED)}{''.join(map(chr, CHANGED))}]")
+    # What the installed regex holds for unassigned too stays itself: a pattern may name it in a range.
+    return regex.compile(rf"[[{character_class(UNASSIGNED)}]--\p{{Cn}}]|[{''.join(map(chr, CHANGED))}]", regex.V1)
 
 
 def character_class(ranges: str) -> str:

@@ -26,4 +26,6 @@ def upcycle(
     for kind in ("gate", "up", "down"):
         whole, random = dense[f"{kind}_proj.weight"], generator(seed, layer, kind)
         made[f"experts.{kind}"] = copies(whole, settings.experts, noise, random)
+        if settings.shared:  # adds nothing at the start; its down_proj gets a gradient at once
+            made[f"shared.{kind}_proj.weight"] = torch.zeros_like(whole) if kind == "down" else whole.clone()
     return {**made, "mask": mask}

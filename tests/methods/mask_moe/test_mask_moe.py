@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtool.commands.convert.copy import copy_checkpoint
+from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.upcycle import convert_mask
 from llmtool.commands.token_experts import token_experts
+from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.model import experts_reference as plain
 from llmtool.core.model.config import ConfigError
 from llmtool.core.model.generate import generate
@@ -224,11 +226,23 @@ def test_the_start_is_the_dense_model(dense: Path, tmp_path: Path, rule: str, to
     assert float((found - wanted).norm() / wanted.norm()) < 1e-5
     ratio = plan["after"]["flops"] / plan["before"]["flops"]
     assert ratio < 1.05 if top_k == 1 else ratio > 1.3
+    assert describe(open_checkpoint(tmp_path / "c"))["flops_per_token"] == plan["after"]["flops"]
     made_part: Any = load_model(tmp_path / "c", dtype="bf16").decoder.model.layers[1].mlp
     assert made_part.mask.dtype == torch.uint8
     assert made_part.mask.numpy().tobytes() == load_table(tmp_path / "t").padded(300)[1].tobytes()
     steps = [list(generate(load_model(p).decoder, IDS.tolist(), max_new_tokens=5)) for p in (dense, tmp_path / "c")]
     assert steps[0] == steps[1]
+
+
+def test_a_shared_expert_starts_as_nothing(dense: Path, tmp_path: Path) -> None:
+    make(dense, tmp_path / "t")
+    plan = convert_mask(dense, tmp_path / "s", tmp_path / "t", shared=True, console=QUIET)
+    assert plan["verified"]["relative_error"] < 1e-5
+    model = load_model(tmp_path / "s")
+    assert float((model(IDS) - logits(dense)).norm() / logits(dense).norm()) < 1e-5
+    model.decoder.train()(IDS).square().mean().backward()
+    mlp: Any = model.decoder.model.layers[1].mlp
+    assert float(mlp.shared.down_proj.weight.grad.abs().max()) > 0
 
 
 def test_a_copy_in_another_type_keeps_the_table(dense: Path, tmp_path: Path) -> None:
