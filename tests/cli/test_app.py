@@ -276,7 +276,7 @@ def test_completions_are_valid(shell: str, name: str) -> None:
         ("llmtool to", "tokenizer"),
         ("llmtool tokenizer ", "compare decode encode export inspect train"),
         ("llmtool tokenizer train --algorithm sc", "scaffold scaffold-lbpe"),
-        ("llmtool tokenizer train x --pretok", "--pretokenizer"),
+        ("llmtool tokenizer train x --pretok", "--pretokenizer --pretokenizer-regex"),
         ("llmtool tokenizer encode --format ", "bin ids jsonl npy"),
     ],
 )

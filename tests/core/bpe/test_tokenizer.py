@@ -187,7 +187,7 @@ def test_what_the_engine_cannot_hold_is_refused_before_it_is_written() -> None:
     if engine.NAME == "python":
         pytest.skip("the portable engine has no such limit")
     with pytest.raises(UserError, match="too large"):
-        Tokenizer.train_from_documents([b"a" * 20_000_000], 300, max_token_bytes=1 << 30)
+        Tokenizer.train_from_documents([bytes([97 + n]) * (1 << 20) for n in range(6)], 500, max_token_bytes=1 << 30)
 
 
 def test_the_portable_cache_is_bounded() -> None:
