@@ -179,7 +179,23 @@ def method_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if not config.methods:
         del facts["llmtool"]
         facts |= {"model_type": config.family, "architectures": [FAMILIES[config.family].architecture]}
+        facts = spell_for_all(facts)
     return facts
+
+
+def spell_for_all(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A stock config with its rotary settings as transformers 4.x writes them, which 5.x reads too.
+
+    4.x would take rope_parameters for a field it does not know, and turn by its default theta without a word. Tables by
+    the kind of layer and heads that turn in part have no such spelling for every version: they stay as they are.
+    """
+    rope = facts.get("rope_parameters")
+    if not isinstance(rope, Mapping) or "rope_theta" not in rope or "partial_rotary_factor" in rope:
+        return dict(facts)
+    scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
+    rest = {key: value for key, value in facts.items() if key != "rope_parameters"}
+    plain = scaling == {"rope_type": "default"}
+    return {**rest, "rope_theta": rope["rope_theta"], "rope_scaling": None if plain else scaling}
 
 
 def topk_config(
