@@ -12,7 +12,7 @@ import numpy as np
 
 from llmtool.core.bpe.comparison import Comparison
 from llmtool.core.run.extras import require
-from llmtool.core.run.figures import save_figure
+from llmtool.core.run.figures import claim_figure, save_figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
@@ -40,6 +40,7 @@ NARROWEST_LABELLED_BAR = 0.13
 
 def plot(comparison: Comparison, path: Path) -> None:
     """Write the figure, in the format that the suffix of `path` names."""
+    claim_figure(path)
     matplotlib: Any = require("matplotlib", extra="plots", why="to draw a comparison")
     figures: Any = require("matplotlib.figure", extra="plots", why="to draw a comparison")
     with matplotlib.rc_context(STYLE):

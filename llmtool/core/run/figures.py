@@ -34,6 +34,7 @@ def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: b
     if _kind(path) not in KINDS:
         hint = f"name it {', '.join('.' + kind for kind in KINDS)}"
         raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path), hint=hint)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     require("matplotlib", extra="plots", why="for --plot")
     refuse_overlap([path], read)
     if is_stream(path):
@@ -51,7 +52,6 @@ def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: b
 
 def save_figure(sheet: Any, path: Path, dpi: int = 150) -> None:
     """Write a matplotlib figure in the format of its name, whole or not at all."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     kind = _kind(path)
     metadata = {KINDS[kind][0]: mark(), **dict.fromkeys(KINDS[kind][1:])}
     with atomic_file(path) as file:

@@ -143,7 +143,7 @@ def test_errors_are_one_line(checkpoints: dict[str, Path], tmp_path: Path, load:
     with pytest.raises(UserError, match="named twice"):
         benchmark.decode([one, one], **settings)
     with pytest.raises(UserError, match="cannot draw"):
-        benchmark.decode([one], plot=tmp_path / "a.pdf", **settings)
+        benchmark.decode([one], plot=tmp_path / "a.gif", **settings)
 
 
 def test_command(checkpoints: dict[str, Path], tmp_path: Path) -> None:
