@@ -197,8 +197,8 @@ class Model:
         """The tokenizer in the checkpoint's directory."""
         tokenizer = load_tokenizer(self.path)
         if tokenizer.vocab_size > self.config.vocab_size:
-            rows = f"model.embed_tokens.weight {self.config.vocab_size:,} rows"
-            what = f"the tokenizer's ids need {tokenizer.vocab_size:,}, {rows}"
+            rows = f"model.embed_tokens.weight has {self.config.vocab_size:,}"
+            what = f"the tokenizer's ids need {tokenizer.vocab_size:,} rows, {rows}"
             raise UserError(what, where=str(self.path), hint="is it the tokenizer of this model?")
         return tokenizer
 

@@ -79,7 +79,7 @@ def test_ray_writes_what_processes_write(tmp_path: Path) -> None:
         files = [str(write_jsonl(tmp_path / f"{part}.jsonl", rows[part::4])) for part in range(4)]
         tokenizer().save(tmp_path / "tok.json")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stages, "GROUP_BYTES", 1000)  # a unit for each file
+            patch.setattr(stages, "GROUP_BYTES", 1000)  # less than a row takes: a unit for each
             patch.setattr(stages, "SCORED_BYTES", 1000)  # and 16 seeds a unit
             made = {}
             for engine in ("local", "ray"):
@@ -87,7 +87,7 @@ def test_ray_writes_what_processes_write(tmp_path: Path) -> None:
                     files, tmp_path / engine, tokenizer=str(tmp_path / "tok.json"), target=2048, size=512,
                     workers=2, engine=engine,
                 )  # fmt: skip
-                assert Stage.existing(tmp_path / engine / "work" / "chunks", "").totals()["units"] == 4
+                assert Stage.existing(tmp_path / engine / "work" / "chunks", "").totals()["units"] == len(rows)
                 made[engine] = {p.name: p.read_bytes() for p in (tmp_path / engine).glob("samples-*")}
         assert len(made["ray"]) > 1
         assert made["ray"] == made["local"]

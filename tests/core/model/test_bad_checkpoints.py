@@ -154,5 +154,5 @@ def test_ids_and_tokenizer(tmp_path: Path) -> None:
     export_huggingface(Tokenizer.train_from_documents(["abab"], 257), tmp_path / "tokenizer")
     for file in (tmp_path / "tokenizer").iterdir():
         (tmp_path / "good" / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(UserError, match=r"good: the tokenizer has 257 tokens, model.embed_tokens.weight 32 rows"):
+    with pytest.raises(UserError, match=r"good: the tokenizer's ids need 257 rows, model.embed_tokens.weight has 32"):
         next(model.stream("ab"))
