@@ -4,15 +4,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.options import Replacing
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import write_checkpoint
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 
 
-def merge_lora(path: Path, output: Path, *, force: bool = False, console: Console) -> dict[str, Any]:
+def merge_lora(
+    path: str | Path,
+    output: str | Path,
+    settings: Replacing | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
     """Write OUT without adapters; a checkpoint of a stock family becomes one again."""
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import method_config
@@ -29,7 +37,7 @@ def merge_lora(path: Path, output: Path, *, force: bool = False, console: Consol
     run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"]})
     written = write_checkpoint(
         output, merged(checkpoint, float(entry["alpha"]) / int(entry["rank"])), facts, run=run, source=checkpoint,
-        force=force, console=console,
+        force=Replacing.of(settings, named_settings).force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters, adapters of rank {entry['rank']} merged")
     return {"schema": "llmtool.convert-merge-lora/1", "output": str(output), "parameters": written.parameters}

@@ -217,7 +217,7 @@ def make_job(
         data=data.packed, objective=make_objective(start.config, {}), optimizer=rates,
         plan=Plan(shape, micro, settings.clip, settings.max_loss_jump, every, saved), trainable=moving,
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=start.files(), inputs=inputs,
-        device=find_device(settings.device),
+        device=find_device(settings.device), kernels="torch",
     )  # fmt: skip
 
 

@@ -33,9 +33,9 @@ def follow_run(request: Request, console: Console, every: float, sleep: Callable
             grown, seen = last > seen or run.log.broken_from is not None, max(seen, last)
             if grown:
                 _tell(alarms.of_run(run), raised, request, console)
-                made = [forecast(run, request.law)]
+                made = [forecast(run, request.asked.law)]
                 _show(made[0], request)
-                if _misses(made[0], raised, request, console) and request.stop:
+                if _misses(made[0], raised, request, console) and request.asked.stop:
                     return int(ExitCode.CHECK_FAILED)
             if _over(run, last):
                 return verdict(made, request)
@@ -50,13 +50,13 @@ def _over(run: Run, last: float) -> bool:
 
 def _misses(made: Forecast, raised: set[tuple[str, float]], request: Request, console: Console) -> bool:
     """Whether the run ends above --max-predicted-loss with the certainty asked for; told once."""
-    if request.largest is None:
+    if request.asked.max_predicted_loss is None:
         return False
-    odds = odds_above(made, request.largest)
-    if odds < (CERTAIN if request.certainty is None else request.certainty):
+    odds = odds_above(made, request.asked.max_predicted_loss)
+    if odds < (CERTAIN if request.asked.certainty is None else request.asked.certainty):
         return False
-    text = f"P(final loss > {request.largest:g}) = {odds:.2f}"
-    _tell([Alarm("bar", request.largest, text)], raised, request, console)
+    text = f"P(final loss > {request.asked.max_predicted_loss:g}) = {odds:.2f}"
+    _tell([Alarm("bar", request.asked.max_predicted_loss, text)], raised, request, console)
     return True
 
 
@@ -68,8 +68,8 @@ def _tell(found: list[Alarm], raised: set[tuple[str, float]], request: Request, 
             continue
         raised.add(key)
         console.warn(f"{request.sources[0]}: {alarm.text}")
-        if request.notify:
-            _notify(request.notify, f"{request.sources[0]}: {alarm.text}", console)
+        if request.asked.notify:
+            _notify(request.asked.notify, f"{request.sources[0]}: {alarm.text}", console)
 
 
 def _notify(command: str, text: str, console: Console) -> None:
@@ -86,16 +86,16 @@ def _notify(command: str, text: str, console: Console) -> None:
 
 
 def _show(made: Forecast, request: Request) -> None:
-    facts: dict[str, Any] = saved.to_json(made, list(request.targets))
-    if request.largest is not None:
-        facts["probability_above"] = odds_above(made, request.largest)
+    facts: dict[str, Any] = saved.to_json(made, list(request.asked.target_loss))
+    if request.asked.max_predicted_loss is not None:
+        facts["probability_above"] = odds_above(made, request.asked.max_predicted_loss)
     if request.as_json:
         print(dumps(facts), flush=True)
     else:
         print(_line(made, request), flush=True)
-    if request.figure:
-        plot.draw(made, request.figure)
-    if request.output:
+    if request.asked.plot:
+        plot.draw(made, request.asked.plot)
+    if request.asked.output:
         write_law(request, facts)
 
 
@@ -108,6 +108,8 @@ def _line(made: Forecast, request: Request) -> str:
         left = run.seconds(run.horizon)
         ahead = f", {duration(left)} to go" if left else ""
         text = f"step {run.until:,.0f} of {run.horizon:,.0f}{ahead}: final loss {report.span(made.final)}"
-    if request.largest is not None and not run.open_end:
-        text += f", P(above {request.largest:g}) {odds_above(made, request.largest):.2f}"
+    if request.asked.max_predicted_loss is not None and not run.open_end:
+        text += (
+            f", P(above {request.asked.max_predicted_loss:g}) {odds_above(made, request.asked.max_predicted_loss):.2f}"
+        )
     return text + ("" if made.confident else f"  NOT CONFIDENT: {'; '.join(made.doubts)}")

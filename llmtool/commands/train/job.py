@@ -69,6 +69,9 @@ class Job:
     objective: "Objective"
     optimizer: "OptimizerSettings"
     plan: "Plan"
+    device: str
+    kernels: str
+    """The code that computes, for people and run.json."""
     trainable: Callable[[str], bool] = anything
     """Beside what the objective's terms say."""
     evaluate: "Callable[[Trainee], dict[str, Any]]" = _nothing
@@ -78,10 +81,7 @@ class Job:
     """All that the run reads, as the user named it."""
     inputs: Callable[[], list[dict[str, Any]]] = list
     """Entries of run.json; asked for at the end."""
-    device: str = "cpu"
     tensorboard: Path | None = None
-    kernels: str = "torch"
-    """The code that computes, for people and run.json."""
 
 
 def run_job(job: Job, console: Console) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.normalizers import Step
 from llmtool.core.bpe.policy import EncodingPolicy, Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces, split
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.segments import Segments
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import (
     BYTE_ORDER,
     LONGEST_PIECE,

@@ -111,9 +111,7 @@ def upstream(store: Store) -> str:
     return f"{store.facts['digest']}-{store.stage.settings['size']}-{store.stage.settings['split']}"
 
 
-def embed(
-    directory: Path, name: str, means: Means, *, seed: int = 0, decontaminate: Sequence[str] = (), ngram: int = 13
-) -> Embedded:
+def embed(directory: Path, name: str, means: Means, *, seed: int, decontaminate: Sequence[str], ngram: int) -> Embedded:
     """Vectors, sketches and flags of all chunks."""
     check_embedder(name)
     store = Store(directory)
@@ -181,8 +179,8 @@ class Choice:
 
     target: int
     chars_per_token: float
-    min_chunks: int = 2
-    max_overlap: float = 0.3
+    min_chunks: int
+    max_overlap: float
     seed: int = 0
     caps: Mapping[str, float] | None = None
 

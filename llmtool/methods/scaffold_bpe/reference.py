@@ -7,7 +7,8 @@ What the paper leaves open is decided in docs/methods/scaffold_bpe.md; each deci
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES, Corpus, Pair
+from llmtool.core.bpe.reference import Corpus, Pair
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 
 
 @dataclass
