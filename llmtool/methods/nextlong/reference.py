@@ -6,8 +6,12 @@ describe. Decided here: long paragraphs are cut, chunks of the same document and
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+import regex
 
 from llmtool.methods.nextlong.sentences import characters, sentences, words
+from llmtool.methods.nextlong.words import MARK, UNSPACED, folded
 
 Vector = Sequence[float]
 
@@ -60,6 +64,15 @@ def chunk(document: str, size: int = 2048, split: str = "lines") -> list[str]:
         length += len(piece)
     chunks.append("".join(held))
     return [text for text in chunks if text and not text.isspace()]
+
+
+def words_of(text: str) -> list[str]:
+    """The words that embedding, BM25, sketches and contamination see: runs of \\w, pairs in unspaced scripts."""
+    found: list[str] = []
+    for run in regex.findall(rf"{UNSPACED}+|[\w--{UNSPACED}]+", folded(text), regex.VERSION1):
+        units = regex.findall(rf"[{UNSPACED}--{MARK}]{MARK}*|{MARK}+", run, regex.VERSION1)
+        found += [a + b for a, b in pairwise(units)] if len(units) > 1 else [run]
+    return found
 
 
 def similarity(a: Vector, b: Vector) -> float:
