@@ -233,6 +233,7 @@ _llmtool() {
         "llmtool convert export:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert export:--set") COMPREPLY=(); return ;;
         "llmtool convert export:--override") COMPREPLY=(); return ;;
+        "llmtool convert export:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert dsmoe:--experts") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper analytic" -- "$cur"); return ;;
         "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
@@ -249,6 +250,7 @@ _llmtool() {
         "llmtool convert dsmoe-baseline:--calibration-tokens") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--seed") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert dense:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert uniattn:--groups") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--followers") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--plan") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -300,6 +302,7 @@ _llmtool() {
         "llmtool convert finedeep:--layers") COMPREPLY=(); return ;;
         "llmtool convert finedeep:--seed") COMPREPLY=(); return ;;
         "llmtool convert finedeep:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert merge-lora:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval loss:--data") COMPREPLY=(); return ;;
         "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
         "llmtool eval loss:--length") COMPREPLY=(); return ;;
@@ -345,8 +348,8 @@ _llmtool() {
         "llmtool eval ruler:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool eval ruler:--device") COMPREPLY=(); return ;;
         "llmtool eval ruler:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
         "llmtool eval ruler:--set") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
         "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval attention:--data") COMPREPLY=(); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); return ;;
@@ -585,10 +588,10 @@ _llmtool() {
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --override --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert gguf") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --help -h" || words="" ;;
@@ -596,11 +599,11 @@ _llmtool() {
         "llmtool convert cartesian") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert mask") [[ $cur == -* ]] && words="--table --top-k --noise --shared --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert finedeep") [[ $cur == -* ]] && words="--sublayers --experts --router --bias --no-bias --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts activations" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --plot --dry-run --data --set --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --plot --dry-run --set --data --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --json --quiet -q --config --help -h" || words="" ;;
@@ -619,10 +622,10 @@ _llmtool() {
         "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
-        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --json --markdown --plot --tune --baseline --max-slowdown --quiet -q --help -h" || words="" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json --quiet -q --help -h" || words="" ;;
-        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --json --markdown --plot --quiet -q --help -h" || words="" ;;
+        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --json --quiet -q --help -h" || words="" ;;
         "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -108,6 +108,7 @@ ALLOWED = {
     "methods/dsmoe/part.py": "what a config.json means that names none",
     "methods/temporal_scaling/schedule.py": "of logs, not of what is trained here",
     "core/train/optimizers.py": "AdamW's own, for callers without a command",
+    "core/train/schedules.py": "TrainSettings takes it from there",
     "core/train/muon.py": "Muon's own, for callers without a command",
 }
 

@@ -74,7 +74,7 @@ def decode(
 
 def counts(text: str, option: str) -> list[int]:
     """Whole numbers with commas between, each at least 1."""
-    return [whole(word, f"{option} {text}", low=1, high=MOST) for word in text.split(",")]
+    return [whole(word, option, low=1, high=MOST) for word in text.split(",")]
 
 
 def load_contenders(

@@ -21,7 +21,13 @@ def merge_lora(
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Write OUT without adapters; a checkpoint of a stock family becomes one again."""
+    """Add the adapters of `posttrain --lora` to the weights; a checkpoint of a stock family becomes one again.
+
+    >>> import llmtool
+    >>> tuned = llmtool.posttrain.sft("model", ["chat.jsonl"], "adapted", template="plain", lora=2, steps=1, batch=64)
+    >>> llmtool.convert.merge_lora("adapted", "merged")["parameters"]
+    36384
+    """
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture

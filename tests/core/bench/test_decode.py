@@ -157,4 +157,4 @@ def test_command(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     assert figure.read_text().startswith("<?xml")
     wrong = bench("decode", str(checkpoints["llama2"]), "--batch", "1,x")
     assert wrong.returncode == 1
-    assert wrong.stderr == "error: --batch '1,x': not whole numbers (such as 1,8)\n"
+    assert wrong.stderr == "error: --batch x: not a whole number\n"
