@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmtool.core.run.figures import save_figure
 from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, TemporalFit
 
+Array = NDArray[np.float64]
 SEEN, LATER, LAW = "#1f4e79", "#b8c4d0", "#c8501e"
 RUNS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
 POINTS = 120
@@ -89,10 +91,18 @@ def draw(forecast: Forecast, path: Path) -> None:
     save_figure(sheet, path)
 
 
-def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: Path) -> None:
-    """The hyperbolas over positions at a few steps, and their parameters over the steps, with the regressions."""
-    sheet = figure(figsize=(11, 4.4))
-    over, learned, slope = sheet.subplots(1, 3, width_ratios=[1.6, 1, 1])
+def draw_positions(sets: Sequence[tuple[str, TemporalFit, Hyperbolas, Array]], path: Path) -> None:
+    """A row for each evaluation set (name, fit, hyperbolas, losses [steps, positions]): the hyperbolas over positions
+    at a few steps, and their parameters over the steps, with the regressions."""
+    sheet = figure(figsize=(11, 4.4 * len(sets)))
+    rows = sheet.subplots(len(sets), 3, width_ratios=[1.6, 1, 1], squeeze=False)
+    for axes, (name, fitted, shapes, losses) in zip(rows, sets, strict=True):
+        _positions_row(axes, f"{name}: " if len(sets) > 1 else "", fitted, shapes, losses)
+    save_figure(sheet, path)
+
+
+def _positions_row(row: Any, name: str, fitted: TemporalFit, shapes: Hyperbolas, losses: Array) -> None:
+    over, learned, slope = row
     places = np.arange(1, losses.shape[1] + 1)
     for colour, at in zip(RUNS, np.unique(np.linspace(0, len(shapes.steps) - 1, 4).astype(int)), strict=False):
         curve = shapes.a2[at] + shapes.g[at] / (places + shapes.k)
@@ -101,23 +111,22 @@ def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: P
     over.set_xscale("log")
     over.set_xlabel("position i")
     over.set_ylabel("loss (noise common to all steps taken off)")
-    over.set_title(f"L_i = a2 + g / (i + k), k = {fitted.k:.2f}", loc="left", fontsize=11)
+    over.set_title(f"{name}L_i = a2 + g / (i + k), k = {fitted.k:.2f}", loc="left", fontsize=11)
     over.legend(frameon=False, fontsize=9)
     grid = np.linspace(shapes.steps[0], fitted.horizon, POINTS)
     ends = fitted.at_positions(grid)
     first, last = ends[:, 0], ends[:, -1]
     g = (first - last) / (1 / (1 + fitted.k) - 1 / (len(places) + fitted.k))
     a2 = last - g / (len(places) + fitted.k)
-    for axes, values, curve, name in ((learned, shapes.a2, a2, "a2"), (slope, shapes.g, g, "g")):
+    for axes, values, curve, what in ((learned, shapes.a2, a2, "a2"), (slope, shapes.g, g, "g")):
         axes.axvspan(shapes.steps[0], fitted.until, color="#f2f5f8", zorder=0)
         axes.plot(shapes.steps, values, ".", color=SEEN, markersize=5)
         axes.plot(grid, curve, color=LAW, linewidth=1.4)
-        axes.set_title(f"{name} over {', '.join(FORMS[fitted.form])}", loc="left", fontsize=11)
+        axes.set_title(f"{what} over {', '.join(FORMS[fitted.form])}", loc="left", fontsize=11)
         axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(_thousands)
     for axes in (over, learned, slope):
         plain(axes)
-    save_figure(sheet, path)
 
 
 def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
