@@ -19,6 +19,7 @@ from llmtool.methods.temporal_scaling import (
     comparison,
     critical_batch,
     plot,
+    plot_comparison,
     plot_sizes,
     positions,
     saved,
@@ -131,10 +132,10 @@ def compare_logs(
     claim_figure(figure, read=sources)
     forecasts = [forecast(run, law) for run in look.runs(sources, console)]
     comparison.require_comparable(forecasts, console, force=force)
-    draws = comparison.ends(forecasts)
+    compared = comparison.compared(forecasts)
     if figure:
-        plot.draw_comparison(forecasts, figure)
-    return comparison.to_json(forecasts, draws), comparison.lines(forecasts, draws)
+        plot_comparison.draw(compared, figure)
+    return comparison.to_json(compared), comparison.lines(compared)
 
 
 def positions_of(source: str, look: Look, figure: Path | None, sets: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -145,7 +146,8 @@ def positions_of(source: str, look: Look, figure: Path | None, sets: Sequence[st
         raise UserError("--metric names one set and --set several: give one of the two")
     log = read_log(source, look.chosen)
     facts, drawn = [], []
-    for name in sets or [look.metric]:
+    wanted: Sequence[str | None] = list(sets) or [look.metric]
+    for name in wanted:
         run = replace(look, metric=name).run(log, look.until or "100%")
         if run.metric not in run.log.positions:
             held = ", ".join(run.log.positions) or "none"

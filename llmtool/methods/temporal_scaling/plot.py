@@ -1,4 +1,4 @@
-"""Figures, PNG or SVG by name: a forecast with its band, the law over positions, a comparison."""
+"""Figures, PNG or SVG by name: a forecast with its band, and the law over positions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,15 @@ from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, Tempor
 
 Array = NDArray[np.float64]
 SEEN, LATER, LAW = "#1f4e79", "#b8c4d0", "#c8501e"
-RUNS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
+RUNS = (
+    "#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555", "#1b9aaa", "#b03060", "#8a9a2b", "#e08e45",
+)  # fmt: skip
 POINTS = 120
 DOTS = 300
 
 
-def _thousands(value: float, _: int) -> str:
+def thousands(value: float, _: int) -> str:
+    """A step on an axis."""
     return f"{value:,.0f}"
 
 
@@ -87,7 +90,7 @@ def draw(forecast: Forecast, path: Path) -> None:
         plain(panels[1])
     panels[-1].set_xlabel("step")
     panels[-1].set_xlim(0, run.horizon)
-    panels[-1].xaxis.set_major_formatter(_thousands)
+    panels[-1].xaxis.set_major_formatter(thousands)
     save_figure(sheet, path)
 
 
@@ -124,33 +127,6 @@ def _positions_row(row: Any, name: str, fitted: TemporalFit, shapes: Hyperbolas,
         axes.plot(grid, curve, color=LAW, linewidth=1.4)
         axes.set_title(f"{what} over {', '.join(FORMS[fitted.form])}", loc="left", fontsize=11)
         axes.set_xlabel("step")
-        axes.xaxis.set_major_formatter(_thousands)
+        axes.xaxis.set_major_formatter(thousands)
     for axes in (over, learned, slope):
         plain(axes)
-
-
-def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
-    """All runs in one figure, each with its band beyond what was fitted."""
-    sheet = figure(figsize=(8, 4.8))
-    axes = sheet.subplots()
-    low, high = np.inf, -np.inf
-    for place, forecast in enumerate(forecasts):
-        run, colour = forecast.run, RUNS[place % len(RUNS)]
-        shown = (run.steps >= run.cut) & (run.steps <= run.until)
-        ahead = np.linspace(run.until, run.horizon, POINTS // 2)
-        value, lower, upper = forecast.band(ahead)
-        axes.plot(*means(run.steps[shown], run.loss[shown]), ".", color=colour, markersize=3, alpha=0.5)
-        axes.fill_between(ahead, lower, upper, color=colour, alpha=0.15, linewidth=0)
-        label = f"{Path(run.log.name).name}: {forecast.final.value:.3f}"
-        axes.plot(ahead, value, color=colour, linewidth=1.4, label=label)
-        low = min(low, forecast.final.low)
-        high = max(high, float(np.quantile(run.loss[shown], 0.98)), forecast.final.high)
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    axes.set_xlim(0, None)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"{forecasts[0].run.metric} loss")
-    axes.set_title("points: fitted; lines: forecast with 90% interval", loc="left", fontsize=11)
-    axes.xaxis.set_major_formatter(_thousands)
-    axes.legend(frameon=False, fontsize=9)
-    plain(axes)
-    save_figure(sheet, path)
