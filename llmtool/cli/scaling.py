@@ -96,14 +96,14 @@ def compare(
 @app.command("positions")
 def positions(
     log: OneLog,
-    settings: Annotated[PositionsSettings, Only("metric fit_until horizon plot")],
+    settings: Annotated[PositionsSettings, Only("metric fit_until horizon set plot")],
     as_json: options.Json = False,
 ) -> None:
     """The Temporal Scaling Law over positions: its fit, its course over steps, the uniform-learning check."""
     from llmtool.commands.scaling import laws
 
-    facts = laws.positions_of(log, settings.look(), settings.plot)
-    print(dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
+    for facts in laws.positions_of(log, settings):
+        print(dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
 
 
 @app.command("law")

@@ -126,6 +126,7 @@ class CompareSettings(LogSettings):
 class PositionsSettings(LogSettings):
     """The command line shows a few of them."""
 
+    set: Annotated[Sequence[str], Option("Evaluation set; may be given again.", metavar="NAME")] = ()
     plot: Plot = None
 
 

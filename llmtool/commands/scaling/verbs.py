@@ -80,10 +80,9 @@ def compare(
     return laws.compare_logs(logs, settings, console=console, **named_settings)[0]
 
 
-def positions(log: str, settings: PositionsSettings | None = None, **named_settings: Any) -> dict[str, Any]:
-    """The Temporal Scaling Law over positions of a log that holds losses by position."""
-    asked = PositionsSettings.of(settings, named_settings)
-    return laws.positions_of(log, asked.look(), asked.plot)
+def positions(log: str, settings: PositionsSettings | None = None, **named_settings: Any) -> list[dict[str, Any]]:
+    """The Temporal Scaling Law over positions of a log that holds losses by position: an object an evaluation set."""
+    return laws.positions_of(log, PositionsSettings.of(settings, named_settings))
 
 
 def law(runs: str | Path, settings: SizeSettings | None = None, **named_settings: Any) -> dict[str, Any]:
