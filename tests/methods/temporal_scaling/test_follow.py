@@ -68,7 +68,7 @@ def test_at_a_terminal_one_line_is_rewritten(
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     path = tmp_path / "run.jsonl"
-    assert watch(path, growing(path, rows(log(every=400)), 5), largest=9.0) == 0
+    assert watch(path, growing(path, rows(log(every=400)), 5), max_predicted_loss=9.0) == 0
     out = capsys.readouterr().out
     shown = out.split("\r\x1b[K")[1:]
     assert len(shown) == 5
