@@ -384,7 +384,7 @@ _llmtool() {
         "llmtool data nextlong:--embedder") COMPREPLY=(); return ;;
         "llmtool data nextlong:--index") mapfile -t COMPREPLY < <(compgen -W "auto flat ivf-sq8 ivf-pq" -- "$cur"); return ;;
         "llmtool data nextlong:--chunk") COMPREPLY=(); return ;;
-        "llmtool data nextlong:--split") mapfile -t COMPREPLY < <(compgen -W "lines sentences" -- "$cur"); return ;;
+        "llmtool data nextlong:--split") mapfile -t COMPREPLY < <(compgen -W "lines sentences paper" -- "$cur"); return ;;
         "llmtool data nextlong:--min-chunks") COMPREPLY=(); return ;;
         "llmtool data nextlong:--position") mapfile -t COMPREPLY < <(compgen -W "head tail random" -- "$cur"); return ;;
         "llmtool data nextlong:--separator") COMPREPLY=(); return ;;
@@ -409,7 +409,7 @@ _llmtool() {
         "llmtool data nextlong:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data chunk:--output"|"llmtool data chunk:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data chunk:--chunk") COMPREPLY=(); return ;;
-        "llmtool data chunk:--split") mapfile -t COMPREPLY < <(compgen -W "lines sentences" -- "$cur"); return ;;
+        "llmtool data chunk:--split") mapfile -t COMPREPLY < <(compgen -W "lines sentences paper" -- "$cur"); return ;;
         "llmtool data chunk:--source-field") COMPREPLY=(); return ;;
         "llmtool data chunk:--license-field") COMPREPLY=(); return ;;
         "llmtool data chunk:--field") COMPREPLY=(); return ;;

@@ -46,9 +46,10 @@ class NextlongSettings(Settings):
     embedder: Annotated[str, Option("lsa, bm25, or hf:PATH for a sentence encoder on disk.", metavar="NAME")] = "lsa"
     index: Annotated[Literal["auto", "flat", "ivf-sq8", "ivf-pq"], Option("auto: exact up to 200,000 chunks.")] = "auto"
     size: Annotated[int, Option("Characters of a chunk.", "--chunk", min=16, metavar="N")] = 2048
-    split: Annotated[Literal["lines", "sentences"], Option("Where chunks may end; sentences: text without lines.")] = (
-        "lines"
-    )
+    split: Annotated[
+        Literal["lines", "sentences", "paper"],
+        Option("Where chunks may end; lines: long ones are cut too; paper: they stay whole."),
+    ] = "lines"
     min_chunks: Annotated[int, Option("Chunks of a seed, at least.", min=1, metavar="N")] = 2
     position: Annotated[Literal["head", "tail", "random"], Option("Place of a meta-chunk among its negatives.")] = (
         "head"

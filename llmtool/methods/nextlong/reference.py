@@ -1,27 +1,78 @@
 """NExtLong as the paper says it, in plain Python: slow, literal, what the fast path is tested against.
 
-Section numbers follow arXiv 2501.12766. Chunking is the authors' published function; the rest they describe. Decided
-here: chunks of the same document and near-duplicates are no negatives, and `plan_exact`.
+Section numbers follow arXiv 2501.12766. Chunking with `paper` is the authors' published function; the rest they
+describe. Decided here: long paragraphs are cut, chunks of the same document and near-duplicates are no negatives, and
+`plan_exact`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+import regex
+
+from llmtool.methods.nextlong.sentences import characters, sentences, words
+from llmtool.methods.nextlong.words import MARK, UNSPACED, folded
 
 Vector = Sequence[float]
 
 
-def chunk(document: str, size: int = 2048) -> list[str]:
-    """Paragraphs joined while their characters, newlines not counted, stay within `size`; a longer one stays whole."""
+def pieces(document: str, size: int = 2048, split: str = "lines") -> list[tuple[str, str]]:
+    """(what stands before it, piece): what chunks are put together from; all of it is the document.
+
+    `paper`: paragraphs, whole. `lines`: paragraphs, one of more than 1.5 `size` characters cut. `sentences`: sentences.
+    """
+    most = size + size // 2
+    if split == "sentences":
+        return [("", part) for part in cut(document, most, size, always=True)]
+    found = []
+    for number, paragraph in enumerate(document.split("\n")):
+        parts = [paragraph] if split == "paper" else cut(paragraph, most, size)
+        glue = "\n" if number else ""
+        found += [(glue if place == 0 else "", part) for place, part in enumerate(parts)]
+    return found
+
+
+def cut(text: str, most: int, size: int, *, always: bool = False) -> list[str]:
+    """Text of more than `most` characters in its sentences, such sentences in words, such words in runs of `size`."""
+    if len(text) <= most and not always:
+        return [text]
+    parts: list[str] = []
+    for sentence in ranges(sentences(text), text):
+        for word in [sentence] if len(sentence) <= most else ranges(words(sentence), sentence):
+            parts += [word] if len(word) <= most else ranges(characters(word, 0, len(word), size), word)
+    return parts
+
+
+def ranges(spans: Iterable[tuple[int, int]], text: str) -> list[str]:
+    """The text of each range."""
+    return [text[start:stop] for start, stop in spans]
+
+
+def chunk(document: str, size: int = 2048, split: str = "lines") -> list[str]:
+    """Pieces joined while their characters, newlines between paragraphs not counted, stay within `size`.
+
+    A longer piece stands alone. What holds nothing but space is no chunk (the authors drop a group of no characters).
+    """
     chunks: list[str] = []
     held: list[str] = []
     length = 0
-    for paragraph in document.split("\n"):
-        if held and length + len(paragraph) > size:
-            chunks.append("\n".join(held))
+    for glue, piece in pieces(document, size, split):
+        if held and length + len(piece) > size:
+            chunks.append("".join(held))
             held, length = [], 0
-        held.append(paragraph)
-        length += len(paragraph)
-    chunks.append("\n".join(held))
-    return chunks
+        held.append(glue + piece if held else piece)
+        length += len(piece)
+    chunks.append("".join(held))
+    return [text for text in chunks if text and not text.isspace()]
+
+
+def words_of(text: str) -> list[str]:
+    """The words that embedding, BM25, sketches and contamination see: runs of \\w, pairs in unspaced scripts."""
+    found: list[str] = []
+    for run in regex.findall(rf"{UNSPACED}+|[\w--{UNSPACED}]+", folded(text), regex.VERSION1):
+        units = regex.findall(rf"[{UNSPACED}--{MARK}]{MARK}*|{MARK}+", run, regex.VERSION1)
+        found += [a + b for a, b in pairwise(units)] if len(units) > 1 else [run]
+    return found
 
 
 def similarity(a: Vector, b: Vector) -> float:

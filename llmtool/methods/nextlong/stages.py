@@ -35,7 +35,7 @@ from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_or
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_stage, token_unit
 
-EMBED_VERSION = 1
+EMBED_VERSION = 2
 """Goes up when the same text gets other vectors, so that a work directory of before is not gone on with."""
 
 GROUP_BYTES = 32 << 20

@@ -3,39 +3,96 @@
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtool.methods.nextlong import planning, reference
-from llmtool.methods.nextlong.chunking import byte_places, spans
+from llmtool.methods.nextlong.chunking import Split, byte_places, spans
 from llmtool.methods.nextlong.search import best, likely
+from llmtool.methods.nextlong.sentences import sentences
 from tests.methods.nextlong.corpora import sources
 
 
 def test_chunks_by_hand() -> None:
     assert reference.chunk("aaaa\nbb\ncc\nd", 6) == ["aaaa\nbb", "cc\nd"]  # newlines are not counted
-    assert reference.chunk("aaaaaaaaaa\nb", 4) == ["aaaaaaaaaa", "b"]  # a longer paragraph stays whole
-    assert reference.chunk("", 4) == [""]
+    assert reference.chunk("aaaaaaaaaa\nb", 4, "paper") == ["aaaaaaaaaa", "b"]  # a longer paragraph stays whole
+    assert reference.chunk("aaaaaa\nb", 4) == ["aaaaaa", "b"]  # 1.5 times as long: still whole
+    assert reference.chunk("aaaaaaaaaa\nb", 4) == ["aaaa", "aaaa", "aa\nb"]  # one word of more than that
+    assert reference.chunk("One two. Three four. Five.", 10) == ["One two. ", "Three four. ", "Five."]
+    assert reference.chunk("one two three four five six", 8) == ["one two ", "three ", "four ", "five six"]
+    assert reference.chunk("") == []
 
 
-@given(st.text(alphabet="ab\n é中", max_size=60), st.integers(1, 12))
-def test_spans_are_the_references_chunks(text: str, size: int) -> None:
-    assert [text[a:b] for a, b in spans(text, size)] == (reference.chunk(text, size) if len(text) > size else [text])
-    places = np.array(spans(text, size)).reshape(-1)
+def test_blank_groups_are_no_chunks() -> None:
+    line = "x" * 2800
+    assert reference.chunk("\n\n\n" + line) == [line]  # the authors drop a group of no characters
+    assert reference.chunk("\n\n\n" + line + "x" * 1000, split="paper") == [line + "x" * 1000]
+    assert reference.chunk(line + "\n" + " " * 2049 + "\nend") == [line, "end"]
+    assert spans("\n\n\n" + line, 2048) == [(3, 2803)]
+    assert spans(" \n ", 2048) == spans("", 2048) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("राम घर गया। वह खुश था।", ["राम घर गया। ", "वह खुश था।"]),  # Hindi
+        ("یہ ایک جملہ ہے۔ دوسرا؟", ["یہ ایک جملہ ہے۔ ", "دوسرا؟"]),  # Urdu
+        ("هل هذا سؤال؟ نعم.", ["هل هذا سؤال؟ ", "نعم."]),  # Arabic
+        ("ဒါက စာကြောင်း။ နောက်", ["ဒါက စာကြောင်း။ ", "နောက်"]),  # Burmese: its spaces are no ends
+        ("ይህ ነው። ያ።", ["ይህ ነው። ", "ያ።"]),  # Amharic
+        ("នេះជា។ នោះ", ["នេះជា។ ", "នោះ"]),  # Khmer
+        ("นี่คือประโยค ประโยคที่สอง", ["นี่คือประโยค ", "ประโยคที่สอง"]),  # Thai: a space
+        ("བོད་ཡིག། སྐད།", ["བོད་ཡིག། ", "སྐད།"]),  # Tibetan
+        ("他说：“好。”然后走了！真的？", ["他说：“好。”", "然后走了！", "真的？"]),
+        ("Pi is 3.14. “Yes.” he said. U.S.A. and so on", ["Pi is 3.14. ", "“Yes.” he said. ", "U.S.A. and so on"]),
+        ("one\ntwo\r\nthree\u2029four", ["one\n", "two\r\n", "three\u2029", "four"]),
+    ],
+)  # fmt: skip
+def test_sentences_of_many_scripts(text: str, wanted: list[str]) -> None:
+    assert [text[a:b] for a, b in sentences(text)] == wanted
+
+
+SPLITS: list[Split] = ["lines", "sentences", "paper"]
+
+
+@given(
+    st.text(alphabet="ab\n é中.。! ไก่e\u0301\U0001f469\u200d", max_size=80), st.integers(1, 12), st.sampled_from(SPLITS)
+)
+def test_spans_are_the_references_chunks(text: str, size: int, split: Split) -> None:
+    found = spans(text, size, split)
+    assert [text[a:b] for a, b in found] == reference.chunk(text, size, split)
+    if split != "paper":
+        assert all(b - a - text[a:b].count("\n") <= size + size // 2 for a, b in found)
+    places = np.array(found, np.int64).reshape(-1)
     data = text.encode()
     cut = byte_places(data, places, text).reshape(-1, 2)
-    assert [data[a:b].decode() for a, b in cut] == [text[a:b] for a, b in spans(text, size)]
+    assert [data[a:b].decode() for a, b in cut] == [text[a:b] for a, b in found]
 
 
 def test_chunks_of_real_text() -> None:
     for _, _, text in sources(10):
-        assert [text[a:b] for a, b in spans(text, 2048)] == reference.chunk(text)
+        for split in SPLITS:
+            assert [text[a:b] for a, b in spans(text, 2048, split)] == reference.chunk(text, 2048, split)
+        line = " ".join(text.split())
+        cut = [line[a:b] for a, b in spans(line, 512)]
+        assert cut == reference.chunk(line, 512)
+        assert "".join(cut) == line
+        assert max(map(len, cut)) <= 768
+
+
+def test_marks_stay_with_their_letters() -> None:
+    thai = "น้ำ" * 300
+    assert all(piece.endswith("ำ") for piece in reference.chunk(thai, 100))
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    assert reference.chunk(family * 20, 12) == [family * 2] * 10
 
 
 @given(st.text(alphabet="ab.!? \n。", max_size=80), st.integers(1, 20))
 def test_sentences_lose_nothing(text: str, size: int) -> None:
     found = spans(text, size, "sentences")
-    assert "".join(text[a:b] for a, b in found) == text
+    assert "".join("".join(text[a:b] for a, b in found).split()) == "".join(text.split())
+    assert "".join(text[a:b] for a, b in sentences(text)) == text
 
 
 def test_the_papers_formula() -> None:
