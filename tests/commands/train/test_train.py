@@ -381,7 +381,7 @@ def test_the_first_row_and_run_json_carry_the_tokenizer(corpus: Path, whole: Pat
 
 
 def test_the_table_says_what_its_figures_are() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"step": n, "tokens": 10 * n, "lr": 0.1, "loss": float(n), "tokens_per_s": 5.0, "time": 4.0 * n}
         for n in range(1, 5)
     ]
