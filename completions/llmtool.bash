@@ -218,6 +218,7 @@ _llmtool() {
         "llmtool scaling positions:--metric") COMPREPLY=(); return ;;
         "llmtool scaling positions:--fit-until") COMPREPLY=(); return ;;
         "llmtool scaling positions:--horizon") COMPREPLY=(); return ;;
+        "llmtool scaling positions:--set") COMPREPLY=(); return ;;
         "llmtool scaling positions:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling law:--law") mapfile -t COMPREPLY < <(compgen -W "chinchilla kaplan data-constrained critical-batch" -- "$cur"); return ;;
         "llmtool scaling law:--bootstrap") COMPREPLY=(); return ;;
@@ -584,7 +585,7 @@ _llmtool() {
         "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --help -h" || words="" ;;
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --plot --json --help -h" || words="" ;;
+        "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --output -o --force --json --help -h" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;

@@ -326,6 +326,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool scaling compare'" -l help -s h -d 
 complete -c llmtool -n "__llmtool_at 'llmtool scaling positions'" -l metric -x -d 'Loss to look at: train, val, or an evaluation set\'s name.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling positions'" -l fit-until -x -d 'Look at no more than this: a step, or a share such as 30%.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling positions'" -l horizon -x -d 'Last step of the run; else that of the known schedule.'
+complete -c llmtool -n "__llmtool_at 'llmtool scaling positions'" -l set -x -d 'Evaluation set; may be given again.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling positions'" -l plot -r -F -d 'Draw a figure, PNG or SVG by name.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling positions'" -l json -d 'Print the result as JSON.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling positions'" -l help -s h -d 'Show the help.'
