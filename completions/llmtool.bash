@@ -62,6 +62,7 @@ _llmtool() {
         "llmtool train:--set") COMPREPLY=(); return ;;
         "llmtool train:--override") COMPREPLY=(); return ;;
         "llmtool train:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
+        "llmtool train:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool train:--device") COMPREPLY=(); return ;;
         "llmtool train:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
         "llmtool train:--kernels") mapfile -t COMPREPLY < <(compgen -W "auto torch triton" -- "$cur"); return ;;
@@ -303,6 +304,7 @@ _llmtool() {
         "llmtool convert finedeep:--layers") COMPREPLY=(); return ;;
         "llmtool convert finedeep:--seed") COMPREPLY=(); return ;;
         "llmtool convert finedeep:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert merge-lora:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert merge-lora:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval loss:--data") COMPREPLY=(); return ;;
         "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
@@ -510,6 +512,7 @@ _llmtool() {
         "llmtool posttrain sft:--eval-every") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--save-every") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
+        "llmtool posttrain sft:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool posttrain sft:--device") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
         "llmtool posttrain sft:--seed") COMPREPLY=(); return ;;
@@ -537,6 +540,7 @@ _llmtool() {
         "llmtool posttrain uniattn:--eval-every") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--save-every") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
+        "llmtool posttrain uniattn:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool posttrain uniattn:--device") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
         "llmtool posttrain uniattn:--seed") COMPREPLY=(); return ;;
@@ -571,7 +575,7 @@ _llmtool() {
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -600,7 +604,7 @@ _llmtool() {
         "llmtool convert cartesian") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert mask") [[ $cur == -* ]] && words="--table --top-k --noise --shared --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert finedeep") [[ $cur == -* ]] && words="--sublayers --experts --router --bias --no-bias --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts activations" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
@@ -620,8 +624,8 @@ _llmtool() {
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool posttrain") [[ $cur == -* ]] && words="--help -h" || words="sft uniattn" ;;
-        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
         "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;

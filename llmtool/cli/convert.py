@@ -154,4 +154,4 @@ rewriting(
     "finedeep", upcycling.FinedeepSettings,
     "Cut feed-forward layers into experts that all run, gated by their own outputs (Finedeep).",
 )  # fmt: skip
-rewriting("merge-lora", Replacing, "Add the adapters of `posttrain --lora` to the weights.")
+rewriting("merge-lora", of.MergeSettings, "Add the adapters of `posttrain --lora` to the weights.")

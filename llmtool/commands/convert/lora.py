@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmtool.commands.options import Replacing
+from llmtool.commands.convert.settings import MergeSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.run.console import QUIET, Console
@@ -16,7 +16,7 @@ from llmtool.core.run.manifest import Run
 def merge_lora(
     path: str | Path,
     output: str | Path,
-    settings: Replacing | None = None,
+    settings: MergeSettings | None = None,
     *,
     console: Console = QUIET,
     **named_settings: Any,
@@ -28,6 +28,7 @@ def merge_lora(
     >>> llmtool.convert.merge_lora("adapted", "merged")["parameters"]
     36384
     """
+    asked = MergeSettings.of(settings, named_settings)
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture
@@ -40,10 +41,10 @@ def merge_lora(
         raise UserError("has no adapters", where=str(path), hint="posttrain --lora makes them")
     left = tuple(method for method in config.methods if method is not entry)
     facts = method_config(checkpoint.config, replace(config, methods=left))
-    run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"]})
+    run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"], "dtype": asked.dtype})
     written = write_checkpoint(
         output, merged(checkpoint, float(entry["alpha"]) / int(entry["rank"])), facts, run=run, source=checkpoint,
-        force=Replacing.of(settings, named_settings).force, console=console,
+        dtype=asked.dtype, force=asked.force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters, adapters of rank {entry['rank']} merged")
     return {"schema": "llmtool.convert-merge-lora/1", "output": str(output), "parameters": written.parameters}

@@ -144,3 +144,11 @@ class GgufSettings(Settings):
 
     dtype: Annotated[Literal["bf16", "fp16", "fp32"], Option("Element type of the weights.")] = "bf16"
     force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeSettings(Settings):
+    """As what merged weights are written: by default as they are stored."""
+
+    dtype: Dtype = None
+    force: Force = False
