@@ -36,6 +36,7 @@ Tok = Annotated[
 ]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint: a directory with config.json.", metavar="CKPT")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
+OutputDirectory = Annotated[Path, typer.Option("--output", "-o", help="Directory to make.", metavar="DIR")]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
 ]

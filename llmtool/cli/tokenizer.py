@@ -1,7 +1,7 @@
-"""`llmtool tokenizer`: train, encode, decode, inspect, compare, export."""
+"""`llmtool tokenizer`: train, extend, trim, encode, decode, inspect, compare, export."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from llmtool.commands.tokenizer.settings import (
     DecodeSettings,
     EncodeSettings,
     ExportSettings,
+    ExtendSettings,
     TrainTokenizerSettings,
 )
 from llmtool.core.corpus.reading import Reading
@@ -42,6 +43,36 @@ def train(
         print(dumps(report))
     elif settings.dry_run:
         print("\n".join(f"{key}: {value}" for key, value in report.items() if key not in ("schema", "dry_run")))
+
+
+@app.command("extend")
+def extend(
+    tokenizer: options.Tok,
+    inputs: options.Inputs,
+    output: options.OutputDirectory,
+    settings: ExtendSettings,
+    reading: Reading,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
+) -> None:
+    """Add tokens to a tokenizer by going on with its own merges; text without new pairs keeps its ids.
+
+    Writes a directory for `transformers` and for llmtool, with added.tsv and cutoffs.tsv. Exit status 3 if a reader
+    of it gives other ids.
+    """
+    from llmtool.commands.tokenizer.extend import extend_files
+
+    console = options.console(quiet, verbose)
+    _finish(extend_files(tokenizer, inputs, output, settings, reading=reading, console=console), as_json)
+
+
+def _finish(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(dumps(report))
+    if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
 @app.command("encode")
@@ -166,7 +197,4 @@ def export(
 
     loaded = load(tokenizer, settings.encoder, settings.length, settings.ties)
     report = write(loaded, directory, settings, read=[tokenizer], console=options.console(quiet, verbose=False))
-    if as_json:
-        print(dumps(report))
-    if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):
-        raise typer.Exit(ExitCode.CHECK_FAILED)
+    _finish(report, as_json)
