@@ -115,7 +115,9 @@ def index(
     from llmtool.methods.nextlong import stages
 
     settings = NextlongSettings.of(settings, named_settings)
-    stage = stages.index(Path(directory), settings.index, means(settings, console), seed=settings.seed)
+    stage = stages.index(
+        Path(directory), settings.index, means(settings, console), seed=settings.seed, dedupe=settings.dedupe
+    )
     return {"schema": "llmtool.data-index/1", "directory": str(directory), **stage.totals()}
 
 
@@ -171,6 +173,7 @@ def report(
     """The quality of a run: as an object, and as rows for people. model: what its meta-chunks gain from one another."""
     from llmtool.methods.nextlong import plot as drawing
     from llmtool.methods.nextlong import report as quality
+    from llmtool.methods.nextlong import wording
 
     claim_figure(plot, read=[output, *decontaminate, *([model] if model else [])], force=force)
     facts = quality.report(output, console or Console(verbosity=-1), decontaminate, ngram)
@@ -178,7 +181,7 @@ def report(
         facts["dependency"] = _dependency(output, model, device)
     if plot:
         drawing.draw(facts, plot)
-    return facts, quality.lines(facts)
+    return facts, wording.lines(facts)
 
 
 def _dependency(output: Path, checkpoint: Path, device: str) -> dict[str, Any]:
