@@ -123,14 +123,17 @@ def compare(
 def positions(
     log: OneLog,
     settings: Annotated[LogSettings, Only("metric fit_until horizon")],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Evaluation set; may be given again.", metavar="NAME")
+    ] = None,
     plot: options.Plot = None,
     as_json: options.Json = False,
 ) -> None:
     """The Temporal Scaling Law over positions: its fit, its course over steps, the uniform-learning check."""
     from llmtool.commands.scaling import laws
 
-    facts = laws.positions_of(log, settings.look(), plot)
-    print(dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
+    for facts in laws.positions_of(log, settings.look(), plot, sets or ()):
+        print(dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
 
 
 @app.command("law")

@@ -1,6 +1,7 @@
 """`llmtool scaling` predict, backtest, compare, positions and law, callable from Python with the same names."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from llmtool.methods.temporal_scaling import (
     comparison,
     critical_batch,
     plot,
+    plot_comparison,
     plot_sizes,
     positions,
     saved,
@@ -130,33 +132,43 @@ def compare_logs(
     claim_figure(figure, read=sources)
     forecasts = [forecast(run, law) for run in look.runs(sources, console)]
     comparison.require_comparable(forecasts, console, force=force)
-    draws = comparison.ends(forecasts)
+    compared = comparison.compared(forecasts)
     if figure:
-        plot.draw_comparison(forecasts, figure)
-    return comparison.to_json(forecasts, draws), comparison.lines(forecasts, draws)
+        plot_comparison.draw(compared, figure)
+    return comparison.to_json(compared), comparison.lines(compared)
 
 
-def positions_of(source: str, look: Look, figure: Path | None) -> dict[str, Any]:
-    """The law over positions of a log: its fit, its regression over steps, the uniform-learning check."""
+def positions_of(source: str, look: Look, figure: Path | None, sets: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The law over positions of a log, an object for each evaluation set: its fit, its regression over steps, the
+    uniform-learning check. Without names, the one set that `look` finds."""
     claim_figure(figure, read=[source])
-    run = look.run(read_log(source, look.chosen), look.until or "100%")
-    if run.metric not in run.log.positions:
-        raise UserError("holds no losses by position", where=source,
-                        hint="log a list pos_NAME at each evaluation")  # fmt: skip
-    steps, losses = run.seen_at_positions()
-    fitted = positions.TemporalLaw().fit(run)
-    shapes = positions.hyperbolas(steps, losses)
-    tail = max(1, len(steps) // 10)
+    if sets and look.metric:
+        raise UserError("--metric names one set and --set several: give one of the two")
+    log = read_log(source, look.chosen)
+    facts, drawn = [], []
+    wanted: Sequence[str | None] = list(sets) or [look.metric]
+    for name in wanted:
+        run = replace(look, metric=name).run(log, look.until or "100%")
+        if run.metric not in run.log.positions:
+            held = ", ".join(run.log.positions) or "none"
+            raise UserError(f"holds no losses by position of {run.metric!r}; sets that have them: {held}",
+                            where=source, hint="log a list pos_NAME at each evaluation")  # fmt: skip
+        steps, losses = run.seen_at_positions()
+        fitted, shapes = positions.TemporalLaw().fit(run), positions.hyperbolas(steps, losses)
+        drawn.append((run.metric, fitted, shapes, losses))
+        tail = max(1, len(steps) // 10)
+        facts.append({
+            "schema": "llmtool.scaling-positions/1", "log": source, "metric": run.metric,
+            "positions": losses.shape[1], "steps": len(steps), "k": shapes.k, "r2_over_positions": shapes.r2,
+            "common_noise": shapes.common_share, "regressors": list(positions.FORMS[fitted.form]),
+            "r2_over_steps": positions.regression_r2(fitted, shapes), "parameters": fitted.parameters(),
+            "learned_by_quarter": positions.uniformity(shapes, losses),
+            "last_tenth_error": 100 * float((fitted.predict(steps[-tail:]) / losses[-tail:].mean(axis=1) - 1).mean()),
+            "final_loss_of_law": float(fitted.predict(np.array([run.horizon]))[0]),
+        })  # fmt: skip
     if figure:
-        plot.draw_positions(fitted, shapes, losses, figure)
-    return {
-        "schema": "llmtool.scaling-positions/1", "log": source, "metric": run.metric, "positions": losses.shape[1],
-        "steps": len(steps), "k": shapes.k, "r2_over_positions": shapes.r2, "common_noise": shapes.common_share,
-        "regressors": list(positions.FORMS[fitted.form]), "r2_over_steps": positions.regression_r2(fitted, shapes),
-        "parameters": fitted.parameters(), "learned_by_quarter": positions.uniformity(shapes, losses),
-        "last_tenth_error": 100 * float((fitted.predict(steps[-tail:]) / losses[-tail:].mean(axis=1) - 1).mean()),
-        "final_loss_of_law": float(fitted.predict(np.array([run.horizon]))[0]),
-    }  # fmt: skip
+        plot.draw_positions(drawn, figure)
+    return facts
 
 
 def position_lines(facts: dict[str, Any]) -> Iterator[str]:

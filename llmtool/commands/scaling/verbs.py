@@ -77,10 +77,11 @@ def compare(
 
 
 def positions(
-    log: str, settings: LogSettings | None = None, *, plot: Path | None = None, **named_settings: Any
-) -> dict[str, Any]:
-    """The Temporal Scaling Law over positions of a log that holds losses by position."""
-    return laws.positions_of(log, LogSettings.of(settings, named_settings).look(), plot)
+    log: str, settings: LogSettings | None = None, *, sets: Sequence[str] = (), plot: Path | None = None,
+    **named_settings: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The Temporal Scaling Law over positions of a log that holds losses by position: an object an evaluation set."""
+    return laws.positions_of(log, LogSettings.of(settings, named_settings).look(), plot, sets)
 
 
 def law(

@@ -148,7 +148,7 @@ def test_positions_of_a_log(tmp_path: Path) -> None:
         for s, v in zip(series.steps, series.values, strict=True)
     ]
     path = write_jsonl(tmp_path / "run.jsonl", records)
-    facts = commands.positions_of(str(path), Look(), tmp_path / "p.svg")
+    (facts,) = commands.positions_of(str(path), Look(), tmp_path / "p.svg")
     assert (facts["positions"], facts["metric"]) == (64, "val")
     assert facts["k"] == pytest.approx(1.5, rel=0.2)
     told = list(commands.position_lines(facts))
@@ -159,6 +159,23 @@ def test_positions_of_a_log(tmp_path: Path) -> None:
     bare = write_jsonl(tmp_path / "bare.jsonl", rows(log()))
     with pytest.raises(UserError, match="no losses by position"):
         commands.positions_of(str(bare), Look(), None)
+
+
+def test_positions_of_several_sets(tmp_path: Path) -> None:
+    series = position_log().positions["val"]
+    records = [
+        {"step": float(s), "lr": 1.0, "pos_near": list(map(float, v)), "pos_far": list(map(float, v + 0.5))}
+        for s, v in zip(series.steps, series.values, strict=True)
+    ]
+    path = str(write_jsonl(tmp_path / "run.jsonl", records))
+    near, far = commands.positions_of(path, Look(), tmp_path / "p.svg", ["near", "far"])
+    assert (near["metric"], far["metric"]) == ("near", "far")
+    assert far["final_loss_of_law"] == pytest.approx(near["final_loss_of_law"] + 0.5, abs=1e-3)
+    assert near["k"] == pytest.approx(far["k"], rel=1e-3)
+    with pytest.raises(UserError, match="--metric names one set"):
+        commands.positions_of(path, Look(metric="near"), None, ["far"])
+    with pytest.raises(UserError, match="other"):
+        commands.positions_of(path, Look(), None, ["other"])
 
 
 def test_follow_fits_again_as_the_log_grows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
