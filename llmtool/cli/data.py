@@ -111,7 +111,7 @@ def embed(
 @app.command("index")
 def index(
     directory: Work,
-    settings: Annotated[NextlongSettings, Only("index workers engine seed force")],
+    settings: Annotated[NextlongSettings, Only("index dedupe workers engine seed force")],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -128,7 +128,8 @@ def mine(
     directory: Work,
     tokenizer: TokOption,
     settings: Annotated[
-        NextlongSettings, Only("target min_chunks separator samples max_overlap caps workers engine seed force")
+        NextlongSettings,
+        Only("target min_chunks separator samples max_overlap min_similarity caps workers engine seed force"),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -150,8 +151,8 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples form keep_long max_overlap caps workers engine "
-            "seed force"
+            "target method plan min_chunks position separator samples form keep_long max_overlap min_similarity caps "
+            "workers engine seed force"
         ),
     ],
     as_json: options.Json = False,

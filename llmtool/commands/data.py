@@ -115,7 +115,9 @@ def index(
     from llmtool.methods.nextlong import stages
 
     settings = NextlongSettings.of(settings, named_settings)
-    stage = stages.index(Path(directory), settings.index, means(settings, console), seed=settings.seed)
+    stage = stages.index(
+        Path(directory), settings.index, means(settings, console), seed=settings.seed, dedupe=settings.dedupe
+    )
     return {"schema": "llmtool.data-index/1", "directory": str(directory), **stage.totals()}
 
 
@@ -164,6 +166,7 @@ def report(
     asked = ReportSettings.of(settings, named_settings)
     from llmtool.methods.nextlong import plot as drawing
     from llmtool.methods.nextlong import report as quality
+    from llmtool.methods.nextlong import wording
 
     read: list[str | Path] = [output, *asked.decontaminate, *([asked.model] if asked.model else [])]
     claim_figure(asked.plot, read=read, force=asked.force)
@@ -172,7 +175,7 @@ def report(
         facts["dependency"] = _dependency(output, asked.model, asked.device)
     if asked.plot:
         drawing.draw(facts, asked.plot)
-    return facts, quality.lines(facts)
+    return facts, wording.lines(facts)
 
 
 def _dependency(output: Path, checkpoint: Path, device: str) -> dict[str, Any]:

@@ -62,9 +62,16 @@ class NextlongSettings(Settings):
     ] = None
     form: Annotated[Literal["jsonl", "bin", "npy", "mds"], Option("What is written.", "--format")] = "jsonl"
     keep_long: Annotated[bool, Option("Emit seeds longer than the target, cut.", "--keep-long")] = False
+    dedupe: Annotated[
+        Literal["near", "exact", "none"], Option("Copies of chunks that are merged before the index.")
+    ] = "near"
     max_overlap: Annotated[
-        float, Option("Negatives sharing more of a meta-chunk's word sequences are left out.", min=0.05, max=1)
-    ] = 0.3
+        float, Option("Word sequences that a negative may share with a chunk of its sample.", min=0.05, max=1)
+    ] = 0.1
+    min_similarity: Annotated[
+        float | None,
+        Option("Cosine of a negative; if not given, what 2% of random pairs reach.", min=0, max=1, metavar="X"),
+    ] = None
     caps: Annotated[
         Sequence[str], Option("Limit a source's share; may be given again.", "--cap", metavar="SOURCE=SHARE")
     ] = ()
