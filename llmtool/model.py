@@ -19,6 +19,7 @@ from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.numbers import whole
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -251,10 +252,7 @@ def load_tokenizer(path: Path, hint: str = "give ids with --ids") -> Tokenizer:
 
 def read_ids(text: str) -> list[int]:
     """Ids written as numbers with spaces or commas between."""
-    try:
-        return [int(word) for word in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise UserError(f"not ids: {error}", hint="whole numbers with spaces between") from None
+    return [whole(word, "id", high=1 << 31) for word in text.replace(",", " ").split()]
 
 
 def find_device(name: str) -> str:

@@ -13,6 +13,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import git_revision
+from llmtool.core.run.numbers import whole
 
 if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Case, Spec
@@ -172,10 +173,10 @@ def cases_of(spec: "Spec", sizes: str | None, on_gpu: bool) -> "Sequence[Case]":
     known = dict(spec.cases(usual)[0].sizes)  # type: ignore[arg-type]
     for word in sizes.split(","):
         name, _, number = word.partition("=")
-        if name not in known or not number.isdigit() or not int(number):
+        if name not in known:
             hint = f"{', '.join(SIZES)}, or of {spec.name} {','.join(f'{k}={v}' for k, v in known.items())}"
             raise UserError(f"sizes {word!r} are not known to {spec.name}", hint=hint)
-        known[name] = int(number)
+        known[name] = whole(number, f"--sizes {name}", low=1, high=1 << 40)
     return [Case(known)]
 
 

@@ -20,6 +20,7 @@ from llmtool.core.checkpoint.safetensors_file import TensorEntry
 from llmtool.core.model.config import ConfigError, parse_config
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.numbers import whole
 
 SCHEMA = "llmtool.convert-inspect/1"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -119,7 +120,7 @@ def _by_layer(entries: dict[str, TensorEntry]) -> dict[int, list[tuple[str, Tens
     layers: dict[int, list[tuple[str, TensorEntry]]] = {}
     for name, entry in entries.items():
         if match := _LAYER.match(name):
-            layers.setdefault(int(match[1]), []).append((match[2], entry))
+            layers.setdefault(whole(match[1], "layer", where=name), []).append((match[2], entry))
     return layers
 
 
@@ -163,7 +164,7 @@ def _used(found: list[tuple[str, TensorEntry]], config: dict[str, Any]) -> int:
     number = len(numbers) or next((entry.shape[0] for entry in experts), 1)  # one by one, or stacked
     ours, taken = config.get("llmtool"), config.get("num_experts_per_tok")
     methods = ours.get("methods") if isinstance(ours, dict) else None
-    layer = next((int(match[1]) for entry in experts if (match := _LAYER.match(entry.name))), -1)
+    layer = next((whole(match[1], "layer") for entry in experts if (match := _LAYER.match(entry.name))), -1)
     for method in methods if isinstance(methods, list) else []:  # a method with experts of its own says so
         if isinstance(method, dict) and "top_k" in method and layer in method.get("layers", [layer]):
             taken = method["top_k"]

@@ -11,6 +11,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.numbers import real, whole
 
 
 def merge_lora(
@@ -41,9 +42,11 @@ def merge_lora(
         raise UserError("has no adapters", where=str(path), hint="posttrain --lora makes them")
     left = tuple(method for method in config.methods if method is not entry)
     facts = method_config(checkpoint.config, replace(config, methods=left))
+    where = str(path)
+    scale = real(entry["alpha"], "alpha", where=where) / whole(entry["rank"], "rank", low=1, where=where)
     run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"], "dtype": asked.dtype})
     written = write_checkpoint(
-        output, merged(checkpoint, float(entry["alpha"]) / int(entry["rank"])), facts, run=run, source=checkpoint,
+        output, merged(checkpoint, scale), facts, run=run, source=checkpoint,
         dtype=asked.dtype, force=asked.force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters, adapters of rank {entry['rank']} merged")

@@ -14,6 +14,7 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
+from llmtool.core.run.numbers import real
 from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.methods.uniattn import plan, plot
 from llmtool.model import load_model
@@ -93,10 +94,7 @@ def attention(
 
 def parse_share(text: str) -> float:
     """25% or 0.25."""
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise UserError(f"--kv-saving {text!r}: wanted a share such as 25%") from None
+    return real(text, "--kv-saving")
 
 
 def show(facts: dict[str, Any], console: Console) -> None:

@@ -12,16 +12,14 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.numbers import real
 from llmtool.methods.dsmoe import plot as figures
 from llmtool.model import load_model
 
 
 def taus_of(text: str) -> list[float]:
     """--taus: numbers with commas between."""
-    try:
-        values = [float(word) for word in text.split(",") if word.strip()]
-    except ValueError:
-        raise UserError(f"--taus {text}: not numbers with commas between", hint="0.2,0.5,0.8") from None
+    values = [real(word.strip(), "--taus") for word in text.split(",") if word.strip()]
     if not all(0 <= value < 1 for value in values):
         raise UserError(f"--taus {text}: a threshold is 0 or more, and less than 1")
     return values

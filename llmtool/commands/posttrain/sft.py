@@ -1,7 +1,5 @@
 """`llmtool posttrain sft` and `posttrain uniattn`: jobs of the one training loop on instruction data."""
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +19,9 @@ from llmtool.commands.train.command import make_objective
 from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, run_job
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import manifest_path
+from llmtool.core.run.numbers import from_environment
 from llmtool.model import find_device
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def make_job(
     shape = Schedule(settings.schedule, steps, round(settings.warmup * steps), settings.final_lr).check()
     rows = data.packed.rows
     wanted = min(rows, settings.micro or max(1, 8192 // data.packed.length))
-    processes = int(os.environ.get("WORLD_SIZE", 1))
+    processes = from_environment("WORLD_SIZE", 1)
     fitting = [size for size in range(wanted, 0, -1) if rows % (size * processes) == 0]
     micro = settings.micro or next(iter(fitting), 1)  # what does not fit is refused by the loop
     held = data.valid
@@ -246,4 +245,4 @@ def is_finished(job: Job) -> bool:
     if job.settings.force or not (manifest_path(job.output).is_file() and (job.output / BEGUN).is_file()):
         return False
     begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
-    return bool(read_json_object(job.output / BEGUN) == json.loads(dumps(begun, default=str)))
+    return bool(read_json_object(job.output / BEGUN) == parse_json(dumps(begun, default=str)))

@@ -27,6 +27,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.numbers import whole
 from llmtool.core.run.outputs import claim_directory
 from llmtool.tokenizer import LONGEST_TEXT, Tokenizer
 
@@ -102,8 +103,8 @@ def rows_of(given: str | None) -> int | None:
     """Rows of an embedding: a number, or what the config.json of a checkpoint says."""
     if given is None:
         return None
-    if given.replace("_", "").isdecimal():
-        return int(given)
+    if given.isascii() and given.isdecimal():
+        return whole(given, "--fit-rows", low=1)
     path = Path(given)
     facts = read_json_object(path / "config.json" if path.is_dir() else path)
     rows = facts.get("vocab_size", (facts.get("text_config") or {}).get("vocab_size"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.bpe.vocabulary import Vocabulary, decode_text, encode_text, string_to_token, token_to_string
+from llmtool.core.run.numbers import whole
 
 
 def show(token: bytes) -> str:
@@ -82,9 +83,10 @@ def token_facts(tokenizer: BaseTokenizer, text: str) -> dict[str, Any] | None:
     if text in vocabulary.added_ids:
         return {"token": text, "id": vocabulary.added_ids[text], "special": text in vocabulary.special}
     if text.startswith("#") and text[1:].isdecimal() and text.isascii():
-        token = tokenizer.token_bytes(int(text[1:]))
+        number = whole(text[1:], "token")
+        token = tokenizer.token_bytes(number)
         if token not in vocabulary.unit_of:
-            return {"token": decode_text(token), "id": int(text[1:]), "special": True}
+            return {"token": decode_text(token), "id": number, "special": True}
         return _unit_facts(tokenizer, vocabulary.unit_of[token])
     spellings = [encode_text(text)]
     with suppress(KeyError):

@@ -6,7 +6,6 @@ shard, for clusters and arrays of jobs that share the directory; `verify` checks
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +27,9 @@ from llmtool.core.corpus.units import Means
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import parse_json
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.numbers import whole
 from llmtool.core.run.outputs import refuse_overlap
 
 SCHEMA = "llmtool.tokenizer-shards/1"
@@ -109,9 +110,10 @@ def encode_shards(
 def parse_part(text: str | None) -> tuple[int, int]:
     """ "2/8" -> (1, 8): the second of eight."""
     number, _, parts = (text or "1/1").partition("/")
-    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+    if not number or not parts:
         raise UserError(f"--part {text}: wanted I/N, such as 1/8 to 8/8")
-    return int(number) - 1, int(parts)
+    of = whole(parts, f"--part {text}:", low=1, high=1 << 31)
+    return whole(number, f"--part {text}:", low=1, high=of) - 1, of
 
 
 def _files(stage: Stage, unit: int, form: str) -> list[Path]:
@@ -198,7 +200,7 @@ def _verify(
     with means.console.progress("verifying", len(done), "shards") as bar:
         for unit in done:
             path, facts = stage.path(unit, settings.form), stage.facts(unit)
-            about = json.loads(path.with_name(path.name + ".json").read_bytes())
+            about = parse_json(path.with_name(path.name + ".json").read_bytes())
             if _sha256(path) != facts["sha256"]:
                 wrong[path.name] = "holds other bytes than were written"
             elif any(about.get(name) != facts[name] for name in ("tokens", "documents")):
@@ -226,7 +228,7 @@ def _agrees(
 
     from llmtool.core.corpus.token_files import open_tokens
 
-    if not json.loads(path.with_name(path.name + ".json").read_bytes())["tokens"]:
+    if not parse_json(path.with_name(path.name + ".json").read_bytes())["tokens"]:
         return True
     stored = open_tokens(path)
     count = min(CHECKED_DOCUMENTS, len(stored.starts) - 1)

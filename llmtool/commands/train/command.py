@@ -1,6 +1,5 @@
 """What the options of `llmtool train` mean: a model, data, a plan; from Python with the same names."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
+from llmtool.core.run.numbers import from_environment
 
 if TYPE_CHECKING:
     from llmtool.core.corpus.token_files import TokenFile
@@ -62,7 +62,7 @@ def train(
     from llmtool.core.train.schedules import Schedule
     from llmtool.model import find_device
 
-    processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
+    processes, rank = (from_environment(name, default) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
     console = console if console and rank == 0 else Console(verbosity=-1)
     if asked.threads:
         torch.set_num_threads(asked.threads)

@@ -6,7 +6,6 @@ OUT/checkpoints/     states to resume from
 OUT/config.json, model.safetensors, tokenizer files, loss.png, and run.json last: the finished model
 """
 
-import json
 import os
 import signal
 import threading
@@ -22,7 +21,7 @@ from llmtool.core.run.atomic import atomic_file, explained, require_space, sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.journal import lock, sync_directory
-from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import Run, changes, manifest_path
 from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
 from llmtool.core.run.settings import describe
@@ -185,7 +184,7 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
         raise UserError(what, where=str(output), hint="use --force to start over, or write elsewhere")
     spelled = SPELLED | {field.name: field.flags[0].partition("/")[0] for field in describe(type(job.settings))}
     changed = changes(before.get("config"), job.config, spelled)
-    if before.get("data") != json.loads(dumps(begun["data"])):
+    if before.get("data") != parse_json(dumps(begun["data"])):
         changed.append("the data's content")
     if changed:
         raise UserError(

@@ -1,6 +1,5 @@
 """The model that training starts from: a size or a config with new weights, or a checkpoint with its own."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.json_file import parse_json, read_json_object
+from llmtool.core.run.numbers import real
 from llmtool.model import build, override, settable
 from llmtool.tokenizer import Tokenizer
 
@@ -35,12 +35,13 @@ class Start:
         import torch
 
         from llmtool.core.model.loading import load_tensors
-        from llmtool.core.model.new import initialise
+        from llmtool.core.model.new import SPREAD, initialise
 
         torch.manual_seed(seed)  # for what a method's part draws when it is made
         decoder = build(self.config, kernels)
         if self.checkpoint is None:
-            initialise(decoder, seed, float(self.raw.get("initializer_range") or 0.02))
+            spread = real(self.raw.get("initializer_range") or SPREAD, "initializer_range", low=0, high=100)
+            initialise(decoder, seed, spread)
         else:
             load_tensors(decoder, self.checkpoint, torch.float32)
         return decoder
@@ -111,8 +112,8 @@ def _override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UserError(f"--override {text}: wanted KEY=VALUE, a field of config.json")
     try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
+        return key, parse_json(value)
+    except ValueError:
         return key, value
 
 

@@ -7,7 +7,6 @@ cannot compile. Each configuration states what its code must look like (core/ker
 is held to it: no spills, registers, the architecture's shared memory, its tensor-core instruction, 128-bit loads.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.numbers import whole
 
 if TYPE_CHECKING:
     from llmtool.core.bench.machine_code import MachineCode
@@ -42,7 +43,7 @@ def compile_ops(
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
-            yield json.loads(line)
+            yield parse_json(line)
     if child.returncode:
         raise RuntimeError(f"the compiler's process ended with {child.returncode}")
 
@@ -75,7 +76,7 @@ def compile_config(config: "CompileConfig", arch: str) -> tuple["MachineCode", f
 
     from llmtool.core.bench.machine_code import examine
 
-    capability = int(arch.removeprefix("sm_").rstrip("a"))
+    capability = _capability(arch)
     names = config.kernel.arg_names
     signature = {name: config.signature.get(name, "constexpr") for name in names}
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in config.divisible}
@@ -87,11 +88,16 @@ def compile_config(config: "CompileConfig", arch: str) -> tuple["MachineCode", f
     return examine(made.asm["cubin"], capability, int(made.metadata.shared)), seconds
 
 
+def _capability(arch: str) -> int:
+    """sm_90a -> 90."""
+    return whole(arch.removeprefix("sm_").rstrip("a"), arch)
+
+
 def problems(config: "CompileConfig", code: "MachineCode", arch: str) -> list[str]:
     """What the code breaks of its configuration's promises."""
     from llmtool.core.bench.machine_code import SHARED_MEMORY
 
-    room = SHARED_MEMORY[int(arch.removeprefix("sm_").rstrip("a"))]
+    room = SHARED_MEMORY[_capability(arch)]
     room = min(room, config.max_shared or room)
     found = []
     if code.spills:
@@ -139,7 +145,7 @@ def main() -> None:
     place = arguments.index("--archs")
     for op in arguments[:place]:
         for row in compile_op(op, arguments[place + 1].split(","), first):
-            print(json.dumps(row), flush=True)
+            print(dumps(row), flush=True)
 
 
 if __name__ == "__main__":

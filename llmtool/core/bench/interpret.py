@@ -7,12 +7,13 @@ then can no longer compile. bfloat16 arithmetic is silently wrong in the interpr
 float32 first), races are not seen and tensor cores not modelled: compile.py and a GPU look at these.
 """
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from llmtool.core.run.json_file import dumps, parse_json
 
 DTYPES = ("float32", "bfloat16")
 
@@ -24,7 +25,7 @@ def interpret(ops: Sequence[str], dtypes: Sequence[str] = DTYPES) -> Iterator[di
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
-            yield json.loads(line)
+            yield parse_json(line)
     if child.returncode:
         raise RuntimeError(f"the interpreter's process ended with {child.returncode}")
 
@@ -57,7 +58,7 @@ def main() -> None:
     ops, dtypes = sys.argv[1 : sys.argv.index("--dtypes")], sys.argv[-1].split(",")
     for op in ops:
         for row in check_op(op, dtypes):
-            print(json.dumps(row), flush=True)
+            print(dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Not its ids alone: what an export loses on the way (a flag, a named token, a tem
 
 import base64
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text
 from llmtool.core.bpe.vocabulary import encode_text
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps, parse_json
 
 SAMPLE = (
     "The quick brown fox doesn't jump over 1234567 lazy dogs; it's 3.14 o'clock.\r\n\r\n\tWE'LL SEE...  ",
@@ -49,7 +49,7 @@ added = {str(number): {"content": token.content, **{flag: getattr(token, flag) f
 facts = {name: getattr(tokenizer, name, None) for name in named}
 if "additional_special_tokens" in named:  # their name in transformers 5
     facts["additional_special_tokens"] = facts["additional_special_tokens"] or tokenizer.extra_special_tokens
-sys.stdout.write("\\n" + json.dumps([ids, text[False], text[True], tokenizer.encode("a"), added, facts], default=str))
+sys.stdout.write("\\n" + dumps([ids, text[False], text[True], tokenizer.encode("a"), added, facts], default=str))
 """
 
 CARRIED = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
@@ -199,7 +199,7 @@ def _documents(tokenizer: BaseTokenizer, sample: Sequence[Text]) -> list[str]:
 def _readers(directory: Path) -> dict[str, Callable[[Path, list[str], list[str]], Read]]:
     if not (directory / "tokenizer.json").is_file():
         return {"tiktoken": _by_tiktoken}
-    config = json.loads((directory / "tokenizer_config.json").read_bytes())
+    config = parse_json((directory / "tokenizer_config.json").read_bytes())
     stock = {} if "auto_map" in config else {"tokenizers": _by_tokenizers}
     return {**stock, "transformers": _by_transformers}
 
@@ -232,7 +232,7 @@ def _by_transformers(directory: Path, documents: list[str], named: list[str]) ->
         environment = {**os.environ, "HF_MODULES_CACHE": modules, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             [sys.executable, "-c", WITH_TRANSFORMERS, str(directory.absolute())],
-            input=json.dumps([documents, named]).encode(),
+            input=dumps([documents, named]).encode(),
             capture_output=True,
             env=environment,
             cwd=modules,
@@ -240,7 +240,7 @@ def _by_transformers(directory: Path, documents: list[str], named: list[str]) ->
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no output"]
         raise UserError(f"transformers cannot read the export: {reason[0]}", where=str(directory))
-    return Read(*json.loads(done.stdout.splitlines()[-1]))
+    return Read(*parse_json(done.stdout.splitlines()[-1]))
 
 
 def _by_tiktoken(directory: Path, documents: list[str], _named: list[str]) -> Read:
@@ -257,7 +257,7 @@ def _by_tiktoken(directory: Path, documents: list[str], _named: list[str]) -> Re
 def read_tiktoken(directory: Path) -> dict[str, Any]:
     """Arguments of tiktoken.Encoding, from a directory that export_tiktoken wrote."""
     ranks = next(directory.glob("*.tiktoken"))
-    facts = json.loads(ranks.with_suffix(".json").read_bytes())
+    facts = parse_json(ranks.with_suffix(".json").read_bytes())
     pairs = (line.split() for line in ranks.read_bytes().splitlines())
     return {
         "name": facts["name"],

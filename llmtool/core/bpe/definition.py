@@ -3,7 +3,6 @@
 How text is normalized and cut, the vocabulary, the encoder, and what decodes. The file of it is definition_file.py's.
 """
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from llmtool.core.bpe.pretokenizers import CUSTOM, PRETOKENIZERS, UNICODE_VERSIO
 from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, decode_text, token_to_string
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.json_file import dumps
 
 SCHEMA = "llmtool.tokenizer/2"
 FIRST_SCHEMA = "llmtool.tokenizer/1"
@@ -176,7 +176,7 @@ class Definition:
         if facts["schema"] == FIRST_SCHEMA:
             # The label of the versions before, so that the hashes that their files carry still name this tokenizer.
             facts["pretokenizer"]["unicode"] = "17.0"
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def with_encoder(self, encoder: str, length: str = USUAL_LENGTH, ties: str = USUAL_TIES) -> "Definition":
         """The same vocabulary, cut by another encoder."""

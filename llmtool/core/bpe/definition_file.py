@@ -6,7 +6,6 @@ an alphabet of characters. A scaffold is listed with the ids of the tokens that 
 needs no training method. The second schema adds what files of others hold: steps, flags of added tokens, a decoder.
 """
 
-import json
 from typing import Any
 
 from llmtool.core.bpe.added_tokens import read_added_token, special_tokens
@@ -17,12 +16,13 @@ from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
 from llmtool.core.bpe.pretokenizers import UNICODE_VERSION, find_pretokenizer, name_of_steps
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, encode_text, find_unknown, strings_to_tokens
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.json_file import dumps
 
 
 def serialize(definition: Definition) -> bytes:
     """The file's bytes: one merge or token a line would triple it, so only the top level is broken into lines."""
     facts = definition.to_json()
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
+    lines = [f"{dumps(key)}: {dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.numbers import real, whole
 
 if TYPE_CHECKING:
     import torch
@@ -97,13 +98,15 @@ class GgufFile:
     def config(self) -> dict[str, Any]:
         """config.json of the model."""
         heads, hidden = self._count("attention.head_count"), self._count("embedding_length")
-        shared = self.facts.get(f"{self.kind}.attention.head_count_kv", heads)
-        size = int(self.facts.get(f"{self.kind}.attention.key_length") or hidden // heads)
+        shared = self._whole(f"{self.kind}.attention.head_count_kv", heads)
+        size = self._whole(f"{self.kind}.attention.key_length", hidden // heads)
         if self.facts.get(f"{self.kind}.expert_count"):
             raise UserError("a mixture of experts is not read from GGUF", where=str(self.path))
         own = {}
         if self.kind == "gemma3":
-            local = float(self.facts.get("gemma3.rope.freq_base_swa") or 1e4)
+            local = real(
+                self.facts.get("gemma3.rope.freq_base_swa") or 1e4, "rope.freq_base_swa", low=1, where=str(self.path)
+            )
             own = {
                 "sliding_window": self._count("attention.sliding_window"), "query_pre_attn_scalar": size,
                 "hidden_activation": "gelu_pytorch_tanh", "rope_local_base_freq": local,
@@ -113,30 +116,41 @@ class GgufFile:
                 own["query_pre_attn_scalar"] = hidden // heads
         tokens = self.facts.get("tokenizer.ggml.tokens") or []
         special = {
-            f"{name}_token_id": int(self.facts[key])
+            f"{name}_token_id": self._whole(key, 0)
             for name, key in TOKEN_IDS.items()
             if self.facts.get(key) is not None
         }
         return {
             "model_type": self.architecture.family, "hidden_size": hidden, "head_dim": size,
             "intermediate_size": self._count("feed_forward_length"), "num_hidden_layers": self._count("block_count"),
-            "num_attention_heads": heads, "num_key_value_heads": int(shared),
-            "rms_norm_eps": float(f"{float(self.need('attention.layer_norm_rms_epsilon')):.6g}"),
+            "num_attention_heads": heads, "num_key_value_heads": shared,
+            "rms_norm_eps": self._epsilon(),
             "rope_theta": self._theta(), "rope_scaling": self._scaling(), "tie_word_embeddings": self.tied,
             "max_position_embeddings": self._count("context_length"),
-            "vocab_size": int(self.facts.get(f"{self.kind}.vocab_size") or len(tokens)),
+            "vocab_size": self._whole(f"{self.kind}.vocab_size", len(tokens)),
             "hidden_act": "gelu_pytorch_tanh" if self.kind == "gemma3" else "silu", **own, **special,
         }  # fmt: skip
 
     def _theta(self) -> float:
-        return float(self.facts.get(f"{self.kind}.rope.freq_base") or 1e4)
+        return self._real(f"{self.kind}.rope.freq_base", 1e4)
+
+    def _epsilon(self) -> float:
+        """Stored in fp32: 1e-5 as 9.99999974e-06."""
+        given = real(self.need("attention.layer_norm_rms_epsilon"), "rms_epsilon", low=0, high=1, where=str(self.path))
+        return float(f"{given:.6g}")
+
+    def _real(self, key: str, default: float) -> float:
+        return real(self.facts.get(key) or default, key, low=1, where=str(self.path))
+
+    def _whole(self, key: str, default: int) -> int:
+        return whole(self.facts.get(key) or default, key, high=1 << 40, where=str(self.path))
 
     def _slides(self) -> dict[str, Any]:
         """Which layers have a window: every sixth has none, unless the file says otherwise, by a number or a list."""
         given = self.facts.get("gemma3.attention.sliding_window_pattern")
         if isinstance(given, list):
             return {"layer_types": ["sliding_attention" if slides else "full_attention" for slides in given]}
-        return {"sliding_window_pattern": int(given or 6)}
+        return {"sliding_window_pattern": whole(given or 6, "sliding_window_pattern", low=1, where=str(self.path))}
 
     def _count(self, key: str) -> int:
         value = self.need(key)
@@ -152,12 +166,16 @@ class GgufFile:
             return self._llama3([float(x) for x in divisors.data])
         if kind in (None, "none"):
             return None
-        factor = float(self.need("rope.scaling.factor"))
+        factor = real(self.need("rope.scaling.factor"), "rope.scaling.factor", low=1, where=str(self.path))
         if kind == "linear":
             return {"rope_type": "linear", "factor": factor}
         original = self.facts.get(f"{self.kind}.rope.scaling.original_context_length")
         if kind == "yarn" and original:
-            return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": int(original)}
+            return {
+                "rope_type": "yarn",
+                "factor": factor,
+                "original_max_position_embeddings": self._whole(f"{self.kind}.rope.scaling.original_context_length", 0),
+            }
         raise UserError(f"rope.scaling.type {kind!r} is not supported", where=str(self.path))
 
     def _llama3(self, divisors: list[float]) -> dict[str, Any]:
@@ -182,7 +200,7 @@ class GgufFile:
         from gguf import dequantize
 
         heads = self._count("attention.head_count")
-        shared = int(self.facts.get(f"{self.kind}.attention.head_count_kv", heads))
+        shared = self._whole(f"{self.kind}.attention.head_count_kv", heads)
         for tensor in self._reader.tensors:
             if tensor.name == FREQUENCIES:
                 continue

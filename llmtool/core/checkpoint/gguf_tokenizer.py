@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import whole
 
 CONTROL, DEFINED, BYTE = 3, 4, 6
 """tokenizer.ggml.token_type of special tokens, of tokens that a user added, of single bytes."""
@@ -74,7 +75,7 @@ def tokenizer_config(facts: Mapping[str, Any]) -> dict[str, Any]:
     tokens = facts["tokenizer.ggml.tokens"]
     keys = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     special = {
-        f"{name}_token": tokens[int(facts[f"tokenizer.ggml.{key}_token_id"])]
+        f"{name}_token": _token(tokens, facts[f"tokenizer.ggml.{key}_token_id"])
         for name, key in keys.items()
         if facts.get(f"tokenizer.ggml.{key}_token_id") is not None
     }
@@ -83,6 +84,11 @@ def tokenizer_config(facts: Mapping[str, Any]) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast", **special, "clean_up_tokenization_spaces": False,
         **({"chat_template": template} if isinstance(template, str) else {}),
     }  # fmt: skip
+
+
+def _token(tokens: Sequence[str], number: Any) -> str:
+    """The token of an id that the file names."""
+    return tokens[whole(number, "token id", high=len(tokens) - 1)]
 
 
 def _added(token: int, text: str, kind: int) -> dict[str, Any]:
@@ -99,12 +105,12 @@ def _beginning(facts: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any
     asked = facts.get("tokenizer.ggml.model") == "llama" if asked is None else asked
     if not asked or first is None:
         return None
-    text = tokens[int(first)]
+    text = _token(tokens, first)
     special, a = {"SpecialToken": {"id": text, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     return {
         "type": "TemplateProcessing", "single": [special, a],
         "pair": [special, a, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {text: {"id": text, "ids": [int(first)], "tokens": [text]}},
+        "special_tokens": {text: {"id": text, "ids": [whole(first, "bos_token_id")], "tokens": [text]}},
     }  # fmt: skip
 
 
@@ -127,7 +133,7 @@ def _sentencepiece(facts: Mapping[str, Any], tokens: Sequence[str], kinds: Seque
     after = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
     model = _bpe(tokens, merges_of(tokens, kinds, scores))
     model |= {
-        "unk_token": None if unknown is None else tokens[int(unknown)], "fuse_unk": True,
+        "unk_token": None if unknown is None else _token(tokens, unknown), "fuse_unk": True,
         "byte_fallback": BYTE in kinds,
     }  # fmt: skip
     back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import whole
 
 if TYPE_CHECKING:
     from llmtool.core.checkpoint.directory import CheckpointReader
@@ -16,9 +17,9 @@ def numbers(text: str | None, layers: int) -> list[int]:
     found: set[int] = set()
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not first or (dash and not last):
             raise UserError(f"--layers {text}: {piece.strip()!r} is no layer and no range", hint="4-20, or 0,3,8-11")
-        low, high = int(first), int(last or first)
+        low, high = (whole(number, f"--layers {text}:") for number in (first, last or first))
         if low > high or high >= layers:
             raise UserError(f"--layers {text}: the layers of this model are 0 to {layers - 1}")
         found.update(range(low, high + 1))
@@ -28,7 +29,7 @@ def numbers(text: str | None, layers: int) -> list[int]:
 def layer_of(name: str) -> int:
     """Number of the layer that a tensor belongs to; -1 for those outside."""
     match = re.match(r"model\.layers\.(\d+)\.", name)
-    return int(match[1]) if match else -1
+    return whole(match[1], "layer", where=name) if match else -1
 
 
 def by_layer(checkpoint: "CheckpointReader") -> list[str]:

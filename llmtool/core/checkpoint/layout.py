@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
+from llmtool.core.run.numbers import whole
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,7 @@ def stacks_of(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, list
         if suffix == form.router:
             found[prefix + ROUTER] = {0: name}
         elif (match := pattern.fullmatch(suffix)) and match[1].isdecimal() and match[2] in stack_of:
-            found.setdefault(f"{prefix}{STACK}{stack_of[match[2]]}", {})[int(match[1])] = name
+            found.setdefault(f"{prefix}{STACK}{stack_of[match[2]]}", {})[whole(match[1], "expert", where=name)] = name
     return {
         ours: [held[number] for number in sorted(held)] for ours, held in found.items() if max(held) + 1 == len(held)
     }

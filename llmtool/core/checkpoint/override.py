@@ -1,10 +1,10 @@
 """`--override KEY=VALUE`: fields of a config.json given anew, for files that say something else than they mean."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.json_file import parse_json
 
 
 def overridden(config: Mapping[str, Any], words: Iterable[str], where: str) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def overridden(config: Mapping[str, Any], words: Iterable[str], where: str) -> d
         if not equals or not key:
             raise UserError(f"--override {word}: wanted KEY=VALUE", hint="--override sliding_window=null")
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError:
             value = text
         if value is None and key not in config and (near := closest(key, list(config))):

@@ -20,6 +20,7 @@ from llmtool.core.corpus.document import NO_TARGET, NOTES, SAME_FILE, ReadReport
 from llmtool.core.corpus.kinds import Kind
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.numbers import find_real
 
 STDIN = "-"
 
@@ -91,13 +92,12 @@ def split_weight(text: str) -> tuple[str, float]:
     path, at, number = text.rpartition("@")
     if not at or not path or (not remote.is_url(text) and os.path.lexists(text)):
         return text, 1.0
-    try:
-        weight = float(number)
-    except ValueError:
+    weight = find_real(number)
+    if weight is None:
         if remote.is_url(text) or not os.path.lexists(path):
             return text, 1.0
-        raise UserError(f"{number!r} is not a weight", where=text, hint="PATH@0.3") from None
-    if not 0 < weight < float("inf"):
+        raise UserError(f"{number!r} is not a weight", where=text, hint="PATH@0.3")
+    if weight <= 0:
         raise UserError(f"a weight of {number} takes nothing", where=text, hint="a weight is above 0: PATH@0.3")
     return path, weight
 

@@ -5,7 +5,6 @@ column whose size varies, then the columns in the order of their names. `ndarray
 index.json lists the shards. What the readers of long-context trainers (ProLong's and its kin) take.
 """
 
-import json
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.json_file import dumps
 
 COLUMNS = {"domain": "str", "indices": "ndarray:uint32", "input_ids": "ndarray:uint32", "length": "int"}
 """By name, which is the order in the file."""
@@ -53,7 +53,7 @@ def encode_row(row: dict[str, Any]) -> bytes:
 
 def write_mds(directory: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Shards and index.json, which is written last."""
-    config = json.dumps(_config(), sort_keys=True).encode()
+    config = dumps(_config(), sort_keys=True).encode()
     shards: list[dict[str, Any]] = []
     held: list[bytes] = []
 
@@ -76,4 +76,4 @@ def write_mds(directory: Path, rows: Iterable[dict[str, Any]]) -> None:
     if held:
         flush()
     with atomic_file(directory / "index.json") as file:
-        file.write(json.dumps({"shards": shards, "version": 2}, sort_keys=True).encode())
+        file.write(dumps({"shards": shards, "version": 2}, sort_keys=True).encode())

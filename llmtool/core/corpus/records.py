@@ -6,6 +6,7 @@ from typing import Any
 from llmtool.core.corpus.broken import BrokenText
 from llmtool.core.corpus.document import Document, RowErrors
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.numbers import whole
 
 Record = dict[str, Any]
 JOINT = "\n\n"
@@ -119,7 +120,8 @@ def value_at(record: object, path: str) -> Any:
     if isinstance(record, list):
         head, _, rest = path.partition(".")
         if head.isdecimal():
-            item = record[int(head)] if int(head) < len(record) else _MISSING
+            place = whole(head, "--field")
+            item = record[place] if place < len(record) else _MISSING
             return value_at(item, rest) if rest else item
         found = [value for item in record if (value := value_at(item, path)) is not _MISSING]
         return found or _MISSING

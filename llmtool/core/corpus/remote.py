@@ -12,6 +12,7 @@ from typing import Any
 from llmtool.core.corpus.blocks import BLOCK
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.numbers import whole
 
 TRIES = 4
 """Attempts at one place of a file; the waits between them are 0.5, 1 and 2 seconds."""
@@ -34,7 +35,10 @@ def find(url: str) -> list[tuple[str, int]] | None:
         if system.info(path)["type"] != "directory":
             return None
         listing = system.find(path, detail=True)
-        below = [(system.unstrip_protocol(name), int(facts["size"] or 0)) for name, facts in listing.items()]
+        below = [
+            (system.unstrip_protocol(name), whole(facts["size"] or 0, "size", where=name))
+            for name, facts in listing.items()
+        ]
     hidden = re.compile(r"/(\.|__pycache__)")
     return sorted((name, length) for name, length in below if not hidden.search(name.partition("://")[2][len(path) :]))
 
@@ -44,7 +48,7 @@ def size(url: str) -> int | None:
     system, path = _system(url)
     with _explained(url):
         found = system.info(path).get("size")
-    return None if found is None else int(found)
+    return None if found is None else whole(found, "size", where=url)
 
 
 def identity(url: str) -> str | None:

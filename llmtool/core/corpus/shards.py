@@ -6,14 +6,13 @@ Units are functions of the settings alone, so it does not matter who makes them,
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.atomic import PARTIAL, atomic_file
 from llmtool.core.run.errors import UserError, explain_os_error
-from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 
 SETTINGS, DONE = "settings.json", "done.json"
 
@@ -27,7 +26,7 @@ class Stage:
     def __init__(self, directory: Path, settings: Mapping[str, Any], *, owned: bool = True) -> None:
         self.directory = directory
         self.owned = owned
-        self.settings: dict[str, Any] = json.loads(dumps(dict(settings)))
+        self.settings: dict[str, Any] = parse_json(dumps(dict(settings)))
 
     @classmethod
     def existing(cls, directory: Path, command: str) -> "Stage":

@@ -5,7 +5,6 @@ where no suffix is called so. A field `text` that no member has is `txt`.
 """
 
 import io
-import json
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from llmtool.core.corpus.blocks import MAX_ROW
 from llmtool.core.corpus.document import RowErrors
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import parse_json
 
 
 class Stream(io.RawIOBase):
@@ -91,7 +91,7 @@ def _row(members: dict[str, Any], where: str, errors: RowErrors) -> dict[str, An
     row = dict(members)
     if "json" in members:
         try:
-            row["json"] = json.loads(members["json"].decode())
+            row["json"] = parse_json(members["json"].decode())
         except (ValueError, RecursionError):
             errors.report.add(where, "not valid JSON", "the sample's .json; its other members are read")
             del row["json"]

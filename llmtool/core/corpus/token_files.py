@@ -21,6 +21,7 @@ from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.numbers import whole
 
 SUFFIXES = (".bin", ".npy")
 Ids = NDArray[np.unsignedinteger[Any]]
@@ -108,7 +109,7 @@ def _described(path: Path, name: str, about: dict[str, Any], sidecar: str, size:
     if about.get("schema") != SIDECAR_SCHEMA:
         raise UserError(f"not a sidecar of ids ({SIDECAR_SCHEMA})", where=sidecar)
     try:
-        tokens, kind = int(about["tokens"]), np.dtype(str(about["dtype"])).newbyteorder("<")
+        tokens, kind = whole(about["tokens"], "tokens", where=sidecar), np.dtype(str(about["dtype"])).newbyteorder("<")
         starts = np.load(path.with_name(Path(about["offsets"]).name), mmap_mode="r", allow_pickle=False)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"the sidecar does not fit the array: {error}", where=sidecar) from None

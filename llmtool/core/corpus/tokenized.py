@@ -5,7 +5,6 @@ the ids are), OUT.offsets.npy (start of each document and the total, uint64) and
 index PREFIX.idx of the same PREFIX.bin. `npy` is the same array with numpy's header.
 """
 
-import json
 import struct
 from array import array
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.encoding import Around, Encoded
 from llmtool.core.run.atomic import Files
 from llmtool.core.run.errors import UserError, explain_os_error
-from llmtool.core.run.json_file import dumps
+from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.numbers import LONGEST
 
 IdFormat = Literal["ids", "jsonl", "npy", "bin"]
 SIDECAR_SCHEMA = "llmtool.tokens/1"
@@ -235,11 +235,14 @@ def _read_lines(file: IO[bytes], where: str) -> Iterator[list[int]]:
     for number, line in enumerate(file, 1):
         try:
             if line.lstrip().startswith(b"{"):
-                ids = json.loads(line)["ids"]
+                ids = parse_json(line)["ids"]
                 if not all(type(token) is int for token in ids):
                     raise ValueError
             else:
-                ids = [int(word) for word in line.split()]
+                words = line.split()  # int() takes b"1_0" and thousands of digits
+                if not all(word.isdigit() and len(word) < LONGEST for word in words):
+                    raise ValueError
+                ids = [int(word) for word in words]
         except (ValueError, KeyError, TypeError, RecursionError):
             what = "neither a line of ids nor an object with `ids`"
             raise UserError(what, where=f"{where}:{number}", hint="decode reads what encode writes") from None

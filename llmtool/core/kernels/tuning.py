@@ -6,7 +6,6 @@ at run time: a run takes what the run before took, and a first call costs one co
 --tune` measures candidates on the GPU at hand and prints rows for the file.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from llmtool.core.kernels.launch import architecture, device_name, interpreting
+from llmtool.core.run.json_file import parse_json
 
 FILE = Path(__file__).with_name("tuning.json")
 DEFAULT = "default"
@@ -24,7 +24,7 @@ DEFAULT = "default"
 @cache
 def table() -> dict[str, Any]:
     """The file."""
-    content: dict[str, Any] = json.loads(FILE.read_text())
+    content: dict[str, Any] = parse_json(FILE.read_text())
     return content
 
 

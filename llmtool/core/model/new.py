@@ -11,17 +11,16 @@ from torch import nn
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.model.experts import Experts
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import amount
 
 SPREAD = 0.02
 """Standard deviation of new weights, as in GPT-2 and Llama; the two maps back into the residual stream get less."""
 
-UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
-
 
 def parse_parameters(text: str) -> int | None:
     """ "3M" -> 3,000,000; None for what is no size."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB])", text.upper())
-    return int(float(match[1]) * UNITS[match[2]]) if match else None
+    match = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMB]", text.upper())
+    return amount(match[0], "--model") if match else None
 
 
 def parameters(facts: dict[str, Any]) -> int:

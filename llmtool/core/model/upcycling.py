@@ -17,6 +17,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.ffn import SwiGLU
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import whole
 
 Named = tuple[str, torch.Tensor]
 Tensors = Mapping[str, torch.Tensor]
@@ -37,7 +38,7 @@ def refuse_other_ffn(checkpoint: CheckpointReader, config: Config, layers: Itera
     found: dict[int, set[str]] = {}
     for name in checkpoint.names():
         if match := MLP.fullmatch(name):
-            found.setdefault(int(match[1]), set()).add(match[2])
+            found.setdefault(whole(match[1], "layer", where=name), set()).add(match[2])
     wanted = set(dense_ffn(config))
     for layer in layers:
         held = found.get(layer, set())
@@ -59,10 +60,10 @@ def replace_layers(
     open_layers: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors:
         match = MLP.fullmatch(name) or re.fullmatch(rf"model\.layers\.(\d+)\.({re.escape(NORM)})", name)
-        if not match or int(match[1]) not in chosen:
+        if not match or whole(match[1], "layer", where=name) not in chosen:
             yield name, tensor
             continue
-        layer = int(match[1])
+        layer = whole(match[1], "layer", where=name)
         if match[2] == NORM:
             yield name, tensor
         held = open_layers.setdefault(layer, {})

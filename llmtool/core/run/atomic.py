@@ -24,6 +24,7 @@ from typing import IO
 
 from llmtool.core.run import journal
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.numbers import whole
 
 PARTIAL = ".partial"
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(partial|old)", re.DOTALL)
@@ -238,8 +239,8 @@ def _descriptor(path: Path) -> int | None:
     """The number of /dev/stdout, /dev/fd/3 and the like."""
     for _ in range(40):
         path = Path(os.path.realpath(path.parent)) / path.name
-        if (found := _OPEN_FILE.fullmatch(str(path))) and int(found[1]) == os.getpid():
-            return int(found[2])
+        if (found := _OPEN_FILE.fullmatch(str(path))) and found[1] == str(os.getpid()):
+            return whole(found[2], "descriptor")
         if not path.is_symlink():
             return None
         path = path.parent / path.readlink()

@@ -8,7 +8,6 @@ the file system cannot exchange two names in one step (renameat2 with RENAME_EXC
 
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from llmtool.core.run.json_file import dumps, parse_json
 
 SCHEMA = "llmtool.commit/1"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -131,7 +132,7 @@ def _opened(output: Path) -> Iterator[int]:
 
 
 def _write(handle: int, output: Path, facts: dict[str, Any]) -> None:
-    data = json.dumps({"schema": SCHEMA, **facts}).encode()
+    data = dumps({"schema": SCHEMA, **facts}).encode()
     while data:
         data = data[os.write(handle, data) :]
     os.fsync(handle)
@@ -141,7 +142,7 @@ def _write(handle: int, output: Path, facts: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     """What is to be done; nothing, where the writing of the journal itself was broken off."""
     try:
-        facts = json.loads(path.read_bytes())
+        facts = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     known = isinstance(facts, dict) and facts.get("schema") == SCHEMA

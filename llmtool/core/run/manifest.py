@@ -3,7 +3,6 @@
 DIR/run.json for an output directory, written last; F.run.json for an output file F, written just before F appears.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.atomic import Files, atomic_file
-from llmtool.core.run.json_file import dumps
+from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.version import __version__
 
 SCHEMA = "llmtool.run/1"
@@ -88,7 +87,7 @@ def changes(old: Any, new: Mapping[str, Any], spelled: Mapping[str, str] | None 
     spelled: the option of a key that is called otherwise ({"text_mode": "--documents"}); of keys inside keys, joined
     by dots ({"optimizer.lr": "--lr"}). What run.json holds may be anything.
     """
-    before, now = dict(_flat(old)), dict(_flat(json.loads(dumps(new, default=str))))
+    before, now = dict(_flat(old)), dict(_flat(parse_json(dumps(new, default=str))))
     lines = []
     for key in {**before, **now}:
         was, value = before.get(key), now.get(key)

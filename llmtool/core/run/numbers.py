@@ -5,6 +5,7 @@ makes an infinity of 1e999; bool is an int. None of that is a number that somebo
 """
 
 import math
+import os
 import re
 from typing import Any
 
@@ -18,6 +19,21 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _COUNT = re.compile(r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?P<unit>[KMGBT]?)", re.IGNORECASE)
+
+
+def find_real(text: str, *, words: bool = False) -> float | None:
+    """The finite number that a text is, decimal; None where it is none. words: `nan` and `inf` are numbers too."""
+    if words and text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        return float(text)
+    if len(text) > LONGEST or not _REAL.fullmatch(text):
+        return None
+    number = float(text)
+    return number if words or math.isfinite(number) else None
+
+
+def from_environment(name: str, default: int) -> int:
+    """A whole number that whoever started this process set: RANK, WORLD_SIZE."""
+    return whole(os.environ.get(name, default), name, high=1 << 31)
 
 
 def whole(value: Any, name: str, *, low: int = 0, high: int = EXACT, where: str | None = None) -> int:
@@ -43,8 +59,8 @@ def real(
     number: float | None = None
     if isinstance(value, str):
         text = value.removesuffix("%")
-        if len(text) <= LONGEST and _REAL.fullmatch(text):
-            number = float(text) / (100 if text != value else 1)
+        found = find_real(text)
+        number = None if found is None else found / (100 if text != value else 1)
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
         number = float(value) if isinstance(value, float) or abs(value) < 1 << 1023 else math.inf
     if number is None or not math.isfinite(number):

@@ -14,6 +14,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.experts import CHOSEN, FREE, SCORES
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.numbers import real
 from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
 
 COEFFICIENT = 0.01
@@ -26,13 +27,7 @@ def coefficient(name: str, options: Mapping[str, str], default: float = COEFFICI
             raise UserError(
                 f"{name}.{key} is not known", where="--set", hint=closest(key, ["coefficient"]) or "coefficient"
             )
-    try:
-        value = float(options.get("coefficient", default))
-        if not 0 <= value < 1e6:
-            raise ValueError("not a number of 0 or more")
-    except ValueError as error:
-        raise UserError(f"{name}.coefficient={options['coefficient']}: {error}", where="--set") from None
-    return value
+    return real(options.get("coefficient", default), f"{name}.coefficient", low=0, high=1e6, where="--set")
 
 
 def load_of(chosen: torch.Tensor, counted: torch.Tensor, experts: int) -> torch.Tensor:

@@ -14,18 +14,19 @@ import torch
 import torch.distributed as dist
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import from_environment
 
 
 class World:
     """`rank` of `size` processes; with one process nothing is communicated."""
 
     def __init__(self, device: str = "cpu") -> None:
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.size = from_environment("RANK", 0), from_environment("WORLD_SIZE", 1)
         self.device = torch.device(device)
         self.distributed = "TORCHELASTIC_RUN_ID" in os.environ or self.size > 1
         if self.distributed:
             if self.device.type == "cuda":
-                self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+                self.device = torch.device("cuda", from_environment("LOCAL_RANK", 0))
                 torch.cuda.set_device(self.device)
             if not dist.is_initialized():
                 backend = "nccl" if self.device.type == "cuda" else "gloo"

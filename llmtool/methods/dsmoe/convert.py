@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from llmtool.core.model.config import Config
 from llmtool.core.model.upcycling import MLP, PROBE, Named, dense_ffn, dense_layer, probe, run_part
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import whole
 from llmtool.methods.dsmoe.part import Settings, SparseSwiGLU
 from llmtool.methods.dsmoe.router_init import Router
 
@@ -30,9 +31,9 @@ def to_sparse(
     for name, tensor in tensors:
         yield name, tensor
         match = MLP.fullmatch(name)
-        if not match or int(match[1]) not in chosen:
+        if not match or whole(match[1], "layer", where=name) not in chosen:
             continue
-        layer = int(match[1])
+        layer = whole(match[1], "layer", where=name)
         held = open_layers.setdefault(layer, {})
         held[match[2]] = tensor
         if held.keys() == wanted:
@@ -96,8 +97,8 @@ def to_dense(tensors: Iterable[Named], routers: Mapping[int, torch.Tensor]) -> I
         match = MLP.fullmatch(name)
         if match and match[2].startswith("router."):
             continue
-        if match and match[2] == "down_proj.weight" and int(match[1]) in routers:
-            weights = routers[int(match[1])]
+        if match and match[2] == "down_proj.weight" and whole(match[1], "layer", where=name) in routers:
+            weights = routers[whole(match[1], "layer", where=name)]
             if bool(weights.ne(1).any()):
                 wide = weights.repeat_interleave(tensor.shape[1] // len(weights))
                 tensor = (tensor.to(wide.dtype) * wide).to(tensor.dtype)

@@ -5,7 +5,7 @@ after a step in which more blocks were active than wanted, divided by it after a
 that have a target, so that micro-batches may be weighed by their targets; padding never has one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.numbers import real
 from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
 from llmtool.methods.dsmoe.part import GATES, read_settings
 
@@ -22,28 +23,7 @@ BOUNDS = 1e-8, 1e4
 """Limits of the controller: beyond them it could not come back within a run."""
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e6:
-        raise ValueError("not a number of 0 or more")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise ValueError("not a share above 0 and up to 1")
-    return value
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 1 < value < 10:
-        raise ValueError("not a factor above 1")
-    return value
-
-
-OPTIONS: dict[str, Callable[[str], float]] = {"coefficient": _positive, "target-share": _share, "rate": _rate}
+OPTIONS = {"coefficient": (0.0, 1e6), "target-share": (1e-6, 1.0), "rate": (1.000001, 10.0)}
 
 
 def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]) -> Term:
@@ -53,10 +33,8 @@ def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]
         if key not in OPTIONS:
             hint = closest(key, list(OPTIONS)) or f"one of {', '.join(OPTIONS)}"
             raise UserError(f"dsmoe.{key} is not known", where="--set", hint=hint)
-        try:
-            values[key] = OPTIONS[key](text)
-        except ValueError as error:
-            raise UserError(f"dsmoe.{key}={text}: {error}", where="--set") from None
+        low, high = OPTIONS[key]
+        values[key] = real(text, f"dsmoe.{key}", low=low, high=high, where="--set")
     target = values.get("target-share")
     coefficient = values.get("coefficient", 1.0 if target is None else START)
     return Sparsity(read_settings(settings, config).layers, coefficient, target, values.get("rate", 1.2))
@@ -105,4 +83,4 @@ class Sparsity(Term):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the coefficient of a run that stopped."""
-        self.coefficient = float(state["coefficient"])
+        self.coefficient = real(state["coefficient"], "coefficient", low=0)

@@ -13,6 +13,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.numbers import whole
 from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
 from llmtool.methods.finedeep.part import NAME, SCORES, FinedeepFFN, Settings, read_settings
 
@@ -25,10 +26,8 @@ def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]
     for key in options:
         if key != "ramp":
             raise UserError(f"{NAME}.{key} is not known", where="--set", hint=closest(key, ["ramp"]) or "ramp")
-    text = options.get("ramp", "0")
-    if not text.isdecimal():
-        raise UserError(f"{NAME}.ramp={text}: not a number of steps", where="--set")
-    return Scores(read_settings(settings, config), int(text))
+    steps = whole(options.get("ramp", "0"), f"{NAME}.ramp", high=1 << 40, where="--set")
+    return Scores(read_settings(settings, config), steps)
 
 
 class Scores(Term):

@@ -4,7 +4,6 @@ A base belongs to a key-value head: with grouped queries a key is turned once. I
 paper has them (descending differs by the size of its noise).
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import parse_json
+from llmtool.core.run.numbers import real, shown
 
 GRID = (
     0, 5, 10, 15, 39, 40, 41, 49, 50, 55, 56, 57, 58, 60, 61, 64, 67, 68, 70, 71, 72, 74, 81, 82, 87, 96, 103, 105, 113,
@@ -25,6 +26,8 @@ WINDOW = 2048
 """Distances that the search looks at."""
 
 Range = tuple[float, float]
+LOWEST = 1.000001
+"""A base of 1 turns nothing."""
 
 
 def range_for(target: int, base: float) -> Range:
@@ -104,16 +107,12 @@ def _near(places: Places, others: Places) -> float:
 def read(path: Path, heads: int) -> list[float]:
     """Bases from a file: JSON, a list with one number for each key-value head."""
     try:
-        row = json.loads(path.read_text())
+        row = parse_json(path.read_text())
     except OSError as error:
         raise UserError(str(error.strerror), where=str(path), hint="--bases paper, uniform, search or a file") from None
     except ValueError:
         raise UserError("not JSON", where=str(path), hint=f"a list of {heads} numbers") from None
-    if not isinstance(row, list) or len(row) != heads or not all(_is_base(base) for base in row):
-        what = f"{str(row)[:60]} is not a list of {heads} bases above 1, one for each key-value head"
+    if not isinstance(row, list) or len(row) != heads:
+        what = f"{shown(row)} is not a list of {heads} bases above 1, one for each key-value head"
         raise UserError(what, where=str(path))
-    return [float(base) for base in row]
-
-
-def _is_base(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 1 < value < 1e30
+    return [real(base, "base", low=LOWEST, high=1e30, where=str(path)) for base in row]

@@ -13,6 +13,7 @@ import torch
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.numbers import whole
 from llmtool.core.train.objective import Term
 from llmtool.methods.harpe.part import HarpeRope
 
@@ -22,10 +23,8 @@ def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]
     for key in options:
         if key != "ramp":
             raise UserError(f"harpe.{key} is not known", where="--set", hint=closest(key, ["ramp"]) or "ramp")
-    text = options.get("ramp", "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UserError(f"harpe.ramp={text}: not a number of steps", where="--set", hint="harpe.ramp=200")
-    return Ramp(int(text))
+    steps = whole(options.get("ramp", "0"), "harpe.ramp", high=1 << 40, where="--set")
+    return Ramp(steps)
 
 
 class Ramp(Term):

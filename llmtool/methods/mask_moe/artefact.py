@@ -6,7 +6,6 @@ tid2eid int64 [layers, vocabulary, top_k], DeepSeek-V4's form, where it was aske
 metadata "llmtool": {"schema", "experts", "rule", "structure", "tokenizer", "report"}
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from llmtool.core.checkpoint.safetensors_file import METADATA, SafetensorsFile
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.methods.mask_moe.table import Ints, Masks, check_table
 
 SCHEMA = "llmtool.token-experts/1"
@@ -44,13 +44,13 @@ class Table:
 def write_table(file: IO[bytes], arrays: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any]) -> None:
     """Write a safetensors file; the widest elements first, so that each tensor stands at a multiple of its element."""
     ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)
-    header: dict[str, Any] = {METADATA: {"llmtool": json.dumps({"schema": SCHEMA, **facts})}}
+    header: dict[str, Any] = {METADATA: {"llmtool": dumps({"schema": SCHEMA, **facts})}}
     at = 0
     for name, array in ordered:
         spot = [at, at + array.nbytes]
         header[name] = {"dtype": CODES[str(array.dtype)], "shape": list(array.shape), "data_offsets": spot}
         at = spot[1]
-    text = json.dumps(header).encode()
+    text = dumps(header).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for _, array in ordered:
@@ -63,8 +63,8 @@ def load_table(path: Path) -> Table:
         raise UserError("no such file", where=str(path), hint="llmtool data token-experts makes one")
     file = SafetensorsFile(path)
     try:
-        facts = json.loads(file.metadata.get("llmtool", "{}"))
-    except json.JSONDecodeError:
+        facts = parse_json(file.metadata.get("llmtool", "{}"))
+    except ValueError:
         facts = {}
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA or not {"masks", "counts"} <= file.entries.keys():
         raise UserError(f"not a table of experts by token ({SCHEMA})", where=str(path))

@@ -1,6 +1,5 @@
 """Samples as their users read them: JSONL, arrays of ids, MDS; provenance beside those that hold ids only."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from llmtool.core.corpus.mds import write_mds
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.tokenized import token_array
 from llmtool.core.run.atomic import atomic_file, atomic_files
+from llmtool.core.run.json_file import parse_json
 
 Form = Literal["jsonl", "bin", "npy", "mds"]
 
@@ -79,7 +79,7 @@ def _mds_rows(stage: Stage, parts: list[int], kept: list[int]) -> Iterator[dict[
     for unit, block in zip(parts, _ids(stage, parts, kept), strict=True):
         with stage.path(unit, "jsonl").open("rb") as file:
             for ids, line in zip(block, file, strict=False):
-                row = json.loads(line)
+                row = parse_json(line)
                 domain = max(row["sources"], key=lambda name: (row["sources"][name], name))
                 # one range: trainers mask attention between the ranges, and a sample is one document
                 whole = np.array([[0, len(ids)]], np.uint32)

@@ -1,6 +1,5 @@
 """The quality of a run: every figure is counted from the samples as written, and from the vectors where they remain."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.json_file import parse_json, read_json_object
 from llmtool.methods.nextlong import copies
 from llmtool.methods.nextlong.counting import CLOSELY, LONG, Counts
 from llmtool.methods.nextlong.duplicates import Contamination
@@ -36,7 +35,7 @@ def rows(output: Path) -> Iterator[dict[str, Any]]:
         with part.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield json.loads(line)
+                    yield parse_json(line)
                 except ValueError:
                     raise UserError("not a sample", where=f"{part}:{number}") from None
 

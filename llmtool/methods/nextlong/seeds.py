@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.numbers import real
 from llmtool.methods.nextlong.copies import COPIED
 from llmtool.methods.nextlong.embedding import CONTAMINATED
 from llmtool.methods.nextlong.store import Store
@@ -48,13 +49,9 @@ def parse_caps(texts: list[str]) -> dict[str, float]:
     caps: dict[str, float] = {}
     for text in texts:
         name, _, value = text.rpartition("=")
-        try:
-            share = float(value)
-        except ValueError:
-            share = -1.0
-        if not name or not 0 <= share <= 1:
+        if not name:
             raise UserError(f"--cap {text!r} is not SOURCE=SHARE", hint="for example --cap forum=0.2")
-        caps[name] = share
+        caps[name] = real(value, f"--cap {name}:", low=0, high=1)
     return caps
 
 

@@ -1,6 +1,5 @@
 """The chunks of a corpus as the stage `chunk` left them, read from disk where needed."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import OPEN, Mapped
 from llmtool.core.corpus.shards import Stage
+from llmtool.core.run.json_file import parse_json
 
 I64 = npt.NDArray[np.int64]
 LONGEST = 1 << 18
@@ -95,7 +95,7 @@ class Store:
         about = self._tables[unit][:, 0]
         start = int(about[local])
         size = (int(about[local + 1]) if local + 1 < len(about) else start + (1 << 20)) - start
-        facts: dict[str, Any] = json.loads(self._read(unit, "docs.jsonl", start, size).split(b"\n", 1)[0])
+        facts: dict[str, Any] = parse_json(self._read(unit, "docs.jsonl", start, size).split(b"\n", 1)[0])
         return facts
 
     def _read(self, unit: int, suffix: str, start: int, size: int) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.numbers import real
 
 Array = NDArray[np.float64]
 NAME = "critical-batch"
@@ -25,12 +26,12 @@ def read_batches(path: Path) -> dict[float, tuple[Array, Array]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for number, row in enumerate(csv.DictReader(file), start=2):
                 try:
-                    loss, batch, steps = (float(row[name]) for name in ("loss", "batch", "steps"))
+                    loss, batch, steps = (
+                        real(row[name], name, where=f"{path}:{number}") for name in ("loss", "batch", "steps")
+                    )
                 except KeyError as error:
                     raise UserError(f"has no column {error.args[0]!r}", where=str(path),
                                     hint="it needs loss, batch, steps") from None  # fmt: skip
-                except (TypeError, ValueError):
-                    raise UserError("a cell is no number", where=f"{path}:{number}") from None
                 groups.setdefault(loss, []).append((batch, steps))
     except (OSError, UnicodeDecodeError) as error:
         why = explain_os_error(error) if isinstance(error, OSError) else "not UTF-8"

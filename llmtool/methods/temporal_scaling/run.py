@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import find_real
 from llmtool.methods.temporal_scaling.logs.log import Log
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
 
@@ -123,10 +124,10 @@ def _horizon(log: Log, last: float, given: float | None, until: str | None) -> f
 def _until(until: str | None, horizon: float, last: float, name: str) -> float:
     if until is None:
         return last
-    try:
-        step = float(until[:-1]) / 100 * horizon if until.endswith("%") else float(until)
-    except ValueError:
-        raise UserError(f"--fit-until {until}: neither a step nor a share such as 30%") from None
+    found = find_real(until.removesuffix("%"))
+    if found is None:
+        raise UserError(f"--fit-until {until}: neither a step nor a share such as 30%")
+    step = found / 100 * horizon if until.endswith("%") else found
     if not 0 < step <= horizon:
         raise UserError(f"--fit-until {until} lies outside the run", where=name, hint=f"its horizon is {horizon:g}")
     return min(step, last)

@@ -8,6 +8,8 @@ import numpy as np
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.numbers import real
+from llmtool.core.run.numbers import whole as count
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import TEMPORAL, Fitted
 from llmtool.methods.temporal_scaling.fit import Fit
@@ -113,8 +115,8 @@ def load(path: Path) -> tuple[Fitted, float]:
     if whole.get("schema") != SCHEMA:
         raise UserError("not a saved fit", where=str(path), hint="written by: llmtool scaling fit LOG -o FILE")
     try:
-        return _from_json(whole["fit"]), float(whole["fit"]["surprise"])
-    except (KeyError, TypeError, ValueError, IndexError):
+        return _from_json(whole["fit"]), real(whole["fit"]["surprise"], "surprise", where=str(path))
+    except (KeyError, TypeError, ValueError, IndexError, UserError):
         raise UserError("damaged: a field is missing or is no number", where=str(path)) from None
 
 
@@ -122,13 +124,13 @@ def _from_json(facts: dict[str, Any]) -> Fitted:
     held = facts["schedule"]
     schedule = Schedule(np.array(held["steps"]), np.array(held["eta"]), held["warmup"]) if held else None
     spread = np.array(facts["spread"], dtype=np.float64)
-    horizon, until = float(facts["horizon"]), float(facts["until"])
-    elsewhere = float(facts.get("elsewhere", 0.0))
+    horizon, until = real(facts["horizon"], "horizon"), real(facts["until"], "until")
+    elsewhere = real(facts.get("elsewhere", 0.0), "elsewhere")
     if facts["law"] == TEMPORAL:
         coefficients = np.array(facts["coefficients"], dtype=np.float64)
-        form, k, positions = str(facts["form"]), float(facts["k"]), int(facts["positions"])
+        form, k, positions = str(facts["form"]), real(facts["k"], "k"), count(facts["positions"], "positions")
         return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until, elsewhere,
-                           float(facts.get("together", 0.0)))  # fmt: skip
+                           real(facts.get("together", 0.0), "together"))  # fmt: skip
     theta = np.array(facts["theta"], dtype=np.float64)
     return Fit(LAWS[facts["law"]], theta, spread, horizon, schedule, until, facts["reference"], elsewhere)
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import real
 from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import KAPLAN, SIZE_LAWS, SizeLaw, fit_sizes, optimal_sizes
 from llmtool.methods.temporal_scaling.size_table import FLOPS, Table
@@ -132,10 +133,10 @@ def predict_saved(facts: dict[str, Any], params: float, tokens: float, where: st
     try:
         law, fit = SIZE_LAWS[facts["law"]], facts["fit"]
         theta, draws = np.array(fit["theta"], dtype=np.float64), np.array(fit["draws"], dtype=np.float64)
-        row = predict(law, theta, draws, float(fit["sd"]), params, tokens)
+        row = predict(law, theta, draws, real(fit["sd"], "sd", low=0, where=where), params, tokens)
         against = list(facts["doubts"])
-        times = FLOPS * params * tokens / float(fit["largest_compute"])
-    except (KeyError, TypeError, ValueError, IndexError):
+        times = FLOPS * params * tokens / real(fit["largest_compute"], "largest_compute", low=1, where=where)
+    except (KeyError, TypeError, ValueError, IndexError, UserError):
         raise UserError("damaged: a field is missing or is no number", where=where) from None
     if times > FAR:
         against.append(f"{times:,.0f} times the compute of the largest run")

@@ -9,10 +9,13 @@ from typing import Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.numbers import whole
 
 SCHEMA = "llmtool.uniattn-plan/1"
 Groups = list[list[int]]
 """[leader, follower, ...] each."""
+MOST = 1 << 20
+"""Layers: no model has as many."""
 
 
 def choose(groups: str | None, followers: str | None, plan: Path | None, layers: int) -> Groups:
@@ -33,10 +36,10 @@ def by_grouping(text: str, layers: int) -> Groups:
     Groups without a follower are left out. Followers are enumerated, never counted by a formula: the last group may be
     shorter, and e may lie past the last layer.
     """
-    try:
-        group, begin, end = (int(word) for word in text.split(":"))
-    except ValueError:
-        raise UserError(f"--groups {text!r}: wanted three numbers G:B:E", hint="4:16:33") from None
+    words = text.split(":")
+    if len(words) != 3:
+        raise UserError(f"--groups {text!r}: wanted three numbers G:B:E", hint="4:16:33")
+    group, begin, end = (whole(word.strip(), f"--groups {text}:", high=MOST) for word in words)
     if group < 2:
         raise UserError(f"--groups {text}: groups of {group} share nothing", hint="G is at least 2")
     if begin < 0 or begin >= layers:
@@ -54,10 +57,7 @@ def by_followers(text: str, layers: int) -> Groups:
     """Comma-separated layers; each run of neighbours follows the layer before it. "none": no groups."""
     if text.strip() == "none":
         return []
-    try:
-        wanted = sorted(int(word) for word in text.split(","))
-    except ValueError:
-        raise UserError(f"--followers {text!r}: wanted layer numbers with commas between, or none") from None
+    wanted = sorted(whole(word.strip(), "--followers", high=MOST) for word in text.split(","))
     groups: Groups = []
     for layer in wanted:
         if layer < 1:

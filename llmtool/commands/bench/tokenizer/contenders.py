@@ -3,10 +3,11 @@
 
 import array
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from llmtool.core.run.json_file import parse_json
 
 VOCAB_SIZE = 32_000
 SLOW_BYTES = 12_000_000
@@ -146,7 +147,7 @@ def train_tokenizers(corpus: Path, threads: int, name: str) -> Callable[[], byte
 
     def train() -> bytes:
         tokenizer.train_from_iterator(documents, trainer)
-        facts = json.loads(tokenizer.to_str())["model"]
+        facts = parse_json(tokenizer.to_str())["model"]
         number = facts["vocab"]
         assert [string_to_token(c)[0] for c in sorted(number, key=number.__getitem__)[:256]] == list(BYTE_ORDER)
         return repr(tuple((number[a], number[b], number[a + b]) for a, b in facts["merges"])).encode()

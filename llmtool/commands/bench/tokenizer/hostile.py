@@ -1,6 +1,5 @@
 """Text that makes careless tokenizers quadratic: the time of 10 MB over the time of 1 MB, one document."""
 
-import json
 import os
 import statistics
 import subprocess
@@ -9,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from llmtool.core.run.json_file import parse_json
 
 SIZES = (1_000_000, 10_000_000)
 REPEATS = 5
@@ -34,7 +35,7 @@ def growth(directory: Path) -> Iterator[dict[str, Any]]:
             for size in SIZES:
                 command = [sys.executable, "-m", "llmtool.commands.bench.tokenizer.hostile", str(directory), job, text]
                 runs = [
-                    json.loads(subprocess.run([*command, str(size)], capture_output=True, check=True).stdout)
+                    parse_json(subprocess.run([*command, str(size)], capture_output=True, check=True).stdout)
                     for _ in range(REPEATS)
                 ]
                 seconds.append(statistics.median(runs))

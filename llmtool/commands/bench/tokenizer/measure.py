@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import resource
@@ -21,7 +20,7 @@ from llmtool.commands.bench.settings import PeersSettings
 from llmtool.commands.bench.tokenizer.contenders import OURS, PEERS, TRAINERS, VOCAB_SIZE, head, ours, read
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import dumps
+from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.manifest import git_revision
 
 SCHEMA = "llmtool.bench-tokenizer/1"
@@ -131,7 +130,7 @@ def _measure(corpus: Path, task: str, name: str, threads: int, directory: Path) 
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise UserError(f"{name} failed, see above", hint="leave it out with --only")
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # gigatoken prints what it does
+    row: dict[str, Any] = parse_json(done.stdout.splitlines()[-1])  # gigatoken prints what it does
     return row
 
 

@@ -18,6 +18,7 @@ from llmtool.core.model.decoder import Parts
 from llmtool.core.model.ffn import ACTIVATIONS
 from llmtool.core.model.upcycling import MLP, Named
 from llmtool.core.run.console import Console
+from llmtool.core.run.numbers import whole
 from llmtool.methods.dsmoe.calibration import Stream
 
 Kept = dict[int, dict[str, torch.Tensor]]
@@ -79,7 +80,7 @@ def prune(tensors: Iterator[Named], kept: Mapping[int, Mapping[str, torch.Tensor
     """The stream with only what stays."""
     for name, tensor in tensors:
         match = MLP.fullmatch(name)
-        layer = kept.get(int(match[1])) if match else None
+        layer = kept.get(whole(match[1], "layer", where=name)) if match else None
         if layer is not None and match is not None:
             if "" in layer:
                 down = match[2].startswith("down_proj")

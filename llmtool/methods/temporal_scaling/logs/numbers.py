@@ -1,8 +1,11 @@
 """Numbers as people and programs write them: 1,000; 3,25; 1.05M; 0:01:30. What is none is counted, never dropped in
 silence."""
 
+import math
 import re
 from typing import Any
+
+from llmtool.core.run.numbers import find_real
 
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:[,_ ]\d{3})+(?:\.\d+)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
@@ -18,10 +21,7 @@ def number(value: Any, *, decimal_comma: bool = False) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        try:
-            return float(value)
-        except OverflowError:
-            return None
+        return float(value) if isinstance(value, float) or abs(value) < 1 << 1023 else None
     if not isinstance(value, str) or len(value) > LONGEST:
         return None
     return _spelled(value.strip(), decimal_comma)
@@ -33,13 +33,16 @@ def _spelled(text: str, decimal_comma: bool) -> float | None:
     elif _GROUPED.fullmatch(text):
         text = re.sub(r"[,_ ]", "", text)
     if match := _SUFFIXED.fullmatch(text):
-        return float(match[1]) * SUFFIX[match[2].lower()]
+        return known(match[1]) * SUFFIX[match[2].lower()]
     if match := _CLOCK.fullmatch(text):
-        return 86400.0 * int(match[1] or 0) + 3600.0 * int(match[2]) + 60.0 * int(match[3]) + float(match[4])
-    try:
-        return float(text.rstrip("%")) if "_" not in text else None
-    except ValueError:
-        return None
+        return 86400.0 * known(match[1] or "0") + 3600.0 * known(match[2]) + 60.0 * known(match[3]) + known(match[4])
+    return find_real(text.rstrip("%"), words=True)
+
+
+def known(text: str) -> float:
+    """The number that a pattern has found."""
+    found = find_real(text, words=True)
+    return math.nan if found is None else found
 
 
 def has_decimal_comma(cells: list[str], *, semicolons: bool) -> bool:

@@ -1,6 +1,5 @@
 """Which reader a log needs, decided by its content."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.json_file import parse_json
 from llmtool.methods.temporal_scaling.logs import csv_table, stdout, tensorboard
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
@@ -92,7 +92,7 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
         if not isinstance(history := whole.get("log_history"), list):
             raise UserError("a JSON object without log_history", where=name, hint="JSONL has an object a line")
         steps = whole.get("max_steps")
-        planned = int(steps) if isinstance(steps, int | float) and 0 < steps < 1e15 else None
+        planned = steps if type(steps) is int and 0 < steps < 10**15 else None
         return (each for each in history if isinstance(each, dict)), planned
     if first in ("{", "[", "[{") or first.startswith('{"'):
         why = "is the file complete?"
@@ -102,8 +102,8 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return None
 
 
@@ -113,8 +113,8 @@ def _jsonl(text: str, name: str) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(line)
+        except ValueError as error:
             if number == len(lines):
                 return  # a run still going on may be in the middle of its last line
             raise UserError(f"not JSON: {error}", where=f"{name}:{number}") from None

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import whole
 from llmtool.methods.temporal_scaling.logs.columns import Record
 from llmtool.methods.temporal_scaling.logs.names import AXES, HELD_OUT, Meaning, meaning, words
+from llmtool.methods.temporal_scaling.logs.numbers import known
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)(?-i:[KMBT])?"
@@ -70,14 +72,14 @@ def _record(line: str, above: dict[str, Any] | None) -> tuple[dict[str, Any] | N
         if held.role == "axis":
             held_out = held_out or bool(_CONTEXT.intersection(words(match["name"])))
             if match["total"] and not held.unit:
-                total = max(total, int(match["total"]))
+                total = max(total, whole(match["total"], "step") if len(match["total"]) < 16 else 0)
         elif held.role == "seconds" and " ".join(words(key)) not in _ELAPSED:
             continue
         elif held.role == "loss" and held_out and held.metric in ("train", "train_ppl"):
             key = f"val {key}"
         value: Any = match["number"]
         if held.role == "seconds" and match["unit"] and match["unit"].lower() in _UNITS:
-            value = float(value.replace(",", "")) * _UNITS[match["unit"].lower()]
+            value = known(value.replace(",", "")) * _UNITS[match["unit"].lower()]
         record.setdefault(key, value.strip(",") if isinstance(value, str) else value)
     roles = {each.role for key in record if (each := meaning(key)) is not None}
     if "axis" not in roles and above:
