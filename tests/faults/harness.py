@@ -118,8 +118,7 @@ class Trial:
         found = {}
         for path in sorted((self.root / "out").rglob("*")):
             if path.is_file():
-                # a state's tensors stand in another order each time
-                found[str(path.relative_to(self.root / "out"))] = "" if "checkpoints" in path.parts else _digest(path)
+                found[str(path.relative_to(self.root / "out"))] = _digest(path)
         return found
 
     def restore(self, saved: Path) -> None:

@@ -16,8 +16,11 @@ Array = npt.NDArray[Any]
 
 def save_array(path: Path, array: Array) -> None:
     """A .npy file, whole or not at all; the same bytes for the same array."""
+    array = np.ascontiguousarray(array)
     with atomic_file(path) as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+        facts = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, facts)
+        file.write(array.data.cast("B") if array.size else b"")  # numpy's tofile says how much it wrote, not why no more
 
 
 def map_array(path: Path) -> Array:

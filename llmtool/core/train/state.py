@@ -21,7 +21,7 @@ from llmtool.core.run.atomic import PARTIAL, sync_tree
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.journal import exchange, stands
-from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.numbers import real, whole
 from llmtool.core.train.optimizers import Optimizers
 from llmtool.core.train.parallel import Trainee
@@ -91,6 +91,9 @@ class Checkpoints:
                 _save_tensors(tensors(trainee, optimizers, self.world), work, self.world)
             self.world.barrier()
             if self.world.leader:
+                with _explained(final):
+                    for shard in work.glob("*.safetensors"):
+                        settle_header(shard)
                 facts = {"schema": SCHEMA, **asdict(progress), "processes": self.world.size, "files": checksums(work)}
                 with _explained(final):
                     (work / STATE).write_text(sealed(facts), encoding="utf-8")
@@ -184,6 +187,19 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
+
+
+def settle_header(path: Path) -> None:
+    """Put the notes of a safetensors header in order, in place: the writer takes them from a hash map, whose order is
+    another one in every process, and the same run would give other bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        facts = parse_json(file.read(size))
+        facts["__metadata__"] = dict(sorted(facts.get("__metadata__", {}).items()))
+        text = dumps(facts, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # spaces pad a header, and an order is no longer than another
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def checksums(folder: Path) -> dict[str, dict[str, Any]]:
