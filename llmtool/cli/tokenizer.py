@@ -7,7 +7,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
-from llmtool.commands.tokenizer.settings import ExtendSettings
+from llmtool.commands.tokenizer.settings import ExtendSettings, TrimSettings
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode, UserError
 from llmtool.core.run.json_file import dumps
@@ -133,6 +133,29 @@ def extend(
     _finish(extend_files(tokenizer, inputs, output, settings, reading=reading, console=console), as_json)
 
 
+@app.command("trim")
+def trim(
+    tokenizer: options.Tok,
+    output: options.OutputDirectory,
+    inputs: options.OptionalInputs = None,
+    *,
+    settings: TrimSettings,
+    reading: Reading = Reading(),
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
+) -> None:
+    """Remove tokens that text does not need; text without a removed token keeps its encoding.
+
+    Writes a directory for `transformers` and for llmtool, with ids.npy (old id -> new, -1 for none) and removed.tsv.
+    """
+    from llmtool.commands.tokenizer.trim import trim_files
+
+    console = options.console(quiet, verbose)
+    _finish(trim_files(tokenizer, inputs or [], output, settings, reading=reading, console=console), as_json)
+
+
 def _finish(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(dumps(report))
@@ -179,6 +202,10 @@ def encode(
     engine: Annotated[
         Literal["local", "ray"], typer.Option("--engine", help="Processes here, or Ray (extra ray), with --shards.")
     ] = "local",
+    remap: Annotated[
+        Path | None,
+        typer.Option("--remap", help="INPUT is a .bin or .npy of ids: renumber them by trim's ids.npy.", metavar="MAP"),
+    ] = None,
     allow_special: AllowSpecial = False,
     encoder: Encoder = None,
     length: Length = "bytes",
@@ -202,6 +229,9 @@ def encode(
             reading, tokenizer, force, console,
         )  # fmt: skip
         return
+    if remap is not None:
+        _remap(load(tokenizer), inputs or [], output, remap, tokenizer, force, console)
+        return
     if part or verify:
         raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
     totals = encode_files(
@@ -211,6 +241,17 @@ def encode(
     )  # fmt: skip
     if output:
         console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")
+
+
+def _remap(
+    tokenizer: Any, inputs: list[str], output: Path | None, remap: Path, read: str, force: bool, console: Any
+) -> None:
+    from llmtool.commands.tokenizer.remap import remap_file
+
+    if len(inputs) != 1 or output is None:
+        raise UserError("--remap takes one array and writes another", hint="train.bin --remap ids.npy -o new.bin")
+    totals = remap_file(tokenizer, inputs[0], output, remap, read=[read], force=force, console=console)
+    console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents, renumbered")
 
 
 def _encode_shards(
