@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -62,6 +62,7 @@ _llmtool() {
         "llmtool train:--set") COMPREPLY=(); return ;;
         "llmtool train:--override") COMPREPLY=(); return ;;
         "llmtool train:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
+        "llmtool train:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool train:--device") COMPREPLY=(); return ;;
         "llmtool train:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
         "llmtool train:--kernels") mapfile -t COMPREPLY < <(compgen -W "auto torch triton" -- "$cur"); return ;;
@@ -104,6 +105,31 @@ _llmtool() {
         "llmtool tokenizer train:--seed") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--threads") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer extend:--output"|"llmtool tokenizer extend:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer extend:--add") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--algorithm") mapfile -t COMPREPLY < <(compgen -W "bpe scaffold" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--veto") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--scripts") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--min-count") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--max-token-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--multiple") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--fit-rows") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--control") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--held-out") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--limit-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--max-memory") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--threads") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--field") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--id-field") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--document-separator") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl json csv tar parquet arrow" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--broken") mapfile -t COMPREPLY < <(compgen -W "keep replace" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--include") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--exclude") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--sample") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--seed") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--output"|"llmtool tokenizer encode:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--format") mapfile -t COMPREPLY < <(compgen -W "ids jsonl npy bin" -- "$cur"); return ;;
         "llmtool tokenizer encode:--bos-token") COMPREPLY=(); return ;;
@@ -301,6 +327,7 @@ _llmtool() {
         "llmtool convert finedeep:--layers") COMPREPLY=(); return ;;
         "llmtool convert finedeep:--seed") COMPREPLY=(); return ;;
         "llmtool convert finedeep:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert merge-lora:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool eval loss:--data") COMPREPLY=(); return ;;
         "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
         "llmtool eval loss:--length") COMPREPLY=(); return ;;
@@ -507,6 +534,7 @@ _llmtool() {
         "llmtool posttrain sft:--eval-every") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--save-every") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
+        "llmtool posttrain sft:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool posttrain sft:--device") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
         "llmtool posttrain sft:--seed") COMPREPLY=(); return ;;
@@ -534,6 +562,7 @@ _llmtool() {
         "llmtool posttrain uniattn:--eval-every") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--save-every") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
+        "llmtool posttrain uniattn:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool posttrain uniattn:--device") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--parallel") mapfile -t COMPREPLY < <(compgen -W "auto none ddp fsdp" -- "$cur"); return ;;
         "llmtool posttrain uniattn:--seed") COMPREPLY=(); return ;;
@@ -568,9 +597,10 @@ _llmtool() {
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
+        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train extend encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer extend") [[ $cur == -* ]] && words="--output -o --add --algorithm --veto --scripts --min-count --max-token-bytes --multiple --fit-rows --control --held-out --limit-bytes --max-memory --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
@@ -597,7 +627,7 @@ _llmtool() {
         "llmtool convert cartesian") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert mask") [[ $cur == -* ]] && words="--table --top-k --noise --shared --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert finedeep") [[ $cur == -* ]] && words="--sublayers --experts --router --bias --no-bias --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts activations" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
@@ -617,8 +647,8 @@ _llmtool() {
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool posttrain") [[ $cur == -* ]] && words="--help -h" || words="sft uniattn" ;;
-        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
         "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --json --markdown --plot --tune --baseline --max-slowdown --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;

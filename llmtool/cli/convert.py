@@ -268,6 +268,7 @@ def finedeep(
 def merge_lora(
     checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")],
+    dtype: options.Dtype = None,
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -275,6 +276,6 @@ def merge_lora(
     """Add the adapters of `posttrain --lora` to the weights."""
     from llmtool.commands.convert.lora import merge_lora as run
 
-    report = run(checkpoint, output, force=force, console=options.console(quiet, verbose=False))
+    report = run(checkpoint, output, dtype=dtype, force=force, console=options.console(quiet, verbose=False))
     if as_json:
         print(dumps(report))

@@ -1,4 +1,4 @@
-"""`llmtool tokenizer`: train, encode, decode, inspect, compare, export."""
+"""`llmtool tokenizer`: train, extend, trim, encode, decode, inspect, compare, export."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,6 +7,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.commands.tokenizer.settings import ExtendSettings
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode, UserError
 from llmtool.core.run.json_file import dumps
@@ -107,6 +108,36 @@ def train(
         print(dumps(report))
     elif dry_run:
         print("\n".join(f"{key}: {value}" for key, value in report.items() if key not in ("schema", "dry_run")))
+
+
+@app.command("extend")
+def extend(
+    tokenizer: options.Tok,
+    inputs: options.Inputs,
+    output: options.OutputDirectory,
+    settings: ExtendSettings,
+    reading: Reading = Reading(),
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
+) -> None:
+    """Add tokens to a tokenizer by going on with its own merges; text without new pairs keeps its ids.
+
+    Writes a directory for `transformers` and for llmtool, with added.tsv and cutoffs.tsv. Exit status 3 if a reader
+    of it gives other ids.
+    """
+    from llmtool.commands.tokenizer.extend import extend_files
+
+    console = options.console(quiet, verbose)
+    _finish(extend_files(tokenizer, inputs, output, settings, reading=reading, console=console), as_json)
+
+
+def _finish(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(dumps(report))
+    if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
 @app.command("encode")
@@ -316,7 +347,4 @@ def export(
     loaded = load(tokenizer, encoder, length, ties)
     console = options.console(quiet, verbose=False)
     report = write(loaded, directory, to, sample, force, console, read=[tokenizer])
-    if as_json:
-        print(dumps(report))
-    if not report["exact"] and any(check["skipped"] is None for check in report["checks"]):
-        raise typer.Exit(ExitCode.CHECK_FAILED)
+    _finish(report, as_json)

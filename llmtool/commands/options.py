@@ -49,8 +49,14 @@ TextMode = Annotated[Literal["file", "line"], Option("Plain text: one document a
 InputFormat = Annotated[Format, Option("What the inputs are; auto looks at their content.", "--input-format")]
 Strict = Annotated[bool, Option("Stop at the first row that does not parse.", "--strict")]
 Precision = Annotated[Literal["fp32", "bf16"], Option("bf16: products in bf16, weights in fp32.", "--dtype")]
+SaveDtype = Annotated[
+    Literal["bf16", "fp16", "fp32"] | None,
+    Option("Element type of the finished model. Default: the checkpoint's; fp32 for a new one."),
+]
 Schedule = Annotated[Literal["cosine", "linear", "wsd", "constant"], Option("Learning rate over the run.")]
-EvalEvery = Annotated[int | None, Option("Steps between evaluations. Default: a twentieth of all.", min=0)]
+EvalEvery = Annotated[
+    int | None, Option("Steps between evaluations. Default: a twentieth, more in a short run.", min=0)
+]
 SaveEvery = Annotated[int | None, Option("Steps between states. Default: a fifth of all.", min=0, matters=False)]
 Plot = Annotated[Path | None, Option("Draw a figure, PNG or SVG by name.", metavar="FILE", matters=False)]
 DataFormat = Annotated[

@@ -12,7 +12,9 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 
 
-def merge_lora(path: Path, output: Path, *, force: bool = False, console: Console) -> dict[str, Any]:
+def merge_lora(
+    path: Path, output: Path, *, dtype: str | None = None, force: bool = False, console: Console
+) -> dict[str, Any]:
     """Write OUT without adapters; a checkpoint of a stock family becomes one again."""
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import method_config
@@ -26,10 +28,10 @@ def merge_lora(path: Path, output: Path, *, force: bool = False, console: Consol
         raise UserError("has no adapters", where=str(path), hint="posttrain --lora makes them")
     left = tuple(method for method in config.methods if method is not entry)
     facts = method_config(checkpoint.config, replace(config, methods=left))
-    run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"]})
+    run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"], "dtype": dtype})
     written = write_checkpoint(
         output, merged(checkpoint, float(entry["alpha"]) / int(entry["rank"])), facts, run=run, source=checkpoint,
-        force=force, console=console,
+        dtype=dtype, force=force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters, adapters of rank {entry['rank']} merged")
     return {"schema": "llmtool.convert-merge-lora/1", "output": str(output), "parameters": written.parameters}

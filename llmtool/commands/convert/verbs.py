@@ -262,13 +262,18 @@ def mask(
 
 
 def merge_lora(
-    checkpoint: str | Path, output: str | Path, *, force: bool = False, console: Console = QUIET
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    dtype: str | None = None,
+    force: bool = False,
+    console: Console = QUIET,
 ) -> dict[str, Any]:
-    """Add the adapters of `posttrain --lora` to the weights.
+    """Add the adapters of `posttrain --lora` to the weights. dtype: of the result, by default as they are stored.
 
     >>> import llmtool
     >>> tuned = llmtool.posttrain.sft("model", ["chat.jsonl"], "adapted", template="plain", lora=2, steps=1, batch=64)
     >>> llmtool.convert.merge_lora("adapted", "merged")["parameters"]
     36384
     """
-    return merge_adapters(Path(checkpoint), Path(output), force=force, console=console)
+    return merge_adapters(Path(checkpoint), Path(output), dtype=dtype, force=force, console=console)

@@ -17,6 +17,7 @@ from llmtool.commands.options import (
     Force,
     Packing,
     Precision,
+    SaveDtype,
     SaveEvery,
     Schedule,
     Seed,
@@ -118,6 +119,7 @@ class SftSettings(Running):
     keep: Annotated[int, Option("States to keep.", min=1, matters=False, shown=False)] = 2
     max_loss_jump: float | None = None
     dtype: Precision = "fp32"
+    save_dtype: SaveDtype = None
     device: Device = "auto"
     parallel: Annotated[Parallel, Option("Several processes, by torchrun.", matters=False)] = "auto"
     recompute: Annotated[bool, Option("Activation checkpointing.", "--recompute")] = False
