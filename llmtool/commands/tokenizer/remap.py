@@ -1,6 +1,7 @@
 """Ids on disk renumbered for a trimmed tokenizer: what `llmtool tokenizer encode --remap` does."""
 
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ BLOCK = 1 << 22
 
 def remap_file(
     tokenizer: BaseTokenizer,
-    source: str | Path,
-    output: Path,
+    source: str | Path | Sequence[str],
+    output: Path | None,
     map_file: str | Path,
     *,
     read: list[str] | None = None,
@@ -35,7 +36,11 @@ def remap_file(
     """
     import numpy as np
 
-    source, console = Path(source), console or Console(verbosity=-1)
+    console = console or Console(verbosity=-1)
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    if len(sources) != 1 or output is None:
+        raise UserError("--remap takes one array and writes another", hint="train.bin --remap ids.npy -o new.bin")
+    source = Path(sources[0])
     if not is_token_file(source) or output.suffix not in (".bin", ".npy"):
         raise UserError("--remap reads and writes .bin or .npy", where=str(source), hint="-o OUT.bin")
     form = output.suffix.removeprefix(".")

@@ -229,7 +229,7 @@ def read_keep(lines: Iterable[str], base: Definition, where: str) -> frozenset[b
             continue
         spellings = [encode_text(text)]
         with suppress(KeyError):
-            spellings.insert(0, string_to_token(text))
+            spellings.append(string_to_token(text))
         token = next((spelling for spelling in spellings if spelling in units), None)
         if token is None:
             raise UserError(f"{text!r:.100} is no token of the tokenizer", where=f"{where}:{number}")
