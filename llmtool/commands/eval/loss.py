@@ -66,7 +66,9 @@ def loss(
             found[file.name] = held.score(model.losses, micro, World(), sizes, bar.advance)
     if asked.plot:
         draw_positions({name: total.positions() for name, total in found.items()}, asked.plot)
-    rows = {name: {**total.figures(), "tokens": total.tokens} for name, total in found.items()}
+    rows = {
+        name: {**total.figures(), "tokens": total.tokens, "buckets": total.buckets()} for name, total in found.items()
+    }
     return {"schema": "llmtool.eval-loss/1", "checkpoint": str(checkpoint), "length": length,
             "sources": rows, "all": _over_all(list(found.values()))}  # fmt: skip
 
@@ -98,6 +100,23 @@ def loss_table(report: dict[str, Any], console: Console) -> None:
         ["source", "tokens", "nats/token", "bits/byte", *heads], rows,
         "quarters: nats a token by position in the row", result=True,
     )  # fmt: skip
+    by_place: dict[int, dict[str, float]] = {}
+    for name, found in report["sources"].items():
+        for first, mean in found["buckets"]:
+            by_place.setdefault(first, {})[name] = mean
+    console.table(
+        "By position",
+        ["positions", *report["sources"]],
+        [
+            [_span(first, min(2 * first - 1, report["length"])),
+             *(f"{means[name]:.4f}" if name in means else "" for name in report["sources"])]
+            for first, means in sorted(by_place.items())
+        ], "nats a token", result=True,
+    )  # fmt: skip
+
+
+def _span(first: int, last: int) -> str:
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}"
 
 
 def refuse_ids_out_of_range(files: "Sequence[TokenFile]", model: Model) -> None:
