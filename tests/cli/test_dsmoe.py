@@ -103,7 +103,7 @@ def test_training_and_eval_experts(work: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["m"], b"holds no DSMoE layer"), (["m-dsmoe", "--taus", "0.5,x"], b"not numbers"),
+        (["m"], b"holds no DSMoE layer"), (["m-dsmoe", "--taus", "0.5,x"], b"--taus x: not a number"),
         (["m-dsmoe", "--taus", "1"], b"less than 1"), (["m-dsmoe", "--plot", "x.gif"], b"cannot draw .gif"),
     ],
 )  # fmt: skip

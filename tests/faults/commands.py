@@ -22,9 +22,15 @@ INPUTS = (
     "tokenizer encode in/tok.json in/text.txt -o in/ids.txt",
     f"train in/ids.bin -o in/ckpt --model in/config.json --tokenizer in/tok.json {TRAIN}",
     "convert dsmoe in/ckpt in/sparse --experts 4",
+    "convert uniattn in/ckpt in/shared --followers 1 --init zero",
     f"posttrain sft in/ckpt in/chat.jsonl -o in/adapted --lora 2 {SFT}",
+    "data token-experts in/ids.bin -o in/table.safetensors --model in/ckpt --experts 4",
 )
-"""Made once, in this order; beside in/text.txt, config.json, chat.jsonl, log.jsonl and corpus.jsonl (harness.py)."""
+"""Made once, in this order; beside the files that harness.write_inputs makes."""
+CHUNK = "data chunk in/corpus.jsonl -o out/work --chunk 128 --workers 1"
+EMBED = "data embed out/work --workers 1"
+INDEX = "data index out/work --workers 1"
+MINE = "data mine out/work --tokenizer in/tok.json --target 256 --workers 1"
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Command:
     old: str = ""
     grows: bool = False
     """A directory that a run fills step by step: what stands in between is neither old nor new, but can go on."""
+    before: tuple[str, ...] = ()
+    """What is done in out/ first, undisturbed."""
 
     @property
     def name(self) -> str:
@@ -56,15 +64,35 @@ COMMANDS = (
     Command(f"train in/ids.bin -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 {TRAIN} {{}}",
             "--lr 0.01", "--lr 0.02", grows=True),
     Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
+    Command(f"posttrain uniattn in/shared in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
+    Command("tokenizer encode in/tok.json in/text.txt -o out/shards --shards 70K --workers 1 {}", "--eos", grows=True),
     Command("convert copy in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
     Command("convert dsmoe in/ckpt out/ckpt --experts {}", "4", "2"),
     Command("convert dense in/sparse out/ckpt"),
     Command("convert dsmoe-baseline topk in/ckpt out/ckpt --experts {}", "4", "2"),
     Command("convert uniattn in/ckpt out/ckpt --followers {} --init zero", "1", "2"),
+    Command("convert rope in/ckpt out/ckpt --target 64 --method {}", "yarn", "pi"),
+    Command("convert topk in/ckpt out/ckpt --experts {}", "4", "2"),
+    Command("convert cartesian in/ckpt out/ckpt --layers 1 --experts {}", "4", "2"),
+    Command("convert mask in/ckpt out/ckpt --table in/table.safetensors {}", "--shared"),
+    Command("convert finedeep in/ckpt out/ckpt --experts {}", "4", "2"),
+    Command("convert gguf in/model.gguf out/ckpt --dtype {}", "bf16", "fp16"),
     Command("convert merge-lora in/adapted out/ckpt"),
     Command("convert export in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
     Command("data nextlong in/corpus.jsonl -o out/long --tokenizer in/tok.json --target 256 --chunk 128 --workers 1 "
             "--format bin {}", "--seed 1", "--seed 2", grows=True),
+    Command(CHUNK, grows=True),
+    Command(f"{EMBED} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK,)),
+    Command(f"{INDEX} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK, EMBED)),
+    Command(f"{MINE} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK, EMBED, INDEX)),
+    Command("data assemble out/work -o out/long --tokenizer in/tok.json --target 256 --workers 1", grows=True,
+            before=(CHUNK, EMBED, INDEX, MINE)),
+    Command("data token-experts in/ids.bin -o out/table.safetensors --model in/ckpt --experts {}", "4", "2"),
+    Command("scaling law in/runs.csv -o out/law.json --plot out/law.png --bootstrap {}", "2", "3"),
+    Command("scaling positions in/positions.jsonl --plot out/positions.png"),
+    Command("eval loss in/ckpt --data in/ids.bin --device cpu --plot out/loss.png"),
+    Command("eval niah in/ckpt --samples 1 --length 32 --depth 0.5 --kind ids --device cpu --plot out/niah.png"),
+    Command("eval experts in/sparse --data in/text.txt --tokens 64 --length 16 --device cpu --plot out/experts.png"),
     Command("scaling fit in/log.jsonl --fit-until 50% -o out/law.json --law {}", "cooldown", "power"),
     Command("eval attention in/ckpt --data in/text.txt --window 16 --device cpu --kv-saving 33% --samples {} "
             "-o out/plan.json", "2", "1"),

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -73,6 +74,7 @@ class Trial:
         for name in ("in", "out", "tmp"):
             (self.root / name).mkdir()
         write_inputs(self.root / "in")
+        write_gguf(self.root / "in" / "model.gguf")
         for words in INPUTS:
             status, _, said = self.run(words)
             if status:
@@ -153,6 +155,8 @@ def examine(
     shutil.rmtree(trial.root / "out")
     (trial.root / "out").mkdir()
     words = command.words.format(command.new) + (" --force" if replace else "")
+    if not all(_plain(trial, each, outcome) for each in command.before):
+        return outcome
     if replace and not _plain(trial, command.words.format(command.old), outcome):
         return outcome
     old = trial.outputs()
@@ -255,6 +259,8 @@ def run_all(names: list[str], budget: float | None) -> Iterator[Outcome]:
         for command in COMMANDS:
             if names and command.name not in names:
                 continue
+            if "gguf" in command.words and not (trial.root / "in" / "model.gguf").exists():
+                continue
             replaces = "{}" in command.words
             if budget is not None:
                 yield examine(trial, command, replace=replaces and not command.grows, budget=budget)
@@ -313,8 +319,45 @@ def write_inputs(place: Path) -> None:
     (place / "chat.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats[:40]))
     rows = [{"step": s, "loss": 2 + 8 * s**-0.4, "lr": 1e-3 * (1 - s / 4200)} for s in range(20, 4001, 20)]
     (place / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    losses = {s: [3 + 2 / (i + 1) + 8 * s**-0.4 for i in range(8)] for s in range(100, 4001, 100)}
+    at = "".join(json.dumps({"step": s, "lr": 1e-3, "pos_val": row}) + "\n" for s, row in losses.items())
+    (place / "positions.jsonl").write_text(at)
+    sizes = [(n, d, 1.7 + 400 * n**-0.34 + 410 * d**-0.28) for n in (1e7, 4e7, 2e8) for d in (1e9, 5e9, 2e10, 1e11)]
+    runs = "".join(f"{n:.0f},{d:.0f},{loss}\n" for n, d, loss in sizes)
+    (place / "runs.csv").write_text("params,tokens,loss\n" + runs)
     texts = ["\n\n".join(rng.choice(lines) for _ in range(5)) for _ in range(60)]
     (place / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def write_gguf(path: Path) -> None:
+    """A model of one layer as other programs write it; nothing without the package."""
+    if importlib.util.find_spec("gguf") is None:
+        return
+    import gguf
+    import numpy as np
+
+    rng, size, inner = np.random.default_rng(0), 16, 32
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(32)
+    writer.add_embedding_length(size)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(["<s>", *(chr(33 + n) for n in range(90)), "th"])
+    writer.add_token_types([3, *[1] * 91])
+    writer.add_token_merges(["t h"])
+    shapes = {"token_embd": (92, size), "output_norm": (size,), "blk.0.attn_norm": (size,), "blk.0.ffn_norm": (size,)}
+    shapes |= {f"blk.0.attn_{part}": (size, size) for part in ("q", "k", "v", "output")}
+    shapes |= {"blk.0.ffn_gate": (inner, size), "blk.0.ffn_up": (inner, size), "blk.0.ffn_down": (size, inner)}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(0, 0.02, shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _plain(trial: Trial, words: str, outcome: Outcome) -> bool:
@@ -333,6 +376,8 @@ def _digest(path: Path) -> str:
     data = path.read_bytes()
     with suppress(ValueError):
         rows = [_steady(json.loads(line)) for line in (data.splitlines() if path.suffix == ".jsonl" else [data])]
+        if path.name == "state.json":  # its own checksum, of its seconds too
+            rows = [{key: value for key, value in row.items() if key != "sha256"} for row in rows]
         data = json.dumps(rows, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()[:16]
 

@@ -27,7 +27,7 @@ def remap_file(
     map_file: str | Path,
     *,
     read: list[str] | None = None,
-    force: bool = False,
+    force: bool,
     console: Console | None = None,
 ) -> Totals:
     """Write a .bin or .npy of the same documents with the ids of `tokenizer`, by the map that `trim` wrote.

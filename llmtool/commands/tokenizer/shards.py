@@ -29,7 +29,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import parse_json
 from llmtool.core.run.manifest import Run
-from llmtool.core.run.numbers import whole
+from llmtool.core.run.numbers import shown, whole
 from llmtool.core.run.outputs import refuse_overlap
 
 SCHEMA = "llmtool.tokenizer-shards/1"
@@ -112,8 +112,11 @@ def parse_part(text: str | None) -> tuple[int, int]:
     number, _, parts = (text or "1/1").partition("/")
     if not number or not parts:
         raise UserError(f"--part {text}: wanted I/N, such as 1/8 to 8/8")
-    of = whole(parts, f"--part {text}:", low=1, high=1 << 31)
-    return whole(number, f"--part {text}:", low=1, high=of) - 1, of
+    try:
+        of = whole(parts, "N", low=1, high=1 << 31)
+        return whole(number, "I", low=1, high=of) - 1, of
+    except UserError as error:
+        raise UserError(f"--part {shown(text or '')}: wanted I/N, such as 1/8 to 8/8: {error.what}") from None
 
 
 def _files(stage: Stage, unit: int, form: str) -> list[Path]:

@@ -49,7 +49,7 @@ added = {str(number): {"content": token.content, **{flag: getattr(token, flag) f
 facts = {name: getattr(tokenizer, name, None) for name in named}
 if "additional_special_tokens" in named:  # their name in transformers 5
     facts["additional_special_tokens"] = facts["additional_special_tokens"] or tokenizer.extra_special_tokens
-sys.stdout.write("\\n" + dumps([ids, text[False], text[True], tokenizer.encode("a"), added, facts], default=str))
+sys.stdout.write("\\n" + json.dumps([ids, text[False], text[True], tokenizer.encode("a"), added, facts], default=str))
 """
 
 CARRIED = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")

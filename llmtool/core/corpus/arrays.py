@@ -20,7 +20,7 @@ def save_array(path: Path, array: Array) -> None:
     with atomic_file(path) as file:
         facts = np.lib.format.header_data_from_array_1_0(array)
         np.lib.format.write_array_header_1_0(file, facts)
-        file.write(array.data.cast("B") if array.size else b"")  # numpy's tofile says how much it wrote, not why no more
+        file.write(array.data.cast("B") if array.size else b"")  # numpy's tofile does not say why it wrote no more
 
 
 def map_array(path: Path) -> Array:

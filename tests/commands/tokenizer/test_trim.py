@@ -57,7 +57,7 @@ def test_arrays_are_renumbered(base: Path, form: str, write: Callable[[str, str]
     made: dict[str, Any] = {"form": form, "eos": True, "eos_token": "<|end|>", "text_mode": "line"}
     encode_files(old, [text], array, **made)
     encode_files(new, [text], again, **made)
-    totals = remap_file(new, array, tmp_path / f"new.{form}", tmp_path / "less" / "ids.npy")
+    totals = remap_file(new, array, tmp_path / f"new.{form}", tmp_path / "less" / "ids.npy", force=False)
     assert totals.documents == 2
     assert (tmp_path / f"new.{form}").read_bytes() == again.read_bytes()
     beside = (".json", ".offsets.npy")
@@ -73,14 +73,14 @@ def test_arrays_with_what_is_gone_are_refused(base: Path, write: Callable[[str, 
     array, new = tmp_path / "old.bin", Tokenizer.load(tmp_path / "less")
     encode_files(Tokenizer.load(base), [str(write("text.txt", TEXT))], array, form="bin")
     with pytest.raises(UserError, match=r"is no id of the trimmed tokenizer.*encode the text again"):
-        remap_file(new, array, tmp_path / "new.bin", tmp_path / "less" / "ids.npy")
+        remap_file(new, array, tmp_path / "new.bin", tmp_path / "less" / "ids.npy", force=False)
     assert not (tmp_path / "new.bin").exists()
     encode_files(new, [text], tmp_path / "wrong.bin", form="bin")
     with pytest.raises(UserError, match="was written with tokenizer"):
-        remap_file(new, tmp_path / "wrong.bin", tmp_path / "new.bin", tmp_path / "less" / "ids.npy")
+        remap_file(new, tmp_path / "wrong.bin", tmp_path / "new.bin", tmp_path / "less" / "ids.npy", force=False)
     np.save(tmp_path / "far.npy", np.array([999]))
     with pytest.raises(UserError, match="maps to id 999"):
-        remap_file(new, array, tmp_path / "new.bin", tmp_path / "far.npy")
+        remap_file(new, array, tmp_path / "new.bin", tmp_path / "far.npy", force=False)
 
 
 def test_what_is_asked(base: Path, write: Callable[[str, str], Path], tmp_path: Path) -> None:

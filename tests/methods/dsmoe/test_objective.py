@@ -99,8 +99,10 @@ def test_controller_moves_toward_the_target_and_resumes() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"target": "0.3"}, "did you mean 'target-share'"), ({"target-share": "0"}, "not a share"),
-        ({"target-share": "x"}, "could not convert"), ({"rate": "1"}, "above 1"), ({"coefficient": "-1"}, "0 or more"),
+        ({"target": "0.3"}, "did you mean 'target-share'"), ({"target-share": "0"}, "wanted 1e-06 to 1"),
+        ({"target-share": "x"}, "target-share x: not a number"), ({"rate": "1"}, "wanted 1 to 10"),
+        ({"coefficient": "-1"}, "wanted 0 to 1e.06"), ({"coefficient": "nan"}, "not a number"),
+        ({"rate": "9" * 5000}, "not a number"),
     ],
 )  # fmt: skip
 def test_bad_options_are_one_line(options: dict[str, str], said: str) -> None:
