@@ -13,6 +13,12 @@ from llmtool.core.run.json_file import dumps
 app = Group("Measure kernels, models, tokenizers and this machine.")
 
 Ops = Annotated[list[str] | None, typer.Argument(help="Ops to look at; all if none is named.", metavar="[OP]...")]
+Rows = Annotated[
+    Path | None, typer.Option("--rows", help="A new file of JSON lines: rows go there as they come.", metavar="FILE")
+]
+Budget = Annotated[
+    float | None, typer.Option("--budget", min=1, help="Begin nothing new after so many seconds.", metavar="S")
+]
 Cpu = Annotated[bool, typer.Option("--cpu", help="The CPU, also where there is a GPU.")]
 
 
@@ -52,18 +58,24 @@ def kernels(
     max_slowdown: Annotated[
         float, typer.Option("--max-slowdown", min=1, help="Exit with 3 where ours takes so many times longer.")
     ] = 1.05,
+    rows: Rows = None,
+    budget: Budget = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Time each op beside its reference and rivals, as a share of what this machine can do."""
     from llmtool.commands.bench.kernels import time_kernels, tune_kernels
 
     if tune:
-        tune_kernels(ops or [], sizes=sizes, dtype=dtype, console=options.console(quiet, verbose=False))
+        tune_kernels(
+            ops or [], sizes=sizes, dtype=dtype, rows_to=rows, budget=budget,
+            console=options.console(quiet, verbose=False),
+        )  # fmt: skip
         return
     report = time_kernels(
         ops or [], sizes=sizes, dtype=dtype, device="cpu" if cpu else "auto", direction=direction, seconds=seconds,
         compiled=compiled, checks=checks, output="json" if as_json else "markdown" if markdown else "table",
-        plot=plot, baseline=baseline, max_slowdown=max_slowdown, console=options.console(quiet, verbose=False),
+        plot=plot, baseline=baseline, max_slowdown=max_slowdown, rows_to=rows, budget=budget,
+        console=options.console(quiet, verbose=False),
     )  # fmt: skip
     if report["failed"] or report.get("slower"):
         raise typer.Exit(ExitCode.CHECK_FAILED)
@@ -113,6 +125,8 @@ def decode(
     as_json: options.Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     plot: options.Plot = None,
+    rows: Rows = None,
+    budget: Budget = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Time to the first token and per token, memory and bounds of checkpoints side by side."""
@@ -120,7 +134,8 @@ def decode(
 
     report = measure.decode(
         checkpoints, batches=options.numbers(batch, "--batch"), contexts=options.numbers(context, "--context"), new=new,
-        rounds=rounds, dtype=dtype, device=device, kernels=kernels, plot=plot, console=options.console(quiet, False),
+        rounds=rounds, dtype=dtype, device=device, kernels=kernels, plot=plot, rows_to=rows, budget=budget,
+        console=options.console(quiet, False),
         output="json" if as_json else "markdown" if markdown else "table",
     )  # fmt: skip
     if report["failed"]:

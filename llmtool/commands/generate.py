@@ -141,13 +141,11 @@ def _open(
     from llmtool.core.model.generate import Sampling
 
     number = use_threads(threads)
-    # A compiled step holds no branch on what a gate says, as the CPU's own code has.
-    wish = "torch" if compiled and kernels == "auto" else kernels
-    model = load_model(checkpoint, dtype, device, wish, settings=method_settings(set), changed=override)
+    model = load_model(checkpoint, dtype, device, kernels, settings=method_settings(set), changed=override)
     if model.note:
         console.info(model.note)
     console.detail(f"kernels: {model.kernels}; {number} thread{'s' if number > 1 else ''}")
-    compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
+    compiled = model.device.type == "cuda" if compiled is None else compiled
     kind = str(model.decoder.lm_head.weight.dtype).removeprefix("torch.")
     console.detail(f"{checkpoint}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
     sampling = Sampling(**dict(zip(("temperature", "top_k", "top_p", "seed"), draw, strict=True)))

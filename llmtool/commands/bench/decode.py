@@ -1,5 +1,7 @@
 """`llmtool bench decode`: checkpoints side by side."""
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +30,24 @@ def decode(
     kernels: str = "auto",
     output: str = "table",
     plot: Path | None = None,
+    rows_to: Path | None = None,
+    budget: float | None = None,
     console: Console,
 ) -> dict[str, Any]:
-    """Time all of them at each batch and context; `failed` names those whose cache changes the logits."""
+    """Time all of them at each batch and context; `failed` names those whose logits are wrong.
+
+    rows_to: a new file of JSON lines, to which rows go as they come. budget: seconds after which no batch and context
+    is begun; those left out are said.
+    """
     require_torch()
     from llmtool.core.bench import decode_report
     from llmtool.core.bench.ceilings import measure_ceilings
     from llmtool.core.bench.decode import compare, disagreement
     from llmtool.core.bench.machine import describe
+    from llmtool.core.bench.rows import append, refuse_existing
 
+    until = math.inf if budget is None else time.monotonic() + budget
+    refuse_existing(rows_to)
     claim_figure(plot, read=checkpoints)
     place = find_place(device)
     contenders, chosen = load_contenders(checkpoints, dtype, str(place), kernels, console)
@@ -47,14 +58,24 @@ def decode(
     sound = [each for each in contenders if each.name not in failed]
     ceilings = measure_ceilings(place, contenders[0].decoder.lm_head.weight.dtype)
     rows: list[dict[str, Any]] = []
+    left_out: list[tuple[int, int]] = []
     with console.progress("decoding", len(batches) * len(contexts) * (len(sound) + rounds), "rounds") as bar:
         for batch in batches:
             for context in contexts:
-                rows += compare(sound, batch, context, new, ceilings, rounds=rounds, told=lambda: bar.advance(1))
+                if time.monotonic() >= until:
+                    left_out.append((batch, context))
+                    continue
+                found = compare(sound, batch, context, new, ceilings, rounds=rounds, told=lambda: bar.advance(1))
+                for row in found:
+                    if rows_to is not None:
+                        append(rows_to, row)
+                rows += found
+    for batch, context in left_out:
+        console.warn(f"batch {batch}, context {context}: left out, no time was left")
     facts = describe(place)
     report = {
         "schema": SCHEMA, "machine": facts, "ceilings": ceilings.to_json(), "kernels": chosen,
-        "rows": rows, "failed": failed,
+        "rows": rows, "failed": failed, "left_out": [{"batch": b, "context": c} for b, c in left_out],
     }  # fmt: skip
     title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
@@ -77,7 +98,7 @@ def load_contenders(
     from llmtool.commands.convert.inspect import describe
     from llmtool.core.bench.decode import Contender
     from llmtool.core.checkpoint.directory import open_checkpoint
-    from llmtool.model import load_model
+    from llmtool.model import load_model, without_kernels
 
     names = [path.resolve().name for path in checkpoints]
     if len(set(names)) < len(names):
@@ -90,7 +111,7 @@ def load_contenders(
         raise UserError(f"checkpoints of {' and '.join(sorted(types))}", hint="choose one with --dtype")
     console.info(f"kernels: {models[0].kernels}")
     contenders = [
-        Contender(name, model.decoder, describe(open_checkpoint(path)))
+        Contender(name, model.decoder, describe(open_checkpoint(path)), without_kernels(model.decoder))
         for name, path, model in zip(names, checkpoints, models, strict=True)
     ]
     return contenders, models[0].kernels

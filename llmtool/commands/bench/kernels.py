@@ -1,6 +1,12 @@
 """`llmtool bench kernels` and `llmtool bench compile`."""
 
-from collections.abc import Sequence
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,12 +92,16 @@ def time_kernels(
     plot: Path | None = None,
     baseline: Path | None = None,
     max_slowdown: float = 1.05,
+    rows_to: Path | None = None,
+    budget: float | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """`llmtool bench kernels`: `failed` rows did not pass the correctness gate, `slower` ones fell behind the baseline.
 
     sizes: a kind of core.kernels.spec.Sizes, or "rows=4096,width=5120" for the ops that know these names. output:
     table, markdown or json, on stdout. checks: without a GPU, run the interpreter and the compiler on our kernels.
+    rows_to: a new file of JSON lines, to which rows go as they come. budget: seconds after which no case is begun. On a
+    GPU several ops are several processes, one after the other: an illegal access leaves its process no device.
     """
     names = known_ops(ops)
     require_torch()
@@ -102,7 +112,10 @@ def time_kernels(
     from llmtool.core.bench.kernels import add_shares, time_op
     from llmtool.core.bench.machine import describe
     from llmtool.core.bench.report import plot as draw
+    from llmtool.core.bench.rows import append, refuse_existing
 
+    until = math.inf if budget is None else time.monotonic() + budget
+    refuse_existing(rows_to)
     place = find_place(device)
     on_gpu = place.type == "cuda"
     dtype = dtype or ("bf16" if on_gpu else "fp32")
@@ -120,11 +133,20 @@ def time_kernels(
     ceilings = measure_ceilings(place, kind)
     with console.progress("timing", total, "cases") as bar:
         for spec, cases in work:
-            rows += time_op(
-                spec, cases, kind, place, directions=None if direction is None else [direction],  # type: ignore[list-item]
-                seconds=seconds, compiled=on_gpu if compiled is None else compiled, told=lambda: bar.advance(1),
-            )  # fmt: skip
-    ceilings = ceilings.best(measure_ceilings(place, kind))  # a neighbour that was busy before may have left
+            how: dict[str, Any] = {
+                "directions": None if direction is None else [direction], "seconds": seconds, "until": until,
+                "compiled": on_gpu if compiled is None else compiled,
+            }  # fmt: skip
+            if on_gpu and len(work) > 1:
+                coming = elsewhere(spec.name, {"sizes": sizes, "dtype": dtype, "device": str(place), **how})
+            else:
+                coming = time_op(spec, cases, kind, place, told=lambda: bar.advance(1), **how)
+            for row in coming:
+                if rows_to is not None:
+                    append(rows_to, {"schema": SCHEMA, **row})
+                rows.append(row)
+    with suppress(RuntimeError):  # a device that a kernel has broken measures nothing more
+        ceilings = ceilings.best(measure_ceilings(place, kind))  # a neighbour that was busy before may have left
     add_shares(rows, ceilings)
     checked = check_without_gpu(names, console) if checks and not on_gpu and find_spec("triton") else None
     report: dict[str, Any] = {
@@ -145,8 +167,41 @@ def time_kernels(
     return report
 
 
+def elsewhere(op: str, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of one op from a process of its own; what it died of, if it did, is a row too."""
+    command = [sys.executable, "-c", f"from {__name__} import child; child()", op, json.dumps(how)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+    if process.returncode:
+        yield {
+            "op": op, "case": {}, "dtype": DTYPES[how["dtype"]], "direction": "forward", "flops": 0.0, "bytes": 0.0,
+            "implementation": "ours", "own": True, "failed": f"its process ended with {process.returncode}",
+        }  # fmt: skip
+
+
+def child() -> None:
+    """The process of one op: rows on stdout, a line each. Time is counted by a clock that processes share."""
+    import torch
+
+    from llmtool.core.bench.kernels import time_op
+
+    op, how = sys.argv[1], json.loads(sys.argv[2])
+    spec, place = load_spec(op), torch.device(how.pop("device"))
+    cases = cases_of(spec, how.pop("sizes"), True)
+    for row in time_op(spec, cases, getattr(torch, DTYPES[how.pop("dtype")]), place, **how):
+        print(dumps(row), flush=True)
+
+
 def tune_kernels(
-    ops: Sequence[str] = (), *, sizes: str | None = None, dtype: str | None = None, console: Console
+    ops: Sequence[str] = (),
+    *,
+    sizes: str | None = None,
+    dtype: str | None = None,
+    rows_to: Path | None = None,
+    budget: float | None = None,
+    console: Console,
 ) -> None:
     """`llmtool bench kernels --tune`: print rows for core/kernels/tuning.json, measured on this GPU."""
     names = known_ops(ops)
@@ -154,16 +209,24 @@ def tune_kernels(
     import torch
 
     from llmtool.core.bench.machine import describe
+    from llmtool.core.bench.rows import append, refuse_existing
     from llmtool.core.bench.tune import rows_of, tune_op
 
+    until = math.inf if budget is None else time.monotonic() + budget
+    refuse_existing(rows_to)
     if not torch.cuda.is_available():
         raise UserError("no GPU is available", hint="launch configurations are measured on the GPU they are for")
     place, kind = torch.device("cuda"), getattr(torch, DTYPES[dtype or "bf16"])
     work = [(load_spec(name), cases_of(load_spec(name), sizes, True)) for name in names]
-    found = {}
-    with console.progress("tuning", sum(len(spec.candidates()) * len(cases) for spec, cases in work), "kernels") as bar:
+    found: list[dict[str, Any]] = []
+    total = sum(each.runs(case) for spec, cases in work for case in cases for each in spec.tunings().values())
+    with console.progress("tuning", total, "kernels") as bar:
         for spec, cases in work:
-            found[spec.name] = tune_op(spec, cases, kind, place, told=lambda: bar.advance(1))
+            for row in tune_op(spec, cases, kind, place, until=until):
+                if rows_to is not None:
+                    append(rows_to, row)
+                found.append(row)
+                bar.advance(1)
     print(dumps(rows_of(describe(place)["device"], found), indent=2))
 
 
