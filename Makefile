@@ -51,7 +51,7 @@ bench: $(VENV)/.built
 	$(BIN)/python benchmarks/tokenizer.py $(CORPUS)
 
 curves: $(VENV)/.built
-	$(BIN)/python benchmarks/curves.py docs/results/temporal_scaling/curves
+	$(BIN)/python benchmarks/curves.py docs/results/temporal_scaling/curves docs/results/temporal_scaling/sweep
 
 golden: $(VENV)/.built
 	$(BIN)/python -m llmtool.cli.completion completions

@@ -1,8 +1,11 @@
-"""Twelve tiny runs for `benchmarks/scaling.py`: `python benchmarks/curves.py OUT`, half an hour on one core.
+"""Tiny runs for `benchmarks/scaling.py`: `python benchmarks/curves.py OUT [SWEEP]`, half an hour on one core and more.
 
 A forecast that was tuned on one project's runs fails on another's. These differ in what projects differ in: schedule,
 warm-up, batch, optimizer, size, seed; all learn Python's standard library. Each becomes OUT/NAME.csv with the step, the
 rate, the mean training loss since the row before, and the loss of held-out text. A curve that is there is kept.
+
+SWEEP/NAME.csv: runs of one schedule and one evaluation set that differ in their mixture of data or in their rate, as
+`scaling compare` meets them.
 """
 
 import csv
@@ -31,6 +34,17 @@ RUNS = {
     "wsd_long_decay": "--schedule wsd --warmup 40 --decay 0.5 --final-lr 0 --seed 3 --model 400K",
     "linear_high_rate": "--schedule linear --warmup 0 --final-lr 0 --lr 0.01 --seed 4 --model 100K",
 }
+MIXTURES = {
+    "modules": ("1", "0.004"),
+    "modules_low_rate": ("1", "0.002"),
+    "modules_high_rate": ("1", "0.008"),
+    "mixed_70": ("0.7", "0.004"),
+    "mixed_40": ("0.4", "0.004"),
+    "mixed_40_high_rate": ("0.4", "0.008"),
+    "mixed_10": ("0.1", "0.004"),
+}
+"""The share of the library's modules in what is trained on, the rest being its packages; and the peak rate. All are
+evaluated on modules that none has seen."""
 USUAL = "--model 200K --length 64 --batch 1024 --steps 1200 --holdout 0.03 --eval-tokens 16K --threads 1"
 ROWS = 80
 """Evaluations a run."""
@@ -65,31 +79,54 @@ def thinned(log: Path) -> Iterator[list[object]]:
             since = []
 
 
-def main(out: Path) -> None:
+def train(path: Path, work: Path, data: list[str], text: str) -> None:
+    """A run on encoded texts, as a table; one that is there is kept."""
+    if path.exists():
+        return
+    run = work / path.stem
+    llmtool("train", *data, "-o", str(run), "--tokenizer", str(work / "bpe.json"), *options(text))
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(thinned(run / "metrics.jsonl"))
+    with atomic_file(path) as file:
+        file.write(table.getvalue().encode())
+    print(path, flush=True)
+
+
+def encode(work: Path, name: str, sources: list[str]) -> str:
+    """Encoded text under a name."""
+    out = work / f"{name}.bin"
+    llmtool("tokenizer", "encode", str(work / "bpe.json"), *sources, "--format", "bin", "--eos", "-o", str(out))
+    return str(out)
+
+
+def main(out: Path, sweep: Path | None) -> None:
     """Train what is not there yet."""
-    out.mkdir(parents=True, exist_ok=True)
-    library = sysconfig.get_path("stdlib")
+    library = Path(sysconfig.get_path("stdlib"))
+    modules = sorted(str(path) for path in library.glob("*.py"))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        sources = sorted(str(path) for path in Path(library).glob("*.py"))
-        llmtool("tokenizer", "train", *sources, "-o", str(work / "bpe.json"),
+        llmtool("tokenizer", "train", *modules, "-o", str(work / "bpe.json"),
                 "--vocab-size", "1024",
                 "--special", "<|endoftext|>")  # fmt: skip
-        llmtool("tokenizer", "encode", str(work / "bpe.json"), *sources, "--format", "bin", "--eos",
-                "-o", str(work / "text.bin"))  # fmt: skip
-        for run, text in RUNS.items():
-            if (path := out / f"{run}.csv").exists():
-                continue
-            llmtool("train", str(work / "text.bin"), "-o", str(work / run), "--tokenizer", str(work / "bpe.json"),
-                    *options(text))  # fmt: skip
-            table = io.StringIO()
-            csv.writer(table, lineterminator="\n").writerows(thinned(work / run / "metrics.jsonl"))
-            with atomic_file(path) as file:
-                file.write(table.getvalue().encode())
-            print(path, flush=True)
+        text = encode(work, "text", modules)
+        out.mkdir(parents=True, exist_ok=True)
+        for run, settings in RUNS.items():
+            train(out / f"{run}.csv", work, [text], settings)
+        if sweep is None:
+            return
+        sweep.mkdir(parents=True, exist_ok=True)
+        packages = sorted(str(path) for path in library.glob("[a-z]*/*.py") if path.parent.name != "site-packages")
+        seen, other = (
+            encode(work, "seen", [p for i, p in enumerate(modules) if i % 10]),
+            encode(work, "other", packages),
+        )
+        held = encode(work, "held", modules[::10])
+        for run, (share, rate) in MIXTURES.items():
+            data = [seen] if share == "1" else [f"{seen}@{share}", f"{other}@{1 - float(share):g}"]
+            train(sweep / f"{run}.csv", work, data, f"--lr {rate} --holdout 0 --valid val={held}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/curves.py DIRECTORY")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python benchmarks/curves.py DIRECTORY [DIRECTORY_OF_THE_SWEEP]")
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) == 3 else None)

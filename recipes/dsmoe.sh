@@ -38,7 +38,7 @@ checks=(); for set in "${valid[@]}"; do checks+=(--valid "$set"); done
 further() {  # NAME CHECKPOINT SEED [options]: train on, from a checkpoint, with the seed's order of the data
     local name=$1 from=$2 seed=$3; shift 3
     done_ "$out/$name-$seed" || tool train "$out/train.bin" --output "$out/$name-$seed" --model "$from" --batch 2048 \
-        --tokens "$tokens" --lr 1.5e-3 --seed "$seed" --eval-tokens 8K --eval-every 100000 --keep 1 "${checks[@]}" "$@"
+        --tokens "$tokens" --lr 1.5e-3 --weight-decay 0.1 --seed "$seed" --eval-tokens 8K --eval-every 100000 --keep 1 "${checks[@]}" "$@"
 }
 
 step "2. The dense model"

@@ -13,7 +13,7 @@ OUT=${1:?usage: recipes/long_context.sh OUT}
 HERE=$(cd "$(dirname "$0")" && pwd)
 PYTHON=${PYTHON:-python3}
 LIBRARY=$($PYTHON -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
-FILES=${FILES:-$LIBRARY}
+FILES=${FILES:-$(find "$LIBRARY" -name "*.py" ! -path "*/site-packages/*" ! -path "*/test/*" | sort)}
 SHORT=${SHORT:-256}
 TARGET=${TARGET:-2048}
 HALF=$((TARGET / 2))
@@ -71,14 +71,14 @@ for seed in $SEEDS; do
             if [ "$method" = stages ]; then  # half of the tokens at half of the target, with the lower base
                 [ -f "$mid-1/config.json" ] || convert abf "$BASE" "$mid-1" "$HALF" "$LOW"
                 [ -f "$mid-2/run.json" ] || llmtool train "$from/samples.bin" -o "$mid-2" --model "$mid-1" \
-                    --length "$HALF" --batch "$BATCH" --tokens $((TOKENS / 2)) --lr "$LR" --seed "$seed" $TRAIN
+                    --length "$HALF" --batch "$BATCH" --tokens $((TOKENS / 2)) --lr "$LR" --weight-decay 0.1 --seed "$seed" $TRAIN
                 [ -f "$mid-3/config.json" ] || convert abf "$mid-2" "$mid-3" "$TARGET" "$HIGH"
                 llmtool train "$from/samples.bin" -o "$to" --model "$mid-3" --length "$TARGET" --batch "$BATCH" \
-                    --tokens $((TOKENS / 2)) --lr "$LR" --seed "$seed" $TRAIN
+                    --tokens $((TOKENS / 2)) --lr "$LR" --weight-decay 0.1 --seed "$seed" $TRAIN
             else
                 [ -f "$mid-1/config.json" ] || convert "$method" "$BASE" "$mid-1" "$TARGET" "$HIGH"
                 llmtool train "$from/samples.bin" -o "$to" --model "$mid-1" --length "$TARGET" --batch "$BATCH" \
-                    --tokens "$TOKENS" --lr "$LR" --seed "$seed" $TRAIN
+                    --tokens "$TOKENS" --lr "$LR" --weight-decay 0.1 --seed "$seed" $TRAIN
             fi
         done
     done

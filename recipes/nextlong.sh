@@ -11,7 +11,7 @@ OUT=${1:?usage: recipes/nextlong.sh OUT}
 HERE=$(cd "$(dirname "$0")" && pwd)
 PYTHON=${PYTHON:-python3}
 LIBRARY=$($PYTHON -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
-FILES=${FILES:-$LIBRARY}
+FILES=${FILES:-$(find "$LIBRARY" -name "*.py" ! -path "*/site-packages/*" ! -path "*/test/*" | sort)}
 TARGET=${TARGET:-2048}
 BASE_TOKENS=${BASE_TOKENS:-5M}
 MORE_TOKENS=${MORE_TOKENS:-400K}
@@ -42,7 +42,7 @@ for seed in $SEEDS; do
             --tokenizer tok.json --target "$TARGET" --chunk 512 --method "$method" --seed "$seed" --format bin \
             --workers 1 -q > /dev/null
         [ -f "more-$name/run.json" ] || llmtool train "data-$name/samples.bin" -o "more-$name" --model base \
-            --length "$TARGET" --batch "$BATCH" --tokens "$MORE_TOKENS" --lr 1e-3 --seed "$seed" $TRAIN
+            --length "$TARGET" --batch "$BATCH" --tokens "$MORE_TOKENS" --lr 1e-3 --weight-decay 0.1 --seed "$seed" $TRAIN
     done
 done
 $PYTHON "$HERE/nextlong_measure.py" --target "$TARGET" --seeds $SEEDS --methods $METHODS

@@ -4,12 +4,13 @@ Spelled, explained and bounded here once; `Annotated[type, Option(help)]` (core/
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.core.corpus.reading import Format
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.settings import Option
+from llmtool.core.run.settings import Option, Settings
 
 Dtype = Annotated[
     Literal["bf16", "fp16", "fp32", "fp64"] | None, Option("Element type of the weights. Default: as they are stored.")
@@ -49,8 +50,14 @@ TextMode = Annotated[Literal["file", "line"], Option("Plain text: one document a
 InputFormat = Annotated[Format, Option("What the inputs are; auto looks at their content.", "--input-format")]
 Strict = Annotated[bool, Option("Stop at the first row that does not parse.", "--strict")]
 Precision = Annotated[Literal["fp32", "bf16"], Option("bf16: products in bf16, weights in fp32.", "--dtype")]
+SaveDtype = Annotated[
+    Literal["bf16", "fp16", "fp32"] | None,
+    Option("Element type of the finished model. Default: the checkpoint's; fp32 for a new one."),
+]
 Schedule = Annotated[Literal["cosine", "linear", "wsd", "constant"], Option("Learning rate over the run.")]
-EvalEvery = Annotated[int | None, Option("Steps between evaluations. Default: a twentieth of all.", min=0)]
+EvalEvery = Annotated[
+    int | None, Option("Steps between evaluations. Default: a twentieth, more in a short run.", min=0)
+]
 SaveEvery = Annotated[int | None, Option("Steps between states. Default: a fifth of all.", min=0, matters=False)]
 Plot = Annotated[Path | None, Option("Draw a figure, PNG or SVG by name.", metavar="FILE", matters=False)]
 DataFormat = Annotated[
@@ -70,6 +77,13 @@ Set = Annotated[
         metavar="METHOD.KEY=VALUE",
     ),
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacing(Settings):
+    """All that a command which only writes can be told."""
+
+    force: Force = False
 
 
 def method_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:

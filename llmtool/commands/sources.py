@@ -118,30 +118,40 @@ def _count_nothing(rows: float) -> None:
 
 
 class HeldOut:
-    """Rows of held-out text, scored with whatever gives the loss of each position."""
+    """Rows of held-out text, scored with whatever gives the loss of each position.
+
+    The first `tokens` predictions, each once, in rows of `length`; what is left over is a shorter row of its own.
+    """
 
     def __init__(self, file: "TokenFile", length: int, tokens: int, *, mask_documents: bool) -> None:
         if len(file) < 2:
             raise UserError("holds no two tokens: nothing to predict", where=file.name)
         self.file, self.mask_documents = file, mask_documents
-        self.length = min(length, len(file) - 1)
-        self.rows = max(1, min(tokens, len(file) - 1) // self.length)
+        self.tokens = max(1, min(tokens, len(file) - 1))
+        self.length = min(length, self.tokens)
+        self.rows = -(-self.tokens // self.length)
         self.name = file.name
 
     def batch(self, first: int, count: int) -> "Batch":
-        """Rows first .. first + count - 1, in order; rows beyond the end predict nothing."""
+        """Rows first .. first + count - 1, in order, all of one length: what fills the last one up, and rows beyond
+        it, predict nothing."""
+        import numpy as np
         import torch
 
         from llmtool.core.train.data import to_batch
         from llmtool.core.train.objective import IGNORED
 
-        kept = [number if number < self.rows else 0 for number in range(first, first + count)]
-        spans = [number * self.length for number in kept]
-        ids = [self.file.ids[start : start + self.length + 1].astype("int64") for start in spans]
-        masks = [self.file.documents(start, self.length + 1) if self.mask_documents else None for start in spans]
+        size = self.length + 1
+        ids, masks, real = [], [], []
+        for number in range(first, first + count):
+            start = (number if number < self.rows else 0) * self.length
+            known = min(size, self.tokens + 1 - start)
+            ids.append(np.pad(self.file.ids[start : start + known].astype("int64"), (0, size - known)))
+            mask = self.file.documents(start, known) if self.mask_documents else None
+            masks.append(None if mask is None else np.pad(mask, (0, size - known), mode="edge"))
+            real.append(known - 1 if number < self.rows else 0)
         batch = to_batch(ids, masks)
-        beyond = torch.tensor([number >= self.rows for number in range(first, first + count)])
-        batch.labels[beyond] = IGNORED
+        batch.labels[torch.arange(self.length) >= torch.tensor(real)[:, None]] = IGNORED
         return batch
 
     def score(

@@ -90,6 +90,14 @@ def test_training_and_eval_experts(work: Path) -> None:
     text = run("eval", "experts", work / "t", *data, "--tokens", "128", "--taus", "0.9", "-q").stdout.decode()
     assert "active by layer" in text
     assert "<- the checkpoint's" in text
+    for place, word in (("e1/c", "one "), ("e2/c", "two ")):
+        (work / place).mkdir(parents=True)
+        (work / place / "x.txt").write_text(word * 200)
+    twins = [word for place in ("e1", "e2") for word in ("--data", work / place / "c/x.txt")]
+    facts = json.loads(run("eval", "experts", work / "t", *twins, "--tokens", "64", "--json").stdout)
+    assert list(facts["sources"]) == ["e1/c/x.txt", "e2/c/x.txt"]
+    assert [source["tokens"] for source in facts["sources"].values()] == [64, 64]
+    assert facts["all"]["tokens"] == 128
 
 
 @pytest.mark.parametrize(

@@ -7,38 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.bench.machine import find_place, require_torch
+from llmtool.commands.bench.settings import DecodingSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.numbers import whole
 
 if TYPE_CHECKING:
     from llmtool.core.bench.decode import Contender
 
 SCHEMA = "llmtool.bench-decode/1"
+MOST = 1 << 24
+"""Rows or tokens; a number beyond is a slip."""
 
 
 def decode(
     checkpoints: Sequence[Path],
+    settings: DecodingSettings | None = None,
     *,
-    batches: Sequence[int] = (1,),
-    contexts: Sequence[int] = (128,),
-    new: int = 32,
-    rounds: int = 5,
-    dtype: str | None = None,
-    device: str = "auto",
-    kernels: str = "auto",
-    output: str = "table",
-    plot: Path | None = None,
-    rows_to: Path | None = None,
-    budget: float | None = None,
+    as_json: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """Time all of them at each batch and context; `failed` names those whose logits are wrong.
-
-    rows_to: a new file of JSON lines, to which rows go as they come. budget: seconds after which no batch and context
-    is begun; those left out are said.
-    """
+    """Time all of them at each batch and context; `failed` names those whose logits are wrong."""
+    asked = DecodingSettings.of(settings, named_settings)
+    batches, contexts = counts(asked.batch, "--batch"), counts(asked.context, "--context")
     require_torch()
     from llmtool.core.bench import decode_report
     from llmtool.core.bench.ceilings import measure_ceilings
@@ -46,49 +40,55 @@ def decode(
     from llmtool.core.bench.machine import describe
     from llmtool.core.bench.rows import append, refuse_existing
 
-    until = math.inf if budget is None else time.monotonic() + budget
-    refuse_existing(rows_to)
-    claim_figure(plot, read=checkpoints)
-    place = find_place(device)
-    contenders, chosen = load_contenders(checkpoints, dtype, str(place), kernels, console)
-    refuse_long(contenders, max(contexts) + new)
+    until = math.inf if asked.budget is None else time.monotonic() + asked.budget
+    refuse_existing(asked.rows)
+    claim_figure(asked.plot, read=checkpoints)
+    place = find_place(asked.device)
+    contenders, chosen = load_contenders(checkpoints, asked.dtype, str(place), asked.kernels, console)
+    refuse_long(contenders, max(contexts) + asked.new)
     failed = {each.name: said for each in contenders if (said := disagreement(each))}
     for name, said in failed.items():
         console.warn(f"{name}: {said}: no speed is given")
     sound = [each for each in contenders if each.name not in failed]
     ceilings = measure_ceilings(place, contenders[0].decoder.lm_head.weight.dtype)
     rows: list[dict[str, Any]] = []
-    left_out: list[tuple[int, int]] = []
-    with console.progress("decoding", len(batches) * len(contexts) * (len(sound) + rounds), "rounds") as bar:
+    left_out: list[dict[str, int]] = []
+    with console.progress("decoding", len(batches) * len(contexts) * (len(sound) + asked.rounds), "rounds") as bar:
         for batch in batches:
             for context in contexts:
                 if time.monotonic() >= until:
-                    left_out.append((batch, context))
+                    left_out.append({"batch": batch, "context": context})
+                    console.warn(f"batch {batch}, context {context}: left out, no time was left")
                     continue
-                found = compare(sound, batch, context, new, ceilings, rounds=rounds, told=lambda: bar.advance(1))
-                for row in found:
-                    if rows_to is not None:
-                        append(rows_to, row)
+                found = compare(
+                    sound, batch, context, asked.new, ceilings, rounds=asked.rounds, told=lambda: bar.advance(1)
+                )
+                if asked.rows is not None:
+                    for row in found:
+                        append(asked.rows, {"schema": SCHEMA, **row})
                 rows += found
-    for batch, context in left_out:
-        console.warn(f"batch {batch}, context {context}: left out, no time was left")
     facts = describe(place)
     report = {
         "schema": SCHEMA, "machine": facts, "ceilings": ceilings.to_json(), "kernels": chosen,
-        "rows": rows, "failed": failed, "left_out": [{"batch": b, "context": c} for b, c in left_out],
+        "rows": rows, "failed": failed, "left_out": left_out,
     }  # fmt: skip
     title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
-    if output == "json":
+    if as_json:
         print(dumps(report))
-    elif output == "markdown":
+    elif asked.markdown:
         print(decode_report.markdown(rows, title, notes))
     else:
         console.table(title, decode_report.HEADER, list(decode_report.table_rows(rows)), "\n".join(notes), result=True)
-    if plot is not None and rows:
-        decode_report.plot(rows, plot, title)
-        console.info(f"{plot}: written")
+    if asked.plot is not None and rows:
+        decode_report.plot(rows, asked.plot, title)
+        console.info(f"{asked.plot}: written")
     return report
+
+
+def counts(text: str, option: str) -> list[int]:
+    """Whole numbers with commas between, each at least 1."""
+    return [whole(word, option, low=1, high=MOST) for word in text.split(",")]
 
 
 def load_contenders(

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.bench.machine import find_place, require_torch
+from llmtool.commands.bench.settings import ARCHITECTURES, CompileSettings, KernelSettings
 from llmtool.core.kernels.registry import known_ops, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Case, Spec
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
 
 def compile_kernels(
     ops: Sequence[str] = (),
-    archs: Sequence[str] = ARCHITECTURES,
+    settings: CompileSettings | None = None,
     *,
-    first: bool = False,
     as_json: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """`llmtool bench compile`: a row for each configuration and architecture; `failed` of them have `problems`."""
-    names = known_ops(ops)
+    asked = CompileSettings.of(settings, named_settings)
+    names, archs = known_ops(ops), asked.arch.split(",")
     require_torch()
     if find_spec("triton") is None:  # not imported here: in this process it must stay free to interpret or to compile
         raise UserError("triton is needed to compile kernels", hint="pip install 'llmtool[kernels]'")
@@ -45,7 +45,7 @@ def compile_kernels(
     check_archs(archs)
     rows = []
     with console.progress("compiling", None, "configurations") as bar:
-        for row in compile_ops(names, archs, first=first):
+        for row in compile_ops(names, archs, first=asked.first):
             rows.append(row)
             bar.advance(1)
     failed = [row for row in rows if row["problems"]]
@@ -80,29 +80,18 @@ def _compile_table(title: str, rows: Sequence[dict[str, Any]], console: Console)
 
 def time_kernels(
     ops: Sequence[str] = (),
+    settings: KernelSettings | None = None,
     *,
-    sizes: str | None = None,
-    dtype: str | None = None,
-    device: str = "auto",
-    direction: str | None = None,
-    seconds: float = 1.0,
-    compiled: bool | None = None,
-    checks: bool = True,
-    output: str = "table",
-    plot: Path | None = None,
-    baseline: Path | None = None,
-    max_slowdown: float = 1.05,
-    rows_to: Path | None = None,
-    budget: float | None = None,
+    as_json: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """`llmtool bench kernels`: `failed` rows did not pass the correctness gate, `slower` ones fell behind the baseline.
 
-    sizes: a kind of core.kernels.spec.Sizes, or "rows=4096,width=5120" for the ops that know these names. output:
-    table, markdown or json, on stdout. checks: without a GPU, run the interpreter and the compiler on our kernels.
-    rows_to: a new file of JSON lines, to which rows go as they come. budget: seconds after which no case is begun. On a
-    GPU several ops are several processes, one after the other: an illegal access leaves its process no device.
+    The report goes to stdout. On a GPU several ops are several processes, one after the other: an illegal access
+    leaves its process no device.
     """
+    asked = KernelSettings.of(settings, named_settings)
     names = known_ops(ops)
     require_torch()
     import torch
@@ -114,41 +103,42 @@ def time_kernels(
     from llmtool.core.bench.report import plot as draw
     from llmtool.core.bench.rows import append, refuse_existing
 
-    until = math.inf if budget is None else time.monotonic() + budget
-    refuse_existing(rows_to)
-    place = find_place(device)
+    until = math.inf if asked.budget is None else time.monotonic() + asked.budget
+    refuse_existing(asked.rows)
+    place = find_place("cpu" if asked.cpu else "auto")
     on_gpu = place.type == "cuda"
-    dtype = dtype or ("bf16" if on_gpu else "fp32")
+    direction, plot = asked.direction, asked.plot
+    dtype = asked.dtype or ("bf16" if on_gpu else "fp32")
     kind = getattr(torch, DTYPES[dtype])
     facts = describe(place)
-    before = None if baseline is None else read_baseline(baseline, facts["device"])
+    before = None if asked.baseline is None else read_baseline(asked.baseline, facts["device"])
     if plot is not None:
         require("matplotlib", extra="plots", why="to draw a benchmark")
         if plot.exists() and not plot.is_dir():
             raise UserError("not a directory", where=str(plot), hint="name a directory for the figures")
         plot.mkdir(parents=True, exist_ok=True)
-    work = [(load_spec(name), cases_of(load_spec(name), sizes, on_gpu)) for name in names]
+    work = [(load_spec(name), cases_of(load_spec(name), asked.sizes, on_gpu)) for name in names]
     rows: list[dict[str, Any]] = []
     total = sum(len(cases) * len([d for d in spec.directions if direction in (None, d)]) for spec, cases in work)
     ceilings = measure_ceilings(place, kind)
     with console.progress("timing", total, "cases") as bar:
         for spec, cases in work:
             how: dict[str, Any] = {
-                "directions": None if direction is None else [direction], "seconds": seconds, "until": until,
-                "compiled": on_gpu if compiled is None else compiled,
+                "directions": None if direction is None else [direction], "seconds": asked.seconds, "until": until,
+                "compiled": on_gpu if asked.compiled is None else asked.compiled,
             }  # fmt: skip
             if on_gpu and len(work) > 1:
-                coming = elsewhere(spec.name, {"sizes": sizes, "dtype": dtype, "device": str(place), **how})
+                coming = elsewhere(spec.name, {"sizes": asked.sizes, "dtype": dtype, "device": str(place), **how})
             else:
                 coming = time_op(spec, cases, kind, place, told=lambda: bar.advance(1), **how)
             for row in coming:
-                if rows_to is not None:
-                    append(rows_to, {"schema": SCHEMA, **row})
+                if asked.rows is not None:
+                    append(asked.rows, {"schema": SCHEMA, **row})
                 rows.append(row)
     with suppress(RuntimeError):  # a device that a kernel has broken measures nothing more
         ceilings = ceilings.best(measure_ceilings(place, kind))  # a neighbour that was busy before may have left
     add_shares(rows, ceilings)
-    checked = check_without_gpu(names, console) if checks and not on_gpu and find_spec("triton") else None
+    checked = check_without_gpu(names, console) if asked.checks and not on_gpu and find_spec("triton") else None
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": facts,
@@ -159,8 +149,8 @@ def time_kernels(
         "failed": len([row for row in rows if "failed" in row]) + (checked["failed"] if checked else 0),
     }
     if before is not None:
-        report["slower"], report["compared"] = slower(rows, before, max_slowdown)
-    _print_report(report, output, console)
+        report["slower"], report["compared"] = slower(rows, before, asked.max_slowdown)
+    _print_report(report, asked, console, as_json=as_json)
     if plot is not None:
         written = draw(rows, plot, f"{facts['device']}, {dtype}, torch {facts['versions']['torch']}")
         console.info(f"{plot}: {', '.join(path.name for path in written)}")
@@ -182,28 +172,23 @@ def elsewhere(op: str, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def child() -> None:
-    """The process of one op: rows on stdout, a line each. Time is counted by a clock that processes share."""
+    """The process of one op: rows on stdout, a line each. `until` is of a clock that all processes share."""
     import torch
 
     from llmtool.core.bench.kernels import time_op
 
     op, how = sys.argv[1], json.loads(sys.argv[2])
     spec, place = load_spec(op), torch.device(how.pop("device"))
-    cases = cases_of(spec, how.pop("sizes"), True)
+    cases = cases_of(spec, how.pop("sizes"), on_gpu=place.type == "cuda")
     for row in time_op(spec, cases, getattr(torch, DTYPES[how.pop("dtype")]), place, **how):
         print(dumps(row), flush=True)
 
 
 def tune_kernels(
-    ops: Sequence[str] = (),
-    *,
-    sizes: str | None = None,
-    dtype: str | None = None,
-    rows_to: Path | None = None,
-    budget: float | None = None,
-    console: Console,
+    ops: Sequence[str] = (), settings: KernelSettings | None = None, *, console: Console, **named_settings: Any
 ) -> None:
     """`llmtool bench kernels --tune`: print rows for core/kernels/tuning.json, measured on this GPU."""
+    asked = KernelSettings.of(settings, named_settings)
     names = known_ops(ops)
     require_torch()
     import torch
@@ -212,19 +197,19 @@ def tune_kernels(
     from llmtool.core.bench.rows import append, refuse_existing
     from llmtool.core.bench.tune import rows_of, tune_op
 
-    until = math.inf if budget is None else time.monotonic() + budget
-    refuse_existing(rows_to)
+    until = math.inf if asked.budget is None else time.monotonic() + asked.budget
+    refuse_existing(asked.rows)
     if not torch.cuda.is_available():
         raise UserError("no GPU is available", hint="launch configurations are measured on the GPU they are for")
-    place, kind = torch.device("cuda"), getattr(torch, DTYPES[dtype or "bf16"])
-    work = [(load_spec(name), cases_of(load_spec(name), sizes, True)) for name in names]
+    place, kind = torch.device("cuda"), getattr(torch, DTYPES[asked.dtype or "bf16"])
+    work = [(load_spec(name), cases_of(load_spec(name), asked.sizes, True)) for name in names]
     found: list[dict[str, Any]] = []
     total = sum(each.runs(case) for spec, cases in work for case in cases for each in spec.tunings().values())
     with console.progress("tuning", total, "kernels") as bar:
         for spec, cases in work:
             for row in tune_op(spec, cases, kind, place, until=until):
-                if rows_to is not None:
-                    append(rows_to, row)
+                if asked.rows is not None:
+                    append(asked.rows, row)
                 found.append(row)
                 bar.advance(1)
     print(dumps(rows_of(describe(place)["device"], found), indent=2))
@@ -258,22 +243,22 @@ def check_without_gpu(names: Sequence[str], console: Console) -> dict[str, Any]:
             interpreted.append(row)
             bar.advance(1)
     with console.progress("compiling kernels", None, "configurations") as bar:
-        for row in compile_ops(names, ARCHITECTURES, first=True):
+        for row in compile_ops(names, ARCHITECTURES.split(","), first=True):
             compiled.append(row)
             bar.advance(1)
     wrong = [row for row in interpreted if not row["passed"]] + [row for row in compiled if row["problems"]]
     return {"interpreter": interpreted, "compiler": compiled, "failed": len(wrong)}
 
 
-def _print_report(report: dict[str, Any], output: str, console: Console) -> None:
+def _print_report(report: dict[str, Any], asked: KernelSettings, console: Console, *, as_json: bool) -> None:
     from llmtool.core.bench.report import HEADER, legend, markdown, not_run, table_rows
 
     facts, rows = report["machine"], report["rows"]
     title = f"{facts['device']}, {report['ceilings']['dtype']}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [legend(report["ceilings"]), *not_run(rows), *_notes(report)]
-    if output == "json":
+    if as_json:
         print(dumps(report))
-    elif output == "markdown":
+    elif asked.markdown:
         print(markdown(rows, title, notes))
     else:
         console.table(title, HEADER, list(table_rows(rows)), "\n".join(notes), result=True)

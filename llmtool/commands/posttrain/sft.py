@@ -151,21 +151,26 @@ class Data:
         return cls(packed, made[1], reader, (*data, *settings.valid), kept.to_json())
 
     def evaluate(self, trainee: "Trainee", micro: int) -> dict[str, Any]:
-        """Nats a trained token of the held-out rows; each process looks at all."""
+        """Nats a trained token of the held-out rows; processes take turns, and each calls the model equally often."""
         import torch
 
         from llmtool.core.train.objective import IGNORED, Batch
 
         if self.valid is None:
             return {}
-        total, tokens = 0.0, 0
-        for first in range(0, len(self.valid.packed), micro):
-            numbers = range(first, min(first + micro, len(self.valid.packed)))
+        world, rows = trainee.world, len(self.valid.packed)
+        sums = torch.zeros(2, dtype=torch.float64)
+        for first in range(0, rows, micro * world.size):
+            begin = first + micro * world.rank
+            numbers = range(min(begin, rows), min(begin + micro, rows)) or range(1)
             found = [self.valid.row(number) for number in numbers]
             batch = Batch(*(torch.stack(parts) for parts in zip(*found, strict=True)))
-            total += float(trainee.losses(batch).double().sum())
-            tokens += int((batch.labels != IGNORED).sum())
-        return {"valid": {"loss": total / max(1, tokens), "positions": [], "tokens": tokens}}
+            if begin >= rows:
+                batch.labels.fill_(IGNORED)
+            sums[0] += trainee.losses(batch).double().sum().cpu()
+            sums[1] += (batch.labels != IGNORED).sum()
+        total, tokens = world.total(sums.to(world.device)).tolist()
+        return {"valid": {"loss": total / max(1, tokens), "positions": [], "tokens": int(tokens)}}
 
 
 def is_adapted(start: Start) -> bool:
@@ -177,7 +182,9 @@ def make_job(
     command: str, output: Path, start: Start, data: Data, settings: SftSettings, moving: Callable[[str], bool]
 ) -> Job:
     """A run of the loop."""
+    from llmtool.core.checkpoint.written import written_types
     from llmtool.core.corpus.provenance import InputHashes
+    from llmtool.core.train.evaluations import plan as evaluations_of
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
@@ -192,7 +199,9 @@ def make_job(
     processes = int(os.environ.get("WORLD_SIZE", 1))
     fitting = [size for size in range(wanted, 0, -1) if rows % (size * processes) == 0]
     micro = settings.micro or next(iter(fitting), 1)  # what does not fit is refused by the loop
-    every = max(1, steps // 20) if settings.eval_every is None else settings.eval_every
+    held = data.valid
+    sizes = [] if held is None else [len(held.packed) * held.length]
+    every = evaluations_of(settings.eval_every, sum(sizes) or None, sizes, steps, rows * data.packed.length).every
     saved = max(1, steps // 5) if settings.save_every is None else settings.save_every
     used = replace(settings, length=data.packed.length, batch=rows * data.packed.length, steps=steps, eval_every=every)
     weights = start.checkpoint.fingerprint()
@@ -217,7 +226,8 @@ def make_job(
         data=data.packed, objective=make_objective(start.config, {}), optimizer=rates,
         plan=Plan(shape, micro, settings.clip, settings.max_loss_jump, every, saved), trainable=moving,
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=start.files(), inputs=inputs,
-        device=find_device(settings.device),
+        device=find_device(settings.device), kernels="torch",
+        written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
     )  # fmt: skip
 
 

@@ -1,7 +1,10 @@
 """`llmtool scaling fit --follow`: forecast again whenever the log has grown, and raise alarms."""
 
+import os
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,54 +25,108 @@ NOTIFY_SECONDS = 60.0
 
 
 def follow_run(request: Request, console: Console, every: float, sleep: Callable[[float], None]) -> int:
-    """A line for each look, until the log reaches the horizon, or with --stop until the bar is out of reach."""
-    source, seen, look = request.sources[0], -1.0, request.look
-    made: list[Forecast] = []
-    raised: set[tuple[str, float]] = set()
-    while True:
+    """Look until the log reaches the horizon, or with --stop until the bar is out of reach; the exit status."""
+    follower = Follower(request, console)
+    try:
+        while (status := follower.look()) is None:
+            sleep(every)
+        return status
+    finally:
+        follower.line.keep()
+
+
+class LiveLine:
+    """The latest forecast on one line, whose place the next one takes at a terminal; elsewhere a line each."""
+
+    def __init__(self) -> None:
+        self.live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.pending = False
+
+    def show(self, text: str) -> None:
+        """Put a line in the place of the last one."""
+        if not self.live:
+            print(text, flush=True)
+            return
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\x1b[K{text if len(text) <= width else text[: width - 1] + '…'}", end="", flush=True)
+        self.pending = True
+
+    def keep(self) -> None:
+        """Let the line stand, before something else is written and at the end."""
+        if self.pending:
+            print(flush=True)
+            self.pending = False
+
+
+class Follower:
+    """One log that grows: what was seen of it, and the alarms that were told."""
+
+    def __init__(self, request: Request, console: Console) -> None:
+        self.request, self.console, self.line = request, console, LiveLine()
+        self.seen = -1.0
+        self.made: list[Forecast] = []
+        self.told: set[tuple[str, float]] = set()
+
+    def look(self) -> int | None:
+        """Forecast again if the log has grown; the exit status, once there is nothing left to wait for."""
         try:
-            run = look.run(read_log(source, look.chosen))
+            run = self.request.look.run(read_log(self.request.sources[0], self.request.look.chosen))
             last = float(run.steps[-1])
-            grown, seen = last > seen or run.log.broken_from is not None, max(seen, last)
+            grown, self.seen = last > self.seen or run.log.broken_from is not None, max(self.seen, last)
             if grown:
-                _tell(alarms.of_run(run), raised, request, console)
-                made = [forecast(run, request.law)]
-                _show(made[0], request)
-                if _misses(made[0], raised, request, console) and request.stop:
+                self._tell(alarms.of_run(run))
+                self.made = [forecast(run, self.request.asked.law)]
+                self._show(self.made[0])
+                if self._misses(self.made[0]) and self.request.asked.stop:
                     return int(ExitCode.CHECK_FAILED)
             if _over(run, last):
-                return verdict(made, request)
+                self.line.keep()
+                return verdict(self.made, self.request)
         except NotYetError as refusal:
-            console.info(f"not yet: {refusal}")
-        sleep(every)
+            self.line.keep()
+            self.console.info(f"not yet: {refusal}")
+        return None
+
+    def _misses(self, made: Forecast) -> bool:
+        """Whether the run ends above --max-predicted-loss with the certainty asked for; told once."""
+        bar, certainty = self.request.asked.max_predicted_loss, self.request.asked.certainty
+        if bar is None:
+            return False
+        odds = odds_above(made, bar)
+        if odds < (CERTAIN if certainty is None else certainty):
+            return False
+        self._tell([Alarm("bar", bar, f"P(final loss > {bar:g}) = {odds:.2f}")])
+        return True
+
+    def _tell(self, found: list[Alarm]) -> None:
+        """Each alarm once: to the console, and to --notify, whose last argument it is."""
+        for alarm in found:
+            key = (alarm.kind, alarm.step if alarm.kind in ("spike", "bar") else 0.0)
+            if key in self.told:
+                continue
+            self.told.add(key)
+            self.line.keep()
+            text = f"{self.request.sources[0]}: {alarm.text}"
+            self.console.warn(text)
+            if self.request.asked.notify:
+                _notify(self.request.asked.notify, text, self.console)
+
+    def _show(self, made: Forecast) -> None:
+        facts: dict[str, Any] = saved.to_json(made, list(self.request.asked.target_loss))
+        if self.request.asked.max_predicted_loss is not None:
+            facts["probability_above"] = odds_above(made, self.request.asked.max_predicted_loss)
+        if self.request.as_json:
+            print(dumps(facts), flush=True)
+        else:
+            self.line.show(_line(made, self.request))
+        if self.request.asked.plot:
+            plot.draw(made, self.request.asked.plot)
+        if self.request.asked.output:
+            write_law(self.request, facts)
 
 
 def _over(run: Run, last: float) -> bool:
     return not run.open_end and last >= run.horizon
-
-
-def _misses(made: Forecast, raised: set[tuple[str, float]], request: Request, console: Console) -> bool:
-    """Whether the run ends above --max-predicted-loss with the certainty asked for; told once."""
-    if request.largest is None:
-        return False
-    odds = odds_above(made, request.largest)
-    if odds < (CERTAIN if request.certainty is None else request.certainty):
-        return False
-    text = f"P(final loss > {request.largest:g}) = {odds:.2f}"
-    _tell([Alarm("bar", request.largest, text)], raised, request, console)
-    return True
-
-
-def _tell(found: list[Alarm], raised: set[tuple[str, float]], request: Request, console: Console) -> None:
-    """Each alarm once: to the console, and to --notify, whose last argument it is."""
-    for alarm in found:
-        key = (alarm.kind, alarm.step if alarm.kind in ("spike", "bar") else 0.0)
-        if key in raised:
-            continue
-        raised.add(key)
-        console.warn(f"{request.sources[0]}: {alarm.text}")
-        if request.notify:
-            _notify(request.notify, f"{request.sources[0]}: {alarm.text}", console)
 
 
 def _notify(command: str, text: str, console: Console) -> None:
@@ -85,20 +142,6 @@ def _notify(command: str, text: str, console: Console) -> None:
         console.warn(f"--notify {command}: {error}")
 
 
-def _show(made: Forecast, request: Request) -> None:
-    facts: dict[str, Any] = saved.to_json(made, list(request.targets))
-    if request.largest is not None:
-        facts["probability_above"] = odds_above(made, request.largest)
-    if request.as_json:
-        print(dumps(facts), flush=True)
-    else:
-        print(_line(made, request), flush=True)
-    if request.figure:
-        plot.draw(made, request.figure)
-    if request.output:
-        write_law(request, facts)
-
-
 def _line(made: Forecast, request: Request) -> str:
     run = made.run
     if run.open_end:
@@ -108,6 +151,8 @@ def _line(made: Forecast, request: Request) -> str:
         left = run.seconds(run.horizon)
         ahead = f", {duration(left)} to go" if left else ""
         text = f"step {run.until:,.0f} of {run.horizon:,.0f}{ahead}: final loss {report.span(made.final)}"
-    if request.largest is not None and not run.open_end:
-        text += f", P(above {request.largest:g}) {odds_above(made, request.largest):.2f}"
+    if request.asked.max_predicted_loss is not None and not run.open_end:
+        text += (
+            f", P(above {request.asked.max_predicted_loss:g}) {odds_above(made, request.asked.max_predicted_loss):.2f}"
+        )
     return text + ("" if made.confident else f"  NOT CONFIDENT: {'; '.join(made.doubts)}")

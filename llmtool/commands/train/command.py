@@ -53,8 +53,10 @@ def train(
     require("torch", extra="models", why="to train models")
     import torch
 
+    from llmtool.core.checkpoint.written import written_types
     from llmtool.core.kernels.choice import choose, cross_entropy
     from llmtool.core.train.data import RowBatches
+    from llmtool.core.train.evaluations import plan as evaluations_of
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
@@ -84,18 +86,21 @@ def train(
     steps = _steps(asked, batches.tokens, per_epoch)
     micro = asked.micro or _micro(rows, length, processes)
     parameters = _parameters(start)
+    trained_before = start.checkpoint is not None
+    decay = (0.0 if trained_before else 0.1) if asked.weight_decay is None else asked.weight_decay
     rates = OptimizerSettings(
-        asked.optimizer, _default_rate(parameters) if asked.lr is None else asked.lr, asked.muon_lr,
-        asked.weight_decay, asked.beta1, asked.beta2,
+        asked.optimizer, _default_rate(parameters, trained_before) if asked.lr is None else asked.lr, asked.muon_lr,
+        decay, asked.beta1, asked.beta2,
     ).check()  # fmt: skip
-    warmup = min(steps // 10, 200) if asked.warmup is None else asked.warmup
+    warmup = _warmup(steps, trained_before) if asked.warmup is None else asked.warmup
     shape = Schedule(asked.schedule, steps, warmup, asked.final_lr, asked.decay).check()
-    every = (_every(asked.eval_every, steps, 20), _every(asked.save_every, steps, 5))
-    plan = Plan(shape, micro, asked.clip, asked.max_loss_jump, *every)
-    held_out = named.count(asked.eval_tokens, "--eval-tokens")
+    held_out = None if asked.eval_tokens is None else named.count(asked.eval_tokens, "--eval-tokens")
+    evaluations = evaluations_of(asked.eval_every, held_out, [len(file) for file in checks], steps, batches.tokens)
+    save_every = max(1, steps // 5) if asked.save_every is None else asked.save_every
+    plan = Plan(shape, micro, asked.clip, asked.max_loss_jump, evaluations.every, save_every)
     used = replace(
-        asked, length=length, batch=batches.tokens, steps=steps, lr=rates.lr, warmup=warmup, eval_every=every[0],
-        eval_tokens=held_out,
+        asked, length=length, batch=batches.tokens, steps=steps, lr=rates.lr, warmup=warmup, weight_decay=decay,
+        eval_every=evaluations.every, eval_tokens=evaluations.tokens,
     )  # fmt: skip
     options = start.take_settings(method_settings(used.set))
     place = find_device(used.device)
@@ -110,8 +115,10 @@ def train(
     if used.dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": parameters, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
+    if evaluations.note:
+        console.info(evaluations.note)
     objective = make_objective(start.config, options, terms, loss_code)
-    sets = [named.HeldOut(file, length, held_out, mask_documents=used.mask_documents) for file in checks]
+    sets = [named.HeldOut(file, length, evaluations.tokens, mask_documents=used.mask_documents) for file in checks]
     sizes = named.token_bytes(codec, start.config.vocab_size)
     paths = [source.path for source in [*trained, *held]]
     read = [*paths, *(name for name in (used.tokenizer, used.model) if name and Path(name).exists())]
@@ -120,11 +127,11 @@ def train(
         job = Job(
             command="train", output=Path(output), settings=used, config=facts,
             decoder=start.decoder(used.seed, choice.kernels), raw=start.raw, data=batches, objective=objective,
-            optimizer=rates, plan=plan, trainable=trainable,
+            optimizer=rates, plan=plan, trainable=trainable, written=written_types(start.checkpoint, used.save_dtype),
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,
             inputs=lambda: [*checkpoint, *hashes.wait()], device=place, tensorboard=used.tensorboard,
-            kernels=described,
+            kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
         )  # fmt: skip
         return run_job(job, console)
 
@@ -207,8 +214,16 @@ def _steps(asked: TrainSettings, batch: int, epoch: int) -> int:
     return max(1, wanted // batch)
 
 
-def _every(every: int | None, steps: int, parts: int) -> int:
-    return max(1, steps // parts) if every is None else every
+def _warmup(steps: int, trained_before: bool) -> int:
+    """A tenth of the steps, 200 at most; AdamW's first updates move every weight by the whole rate, so that trained
+    weights get 10 steps of it, or half of a run that is shorter than 20."""
+    return min(200, max(steps // 10, min(10, steps // 2) if trained_before else 0))
+
+
+def _tokenizer_of(files: "Sequence[TokenFile]") -> str | None:
+    """The hash of the tokenizer that all the data says it was made with."""
+    named_hashes = {file.tokenizer for file in files}
+    return named_hashes.pop() if len(named_hashes) == 1 else None
 
 
 def _parameters(start: Start) -> int:
@@ -223,7 +238,7 @@ def _parameters(start: Start) -> int:
         return sum(prod(shape) for shape in expected_shapes(build(start.config)).values())
 
 
-def _default_rate(parameters: int) -> float:
-    from llmtool.core.model.new import default_rate
+def _default_rate(parameters: int, trained_before: bool) -> float:
+    from llmtool.core.model.new import default_rate, fine_tuning_rate
 
-    return default_rate(parameters)
+    return fine_tuning_rate(parameters) if trained_before else default_rate(parameters)

@@ -28,6 +28,7 @@ from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
 from llmtool.core.run.settings import describe
 
 if TYPE_CHECKING:
+    from llmtool.core.checkpoint.written import Written
     from llmtool.core.model.decoder import Decoder
     from llmtool.core.train.data import Batches
     from llmtool.core.train.loop import Plan, Row
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.parallel import Trainee
 
+TOKENIZER = "tokenizer_hash"
+"""Key of the tokenizer's hash in the first row of metrics.jsonl, and in run.json's config."""
 BEGUN, METRICS, PLOT = "train.json", "metrics.jsonl", "loss.png"
 SCHEMA = "llmtool.train/1"
 SPELLED = {"weights": "the model's weights"}
@@ -69,6 +72,11 @@ class Job:
     objective: "Objective"
     optimizer: "OptimizerSettings"
     plan: "Plan"
+    device: str
+    kernels: str
+    """The code that computes, for people and run.json."""
+    written: "Written"
+    """Element types of the finished model."""
     trainable: Callable[[str], bool] = anything
     """Beside what the objective's terms say."""
     evaluate: "Callable[[Trainee], dict[str, Any]]" = _nothing
@@ -78,10 +86,9 @@ class Job:
     """All that the run reads, as the user named it."""
     inputs: Callable[[], list[dict[str, Any]]] = list
     """Entries of run.json; asked for at the end."""
-    device: str = "cpu"
+    tokenizer: str | None = None
+    """Hash of the tokenizer that made the data, where it is known: losses of other tokens cannot be compared."""
     tensorboard: Path | None = None
-    kernels: str = "torch"
-    """The code that computes, for people and run.json."""
 
 
 def run_job(job: Job, console: Console) -> dict[str, Any]:
@@ -101,7 +108,8 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     cleanup = ExitStack()
     try:
         console = console if world.leader else Console(verbosity=-1)
-        run = Run(job.command, job.config, seed=job.settings.seed, backend=f"{job.kernels} on {world.device}")
+        facts = {**job.config, TOKENIZER: job.tokenizer} if job.tokenizer else job.config
+        run = Run(job.command, facts, seed=job.settings.seed, backend=f"{job.kernels} on {world.device}")
         moving, total = freeze(
             job.decoder.named_parameters(), lambda name: job.objective.trainable(name) and job.trainable(name)
         )
@@ -143,7 +151,6 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         return report
     finally:
         cleanup.close()
-        world.close()
 
 
 def plan_line(job: Job) -> str:
@@ -256,7 +263,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def watch(job: Job, leader: bool, resumed: int, console: Console) -> "Iterator[Callable[[Row], None]]":
     """What a row goes to: metrics.jsonl, the bar, TensorBoard; nothing but in the leading process."""
-    from llmtool.core.train.metrics import Metrics
+    from llmtool.core.train.jumps import Jumps
+    from llmtool.core.train.metrics import Metrics, read_rows
     from llmtool.core.train.summary import Board
 
     if not leader:
@@ -266,9 +274,18 @@ def watch(job: Job, leader: bool, resumed: int, console: Console) -> "Iterator[C
     with Metrics(job.output / METRICS, resumed) as metrics, console.progress("training", total, "tokens") as bar:
         board = Board(job.tensorboard) if job.tensorboard else None
         bar.update(resumed * job.data.tokens)
+        jumps = Jumps(row["loss"] for row in read_rows(metrics.path))
+        told = False
 
         def record(row: "Row") -> None:
+            nonlocal told
+            if row["step"] == 1 and job.tokenizer:
+                row = {**row, TOKENIZER: job.tokenizer}
             metrics.write(row)
+            mean, above = jumps.mean, jumps.above(row["loss"])
+            if above is not None and not told:
+                told = True
+                console.warn(jump_line(row, mean, above, job.optimizer.lr))
             bar.update(row["tokens"])
             bar.describe(f"loss {row['loss']:.4f}")
             if board:
@@ -281,6 +298,14 @@ def watch(job: Job, leader: bool, resumed: int, console: Console) -> "Iterator[C
         finally:
             if board:
                 board.close()
+
+
+def jump_line(row: "Row", mean: float, above: float, rate: float) -> str:
+    """What a jump of the loss says, and what to do."""
+    return (
+        f"step {row['step']:,}: the loss is {row['loss']:.2f}, {above:.2f} above its mean so far ({mean:.2f}); --lr "
+        f"{rate:g} may be too high for these weights: a lower one, more --warmup, or --max-loss-jump to stop by itself"
+    )
 
 
 def last_row(output: Path) -> dict[str, Any]:
@@ -312,7 +337,6 @@ def finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
 
 
 def _finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
-    from llmtool.core.checkpoint.dtypes import element_type
     from llmtool.core.checkpoint.layout import put_together
     from llmtool.core.checkpoint.shards import ShardWriter
     from llmtool.core.checkpoint.writer import DEFAULT_SHARD, with_dtype
@@ -323,11 +347,13 @@ def _finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
     work = output / ".finished.partial"
     rmtree(work, ignore_errors=True)
     work.mkdir()
-    with ShardWriter(work, DEFAULT_SHARD) as writer:
-        for name, tensor in put_together(whole_tensors(trainee), job.raw):
+    one = None if job.written.others else job.written.usual
+    tensors = whole_tensors(trainee) if one else job.written.typed(whole_tensors(trainee))
+    with ShardWriter(work, DEFAULT_SHARD, one) as writer:
+        for name, tensor in put_together(tensors, job.raw):
             writer.add(name, tensor)
         shards = writer.finish()
-    raw = with_dtype(job.raw, element_type("fp32"))
+    raw = with_dtype(job.raw, job.written.usual)
     files = {**job.files, "config.json": dumps(raw, indent=2, ensure_ascii=False).encode() + b"\n"}
     for name, content in files.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)

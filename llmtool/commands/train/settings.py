@@ -13,11 +13,13 @@ from llmtool.commands.options import (
     Force,
     Kernels,
     Precision,
+    SaveDtype,
     SaveEvery,
     Schedule,
     Seed,
 )
 from llmtool.core.run.settings import Option, Settings
+from llmtool.core.train.schedules import Schedule as RateSchedule
 
 Parallel = Literal["auto", "none", "ddp", "fsdp"]
 
@@ -26,6 +28,7 @@ class Running(Settings):
     """What the loop reads of a command's settings; each command declares them with defaults of its own."""
 
     dtype: Literal["fp32", "bf16"]
+    save_dtype: Literal["bf16", "fp16", "fp32"] | None
     parallel: Parallel
     recompute: bool
     compiled: bool
@@ -59,16 +62,20 @@ class TrainSettings(Running):
     steps: Annotated[int | None, Option("Updates, instead of --tokens.", min=1)] = None
     epochs: Annotated[float | None, Option("Epochs, instead of --tokens.", min=0, matters=False)] = None
     optimizer: Annotated[Literal["adamw", "muon"], Option("Muon: for the matrices.")] = "adamw"
-    lr: Annotated[float | None, Option("Peak rate. Default: by the model's size.")] = None
+    lr: Annotated[
+        float | None, Option("Peak rate. Default: by the model's size; for a checkpoint 2e-5 at 1B, more if smaller.")
+    ] = None
     muon_lr: Annotated[float | None, Option("Peak rate of Muon's matrices; else --lr.")] = None
-    weight_decay: Annotated[float, Option("Of matrices; vectors have none.")] = 0.1
+    weight_decay: Annotated[
+        float | None, Option("Of matrices; vectors have none. Default: 0.1, for a checkpoint 0.")
+    ] = None
     beta1: Annotated[float, Option("AdamW's first momentum.")] = 0.9
     beta2: Annotated[float, Option("AdamW's second momentum.")] = 0.95
     clip: Annotated[float, Option("Largest norm of the gradient; 0 for any.", min=0)] = 1.0
     schedule: Schedule = "cosine"
     warmup: Annotated[int | None, Option("Steps of warm-up. Default: a tenth, 200 at most.", min=0)] = None
     final_lr: Annotated[float, Option("Last rate, a share of the peak.", min=0, max=1)] = 0.1
-    decay: Annotated[float, Option("Share of the steps in which wsd goes down.", max=1)] = 0.2
+    decay: Annotated[float, Option("Share of the steps in which wsd goes down.", max=1)] = RateSchedule.decay
     mask_documents: Annotated[bool, Option("No token sees another document of its row.", "--mask-documents")] = False
     valid: Annotated[
         Sequence[str],
@@ -76,7 +83,10 @@ class TrainSettings(Running):
     ] = ()
     holdout: Annotated[float, Option("Hold out the last share of each source.", min=0, max=0.99)] = 0.0
     eval_every: EvalEvery = None
-    eval_tokens: Annotated[str | int, Option("Tokens of each held-out set, at most.", metavar="TOKENS")] = 32768
+    eval_tokens: Annotated[
+        str | int | None,
+        Option("Tokens of each held-out set, at most. Default: 32K, less in a short run.", metavar="TOKENS"),
+    ] = None
     save_every: SaveEvery = None
     keep: Annotated[int, Option("States to keep.", min=1, matters=False)] = 2
     max_loss_jump: Annotated[
@@ -87,6 +97,7 @@ class TrainSettings(Running):
         Sequence[str], Option("A field of config.json.", "--override", metavar="KEY=VALUE", matters=False)
     ] = ()
     dtype: Precision = "fp32"
+    save_dtype: SaveDtype = None
     device: Device = "auto"
     parallel: Annotated[
         Parallel,

@@ -84,6 +84,15 @@ def default_rate(count: int) -> float:
     return float(f"{4e-3 * (max(count, 10**5) / 1.3e6) ** -0.4:.2g}")
 
 
+def fine_tuning_rate(count: int) -> float:
+    """A peak rate of AdamW at which a trained model goes on: 2e-5 from 1B parameters on, 4.5e-5 at 135M.
+
+    2e-5 (1B / N)^0.4 below 1B, a fourteenth of `default_rate`: at that one, a model of 0.3M parameters went from 6.4
+    nats to 10.4 with its first update.
+    """
+    return float(f"{2e-5 * (min(max(count, 10**5), 10**9) / 1e9) ** -0.4:.2g}")
+
+
 @torch.no_grad()
 def initialise(decoder: Decoder, seed: int, spread: float = SPREAD) -> None:
     """Draw every linear map, table and expert; what a method's part holds beside them keeps its first values.

@@ -91,8 +91,9 @@ def train(
         end = step + 1 == steps
         if end or due(step + 1, plan.eval_every):
             trainee.decoder.eval()
+            clock = time.perf_counter()
             if found := evaluate():
-                row["eval"] = found
+                row["eval"], row["eval_seconds"] = found, time.perf_counter() - clock
             trainee.decoder.train()
         record(row)
         progress.seconds = time.perf_counter() - began

@@ -57,23 +57,47 @@ def smoothed(values: list[float]) -> list[float]:
 def show(log: Path, console: Console) -> None:
     """The run in a table: losses at its quarters."""
     rows = read_rows(log)
+    span = max(1, min(MEAN, len(rows) // 4))
     picked = sorted({max(0, round(len(rows) * part / 4) - 1) for part in range(5)})
     names = list(dict.fromkeys(name for row in rows for name in row.get("eval", {})))
     table = []
     for place in picked:
         row = rows[place]
-        near = rows[max(0, place - 9) : place + 1]
+        near = rows[max(0, place - span + 1) : place + 1]
         loss = sum(r["loss"] for r in near) / len(near)
         held = [_nearest(rows, place, name) for name in names]
-        table.append([f"{row['step']:,}", f"{row['tokens'] / 1e6:,.2f}M", f"{row['lr']:.2g}", f"{loss:.4f}", *held])
-    median = sorted(row["tokens_per_s"] for row in rows)[len(rows) // 2]
+        table.append([f"{row['step']:,}", _amount(row["tokens"]), f"{row['lr']:.2g}", f"{loss:.4f}", *held])
     bits = [
         f"{name} {found['bits_per_byte']:.3f} bits/byte"
         for name, found in rows[-1].get("eval", {}).items()
         if "bits_per_byte" in found
     ]
-    note = ", ".join([f"{rows[-1]['time']:,.0f} s, {median:,.0f} tokens/s", *bits])
-    console.table("Loss", ["step", "tokens", "rate", "training", *names], table, note)
+    means = f"training: the mean of the last {span} steps (of one at step 1)" if span > 1 else "training: of that step"
+    held_out = ["held out: of the last evaluation"] if names else []
+    heads = ["step", "tokens", "rate", "training", *names]
+    console.table("Loss", heads, table, "; ".join([means, *held_out, times(rows), *bits]))
+
+
+MEAN = 10
+"""Steps whose mean the table shows, or a quarter of a short run's."""
+
+
+def times(rows: list[dict[str, Any]]) -> str:
+    """Where a run's time went: updates, evaluations, and the rest, which is saving; and the rate of updates alone."""
+    before, updates, tokens = 0, 0.0, 0
+    for row in rows:
+        updates += (row["tokens"] - before) / row["tokens_per_s"]
+        tokens, before = row["tokens"], row["tokens"]
+    evaluations = sum(row.get("eval_seconds", 0.0) for row in rows)
+    rest = max(0.0, rows[-1]["time"] - updates - evaluations)
+    said = [f"{updates:,.0f} s of updates, {tokens / updates:,.0f} tokens/s"]
+    said += [f"{evaluations:,.0f} s of evaluation"] if evaluations else []
+    said += [f"{rest:,.0f} s of saving and writing"] if rest >= 1 else []
+    return ", ".join(said)
+
+
+def _amount(tokens: int) -> str:
+    return f"{tokens / 1e6:,.2f}M" if tokens >= 10**6 else f"{tokens:,}"
 
 
 def _nearest(rows: list[dict[str, Any]], place: int, name: str) -> str:

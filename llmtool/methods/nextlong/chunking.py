@@ -6,7 +6,6 @@ documents (NNNNN.docs.jsonl; NNNNN.docs.npy [docs, 3]: byte in that file, first 
 """
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -24,9 +23,9 @@ from llmtool.core.corpus.readers import Reading as TextReading
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.json_file import dumps
+from llmtool.methods.nextlong.sentences import Span, characters, sentences, words
 
-Split = Literal["lines", "sentences"]
-_SENTENCE = re.compile(r"(?:[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*|\n+)")
+Split = Literal["lines", "sentences", "paper"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,17 @@ class Group:
     prefixes: list[str] = field(default_factory=list)
 
 
-def spans(text: str, size: int, split: Split = "lines") -> list[tuple[int, int]]:
-    """Character ranges of the chunks of a document; of `lines` they leave out one newline between them."""
+def spans(text: str, size: int, split: Split = "lines") -> list[Span]:
+    """Character ranges of the chunks of a document, as `reference.chunk` cuts it; one newline between two is left out.
+
+    None of them is longer than 1.5 `size` (newlines not counted) but with `paper`; blank ones are left out.
+    """
     if len(text) <= size:
-        return [(0, len(text))]
-    pieces = _lines(text) if split == "lines" else _sentences(text)
-    chunks: list[tuple[int, int]] = []
+        return [(0, len(text))] if text and not text.isspace() else []
+    pieces = (
+        _sentences(text, 0, len(text), size) if split == "sentences" else _lines(text, size, whole=split == "paper")
+    )
+    chunks: list[Span] = []
     start = end = length = 0
     held = False
     for begin, stop in pieces:
@@ -79,23 +83,32 @@ def spans(text: str, size: int, split: Split = "lines") -> list[tuple[int, int]]
         length += stop - begin
         held = True
     chunks.append((start, end))
-    return chunks
+    return [(a, b) for a, b in chunks if b > a and not text[a:b].isspace()]
 
 
-def _lines(text: str) -> Iterator[tuple[int, int]]:
+def _lines(text: str, size: int, *, whole: bool) -> Iterator[Span]:
     place = 0
+    most = len(text) if whole else size + size // 2
     for paragraph in text.split("\n"):
-        yield place, place + len(paragraph)
-        place += len(paragraph) + 1
+        stop = place + len(paragraph)
+        if stop - place <= most:
+            yield place, stop
+        else:
+            yield from _sentences(text, place, stop, size)
+        place = stop + 1
 
 
-def _sentences(text: str) -> Iterator[tuple[int, int]]:
-    place = 0
-    for match in _SENTENCE.finditer(text):
-        yield place, match.end()
-        place = match.end()
-    if place < len(text):
-        yield place, len(text)
+def _sentences(text: str, start: int, stop: int, size: int) -> Iterator[Span]:
+    most = size + size // 2
+    for begin, end in sentences(text, start, stop):
+        if end - begin <= most:
+            yield begin, end
+            continue
+        for first, last in words(text, begin, end):
+            if last - first <= most:
+                yield first, last
+            else:
+                yield from characters(text, first, last, size)
 
 
 def byte_places(data: bytes, places: npt.NDArray[np.int64], text: str) -> npt.NDArray[np.int64]:

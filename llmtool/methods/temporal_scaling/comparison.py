@@ -1,6 +1,7 @@
 """Which of several runs or data mixtures ends lower, and with what probability: the paper's use of the law."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.fit import standard_noise
 from llmtool.methods.temporal_scaling.forecast import Forecast, rate_known
-from llmtool.methods.temporal_scaling.intervals import scatter
+from llmtool.methods.temporal_scaling.intervals import Interval, scatter
+from llmtool.methods.temporal_scaling.paired import Gap, pair
 from llmtool.methods.temporal_scaling.saved import interval_to_json
 
 Array = NDArray[np.float64]
 SCHEMA = "llmtool.scaling-compare/1"
+HOPELESS = 0.05
+"""A run of a sweep whose probability to end lowest is smaller need not go on."""
 SHARED = 0.5
 """Share of the variance that runs have in common, because one law errs on them in the same direction.
 
@@ -22,8 +26,56 @@ Draws that were wholly common would take two runs apart with certainty; wholly s
 mixtures whose curves run in parallel."""
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Draws of the final losses [runs, draws]; what each is apart from the lowest, where the two could be paired."""
+
+    forecasts: Sequence[Forecast]
+    draws: Array
+    lowest: int
+    gaps: tuple[Gap | None, ...]
+
+    def apart(self, place: int) -> Interval:
+        """How much higher than the lowest a run ends, with a 90% interval."""
+        differences = self.draws[place] - self.draws[self.lowest]
+        low, high = np.quantile(differences, [0.05, 0.95])
+        return Interval(float(np.median(differences)), float(low), float(high), differences)
+
+
+def compared(forecasts: Sequence[Forecast], seed: int = 0) -> Comparison:
+    """The final losses together, each run set against the one that ends lowest."""
+    lowest, tried = int(np.argmin([forecast.final.value for forecast in forecasts])), set[int]()
+    while True:
+        found = _against(forecasts, lowest, seed)
+        tried.add(lowest)
+        # Paired, another run may turn out to end lower than the one whose own forecast is lowest.
+        lowest = int(np.argmin(np.median(found.draws, axis=1)))
+        if lowest in tried:
+            return found
+
+
+def _against(forecasts: Sequence[Forecast], lowest: int, seed: int) -> Comparison:
+    """Each run's draws are the lowest one's, moved by what sets the two apart.
+
+    That is the paired law beside the difference of the two forecasts, each with the inverse of its variance; where two
+    runs cannot be paired, the forecasts alone.
+    """
+    draws = ends(forecasts, seed)
+    gaps: list[Gap | None] = []
+    for place, forecast in enumerate(forecasts):
+        gap = pair(forecast, forecasts[lowest]) if place != lowest else None
+        gaps.append(gap)
+        if gap is not None:
+            alone = np.log(draws[place] / draws[lowest])
+            weight = alone.var() / (alone.var() + gap.sd**2)
+            value = weight * gap.value + (1 - weight) * float(np.median(alone))
+            noise = standard_noise(seed + 101 + place)[:, 0]
+            draws[place] = draws[lowest] * np.exp(value + np.sqrt(weight) * gap.sd * noise)
+    return Comparison(forecasts, draws, lowest, tuple(gaps))
+
+
 def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
-    """Draws of the final losses [runs, draws], each with its own noise and a part that all share."""
+    """Draws of the final losses [runs, draws] by each run's own law, with its own noise and a part that all share."""
     common = standard_noise(seed)
     rows = []
     for place, forecast in enumerate(forecasts):
@@ -60,14 +112,18 @@ def require_comparable(forecasts: Sequence[Forecast], console: Console, *, force
         console.warn(what)
 
 
-def to_json(forecasts: Sequence[Forecast], draws: Array) -> dict[str, Any]:
+def to_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as an object."""
-    chances = odds(draws)
-    lowest = np.argmin(draws, axis=0)
-    runs = [
-        {
+    forecasts, chances = comparison.forecasts, odds(comparison.draws)
+    lowest = np.argmin(comparison.draws, axis=0)
+    runs = []
+    for place, forecast in enumerate(forecasts):
+        gap = comparison.gaps[place]
+        runs.append({
             "log": forecast.run.log.name,
             "final_loss": interval_to_json(forecast.final),
+            "above_lowest": interval_to_json(comparison.apart(place)),
+            "paired": None if gap is None else {"law": gap.law, "steps": gap.steps, "sd": gap.sd},
             "law": forecast.fit.name,
             "confident": forecast.confident,
             "doubts": list(forecast.doubts),
@@ -75,26 +131,48 @@ def to_json(forecasts: Sequence[Forecast], draws: Array) -> dict[str, Any]:
             "probability_below": {
                 other.run.log.name: float(chances[place, at]) for at, other in enumerate(forecasts) if at != place
             },
-        }
-        for place, forecast in enumerate(forecasts)
-    ]
-    best = int(np.argmin([forecast.final.value for forecast in forecasts]))
+        })  # fmt: skip
     return {
-        "schema": SCHEMA, "metric": forecasts[0].run.metric, "lowest": forecasts[best].run.log.name,
+        "schema": SCHEMA, "metric": forecasts[0].run.metric, "lowest": forecasts[comparison.lowest].run.log.name,
         "confident": all(forecast.confident for forecast in forecasts), "runs": runs,
     }  # fmt: skip
 
 
-def lines(forecasts: Sequence[Forecast], draws: Array) -> list[str]:
-    """The comparison for people, best first."""
-    order = np.argsort([forecast.final.value for forecast in forecasts])
-    lowest, chances = np.argmin(draws, axis=0), odds(draws)
+def lines(comparison: Comparison) -> list[str]:
+    """The comparison for people: a row a run, best first; what is against a forecast below, each doubt once."""
+    forecasts, chances = comparison.forecasts, odds(comparison.draws)
+    order = sorted(range(len(forecasts)), key=lambda place: comparison.apart(place).value)
+    lowest = np.argmin(comparison.draws, axis=0)
     width = max(len(forecast.run.log.name) for forecast in forecasts)
-    out = [f"{'run':<{width}}  {'final loss':<28}{'P(lowest)':>10}"]
+    out = [f"{'run':<{width}}  {'final loss':<26}{'above the lowest':<28}{'P(lowest)':>9}"]
     for place in order:
-        forecast, final = forecasts[place], forecasts[place].final
-        span = f"{final.value:.4f}  [{final.low:.4f}, {final.high:.4f}]"
-        doubt = "" if forecast.confident else f"  NOT CONFIDENT: {'; '.join(forecast.doubts)}"
-        out.append(f"{forecast.run.log.name:<{width}}  {span:<28}{(lowest == place).mean():>10.2f}{doubt}")
+        final, apart = forecasts[place].final, comparison.apart(place)
+        span = f"{final.value:.4f} [{final.low:.4f}, {final.high:.4f}]"
+        above = "" if place == comparison.lowest else f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
+        mark = "" if forecasts[place].confident else " NOT CONFIDENT"
+        out.append(
+            f"{forecasts[place].run.log.name:<{width}}  {span:<26}{above:<28}{(lowest == place).mean():>9.2f}{mark}"
+        )
+    doubts: dict[str, list[str]] = {}
+    for place in order:
+        for doubt in forecasts[place].doubts:
+            doubts.setdefault(doubt, []).append(forecasts[place].run.log.name)
+    for doubt, names in doubts.items():
+        whose = "all runs" if len(names) == len(forecasts) else ", ".join(names)
+        out.append(f"  not confident: {doubt} ({whose})")
+    out.append(_paired_line(comparison))
+    hopeless = [forecasts[place].run.log.name for place in order if (lowest == place).mean() < HOPELESS]
+    if len(forecasts) > 2 and hopeless:
+        out.append(f"below {HOPELESS:.0%} to end lowest, and could be stopped: {', '.join(hopeless)}")
     first, second = (forecasts[place].run.log.name for place in order[:2])
     return [*out, f"P({first} ends below {second}) = {chances[order[0], order[1]]:.2f}"]
+
+
+def _paired_line(comparison: Comparison) -> str:
+    """Where the differences come from."""
+    steps = [gap.steps for gap in comparison.gaps if gap is not None]
+    count, others = len(steps), len(comparison.forecasts) - 1
+    if not count:
+        return "differences: of the separate forecasts (no evaluations at the same steps under the same schedule)"
+    whole = "" if count == others else f" for {count} of {others} runs; else of the separate forecasts"
+    return f"differences: by a law of their own on {min(steps)} or more common steps{whole}"

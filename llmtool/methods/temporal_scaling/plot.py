@@ -1,22 +1,27 @@
-"""Figures, PNG or SVG by name: a forecast with its band, the law over positions, a comparison."""
+"""Figures, PNG or SVG by name: a forecast with its band, and the law over positions."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmtool.core.run.figures import save_figure
 from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, TemporalFit
 
+Array = NDArray[np.float64]
 SEEN, LATER, LAW = "#1f4e79", "#b8c4d0", "#c8501e"
-RUNS = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
+RUNS = (
+    "#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555", "#1b9aaa", "#b03060", "#8a9a2b", "#e08e45",
+)  # fmt: skip
 POINTS = 120
 DOTS = 300
 
 
-def _thousands(value: float, _: int) -> str:
+def thousands(value: float, _: int) -> str:
+    """A step on an axis."""
     return f"{value:,.0f}"
 
 
@@ -85,14 +90,22 @@ def draw(forecast: Forecast, path: Path) -> None:
         plain(panels[1])
     panels[-1].set_xlabel("step")
     panels[-1].set_xlim(0, run.horizon)
-    panels[-1].xaxis.set_major_formatter(_thousands)
+    panels[-1].xaxis.set_major_formatter(thousands)
     save_figure(sheet, path)
 
 
-def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: Path) -> None:
-    """The hyperbolas over positions at a few steps, and their parameters over the steps, with the regressions."""
-    sheet = figure(figsize=(11, 4.4))
-    over, learned, slope = sheet.subplots(1, 3, width_ratios=[1.6, 1, 1])
+def draw_positions(sets: Sequence[tuple[str, TemporalFit, Hyperbolas, Array]], path: Path) -> None:
+    """A row for each evaluation set (name, fit, hyperbolas, losses [steps, positions]): the hyperbolas over positions
+    at a few steps, and their parameters over the steps, with the regressions."""
+    sheet = figure(figsize=(11, 4.4 * len(sets)))
+    rows = sheet.subplots(len(sets), 3, width_ratios=[1.6, 1, 1], squeeze=False)
+    for axes, (name, fitted, shapes, losses) in zip(rows, sets, strict=True):
+        _positions_row(axes, f"{name}: " if len(sets) > 1 else "", fitted, shapes, losses)
+    save_figure(sheet, path)
+
+
+def _positions_row(row: Any, name: str, fitted: TemporalFit, shapes: Hyperbolas, losses: Array) -> None:
+    over, learned, slope = row
     places = np.arange(1, losses.shape[1] + 1)
     for colour, at in zip(RUNS, np.unique(np.linspace(0, len(shapes.steps) - 1, 4).astype(int)), strict=False):
         curve = shapes.a2[at] + shapes.g[at] / (places + shapes.k)
@@ -101,47 +114,19 @@ def draw_positions(fitted: TemporalFit, shapes: Hyperbolas, losses: Any, path: P
     over.set_xscale("log")
     over.set_xlabel("position i")
     over.set_ylabel("loss (noise common to all steps taken off)")
-    over.set_title(f"L_i = a2 + g / (i + k), k = {fitted.k:.2f}", loc="left", fontsize=11)
+    over.set_title(f"{name}L_i = a2 + g / (i + k), k = {fitted.k:.2f}", loc="left", fontsize=11)
     over.legend(frameon=False, fontsize=9)
     grid = np.linspace(shapes.steps[0], fitted.horizon, POINTS)
     ends = fitted.at_positions(grid)
     first, last = ends[:, 0], ends[:, -1]
     g = (first - last) / (1 / (1 + fitted.k) - 1 / (len(places) + fitted.k))
     a2 = last - g / (len(places) + fitted.k)
-    for axes, values, curve, name in ((learned, shapes.a2, a2, "a2"), (slope, shapes.g, g, "g")):
+    for axes, values, curve, what in ((learned, shapes.a2, a2, "a2"), (slope, shapes.g, g, "g")):
         axes.axvspan(shapes.steps[0], fitted.until, color="#f2f5f8", zorder=0)
         axes.plot(shapes.steps, values, ".", color=SEEN, markersize=5)
         axes.plot(grid, curve, color=LAW, linewidth=1.4)
-        axes.set_title(f"{name} over {', '.join(FORMS[fitted.form])}", loc="left", fontsize=11)
+        axes.set_title(f"{what} over {', '.join(FORMS[fitted.form])}", loc="left", fontsize=11)
         axes.set_xlabel("step")
-        axes.xaxis.set_major_formatter(_thousands)
+        axes.xaxis.set_major_formatter(thousands)
     for axes in (over, learned, slope):
         plain(axes)
-    save_figure(sheet, path)
-
-
-def draw_comparison(forecasts: Sequence[Forecast], path: Path) -> None:
-    """All runs in one figure, each with its band beyond what was fitted."""
-    sheet = figure(figsize=(8, 4.8))
-    axes = sheet.subplots()
-    low, high = np.inf, -np.inf
-    for place, forecast in enumerate(forecasts):
-        run, colour = forecast.run, RUNS[place % len(RUNS)]
-        shown = (run.steps >= run.cut) & (run.steps <= run.until)
-        ahead = np.linspace(run.until, run.horizon, POINTS // 2)
-        value, lower, upper = forecast.band(ahead)
-        axes.plot(*means(run.steps[shown], run.loss[shown]), ".", color=colour, markersize=3, alpha=0.5)
-        axes.fill_between(ahead, lower, upper, color=colour, alpha=0.15, linewidth=0)
-        label = f"{Path(run.log.name).name}: {forecast.final.value:.3f}"
-        axes.plot(ahead, value, color=colour, linewidth=1.4, label=label)
-        low = min(low, forecast.final.low)
-        high = max(high, float(np.quantile(run.loss[shown], 0.98)), forecast.final.high)
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    axes.set_xlim(0, None)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"{forecasts[0].run.metric} loss")
-    axes.set_title("points: fitted; lines: forecast with 90% interval", loc="left", fontsize=11)
-    axes.xaxis.set_major_formatter(_thousands)
-    axes.legend(frameon=False, fontsize=9)
-    plain(axes)
-    save_figure(sheet, path)

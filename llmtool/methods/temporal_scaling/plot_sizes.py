@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from llmtool.core.run.figures import save_figure
+from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import Array, SizeLaw, optimal_sizes
 from llmtool.methods.temporal_scaling.plot import LAW, SEEN, figure, plain
 from llmtool.methods.temporal_scaling.size_report import outliers
@@ -24,10 +25,11 @@ def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> N
     fitted.set_title(f"{law.name}: {law.formula}", loc="left", fontsize=10)
     far = outliers(law, runs, theta)[:6]
     names = list(runs.names)
-    for each in far:
+    for rank, each in enumerate(far):
         at = names.index(each["run"]) if each["run"] in names else None
         if at is not None:
-            fitted.annotate(each["run"], (predicted[at], runs.loss[at]), (5, 3), textcoords="offset points", fontsize=7)
+            fitted.annotate(each["run"], (predicted[at], runs.loss[at]), (5, 3 - 10 * (rank % 2)),
+                            textcoords="offset points", fontsize=7)  # fmt: skip
     compute = runs.compute
     grid = np.geomspace(compute.min(), compute.max() * 10, 25)
     best = [optimal_sizes(law, theta, budget)[0] for budget in grid]
@@ -37,6 +39,13 @@ def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> N
         others = np.array([[optimal_sizes(law, each, budget)[0] for budget in grid] for each in draws])
         low, high = np.quantile(others, [0.05, 0.95], axis=0)
         sizes.fill_between(grid, low, high, color=LAW, alpha=0.18, linewidth=0, label="90% of the bootstrap")
+    for found, mark, label in (
+        (isoflop.envelope(runs), "s", "lowest curve"),
+        (isoflop.parabolas(runs), "D", "parabola"),
+    ):
+        if found is not None:
+            bottoms = [(row["compute"], row["params"]) for row in found["budgets"]]
+            sizes.plot(*zip(*bottoms, strict=True), mark, color="#333333", fillstyle="none", markersize=4, label=label)
     sizes.set_xscale("log")
     sizes.set_yscale("log")
     sizes.set_xlabel("compute 6 N D (FLOP)")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import KAPLAN, SIZE_LAWS, SizeLaw, fit_sizes, optimal_sizes
 from llmtool.methods.temporal_scaling.size_table import FLOPS, Table
 
@@ -25,8 +26,6 @@ OUTLIER = 6.0
 SMALLEST_ERROR = 2e-3
 HELD = 0.2
 """The share of the runs, those with most compute, that the back-test predicts."""
-ISO = 1.15
-"""Runs whose compute differs by no more than this factor are of one IsoFLOP curve, of four sizes at the least."""
 
 
 def require_identifiable(runs: Table) -> None:
@@ -87,30 +86,6 @@ def on_the_largest(law: SizeLaw, runs: Table) -> dict[str, float] | None:
             "mean_error": 100 * float(error.mean())}  # fmt: skip
 
 
-def isoflops(runs: Table) -> dict[str, Any] | None:
-    """Approach 2 of Hoffmann et al.: a parabola of the loss over log N for each compute, and N_opt over compute.
-
-    None where fewer than two budgets have four sizes around a minimum.
-    """
-    order = np.argsort(runs.compute)
-    cuts = np.flatnonzero(np.diff(np.log(runs.compute[order])) > np.log(ISO)) + 1
-    rows = []
-    for group in np.split(order, cuts):
-        x, y = np.log(runs.params[group]), runs.loss[group]
-        if len(np.unique(x)) < 4:
-            continue
-        bend, slope, level = np.polyfit(x, y, 2)
-        best = -slope / (2 * bend) if bend > 0 else np.inf
-        if x.min() < best < x.max():
-            compute = float(np.exp(np.log(runs.compute[group]).mean()))
-            rows.append({"compute": compute, "params": float(np.exp(best)),
-                         "loss": float(level + slope * best + bend * best**2)})  # fmt: skip
-    if len(rows) < 2:
-        return None
-    exponent, _ = np.polyfit(np.log([row["compute"] for row in rows]), np.log([row["params"] for row in rows]), 1)
-    return {"budgets": rows, "exponent": float(exponent)}
-
-
 def predict(law: SizeLaw, theta: Array, draws: Array, sd: float, params: float, tokens: float) -> dict[str, float]:
     """The loss of a run of some size with its 90% interval; sd: of the runs around the law, in the log of the loss."""
     run = Table.one(params, tokens)
@@ -145,7 +120,8 @@ def to_json(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Sequ
         "schema": SCHEMA, "law": law.name, "formula": law.formula, "runs": len(runs.loss), "parameters": parameters,
         "mape": 100 * float(np.abs(missed).mean()), "largest_error": 100 * float(np.abs(missed).max()),
         "confident": not found, "doubts": found, "outliers": outliers(law, runs, theta),
-        "backtest": on_the_largest(law, runs), "isoflops": isoflops(runs), "compute_optimal": sizes,
+        "backtest": on_the_largest(law, runs), "envelope": isoflop.envelope(runs),
+        "isoflops": isoflop.parabolas(runs), "compute_optimal": sizes,
         "fit": {"theta": theta.tolist(), "draws": draws.tolist(), "sd": 1.4826 * float(np.median(np.abs(missed))),
                 "largest_compute": float(runs.compute.max())},
     }  # fmt: skip
@@ -181,6 +157,9 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     if (test := facts["backtest"]) is not None:
         yield (f"  fitted without the largest {test['runs']:.0f} runs, it misses them by {test['median_error']:.2f}% "
                f"(median; mean {test['mean_error']:+.2f}%)")  # fmt: skip
+    if (first := facts["envelope"]) is not None:
+        wins = len({row["params"] for row in first["budgets"]})
+        yield f"  lower envelope of the curves ({wins} sizes win): best N grows as C^{first['exponent']:.3f}"
     if (iso := facts["isoflops"]) is not None:
         yield f"  IsoFLOP parabolas at {len(iso['budgets'])} budgets: best N grows as C^{iso['exponent']:.3f}"
     if facts["compute_optimal"]:

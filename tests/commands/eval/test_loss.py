@@ -1,5 +1,6 @@
 """`llmtool eval` from Python, on a tiny model."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,39 @@ def test_loss_is_that_of_transformers(model: Path, tokens: Path, tmp_path: Path)
 def test_several_sources_are_weighed_by_tokens(model: Path, tokens: Path) -> None:
     report = evaluation.loss(model, [f"a={tokens}", f"b={tokens}"], length=64, tokens="200")
     assert report["sources"]["a"] == report["sources"]["b"]
-    assert report["all"]["tokens"] == 2 * report["sources"]["a"]["tokens"] == 384
+    assert report["all"]["tokens"] == 2 * report["sources"]["a"]["tokens"] == 400
+
+
+@pytest.mark.parametrize("length, wanted", [(30, "1M"), (30, 999), (64, 200), (31, 31), (40, 7), (64, 65)])
+def test_every_token_is_scored_once_the_last_short_row_too(
+    model: Path, tokens: Path, length: int, wanted: str | int
+) -> None:
+    ids = torch.from_numpy(np.load(tokens).astype(np.int64))
+    end, theirs = 999 if wanted == "1M" else int(wanted), oracle(model)
+    nats = []
+    for start in range(0, end, length):
+        row = ids[start : min(start + length, end) + 1]
+        log_p = theirs(row[None, :-1]).logits[0].detach().log_softmax(-1)
+        nats += [-float(log_p[place, token]) for place, token in enumerate(row[1:])]
+    report = evaluation.loss(model, [str(tokens)], length=length, tokens=wanted)
+    assert (report["all"]["tokens"], len(nats)) == (end, end)
+    assert report["all"]["loss"] == pytest.approx(sum(nats) / len(nats), rel=1e-6)
+
+
+def test_the_last_row_of_documents_is_scored_too(model: Path, tmp_path: Path) -> None:
+    ids = np.random.default_rng(1).integers(0, 97, 75).astype(np.uint16)
+    ids.tofile(tmp_path / "d.bin")
+    np.save(tmp_path / "d.bin.offsets.npy", np.array([0, 50, 66, 75], np.uint64))
+    about = {"schema": "llmtool.tokens/1", "dtype": "uint16", "tokens": 75, "offsets": "d.bin.offsets.npy"}
+    (tmp_path / "d.bin.json").write_text(json.dumps(about))
+    report = evaluation.loss(model, [str(tmp_path / "d.bin")], length=60, mask_documents=True)
+    theirs, nats = oracle(model), []
+    for first, last in ((0, 50), (50, 61), (60, 66), (66, 75)):  # documents, and what the end of a row cuts off
+        part = torch.from_numpy(ids[first:last].astype(np.int64))
+        log_p = theirs(part[None, :-1]).logits[0].detach().log_softmax(-1)
+        nats += [-float(log_p[place, token]) for place, token in enumerate(part[1:])]
+    assert report["all"]["tokens"] == len(nats)
+    assert report["all"]["loss"] == pytest.approx(sum(nats) / len(nats), rel=1e-6)
 
 
 def test_needles(model: Path, tokens: Path, tmp_path: Path) -> None:

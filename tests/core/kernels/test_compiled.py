@@ -43,7 +43,8 @@ def test_the_loss_is_not_computed_twice(kind: str, monkeypatch: pytest.MonkeyPat
     inputs = spec.make_inputs(spec.cases("odd")[0], torch.float32, DEVICE, torch.Generator(DEVICE).manual_seed(1))
 
     def mean(h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return loss(h.view(2, 3, -1).flatten(0, 1), weight, labels).sum() / 5
+        losses: torch.Tensor = loss(h.view(2, 3, -1).flatten(0, 1), weight, labels)
+        return losses.sum() / 5
 
     for call in (mean, torch.compile(mean, fullgraph=True, dynamic=False, backend="aot_eager")):
         given: list[Any] = with_gradients(inputs, (0, 1))

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtool.methods.nextlong import reference
-from llmtool.methods.nextlong.duplicates import Contamination, overlap, sketches
+from llmtool.methods.nextlong.duplicates import Contamination, overlap, sizes, sketches, suspects
 from llmtool.methods.nextlong.lsa import fit
-from llmtool.methods.nextlong.mining import near_duplicates
 from llmtool.methods.nextlong.vectors import SCALE, quantise, similarities
 from llmtool.methods.nextlong.words import ngrams, word_hashes
 from tests.methods.nextlong.corpora import sources
@@ -22,14 +21,52 @@ def words(text: str) -> list[int]:
 def test_words_by_hand() -> None:
     assert words("The cat, the CAT") == [*words("the"), *words("cat"), *words("the"), *words("cat")]
     assert len(words("don't x_1 naïve")) == 4
-    assert len(words("你好world再见")) == 5
     assert words("") == words(" .,!") == []
     assert len(set(words("a b c aa ab ba"))) == 6
     long = "x" * 100
     assert words(long + " y")[0] != words(long + "x")[0]
 
 
-@given(st.lists(st.text(alphabet="ab Z1.é你", max_size=12), max_size=8))
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("你好world再见", ["你好", "world", "再见"]),
+        ("日本語テキスト", ["日本", "本語", "語テ", "テキ", "キス", "スト"]),
+        ("漢 字", ["漢", "字"]),
+        ("한국어 텍스트", ["한국어", "텍스트"]),
+        ("นี่คือประโยค", ["นี่คื", "คือ", "อป", "ปร", "ระ", "ะโ", "โย", "ยค"]),  # Thai: with its marks
+        ("ភាសាខ្មែរ", ["ភាសា", "សាខ្", "ខ្មែ", "មែរ"]),  # Khmer
+        ("မြန်မာဘာသာ", ["မြန်", "န်မာ", "မာဘာ", "ဘာသာ"]),  # Burmese
+        ("བོད་ཡིག", ["བོད", "ཡིག"]),  # Tibetan: two syllables of a letter with a vowel and one without
+        ("ᏣᎳᎩ ꮳꮃꭹ", ["ᏣᎳᎩ", "ᏣᎳᎩ"]),  # Cherokee: two words, not six, and one case
+        ("ꕙꔤ ꕞꕌ", ["ꕙꔤ", "ꕞꕌ"]),  # Vai
+        ("ሰላም፡ዓለም።", ["ሰላም", "ዓለም"]),  # Amharic
+        ("नमस्ते। नमस्ते", ["नमस्ते", "नमस्ते"]),
+        ("السلام، والسلام", ["السلام", "والسلام"]),
+        ("“whale” whale—ship", ["whale", "whale", "ship"]),
+        ("a\u00a0b\u2028c", ["a", "b", "c"]),
+        ("ﬁne ＡＢＣ Straße co\u00adop", ["fine", "abc", "strasse", "coop"]),
+        ("می\u200cخواهم", ["میخواهم"]),
+        ("e\u0301", ["é"]),
+    ],
+)
+def test_words_of_many_scripts(text: str, wanted: list[str]) -> None:
+    assert reference.words_of(text) == wanted
+    assert words(text) == [word_hashes([word.encode()])[0][0] for word in wanted]
+
+
+LETTERS = "aZ1_é. \u200d你かカ한ไทิี่ក្ខမြန်བོད་Ꭰꭰǅßİاक्षि\u0301\U0001f469𠀀"
+
+
+@given(st.text(alphabet=LETTERS, max_size=60))
+def test_words_are_the_references(text: str) -> None:
+    """As many words, and equal hashes exactly where words are equal."""
+    wanted, found = reference.words_of(text), words(text)
+    assert len(wanted) == len(found)
+    assert len(set(zip(wanted, found, strict=True))) == len(set(wanted)) == len(set(found))
+
+
+@given(st.lists(st.text(alphabet="ab Z1.é你ไก่", max_size=12), max_size=8))
 def test_texts_do_not_see_one_another(texts: list[str]) -> None:
     hashes, ends = word_hashes([text.encode() for text in texts] or [b""])
     starts = [0, *ends.tolist()]
@@ -53,7 +90,8 @@ def test_overlap_estimates_jaccard() -> None:
     assert shares[1] == 1
     assert shares[2] == pytest.approx(0.5, abs=0.2)
     assert shares[3] < 0.05
-    assert near_duplicates(drawn[:1], drawn, 0.3).tolist() == [True, True, True, False]
+    counts = sizes(np.array([600, 1200, 1505, 1685]))
+    assert suspects(drawn[:1], counts[:1], drawn, counts, 0.3).tolist() == [True, True, True, False]
     assert not overlap(sketches(*word_hashes([b""]))[0], drawn).any()
 
 
@@ -64,6 +102,8 @@ def test_contamination(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert known.short == 1
     texts = [f"x {held_out.upper()} y", held_out.replace("seven", "7"), "nothing", held_out[:40]]
     assert known(*word_hashes([text.encode() for text in texts])).tolist() == [True, False, False, False]
+    curly = held_out.replace("one", "“one”").replace("five ", "five—").replace("nine ", "nine\u00a0")
+    assert known(*word_hashes([curly.encode()])).tolist() == [True]
 
 
 def test_vectors_are_exact() -> None:

@@ -1,5 +1,6 @@
 """Laws over sizes: published parameters come back from runs made with them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from llmtool.methods.temporal_scaling.across_runs import (
     optimal_sizes,
 )
 from llmtool.methods.temporal_scaling.critical_batch import read_batches, to_json
-from llmtool.methods.temporal_scaling.size_report import isoflops, outliers, require_identifiable
+from llmtool.methods.temporal_scaling.isoflop import envelope, parabolas
+from llmtool.methods.temporal_scaling.size_report import outliers, require_identifiable
 from llmtool.methods.temporal_scaling.size_table import Table, read_table
 
 PUBLISHED = {
@@ -89,7 +91,7 @@ def test_bootstrap_is_repeatable_and_spreads() -> None:
 
 def test_law_of_a_file(tmp_path: Path) -> None:
     path = write(table(CHINCHILLA, noise=1e-3), tmp_path / "runs.csv")
-    facts, lines = commands.size_law(path, "chinchilla", 2, [1e20, 1e21], 0, tmp_path / "law.svg")
+    facts, lines = commands.size_law(path, bootstrap=2, compute=[1e20, 1e21], plot=tmp_path / "law.svg")
     assert facts["schema"] == "llmtool.scaling-law/1"
     assert facts["parameters"]["alpha"]["low"] <= facts["parameters"]["alpha"]["high"]
     assert facts["mape"] < 0.2
@@ -142,7 +144,7 @@ def test_one_size_is_refused_and_a_fixed_ratio_is_flagged(tmp_path: Path) -> Non
     bare = Table(params, 20 * params, 20 * params, np.ones(8))
     loss = np.exp(CHINCHILLA.log_loss(PUBLISHED["chinchilla"], bare))
     path = write(Table(params, 20 * params, 20 * params, loss), tmp_path / "runs.csv")
-    facts, lines = commands.size_law(path, "chinchilla", 0, [1e24], 0, None)
+    facts, lines = commands.size_law(path, bootstrap=0, compute=[1e24])
     assert not facts["confident"]
     assert facts["compute_optimal"] == []
     found = " ".join(facts["doubts"])
@@ -173,15 +175,60 @@ def test_isoflop_parabolas() -> None:
     best = 0.1 * budgets**0.5
     params = best * np.tile(np.geomspace(0.3, 3, 7), 3)
     loss = 2.5 + 0.05 * np.log(params / best) ** 2
-    found = isoflops(Table(params, budgets / 6 / params, budgets / 6 / params, loss))
+    found = parabolas(Table(params, budgets / 6 / params, budgets / 6 / params, loss))
     assert found is not None
     assert found["exponent"] == pytest.approx(0.5, abs=1e-3)
     assert found["budgets"][0]["params"] == pytest.approx(0.1 * 1e19**0.5, rel=1e-2)
 
 
+def test_the_lower_envelope_of_the_curves() -> None:
+    # N_opt = G (C / 6)^(beta / (alpha + beta)) exactly, where the curves of all sizes are dense.
+    sizes, tokens = np.geomspace(3e7, 3e10, 25), np.geomspace(1e9, 2e12, 60)
+    params, seen = np.repeat(sizes, 60), np.tile(tokens, 25)
+    theta = PUBLISHED["chinchilla"]
+    bare = Table(params, seen, seen, np.ones(len(params)))
+    found = envelope(Table(params, seen, seen, np.exp(CHINCHILLA.log_loss(theta, bare))))
+    assert found is not None
+    assert found["exponent"] == pytest.approx(0.28 / (0.34 + 0.28), abs=0.02)
+    for row in found["budgets"][::10]:
+        best, _, _ = optimal_sizes(CHINCHILLA, theta, row["compute"])
+        assert row["params"] == pytest.approx(best, rel=0.25)  # sizes lie a third apart
+
+
+def test_no_envelope_where_no_size_has_a_curve() -> None:
+    params = np.geomspace(1e8, 1e10, 6)
+    assert envelope(Table(params, 20 * params, 20 * params, np.linspace(4, 2, 6))) is None
+
+
+EPOCH = {"E": 1.8172, "A": 477.84, "B": 2143.86, "alpha": 0.347313, "beta": 0.367183}
+"""The minimum that Besiroglu et al. (arXiv 2404.10102) find in their notebook on 240 points read off a figure."""
+
+
+def test_a_table_at_the_published_refit() -> None:
+    theta = np.array([*np.log([EPOCH["E"], EPOCH["A"], EPOCH["B"]]), EPOCH["alpha"], EPOCH["beta"]])
+    params = np.repeat(np.geomspace(5e7, 1.6e10, 15), 16)
+    tokens = np.tile(np.geomspace(2e8, 4e11, 16), 15)
+    bare = Table(params, tokens, tokens, np.ones(len(params)))
+    found = fit_sizes(CHINCHILLA, Table(params, tokens, tokens, np.exp(CHINCHILLA.log_loss(theta, bare))))
+    for name, value in CHINCHILLA.named(found).items():
+        assert value == pytest.approx(EPOCH[name], rel=2e-3)
+
+
+def test_the_published_refit_on_its_own_table(tmp_path: Path) -> None:
+    """Their table has no licence, so it is not stored here: LLMTOOL_EPOCH_TABLE names svg_extracted_data.csv."""
+    source = os.environ.get("LLMTOOL_EPOCH_TABLE")
+    if source is None:
+        pytest.skip("LLMTOOL_EPOCH_TABLE is not set")
+    head, *rows = Path(source).read_text().splitlines()
+    (tmp_path / "runs.csv").write_text("\n".join([head, *rows[5:]]) + "\n")  # they leave the first five out
+    named = CHINCHILLA.named(fit_sizes(CHINCHILLA, read_table(tmp_path / "runs.csv")))
+    for name, value in named.items():
+        assert value == pytest.approx(EPOCH[name], rel=1e-3)
+
+
 def test_a_saved_law_predicts_another_size(tmp_path: Path) -> None:
     path = write(table(CHINCHILLA, noise=1e-3), tmp_path / "runs.csv")
-    facts, _ = commands.size_law(path, "chinchilla", 2, [], 0, None, tmp_path / "law.json")
+    facts, _ = commands.size_law(path, bootstrap=2, output=tmp_path / "law.json")
     assert facts["backtest"]["median_error"] < 0.5
     told = commands.predict_size(tmp_path / "law.json", "7B", "140B")
     row = told["predictions"][0]

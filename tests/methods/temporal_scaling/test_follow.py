@@ -1,22 +1,24 @@
 """A log that grows while it is watched, and the alarms it raises."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from llmtool.commands.scaling import fit as command
+from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import alarms
-from llmtool.methods.temporal_scaling.callbacks import Watcher, hugging_face
+from llmtool.methods.temporal_scaling.callbacks import Watcher, hugging_face, lightning
 from llmtool.methods.temporal_scaling.logs import read_log
 from llmtool.methods.temporal_scaling.logs.series import Series
-from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.run import prepare
 from tests.methods.temporal_scaling.synthetic import HORIZON, log, rows, write_jsonl
 
@@ -41,14 +43,16 @@ def growing(path: Path, records: list[dict[str, Any]], parts: int) -> Callable[[
 
 
 def watch(path: Path, sleep: Callable[[float], None], **settings: Any) -> int:
-    look = Look(horizon=HORIZON, shape="cosine", warmup=500.0)
-    request = command.Request([str(path)], look, "cooldown", **settings)
-    return command.run(request, Console(), follow=1.0, sleep=sleep)
+    asked = FitSettings(
+        horizon=HORIZON, schedule="cosine", warmup=500.0, law="cooldown", follow=True, every=1.0, **settings
+    )
+    request = command.Request([str(path)], asked)
+    return command.run(request, Console(), sleep=sleep)
 
 
 def test_lines_appear_as_the_log_grows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.jsonl"
-    status = watch(path, growing(path, rows(log(every=400)), 5), largest=9.0)
+    status = watch(path, growing(path, rows(log(every=400)), 5), max_predicted_loss=9.0)
     lines = capsys.readouterr().out.splitlines()
     assert status == 0
     assert [line.split(":")[0] for line in lines] == [
@@ -57,13 +61,29 @@ def test_lines_appear_as_the_log_grows(tmp_path: Path, capsys: pytest.CaptureFix
     assert all("P(above 9) 0.00" in line for line in lines)
 
 
+def test_at_a_terminal_one_line_is_rewritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    path = tmp_path / "run.jsonl"
+    assert watch(path, growing(path, rows(log(every=400)), 5), max_predicted_loss=9.0) == 0
+    out = capsys.readouterr().out
+    shown = out.split("\r\x1b[K")[1:]
+    assert len(shown) == 5
+    assert out.count("\n") == 1
+    assert out.endswith("\n")
+    assert all(len(text.rstrip("\n")) < 60 for text in shown)
+
+
 def test_a_bar_that_will_be_missed_stops_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, told = tmp_path / "run.jsonl", tmp_path / "told"
     script = tmp_path / "tell.sh"
     script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" >> {told}\n')
     script.chmod(0o755)
     sleep = growing(path, rows(log(every=400)), 5)
-    status = watch(path, sleep, largest=2.0, stop=True, notify=f"sh {script}")
+    status = watch(path, sleep, max_predicted_loss=2.0, stop=True, notify=f"sh {script}")
     out = capsys.readouterr()
     assert status == 3
     assert len(out.out.splitlines()) == 1  # at the first look, at a fifth of the run
@@ -116,7 +136,7 @@ def test_odds_need_a_bar_and_following() -> None:
         ({"notify": "x"}, "--notify"),
     ):
         with pytest.raises(UserError, match=says):
-            command.run(command.Request(["none"], Look(), **settings), Console())
+            command.run(command.Request(["none"], FitSettings(**settings)), Console())
 
 
 def test_a_watcher_stops_what_it_watches() -> None:
@@ -141,3 +161,22 @@ def test_the_callback_of_a_trainer() -> None:
         state.global_step = int(record["step"])
         made.on_log(None, state, control, logs={"loss": record["loss"], "learning_rate": record["lr"]})
     assert control.should_training_stop
+
+
+def test_the_callback_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    package, module = ModuleType("lightning"), ModuleType("lightning.pytorch")
+    module.Callback = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lightning", package)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", module)
+    said: list[str] = []
+    callback = lightning(horizon=HORIZON, schedule="constant", bar=2.0, stop=True, every=20, say=said.append)
+    trainer = SimpleNamespace(is_global_zero=True, global_step=0, should_stop=False, callback_metrics={})
+    for record in rows(log("constant", every=200)):
+        trainer.global_step = int(record["step"])
+        trainer.callback_metrics = {"train_loss": record["loss"], "lr": record["lr"]}
+        callback.on_train_batch_end(trainer, None, None, 0)
+        if trainer.should_stop:
+            break
+    assert trainer.should_stop
+    assert said
+    assert "P(above 2)" in said[-1]

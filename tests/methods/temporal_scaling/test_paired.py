@@ -1,0 +1,94 @@
+"""The difference of two runs and its own law: noise that both share falls out, and drifts are carried on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling import comparison
+from llmtool.methods.temporal_scaling.comparison import compared, require_comparable
+from llmtool.methods.temporal_scaling.fit import FALL
+from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
+from llmtool.methods.temporal_scaling.logs import Log
+from llmtool.methods.temporal_scaling.logs.series import Series
+from llmtool.methods.temporal_scaling.paired import WIDEN, carried, common, pair
+from llmtool.methods.temporal_scaling.run import prepare
+from tests.methods.temporal_scaling.synthetic import HORIZON, log
+
+
+def beside(made: Log, factor: np.ndarray | float, name: str = "other") -> Log:
+    """The same run with its losses times a factor: the noise is the same in both."""
+    train = made.losses["train"]
+    return replace(made, name=name, losses={"train": Series(train.steps, train.values * factor)})
+
+
+def looked_at(made: Log, until: str = "40%") -> Forecast:
+    return forecast(prepare(made, until=until), "cooldown")
+
+
+def test_noise_that_both_share_falls_out() -> None:
+    made = log(noise=5e-3)
+    gap, run = pair(looked_at(beside(made, 1.004)), looked_at(made)), looked_at(made).run
+    assert gap is not None
+    assert gap.law == "constant"
+    assert gap.value == pytest.approx(np.log(1.004), abs=1e-6)
+    now, then = run.schedule.rate(np.array([0.4 * HORIZON, HORIZON])) if run.schedule else (0.0, 0.0)
+    assert gap.sd == pytest.approx(np.hypot(WIDEN * 5e-4, FALL * (now - then)))
+
+
+def test_a_drift_over_the_log_of_the_step_is_carried_on() -> None:
+    run = log(noise=1e-3)
+    steps = run.losses["train"].steps
+    gap = pair(looked_at(beside(run, np.exp(0.02 * np.log(steps / HORIZON) + 0.01))), looked_at(run))
+    assert gap is not None
+    assert gap.law == "log"
+    assert gap.value == pytest.approx(0.01, abs=1e-4)
+
+
+def test_carried_by_hand() -> None:
+    steps = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+    assert carried("constant", steps, np.array([9.0, 9, 9, 1, 2, 3]), 64.0) == pytest.approx(2.0)
+    assert carried("log", steps, np.log2(steps), 64.0) == pytest.approx(6.0)
+
+
+def test_runs_under_other_schedules_or_at_other_steps_are_not_paired() -> None:
+    cosine = looked_at(log())
+    assert pair(cosine, looked_at(log("constant"))) is None
+    assert pair(cosine, looked_at(log(every=130))) is None  # 1,300, 2,600, ...: too few in common
+    assert common(cosine, looked_at(log(every=200))) is not None
+
+
+def test_a_small_difference_under_much_shared_noise_is_told() -> None:
+    """Separate forecasts cannot tell 0.4% apart here; the paired law can."""
+    run = log(noise=5e-3)
+    made = [looked_at(run), looked_at(beside(run, 1.004))]
+    apart = comparison.odds(comparison.ends(made))[0, 1]
+    paired = compared(made)
+    assert comparison.odds(paired.draws)[0, 1] > 0.9 > 0.8 > apart
+    assert paired.lowest == 0
+    width = paired.apart(1).high - paired.apart(1).low
+    assert width < 0.5 * np.ptp(np.quantile(np.diff(comparison.ends(made), axis=0), [0.05, 0.95]))
+    assert paired.apart(1).value == pytest.approx(0.004 * made[0].final.value, rel=0.2)
+
+
+def test_a_sweep_as_a_table() -> None:
+    run = log(noise=1e-3)
+    made = [looked_at(beside(run, factor, name)) for name, factor in (("c", 1.02), ("a", 1.0), ("b", 1.0005))]
+    lines = comparison.lines(compared(made))
+    assert [line.split()[0] for line in lines[1:4]] == ["a", "b", "c"]
+    assert "could be stopped: c" in lines[-2]
+    facts = comparison.to_json(compared(made))
+    assert facts["lowest"] == "a"
+    assert facts["runs"][1]["paired"] is None
+    assert facts["runs"][0]["paired"]["steps"] > 30
+    assert facts["runs"][0]["above_lowest"]["low"] > 0
+    assert sum(each["probability_lowest"] for each in facts["runs"]) == pytest.approx(1)
+
+
+def test_other_tokenizers_are_refused() -> None:
+    made = [looked_at(replace(log(), tokenizer=name)) for name in ("one", "two")]
+    with pytest.raises(UserError, match="different tokenizers"):
+        require_comparable(made, Console())
+    require_comparable(made, Console(verbosity=-1), force=True)
