@@ -260,12 +260,13 @@ def _mine_work(stage: Stage, directory: Path, size: int) -> Callable[[int], None
 
 def floor(directory: Path, mined: Stage) -> float:
     """The least cosine of a negative of these rankings; what is not similar at all (0) is none ever."""
-    asked, facts = mined.settings["min_similarity"], Stage.existing(directory / "index", "llmtool data index").totals()
+    asked, built = mined.settings["min_similarity"], Stage.existing(directory / "index", "llmtool data index")
     chunks = Store(directory).facts
     negatives = (
         mined.settings["target"] * mined.settings["chars_per_token"] * chunks["chunks"] / max(1, chunks["chars"])
     )
-    level = least(facts["random_pairs"], negatives, facts["chunks"]) if asked is None else float(asked)
+    pairs = map_array(built.directory / "random_pairs.npy")
+    level = least(pairs, negatives, built.totals()["chunks"]) if asked is None else float(asked)
     return max(level, 1 / SCALE**2)
 
 
