@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from llmtool import catalog
 from llmtool.commands.options import (
+    Device,
     DryRun,
     Exclude,
     Field,
@@ -14,6 +15,7 @@ from llmtool.commands.options import (
     IdField,
     Include,
     InputFormat,
+    Plot,
     Seed,
     Strict,
     TextMode,
@@ -95,3 +97,25 @@ class NextlongSettings(Settings):
     seed: Seed = 0
     force: Force = False
     dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(Settings):
+    """What the quality of a run is measured by."""
+
+    plot: Plot = None
+    decontaminate: Decontaminate = ()
+    ngram: Ngram = 13
+    model: Annotated[Path | None, Option("Checkpoint: what meta-chunks gain from the ones before.", metavar="CKPT")] = (
+        None
+    )
+    device: Device = "auto"
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowSettings(Settings):
+    """How much of a sample is shown."""
+
+    characters: Annotated[int | None, Option("Characters shown of each span.", "--chars", min=1, metavar="N")] = 240
+    whole: Annotated[bool, Option("Whole spans.", "--all")] = False

@@ -5,8 +5,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
-from llmtool.commands.posttrain.settings import DataOptions
-from llmtool.core.run.console import Console
+from llmtool.commands.posttrain.settings import CheckSettings
+from llmtool.core.run.console import QUIET, Console
 
 if TYPE_CHECKING:
     from llmtool.core.train.sft.examples import Counts, Example
@@ -16,18 +16,20 @@ OPEN, CLOSE = "⟦", "⟧"
 
 
 def check(
-    inputs: Sequence[str], options: DataOptions, *, row: int = 1, seed: int = 0, console: Console
+    inputs: Sequence[str], settings: CheckSettings | None = None, *, console: Console = QUIET, **named_settings: Any
 ) -> dict[str, Any]:
     """Counts, the share of packed rows that holds tokens, and the kept example number `row` in pieces."""
     from llmtool.core.train.sft.batches import PackedExamples
 
+    asked = CheckSettings.of(settings, named_settings)
+    options = asked.reading()
     reader = open_reader(inputs, options)
     examples, counts = reader.examples(inputs, console)
     report: dict[str, Any] = {"schema": SCHEMA, "counts": counts.to_json(), "length": options.places, "example": None}
     if not counts.kept:
         return report
-    packed = PackedExamples(examples, options.places, 1, seed, packing=options.packing)
-    shown = min(row, len(examples)) - 1
+    packed = PackedExamples(examples, options.places, 1, asked.seed, packing=options.packing)
+    shown = min(asked.row, len(examples)) - 1
     return {
         **report, "packed_rows": len(packed.packed), "fill": packed.fill, "longest": max(examples.lengths),
         "example": pieces(examples[shown], reader),

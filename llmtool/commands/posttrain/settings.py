@@ -25,7 +25,7 @@ from llmtool.commands.options import (
 )
 from llmtool.commands.train.settings import Parallel, Running
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.settings import Option
+from llmtool.core.run.settings import Option, Settings
 
 LONGEST = 1024
 
@@ -35,12 +35,12 @@ class DataOptions:
     """How data is read. tokenizer: a directory, a tokenizer.json, or our own file; the template may lie beside it."""
 
     tokenizer: Path
-    format: str = "auto"
-    template: str | None = None
-    length: int | None = None
+    format: str
+    template: str | None
+    length: int | None
     """Tokens in a row; None: 1,024, or the model's own limit if that is less."""
-    drop_overlong: bool = False
-    packing: bool = True
+    drop_overlong: bool
+    packing: bool
 
     @property
     def places(self) -> int:
@@ -61,6 +61,26 @@ class DataOptions:
             "format": self.format, "template": self.template, "length": self.places,
             "drop_overlong": self.drop_overlong, "packing": self.packing,
         }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(Settings):
+    """How data is read, and what of it is printed."""
+
+    tokenizer: Annotated[Path, Option("Tokenizer or checkpoint; its chat template is used.", metavar="TOK")]
+    data_format: DataFormat = "auto"
+    template: Template = None
+    length: Annotated[int, Option("Tokens in a row.", min=2, metavar="N")] = LONGEST
+    packing: Packing = True
+    drop_overlong: DropOverlong = False
+    row: Annotated[int, Option("Which of the kept examples to print.", min=1, metavar="N")] = 1
+    seed: Seed = 0
+
+    def reading(self) -> DataOptions:
+        """How the data is read."""
+        return DataOptions(
+            self.tokenizer, self.data_format, self.template, self.length, self.drop_overlong, self.packing
+        )
 
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

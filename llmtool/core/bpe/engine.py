@@ -18,8 +18,8 @@ from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.normalizers import Step
 from llmtool.core.bpe.policy import Allows, EncodingPolicy, PieceCutter, Start, Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces, split
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
 from llmtool.core.bpe.segments import Segments, slices
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import (
     BYTE_ORDER,
     LONGEST_PIECE,

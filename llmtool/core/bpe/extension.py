@@ -19,6 +19,7 @@ from llmtool.core.bpe.encoder import Merge
 from llmtool.core.bpe.engine import PieceCounts
 from llmtool.core.bpe.policy import Allows, Start, Trained, TrainingPolicy
 from llmtool.core.bpe.reference_encoding import model_units
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import Vocabulary
 from llmtool.core.run.errors import UserError
 
@@ -170,7 +171,7 @@ def extend(
     *,
     algorithm: str = "bpe",
     min_frequency: int = 2,
-    max_token_bytes: int = reference.MAX_TOKEN_BYTES,
+    max_token_bytes: int = MAX_TOKEN_BYTES,
     allows: Allows,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Extension:

@@ -12,12 +12,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from llmtool.core.bpe.policy import Allows, Start, anything
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 
 Pair = tuple[int, int]
-
-MAX_TOKEN_BYTES = 1024
-"""Longest token that training makes unless told otherwise: ten times the longest of published vocabularies, and little
-enough that a long run of one letter in a corpus costs a few tokens, not the run's length in every table."""
 
 
 class Corpus:

@@ -50,7 +50,7 @@ def work_of(output: Path) -> Path | None:
     return path if (path / "chunks" / "done.json").exists() else None
 
 
-def report(output: Path, console: Console, decontaminate: Sequence[str] = (), ngram: int = 13) -> dict[str, Any]:
+def report(output: Path, console: Console, decontaminate: Sequence[str], ngram: int) -> dict[str, Any]:
     """All figures of a run as one object."""
     work = work_of(output)
     done = read_json_object(output / "done.json")

@@ -134,9 +134,7 @@ def upstream(store: Store) -> str:
     return f"{store.facts['digest']}-{store.stage.settings['size']}-{store.stage.settings['split']}"
 
 
-def embed(
-    directory: Path, name: str, means: Means, *, seed: int = 0, decontaminate: Sequence[str] = (), ngram: int = 13
-) -> Embedded:
+def embed(directory: Path, name: str, means: Means, *, seed: int, decontaminate: Sequence[str], ngram: int) -> Embedded:
     """Vectors, sketches and flags of all chunks."""
     check_embedder(name)
     store = Store(directory)
@@ -205,8 +203,8 @@ class Choice:
 
     target: int
     chars_per_token: float
-    min_chunks: int = 2
-    max_overlap: float = 0.1
+    min_chunks: int
+    max_overlap: float
     min_similarity: float | None = None
     """Cosine of a negative, at least; if not given, what few random pairs reach (see hardness)."""
     holdout: float = 0.0

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmtool.core.bpe.policy import Allows, Start, anything
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES, Corpus, Pair
+from llmtool.core.bpe.reference import Corpus, Pair
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 
 
 @dataclass
