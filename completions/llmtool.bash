@@ -442,6 +442,7 @@ _llmtool() {
         "llmtool data nextlong:--dedupe") mapfile -t COMPREPLY < <(compgen -W "near exact none" -- "$cur"); return ;;
         "llmtool data nextlong:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--holdout") COMPREPLY=(); return ;;
         "llmtool data nextlong:--cap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--source-field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--license-field") COMPREPLY=(); return ;;
@@ -492,6 +493,7 @@ _llmtool() {
         "llmtool data mine:--samples") COMPREPLY=(); return ;;
         "llmtool data mine:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data mine:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data mine:--holdout") COMPREPLY=(); return ;;
         "llmtool data mine:--cap") COMPREPLY=(); return ;;
         "llmtool data mine:--workers") COMPREPLY=(); return ;;
         "llmtool data mine:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -509,6 +511,7 @@ _llmtool() {
         "llmtool data assemble:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
         "llmtool data assemble:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data assemble:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data assemble:--holdout") COMPREPLY=(); return ;;
         "llmtool data assemble:--cap") COMPREPLY=(); return ;;
         "llmtool data assemble:--workers") COMPREPLY=(); return ;;
         "llmtool data assemble:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -669,12 +672,12 @@ _llmtool() {
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
-        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data embed") [[ $cur == -* ]] && words="--embedder --decontaminate --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
