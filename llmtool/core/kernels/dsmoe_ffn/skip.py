@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+from torch import library
 
 from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked, route
 
@@ -22,7 +23,7 @@ TOKENS, WEIGHTS = 16, 1 << 22
 512 x 2048 ran at 0.82 of the dense layer at 4 tokens."""
 
 
-@torch.library.custom_op("llmtool::dsmoe_ffn_cpu", mutates_args=())
+@library.custom_op("llmtool::dsmoe_ffn_cpu", mutates_args=())
 def dsmoe_ffn(
     x: torch.Tensor,
     gate: torch.Tensor,

@@ -13,7 +13,7 @@ import triton
 from llmtool.core.kernels.dsmoe_ffn import triton_decode, triton_prefill
 from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked
 from llmtool.core.kernels.launch import interpreting
-from llmtool.core.kernels.library import autocast, kernel_op, launch, refuse_double
+from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 OP = "dsmoe_ffn"

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from llmtool.core.kernels.launch import interpreting
-from llmtool.core.kernels.library import autocast, kernel_op, launch, refuse_double
+from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 

@@ -17,7 +17,7 @@ from llmtool.core.kernels.grouped_gemm.triton import (
     tile_order,
     weight_product,
 )
-from llmtool.core.kernels.library import autocast, kernel_op, launch, refuse_double
+from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
 from llmtool.core.kernels.swiglu.triton import backward
 from llmtool.core.kernels.tuning import tuned
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import library
 
-from llmtool.core.kernels.library import autocast
 from llmtool.core.kernels.linear_cross_entropy.reference import IGNORED
+from llmtool.core.kernels.operators import autocast
 
 Step = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 """step(logits [c, V], labels [c], gradient) -> losses [c] in float32; with `gradient`, logits become softmax - onehot
@@ -96,7 +97,7 @@ def again(
 def define(name: str, step: Step) -> Loss:
     """The loss with this step, as an operator that torch.compile takes whole: its loop and products are no graph."""
 
-    @torch.library.custom_op(f"llmtool::{name}", mutates_args=())
+    @library.custom_op(f"llmtool::{name}", mutates_args=())
     def forward(
         h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, of_h: bool, of_weight: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -108,7 +109,7 @@ def define(name: str, step: Step) -> Loss:
         losses = h.new_empty(len(h), dtype=torch.float64 if h.dtype == torch.float64 else torch.float32)
         return losses, h.new_empty(h.shape if of_h else 0), torch.empty_like(weight) if of_weight else h.new_empty(0)
 
-    @torch.library.custom_op(f"llmtool::{name}_again", mutates_args=())
+    @library.custom_op(f"llmtool::{name}_again", mutates_args=())
     def other(
         h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, upstream: torch.Tensor
     ) -> torch.Tensor:  # fmt: skip

@@ -8,9 +8,9 @@ import torch
 import triton
 import triton.language as tl
 
-from llmtool.core.kernels.library import launch, refuse_double
 from llmtool.core.kernels.linear_cross_entropy.chunked import define
 from llmtool.core.kernels.linear_cross_entropy.reference import IGNORED
+from llmtool.core.kernels.operators import launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from llmtool.core.kernels.launch import multiprocessors
-from llmtool.core.kernels.library import kernel_op, launch, refuse_double
+from llmtool.core.kernels.operators import kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 OP = "rms_norm"

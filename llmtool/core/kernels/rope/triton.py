@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from llmtool.core.kernels.library import kernel_op, launch, refuse_double
+from llmtool.core.kernels.operators import kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 

@@ -2,7 +2,7 @@
 
 A host function of triton.py (allocate, look up the tile, launch) becomes an operator by `kernel_op`. Compiled, its body
 runs once, while the graph is made, on tensors without numbers: tiles are resolved there, outside of what Dynamo traces,
-and the launches stand in the graph as nodes of their own (torch.library.triton_op), so that Inductor plans the memory
+and the launches stand in the graph as nodes of their own (triton_op of torch), so that Inductor plans the memory
 around them and a CUDA graph holds them. Where Triton interprets the operator is opaque and runs as it is.
 
 Nothing in a body may look at a number on the device: that would wait for it, in every forward or backward pass.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import library
 from torch._subclasses.fake_tensor import FakeTensor
 
 from llmtool.core.kernels.launch import interpreting
@@ -24,7 +25,7 @@ def kernel_op(function: Callable[..., Any]) -> Any:
     """
     folder = function.__module__.split(".")[-2]
     name = folder if function.__name__ == folder else f"{folder}_{function.__name__}"
-    define: Any = torch.library.custom_op if interpreting() else torch.library.triton_op
+    define: Any = library.custom_op if interpreting() else library.triton_op
     made = define(f"llmtool::{name}", function, mutates_args=())
     if interpreting():
         made.register_fake(function)  # on tensors without numbers nothing is launched; see `launch`
@@ -35,7 +36,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
     """kernel[grid](...), or its node in the graph that is being made."""
     LAUNCHES.append(kernel.fn.__name__) if LAUNCHES is not None else None
     if not interpreting():
-        torch.library.wrap_triton(kernel)[grid](*arguments, **constants)
+        library.wrap_triton(kernel)[grid](*arguments, **constants)
     elif not any(isinstance(x, FakeTensor) for x in arguments):
         kernel[grid](*arguments, **constants)
 
