@@ -442,6 +442,7 @@ _llmtool() {
         "llmtool data nextlong:--dedupe") mapfile -t COMPREPLY < <(compgen -W "near exact none" -- "$cur"); return ;;
         "llmtool data nextlong:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--holdout") COMPREPLY=(); return ;;
         "llmtool data nextlong:--cap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--source-field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--license-field") COMPREPLY=(); return ;;
@@ -492,6 +493,7 @@ _llmtool() {
         "llmtool data mine:--samples") COMPREPLY=(); return ;;
         "llmtool data mine:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data mine:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data mine:--holdout") COMPREPLY=(); return ;;
         "llmtool data mine:--cap") COMPREPLY=(); return ;;
         "llmtool data mine:--workers") COMPREPLY=(); return ;;
         "llmtool data mine:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -509,6 +511,7 @@ _llmtool() {
         "llmtool data assemble:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
         "llmtool data assemble:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data assemble:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data assemble:--holdout") COMPREPLY=(); return ;;
         "llmtool data assemble:--cap") COMPREPLY=(); return ;;
         "llmtool data assemble:--workers") COMPREPLY=(); return ;;
         "llmtool data assemble:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -602,6 +605,8 @@ _llmtool() {
         "llmtool bench kernels:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench kernels:--baseline") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench kernels:--max-slowdown") COMPREPLY=(); return ;;
+        "llmtool bench kernels:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench kernels:--budget") COMPREPLY=(); return ;;
         "llmtool bench compile:--arch") COMPREPLY=(); return ;;
         "llmtool bench decode:--batch") COMPREPLY=(); return ;;
         "llmtool bench decode:--context") COMPREPLY=(); return ;;
@@ -611,6 +616,8 @@ _llmtool() {
         "llmtool bench decode:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool bench decode:--device") COMPREPLY=(); return ;;
         "llmtool bench decode:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench decode:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench decode:--budget") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--task") mapfile -t COMPREPLY < <(compgen -W "encode train hostile" -- "$cur"); return ;;
         "llmtool bench tokenizer:--threads") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--repeats") COMPREPLY=(); return ;;
@@ -665,12 +672,12 @@ _llmtool() {
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
-        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data embed") [[ $cur == -* ]] && words="--embedder --decontaminate --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
@@ -679,10 +686,10 @@ _llmtool() {
         "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
-        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json --quiet -q --help -h" || words="" ;;
-        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --rows --budget --json --quiet -q --help -h" || words="" ;;
         "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
