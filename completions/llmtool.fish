@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool convert vocab' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -412,6 +412,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a cartesian -d 'Upcy
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a mask -d 'Upcycle feed-forward layers to copies that token ids choose among by a table (MaskMoE).'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a finedeep -d 'Cut feed-forward layers into experts that all run, gated by their own outputs (Finedeep).'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a merge-lora -d 'Add the adapters of `posttrain --lora` to the weights.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert'" -f -a vocab -d 'Carry a checkpoint to another vocabulary: kept tokens keep their rows bit for bit.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert inspect'" -l context -x -d 'Positions that a token attends to. Default: 4096.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert inspect'" -l override -x -d 'A field of config.json given anew, as JSON: sliding_window=null. Again for more.'
@@ -557,6 +558,26 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l json -d 'P
 complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert merge-lora'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l tokenizer -x -d 'The new tokenizer: what `tokenizer extend` or `trim` wrote.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l old-tokenizer -x -d 'The old one. Default: the checkpoint\'s.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l init -x -a 'pieces mean zero distil' -d 'Mean of the old pieces\' rows, mean of all, zero; distil: pieces, then learned from --corpus.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l multiple -x -d 'Rows are rounded up to a multiple.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l corpus -x -d 'Text for distil; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l snippets -x -d 'distil: places of a new token that are looked at.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l length -x -d 'distil: tokens around them.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l rows -x -d 'distil: rows of text at most.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l batch -x -d 'distil: rows of a step.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l lr -x -d 'distil: peak learning rate.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l check -x -d 'Text to compare old and new on; again for more.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l check-bytes -x -d 'Bytes of each --check text.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l override -x -d 'A field of config.json given anew, as JSON: sliding_window=null. Again for more.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l seed -x -d 'Seed of everything that is drawn.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l device -x -d 'cpu, cuda or cuda:N; auto takes a GPU where there is one.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l force -d 'Replace an output that exists.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert vocab'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a loss -d 'Nats a token and bits a byte, by source and by position.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a niah -d 'Needle in a haystack: what is found at which depth of which length; without --data in random ids.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval'" -f -a ruler -d 'Ask questions over a long context, of RULER\'s kinds: needles, variables, common words, people.'
@@ -580,6 +601,8 @@ complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l include -x -d 'Of a
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l exclude -x -d 'Of a directory, no files that match; may be given again.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l sample -x -d 'About so much text (10GB), drawn by --seed over all files by their size.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l seed -x -d 'Seed of everything that is drawn.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l against -x -d 'Another checkpoint with its own tokenizer: bits a byte of both over the same bytes.'
+complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l bytes -x -d 'With --against: bytes of each source, at most.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l bin-dtype -x -a 'uint16 uint32' -d 'Element type of a .bin without a sidecar (nanoGPT: uint16).'
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l set -x -d 'A method\'s setting instead of config.json\'s: dsmoe.tau=0.7. Again for more.'
 complete -c llmtool -n "__llmtool_at 'llmtool eval loss'" -l dtype -x -a 'bf16 fp16 fp32 fp64' -d 'Element type of the weights. Default: as they are stored.'
