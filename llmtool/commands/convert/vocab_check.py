@@ -18,6 +18,8 @@ from llmtool.model import load_model
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    import torch
+
     from llmtool.commands.convert.settings import VocabSettings
     from llmtool.model import Model
 
@@ -76,7 +78,6 @@ class SharedLogits:
     def compare(self, first: "Model", second: "Model", texts: "Iterator[list[int]]") -> None:
         """Run both on up to ROWS rows; the output layer is applied to the same rows of both tables, in one order."""
         import torch
-        from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
         new_of = dict(self._shared)
         theirs, mine = (torch.tensor([pair[side] for pair in self._shared]) for side in (0, 1))
@@ -90,11 +91,10 @@ class SharedLogits:
             with torch.no_grad():
                 one, _ = first.decoder.hidden(torch.tensor([row], device=first.device))
                 other, _ = second.decoder.hidden(torch.tensor([[new_of[i] for i in row]], device=second.device))
-                head = second.decoder.lm_head.weight
-                a = F.linear(one[0], first.decoder.lm_head.weight[theirs.to(first.device)])
-                b = F.linear(other[0], head[mine.to(second.device)])
+                a = _logits(first, one[0], theirs)
+                b = _logits(second, other[0], mine)
                 old_mass = torch.logsumexp(b.float(), -1)
-                new_mass = torch.logsumexp(F.linear(other[0], head[added.to(second.device)]).float(), -1)
+                new_mass = torch.logsumexp(_logits(second, other[0], added).float(), -1)
             self.identical &= torch.equal(a.cpu(), b.cpu())
             self.largest = max(self.largest, float((a.cpu().float() - b.cpu().float()).abs().max()))
             if len(added):
@@ -110,6 +110,15 @@ class SharedLogits:
             "largest_difference": self.largest, "mass_on_new": mass,
             "cost": -math.log1p(-mass) if mass < 1 else math.inf,
         }  # fmt: skip
+
+
+def _logits(model: "Model", h: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor":
+    """h [T, d], ids [n] -> their logits [T, n], as the model scales them."""
+    from torch.nn.functional import linear
+
+    from llmtool.core.model.embedding import finish_logits
+
+    return finish_logits(model.config, linear(h, model.decoder.lm_head.weight[ids.to(model.device)]))
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -75,6 +75,6 @@ def same_text_table(report: dict[str, Any], console: Console) -> None:
     ]  # fmt: skip
     note = "one tokenizer" if one else "two tokenizers: a loss a token of one says nothing of the other's"
     console.table(
-        f"the same text, cut every {report['piece_bytes']:,} bytes", 
+        f"the same text, cut every {report['piece_bytes']:,} bytes",
         ["source", "checkpoint", "bytes", "tokens", "bytes/token", "bits/byte"], rows, note, result=True,
     )  # fmt: skip
