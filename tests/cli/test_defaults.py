@@ -54,8 +54,10 @@ def spelled(code: str, names: set[str], classes: set[str]) -> Iterator[str]:
 
 
 def _refers(default: ast.expr) -> bool:
-    """Whether a default is taken from where it stands, Settings.name, or says that nothing was given: None."""
-    return isinstance(default, ast.Attribute) or (isinstance(default, ast.Constant) and default.value is None)
+    """Whether a default is taken from where it stands, Settings.name or NAME, or says that nothing was given: None."""
+    return isinstance(default, ast.Attribute | ast.Name) or (
+        isinstance(default, ast.Constant) and default.value is None
+    )
 
 
 def test_the_command_line_says_no_default() -> None:
