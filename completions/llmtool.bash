@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer trim"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -130,6 +130,25 @@ _llmtool() {
         "llmtool tokenizer extend:--sample") COMPREPLY=(); return ;;
         "llmtool tokenizer extend:--seed") COMPREPLY=(); return ;;
         "llmtool tokenizer extend:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer trim:--output"|"llmtool tokenizer trim:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer trim:--to") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--min-count") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--keep") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer trim:--encoder") mapfile -t COMPREPLY < <(compgen -W "lbpe" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--multiple") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--limit-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--threads") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--field") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--id-field") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--document-separator") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl json csv tar parquet arrow" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--broken") mapfile -t COMPREPLY < <(compgen -W "keep replace" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--include") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--exclude") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--sample") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--seed") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--output"|"llmtool tokenizer encode:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--format") mapfile -t COMPREPLY < <(compgen -W "ids jsonl npy bin" -- "$cur"); return ;;
         "llmtool tokenizer encode:--bos-token") COMPREPLY=(); return ;;
@@ -138,6 +157,7 @@ _llmtool() {
         "llmtool tokenizer encode:--part") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--workers") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool tokenizer encode:--remap") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--encoder") mapfile -t COMPREPLY < <(compgen -W "merge lbpe" -- "$cur"); return ;;
         "llmtool tokenizer encode:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer encode:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
@@ -422,6 +442,7 @@ _llmtool() {
         "llmtool data nextlong:--dedupe") mapfile -t COMPREPLY < <(compgen -W "near exact none" -- "$cur"); return ;;
         "llmtool data nextlong:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--holdout") COMPREPLY=(); return ;;
         "llmtool data nextlong:--cap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--source-field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--license-field") COMPREPLY=(); return ;;
@@ -472,6 +493,7 @@ _llmtool() {
         "llmtool data mine:--samples") COMPREPLY=(); return ;;
         "llmtool data mine:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data mine:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data mine:--holdout") COMPREPLY=(); return ;;
         "llmtool data mine:--cap") COMPREPLY=(); return ;;
         "llmtool data mine:--workers") COMPREPLY=(); return ;;
         "llmtool data mine:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -489,6 +511,7 @@ _llmtool() {
         "llmtool data assemble:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
         "llmtool data assemble:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data assemble:--min-similarity") COMPREPLY=(); return ;;
+        "llmtool data assemble:--holdout") COMPREPLY=(); return ;;
         "llmtool data assemble:--cap") COMPREPLY=(); return ;;
         "llmtool data assemble:--workers") COMPREPLY=(); return ;;
         "llmtool data assemble:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -606,10 +629,11 @@ _llmtool() {
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train extend encode decode inspect compare export" ;;
+        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train extend trim encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer extend") [[ $cur == -* ]] && words="--output -o --add --algorithm --veto --scripts --min-count --max-token-bytes --multiple --fit-rows --control --held-out --limit-bytes --max-memory --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer trim") [[ $cur == -* ]] && words="--output -o --to --min-count --keep --encoder --multiple --limit-bytes --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --remap --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
         "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -644,12 +668,12 @@ _llmtool() {
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
-        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data embed") [[ $cur == -* ]] && words="--embedder --decontaminate --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;

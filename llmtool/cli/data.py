@@ -129,7 +129,7 @@ def mine(
     tokenizer: TokOption,
     settings: Annotated[
         NextlongSettings,
-        Only("target min_chunks separator samples max_overlap min_similarity caps workers engine seed force"),
+        Only("target min_chunks separator samples max_overlap min_similarity holdout caps workers engine seed force"),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -151,8 +151,8 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples form keep_long max_overlap min_similarity caps "
-            "workers engine seed force"
+            "target method plan min_chunks position separator samples form keep_long max_overlap min_similarity "
+            "holdout caps workers engine seed force"
         ),
     ],
     as_json: options.Json = False,

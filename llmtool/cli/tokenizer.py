@@ -16,6 +16,7 @@ from llmtool.commands.tokenizer.settings import (
     ExportSettings,
     ExtendSettings,
     TrainTokenizerSettings,
+    TrimSettings,
 )
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
@@ -68,6 +69,29 @@ def extend(
     _finish(extend_files(tokenizer, inputs, output, settings, reading=reading, console=console), as_json)
 
 
+@app.command("trim")
+def trim(
+    tokenizer: options.Tok,
+    output: options.OutputDirectory,
+    inputs: options.OptionalInputs = None,
+    *,
+    settings: TrimSettings,
+    reading: Reading,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
+) -> None:
+    """Remove tokens that text does not need; text without a removed token keeps its encoding.
+
+    Writes a directory for `transformers` and for llmtool, with ids.npy (old id -> new, -1 for none) and removed.tsv.
+    """
+    from llmtool.commands.tokenizer.trim import trim_files
+
+    console = options.console(quiet, verbose)
+    _finish(trim_files(tokenizer, inputs or [], output, settings, reading=reading, console=console), as_json)
+
+
 def _finish(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(dumps(report))
@@ -89,6 +113,7 @@ def encode(
 ) -> None:
     """Turn text into ids, as a stream; with --shards as a job that can be killed, split and checked."""
     from llmtool.commands.tokenizer.encode import encode_files
+    from llmtool.commands.tokenizer.remap import remap_file
     from llmtool.commands.tokenizer.shards import encode_shards
     from llmtool.tokenizer import load
 
@@ -98,6 +123,11 @@ def encode(
         found = encode_shards(loaded, inputs or [], output, settings, reading=reading, read=read, console=console)
         if found.get("wrong"):
             raise typer.Exit(ExitCode.CHECK_FAILED)
+        return
+    if settings.remap is not None:
+        force, map_file = settings.force, settings.remap
+        totals = remap_file(loaded, inputs or [], output, map_file, read=read, force=force, console=console)
+        console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents, renumbered")
         return
     totals = encode_files(loaded, inputs or ["-"], output, settings, reading=reading, read=read, console=console)
     if output:

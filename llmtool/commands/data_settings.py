@@ -72,6 +72,9 @@ class NextlongSettings(Settings):
         float | None,
         Option("Cosine of a negative; if not given, what 2% of random pairs reach.", min=0, max=1, metavar="X"),
     ] = None
+    holdout: Annotated[
+        float, Option("Share of the documents that no sample sees; they go to OUT/held-out.jsonl.", min=0, max=0.9)
+    ] = 0.0
     caps: Annotated[
         Sequence[str], Option("Limit a source's share; may be given again.", "--cap", metavar="SOURCE=SHARE")
     ] = ()

@@ -76,8 +76,8 @@ def extend_files(
         run.inputs = hashes.wait()
         with atomic_directory(output) as work:
             write_huggingface(extended, work, output.name)
-            _write_tsv(work / ADDED, ADDED_HEADER, added_rows(extension))
-            _write_tsv(work / CUTOFFS, *table)
+            write_tsv(work / ADDED, ADDED_HEADER, added_rows(extension))
+            write_tsv(work / CUTOFFS, *table)
             seal(work, run)
     checked = agreement(extended, output, None)
     _say(console, output, extension, extended, allows, table)
@@ -206,7 +206,8 @@ def _lone_bytes(extension: Extension) -> set[int]:
     return lone | set(vocabulary.unknown.byte_ids.values())
 
 
-def _write_tsv(path: Path, header: Sequence[str], rows: Any) -> None:
+def write_tsv(path: Path, header: Sequence[str], rows: Any) -> None:
+    """Rows of texts with tabs between, which no shown token holds."""
     lines = ["\t".join(row) for row in [header, *rows]]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

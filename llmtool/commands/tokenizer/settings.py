@@ -173,6 +173,10 @@ class EncodeSettings(Settings):
     engine: Annotated[
         Literal["local", "ray"], Option("Processes here, or Ray (extra ray), with --shards.", matters=False)
     ] = "local"
+    remap: Annotated[
+        Path | None,
+        Option("INPUT is a .bin or .npy of ids: renumber them by trim's ids.npy.", metavar="MAP", matters=False),
+    ] = None
     allow_special: Annotated[
         bool, Option("Special tokens in the text become their ids; else they are plain text.", "--allow-special")
     ] = False

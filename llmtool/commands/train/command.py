@@ -125,9 +125,13 @@ def train(
     read = [*paths, *(name for name in (used.tokenizer, used.model) if name and Path(name).exists())]
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
+        cut = used.parallel == "fsdp"
+        decoder, values = (
+            start.shards(used.seed, choice.kernels) if cut else (start.decoder(used.seed, choice.kernels), None)
+        )
         job = Job(
             command="train", output=Path(output), settings=used, config=facts,
-            decoder=start.decoder(used.seed, choice.kernels), raw=start.raw, data=batches, objective=objective,
+            decoder=decoder, rows=values, raw=start.raw, data=batches, objective=objective,
             optimizer=rates, plan=plan, trainable=trainable, written=written_types(start.checkpoint, used.save_dtype),
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,

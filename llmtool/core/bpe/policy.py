@@ -92,9 +92,13 @@ class TrainingPolicy(Protocol):
 
 
 class EncodingPolicy(Protocol):
-    """A way to cut a piece into tokens (catalog kind "tokenizer encoding")."""
+    """A way to cut a piece into tokens (catalog kind "tokenizer encoding").
+
+    needs_merges: whether it goes by merges, or by the tokens' texts alone.
+    """
 
     native: str
+    needs_merges: bool
 
     def cutter(self, definition: Definition) -> PieceCutter:
         """What cuts a piece into units, portable."""

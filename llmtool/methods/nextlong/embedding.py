@@ -18,14 +18,18 @@ from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.methods.nextlong import lsa
+from llmtool.methods.nextlong.chance import even
 from llmtool.methods.nextlong.duplicates import Contamination, sizes, sketches
 from llmtool.methods.nextlong.store import LONGEST, Store
 from llmtool.methods.nextlong.vectors import quantise
-from llmtool.methods.nextlong.words import I64, U64, word_hashes
+from llmtool.methods.nextlong.words import I64, U64, mix, word_hashes
 
 UNIT = 1 << 14
 CONTAMINATED, BLANK = 1, 2
 BATCH_BYTES = 4 << 20
+RUN = 16
+"""Chunks of a document that are drawn together."""
+
 HF_TOKENS = 256
 HF_BATCH = 64
 
@@ -50,23 +54,29 @@ def batches(store: Store, start: int, stop: int) -> Iterator[list[bytes]]:
 
 
 def fit_lsa(store: Store, seed: int, sample: int = lsa.SAMPLE) -> lsa.Lsa:
-    """LSA fitted on chunks drawn by their length, in runs of 16 so that reading is not a seek for each.
+    """LSA fitted on chunks drawn by their length, in runs of up to RUN of a document so that reading is not all seeks.
 
     By length, as a corpus may be nine tenths poems of 50 characters: drawn evenly they would fill the 256 dimensions.
+    What is drawn for a document hangs on its key: another file beside it replaces few of the runs.
     """
-    runs = max(1, store.chunks // 16)
-    wanted = min(runs, max(1, sample // 16))
-    sizes = np.add.reduceat(store.lengths(0, store.chunks), np.arange(0, runs * 16, 16)).clip(min=1)
+    counts = np.diff(store.first)
+    runs = -(-counts // RUN)
+    owner = np.repeat(np.arange(len(counts)), runs)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(runs) - runs, runs)
+    starts = store.first[owner] + place * RUN
+    sizes = np.add.reduceat(store.lengths(0, store.chunks), starts).clip(min=1)
+    held = np.minimum(starts + RUN, store.first[owner + 1]) - starts
     # without replacement, in proportion to size: the smallest of exponential waiting times (Efraimidis, Spirakis 2006)
-    waits = np.random.Generator(np.random.PCG64(seed)).standard_exponential(runs) / sizes
-    chosen = np.sort(np.argsort(waits, kind="stable")[:wanted]).tolist()
+    waits = -np.log1p(-even(seed, "lsa", mix(store.keys[owner] + place.astype(np.uint64)))) / sizes
+    order = np.argsort(waits, kind="stable")
+    chosen = np.sort(order[: int(np.searchsorted(np.cumsum(held[order]), sample)) + 1]).tolist()
     parts = []
-    for place in range(0, len(chosen), 64):
-        texts: list[bytes] = []
-        for run in chosen[place : place + 64]:
-            stop = store.chunks if run == runs - 1 else run * 16 + 16
-            texts += [text[:LONGEST] for text in store.texts(run * 16, min(stop, run * 16 + 32))]
-        parts.append(word_hashes(texts))
+    texts: list[bytes] = []
+    for run in chosen:
+        texts += [text[:LONGEST] for text in store.texts(int(starts[run]), int(starts[run] + held[run]))]
+        if len(texts) >= 1024 or run == chosen[-1]:
+            parts.append(word_hashes(texts))
+            texts = []
     return lsa.fit(parts, seed)
 
 

@@ -36,6 +36,7 @@ class Recipe:
     max_overlap: float
     min_similarity: float | None
     dedupe: Dedupe
+    holdout: float
     seed: int
     caps: Mapping[str, float]
     decontaminate: tuple[str, ...]
@@ -52,8 +53,8 @@ class Recipe:
             raise UserError("--separator holds control characters")
         if self.min_chunks < 2 and self.method == "nextlong":
             raise UserError("--min-chunks 1: a single chunk carries no dependency", hint="2 or more")
-        if self.method != "nextlong" and (self.decontaminate or self.caps):
-            what = "--decontaminate" if self.decontaminate else "--cap"
+        if self.method != "nextlong" and (self.decontaminate or self.caps or self.holdout):
+            what = "--decontaminate" if self.decontaminate else "--cap" if self.caps else "--holdout"
             raise UserError(
                 f"{what} is not done for --method {self.method}", hint="only for nextlong; filter the corpus"
             )
@@ -67,4 +68,13 @@ class Recipe:
 
     def choice(self, ratio: float) -> Choice:
         """What mining needs to know."""
-        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.min_similarity, self.seed, self.caps)
+        return Choice(
+            self.target,
+            ratio,
+            self.min_chunks,
+            self.max_overlap,
+            self.min_similarity,
+            self.holdout,
+            self.seed,
+            self.caps,
+        )

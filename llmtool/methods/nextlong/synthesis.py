@@ -193,6 +193,9 @@ def write_samples(
         why = ", ".join(f"{number:,} {reason}" for reason, number in counts["rejects"].items())
         raise UserError(f"no sample reaches {recipe.target:,} tokens: {why}", where=str(out.directory),
                         hint="a smaller --target, or more text")  # fmt: skip
+    if recipe.holdout:
+        held = output.write_held_out(Store(directory), recipe.holdout, out.directory)
+        means.console.info(f"held out: {held:,} documents, in held-out.jsonl")
     facts = {
         "schema": "llmtool.data-nextlong/1", "output": str(out.directory), "method": recipe.method, "samples": written,
         "target": recipe.target, "tokens": written * recipe.target, "wanted": wanted, **counts,

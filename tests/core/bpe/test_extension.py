@@ -22,7 +22,7 @@ from llmtool.core.bpe.token_filter import KNOWN, SCRIPT, VETOED, TokenFilter
 from llmtool.core.bpe.vocabulary import Vocabulary, decode_text, encode_text
 from llmtool.core.run.errors import UserError
 from llmtool.methods.scaffold_bpe import reference as scaffold_reference
-from tests.core.bpe.strategies import pieces
+from tests.core.bpe.strategies import pieces, random_base, texts
 
 each = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 POLICY = catalog.resolve(catalog.TRAINING, "bpe")
@@ -39,31 +39,6 @@ def extend(
         base, counts, catalog.resolve(catalog.TRAINING, algorithm), Room(wanted, **room), algorithm=algorithm,
         min_frequency=min_frequency, max_token_bytes=longest, allows=allows or TokenFilter(base),
     )  # fmt: skip
-
-
-def random_base(draw: random.Random, characters: bool = False) -> Definition:
-    """A tokenizer as no training makes it: merges in any order, tokens that no merge makes, gaps between ids."""
-    alphabet = [c.encode() for c in "abcé "] if characters else [bytes([byte]) for byte in range(256)]
-    units = [symbol for symbol in alphabet if not characters or symbol != "é".encode()]
-    merges = []
-    for _ in range(draw.randint(1, 12)):
-        usable = [u for u in range(len(units)) if characters or u >= 256 or units[u] in b"abc "]
-        left, right = draw.choice(usable), draw.choice(usable)
-        if units[left] + units[right] not in units:
-            units.append(units[left] + units[right])
-            merges.append((left, right, len(units) - 1))
-    draw.shuffle(merges)
-    for text in (b"abca", b"cab"):
-        if draw.random() < 0.5 and text not in units:
-            units.append(text)
-    ids = draw.sample(range(len(units) + 5), len(units))
-    return Definition(
-        Vocabulary(units, merges, [(i,) for i in ids], alphabet="characters" if characters else "bytes"),
-        "none" if characters else draw.choice(["none", "gpt2"]), ignore_merges=draw.random() < 0.3,
-    )  # fmt: skip
-
-
-texts = st.lists(st.text("abcé ", min_size=1, max_size=14), min_size=1, max_size=8)
 
 
 @given(seed=st.integers(0, 10**6), corpus=texts, wanted=st.integers(1, 15), longest=st.sampled_from([2, 4, 6, 1024]),
