@@ -215,12 +215,13 @@ def make_job(
         with InputHashes(data.inputs) as hashes:
             return [weights, *hashes.wait()]
 
+    decoder, values = None, None
     if settings.dry_run:
         build_on_meta(start.config)
-    import torch
-
-    with torch.device("meta" if settings.dry_run else "cpu"):
-        decoder = start.decoder(settings.seed) if not settings.dry_run else None
+    elif settings.parallel == "fsdp":
+        decoder, values = start.shards(settings.seed)
+    else:
+        decoder = start.decoder(settings.seed)
     return Job(
         command=command, output=output, settings=used, config=facts, decoder=decoder, raw=start.raw,  # type: ignore[arg-type]
         data=data.packed, objective=make_objective(start.config, {}), optimizer=rates,
@@ -228,6 +229,7 @@ def make_job(
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=start.files(), inputs=inputs,
         device=find_device(settings.device), kernels="torch",
         written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
+        rows=values,
     )  # fmt: skip
 
 
