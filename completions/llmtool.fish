@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool convert vocab' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool convert vocab' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench device' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -699,7 +699,8 @@ complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l tokenizer -x -d
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l target -x -d 'Tokens of a sample.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l method -x -a 'nextlong concat knn iclm quest' -d 'How documents are put together; all but nextlong are for comparison.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l plan -x -a 'exact paper' -d 'Negatives by a budget of tokens, or by the paper\'s formula.'
-complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l embedder -x -d 'lsa, bm25, or hf:PATH for a sentence encoder on disk.'
+complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l embedder -x -d 'lsa, bm25, hf:PATH (encoder on disk), http://HOST/v1.'
+complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l embedder-prefix -x -d 'In front of each chunk for an encoder; else the prompt the model names.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l index -x -a 'auto flat ivf-sq8 ivf-pq' -d 'auto: exact up to 200,000 chunks.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l chunk -x -d 'Characters of a chunk.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l split -x -a 'lines sentences paper' -d 'Where chunks may end; lines: long ones are cut too; paper: they stay whole.'
@@ -717,6 +718,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l cap -x -d 'Limi
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l source-field -x -d 'Field that names the source; else the file\'s.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l license-field -x -d 'Field that holds the licence.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l decontaminate -r -F -d 'Evaluation file: chunks that share n-grams are left out.'
+complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l decontaminate-field -x -d 'Fields of an evaluation file\'s rows, with commas: question,answer.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l ngram -x -d 'Words of such an n-gram.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l field -x -d 'Field of a row that holds the text (a.b for nested ones); again to join several.'
 complete -c llmtool -n "__llmtool_at 'llmtool data nextlong'" -l id-field -x -d 'Field that names a row. Default: id, where there is one.'
@@ -756,8 +758,10 @@ complete -c llmtool -n "__llmtool_at 'llmtool data chunk'" -l quiet -s q -d 'Err
 complete -c llmtool -n "__llmtool_at 'llmtool data chunk'" -l verbose -s v -d 'More about what is done.'
 complete -c llmtool -n "__llmtool_at 'llmtool data chunk'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool data chunk'" -l help -s h -d 'Show the help.'
-complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l embedder -x -d 'lsa, bm25, or hf:PATH for a sentence encoder on disk.'
+complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l embedder -x -d 'lsa, bm25, hf:PATH (encoder on disk), http://HOST/v1.'
+complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l embedder-prefix -x -d 'In front of each chunk for an encoder; else the prompt the model names.'
 complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l decontaminate -r -F -d 'Evaluation file: chunks that share n-grams are left out.'
+complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l decontaminate-field -x -d 'Fields of an evaluation file\'s rows, with commas: question,answer.'
 complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l ngram -x -d 'Words of such an n-gram.'
 complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l workers -x -d 'Processes; all cores if not given.'
 complete -c llmtool -n "__llmtool_at 'llmtool data embed'" -l engine -x -a 'local ray' -d 'Processes here, or Ray (extra ray).'
@@ -823,6 +827,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool data assemble'" -l config -r -F -d
 complete -c llmtool -n "__llmtool_at 'llmtool data assemble'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool data report'" -l plot -r -F -d 'Draw a figure, PNG or SVG by name.'
 complete -c llmtool -n "__llmtool_at 'llmtool data report'" -l decontaminate -r -F -d 'Evaluation file: chunks that share n-grams are left out.'
+complete -c llmtool -n "__llmtool_at 'llmtool data report'" -l decontaminate-field -x -d 'Fields of an evaluation file\'s rows, with commas: question,answer.'
 complete -c llmtool -n "__llmtool_at 'llmtool data report'" -l ngram -x -d 'Words of such an n-gram.'
 complete -c llmtool -n "__llmtool_at 'llmtool data report'" -l model -r -F -d 'Checkpoint: what meta-chunks gain from the ones before.'
 complete -c llmtool -n "__llmtool_at 'llmtool data report'" -l device -x -d 'cpu, cuda or cuda:N; auto takes a GPU where there is one.'
@@ -946,6 +951,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool posttrain uniattn'" -l help -s h -
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a kernels -d 'Time each op beside its reference and rivals, as a share of what this machine can do.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a compile -d 'Compile the kernels with no GPU; registers, spills, shared memory, tensor cores, wide loads.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a machine -d 'Say what this machine is, and measure what it can do: a large copy, a large matrix product.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a device -d 'All there is to know of one GPU in a few minutes: a process a part, rows as they come, resumed where it ended.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a decode -d 'Time to the first token and per token, memory and bounds of checkpoints side by side.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a tokenizer -d 'Encode or train beside the fastest tokenizers installed; no ratio where the results differ.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -l help -s h -d 'Show the help.'
@@ -976,6 +982,13 @@ complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l cpu -d 'The CPU
 complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l json -d 'Print the result as JSON.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l out -r -F -d 'A directory, new or of this run begun before.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l budget -x -d 'Seconds in all; parts share them.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l parts -x -d 'Parts, with commas between.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l cpu -d 'The CPU, also where there is a GPU.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench decode'" -l batch -x -d 'Rows decoded together: 1,8.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench decode'" -l context -x -d 'Tokens of a prompt: 128,1024.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench decode'" -l new -x -d 'Tokens decoded after each prompt.'
