@@ -5,7 +5,6 @@ the server wants one, is read from EMBEDDINGS_API_KEY. What a server refuses as 
 vectors are averaged by length.
 """
 
-import json
 import os
 import time
 import urllib.error
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.methods.nextlong.words import I64, U64
 
 BATCH = 32
@@ -49,7 +49,7 @@ class Endpoint:
 
     def _answer(self, path: str, body: dict[str, Any] | None) -> Any:
         """The JSON of an answer; tries again where that may help."""
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get("EMBEDDINGS_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
@@ -58,7 +58,7 @@ class Endpoint:
             request = urllib.request.Request(f"{self.url}/{path}", data, headers)
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                    return json.loads(answer.read())
+                    return parse_json(answer.read())
             except urllib.error.HTTPError as error:
                 why = f"HTTP {error.code}: {error.read(200).decode('utf-8', 'replace').strip()}"
                 if error.code in TOO_LONG or (error.code == 404 and body is None):
