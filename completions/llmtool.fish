@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer diff' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool convert vocab' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer diff' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool convert vocab' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench device' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -972,6 +972,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool posttrain uniattn'" -l help -s h -
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a kernels -d 'Time each op beside its reference and rivals, as a share of what this machine can do.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a compile -d 'Compile the kernels with no GPU; registers, spills, shared memory, tensor cores, wide loads.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a machine -d 'Say what this machine is, and measure what it can do: a large copy, a large matrix product.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a device -d 'All there is to know of one GPU in a few minutes: a process a part, rows as they come, resumed where it ended.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a decode -d 'Time to the first token and per token, memory and bounds of checkpoints side by side.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -f -a tokenizer -d 'Encode or train beside the fastest tokenizers installed; no ratio where the results differ.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench'" -l help -s h -d 'Show the help.'
@@ -1002,6 +1003,13 @@ complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l cpu -d 'The CPU
 complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l json -d 'Print the result as JSON.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l quiet -s q -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench machine'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l out -r -F -d 'A directory, new or of this run begun before.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l budget -x -d 'Seconds in all; parts share them.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l parts -x -d 'Parts, with commas between.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l cpu -d 'The CPU, also where there is a GPU.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool bench device'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench decode'" -l batch -x -d 'Rows decoded together: 1,8.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench decode'" -l context -x -d 'Tokens of a prompt: 128,1024.'
 complete -c llmtool -n "__llmtool_at 'llmtool bench decode'" -l new -x -d 'Tokens decoded after each prompt.'
