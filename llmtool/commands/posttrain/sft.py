@@ -16,7 +16,7 @@ from llmtool.commands.posttrain.start import (
 )
 from llmtool.commands.sources import count
 from llmtool.commands.train.command import make_objective
-from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, run_job
+from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, beginning, run_job
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
@@ -246,5 +246,4 @@ def is_finished(job: Job) -> bool:
     """Whether OUT holds the finished run of the very same settings and data."""
     if job.settings.force or not (manifest_path(job.output).is_file() and (job.output / BEGUN).is_file()):
         return False
-    begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
-    return bool(read_json_object(job.output / BEGUN) == parse_json(dumps(begun, default=str)))
+    return bool(read_json_object(job.output / BEGUN) == parse_json(dumps(beginning(job), default=str)))

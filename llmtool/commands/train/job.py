@@ -102,7 +102,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     from llmtool.core.train.state import Checkpoints, Progress
     from llmtool.core.train.world import World
 
-    begun = {"schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint()}
+    begun = beginning(job)
     resumable = check_output(job, begun, console)
     job.output.parent.mkdir(parents=True, exist_ok=True)
     require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.settings.keep + 1)))
@@ -186,7 +186,7 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
         what = f"was begun by `llmtool {before.get('command')}`"
         raise UserError(what, where=str(output), hint="use --force to start over, or write elsewhere")
     spelled = SPELLED | {field.name: field.flags[0].partition("/")[0] for field in describe(type(job.settings))}
-    changed = changes(before.get("config"), job.config, spelled)
+    changed = _as_asked(before, begun, changes(before.get("config"), job.config, spelled))
     if before.get("data") != parse_json(dumps(begun["data"])):
         changed.append("the data's content")
     if changed:
@@ -199,6 +199,22 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
         return True
     refuse_damaged(output, read_json_object(finished))
     raise CompleteError(job.output)
+
+
+def beginning(job: Job) -> dict[str, Any]:
+    """train.json: what a run is, and what was asked for that comes to its steps."""
+    asked = {name: getattr(job.settings, name, None) for name in ("tokens", "epochs")}
+    return {
+        "schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint(), "asked": asked,
+    }  # fmt: skip
+
+
+def _as_asked(before: dict[str, Any], begun: dict[str, Any], changed: list[str]) -> list[str]:
+    """`--tokens: 100K -> 200K` in the place of the steps that they come to."""
+    was = before.get("asked")
+    told = changes(was, begun["asked"]) if isinstance(was, dict) else []
+    steps = [line for line in changed if line.startswith("--steps:")]
+    return [*told, *(line for line in changed if line not in steps)] if told and steps else changed
 
 
 @contextmanager
