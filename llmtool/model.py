@@ -80,6 +80,12 @@ def settable(name: str) -> Mapping[str, Callable[[str], Any]]:
     return getattr(change, "settable", {})
 
 
+def vocabulary_tables(name: str) -> tuple[str, ...]:
+    """Tensors of a layer, without its prefix, that have a row for each token id under this method."""
+    change = catalog.attribute(catalog.ARCHITECTURE, name, "config.json: llmtool.methods")
+    return getattr(change, "vocabulary_tables", ())
+
+
 def _given(name: str, settings: Settings) -> dict[str, Any]:
     known = settable(name) if name in settings else {}
     values = {}
