@@ -286,7 +286,6 @@ _llmtool() {
         "llmtool convert dsmoe:--partition") mapfile -t COMPREPLY < <(compgen -W "importance contiguous" -- "$cur"); return ;;
         "llmtool convert dsmoe:--form") mapfile -t COMPREPLY < <(compgen -W "unit paper" -- "$cur"); return ;;
         "llmtool convert dsmoe:--always-on") COMPREPLY=(); return ;;
-        "llmtool convert dsmoe:--layer-shares") mapfile -t COMPREPLY < <(compgen -W "equal sensitive" -- "$cur"); return ;;
         "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--calibration-tokens") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--share") COMPREPLY=(); return ;;
@@ -297,7 +296,6 @@ _llmtool() {
         "llmtool convert dsmoe:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert dsmoe-baseline:--experts") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--share") COMPREPLY=(); return ;;
-        "llmtool convert dsmoe-baseline:--layer-shares") mapfile -t COMPREPLY < <(compgen -W "equal sensitive" -- "$cur"); return ;;
         "llmtool convert dsmoe-baseline:--calibration") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--calibration-tokens") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--seed") COMPREPLY=(); return ;;
@@ -681,8 +679,8 @@ _llmtool() {
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --partition --form --always-on --off-mean --refit --layer-shares --calibration --calibration-tokens --share --tau --layers --override --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --layer-shares --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --partition --form --always-on --off-mean --refit --calibration --calibration-tokens --share --tau --layers --override --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;

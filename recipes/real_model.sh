@@ -71,7 +71,7 @@ for share in 75 50 375; do
     row "static-plain-$share" "$ckpt" dsmoe-baseline static
     row "dsmoe-unit32-$share" "$ckpt" dsmoe --experts 32
     row "dsmoe-contiguous-$share" "$ckpt" dsmoe --partition contiguous
-    options+=(--refit --layer-shares sensitive)
+    options+=(--refit)
     row "dsmoe-best8-$share" "$ckpt" dsmoe
     row "dsmoe-best32-$share" "$ckpt" dsmoe --experts 32
     row "static-best-$share" "$ckpt" dsmoe-baseline static
@@ -97,7 +97,7 @@ for saved in 20 375; do
     options=(--plan "$plan"); row "softmax-only-$saved" "$ckpt" uniattn --sharing softmax-only
 done
 if [ -d "$out/work/uniattn-20" ]; then
-    options=("${fit[@]}" --share 0.75 --off-mean --refit --layer-shares sensitive)
+    options=("${fit[@]}" --share 0.75 --off-mean --refit)
     row "dsmoe-best8+uniattn20-75" "$out/work/uniattn-20" dsmoe
 fi
 "${PYTHON:-python3}" "$here/real_model_table.py" "$out"

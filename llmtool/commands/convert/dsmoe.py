@@ -75,7 +75,6 @@ def convert_dsmoe(
         if asked.calibration
         else {}
     )
-    found |= {"layer_shares": asked.layer_shares} if way.kind == "ridge" else {}
     found |= {"override": list(asked.override)} if asked.override else {}
     run = Run("convert dsmoe", {**entry(part), "router_init": way.kind, **found}, seed=asked.seed)
     routers: dict[int, Router] = {}
@@ -94,7 +93,7 @@ def convert_dsmoe(
             plan["fitted"] = facts_of
             _say_fitted(facts_of, console)
         else:
-            how = Plan(way.share, "ridge" if way.kind == "ridge" else "order", asked.layer_shares == "sensitive")
+            how = Plan(way.share, "ridge" if way.kind == "ridge" else "order")
             fitted = fit_layers(source, config, parts, rows, part, how, console)
             routers = {layer: one.router for layer, one in fitted.items() if one.router}
             if routers:
@@ -167,8 +166,7 @@ def choose(asked: DsmoeSettings) -> Way:
     always_on = asked.always_on
     if always_on is None:
         always_on = asked.experts // 4 if ridge and asked.experts >= 16 else 0
-    wanted = {"--always-on": always_on, "--off-mean": asked.off_mean, "--refit": asked.refit,
-              "--layer-shares sensitive": asked.layer_shares == "sensitive"}  # fmt: skip
+    wanted = {"--always-on": always_on, "--off-mean": asked.off_mean, "--refit": asked.refit}  # fmt: skip
     if not ridge and any(wanted.values()):
         option = next(option for option, given in wanted.items() if given)
         raise UserError(f"{option} with --router-init {kind}: it is a matter of fitted routers",

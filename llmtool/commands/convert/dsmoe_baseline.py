@@ -56,9 +56,9 @@ def convert_baseline(
         raise UserError(f"{kind} with{'' if calibration else 'out'} --calibration", hint=hint)
     if kind in ("topk", "static"):
         refuse_experts(config, experts, path)
-    new = {"off_mean": asked.off_mean, "refit": asked.refit, "layer_shares": asked.layer_shares}
-    if kind != "static" and new != {"off_mean": False, "refit": False, "layer_shares": "equal"}:
-        raise UserError(f"{kind} with --off-mean, --refit or --layer-shares", hint="they belong to static")
+    new = {"off_mean": asked.off_mean, "refit": asked.refit}
+    if kind != "static" and new != {"off_mean": False, "refit": False}:
+        raise UserError(f"{kind} with --off-mean or --refit", hint="they belong to static")
     tensors = source.tensors(by_layer(source))
     facts: dict[str, Any] = {}
     recorded = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
@@ -121,7 +121,7 @@ def static(
         asked.experts, layers, (1.0,) * len(layers), form="unit", partition="importance", off_mean=asked.off_mean,
         refit=asked.refit,
     )  # fmt: skip
-    plan = Plan(asked.share, "static", asked.layer_shares == "sensitive")
+    plan = Plan(asked.share, "static")
     fitted = fit_layers(source, config, build_parts(config), rows, part, plan, console)
     say_layers([one.facts for one in fitted.values()], console)
     routers = {layer: one.router for layer, one in fitted.items() if one.router}

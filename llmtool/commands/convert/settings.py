@@ -38,10 +38,6 @@ class DsmoeSettings(Settings):
     refit: Annotated[
         bool, Option("Fit down_proj anew to the open blocks; all open, it is the dense model no more.")
     ] = False
-    layer_shares: Annotated[
-        Literal["equal", "sensitive"],
-        Option("Open blocks of a layer: all the same share, or by what it writes into the stream (ridge)."),
-    ] = "equal"
     calibration: Annotated[Sequence[str], Option("Text to fit to; again for more.", metavar="TEXT")] = ()
     calibration_tokens: Tokens = 8192
     share: Annotated[
@@ -64,7 +60,6 @@ class BaselineSettings(Settings):
     share: Annotated[float, Option("Active share of the feed-forward weights.")] = 0.375
     off_mean: Annotated[bool, Option("As in `convert dsmoe` (static).")] = False
     refit: Annotated[bool, Option("As in `convert dsmoe` (static).")] = False
-    layer_shares: Annotated[Literal["equal", "sensitive"], Option("As in `convert dsmoe` (static).")] = "equal"
     calibration: Annotated[Sequence[str], Option("Text to prune by; again for more.", metavar="TEXT")] = ()
     calibration_tokens: Tokens = 8192
     seed: Seed = 0

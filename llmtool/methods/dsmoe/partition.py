@@ -1,4 +1,4 @@
-"""Which channels of a feed-forward layer stand together in a block, and how many blocks each layer may open.
+"""Which channels of a feed-forward layer stand together in a block.
 
 The paper cuts contiguously, but the channels of a pretrained layer have no order: every block then holds 1/n of the
 output and none can be left out. Sorted by importance, block 0 holds what every token needs and the last block what few
@@ -8,8 +8,6 @@ need. Block i stays the i-th contiguous slice, so nothing else changes.
 
 Each token counts once: a massive token (an attention sink, whose output is a thousand times as large) no more than any.
 """
-
-from collections.abc import Mapping
 
 import torch
 
@@ -37,33 +35,3 @@ def reorder(name: str, tensor: torch.Tensor, permutation: torch.Tensor) -> torch
     if name in ("gate_proj.weight", "up_proj.weight", "gate_proj.bias", "up_proj.bias"):
         return tensor[permutation]
     return tensor[:, permutation] if name == "down_proj.weight" else tensor
-
-
-def spread(
-    blocks: Mapping[int, torch.Tensor], reach: Mapping[int, float], share: float, least: int
-) -> dict[int, float]:
-    """The share of blocks that each layer opens, such that all together open `share`: more where it matters more.
-
-    blocks: layer -> the importance of its blocks [n], descending; reach: layer -> mean of ||o||^2 / ||h||^2, how much
-    of the residual stream the layer writes. The (layer, block) pairs with the largest reach x importance open, after
-    the first max(1, least) of every layer.
-    """
-    least = max(1, least)
-    layers = list(blocks)
-    counts = dict.fromkeys(layers, least)
-    pairs = [
-        (float(reach[layer] * value), -layer, -place)
-        for layer in layers
-        for place, value in enumerate(blocks[layer].tolist())
-        if place >= least
-    ]
-    number = len(blocks[layers[0]])
-    left = round(share * number * len(layers)) - least * len(layers)
-    for _, layer, _ in sorted(pairs, reverse=True)[: max(0, left)]:
-        counts[-layer] += 1
-    return {layer: counts[layer] / number for layer in layers}
-
-
-def block_sums(p: torch.Tensor, permutation: torch.Tensor, experts: int) -> torch.Tensor:
-    """The importance of each block [n]."""
-    return p[permutation].view(experts, -1).sum(1)

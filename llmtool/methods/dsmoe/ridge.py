@@ -23,7 +23,7 @@ from llmtool.core.run.console import Console
 from llmtool.methods.dsmoe.calibration import Stream, chunked
 from llmtool.methods.dsmoe.convert import block_norms
 from llmtool.methods.dsmoe.part import Settings
-from llmtool.methods.dsmoe.partition import block_sums, importance, order, reorder, spread
+from llmtool.methods.dsmoe.partition import importance, order, reorder
 from llmtool.methods.dsmoe.router_init import Router
 
 DECAY = 0.05
@@ -33,8 +33,6 @@ LOGITS = 1.5
 """Standard deviation of the routed logits: the mask does not depend on it, the slope for training does."""
 SEEN = 0.75
 """Part of the tokens that routers and down_proj are fitted to; thresholds and errors are of the rest."""
-SENSED = 2048
-"""Tokens on which the layers are compared with each other, before any is fitted."""
 DAMPING = 0.01, 0.1, 1.0
 """Strengths of the pull toward the old down_proj that are tried on the tokens not seen."""
 
@@ -46,8 +44,6 @@ class Plan:
     share: float
     kind: str = "ridge"
     """ridge: routers that look at the token; static: always the first blocks (pruning); order: the order alone."""
-    sensitive: bool = False
-    """Whether layers get shares by what they write into the residual stream, and not all the same."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +147,14 @@ def error(o: torch.Tensor, found: torch.Tensor) -> float:
 
 
 def fit_layer(
-    weights: Mapping[str, torch.Tensor], a: torch.Tensor, x: torch.Tensor, settings: Settings, plan: Plan, share: float
+    weights: Mapping[str, torch.Tensor], a: torch.Tensor, x: torch.Tensor, settings: Settings, plan: Plan
 ) -> tuple[Fitted, torch.Tensor]:
     """One layer from its activations a [N, I] and inputs x [N, d] -> what it becomes, and its output without bias."""
     down, experts, seen = weights["down_proj.weight"], settings.experts, max(1, min(len(x) - 1, round(SEEN * len(x))))
     ordered = order(importance(a, down)) if settings.partition == "importance" else torch.arange(a.shape[1])
     a, down = a[:, ordered], down[:, ordered]
     o = F.linear(a, down)
-    first = max(1, round(share * experts))
+    first = max(1, round(plan.share * experts))
     if plan.kind == "order":
         return Fitted(ordered), o
     if plan.kind == "static":
@@ -166,7 +162,7 @@ def fit_layer(
     else:
         y = block_norms({"down_proj.weight": down}, a, experts).square()
         y = y / y.sum(1, keepdim=True).clamp(min=1e-30)
-        router = routed(x, y, share, settings.always_on, settings.tau, seen)
+        router = routed(x, y, plan.share, settings.always_on, settings.tau, seen)
     bias = router.bias
     assert bias is not None
     mask = torch.sigmoid(F.linear(x, router.weight, bias)) > settings.tau
@@ -207,37 +203,6 @@ def activations(weights: Mapping[str, torch.Tensor], config: Config, x: torch.Te
 
 
 @torch.inference_mode()
-def shares(
-    checkpoint: CheckpointReader,
-    config: Config,
-    parts: Parts,
-    rows: Sequence[Sequence[int]],
-    settings: Settings,
-    plan: Plan,
-) -> dict[int, float]:
-    """The share of each layer."""
-    if not plan.sensitive:
-        return dict.fromkeys(settings.layers, plan.share)
-    few: list[Sequence[int]] = []
-    for row in rows:
-        if sum(map(len, few)) < SENSED:
-            few.append(row)
-    stream = Stream(checkpoint, config, parts, few)
-    blocks, reach = {}, {}
-    for layer, block, x in stream.layers():
-        weights = block.mlp.state_dict()
-        delta = chunked(block.mlp, x)
-        if layer in settings.layers:
-            p = importance(activations(weights, config, x), weights["down_proj.weight"])
-            blocks[layer] = block_sums(p, order(p), settings.experts)
-            before = torch.cat([h[0] for h, _ in stream.states])
-            sizes = delta.square().sum(1) / (before + delta).square().sum(1).clamp(min=1e-30)
-            reach[layer] = float(sizes.mean())
-        stream.add(delta)
-    return spread(blocks, reach, plan.share, settings.always_on)
-
-
-@torch.inference_mode()
 def fit_layers(
     checkpoint: CheckpointReader,
     config: Config,
@@ -248,18 +213,17 @@ def fit_layers(
     console: Console,
 ) -> dict[int, Fitted]:
     """Every layer of the settings; later ones on what the converted earlier ones give."""
-    wanted = shares(checkpoint, config, parts, rows, settings, plan)
     fitted: dict[int, Fitted] = {}
     stream = Stream(checkpoint, config, parts, rows)
     with console.progress("fitting routers", config.num_hidden_layers, "layers") as bar:
         for layer, block, x in stream.layers():
-            if layer not in wanted:
+            if layer not in settings.layers:
                 delta = chunked(block.mlp, x)
             else:
                 weights = block.mlp.state_dict()
                 a = activations(weights, config, x)
-                fitted[layer], delta = fit_layer(weights, a, x, settings, plan, wanted[layer])
-                fitted[layer].facts.update(layer=layer, wanted=wanted[layer])
+                fitted[layer], delta = fit_layer(weights, a, x, settings, plan)
+                fitted[layer].facts.update(layer=layer, wanted=plan.share)
                 if "down_proj.bias" in weights:
                     delta = delta + weights["down_proj.bias"]
             stream.add(delta)

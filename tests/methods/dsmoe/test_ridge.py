@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 import torch
 
 from llmtool.methods.dsmoe import ridge
-from llmtool.methods.dsmoe.partition import block_sums, importance, order, reorder, spread
+from llmtool.methods.dsmoe.partition import importance, order, reorder
 from tests.methods.dsmoe.models import settings
 
 
@@ -51,7 +51,6 @@ def test_order_is_a_bijection_with_ties_by_index() -> None:
     assert order(p).tolist() == [1, 3, 4, 0, 2]
     found = order(drawn(1000).round(decimals=1))
     assert found.sort().values.equal(torch.arange(1000))
-    assert block_sums(p, order(p), 5).tolist() == pytest.approx([0.3, 0.3, 0.2, 0.1, 0.1])
 
 
 def test_reorder_gathers() -> None:
@@ -78,16 +77,6 @@ def test_another_order_is_the_same_layer(dtype: torch.dtype, bar: float) -> None
     before = activations(weights, x.to(dtype)) @ weights["down_proj.weight"].T
     after = activations(moved, x.to(dtype)) @ moved["down_proj.weight"].T
     assert ((before - after).norm(dim=-1) <= bar * before.norm(dim=-1)).all()
-
-
-def test_spread_gives_more_to_layers_that_write_more() -> None:
-    even = torch.tensor([0.4, 0.3, 0.2, 0.1])
-    flat = torch.full((4,), 0.25)
-    same = spread({0: even, 3: even}, {0: 1.0, 3: 1.0}, 0.5, 0)
-    assert same == {0: 0.5, 3: 0.5}
-    found = spread({0: even, 1: flat}, {0: 0.01, 1: 1.0}, 0.625, 0)
-    assert found == {0: 0.25, 1: 1.0}
-    assert spread({0: even, 1: flat}, {0: 0.01, 1: 1.0}, 0.625, 2) == {0: 0.5, 1: 0.75}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
@@ -132,7 +121,7 @@ def fitted(kind: str = "ridge", **changes: object) -> ridge.Fitted:
     weights, x = layer()
     found, delta = ridge.fit_layer(
         weights, activations(weights, x), x, settings(form="unit", partition="importance", **changes),
-        ridge.Plan(0.5, kind), 0.5,
+        ridge.Plan(0.5, kind),
     )  # fmt: skip
     assert delta.shape == x.shape
     return found
