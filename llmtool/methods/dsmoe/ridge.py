@@ -99,14 +99,16 @@ def constant(experts: int, hidden: int, count: int) -> Router:
     return Router(torch.zeros(experts, hidden), bias, 1.0)
 
 
-def means_where_closed(a: torch.Tensor, down: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """a [N, I], down [d, I], mask [N, n] -> mean output [n, d] of each block over the tokens that close it (or 0)."""
-    experts = mask.shape[1]
+def means_where_closed(a: torch.Tensor, down: torch.Tensor, mask: torch.Tensor, o: torch.Tensor) -> torch.Tensor:
+    """a [N, I], down [d, I], mask [N, n] -> mean output [n, d] of each block over the tokens that close it (or 0).
+
+    Tokens count by 1 / ||o||^2, o [N, d]: one massive token would outweigh all others.
+    """
+    experts, counts = mask.shape[1], 1 / o.square().sum(1).clamp(min=1e-30)
     rows = []
     for i, (piece, weights) in enumerate(zip(a.chunk(experts, 1), down.chunk(experts, 1), strict=True)):
-        closed = ~mask[:, i]
-        mean = piece[closed].mean(0) if bool(closed.any()) else torch.zeros(piece.shape[1], dtype=a.dtype)
-        rows.append(weights @ mean)
+        closed = counts * ~mask[:, i]
+        rows.append(weights @ (closed / closed.sum().clamp(min=1e-30) @ piece))
     return torch.stack(rows)
 
 
@@ -167,7 +169,7 @@ def fit_layer(
     assert bias is not None
     mask = torch.sigmoid(F.linear(x, router.weight, bias)) > settings.tau
     open_ = blockwise(a, mask)
-    means = means_where_closed(a[:seen], down, mask[:seen]) if settings.off_mean else None
+    means = means_where_closed(a[:seen], down, mask[:seen], o[:seen]) if settings.off_mean else None
     fixed = F.linear(a[seen:, : first * a.shape[1] // experts], down[:, : first * a.shape[1] // experts])
     facts = {
         "share": float(mask[seen:].float().mean()), "none": float((~mask[seen:].any(1)).float().mean()),

@@ -224,7 +224,7 @@ def test_static_is_pruning(ordered: Path) -> None:
 
 def test_the_unit_form_exports(ordered: Path) -> None:
     pytest.importorskip("transformers")
-    export_model(ordered / "u", ordered / "e", settings={"dsmoe": {"tau": "0.55"}}, console=QUIET)
+    export_model(ordered / "u", ordered / "e", set=["dsmoe.tau=0.55"], console=QUIET)
     ours = load_model(ordered / "u", settings={"dsmoe": {"tau": "0.55"}})
     found, made = elsewhere(ordered / "e", ordered)
     assert found.equal(ours(IDS))
