@@ -3,7 +3,7 @@ function __llmtool_at
     set -l path llmtool
     for word in (commandline -opc)[2..-1]
         switch "$path $word"
-            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool convert vocab' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench device' 'llmtool bench decode' 'llmtool bench tokenizer'
+            case 'llmtool methods' 'llmtool doctor' 'llmtool generate' 'llmtool verify' 'llmtool train' 'llmtool tokenizer' 'llmtool tokenizer train' 'llmtool tokenizer extend' 'llmtool tokenizer trim' 'llmtool tokenizer encode' 'llmtool tokenizer decode' 'llmtool tokenizer inspect' 'llmtool tokenizer compare' 'llmtool tokenizer diff' 'llmtool tokenizer export' 'llmtool scaling' 'llmtool scaling fit' 'llmtool scaling predict' 'llmtool scaling backtest' 'llmtool scaling compare' 'llmtool scaling positions' 'llmtool scaling law' 'llmtool convert' 'llmtool convert inspect' 'llmtool convert copy' 'llmtool convert export' 'llmtool convert dsmoe' 'llmtool convert dsmoe-baseline' 'llmtool convert dense' 'llmtool convert uniattn' 'llmtool convert rope' 'llmtool convert gguf' 'llmtool convert topk' 'llmtool convert cartesian' 'llmtool convert mask' 'llmtool convert finedeep' 'llmtool convert merge-lora' 'llmtool convert vocab' 'llmtool eval' 'llmtool eval loss' 'llmtool eval niah' 'llmtool eval ruler' 'llmtool eval attention' 'llmtool eval experts' 'llmtool eval activations' 'llmtool data' 'llmtool data nextlong' 'llmtool data chunk' 'llmtool data embed' 'llmtool data index' 'llmtool data mine' 'llmtool data assemble' 'llmtool data report' 'llmtool data show' 'llmtool data check' 'llmtool data token-experts' 'llmtool posttrain' 'llmtool posttrain sft' 'llmtool posttrain uniattn' 'llmtool bench' 'llmtool bench kernels' 'llmtool bench compile' 'llmtool bench machine' 'llmtool bench device' 'llmtool bench decode' 'llmtool bench tokenizer'
                 set path "$path $word"
         end
     end
@@ -128,6 +128,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer'" -f -a encode -d 'Turn 
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer'" -f -a decode -d 'Turn ids back into exactly the bytes they came from.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer'" -f -a inspect -d 'Show how a text is cut, what a token is, or a tokenizer.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer'" -f -a compare -d 'Compare tokenizers on text: the table of figures.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer'" -f -a diff -d 'Tokens added, gone and renumbered, merges that moved, and texts that are cut otherwise, the worst first.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer'" -f -a export -d 'Write a tokenizer for other libraries, and check it.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l output -s o -r -F -d 'File to write.'
@@ -143,6 +144,9 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l min-frequency
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l max-token-bytes -x -d 'Merge nothing into a longer token.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l length -x -a 'bytes characters' -d 'What the encoder lbpe calls the longest token.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l ties -x -a 'leftmost rank' -d 'Which of equally long tokens the encoder lbpe takes.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l curve -x -d 'Bytes a token at smaller sizes too, from this one training: 8K,16K,32K.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l curve-text -x -d 'Text that --curve is measured on; again for more. Default: the inputs.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l plot -r -F -d 'Draw a figure, PNG or SVG by name.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l limit-bytes -x -d 'Only the first text of this size: 500M.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l max-memory -x -d 'Spill counts to disk beyond this: 8G. Default: half of RAM.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l field -x -d 'Field of a row that holds the text (a.b for nested ones); again to join several.'
@@ -286,6 +290,23 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer compare'" -l quiet -s q 
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer compare'" -l verbose -s v -d 'More about what is done.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer compare'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer compare'" -l help -s h -d 'Show the help.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l corpus -x -d 'Text whose encodings are compared; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l show -x -d 'Of each list, so many are shown.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l limit-bytes -x -d 'Only the first text of this size: 500M.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l field -x -d 'Field of a row that holds the text (a.b for nested ones); again to join several.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l id-field -x -d 'Field that names a row. Default: id, where there is one.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l documents -x -a 'file line' -d 'Plain text: one document a file, or one a line.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l document-separator -x -d 'Plain text: a document ends wherever this stands.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l input-format -x -a 'auto text jsonl json csv tar parquet arrow' -d 'What the inputs are; auto looks at their content.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l strict -d 'Stop at the first row that does not parse, or broken text.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l broken -x -a 'keep replace' -d 'Text that is no UTF-8, lone surrogates: keep the bytes, or write U+FFFD.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l include -x -d 'Of a directory, only files that match; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l exclude -x -d 'Of a directory, no files that match; may be given again.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l sample -x -d 'About so much text (10GB), drawn by --seed over all files by their size.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l seed -x -d 'Seed of everything that is drawn.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l json -d 'Print the result as JSON.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l quiet -s q -d 'Errors and warnings only.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer diff'" -l help -s h -d 'Show the help.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer export'" -l to -x -a 'hf tiktoken' -d 'For whom.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer export'" -l encoder -x -a 'merge lbpe' -d 'How text is cut; lbpe takes the longest token first. Default: as the file says, merge for a new one.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer export'" -l length -x -a 'bytes characters' -d 'What the encoder lbpe calls the longest token.'
