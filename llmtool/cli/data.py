@@ -220,6 +220,8 @@ def check(
     ],
     data_format: options.DataFormat = "auto",
     template: options.Template = None,
+    ignore: options.Ignore = (),
+    date: options.Date = None,
     length: Annotated[int, typer.Option("--length", min=2, help="Tokens in a row.", metavar="N")] = 1024,
     packing: options.Packing = True,
     drop_overlong: options.DropOverlong = False,
@@ -233,7 +235,7 @@ def check(
     from llmtool.commands.posttrain import check
     from llmtool.commands.posttrain.settings import DataOptions
 
-    reading = DataOptions(tokenizer, data_format, template, length, drop_overlong, packing)
+    reading = DataOptions(tokenizer, data_format, template, length, drop_overlong, packing, ignore, date)
     report = check.check(data, reading, row=row, seed=seed, console=options.console(quiet, verbose=False))
     if as_json:
         print(dumps(report))

@@ -13,6 +13,9 @@ from llmtool.commands.options import (
     DataFormat as DataFormat,
 )
 from llmtool.commands.options import (
+    Date as Date,
+)
+from llmtool.commands.options import (
     Device as Device,
 )
 from llmtool.commands.options import (
@@ -26,6 +29,9 @@ from llmtool.commands.options import (
 )
 from llmtool.commands.options import (
     Force as Force,
+)
+from llmtool.commands.options import (
+    Ignore as Ignore,
 )
 from llmtool.commands.options import (
     Kernels as Kernels,
