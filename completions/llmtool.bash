@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer trim"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -105,6 +105,50 @@ _llmtool() {
         "llmtool tokenizer train:--seed") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--threads") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer extend:--output"|"llmtool tokenizer extend:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer extend:--add") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--algorithm") mapfile -t COMPREPLY < <(compgen -W "bpe scaffold" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--veto") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--scripts") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--min-count") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--max-token-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--multiple") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--fit-rows") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--control") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--held-out") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--limit-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--max-memory") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--threads") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--field") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--id-field") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--document-separator") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl json csv tar parquet arrow" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--broken") mapfile -t COMPREPLY < <(compgen -W "keep replace" -- "$cur"); return ;;
+        "llmtool tokenizer extend:--include") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--exclude") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--sample") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--seed") COMPREPLY=(); return ;;
+        "llmtool tokenizer extend:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer trim:--output"|"llmtool tokenizer trim:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer trim:--to") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--min-count") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--keep") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer trim:--encoder") mapfile -t COMPREPLY < <(compgen -W "lbpe" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--multiple") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--limit-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--threads") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--field") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--id-field") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--document-separator") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl json csv tar parquet arrow" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--broken") mapfile -t COMPREPLY < <(compgen -W "keep replace" -- "$cur"); return ;;
+        "llmtool tokenizer trim:--include") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--exclude") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--sample") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--seed") COMPREPLY=(); return ;;
+        "llmtool tokenizer trim:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--output"|"llmtool tokenizer encode:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--format") mapfile -t COMPREPLY < <(compgen -W "ids jsonl npy bin" -- "$cur"); return ;;
         "llmtool tokenizer encode:--bos-token") COMPREPLY=(); return ;;
@@ -113,6 +157,7 @@ _llmtool() {
         "llmtool tokenizer encode:--part") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--workers") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
+        "llmtool tokenizer encode:--remap") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--encoder") mapfile -t COMPREPLY < <(compgen -W "merge lbpe" -- "$cur"); return ;;
         "llmtool tokenizer encode:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer encode:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
@@ -235,6 +280,7 @@ _llmtool() {
         "llmtool convert export:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert export:--set") COMPREPLY=(); return ;;
         "llmtool convert export:--override") COMPREPLY=(); return ;;
+        "llmtool convert export:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert dsmoe:--experts") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper analytic" -- "$cur"); return ;;
         "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
@@ -251,6 +297,7 @@ _llmtool() {
         "llmtool convert dsmoe-baseline:--calibration-tokens") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--seed") COMPREPLY=(); return ;;
         "llmtool convert dsmoe-baseline:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert dense:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert uniattn:--groups") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--followers") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--plan") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -303,6 +350,7 @@ _llmtool() {
         "llmtool convert finedeep:--seed") COMPREPLY=(); return ;;
         "llmtool convert finedeep:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert merge-lora:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
+        "llmtool convert merge-lora:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval loss:--data") COMPREPLY=(); return ;;
         "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
         "llmtool eval loss:--length") COMPREPLY=(); return ;;
@@ -348,8 +396,8 @@ _llmtool() {
         "llmtool eval ruler:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool eval ruler:--device") COMPREPLY=(); return ;;
         "llmtool eval ruler:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
         "llmtool eval ruler:--set") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
         "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval attention:--data") COMPREPLY=(); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); return ;;
@@ -391,7 +439,9 @@ _llmtool() {
         "llmtool data nextlong:--separator") COMPREPLY=(); return ;;
         "llmtool data nextlong:--samples") COMPREPLY=(); return ;;
         "llmtool data nextlong:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
+        "llmtool data nextlong:--dedupe") mapfile -t COMPREPLY < <(compgen -W "near exact none" -- "$cur"); return ;;
         "llmtool data nextlong:--max-overlap") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--min-similarity") COMPREPLY=(); return ;;
         "llmtool data nextlong:--cap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--source-field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--license-field") COMPREPLY=(); return ;;
@@ -430,6 +480,7 @@ _llmtool() {
         "llmtool data embed:--seed") COMPREPLY=(); return ;;
         "llmtool data embed:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data index:--index") mapfile -t COMPREPLY < <(compgen -W "auto flat ivf-sq8 ivf-pq" -- "$cur"); return ;;
+        "llmtool data index:--dedupe") mapfile -t COMPREPLY < <(compgen -W "near exact none" -- "$cur"); return ;;
         "llmtool data index:--workers") COMPREPLY=(); return ;;
         "llmtool data index:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
         "llmtool data index:--seed") COMPREPLY=(); return ;;
@@ -440,6 +491,7 @@ _llmtool() {
         "llmtool data mine:--separator") COMPREPLY=(); return ;;
         "llmtool data mine:--samples") COMPREPLY=(); return ;;
         "llmtool data mine:--max-overlap") COMPREPLY=(); return ;;
+        "llmtool data mine:--min-similarity") COMPREPLY=(); return ;;
         "llmtool data mine:--cap") COMPREPLY=(); return ;;
         "llmtool data mine:--workers") COMPREPLY=(); return ;;
         "llmtool data mine:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -456,6 +508,7 @@ _llmtool() {
         "llmtool data assemble:--samples") COMPREPLY=(); return ;;
         "llmtool data assemble:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
         "llmtool data assemble:--max-overlap") COMPREPLY=(); return ;;
+        "llmtool data assemble:--min-similarity") COMPREPLY=(); return ;;
         "llmtool data assemble:--cap") COMPREPLY=(); return ;;
         "llmtool data assemble:--workers") COMPREPLY=(); return ;;
         "llmtool data assemble:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -573,9 +626,11 @@ _llmtool() {
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train encode decode inspect compare export" ;;
+        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train extend trim encode decode inspect compare export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer extend") [[ $cur == -* ]] && words="--output -o --add --algorithm --veto --scripts --min-count --max-token-bytes --multiple --fit-rows --control --held-out --limit-bytes --max-memory --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer trim") [[ $cur == -* ]] && words="--output -o --to --min-count --keep --encoder --multiple --limit-bytes --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --remap --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
         "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -590,10 +645,10 @@ _llmtool() {
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --override --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert gguf") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --help -h" || words="" ;;
@@ -601,21 +656,21 @@ _llmtool() {
         "llmtool convert cartesian") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert mask") [[ $cur == -* ]] && words="--table --top-k --noise --shared --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert finedeep") [[ $cur == -* ]] && words="--sublayers --experts --router --bias --no-bias --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool convert merge-lora") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts activations" ;;
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --plot --dry-run --data --set --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --plot --dry-run --set --data --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
-        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --max-overlap --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data embed") [[ $cur == -* ]] && words="--embedder --decontaminate --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data index") [[ $cur == -* ]] && words="--index --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
@@ -624,10 +679,10 @@ _llmtool() {
         "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
-        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --json --markdown --plot --tune --baseline --max-slowdown --quiet -q --help -h" || words="" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json --quiet -q --help -h" || words="" ;;
-        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --json --markdown --plot --quiet -q --help -h" || words="" ;;
+        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --json --quiet -q --help -h" || words="" ;;
         "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

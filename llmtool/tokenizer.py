@@ -17,11 +17,10 @@ from llmtool.core.bpe.definition import SCHEMA, Definition
 from llmtool.core.bpe.definition_file import from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
 from llmtool.core.bpe.pretokenizers import CUSTOM
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
+from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES, TrainingSettings
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
 from llmtool.core.bpe.training import (
     SpecialInCorpus,
-    TrainingSettings,
     count_pieces,
     train_vocabulary,
     trained_definition,
@@ -111,15 +110,15 @@ class Tokenizer(BaseTokenizer):
         *,
         algorithm: str = "bpe",
         encoder: str | None = None,
-        pretokenizer: str = "llama3",
-        pretokenizer_regex: Sequence[str] = (),
-        special: Sequence[str] = (),
-        special_position: str = "first",
+        pretokenizer: str = TrainingSettings.pretokenizer,
+        pretokenizer_regex: Sequence[str] = TrainingSettings.pretokenizer_regex,
+        special: Sequence[str] = TrainingSettings.special,
+        special_position: str = TrainingSettings.special_position,
         allow_special: bool = False,
-        min_frequency: int = 0,
-        max_token_bytes: int = MAX_TOKEN_BYTES,
-        length: str = "bytes",
-        ties: str = "leftmost",
+        min_frequency: int = TrainingSettings.min_frequency,
+        max_token_bytes: int = TrainingSettings.max_token_bytes,
+        length: str = USUAL_LENGTH,
+        ties: str = USUAL_TIES,
         threads: int | None = None,
         max_memory: int | None = None,
         console: Console | None = None,
@@ -170,7 +169,7 @@ class Tokenizer(BaseTokenizer):
         tokenizer.encode(b"a")  # what the engine cannot hold is refused here, before anything is written
         return tokenizer
 
-    def with_encoder(self, encoder: str, length: str = "bytes", ties: str = "leftmost") -> "Tokenizer":
+    def with_encoder(self, encoder: str, length: str = USUAL_LENGTH, ties: str = USUAL_TIES) -> "Tokenizer":
         """The same vocabulary, cut by another encoder: LBPE can be switched on for continual pre-training."""
         return Tokenizer(self.definition.with_encoder(encoder, length, ties))
 
@@ -180,7 +179,7 @@ class Tokenizer(BaseTokenizer):
             file.write(serialize(self.definition))
 
 
-def load(path: str, encoder: str | None = None, length: str = "bytes", ties: str = "leftmost") -> Tokenizer:
+def load(path: str, encoder: str | None = None, length: str = USUAL_LENGTH, ties: str = USUAL_TIES) -> Tokenizer:
     """Tokenizer.load with another encoder, where one is named; says so where no scanner of the engine cuts the text."""
     tokenizer = Tokenizer.load(path)
     definition = tokenizer.definition

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtool.core.corpus.readers import read_documents
+from llmtool.core.run.atomic import atomic_files
 
 SIZE, LEAST = 1500, 1100
 
@@ -23,9 +24,11 @@ def short(text: str) -> Iterator[str]:
     yield "\n".join(held)
 
 
-with Path("train.jsonl").open("w") as train, Path("test.jsonl").open("w") as test:
+# Whole or not there: the recipes take a train.jsonl that stands for a finished one.
+with atomic_files() as files:
+    train, test = files.open(Path("train.jsonl")), files.open(Path("test.jsonl"))
     for number, document in enumerate(read_documents(sys.argv[1:], whole=True)):
         for part, text in enumerate(short(document.text.decode("utf-8", "ignore"))):
             if len(text) >= LEAST:
                 row = {"id": f"{number}#{part}", "text": text}
-                (test if number % 20 == 0 else train).write(json.dumps(row) + "\n")
+                (test if number % 20 == 0 else train).write(f"{json.dumps(row)}\n".encode())

@@ -8,7 +8,8 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.cli.signature import Only
-from llmtool.commands.data_settings import Decontaminate, NextlongSettings, Ngram
+from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
+from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.commands.token_experts import TokenExpertsSettings
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
@@ -110,7 +111,7 @@ def embed(
 @app.command("index")
 def index(
     directory: Work,
-    settings: Annotated[NextlongSettings, Only("index workers engine seed force")],
+    settings: Annotated[NextlongSettings, Only("index dedupe workers engine seed force")],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -127,7 +128,8 @@ def mine(
     directory: Work,
     tokenizer: TokOption,
     settings: Annotated[
-        NextlongSettings, Only("target min_chunks separator samples max_overlap caps workers engine seed force")
+        NextlongSettings,
+        Only("target min_chunks separator samples max_overlap min_similarity caps workers engine seed force"),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -149,8 +151,8 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples form keep_long max_overlap caps workers engine "
-            "seed force"
+            "target method plan min_chunks position separator samples form keep_long max_overlap min_similarity caps "
+            "workers engine seed force"
         ),
     ],
     as_json: options.Json = False,
@@ -168,26 +170,14 @@ def assemble(
 @app.command("report")
 def report(
     output: OutArgument,
-    plot: options.Plot = None,
-    decontaminate: Decontaminate = (),
-    ngram: Ngram = 13,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", help="Checkpoint: what meta-chunks gain from the ones before.", metavar="CKPT"),
-    ] = None,
-    device: options.Device = "auto",
-    force: options.Force = False,
+    settings: ReportSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """The quality of a run: gaps, hardness, reuse, leaks, mix, rejects, recall of the index."""
     from llmtool.commands import data
 
-    console = options.console(quiet, False)
-    facts, rows = data.report(
-        output, plot=plot, decontaminate=decontaminate, ngram=ngram, model=model, device=device, force=force,
-        console=console,
-    )  # fmt: skip
+    facts, rows = data.report(output, settings, console=options.console(quiet, False))
     if as_json:
         print(dumps(facts))
     else:
@@ -198,16 +188,13 @@ def report(
 def show(
     output: OutArgument,
     sample: Annotated[str, typer.Argument(help="A sample's id, its seed's id, or a number from 0.", metavar="ID")],
-    characters: Annotated[
-        int | None, typer.Option("--chars", min=1, help="Characters shown of each span.", metavar="N")
-    ] = 240,
-    whole: Annotated[bool, typer.Option("--all", help="Whole spans.")] = False,
+    settings: ShowSettings,
     as_json: options.Json = False,
 ) -> None:
     """One sample: its spans in order, the seed's chunks in green, the negatives named."""
     from llmtool.commands import data
 
-    row = data.show(output, sample, None if whole else characters, options.console(False, False), quiet=as_json)
+    row = data.show(output, sample, settings, quiet=as_json, console=options.console(False, False))
     if as_json:
         print(dumps(row, ensure_ascii=False))
 
@@ -215,28 +202,15 @@ def show(
 @app.command("check")
 def check(
     data: Annotated[list[str], typer.Argument(help="Instruction data: JSONL, JSON, Parquet.", metavar="DATA...")],
-    tokenizer: Annotated[
-        Path, typer.Option("--tokenizer", help="Tokenizer or checkpoint; its chat template is used.", metavar="TOK")
-    ],
-    data_format: options.DataFormat = "auto",
-    template: options.Template = None,
-    ignore: options.Ignore = (),
-    date: options.Date = None,
-    length: Annotated[int, typer.Option("--length", min=2, help="Tokens in a row.", metavar="N")] = 1024,
-    packing: options.Packing = True,
-    drop_overlong: options.DropOverlong = False,
-    row: Annotated[int, typer.Option("--row", min=1, help="Which of the kept examples to print.", metavar="N")] = 1,
-    seed: options.Seed = 0,
+    settings: CheckSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
 ) -> None:
     """Print one example with the trained tokens marked, and what becomes of the rows; exit 3 if nothing is trained."""
     from llmtool.commands.posttrain import check
-    from llmtool.commands.posttrain.settings import DataOptions
 
-    reading = DataOptions(tokenizer, data_format, template, length, drop_overlong, packing, ignore, date)
-    report = check.check(data, reading, row=row, seed=seed, console=options.console(quiet, verbose=False))
+    report = check.check(data, settings, console=options.console(quiet, verbose=False))
     if as_json:
         print(dumps(report))
     else:

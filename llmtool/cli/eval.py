@@ -6,9 +6,9 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.cli.signature import Behind
 from llmtool.commands.eval.activations import ActivationsSettings
-from llmtool.commands.eval.settings import AttentionSettings, ExpertsSettings, NiahSettings, RulerSettings
-from llmtool.commands.options import method_settings
+from llmtool.commands.eval.settings import AttentionSettings, ExpertsSettings, LossSettings, NiahSettings, RulerSettings
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.json_file import dumps
 
@@ -18,30 +18,15 @@ Data = Annotated[
     list[str] | None,
     typer.Option("--data", help="Text or tokens, [NAME=]PATH; may be given again.", metavar="DATA"),
 ]
-Tokenizer = Annotated[
-    str | None, typer.Option("--tokenizer", help="For text. Default: the checkpoint's.", metavar="TOK")
-]
 
 
 @app.command("loss")
 def loss(
     checkpoint: options.Checkpoint,
     data: Data = None,
-    tokenizer: Tokenizer = None,
-    length: Annotated[
-        int | None, typer.Option("--length", min=1, help="Tokens in a row. Default: the model's, 2048 at most.")
-    ] = None,
-    tokens: Annotated[str, typer.Option("--tokens", help="Tokens of each source, at most.", metavar="TOKENS")] = "1M",
-    mask_documents: Annotated[
-        bool, typer.Option("--mask-documents", help="No token sees another document of its row.")
-    ] = False,
-    reading: Reading = Reading(),
-    bin_dtype: options.BinDtype = None,
-    set_: options.Set = (),
-    dtype: options.Dtype = None,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    plot: options.Plot = None,
+    *,
+    settings: LossSettings,
+    reading: Annotated[Reading, Behind("mask_documents")],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -50,11 +35,7 @@ def loss(
     from llmtool.commands.eval import loss
 
     console = options.console(quiet, verbose=False)
-    report = loss.loss(
-        checkpoint, data or [], tokenizer=tokenizer, length=length, tokens=tokens, mask_documents=mask_documents,
-        settings=method_settings(set_), dtype=dtype, device=device, threads=threads, reading=reading,
-        bin_dtype=bin_dtype, plot=plot, console=console,
-    )  # fmt: skip
+    report = loss.loss(checkpoint, data or [], settings, reading=reading, console=console)
     print(dumps(report)) if as_json else loss.loss_table(report, console)
 
 
@@ -84,7 +65,6 @@ def ruler(
         list[str] | None,
         typer.Option("--data", help="Text or tokens to hide things in; may be given again.", metavar="DATA"),
     ] = None,
-    set_: options.Set = (),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -93,7 +73,7 @@ def ruler(
     from llmtool.commands.eval import ruler as command
 
     console = options.console(quiet, verbose=False)
-    report = command.ruler(checkpoint, data or [], settings, methods=method_settings(set_), console=console)
+    report = command.ruler(checkpoint, data or [], settings, console=console)
     if as_json or settings.dry_run:
         print(dumps(report))
     else:

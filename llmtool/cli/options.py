@@ -1,79 +1,12 @@
 """Options that several commands share, so that they are spelled, explained and read in one way."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from llmtool import catalog
-from llmtool.commands.options import (
-    BinDtype as BinDtype,
-)
-from llmtool.commands.options import (
-    DataFormat as DataFormat,
-)
-from llmtool.commands.options import (
-    Date as Date,
-)
-from llmtool.commands.options import (
-    Device as Device,
-)
-from llmtool.commands.options import (
-    DropOverlong as DropOverlong,
-)
-from llmtool.commands.options import (
-    DryRun as DryRun,
-)
-from llmtool.commands.options import (
-    Dtype as Dtype,
-)
-from llmtool.commands.options import (
-    Force as Force,
-)
-from llmtool.commands.options import (
-    Ignore as Ignore,
-)
-from llmtool.commands.options import (
-    Kernels as Kernels,
-)
-from llmtool.commands.options import (
-    Override as Override,
-)
-from llmtool.commands.options import (
-    Packing as Packing,
-)
-from llmtool.commands.options import (
-    Plot as Plot,
-)
-from llmtool.commands.options import (
-    Seed as Seed,
-)
-from llmtool.commands.options import (
-    Set as Set,
-)
-from llmtool.commands.options import (
-    Template as Template,
-)
-from llmtool.commands.options import (
-    TextMode as TextMode,
-)
-from llmtool.commands.options import (
-    Threads as Threads,
-)
-from llmtool.commands.options import (
-    TorchThreads as TorchThreads,
-)
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
-
-if TYPE_CHECKING:
-    Algorithm = str
-    Encoder = str
-else:
-    ALIASES = ("lbpe", "scaffold-lbpe")
-    Algorithm = Literal[(*catalog.options(catalog.TRAINING), *ALIASES)]
-    Encoder = Literal[tuple(catalog.options(catalog.ENCODING))]
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
@@ -102,8 +35,8 @@ Tok = Annotated[
     str, typer.Argument(help="Our tokenizer file, a Hugging Face tokenizer.json, or its directory.", metavar="TOK")
 ]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint: a directory with config.json.", metavar="CKPT")]
-MaxShardSize = Annotated[str, typer.Option("--max-shard-size", help="Data in one file: 5GB, 512MiB.", metavar="SIZE")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
+OutputDirectory = Annotated[Path, typer.Option("--output", "-o", help="Directory to make.", metavar="DIR")]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
 ]
@@ -125,11 +58,3 @@ Config = Annotated[
 def console(quiet: bool, verbose: bool) -> Console:
     """The console of one command."""
     return Console(-1 if quiet else int(verbose))
-
-
-def numbers(text: str, option: str) -> list[int]:
-    """Whole numbers with commas between, each at least 1."""
-    words = text.split(",")
-    if not all(word.strip().isdecimal() and int(word) for word in words):
-        raise UserError(f"{option} {text!r}: not whole numbers", hint="such as 1,8")
-    return [int(word) for word in words]

@@ -1,7 +1,7 @@
 """`llmtool scaling`: fit, predict, backtest, compare, positions, law."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -9,14 +9,12 @@ from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.cli.signature import Only
 from llmtool.commands.scaling.settings import (
-    Decay,
-    EndRate,
+    CompareSettings,
     FitSettings,
-    Horizon,
     LogSettings,
-    Peak,
-    Schedule,
-    Warmup,
+    PositionsSettings,
+    PredictSettings,
+    SizeSettings,
 )
 from llmtool.core.run.json_file import dumps
 
@@ -45,43 +43,21 @@ def fit(
     from llmtool.commands.scaling import fit as fit_command
 
     request = fit_command.make_request(logs, settings, as_json=as_json)
-    every = settings.every if settings.follow else None
-    raise typer.Exit(fit_command.run(request, options.console(quiet, verbose), joint=settings.joint, follow=every))
+    raise typer.Exit(fit_command.run(request, options.console(quiet, verbose)))
 
 
 @app.command("predict")
 def predict(
     saved: Annotated[Path, typer.Argument(help="What `fit --output` or `law --output` wrote.", metavar="FIT")],
-    at: Annotated[
-        list[float] | None, typer.Option("--at", help="Step; may be given again. Else the horizon.", metavar="STEP")
-    ] = None,
-    schedule: Schedule = None,
-    schedule_of: Annotated[
-        str | None, typer.Option("--schedule-of", help="Take the learning rate of this log.", metavar="LOG")
-    ] = None,
-    peak: Peak = None,
-    end_lr: EndRate = None,
-    decay: Decay = None,
-    warmup: Warmup = None,
-    horizon: Horizon = None,
-    params: Annotated[
-        str | None, typer.Option("--params", help="Of a law over sizes: parameters, such as 7B.", metavar="N")
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option("--tokens", help="Of a law over sizes: tokens, such as 1T.", metavar="D")
-    ] = None,
+    settings: PredictSettings,
     as_json: options.Json = False,
 ) -> None:
     """Losses of a saved fit at other steps or under another schedule; of a saved law, at another size."""
-    from llmtool.commands.scaling import laws
+    from llmtool.commands.scaling import laws, verbs
 
-    if params is not None or tokens is not None:
-        facts = laws.predict_size(saved, params or "", tokens or "")
-        print(dumps(facts) if as_json else "\n".join(laws.size_prediction_lines(facts)))
-        return
-    look = LogSettings(horizon=horizon, schedule=schedule, peak=peak, end_lr=end_lr, decay=decay, warmup=warmup).look()
-    rows = laws.predict_fit(saved, at or [], look, schedule_of)
-    print(dumps(laws.predictions(rows)) if as_json else "\n".join(laws.prediction_lines(rows)))
+    facts = verbs.predict(saved, settings)
+    lines = laws.size_prediction_lines(facts) if settings.of_sizes else laws.prediction_lines(facts["predictions"])
+    print(dumps(facts) if as_json else "\n".join(lines))
 
 
 @app.command("backtest")
@@ -103,9 +79,7 @@ def backtest(
 @app.command("compare")
 def compare(
     logs: Logs,
-    settings: LogSettings,
-    force: Annotated[bool, typer.Option("--force", help="Compare in spite of other horizons or tokenizers.")] = False,
-    plot: options.Plot = None,
+    settings: CompareSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -115,24 +89,20 @@ def compare(
     from llmtool.commands.scaling import laws
 
     console = options.console(quiet, verbose)
-    facts, lines = laws.compare_logs(logs, settings.look(), settings.law, plot, console, force=force)
+    facts, lines = laws.compare_logs(logs, settings, console=console)
     print(dumps(facts) if as_json else "\n".join(lines))
 
 
 @app.command("positions")
 def positions(
     log: OneLog,
-    settings: Annotated[LogSettings, Only("metric fit_until horizon")],
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Evaluation set; may be given again.", metavar="NAME")
-    ] = None,
-    plot: options.Plot = None,
+    settings: Annotated[PositionsSettings, Only("metric fit_until horizon set plot")],
     as_json: options.Json = False,
 ) -> None:
     """The Temporal Scaling Law over positions: its fit, its course over steps, the uniform-learning check."""
     from llmtool.commands.scaling import laws
 
-    for facts in laws.positions_of(log, settings.look(), plot, sets or ()):
+    for facts in laws.positions_of(log, settings):
         print(dumps(facts) if as_json else "\n".join(laws.position_lines(facts)))
 
 
@@ -141,22 +111,11 @@ def law(
     runs: Annotated[
         Path, typer.Argument(help="CSV of runs: params, tokens or FLOP, loss (unique_tokens; or loss, batch, steps).")
     ],
-    law: Annotated[
-        Literal["chinchilla", "kaplan", "data-constrained", "critical-batch"], typer.Option("--law", help="Which law.")
-    ] = "chinchilla",
-    bootstrap: Annotated[int, typer.Option("--bootstrap", min=0, help="Resamples for intervals.", metavar="N")] = 100,
-    compute: Annotated[
-        list[float] | None,
-        typer.Option("--compute", help="Best sizes for this many FLOPs; may be given again.", metavar="FLOPS"),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")] = 0,
-    plot: options.Plot = None,
-    output: options.OptionalOutput = None,
-    force: options.Force = False,
+    settings: SizeSettings,
     as_json: options.Json = False,
 ) -> None:
     """Fit a law over model and data sizes to many finished runs, with compute-optimal sizes."""
     from llmtool.commands.scaling import laws
 
-    facts, lines = laws.size_law(runs, law, bootstrap, compute or [], seed, plot, output, force=force)
+    facts, lines = laws.size_law(runs, settings)
     print(dumps(facts) if as_json else "\n".join(lines))

@@ -24,6 +24,13 @@ class Only:
     """With spaces between."""
 
 
+@dataclass(frozen=True)
+class Behind:
+    """An object's options stand after this one, not at their own place: Annotated[Kind, Behind("length")]."""
+
+    name: str
+
+
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` as Typer takes it."""
     hints = get_type_hints(function, include_extras=True)
@@ -36,8 +43,12 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(kind, type) and issubclass(kind, Settings):
             shown = _shown(kind, getattr(hint, "__metadata__", ()))
             objects[name] = (kind, shown)
-            known = {parameter.name for parameter in parameters}
-            parameters += [_parameter(field) for field in shown if field.name not in known]
+            known = [parameter.name for parameter in parameters]
+            after = [
+                known.index(note.name) + 1 for note in getattr(hint, "__metadata__", ()) if isinstance(note, Behind)
+            ]
+            place = after[0] if after else len(known)
+            parameters[place:place] = [_parameter(field) for field in shown if field.name not in known]
         else:
             single = _single(parameter, hint)
             parameters.append(_parameter(single) if single else parameter.replace(annotation=hint))

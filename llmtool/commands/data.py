@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtool.commands.data_settings import NextlongSettings
+from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.figures import claim_figure
 from llmtool.tokenizer import Tokenizer
 
@@ -115,7 +115,9 @@ def index(
     from llmtool.methods.nextlong import stages
 
     settings = NextlongSettings.of(settings, named_settings)
-    stage = stages.index(Path(directory), settings.index, means(settings, console), seed=settings.seed)
+    stage = stages.index(
+        Path(directory), settings.index, means(settings, console), seed=settings.seed, dedupe=settings.dedupe
+    )
     return {"schema": "llmtool.data-index/1", "directory": str(directory), **stage.totals()}
 
 
@@ -158,27 +160,22 @@ def assemble(
 
 
 def report(
-    output: Path,
-    *,
-    plot: Path | None = None,
-    decontaminate: Sequence[str] = (),
-    ngram: int = 13,
-    model: Path | None = None,
-    device: str = "auto",
-    force: bool = False,
-    console: Console | None = None,
+    output: Path, settings: ReportSettings | None = None, *, console: Console = QUIET, **named_settings: Any
 ) -> tuple[dict[str, Any], list[list[str]]]:
     """The quality of a run: as an object, and as rows for people. model: what its meta-chunks gain from one another."""
+    asked = ReportSettings.of(settings, named_settings)
     from llmtool.methods.nextlong import plot as drawing
     from llmtool.methods.nextlong import report as quality
+    from llmtool.methods.nextlong import wording
 
-    claim_figure(plot, read=[output, *decontaminate, *([model] if model else [])], force=force)
-    facts = quality.report(output, console or Console(verbosity=-1), decontaminate, ngram)
-    if model:
-        facts["dependency"] = _dependency(output, model, device)
-    if plot:
-        drawing.draw(facts, plot)
-    return facts, quality.lines(facts)
+    read: list[str | Path] = [output, *asked.decontaminate, *([asked.model] if asked.model else [])]
+    claim_figure(asked.plot, read=read, force=asked.force)
+    facts = quality.report(output, console, asked.decontaminate, asked.ngram)
+    if asked.model:
+        facts["dependency"] = _dependency(output, asked.model, asked.device)
+    if asked.plot:
+        drawing.draw(facts, asked.plot)
+    return facts, wording.lines(facts)
 
 
 def _dependency(output: Path, checkpoint: Path, device: str) -> dict[str, Any]:
@@ -200,8 +197,17 @@ def _dependency(output: Path, checkpoint: Path, device: str) -> dict[str, Any]:
     return {"model": str(checkpoint), **dependency.measure(rows(output), Tokenizer.load(checkpoint), loss, longest)}
 
 
-def show(output: Path, sample: str, characters: int | None, console: Console, *, quiet: bool = False) -> dict[str, Any]:
+def show(
+    output: Path,
+    sample: str,
+    settings: ShowSettings | None = None,
+    *,
+    quiet: bool = False,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
     """One sample; printed with its spans coloured unless `quiet`."""
+    asked = ShowSettings.of(settings, named_settings)
     from llmtool.methods.nextlong import show as showing
 
     row = showing.find(output, sample)
@@ -210,7 +216,7 @@ def show(output: Path, sample: str, characters: int | None, console: Console, *,
 
         out = console.rich(stdout=True)
         out.print(f"sample {row['id']}, seed {row['seed']}: {row['n_tokens']:,} tokens, {len(row['spans'])} spans")
-        for role, heading, text in showing.parts(output, row, characters):
+        for role, heading, text in showing.parts(output, row, None if asked.whole else asked.characters):
             out.print(Text(heading, style=showing.STYLES[role]))
             out.print(Text(text + "\n", style="" if role == "meta" else "dim"))
     return row

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from llmtool import catalog
 from llmtool.commands.options import (
+    Device,
     DryRun,
     Exclude,
     Field,
@@ -14,6 +15,7 @@ from llmtool.commands.options import (
     IdField,
     Include,
     InputFormat,
+    Plot,
     Seed,
     Strict,
     TextMode,
@@ -60,9 +62,16 @@ class NextlongSettings(Settings):
     ] = None
     form: Annotated[Literal["jsonl", "bin", "npy", "mds"], Option("What is written.", "--format")] = "jsonl"
     keep_long: Annotated[bool, Option("Emit seeds longer than the target, cut.", "--keep-long")] = False
+    dedupe: Annotated[
+        Literal["near", "exact", "none"], Option("Copies of chunks that are merged before the index.")
+    ] = "near"
     max_overlap: Annotated[
-        float, Option("Negatives sharing more of a meta-chunk's word sequences are left out.", min=0.05, max=1)
-    ] = 0.3
+        float, Option("Word sequences that a negative may share with a chunk of its sample.", min=0.05, max=1)
+    ] = 0.1
+    min_similarity: Annotated[
+        float | None,
+        Option("Cosine of a negative; if not given, what 2% of random pairs reach.", min=0, max=1, metavar="X"),
+    ] = None
     caps: Annotated[
         Sequence[str], Option("Limit a source's share; may be given again.", "--cap", metavar="SOURCE=SHARE")
     ] = ()
@@ -85,3 +94,25 @@ class NextlongSettings(Settings):
     seed: Seed = 0
     force: Force = False
     dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(Settings):
+    """What the quality of a run is measured by."""
+
+    plot: Plot = None
+    decontaminate: Decontaminate = ()
+    ngram: Ngram = 13
+    model: Annotated[Path | None, Option("Checkpoint: what meta-chunks gain from the ones before.", metavar="CKPT")] = (
+        None
+    )
+    device: Device = "auto"
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowSettings(Settings):
+    """How much of a sample is shown."""
+
+    characters: Annotated[int | None, Option("Characters shown of each span.", "--chars", min=1, metavar="N")] = 240
+    whole: Annotated[bool, Option("Whole spans.", "--all")] = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from llmtool.commands.generation.settings import GenerateSettings
 from llmtool.commands.generation.spelling import Cut, SpelledIds, write_stream
 from llmtool.commands.options import method_settings
 from llmtool.core.run.console import QUIET, Console, binary_stdout
@@ -27,28 +28,11 @@ TOGETHER = 8
 def generate(
     checkpoint: str | Path,
     prompts: Sequence[str] = (),
+    settings: GenerateSettings | None = None,
     *,
-    max_tokens: int = 128,
-    temperature: float = 0.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    input: Sequence[str] = (),  # noqa: A002 - the option's name
-    chat: bool = False,
-    system: str | None = None,
-    template: str | None = None,
-    stop: Sequence[str] = (),
-    ignore_eos: bool = False,
-    ids: bool = False,
-    dtype: str | None = None,
-    device: str = "auto",
-    kernels: str = "auto",
-    compiled: bool | None = None,
-    threads: int | None = None,
-    set: Sequence[str] = (),  # noqa: A002 - the option's name
-    override: Sequence[str] = (),
     out: IO[bytes] | None = None,
     console: Console = QUIET,
+    **named_settings: Any,
 ) -> list[dict[str, Any]]:
     """Continue texts, decoded together: {"prompt", "text", "ids"} for each.
 
@@ -60,28 +44,24 @@ def generate(
     >>> len(row["ids"])
     3
     """
-    _refuse_contradictions(prompts, input, chat, system, template, stop, ids)
-    writer = _open(
-        checkpoint, chat=chat, system=system, template=template, stop=stop, ignore_eos=ignore_eos, ids=ids, dtype=dtype,
-        device=device, kernels=kernels, compiled=compiled, threads=threads, set=set, override=override,
-        max_tokens=max_tokens, draw=(temperature, top_k, top_p, seed), console=console,
-    )  # fmt: skip
-    with writer:
-        return list(writer.rows([*writer.given(prompts), *writer.read(input)], out, together=bool(input)))
+    asked = GenerateSettings.of(settings, named_settings)
+    _refuse_contradictions(prompts, asked)
+    with _open(checkpoint, asked, console) as writer:
+        wanted = [*writer.given(prompts), *writer.read(asked.input)]
+        return list(writer.rows(wanted, out, together=bool(asked.input)))
 
 
-def print_texts(checkpoint: Path, prompts: Sequence[str], *, as_json: bool, console: Console, **settings: Any) -> None:
+def print_texts(
+    checkpoint: Path, prompts: Sequence[str], asked: GenerateSettings, *, as_json: bool, console: Console
+) -> None:
     """One prompt streams to stdout; several are decoded together and printed one after the other. "-" is stdin.
 
     A chat without prompts takes each line of stdin for a turn of one conversation.
     """
-    inputs, chat = settings.pop("input"), settings["chat"]
-    _refuse_contradictions(
-        prompts, inputs, chat, settings["system"], settings["template"], settings["stop"], settings["ids"]
-    )
-    draw = tuple(settings.pop(name) for name in ("temperature", "top_k", "top_p", "seed"))
-    with _open(checkpoint, console=console, draw=draw, **settings) as writer, binary_stdout() as out:
-        if chat and not prompts and not inputs:
+    _refuse_contradictions(prompts, asked)
+    inputs = asked.input
+    with _open(checkpoint, asked, console) as writer, binary_stdout() as out:
+        if asked.chat and not prompts and not inputs:
             rows: Iterable[dict[str, Any]] = writer.converse(sys.stdin, None if as_json else out)
             streamed = not as_json
         else:
@@ -95,65 +75,43 @@ def print_texts(checkpoint: Path, prompts: Sequence[str], *, as_json: bool, cons
                 print(dumps({"schema": SCHEMA, **row}, ensure_ascii=False) if as_json else row["text"], flush=True)
 
 
-def _refuse_contradictions(
-    prompts: Sequence[str],
-    inputs: Sequence[str],
-    chat: bool,
-    system: str | None,
-    template: str | None,
-    stops: Sequence[str],
-    ids: bool,
-) -> None:
-    if ids and (chat or inputs):
+def _refuse_contradictions(prompts: Sequence[str], asked: GenerateSettings) -> None:
+    inputs, chat, system = asked.input, asked.chat, asked.system
+    if asked.ids and (chat or inputs):
         raise UserError("--ids with --chat or --input: ids are given as prompts", hint="leave one out")
     if prompts and inputs:
         raise UserError("prompts both as arguments and in --input", hint="leave one out")
-    if (system is not None or template is not None) and not (chat or inputs):
+    if (system is not None or asked.template is not None) and not (chat or inputs):
         raise UserError(f"{'--system' if system is not None else '--template'} without --chat")
-    if not all(stops):
+    if not all(asked.stop):
         raise UserError("--stop with an empty text would stop at once")
 
 
-def _open(
-    checkpoint: str | Path,
-    *,
-    chat: bool,
-    system: str | None,
-    template: str | None,
-    stop: Sequence[str],
-    ignore_eos: bool,
-    ids: bool,
-    dtype: str | None,
-    device: str,
-    kernels: str,
-    compiled: bool | None,
-    threads: int | None,
-    set: Sequence[str],  # noqa: A002 - the option's name
-    override: Sequence[str],
-    max_tokens: int,
-    draw: tuple[Any, ...],
-    console: Console,
-) -> "Writer":
+def _open(checkpoint: str | Path, asked: GenerateSettings, console: Console) -> "Writer":
     """Load the model and say how it computes."""
     require("torch", extra="models", why="to run models")
     from llmtool.commands.generation.chat import Chat
     from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.generate import Sampling
 
-    number = use_threads(threads)
+    number = use_threads(asked.threads)
     # A compiled step holds no branch on what a gate says, as the CPU's own code has.
-    wish = "torch" if compiled and kernels == "auto" else kernels
-    model = load_model(checkpoint, dtype, device, wish, settings=method_settings(set), changed=override)
+    wish = "torch" if asked.compiled and asked.kernels == "auto" else asked.kernels
+    model = load_model(
+        checkpoint, asked.dtype, asked.device, wish, settings=method_settings(asked.set), changed=asked.override
+    )
     if model.note:
         console.info(model.note)
     console.detail(f"kernels: {model.kernels}; {number} thread{'s' if number > 1 else ''}")
-    compiled = model.device.type == "cuda" and model.kernels == "torch" if compiled is None else compiled
+    compiled = asked.compiled
+    if compiled is None:
+        compiled = model.device.type == "cuda" and model.kernels == "torch"
     kind = str(model.decoder.lm_head.weight.dtype).removeprefix("torch.")
     console.detail(f"{checkpoint}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
-    sampling = Sampling(**dict(zip(("temperature", "top_k", "top_p", "seed"), draw, strict=True)))
-    talk = Chat(model, template, system) if chat else None
-    ends = frozenset[int]() if ignore_eos else model.stop_ids | (talk.stops if talk else frozenset())
-    return Writer(model, talk, (template, system), max_tokens, sampling, ends, stop, ids, compiled, ignore_eos, console)
+    sampling = Sampling(asked.temperature, asked.top_k, asked.top_p, asked.seed)
+    talk = Chat(model, asked.template, asked.system) if asked.chat else None
+    ends = frozenset[int]() if asked.ignore_eos else model.stop_ids | (talk.stops if talk else frozenset())
+    return Writer(model, asked, talk, sampling, ends, compiled, console)
 
 
 @dataclass(frozen=True)
@@ -169,17 +127,12 @@ class Writer:
     """How answers are made: one model, one set of stops. As a context it says at its end how fast it was."""
 
     model: Model
+    asked: GenerateSettings
     talk: "Chat | None"
-    of_chat: tuple[str | None, str | None]
-    """--template and --system, for rows of messages where --chat is not given."""
-    max_tokens: int
+    """Also made for rows of messages where --chat is not given."""
     sampling: "Sampling"
     ends: frozenset[int]
-    stops: Sequence[str]
-    as_ids: bool
     compiled: bool
-    special: bool
-    """Whether special tokens are shown."""
     console: Console
     made: int = 0
     """Tokens so far."""
@@ -202,7 +155,7 @@ class Writer:
             if self.talk:
                 yield Prompt(self.talk.ids([Message("user", text)]), {"prompt": text})
             else:
-                encoded = read_ids(text) if self.as_ids else self.model.tokenizer.encode_prompt(text)
+                encoded = read_ids(text) if self.asked.ids else self.model.tokenizer.encode_prompt(text)
                 yield Prompt(encoded, {"prompt": text})
 
     def read(self, inputs: Sequence[str]) -> Iterator[Prompt]:
@@ -216,7 +169,7 @@ class Writer:
             where = f"{source}:{number}"
             name = {"id": row["id"]} if "id" in row else {}
             if "messages" in row:
-                self.talk = self.talk or Chat(self.model, *self.of_chat)
+                self.talk = self.talk or Chat(self.model, self.asked.template, self.asked.system)
                 yield Prompt(self.talk.ids(messages_of(row, where), where), {**name, "messages": row["messages"]})
             elif isinstance(row.get("prompt"), str):
                 (prompt,) = self.given([row["prompt"]])
@@ -253,19 +206,18 @@ class Writer:
 
     def _answer(self, prompts: Sequence[Prompt], out: IO[bytes] | None) -> tuple[list[list[int]], list[str]]:
         steps = self.model.generate(
-            [prompt.ids for prompt in prompts], max_new_tokens=self.max_tokens, compiled=self.compiled,
+            [prompt.ids for prompt in prompts], max_new_tokens=self.asked.max_tokens, compiled=self.compiled,
             sampling=self.sampling, stop=self.ends,
         )  # fmt: skip
-        decode = self.model.tokenizer.decode_stream if not self.as_ids else None
-        spellings = [
-            Cut(decode(skip_special=not self.special) if decode else SpelledIds(), self.stops) for _ in prompts
-        ]
+        decode = self.model.tokenizer.decode_stream if not self.asked.ids else None
+        hide = not self.asked.ignore_eos
+        spellings = [Cut(decode(skip_special=hide) if decode else SpelledIds(), self.asked.stop) for _ in prompts]
         new, texts = write_stream(steps, spellings, self.ends, out if len(prompts) == 1 else None)
         self.made += sum(map(len, new))
         return new, texts
 
     def _warn_too_long(self, prompts: Sequence[Prompt]) -> None:
-        longest = max((len(prompt.ids) for prompt in prompts), default=0) + self.max_tokens
+        longest = max((len(prompt.ids) for prompt in prompts), default=0) + self.asked.max_tokens
         limit = self.model.config.max_position_embeddings
         if longest > limit:
             self.console.warn(f"{longest:,} tokens, but the model was made for {limit:,}")

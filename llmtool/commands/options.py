@@ -4,12 +4,13 @@ Spelled, explained and bounded here once; `Annotated[type, Option(help)]` (core/
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.core.corpus.reading import Format
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.settings import Option
+from llmtool.core.run.settings import Option, Settings
 
 Dtype = Annotated[
     Literal["bf16", "fp16", "fp32", "fp64"] | None, Option("Element type of the weights. Default: as they are stored.")
@@ -86,6 +87,13 @@ Set = Annotated[
         metavar="METHOD.KEY=VALUE",
     ),
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacing(Settings):
+    """All that a command which only writes can be told."""
+
+    force: Force = False
 
 
 def method_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.generation.settings import VerifySettings
 from llmtool.core.corpus.readers import read_documents
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
@@ -16,16 +17,10 @@ def verify(
     norm: str | Path,
     other: str | Path,
     inputs: Sequence[str] = (),
+    settings: VerifySettings | None = None,
     *,
-    ids: bool = False,
-    tokens: int = 4096,
-    length: int = 256,
-    seed: int = 0,
-    dtype: str | None = None,
-    device: str = "auto",
-    max_kl: float | None = None,
-    override: Sequence[str] = (),
     console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids.
 
@@ -33,18 +28,19 @@ def verify(
     >>> llmtool.verify("model", "model", ["corpus.txt"], tokens=256)["kl"]
     0.0
     """
+    asked = VerifySettings.of(settings, named_settings)
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.agreement import compare_logits
 
-    first, second = (load_model(path, dtype, device, changed=override) for path in (norm, other))
+    first, second = (load_model(path, asked.dtype, asked.device, changed=asked.override) for path in (norm, other))
     for note in dict.fromkeys(model.note for model in (first, second) if model.note):
         console.info(note)
     sizes = first.config.vocab_size, second.config.vocab_size
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"
         raise UserError(f"{what}: nothing to compare", where=f"{norm}, {other}")
-    length = min(length, first.config.max_position_embeddings, second.config.max_position_embeddings)
-    rows = list(_verify_rows(first, inputs, ids, tokens, length, seed))
+    length = min(asked.length, first.config.max_position_embeddings, second.config.max_position_embeddings)
+    rows = list(_verify_rows(first, inputs, asked, length))
     if not rows:
         raise UserError("no tokens to compare on", where=", ".join(inputs))
     with console.progress("comparing", len(rows), "rows") as bar:
@@ -58,10 +54,10 @@ def verify(
         "schema": "llmtool.verify/1",
         "norm": str(norm),
         "other": str(other),
-        "on": "ids" if ids else "text" if inputs else f"random ids, seed {seed}",
+        "on": "ids" if asked.ids else "text" if inputs else f"random ids, seed {asked.seed}",
         **found.figures(),
         # A NaN is no agreement: the comparison is written so that it fails.
-        "passed": None if max_kl is None else bool(found.kl <= max_kl),
+        "passed": None if asked.max_kl is None else bool(found.kl <= asked.max_kl),
     }
     same = ", identical bit for bit" if found.identical else ""
     console.info(
@@ -72,21 +68,19 @@ def verify(
     return report
 
 
-def _verify_rows(
-    model: Model, inputs: Sequence[str], ids: bool, tokens: int, length: int, seed: int
-) -> Iterator[list[int]]:
-    """Rows of up to `length` ids, at most `tokens` in all."""
+def _verify_rows(model: Model, inputs: Sequence[str], asked: VerifySettings, length: int) -> Iterator[list[int]]:
+    """Rows of up to `length` ids, at most --tokens in all."""
+    left = asked.tokens
     if not inputs:
-        draw = random.Random(seed)
+        draw = random.Random(asked.seed)
         size = model.config.vocab_size
-        for start in range(0, tokens, length):
-            yield [draw.randrange(size) for _ in range(min(length, tokens - start))]
+        for start in range(0, left, length):
+            yield [draw.randrange(size) for _ in range(min(length, left - start))]
         return
-    left = tokens
-    documents = read_documents(inputs, text_mode="line" if ids else "file")
+    documents = read_documents(inputs, text_mode="line" if asked.ids else "file")
     for document in documents:
         text = document.text if isinstance(document.text, str) else bytes(document.text).decode(errors="replace")
-        row = read_ids(text) if ids else model.tokenizer.encode_prompt(text)
+        row = read_ids(text) if asked.ids else model.tokenizer.encode_prompt(text)
         for start in range(0, len(row), length):
             if left <= 0:
                 return

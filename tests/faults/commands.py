@@ -46,6 +46,8 @@ class Command:
 
 COMMANDS = (
     Command("tokenizer train in/text.txt -o out/tok.json --vocab-size {}", "290", "280"),
+    Command("tokenizer extend in/tok.json in/text.txt -o out/more --add {}", "9", "5"),
+    Command("tokenizer trim in/tok.json in/text.txt -o out/less --to {}", "290", "280"),
     Command("tokenizer encode in/tok.json in/text.txt -o out/ids.txt {}", "--eos"),
     Command("tokenizer encode in/tok.json in/text.txt --format bin -o out/ids.bin {}", "--eos"),
     Command("tokenizer decode in/tok.json in/ids.txt -o out/text {}", "--documents line"),

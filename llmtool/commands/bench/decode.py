@@ -5,52 +5,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.bench.machine import find_place, require_torch
+from llmtool.commands.bench.settings import DecodingSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.numbers import whole
 
 if TYPE_CHECKING:
     from llmtool.core.bench.decode import Contender
 
 SCHEMA = "llmtool.bench-decode/1"
+MOST = 1 << 24
+"""Rows or tokens; a number beyond is a slip."""
 
 
 def decode(
     checkpoints: Sequence[Path],
+    settings: DecodingSettings | None = None,
     *,
-    batches: Sequence[int] = (1,),
-    contexts: Sequence[int] = (128,),
-    new: int = 32,
-    rounds: int = 5,
-    dtype: str | None = None,
-    device: str = "auto",
-    kernels: str = "auto",
-    output: str = "table",
-    plot: Path | None = None,
+    as_json: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """Time all of them at each batch and context; `failed` names those whose cache changes the logits."""
+    asked = DecodingSettings.of(settings, named_settings)
+    batches, contexts = counts(asked.batch, "--batch"), counts(asked.context, "--context")
     require_torch()
     from llmtool.core.bench import decode_report
     from llmtool.core.bench.ceilings import measure_ceilings
     from llmtool.core.bench.decode import compare, disagreement
     from llmtool.core.bench.machine import describe
 
-    claim_figure(plot, read=checkpoints)
-    place = find_place(device)
-    contenders, chosen = load_contenders(checkpoints, dtype, str(place), kernels, console)
-    refuse_long(contenders, max(contexts) + new)
+    claim_figure(asked.plot, read=checkpoints)
+    place = find_place(asked.device)
+    contenders, chosen = load_contenders(checkpoints, asked.dtype, str(place), asked.kernels, console)
+    refuse_long(contenders, max(contexts) + asked.new)
     failed = {each.name: said for each in contenders if (said := disagreement(each))}
     for name, said in failed.items():
         console.warn(f"{name}: {said}: no speed is given")
     sound = [each for each in contenders if each.name not in failed]
     ceilings = measure_ceilings(place, contenders[0].decoder.lm_head.weight.dtype)
     rows: list[dict[str, Any]] = []
-    with console.progress("decoding", len(batches) * len(contexts) * (len(sound) + rounds), "rounds") as bar:
+    with console.progress("decoding", len(batches) * len(contexts) * (len(sound) + asked.rounds), "rounds") as bar:
         for batch in batches:
             for context in contexts:
-                rows += compare(sound, batch, context, new, ceilings, rounds=rounds, told=lambda: bar.advance(1))
+                rows += compare(
+                    sound, batch, context, asked.new, ceilings, rounds=asked.rounds, told=lambda: bar.advance(1)
+                )
     facts = describe(place)
     report = {
         "schema": SCHEMA, "machine": facts, "ceilings": ceilings.to_json(), "kernels": chosen,
@@ -58,16 +60,21 @@ def decode(
     }  # fmt: skip
     title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
-    if output == "json":
+    if as_json:
         print(dumps(report))
-    elif output == "markdown":
+    elif asked.markdown:
         print(decode_report.markdown(rows, title, notes))
     else:
         console.table(title, decode_report.HEADER, list(decode_report.table_rows(rows)), "\n".join(notes), result=True)
-    if plot is not None and rows:
-        decode_report.plot(rows, plot, title)
-        console.info(f"{plot}: written")
+    if asked.plot is not None and rows:
+        decode_report.plot(rows, asked.plot, title)
+        console.info(f"{asked.plot}: written")
     return report
+
+
+def counts(text: str, option: str) -> list[int]:
+    """Whole numbers with commas between, each at least 1."""
+    return [whole(word, option, low=1, high=MOST) for word in text.split(",")]
 
 
 def load_contenders(

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.bench.machine import find_place, require_torch
+from llmtool.commands.bench.settings import ARCHITECTURES, CompileSettings, KernelSettings
 from llmtool.core.kernels.registry import known_ops, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Case, Spec
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
 
 def compile_kernels(
     ops: Sequence[str] = (),
-    archs: Sequence[str] = ARCHITECTURES,
+    settings: CompileSettings | None = None,
     *,
-    first: bool = False,
     as_json: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """`llmtool bench compile`: a row for each configuration and architecture; `failed` of them have `problems`."""
-    names = known_ops(ops)
+    asked = CompileSettings.of(settings, named_settings)
+    names, archs = known_ops(ops), asked.arch.split(",")
     require_torch()
     if find_spec("triton") is None:  # not imported here: in this process it must stay free to interpret or to compile
         raise UserError("triton is needed to compile kernels", hint="pip install 'llmtool[kernels]'")
@@ -39,7 +39,7 @@ def compile_kernels(
     check_archs(archs)
     rows = []
     with console.progress("compiling", None, "configurations") as bar:
-        for row in compile_ops(names, archs, first=first):
+        for row in compile_ops(names, archs, first=asked.first):
             rows.append(row)
             bar.advance(1)
     failed = [row for row in rows if row["problems"]]
@@ -74,25 +74,17 @@ def _compile_table(title: str, rows: Sequence[dict[str, Any]], console: Console)
 
 def time_kernels(
     ops: Sequence[str] = (),
+    settings: KernelSettings | None = None,
     *,
-    sizes: str | None = None,
-    dtype: str | None = None,
-    device: str = "auto",
-    direction: str | None = None,
-    seconds: float = 1.0,
-    compiled: bool | None = None,
-    checks: bool = True,
-    output: str = "table",
-    plot: Path | None = None,
-    baseline: Path | None = None,
-    max_slowdown: float = 1.05,
+    as_json: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """`llmtool bench kernels`: `failed` rows did not pass the correctness gate, `slower` ones fell behind the baseline.
 
-    sizes: a kind of core.kernels.spec.Sizes, or "rows=4096,width=5120" for the ops that know these names. output:
-    table, markdown or json, on stdout. checks: without a GPU, run the interpreter and the compiler on our kernels.
+    The report goes to stdout.
     """
+    asked = KernelSettings.of(settings, named_settings)
     names = known_ops(ops)
     require_torch()
     import torch
@@ -103,30 +95,32 @@ def time_kernels(
     from llmtool.core.bench.machine import describe
     from llmtool.core.bench.report import plot as draw
 
-    place = find_place(device)
+    place = find_place("cpu" if asked.cpu else "auto")
     on_gpu = place.type == "cuda"
-    dtype = dtype or ("bf16" if on_gpu else "fp32")
+    direction, plot = asked.direction, asked.plot
+    dtype = asked.dtype or ("bf16" if on_gpu else "fp32")
     kind = getattr(torch, DTYPES[dtype])
     facts = describe(place)
-    before = None if baseline is None else read_baseline(baseline, facts["device"])
+    before = None if asked.baseline is None else read_baseline(asked.baseline, facts["device"])
     if plot is not None:
         require("matplotlib", extra="plots", why="to draw a benchmark")
         if plot.exists() and not plot.is_dir():
             raise UserError("not a directory", where=str(plot), hint="name a directory for the figures")
         plot.mkdir(parents=True, exist_ok=True)
-    work = [(load_spec(name), cases_of(load_spec(name), sizes, on_gpu)) for name in names]
+    work = [(load_spec(name), cases_of(load_spec(name), asked.sizes, on_gpu)) for name in names]
     rows: list[dict[str, Any]] = []
     total = sum(len(cases) * len([d for d in spec.directions if direction in (None, d)]) for spec, cases in work)
     ceilings = measure_ceilings(place, kind)
     with console.progress("timing", total, "cases") as bar:
         for spec, cases in work:
             rows += time_op(
-                spec, cases, kind, place, directions=None if direction is None else [direction],  # type: ignore[list-item]
-                seconds=seconds, compiled=on_gpu if compiled is None else compiled, told=lambda: bar.advance(1),
+                spec, cases, kind, place, directions=None if direction is None else [direction],
+                seconds=asked.seconds, compiled=on_gpu if asked.compiled is None else asked.compiled,
+                told=lambda: bar.advance(1),
             )  # fmt: skip
     ceilings = ceilings.best(measure_ceilings(place, kind))  # a neighbour that was busy before may have left
     add_shares(rows, ceilings)
-    checked = check_without_gpu(names, console) if checks and not on_gpu and find_spec("triton") else None
+    checked = check_without_gpu(names, console) if asked.checks and not on_gpu and find_spec("triton") else None
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": facts,
@@ -137,8 +131,8 @@ def time_kernels(
         "failed": len([row for row in rows if "failed" in row]) + (checked["failed"] if checked else 0),
     }
     if before is not None:
-        report["slower"], report["compared"] = slower(rows, before, max_slowdown)
-    _print_report(report, output, console)
+        report["slower"], report["compared"] = slower(rows, before, asked.max_slowdown)
+    _print_report(report, asked, console, as_json=as_json)
     if plot is not None:
         written = draw(rows, plot, f"{facts['device']}, {dtype}, torch {facts['versions']['torch']}")
         console.info(f"{plot}: {', '.join(path.name for path in written)}")
@@ -146,9 +140,10 @@ def time_kernels(
 
 
 def tune_kernels(
-    ops: Sequence[str] = (), *, sizes: str | None = None, dtype: str | None = None, console: Console
+    ops: Sequence[str] = (), settings: KernelSettings | None = None, *, console: Console, **named_settings: Any
 ) -> None:
     """`llmtool bench kernels --tune`: print rows for core/kernels/tuning.json, measured on this GPU."""
+    asked = KernelSettings.of(settings, named_settings)
     names = known_ops(ops)
     require_torch()
     import torch
@@ -158,8 +153,8 @@ def tune_kernels(
 
     if not torch.cuda.is_available():
         raise UserError("no GPU is available", hint="launch configurations are measured on the GPU they are for")
-    place, kind = torch.device("cuda"), getattr(torch, DTYPES[dtype or "bf16"])
-    work = [(load_spec(name), cases_of(load_spec(name), sizes, True)) for name in names]
+    place, kind = torch.device("cuda"), getattr(torch, DTYPES[asked.dtype or "bf16"])
+    work = [(load_spec(name), cases_of(load_spec(name), asked.sizes, True)) for name in names]
     found = {}
     with console.progress("tuning", sum(len(spec.candidates()) * len(cases) for spec, cases in work), "kernels") as bar:
         for spec, cases in work:
@@ -195,22 +190,22 @@ def check_without_gpu(names: Sequence[str], console: Console) -> dict[str, Any]:
             interpreted.append(row)
             bar.advance(1)
     with console.progress("compiling kernels", None, "configurations") as bar:
-        for row in compile_ops(names, ARCHITECTURES, first=True):
+        for row in compile_ops(names, ARCHITECTURES.split(","), first=True):
             compiled.append(row)
             bar.advance(1)
     wrong = [row for row in interpreted if not row["passed"]] + [row for row in compiled if row["problems"]]
     return {"interpreter": interpreted, "compiler": compiled, "failed": len(wrong)}
 
 
-def _print_report(report: dict[str, Any], output: str, console: Console) -> None:
+def _print_report(report: dict[str, Any], asked: KernelSettings, console: Console, *, as_json: bool) -> None:
     from llmtool.core.bench.report import HEADER, legend, markdown, not_run, table_rows
 
     facts, rows = report["machine"], report["rows"]
     title = f"{facts['device']}, {report['ceilings']['dtype']}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [legend(report["ceilings"]), *not_run(rows), *_notes(report)]
-    if output == "json":
+    if as_json:
         print(dumps(report))
-    elif output == "markdown":
+    elif asked.markdown:
         print(markdown(rows, title, notes))
     else:
         console.table(title, HEADER, list(table_rows(rows)), "\n".join(notes), result=True)

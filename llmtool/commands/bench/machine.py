@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.bench.settings import MachineSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def machine(*, device: str = "auto", as_json: bool = False, console: Console) -> dict[str, Any]:
+def machine(
+    settings: MachineSettings | None = None, *, as_json: bool = False, console: Console, **named_settings: Any
+) -> dict[str, Any]:
     """Describe it, measure a large copy and large matrix products, and print both."""
     require_torch()
     import torch
@@ -19,7 +22,7 @@ def machine(*, device: str = "auto", as_json: bool = False, console: Console) ->
     from llmtool.core.bench.ceilings import measure_ceilings, name_of
     from llmtool.core.bench.machine import describe
 
-    place = find_place(device)
+    place = find_place("cpu" if MachineSettings.of(settings, named_settings).cpu else "auto")
     dtypes = [torch.float32, torch.bfloat16]
     ceilings = []
     with console.progress("measuring", len(dtypes), "types") as bar:

@@ -1,46 +1,51 @@
 """`llmtool convert copy`: the same model in another element type or other shards."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.convert.settings import CopySettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.dtypes import element_type
 from llmtool.core.checkpoint.writer import expected_size, write_checkpoint
-from llmtool.core.run.console import Console
+from llmtool.core.corpus.sizes import parse_size
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.manifest import Run
 
 SCHEMA = "llmtool.convert-copy/1"
 
 
 def copy_checkpoint(
-    path: Path,
-    output: Path,
+    path: str | Path,
+    output: str | Path,
+    settings: CopySettings | None = None,
     *,
-    dtype: str | None,
-    max_shard_size: int,
-    force: bool = False,
-    dry_run: bool = False,
-    override: Sequence[str] = (),
-    console: Console,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """Copy a checkpoint tensor by tensor; with dry_run only say what would be written."""
-    source = open_checkpoint(path, override)
+    """The same model in another element type or other shards, copied tensor by tensor.
+
+    >>> import llmtool
+    >>> llmtool.convert.copy("model", "half", dtype="bf16")["parameters"]
+    36384
+    """
+    asked, path, output = CopySettings.of(settings, named_settings), Path(path), Path(output)
+    dtype, most = asked.dtype, parse_size(str(asked.max_shard_size))
+    source = open_checkpoint(path, asked.override)
     if source.left_out:
         console.info(f"left out: {source.left_out} rotary_emb.inv_freq buffers, which follow from config.json")
-    if dry_run:
+    if asked.dry_run:
         number = len(source.names())
         size = expected_size(source, element_type(dtype) if dtype else None)
         console.info(f"{output}: {number:,} tensors, {size / 1e9:.2f} GB would be written")
         return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": number, "bytes": size}
-    given = {"override": list(override)} if override else {}
-    run = Run("convert copy", {"dtype": dtype, "max_shard_size": max_shard_size, **given})
+    given = {"override": list(asked.override)} if asked.override else {}
+    run = Run("convert copy", {"dtype": dtype, "max_shard_size": most, **given})
     # An export's code and card belong to it: without them its auto_map would point at nothing.
     code = [*path.glob("*.py"), path / "README.md"] if "auto_map" in source.config else []
     beside = {file.name: file.read_bytes() for file in code if file.is_file()}
     written = write_checkpoint(
         output, source.tensors(), source.config,
-        run=run, source=source, files=beside, dtype=dtype, max_shard_size=max_shard_size, force=force, console=console,
+        run=run, source=source, files=beside, dtype=dtype, max_shard_size=most, force=asked.force, console=console,
     )  # fmt: skip
     size = sum(shard["bytes"] for shard in written.shards)
     files = f"{len(written.shards)} file{'s' if len(written.shards) > 1 else ''}"

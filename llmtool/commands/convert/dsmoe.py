@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.settings import DsmoeSettings
+from llmtool.commands.options import Replacing
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.corpus.calibration import text_rows
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
@@ -159,33 +160,46 @@ def without_method(source: CheckpointReader, config: "Config", name: str) -> dic
     return method_config(source.config, replace(config, methods=left))
 
 
-def convert_dense(path: Path, output: Path, *, force: bool = False, console: Console) -> dict[str, Any]:
-    """Merge the experts back where no gate depends on the token; refused where one does."""
+def convert_dense(
+    path: str | Path,
+    output: str | Path,
+    settings: Replacing | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
+) -> dict[str, Any]:
+    """Merge the experts of a DSMoE checkpoint back; refused where a gate depends on the token.
+
+    >>> import llmtool
+    >>> converted = llmtool.convert.dsmoe("model", "sparse-again", experts=4)
+    >>> llmtool.convert.dense("sparse-again", "dense")["parameters"]
+    36384
+    """
+    asked = Replacing.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.model.loading import read_architecture
     from llmtool.methods.dsmoe import convert as conversion
     from llmtool.methods.dsmoe.part import read_settings
 
-    source = open_checkpoint(path)
+    source = open_checkpoint(Path(path))
     config = read_architecture(source)
     entry = next((method for method in config.methods if method["name"] == "dsmoe"), None)
     if entry is None:
         raise UserError("is not a DSMoE checkpoint", where=str(path), hint="llmtool convert dsmoe makes one")
-    settings = read_settings(entry, config)
+    cut = read_settings(entry, config)
     weights = {}
-    for layer in settings.layers:
-        names = ("router.weight", "router.bias") if settings.router_bias else ("router.weight",)
+    for layer in cut.layers:
+        names = ("router.weight", "router.bias") if cut.router_bias else ("router.weight",)
         held = {name: source.read(f"model.layers.{layer}.mlp.{name}") for name in names}
         try:
-            weights[layer] = conversion.constant_weights(layer, held, settings)
+            weights[layer] = conversion.constant_weights(layer, held, cut)
         except UserError as error:
             raise UserError(error.what, where=str(path), hint=error.hint) from None
     changed = sum(bool(w.ne(1).any()) for w in weights.values())
     run = Run("convert dense", {"checkpoint": str(path)})
     tensors = conversion.to_dense(source.tensors(by_layer(source)), weights)
-    written = write_checkpoint(
-        output, tensors, without_method(source, config, "dsmoe"), run=run, source=source, force=force, console=console
-    )
+    facts = without_method(source, config, "dsmoe")
+    written = write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
     how = f"{changed} layers with their blocks' weights in down_proj" if changed else "no weight changed"
     console.info(f"{output}: {written.parameters:,} parameters, {how}")
     return {"schema": DENSE, "output": str(output), "parameters": written.parameters, "layers_rescaled": changed}

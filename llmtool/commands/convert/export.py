@@ -1,15 +1,16 @@
 """`llmtool convert export`: a directory that stock transformers loads where llmtool is not installed."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
-from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
-from llmtool.core.run.console import Console
+from llmtool.commands.convert.settings import ExportSettings
+from llmtool.commands.options import method_settings
+from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
-from llmtool.model import Settings, override
+from llmtool.model import override
 
 if TYPE_CHECKING:
     from llmtool.core.model.config import Config
@@ -17,28 +18,34 @@ if TYPE_CHECKING:
 
 
 def export_model(
-    path: Path,
-    output: Path,
+    path: str | Path,
+    output: str | Path,
+    settings: ExportSettings | None = None,
     *,
-    dtype: str | None = None,
-    settings: Settings | None = None,
-    changed: Sequence[str] = (),
-    force: bool = False,
-    console: Console,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """`llmtool convert export`: a directory for stock transformers. changed: fields of config.json, KEY=VALUE each."""
+    """A directory that stock transformers loads where llmtool is not installed.
+
+    >>> import llmtool
+    >>> llmtool.convert.export("model", "exported")["parameters"]
+    36384
+    """
+    asked = ExportSettings.of(settings, named_settings)
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import export_checkpoint
     from llmtool.core.model.loading import read_architecture
 
-    checkpoint: CheckpointReader = open_checkpoint(path, changed)
-    config = override(read_architecture(checkpoint), settings or {})
-    given: dict[str, Any] = {"settings": settings} if settings else {}
-    given |= {"override": list(changed)} if changed else {}
-    run = Run("convert export", {"checkpoint": str(path), "dtype": dtype, **given})
+    checkpoint = open_checkpoint(path, asked.override)
+    methods = method_settings(asked.set)
+    config = override(read_architecture(checkpoint), methods)
+    given: dict[str, Any] = {"settings": methods} if methods else {}
+    given |= {"override": list(asked.override)} if asked.override else {}
+    run = Run("convert export", {"checkpoint": str(path), "dtype": asked.dtype, **given})
     report = export_checkpoint(
-        checkpoint, output, run=run, config=config, parts=part_files(config), dtype=dtype, force=force, console=console
-    )
+        checkpoint, Path(output), run=run, config=config, parts=part_files(config), dtype=asked.dtype,
+        force=asked.force, console=console,
+    )  # fmt: skip
     console.info(f"{output}: {report['parameters']:,} parameters, code and model card written")
     return report
 

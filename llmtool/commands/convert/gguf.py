@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.convert.settings import GgufSettings
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
@@ -13,9 +14,24 @@ SCHEMA = "llmtool.convert-gguf/1"
 
 
 def convert_gguf(
-    path: str | Path, output: str | Path, *, dtype: str = "bf16", force: bool = False, console: Console = QUIET
+    path: str | Path,
+    output: str | Path,
+    settings: GgufSettings | None = None,
+    *,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """Write OUT: weights dequantised, config.json, tokenizer.json. What quantisation took is not given back."""
+    """A checkpoint from a GGUF file: weights dequantised, config.json and the tokenizer made again.
+
+    What quantisation took is not given back.
+
+    >>> import llmtool
+    >>> llmtool.convert.gguf("corpus.txt", "out")
+    Traceback (most recent call last):
+        ...
+    llmtool.core.run.errors.UserError: corpus.txt: not a GGUF file (it would begin with GGUF)
+    """
+    asked = GgufSettings.of(settings, named_settings)
     require("torch", extra="models", why="to write weights")
     from llmtool.core.checkpoint.gguf_file import GgufFile
     from llmtool.core.checkpoint.gguf_tokenizer import tokenizer_config, tokenizer_json
@@ -31,10 +47,18 @@ def convert_gguf(
         "tokenizer.json": dumps(tokenizer_json(source.facts, str(path)), ensure_ascii=False).encode(),
         "tokenizer_config.json": dumps(tokenizer_config(source.facts), indent=2, ensure_ascii=False).encode(),
     }
-    run = Run("convert gguf", {"dtype": dtype})
+    run = Run("convert gguf", asked.facts())
     run.inputs = [file_entry(path)]
     written = write_checkpoint(
-        output, source.tensors(), facts, run=run, files=files, dtype=dtype, read=[path], force=force, console=console
+        output,
+        source.tensors(),
+        facts,
+        run=run,
+        files=files,
+        dtype=asked.dtype,
+        read=[path],
+        force=asked.force,
+        console=console,
     )
     console.info(
         f"{output}: {written.parameters:,} parameters of a {source.kind} model, from {', '.join(source.types)}; what "
@@ -42,5 +66,5 @@ def convert_gguf(
     )
     return {
         "schema": SCHEMA, "output": str(output), "architecture": source.kind, "parameters": written.parameters,
-        "types": source.types, "dtype": dtype,
+        "types": source.types, "dtype": asked.dtype,
     }  # fmt: skip

@@ -187,7 +187,7 @@ def compare(
     return [
         {
             "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
-            "positions": {"before": buckets(one.positions()), "after": buckets(new[name, length].positions())},
+            "positions": {"before": one.buckets(), "after": new[name, length].buckets()},
         }
         for (name, length), one in old.items()
     ]  # fmt: skip
@@ -211,13 +211,6 @@ def _score(
                 micro = max(1, MICRO_TOKENS // length)
                 found[source.name, length] = held.score(model.losses, micro, World(), None, bar.advance)
     return found
-
-
-def buckets(positions: Sequence[float]) -> list[list[float]]:
-    """[first position, mean loss] of the buckets 2^k .. 2^(k+1) - 1, positions from 1."""
-    edges = [2**k for k in range(len(positions).bit_length())]
-    spans = [(first, positions[first - 1 : 2 * first - 1]) for first in edges if first <= len(positions)]
-    return [[first, sum(part) / len(part)] for first, part in spans]
 
 
 def show(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

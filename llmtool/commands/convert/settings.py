@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import Device, DryRun, Force, Override, Seed
+from llmtool.commands.options import Device, DryRun, Dtype, Force, Override, Seed, Set
 from llmtool.core.run.settings import Option, Settings
 
 Sharing = Literal["uniattn", "softmax-only", "cla"]
@@ -105,3 +105,50 @@ class RotarySettings(Settings):
     device: Device = "auto"
     force: Force = False
     dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings(Settings):
+    """At which context a checkpoint is looked at."""
+
+    context: Annotated[int | None, Option("Positions that a token attends to. Default: 4096.", min=1, metavar="N")] = (
+        None
+    )
+    override: Override = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopySettings(Settings):
+    """As what a checkpoint is written again."""
+
+    dtype: Dtype = None
+    max_shard_size: Annotated[str | int, Option("Data in one file: 5GB, 512MiB.", metavar="SIZE")] = "5GB"
+    override: Override = ()
+    force: Force = False
+    dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(Settings):
+    """As what a checkpoint is handed on."""
+
+    dtype: Dtype = None
+    set: Set = ()
+    override: Override = ()
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufSettings(Settings):
+    """As what a GGUF file is written."""
+
+    dtype: Annotated[Literal["bf16", "fp16", "fp32"], Option("Element type of the weights.")] = "bf16"
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeSettings(Settings):
+    """As what merged weights are written: by default as they are stored."""
+
+    dtype: Dtype = None
+    force: Force = False

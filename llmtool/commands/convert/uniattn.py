@@ -30,11 +30,11 @@ class Calibration:
     """Text that W_c is found on: `samples` rows of `window` tokens (None: 1,024, or the model's own limit if less)."""
 
     inputs: Sequence[str]
-    samples: int = 128
-    window: int | None = None
-    tokenizer: Path | None = None
+    samples: int
+    window: int | None
+    tokenizer: Path | None
     """Directory of the tokenizer, where it is not the checkpoint's."""
-    seed: int = 0
+    seed: int
     """Of the rows that are drawn; equally many from each input."""
 
     def rows(self, checkpoint: CheckpointReader, config: "Config", console: Console) -> "torch.Tensor":

@@ -87,7 +87,7 @@ def say(before: "Cost", after: "Cost", what: str, console: Console) -> dict[str,
 
 def write(
     dense: Dense, output: Path, entry: Mapping[str, Any], what: str, make: "Make", part: "Callable[[int], nn.Module]",
-    asked: Any, *, exact: bool, ids: bool = False, read: Sequence[Path] = (), console: Console,
+    asked: Any, *, exact: bool, by_id: bool = False, read: Sequence[Path] = (), console: Console,
 ) -> dict[str, Any]:  # fmt: skip
     """Say what it will cost, convert layer by layer, check each before it is written."""
     from llmtool.core.model.upcycling import StartCheck, replace_layers
@@ -102,7 +102,7 @@ def write(
         return {**plan, "dry_run": True}
     size = source.entry(source.names()[0]).kind.size
     require_space(output, after.parameters * size)
-    check = StartCheck(config, part, exact=exact, seed=asked.seed, ids=ids)
+    check = StartCheck(config, part, exact=exact, seed=asked.seed, ids=by_id)
 
     def checked(layer: int, tensors: "Tensors") -> Mapping[str, Any]:
         made = make(layer, tensors)
@@ -183,7 +183,7 @@ def convert_mask(
     return write(
         dense, output, entry, f"{held.experts} copies, each id sees those of the table, {asked.top_k} of them taken",
         lambda layer, tensors: upcycle(layer, tensors, config, part, masks[layer], asked.seed, asked.noise, dense.std),
-        lambda layer: MaskFFN(config, layer, part), asked, exact=not asked.noise, ids=True,
+        lambda layer: MaskFFN(config, layer, part), asked, exact=not asked.noise, by_id=True,
         read=[table], console=console,
     )  # fmt: skip
 

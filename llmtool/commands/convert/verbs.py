@@ -1,24 +1,28 @@
 """`llmtool.convert`: checkpoints inspected, copied, rewritten; one function a command, each returning its report."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmtool.commands.convert.copy import copy_checkpoint
-from llmtool.commands.convert.dsmoe import convert_dense, convert_dsmoe
+from llmtool.commands.convert.copy import copy_checkpoint as copy
+from llmtool.commands.convert.dsmoe import convert_dense as dense
+from llmtool.commands.convert.dsmoe import convert_dsmoe
 from llmtool.commands.convert.dsmoe_baseline import convert_baseline
-from llmtool.commands.convert.export import export_model
-from llmtool.commands.convert.gguf import convert_gguf
+from llmtool.commands.convert.export import export_model as export
+from llmtool.commands.convert.gguf import convert_gguf as gguf
 from llmtool.commands.convert.inspect import describe
-from llmtool.commands.convert.lora import merge_lora as merge_adapters
+from llmtool.commands.convert.lora import merge_lora
 from llmtool.commands.convert.rope import convert_rope
-from llmtool.commands.convert.settings import BaselineSettings, DsmoeSettings, RotarySettings, UniattnSettings
+from llmtool.commands.convert.settings import (
+    BaselineSettings,
+    DsmoeSettings,
+    InspectSettings,
+    RotarySettings,
+    UniattnSettings,
+)
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask, convert_topk
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
-from llmtool.commands.options import method_settings
 from llmtool.core.checkpoint.directory import open_checkpoint
-from llmtool.core.checkpoint.writer import DEFAULT_SHARD
 from llmtool.core.run.console import QUIET, Console
 
 __all__ = [
@@ -39,73 +43,15 @@ __all__ = [
 ]
 
 
-def inspect(checkpoint: str | Path, *, context: int | None = None, override: Sequence[str] = ()) -> dict[str, Any]:
+def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **named_settings: Any) -> dict[str, Any]:
     """Parameters, bytes, FLOPs and KV bytes a token, from headers and config.json alone.
 
     >>> import llmtool
     >>> llmtool.convert.inspect("model")["parameters"]
     36384
     """
-    return describe(open_checkpoint(Path(checkpoint), override), context)
-
-
-def copy(
-    checkpoint: str | Path,
-    output: str | Path,
-    *,
-    dtype: str | None = None,
-    max_shard_size: int = DEFAULT_SHARD,
-    override: Sequence[str] = (),
-    force: bool = False,
-    dry_run: bool = False,
-    console: Console = QUIET,
-) -> dict[str, Any]:
-    """The same model in another element type or other shards; max_shard_size in bytes.
-
-    >>> import llmtool
-    >>> llmtool.convert.copy("model", "half", dtype="bf16")["parameters"]
-    36384
-    """
-    return copy_checkpoint(
-        Path(checkpoint), Path(output), dtype=dtype, max_shard_size=max_shard_size, force=force, dry_run=dry_run,
-        override=override, console=console,
-    )  # fmt: skip
-
-
-def export(
-    checkpoint: str | Path,
-    output: str | Path,
-    *,
-    dtype: str | None = None,
-    set: Sequence[str] = (),  # noqa: A002 - the option's name
-    override: Sequence[str] = (),
-    force: bool = False,
-    console: Console = QUIET,
-) -> dict[str, Any]:
-    """A directory that stock transformers loads where llmtool is not installed.
-
-    >>> import llmtool
-    >>> llmtool.convert.export("model", "exported")["parameters"]
-    36384
-    """
-    return export_model(
-        Path(checkpoint), Path(output), dtype=dtype, settings=method_settings(set), changed=override, force=force,
-        console=console,
-    )  # fmt: skip
-
-
-def gguf(
-    file: str | Path, output: str | Path, *, dtype: str = "bf16", force: bool = False, console: Console = QUIET
-) -> dict[str, Any]:
-    """A checkpoint from a GGUF file: weights dequantised, config.json and the tokenizer made again.
-
-    >>> import llmtool
-    >>> llmtool.convert.gguf("corpus.txt", "out")
-    Traceback (most recent call last):
-        ...
-    llmtool.core.run.errors.UserError: corpus.txt: not a GGUF file (it would begin with GGUF)
-    """
-    return convert_gguf(file, output, dtype=dtype, force=force, console=console)
+    asked = InspectSettings.of(settings, named_settings)
+    return describe(open_checkpoint(Path(checkpoint), asked.override), asked.context)
 
 
 def dsmoe(
@@ -142,19 +88,6 @@ def dsmoe_baseline(
     0.5
     """
     return convert_baseline(kind, Path(checkpoint), Path(output), settings, console=console, **named_settings)
-
-
-def dense(
-    checkpoint: str | Path, output: str | Path, *, force: bool = False, console: Console = QUIET
-) -> dict[str, Any]:
-    """Merge the experts of a DSMoE checkpoint back; refused where a gate depends on the token.
-
-    >>> import llmtool
-    >>> converted = llmtool.convert.dsmoe("model", "sparse-again", experts=4)
-    >>> llmtool.convert.dense("sparse-again", "dense")["parameters"]
-    36384
-    """
-    return convert_dense(Path(checkpoint), Path(output), force=force, console=console)
 
 
 def uniattn(
@@ -259,21 +192,3 @@ def mask(
     'llmtool.convert-upcycle/1'
     """
     return convert_mask(Path(checkpoint), Path(output), Path(table), settings, console=console, **named_settings)
-
-
-def merge_lora(
-    checkpoint: str | Path,
-    output: str | Path,
-    *,
-    dtype: str | None = None,
-    force: bool = False,
-    console: Console = QUIET,
-) -> dict[str, Any]:
-    """Add the adapters of `posttrain --lora` to the weights. dtype: of the result, by default as they are stored.
-
-    >>> import llmtool
-    >>> tuned = llmtool.posttrain.sft("model", ["chat.jsonl"], "adapted", template="plain", lora=2, steps=1, batch=64)
-    >>> llmtool.convert.merge_lora("adapted", "merged")["parameters"]
-    36384
-    """
-    return merge_adapters(Path(checkpoint), Path(output), dtype=dtype, force=force, console=console)

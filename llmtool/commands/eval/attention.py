@@ -37,7 +37,7 @@ def attention(
     2
     """
     asked, path = AttentionSettings.of(settings, named_settings), Path(path)
-    text = Calibration(data, asked.samples, asked.window, asked.tokenizer)
+    text = Calibration(data, asked.samples, asked.window, asked.tokenizer, seed=0)
     figure, output, measure, force = asked.plot, asked.output, asked.measure, asked.force
     require("torch", extra="models", why="to run models")
     from llmtool.core.model.attention import Attention

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.eval.niah import open_haystack
 from llmtool.commands.eval.settings import RulerSettings
+from llmtool.commands.options import method_settings
 from llmtool.commands.sources import find_tokenizer
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
@@ -43,14 +44,12 @@ def ruler(
     data: Sequence[str] = (),
     settings: RulerSettings | None = None,
     *,
-    methods: Mapping[str, Mapping[str, str]] | None = None,
-    console: Console | None = None,
-    **keywords: Any,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """Scores by task, length and depth; with dry_run what they would cost.
 
-    data: text or tokens to hide things in; without it random ids, or a few sentences again and again. methods:
-    settings of the checkpoint's methods, instead of config.json's. keywords: fields of the settings.
+    data: text or tokens to hide things in; without it random ids, or a few sentences again and again.
 
     >>> import llmtool
     >>> llmtool.eval.ruler("model", task=["single"], length=[64], depth=[0.5], samples=1, kind="ids")["schema"]
@@ -61,10 +60,9 @@ def ruler(
     from llmtool.core.eval.ruler import run
     from llmtool.model import load_model
 
-    asked = RulerSettings(**keywords) if settings is None else settings
+    asked = RulerSettings.of(settings, named_settings)
     claim_figure(asked.plot, read=[checkpoint, *data])
-    console = console or Console(verbosity=-1)
-    model = load_model(checkpoint, asked.dtype, asked.device, settings=methods)
+    model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     codec = find_tokenizer(asked.tokenizer, model.path, console)
     speller, kind = _speller(asked, codec, model)
     plan = _plan(asked, model)

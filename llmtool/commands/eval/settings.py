@@ -5,10 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import Device, DryRun, Dtype, Force, Plot, Seed, Set
+from llmtool.commands.options import BinDtype, Device, DryRun, Dtype, Force, Plot, Seed, Set, Threads
 from llmtool.core.run.settings import Option, Settings
 
 KINDS = ("single", "multikey", "multivalue", "multiquery", "tracking", "common", "qa")
+Tokenizer = Annotated[str | None, Option("For text. Default: the checkpoint's.", metavar="TOK")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings(Settings):
+    """How much of each source is scored, in what rows."""
+
+    tokenizer: Tokenizer = None
+    length: Annotated[int | None, Option("Tokens in a row. Default: the model's, 2048 at most.", min=1)] = None
+    tokens: Annotated[str | int, Option("Tokens of each source, at most.", metavar="TOKENS")] = "1M"
+    mask_documents: Annotated[bool, Option("No token sees another document of its row.", "--mask-documents")] = False
+    bin_dtype: BinDtype = None
+    set: Set = ()
+    dtype: Dtype = None
+    device: Device = "auto"
+    threads: Threads = None
+    plot: Plot = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +53,14 @@ class RulerSettings(Settings):
     device: Device = "auto"
     plot: Plot = None
     dry_run: DryRun = False
+    set: Set = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class NiahSettings(Settings):
     """Where needles are hidden, and what they are."""
 
-    tokenizer: Annotated[str | None, Option("For text. Default: the checkpoint's.", metavar="TOK")] = None
+    tokenizer: Tokenizer = None
     length: Annotated[
         Sequence[int], Option("Context; may be given again. Default: quarters of the model's.", min=2)
     ] = ()

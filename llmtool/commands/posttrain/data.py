@@ -95,7 +95,9 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
     template, held = None, _templates(own.chat_template, own.beside.templates)
     if options.template is not None or not first.pieces:
         template = find_template(options.template, path, specials, held, now=options.now)
-    ends = frozenset(tokenizer.special_tokens.values()) | {number for number in [tokenizer.eos_id] if number is not None}
+    ends = frozenset(tokenizer.special_tokens.values()) | {
+        number for number in [tokenizer.eos_id] if number is not None
+    }
     after = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
     return Reader(tokenizer, Around(tuple(own.around[0]), after, ends), template, options)
 
@@ -130,7 +132,9 @@ def count_lines(counts: "Counts") -> list[tuple[str, str]]:
     found += [(f"not trained: {why}", one(f"untrained {why}", n)) for why, n in counts.untrained.items()]
     found += [(text, one(key, getattr(counts, key))) for key, text in odd.items() if getattr(counts, key)]
     found += [(f"turns of {role}", f"{count:,}") for role, count in counts.roles.items()]
-    found += [(f"turns of {role} that the template hides", one(f"hidden {role}", n)) for role, n in counts.hidden.items()]
+    found += [
+        (f"turns of {role} that the template hides", one(f"hidden {role}", n)) for role, n in counts.hidden.items()
+    ]
     found += [(f"field {name}", f"{count:,}, for the template") for name, count in counts.fields.items()]
     found += [(f"field {name}", f"{one(f'unread {name}', n)}: not read") for name, n in counts.unread.items()]
     share = counts.trained / max(1, counts.tokens)

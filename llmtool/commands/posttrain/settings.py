@@ -28,7 +28,7 @@ from llmtool.commands.options import (
 )
 from llmtool.commands.train.settings import Parallel, Running
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.settings import Option
+from llmtool.core.run.settings import Option, Settings
 
 LONGEST = 1024
 
@@ -38,15 +38,15 @@ class DataOptions:
     """How data is read. tokenizer: a directory, a tokenizer.json, or our own file; the template may lie beside it."""
 
     tokenizer: Path
-    format: str = "auto"
-    template: str | None = None
-    length: int | None = None
+    format: str
+    template: str | None
+    length: int | None
     """Tokens in a row; None: 1,024, or the model's own limit if that is less."""
-    drop_overlong: bool = False
-    packing: bool = True
-    ignore: Sequence[str] = ()
+    drop_overlong: bool
+    packing: bool
+    ignore: Sequence[str]
     """Fields of rows and turns that are left out."""
-    date: str | None = None
+    date: str | None
     """The day that a template writes which asks for one, YYYY-MM-DD; None: today."""
 
     @property
@@ -78,6 +78,29 @@ class DataOptions:
             "format": self.format, "template": self.template, "length": self.places,
             "drop_overlong": self.drop_overlong, "packing": self.packing, "ignore": list(self.ignore),
         }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(Settings):
+    """How data is read, and what of it is printed."""
+
+    tokenizer: Annotated[Path, Option("Tokenizer or checkpoint; its chat template is used.", metavar="TOK")]
+    data_format: DataFormat = "auto"
+    template: Template = None
+    ignore: Ignore = ()
+    date: Date = None
+    length: Annotated[int, Option("Tokens in a row.", min=2, metavar="N")] = LONGEST
+    packing: Packing = True
+    drop_overlong: DropOverlong = False
+    row: Annotated[int, Option("Which of the kept examples to print.", min=1, metavar="N")] = 1
+    seed: Seed = 0
+
+    def reading(self) -> DataOptions:
+        """How the data is read."""
+        return DataOptions(
+            self.tokenizer, self.data_format, self.template, self.length, self.drop_overlong, self.packing,
+            self.ignore, self.date,
+        )  # fmt: skip
 
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

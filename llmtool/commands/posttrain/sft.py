@@ -247,8 +247,8 @@ def make_job(
         data=data.packed, objective=objective, optimizer=rates,
         plan=Plan(shape, micro, settings.clip, settings.max_loss_jump, every, saved), trainable=moving,
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs,
-        device=find_device(settings.device), written=written_types(start.checkpoint, settings.save_dtype),
-        tokenizer=data.reader.tokenizer.fingerprint(),
+        device=find_device(settings.device), kernels="torch",
+        written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
     )  # fmt: skip
 
 

@@ -24,33 +24,27 @@ __all__ = ["Request", "forecasts", "make_request", "run"]
 
 def make_request(logs: Sequence[str], settings: FitSettings, *, as_json: bool = False) -> Request:
     """What the options ask for."""
-    return Request(
-        list(logs), settings.look(), settings.law, tuple(settings.target_loss), settings.plot, settings.output,
-        settings.force, settings.require_confident, settings.max_predicted_loss, as_json,
-        settings.certainty, settings.stop, settings.notify,
-    )  # fmt: skip
+    return Request(list(logs), settings, as_json)
 
 
-def run(
-    request: Request, console: Console, *, joint: bool = False, follow: float | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-) -> int:  # fmt: skip
-    """Print the result; the exit status that the checks ask for. follow: seconds between looks."""
-    _check(request, joint, follow is not None)
-    if joint:
+def run(request: Request, console: Console, *, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Print the result; the exit status that the checks ask for."""
+    asked = request.asked
+    _check(request, asked.joint, asked.follow)
+    if asked.joint:
         facts = fit_joint(request, console)
         print(dumps(facts) if request.as_json else "\n".join(joint_lines(facts)))
         return verdict([], request)
-    if follow is not None:
-        return follow_run(request, console, follow, sleep)
-    made = [forecast(each, request.law) for each in request.look.runs(request.sources, console)]
-    if request.figure:
-        plot.draw(made[0], request.figure)
-    if request.output:
-        write_law(request, saved.to_json(made[0], list(request.targets)))
+    if asked.follow:
+        return follow_run(request, console, asked.every, sleep)
+    made = [forecast(each, asked.law) for each in request.look.runs(request.sources, console)]
+    if asked.plot:
+        plot.draw(made[0], asked.plot)
+    if asked.output:
+        write_law(request, saved.to_json(made[0], list(asked.target_loss)))
     for each in made:
         if request.as_json:
-            print(dumps(saved.to_json(each, list(request.targets))))
+            print(dumps(saved.to_json(each, list(asked.target_loss))))
         else:
             print("\n".join(_lines(each, request, chart=console.verbosity >= 0)))
     return verdict(made, request)
@@ -62,39 +56,45 @@ def forecasts(logs: Sequence[str], settings: FitSettings, console: Console) -> l
     _check(request, settings.joint, follow=False)
     if settings.joint:
         return [fit_joint(request, console)]
-    made = [forecast(each, request.law) for each in request.look.runs(request.sources, console)]
-    if request.figure:
-        plot.draw(made[0], request.figure)
-    facts = [saved.to_json(each, list(request.targets)) for each in made]
-    if request.output:
+    made = [forecast(each, request.asked.law) for each in request.look.runs(request.sources, console)]
+    if request.asked.plot:
+        plot.draw(made[0], request.asked.plot)
+    facts = [saved.to_json(each, list(request.asked.target_loss)) for each in made]
+    if request.asked.output:
         write_law(request, facts[0])
     return facts
 
 
 def _check(request: Request, joint: bool, follow: bool) -> None:
     """Refuse what cannot end well before any work is done."""
-    if not follow and (request.stop or request.notify):
+    if not follow and (request.asked.stop or request.asked.notify):
         raise UserError("--stop and --notify belong to --follow")
-    if request.largest is None and (request.stop or request.certainty is not None):
+    if request.asked.max_predicted_loss is None and (request.asked.stop or request.asked.certainty is not None):
         raise UserError("--certainty and --stop need --max-predicted-loss")
-    if len(request.sources) > 1 and not joint and (request.figure or request.output or follow):
+    if len(request.sources) > 1 and not joint and (request.asked.plot or request.asked.output or follow):
         raise UserError("--plot, --output and --follow take one log", hint="`scaling compare --plot` draws several")
-    if joint and (follow or request.figure or request.targets or request.require_confident):
+    if joint and (follow or request.asked.plot or request.asked.target_loss or request.asked.require_confident):
         raise UserError("--joint goes with --law, --output and --json only")
     if follow and request.sources == ["-"]:
         raise UserError("--follow needs a file, not standard input")
-    if request.output:
-        refuse_overlap([path for path in (request.output, request.figure) if path], request.sources)
+    if request.asked.output:
+        refuse_overlap([path for path in (request.asked.output, request.asked.plot) if path], request.sources)
         try:
-            claim_file(request.output, request.run(), read=request.sources, force=request.force, found=request.inputs)
+            claim_file(
+                request.asked.output,
+                request.run(),
+                read=request.sources,
+                force=request.asked.force,
+                found=request.inputs,
+            )
         except CompleteError:
-            if request.figure is None or request.figure.exists():
+            if request.asked.plot is None or request.asked.plot.exists():
                 raise
-    claim_figure(request.figure, read=request.sources, force=request.force)
+    claim_figure(request.asked.plot, read=request.sources, force=request.asked.force)
 
 
 def _lines(made: Forecast, request: Request, chart: bool) -> Iterator[str]:
-    yield from report.lines(made, request.targets)
+    yield from report.lines(made, request.asked.target_loss)
     if chart:
         yield from report.chart(made)
 
@@ -102,7 +102,7 @@ def _lines(made: Forecast, request: Request, chart: bool) -> Iterator[str]:
 def fit_joint(request: Request, console: Console) -> dict[str, Any]:
     """One law for several runs that differ in their schedules only; finished ones unless told otherwise."""
     look = request.look
-    law = LAWS.get(COOLDOWN.name if request.law == "auto" else request.law)
+    law = LAWS.get(COOLDOWN.name if request.asked.law == "auto" else request.asked.law)
     if len(request.sources) < 2 or law is None or not law.needs_schedule:
         raise UserError("--joint takes two or more logs and a law that knows the rate", hint="cooldown, mpl, annealing")
     runs = look.runs(request.sources, console, None if look.horizon or look.until else "100%")
@@ -122,7 +122,7 @@ def fit_joint(request: Request, console: Console) -> dict[str, Any]:
         "schema": saved.SCHEMA, "law": law.name, "formula": law.formula, "parameters": fits[0].parameters(),
         "runs": rows, "fit": saved.fit_to_json(fits[0], 1.0),
     }  # fmt: skip
-    if request.output:
+    if request.asked.output:
         write_law(request, facts)
     return facts
 

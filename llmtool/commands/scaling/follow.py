@@ -75,9 +75,9 @@ class Follower:
             grown, self.seen = last > self.seen or run.log.broken_from is not None, max(self.seen, last)
             if grown:
                 self._tell(alarms.of_run(run))
-                self.made = [forecast(run, self.request.law)]
+                self.made = [forecast(run, self.request.asked.law)]
                 self._show(self.made[0])
-                if self._misses(self.made[0]) and self.request.stop:
+                if self._misses(self.made[0]) and self.request.asked.stop:
                     return int(ExitCode.CHECK_FAILED)
             if _over(run, last):
                 self.line.keep()
@@ -89,7 +89,7 @@ class Follower:
 
     def _misses(self, made: Forecast) -> bool:
         """Whether the run ends above --max-predicted-loss with the certainty asked for; told once."""
-        bar, certainty = self.request.largest, self.request.certainty
+        bar, certainty = self.request.asked.max_predicted_loss, self.request.asked.certainty
         if bar is None:
             return False
         odds = odds_above(made, bar)
@@ -108,20 +108,20 @@ class Follower:
             self.line.keep()
             text = f"{self.request.sources[0]}: {alarm.text}"
             self.console.warn(text)
-            if self.request.notify:
-                _notify(self.request.notify, text, self.console)
+            if self.request.asked.notify:
+                _notify(self.request.asked.notify, text, self.console)
 
     def _show(self, made: Forecast) -> None:
-        facts: dict[str, Any] = saved.to_json(made, list(self.request.targets))
-        if self.request.largest is not None:
-            facts["probability_above"] = odds_above(made, self.request.largest)
+        facts: dict[str, Any] = saved.to_json(made, list(self.request.asked.target_loss))
+        if self.request.asked.max_predicted_loss is not None:
+            facts["probability_above"] = odds_above(made, self.request.asked.max_predicted_loss)
         if self.request.as_json:
             print(dumps(facts), flush=True)
         else:
             self.line.show(_line(made, self.request))
-        if self.request.figure:
-            plot.draw(made, self.request.figure)
-        if self.request.output:
+        if self.request.asked.plot:
+            plot.draw(made, self.request.asked.plot)
+        if self.request.asked.output:
             write_law(self.request, facts)
 
 
@@ -151,6 +151,8 @@ def _line(made: Forecast, request: Request) -> str:
         left = run.seconds(run.horizon)
         ahead = f", {duration(left)} to go" if left else ""
         text = f"step {run.until:,.0f} of {run.horizon:,.0f}{ahead}: final loss {report.span(made.final)}"
-    if request.largest is not None and not run.open_end:
-        text += f", P(above {request.largest:g}) {odds_above(made, request.largest):.2f}"
+    if request.asked.max_predicted_loss is not None and not run.open_end:
+        text += (
+            f", P(above {request.asked.max_predicted_loss:g}) {odds_above(made, request.asked.max_predicted_loss):.2f}"
+        )
     return text + ("" if made.confident else f"  NOT CONFIDENT: {'; '.join(made.doubts)}")

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from llmtool.commands.scaling.settings import CompareSettings, PositionsSettings, SizeSettings
 from llmtool.core.run.atomic import atomic_files
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps, read_json_object
@@ -123,24 +124,25 @@ def backtest_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def compare_logs(
-    sources: Sequence[str], look: Look, law: str, figure: Path | None, console: Console, *,
-    force: bool = False,
-) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    sources: Sequence[str], settings: CompareSettings | None = None, *, console: Console = QUIET, **named_settings: Any
+) -> tuple[dict[str, Any], list[str]]:
     """Which of several runs ends lower: the result as an object, and in lines. force: other horizons are told only."""
     if len(sources) < 2:
         raise UserError("a comparison needs two or more logs")
-    claim_figure(figure, read=sources)
-    forecasts = [forecast(run, law) for run in look.runs(sources, console)]
-    comparison.require_comparable(forecasts, console, force=force)
+    asked = CompareSettings.of(settings, named_settings)
+    claim_figure(asked.plot, read=sources)
+    forecasts = [forecast(run, asked.law) for run in asked.look().runs(sources, console)]
+    comparison.require_comparable(forecasts, console, force=asked.force)
     compared = comparison.compared(forecasts)
-    if figure:
-        plot_comparison.draw(compared, figure)
+    if asked.plot:
+        plot_comparison.draw(compared, asked.plot)
     return comparison.to_json(compared), comparison.lines(compared)
 
 
-def positions_of(source: str, look: Look, figure: Path | None, sets: Sequence[str] = ()) -> list[dict[str, Any]]:
+def positions_of(source: str, asked: PositionsSettings) -> list[dict[str, Any]]:
     """The law over positions of a log, an object for each evaluation set: its fit, its regression over steps, the
-    uniform-learning check. Without names, the one set that `look` finds."""
+    uniform-learning check. Without --set, the one set that is found."""
+    look, figure, sets = asked.look(), asked.plot, asked.set
     claim_figure(figure, read=[source])
     if sets and look.metric:
         raise UserError("--metric names one set and --set several: give one of the two")
@@ -185,14 +187,14 @@ def position_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def size_law(
-    path: Path, law: str, resamples: int, compute: Sequence[float], seed: int, figure: Path | None,
-    output: Path | None = None, *, force: bool = False,
-) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    path: Path, settings: SizeSettings | None = None, **named_settings: Any
+) -> tuple[dict[str, Any], list[str]]:
     """A law over many runs: the result as an object, and in lines; saved for `predict_size` where output is named."""
-    settings = {"law": law, "bootstrap": resamples, "compute": list(compute), "seed": seed}
-    run = Run("scaling law", settings)
+    asked = SizeSettings.of(settings, named_settings)
+    law, compute, figure, output = asked.law, asked.compute, asked.plot, asked.output
+    run = Run("scaling law", {"law": law, "bootstrap": asked.bootstrap, "compute": list(compute), "seed": asked.seed})
     if output is not None:
-        claim_file(output, run, read=[path], force=force, found=lambda: [file_entry(path)])
+        claim_file(output, run, read=[path], force=asked.force, found=lambda: [file_entry(path)])
     claim_figure(figure, read=[path])
     if law == critical_batch.NAME:
         if figure or compute or output:
@@ -203,7 +205,7 @@ def size_law(
     table = size_table.read_table(path, need_unique=chosen is across_runs.DATA_CONSTRAINED)
     size_report.require_identifiable(table)
     theta = across_runs.fit_sizes(chosen, table)
-    draws = across_runs.bootstrap(chosen, table, theta, resamples, seed)
+    draws = across_runs.bootstrap(chosen, table, theta, asked.bootstrap, asked.seed)
     facts = size_report.to_json(chosen, table, theta, draws, compute)
     if figure:
         plot_sizes.draw(chosen, table, theta, draws, figure)

@@ -1,9 +1,9 @@
 """What `llmtool scaling fit` is asked for, what it writes, and the exit status that its checks ask for."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
@@ -23,24 +23,18 @@ class Request:
     """What to fit, and what to make of it."""
 
     sources: list[str]
-    look: Look
-    law: str = "auto"
-    targets: tuple[float, ...] = ()
-    figure: Path | None = None
-    output: Path | None = None
-    force: bool = False
-    require_confident: bool = False
-    largest: float | None = None
+    asked: FitSettings
     as_json: bool = False
-    certainty: float | None = None
-    stop: bool = False
-    notify: str | None = None
+
+    @property
+    def look(self) -> Look:
+        """How the logs are looked at."""
+        return self.asked.look()
 
     def run(self) -> Run:
         """What makes the saved law what it is."""
-        return Run(
-            "scaling fit", {"law": self.law, "targets": list(self.targets), **asdict(self.look)}, spelled=SPELLED
-        )
+        facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), **asdict(self.look)}
+        return Run("scaling fit", facts, spelled=SPELLED)
 
     def inputs(self) -> list[dict[str, Any]]:
         """The logs, as they are now."""
@@ -49,18 +43,20 @@ class Request:
 
 def write_law(request: Request, facts: dict[str, Any]) -> None:
     """The law and what it was made from, whole."""
-    if request.output is None:
+    if request.asked.output is None:
         return
     run = request.run()
     run.inputs = request.inputs()
     with atomic_files() as files:
-        files.open(request.output).write(dumps(facts, indent=1).encode() + b"\n")
-        run.save(manifest_path(request.output), [request.output], files)
+        files.open(request.asked.output).write(dumps(facts, indent=1).encode() + b"\n")
+        run.save(manifest_path(request.asked.output), [request.asked.output], files)
 
 
 def verdict(made: list[Forecast], request: Request) -> int:
     """The exit status that the checks ask for; without --certainty, the likelier side of the bar counts."""
-    doubtful = request.require_confident and not all(each.confident for each in made)
-    sure = 0.5 if request.certainty is None else request.certainty
-    high = request.largest is not None and any(odds_above(each, request.largest) >= sure for each in made)
+    doubtful = request.asked.require_confident and not all(each.confident for each in made)
+    sure = 0.5 if request.asked.certainty is None else request.asked.certainty
+    high = request.asked.max_predicted_loss is not None and any(
+        odds_above(each, request.asked.max_predicted_loss) >= sure for each in made
+    )
     return int(ExitCode.CHECK_FAILED if doubtful or high else ExitCode.OK)

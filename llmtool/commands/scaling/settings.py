@@ -84,3 +84,66 @@ class FitSettings(LogSettings):
         Path | None, Option("File to write instead of stdout.", "--output -o", metavar="FILE", matters=False)
     ] = None
     force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """What is asked of a saved fit, or of a saved law over sizes."""
+
+    at: Annotated[Sequence[float], Option("Step; may be given again. Else the horizon.", metavar="STEP")] = ()
+    schedule: Schedule = None
+    schedule_of: Annotated[str | None, Option("Take the learning rate of this log.", metavar="LOG")] = None
+    peak: Peak = None
+    end_lr: EndRate = None
+    decay: Decay = None
+    warmup: Warmup = None
+    horizon: Horizon = None
+    params: Annotated[str | None, Option("Of a law over sizes: parameters, such as 7B.", metavar="N")] = None
+    tokens: Annotated[str | None, Option("Of a law over sizes: tokens, such as 1T.", metavar="D")] = None
+
+    @property
+    def of_sizes(self) -> bool:
+        """Whether a law over sizes is asked."""
+        return self.params is not None or self.tokens is not None
+
+    def look(self) -> "Look":
+        """The other schedule as the method's code has it."""
+        return LogSettings(
+            horizon=self.horizon, schedule=self.schedule, peak=self.peak, end_lr=self.end_lr, decay=self.decay,
+            warmup=self.warmup,
+        ).look()  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(LogSettings):
+    """And what a comparison overlooks."""
+
+    force: Annotated[bool, Option("Compare in spite of other horizons or tokenizers.", "--force")] = False
+    plot: Plot = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionsSettings(LogSettings):
+    """The command line shows a few of them."""
+
+    set: Annotated[Sequence[str], Option("Evaluation set; may be given again.", metavar="NAME")] = ()
+    plot: Plot = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeSettings(Settings):
+    """Which law over sizes, and what is made of it."""
+
+    law: Annotated[Literal["chinchilla", "kaplan", "data-constrained", "critical-batch"], Option("Which law.")] = (
+        "chinchilla"
+    )
+    bootstrap: Annotated[int, Option("Resamples for intervals.", min=0, metavar="N")] = 100
+    compute: Annotated[
+        Sequence[float], Option("Best sizes for this many FLOPs; may be given again.", metavar="FLOPS")
+    ] = ()
+    seed: Annotated[int, Option("Seed of the bootstrap.", min=0)] = 0
+    plot: Plot = None
+    output: Annotated[
+        Path | None, Option("File to write instead of stdout.", "--output -o", metavar="FILE", matters=False)
+    ] = None
+    force: Force = False

@@ -6,7 +6,14 @@ from typing import Any
 
 from llmtool.commands.scaling import fit as fitting
 from llmtool.commands.scaling import laws
-from llmtool.commands.scaling.settings import FitSettings, LogSettings
+from llmtool.commands.scaling.settings import (
+    CompareSettings,
+    FitSettings,
+    LogSettings,
+    PositionsSettings,
+    PredictSettings,
+    SizeSettings,
+)
 from llmtool.core.run.console import QUIET, Console
 
 __all__ = ["backtest", "compare", "fit", "law", "positions", "predict"]
@@ -27,21 +34,21 @@ def fit(
 
 def predict(
     saved: str | Path,
-    at: Sequence[float] = (),
-    *,
-    schedule_of: str | None = None,
-    settings: LogSettings | None = None,
+    settings: PredictSettings | None = None,
     **named_settings: Any,
-) -> list[dict[str, float]]:
-    """Losses of a saved fit at some steps, under its own schedule or another.
+) -> dict[str, Any]:
+    """Losses of a saved fit at some steps, under its own schedule or another; of a saved law, at another size.
 
     >>> import llmtool
     >>> [forecast] = llmtool.scaling.fit(["log.jsonl"], law="power", output="fit.json")
-    >>> [row] = llmtool.scaling.predict("fit.json", [1000])
+    >>> [row] = llmtool.scaling.predict("fit.json", at=[1000])["predictions"]
     >>> row["low"] <= row["value"] <= row["high"]
     True
     """
-    return laws.predict_fit(Path(saved), at, LogSettings.of(settings, named_settings).look(), schedule_of)
+    asked = PredictSettings.of(settings, named_settings)
+    if asked.of_sizes:
+        return laws.predict_size(Path(saved), asked.params or "", asked.tokens or "")
+    return laws.predictions(laws.predict_fit(Path(saved), asked.at, asked.look(), asked.schedule_of))
 
 
 def backtest(
@@ -59,10 +66,8 @@ def backtest(
 
 def compare(
     logs: Sequence[str],
-    settings: LogSettings | None = None,
+    settings: CompareSettings | None = None,
     *,
-    plot: Path | None = None,
-    force: bool = False,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -72,33 +77,19 @@ def compare(
     >>> llmtool.scaling.compare(["log.jsonl", "lower.jsonl"], law="power")["schema"]
     'llmtool.scaling-compare/1'
     """
-    asked = LogSettings.of(settings, named_settings)
-    return laws.compare_logs(logs, asked.look(), asked.law, plot, console, force=force)[0]
+    return laws.compare_logs(logs, settings, console=console, **named_settings)[0]
 
 
-def positions(
-    log: str, settings: LogSettings | None = None, *, sets: Sequence[str] = (), plot: Path | None = None,
-    **named_settings: Any,
-) -> list[dict[str, Any]]:  # fmt: skip
+def positions(log: str, settings: PositionsSettings | None = None, **named_settings: Any) -> list[dict[str, Any]]:
     """The Temporal Scaling Law over positions of a log that holds losses by position: an object an evaluation set."""
-    return laws.positions_of(log, LogSettings.of(settings, named_settings).look(), plot, sets)
+    return laws.positions_of(log, PositionsSettings.of(settings, named_settings))
 
 
-def law(
-    runs: str | Path,
-    law: str = "chinchilla",
-    *,
-    bootstrap: int = 100,
-    compute: Sequence[float] = (),
-    seed: int = 0,
-    plot: Path | None = None,
-    output: Path | None = None,
-    force: bool = False,
-) -> dict[str, Any]:
+def law(runs: str | Path, settings: SizeSettings | None = None, **named_settings: Any) -> dict[str, Any]:
     """A law over model and data sizes, from a CSV of many finished runs.
 
     >>> import llmtool
     >>> llmtool.scaling.law("runs.csv", bootstrap=0)["schema"]
     'llmtool.scaling-law/1'
     """
-    return laws.size_law(Path(runs), law, bootstrap, compute, seed, plot, output, force=force)[0]
+    return laws.size_law(Path(runs), settings, **named_settings)[0]

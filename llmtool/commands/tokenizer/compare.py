@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.tokenizer.settings import CompareSettings
 from llmtool.core.bpe.comparison import Comparison, Row, compare
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 
@@ -16,29 +17,25 @@ from llmtool.core.run.figures import claim_figure
 def compare_files(
     tokenizers: Mapping[str, BaseTokenizer],
     corpora: Sequence[str],
+    settings: CompareSettings | None = None,
     *,
-    reference: str | None = None,
-    alpha: float = 2.5,
-    rare: int = 100,
-    threads: int | None = None,
-    plot: Path | None = None,
-    force: bool = False,
-    console: Console | None = None,
     reading: Reading | None = None,
-    **named_reading: Any,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> Comparison:
-    """Measure on files, each a corpus of its own; reading: how text is read, as an object or by its options' names.
+    """Measure on files, each a corpus of its own; settings, reading: as objects or by their options' names.
 
     reference: JSONL whose rows carry the same `id` as their translations in the corpora; parity refers to it.
     plot: PNG or SVG to draw; one that exists is replaced with `force` only.
     """
-    console = console or Console(verbosity=-1)
-    reading = Reading.of(reading, named_reading)
+    reading, named_settings = Reading.split(reading, named_settings)
+    asked = CompareSettings.of(settings, named_settings)
+    reference, plot = asked.reference, asked.plot
     if len(tokenizers) < 2:
         raise UserError("one tokenizer cannot be compared", hint="name two or more")
     report = ReadReport()
     whole = any(tokenizer.needs_whole() for tokenizer in tokenizers.values())
-    claim_figure(plot, read=[*corpora, *([reference] if reference else [])], force=force)
+    claim_figure(plot, read=[*corpora, *([reference] if reference else [])], force=asked.force)
     with console.progress("comparing", total_bytes(corpora, reading), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:
@@ -50,9 +47,9 @@ def compare_files(
             tokenizers,
             {name: rows(path, bar.advance) for name, path in zip(names, corpora, strict=True)},
             reference=None if reference is None else rows(reference, None),
-            alpha=alpha,
-            rare=rare,
-            threads=threads,
+            alpha=asked.alpha,
+            rare=asked.rare,
+            threads=asked.threads,
         )
     report.say(console)
     if plot:

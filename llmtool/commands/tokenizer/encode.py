@@ -6,13 +6,14 @@ from pathlib import Path
 from threading import Event
 from typing import IO, Any
 
+from llmtool.commands.tokenizer.settings import DecodeSettings, EncodeSettings
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.provenance import InputHashes, describe
-from llmtool.core.corpus.readers import Reading, TextMode, read_documents, total_bytes
+from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.corpus.tokenized import (
     IdFormat,
     JsonlWriter,
@@ -24,7 +25,7 @@ from llmtool.core.corpus.tokenized import (
     token_array,
 )
 from llmtool.core.run.atomic import atomic_files, require_space
-from llmtool.core.run.console import Console, binary_stdout
+from llmtool.core.run.console import QUIET, Console, binary_stdout
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.manifest import Run, manifest_path
 from llmtool.core.run.outputs import claim_file
@@ -37,62 +38,51 @@ def encode_files(
     tokenizer: BaseTokenizer,
     inputs: Sequence[str],
     output: Path | None,
+    settings: EncodeSettings | None = None,
     *,
-    form: IdFormat = "ids",
-    bos: bool | None = None,
-    eos: bool = False,
-    bos_token: str | None = None,
-    eos_token: str | None = None,
-    offsets: bool = False,
-    allow_special: bool = False,
     reading: Reading | None = None,
-    threads: int | None = None,
     read: Sequence[str | Path] = (),
-    force: bool = False,
-    console: Console | None = None,
-    **named_reading: Any,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> Totals:
     """Encode documents as a stream and write them in order; stdout when `output` is None.
 
-    bos, eos: begin and end each document with the tokenizer's own token, or with bos_token and eos_token, which may be
-    any of its added tokens; bos None says on the console that a tokenizer of which `transformers` gets one gives none
-    here. offsets: byte range of each id in the (normalized) text, format jsonl only. reading: how text is read, as an
-    object or by its options' names. read: where the tokenizer came from, which no output may replace.
+    settings, reading: as objects or by their options' names. bos, eos: the tokenizer's own tokens, or any of its added
+    ones; bos None says on the console that a tokenizer of which `transformers` gets one gives none here. offsets: byte
+    range of each id in the (normalized) text. read: where the tokenizer came from, which no output may replace.
     """
-    console = console or Console(verbosity=-1)
-    reading = Reading.of(reading, named_reading)
-    _check_request(output, form, offsets)
-    around = token_around(tokenizer, bos, eos, bos_token, eos_token, console)
+    reading, named_settings = Reading.split(reading, named_settings)
+    asked = EncodeSettings.of(settings, named_settings)
+    form: IdFormat = asked.form
+    if asked.part or asked.verify:
+        raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
+    _check_request(output, form, asked.offsets)
+    around = token_around(tokenizer, asked, console)
     report, totals = ReadReport(), Totals()
-    settings = {
-        "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "offsets": offsets,
-        "bos": around.bos is not None, "eos": around.eos is not None, "bos_token": bos_token, "eos_token": eos_token,
-        "allow_special": allow_special, **reading.facts(),
+    facts = {
+        "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "offsets": asked.offsets,
+        "bos": around.bos is not None, "eos": around.eos is not None, "bos_token": asked.bos_token,
+        "eos_token": asked.eos_token, "allow_special": asked.allow_special, **reading.facts(),
     }  # fmt: skip
     with ExitStack() as stack:
         hashes = stack.enter_context(InputHashes(inputs if output else [], reading))
-        run = Run("tokenizer encode", settings, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
+        run = Run("tokenizer encode", facts, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
         if output:
             beside = list(sidecars(output, form).values()) if form in ("npy", "bin") else []
             claim_file(
-                output,
-                run,
-                read=[*without_weights(inputs), *read],
-                beside=beside,
-                force=force,
-                found=hashes.wait,
-                console=console,
-            )
+                output, run, read=[*without_weights(inputs), *read], beside=beside, force=asked.force,
+                found=hashes.wait, console=console,
+            )  # fmt: skip
         size = total_bytes(inputs, reading)
         if output and size:
             require_space(output, size)
         bar = stack.enter_context(console.progress("encoding", size, "B"))
         documents = read_documents(
-            inputs, reading, whole=tokenizer.needs_whole(allow_special), report=report, on_bytes=bar.advance,
+            inputs, reading, whole=tokenizer.needs_whole(asked.allow_special), report=report, on_bytes=bar.advance,
         )  # fmt: skip
-        with _writer(tokenizer, output, form, offsets, around, run, hashes) as writer:
+        with _writer(tokenizer, output, asked, around, run, hashes) as writer:
             for encoded in encode_documents(
-                tokenizer, documents, allow_special=allow_special, around=around, threads=threads
+                tokenizer, documents, allow_special=asked.allow_special, around=around, threads=asked.threads
             ):
                 writer.write(encoded)
                 totals.add(encoded)
@@ -109,15 +99,9 @@ def _check_request(output: Path | None, form: IdFormat, offsets: bool) -> None:
         raise UserError(f"format {form!r} wants a name that ends in .{form}", where=str(output))
 
 
-def token_around(
-    tokenizer: BaseTokenizer,
-    bos: bool | None,
-    eos: bool,
-    bos_token: str | None,
-    eos_token: str | None,
-    console: Console,
-) -> Around:
+def token_around(tokenizer: BaseTokenizer, asked: EncodeSettings, console: Console) -> Around:
     """The ids put around each document, and on the console what `transformers` would put there unasked."""
+    bos, bos_token, eos_token = asked.bos, asked.bos_token, asked.eos_token
     if bos is False and bos_token is not None:
         raise UserError("--no-bos and --bos-token contradict each other", hint="drop one of them")
     definition = tokenizer.definition
@@ -128,10 +112,10 @@ def token_around(
             f"{' '.join(spell[number] for number in ids)} {side} each text"
             for ids, side in ((before, "before"), (after, "after")) if ids
         ]  # fmt: skip
-        asked = "--bos and --eos put tokens here, --no-bos says that none are wanted"
-        console.warn(f"`transformers` would put {' and '.join(put)}; {asked}")
+        flags = "--bos and --eos put tokens here, --no-bos says that none are wanted"
+        console.warn(f"`transformers` would put {' and '.join(put)}; {flags}")
     first = _named(tokenizer, "bos", definition.bos, bos_token) if bos or bos_token is not None else None
-    last = _named(tokenizer, "eos", definition.eos, eos_token) if eos or eos_token is not None else None
+    last = _named(tokenizer, "eos", definition.eos, eos_token) if asked.eos or eos_token is not None else None
     return Around(first, last)
 
 
@@ -153,14 +137,15 @@ def _named(tokenizer: BaseTokenizer, role: str, own: str | None, given: str | No
 def _writer(
     tokenizer: BaseTokenizer,
     output: Path | None,
-    form: IdFormat,
-    offsets: bool,
+    asked: EncodeSettings,
     around: Around,
     run: Run,
     hashes: InputHashes,
 ) -> Iterator[TokenWriter]:
+    form = asked.form
+
     def row_writer(file: IO[bytes]) -> TokenWriter:
-        return JsonlWriter(file, tokenizer, offsets, around) if form == "jsonl" else LineWriter(file)
+        return JsonlWriter(file, tokenizer, asked.offsets, around) if form == "jsonl" else LineWriter(file)
 
     if output:
         with atomic_files() as files:
@@ -182,26 +167,27 @@ def decode_files(
     tokenizer: BaseTokenizer,
     path: str,
     output: Path | None,
+    settings: DecodeSettings | None = None,
     *,
-    text_mode: TextMode = "file",
     read: Sequence[str | Path] = (),
-    force: bool = False,
-    console: Console | None = None,
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> int:
     """Write the text of each document of ids, exactly its bytes; with text_mode "line" each ends a line.
 
     Returns the number of documents.
     """
-    ending = b"\n" if text_mode == "line" else b""
+    asked = DecodeSettings.of(settings, named_settings)
+    ending = b"\n" if asked.text_mode == "line" else b""
     number = 0
-    settings = {"tokenizer": tokenizer.fingerprint() if output else None, "text_mode": text_mode}
-    run = Run("tokenizer decode", settings, spelled=SPELLED)
+    facts = {"tokenizer": tokenizer.fingerprint() if output else None, **asked.facts()}
+    run = Run("tokenizer decode", facts, spelled=SPELLED)
 
     def entries() -> list[dict[str, Any]]:
         return [describe(path, Event(), read_whole=True)]
 
     if output is not None:
-        claim_file(output, run, read=[path, *read], force=force, found=entries, console=console)
+        claim_file(output, run, read=[path, *read], force=asked.force, found=entries, console=console)
     with ExitStack() as stack:
         files = stack.enter_context(atomic_files())
         file = files.open(output) if output else stack.enter_context(binary_stdout())

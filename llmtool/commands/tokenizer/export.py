@@ -5,10 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.tokenizer.settings import ExportSettings
 from llmtool.core.bpe.export import export_huggingface, export_tiktoken
 from llmtool.core.bpe.export_card import gguf_pre, versions
 from llmtool.core.corpus.readers import read_documents
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.tokenizer import Tokenizer
 
 SAMPLE_BYTES = 1 << 20
@@ -18,25 +19,25 @@ SAMPLE_BYTES = 1 << 20
 def export(
     tokenizer: Tokenizer,
     directory: Path,
-    to: str,
-    sample: Sequence[str] | None,
-    force: bool,
-    console: Console,
+    settings: ExportSettings | None = None,
     *,
     read: Sequence[str | Path] = (),
+    console: Console = QUIET,
+    **named_settings: Any,
 ) -> dict[str, Any]:
     """Write an export and say on a sample (the first SAMPLE_BYTES of these files) whether its readers agree with us.
 
     read: where the tokenizer came from, which no output may replace.
     """
+    asked = ExportSettings.of(settings, named_settings)
     texts = None
-    if sample:
-        texts = [document.text for document in read_documents(sample, limit_bytes=SAMPLE_BYTES)]
-    write = export_huggingface if to == "hf" else export_tiktoken
-    report = write(tokenizer, directory, sample=texts, read=[*read, *(sample or ())], force=force, console=console)
+    if asked.sample:
+        texts = [document.text for document in read_documents(asked.sample, limit_bytes=SAMPLE_BYTES)]
+    write = export_huggingface if asked.to == "hf" else export_tiktoken
+    report = write(tokenizer, directory, sample=texts, read=[*read, *asked.sample], force=asked.force, console=console)
     console.info("\n".join([f"{directory}: written", *report.lines()]))
     pre = gguf_pre(tokenizer.definition)
-    if to == "hf":
+    if asked.to == "hf":
         console.info(f"read by {versions(tokenizer.definition)}")
         console.info(f"GGUF: tokenizer.ggml.pre {pre or 'has no value that is known to fit'}")
     checks = [asdict(check) for check in report.checks]

@@ -1,22 +1,23 @@
 """`llmtool tokenizer encode -o DIR --shards SIZE`: a corpus into token files, as a job for large corpora.
 
 The corpus is cut into units by its bytes, a unit becomes a shard NNNNN.bin (or .npy) with its sidecars, and a marker
-NNNNN.done after them. A killed job goes on where it stopped and writes the same bytes; `part` I of N makes every N-th
+NNNNN.done after them. A killed job goes on where it stopped and writes the same bytes; `--part I/N` makes every N-th
 shard, for clusters and arrays of jobs that share the directory; `verify` checks what stands there.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from llmtool.commands.tokenizer.encode import token_around
+from llmtool.commands.tokenizer.settings import EncodeSettings
 from llmtool.core.bpe import engine
-from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import Input, find_inputs, without_weights
@@ -25,6 +26,7 @@ from llmtool.core.corpus.shards import SETTINGS, Stage
 from llmtool.core.corpus.tokenized import sidecars, token_array
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.atomic import atomic_files
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import refuse_overlap
@@ -37,41 +39,30 @@ CHECKED_DOCUMENTS = 200
 _SAMPLED = 16
 
 
-@dataclass(frozen=True)
-class ShardSettings:
-    """What decides the bytes of the shards, beside the tokenizer and the corpus."""
-
-    size: str | int
-    form: str = "bin"
-    bos: bool | None = None
-    eos: bool = False
-    bos_token: str | None = None
-    eos_token: str | None = None
-    allow_special: bool = False
-
-
 def encode_shards(
     tokenizer: BaseTokenizer,
     inputs: Sequence[str],
-    directory: Path,
-    settings: ShardSettings,
+    directory: Path | None,
+    asked: EncodeSettings,
     *,
     reading: Reading | None = None,
-    part: str | None = None,
-    verify: bool = False,
     read: Sequence[str | Path] = (),
-    means: Means,
+    console: Console = QUIET,
 ) -> dict[str, Any]:
-    """Make the shards that are missing, or with `verify` check those that are there.
+    """Make the shards that are missing, or with --verify check those that are there.
 
-    size: bytes of the corpus (on disk) in a shard; a file that cannot be cut inside, packed or one document, is one
+    --shards: bytes of the corpus (on disk) in a shard; a file that cannot be cut inside, packed or one document, is one
     unit. Raises UserError where the directory holds shards of another corpus, tokenizer or other settings.
     """
+    if directory is None or asked.form == "jsonl" or asked.shards is None:
+        raise UserError("--shards writes .bin or .npy into a directory", hint="-o DIR --format bin")
     reading = reading or Reading()
-    chosen = parse_part(part)
-    size = parse_size(str(settings.size))
+    settings = replace(asked, form="bin") if asked.form == "ids" else asked
+    means = Means(asked.workers or available_cores(), console, asked.engine, asked.force)
+    chosen, part, verify = parse_part(asked.part), asked.part, asked.verify
+    size = parse_size(str(asked.shards))
     if size < SMALLEST:
-        raise UserError(f"--shards {settings.size} is too little for a shard", hint="512MB")
+        raise UserError(f"--shards {asked.shards} is too little for a shard", hint="512MB")
     if reading.sample is not None:
         raise UserError("--sample is not drawn into shards", hint="draw it into one file first, without --shards")
     refuse_overlap([directory], [*without_weights(inputs), *read])
@@ -81,7 +72,7 @@ def encode_shards(
         if stream.size is None or stream.weight != 1:
             what = "a weight" if stream.size is not None else "standard input and pipes"
             raise UserError(f"{what} cannot be encoded into shards", where=stream.source, hint="name files")
-    around = token_around(tokenizer, settings.bos, settings.eos, settings.bos_token, settings.eos_token, means.console)
+    around = token_around(tokenizer, settings, console)
     stage = Stage(directory, {
         "stage": "encode", "tokenizer": tokenizer.fingerprint(), "inputs": [_identity(stream) for stream in streams],
         "shards": size, "format": settings.form, "bos": around.bos, "eos": around.eos,
@@ -158,7 +149,7 @@ def _work(
     tokenizer: BaseTokenizer,
     units: list[list[Input]],
     reading: Reading,
-    settings: ShardSettings,
+    settings: EncodeSettings,
     around: Around,
 ) -> Callable[[int], None]:
     """What a process does with a unit."""
@@ -196,7 +187,7 @@ def _verify(
     tokenizer: BaseTokenizer,
     units: list[list[Input]],
     reading: Reading,
-    settings: ShardSettings,
+    settings: EncodeSettings,
     around: Around,
     means: Means,
 ) -> dict[str, Any]:
@@ -228,7 +219,7 @@ def _agrees(
     tokenizer: BaseTokenizer,
     unit: list[Input],
     reading: Reading,
-    settings: ShardSettings,
+    settings: EncodeSettings,
     around: Around,
 ) -> bool:
     import numpy as np

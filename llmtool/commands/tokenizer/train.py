@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.tokenizer.settings import TrainTokenizerSettings
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition_file import serialize
-from llmtool.core.bpe.training import TrainingSettings
+from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES, TrainingSettings
 from llmtool.core.corpus.inputs import find_inputs, without_weights
 from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.readers import Reading, parse_size, total_bytes
@@ -27,37 +29,33 @@ SMALLEST_MEMORY = 1_000_000
 def train_file(
     inputs: Sequence[str],
     output: Path,
-    settings: dict[str, Any],
+    settings: TrainTokenizerSettings | None = None,
     *,
     reading: Reading | None = None,
-    threads: int | None = None,
-    max_memory: str | None = None,
-    force: bool = False,
-    dry_run: bool = False,
     console: Console,
+    **named_settings: Any,
 ) -> dict[str, Any]:
-    """Train and write `output` with its manifest; `settings` as in Tokenizer.train, limit_bytes as people write it.
-
-    threads and max_memory change no byte of the result, so they are no part of the settings.
-    """
-    limit = None if settings["limit_bytes"] is None else parse_size(settings["limit_bytes"])
-    memory = None if max_memory is None else parse_size(max_memory)
+    """Train and write `output` with its manifest."""
+    asked = TrainTokenizerSettings.of(settings, named_settings)
+    reading = reading or Reading()
+    limit = None if asked.limit_bytes is None else parse_size(asked.limit_bytes)
+    memory = None if asked.max_memory is None else parse_size(asked.max_memory)
     if memory is not None and memory < SMALLEST_MEMORY:
-        raise UserError(f"--max-memory {max_memory} is too little to count in", hint="at least 1M")
+        raise UserError(f"--max-memory {asked.max_memory} is too little to count in", hint="at least 1M")
     refuse_overlap([output], without_weights(inputs))
-    algorithm, encoder = check_training(settings)
-    reading, settings = Reading.split(reading, {**settings, "algorithm": algorithm, "encoder": encoder})
-    config = {**settings, **reading.facts()}
+    algorithm, encoder = check_training(asked)
+    given = {**asked.facts(), "algorithm": algorithm, "encoder": encoder}
+    config = {**given, **reading.facts()}
     whole = limit is None and reading.sample is None
-    with InputHashes([] if dry_run else inputs, reading, read_whole=whole) as hashes:
+    with InputHashes([] if asked.dry_run else inputs, reading, read_whole=whole) as hashes:
         run = Run("tokenizer train", config, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
-        if dry_run:
+        if asked.dry_run:
             size = total_bytes(inputs, reading)
             plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": size, "output": str(output)}
             return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **config}
-        claim_file(output, run, read=without_weights(inputs), force=force, found=hashes.wait, console=console)
-        work: dict[str, Any] = {"threads": threads, "max_memory": memory, "console": console}
-        tokenizer = Tokenizer.train(inputs, reading=reading, **{**settings, "limit_bytes": limit}, **work)
+        claim_file(output, run, read=without_weights(inputs), force=asked.force, found=hashes.wait, console=console)
+        work: dict[str, Any] = {"threads": asked.threads, "max_memory": memory, "console": console}
+        tokenizer = Tokenizer.train(inputs, reading=reading, **{**given, "limit_bytes": limit}, **work)
         run.inputs = hashes.wait()
         with atomic_files() as files:
             files.open(output).write(serialize(tokenizer.definition))
@@ -79,15 +77,12 @@ def train_file(
     }
 
 
-def check_training(settings: dict[str, Any]) -> tuple[str, str]:
+def check_training(asked: TrainTokenizerSettings) -> tuple[str, str]:
     """Refuse settings that training would refuse, before anything is read; returns (algorithm, encoder)."""
-    pair = method_pair(settings["algorithm"], settings["encoder"])
-    if pair[1] == "merge" and (settings["length"], settings["ties"]) != ("bytes", "leftmost"):
+    pair = method_pair(asked.algorithm, asked.encoder)
+    if pair[1] == "merge" and (asked.length, asked.ties) != (USUAL_LENGTH, USUAL_TIES):
         raise UserError("--length and --ties are options of the encoder 'lbpe'", hint="add --encoder lbpe")
-    if settings["allow_special"] and not settings["special"]:
+    if asked.allow_special and not asked.special:
         raise UserError("--allow-special cuts the corpus at special tokens, and none is named", hint="add --special")
-    names = ("vocab_size", "pretokenizer", "min_frequency", "special_position", "max_token_bytes")
-    given = {name: settings[name] for name in names}
-    patterns = tuple(settings.get("pretokenizer_regex", ()))
-    TrainingSettings(special=tuple(settings["special"]), pretokenizer_regex=patterns, **given).check()
+    TrainingSettings(**{field.name: getattr(asked, field.name) for field in fields(TrainingSettings)}).check()
     return pair

@@ -72,6 +72,9 @@ class Job:
     objective: "Objective"
     optimizer: "OptimizerSettings"
     plan: "Plan"
+    device: str
+    kernels: str
+    """The code that computes, for people and run.json."""
     written: "Written"
     """Element types of the finished model."""
     trainable: Callable[[str], bool] = anything
@@ -85,10 +88,7 @@ class Job:
     """Entries of run.json; asked for at the end."""
     tokenizer: str | None = None
     """Hash of the tokenizer that made the data, where it is known: losses of other tokens cannot be compared."""
-    device: str = "cpu"
     tensorboard: Path | None = None
-    kernels: str = "torch"
-    """The code that computes, for people and run.json."""
 
 
 def run_job(job: Job, console: Console) -> dict[str, Any]:

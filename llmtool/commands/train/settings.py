@@ -19,6 +19,7 @@ from llmtool.commands.options import (
     Seed,
 )
 from llmtool.core.run.settings import Option, Settings
+from llmtool.core.train.schedules import Schedule as RateSchedule
 
 Parallel = Literal["auto", "none", "ddp", "fsdp"]
 
@@ -74,7 +75,7 @@ class TrainSettings(Running):
     schedule: Schedule = "cosine"
     warmup: Annotated[int | None, Option("Steps of warm-up. Default: a tenth, 200 at most.", min=0)] = None
     final_lr: Annotated[float, Option("Last rate, a share of the peak.", min=0, max=1)] = 0.1
-    decay: Annotated[float, Option("Share of the steps in which wsd goes down.", max=1)] = 0.2
+    decay: Annotated[float, Option("Share of the steps in which wsd goes down.", max=1)] = RateSchedule.decay
     mask_documents: Annotated[bool, Option("No token sees another document of its row.", "--mask-documents")] = False
     valid: Annotated[
         Sequence[str],

@@ -61,7 +61,7 @@ def compare(
     new: int,
     ceilings: Ceilings,
     *,
-    rounds: int = 5,
+    rounds: int,
     told: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """A row for each contender, which take turns; `told` after each round."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.metrics import BATCH_BYTES, Meter, Metrics, Tally, check_alpha, ratio, unreachable_tokens
+from llmtool.core.bpe.settings import ALPHA, RARE
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
 from llmtool.core.bpe.vocabulary import token_to_string
 from llmtool.core.bpe.words import UNSPACED_SCRIPTS, Ints, batches, word_spans
@@ -141,8 +142,8 @@ def compare(
     *,
     reference: Iterable[Row] | None = None,
     baseline: str | None = None,
-    alpha: float = 2.5,
-    rare: int = 100,
+    alpha: float = ALPHA,
+    rare: int = RARE,
     threads: int | None = None,
 ) -> Comparison:
     """Measure every tokenizer on every corpus; each corpus is read once, and only its counts are kept.

@@ -11,6 +11,7 @@ from llmtool.core.bpe.decoders import BYTE_LEVEL
 from llmtool.core.bpe.normalizers import NFC, Step
 from llmtool.core.bpe.post_processors import put_around
 from llmtool.core.bpe.pretokenizers import CUSTOM, PRETOKENIZERS, UNICODE_VERSION
+from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, decode_text, token_to_string
 from llmtool.core.run.errors import UserError, closest
 
@@ -53,8 +54,8 @@ class Definition:
     pretokenizer: str
     algorithm: str = "bpe"
     encoder: str = "merge"
-    length: str = "bytes"
-    ties: str = "leftmost"
+    length: str = USUAL_LENGTH
+    ties: str = USUAL_TIES
     normalizer: tuple[Step, ...] = ()
     steps: tuple[Step, ...] | None = None
     decoder: tuple[Step, ...] = (BYTE_LEVEL,)
@@ -177,7 +178,7 @@ class Definition:
             facts["pretokenizer"]["unicode"] = "17.0"
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def with_encoder(self, encoder: str, length: str = "bytes", ties: str = "leftmost") -> "Definition":
+    def with_encoder(self, encoder: str, length: str = USUAL_LENGTH, ties: str = USUAL_TIES) -> "Definition":
         """The same vocabulary, cut by another encoder."""
         check_choice("length", length, LENGTHS, "encoder")
         check_choice("ties", ties, TIES, "encoder")

@@ -23,6 +23,7 @@ class Merge:
     """Merge by rank; a unit without an id is written as its parts (Scaffold-BPE's demolishing)."""
 
     native = "merge"
+    needs_merges = True
 
     def cutter(self, definition: Definition) -> PieceCutter:
         """What cuts a piece into units, portable."""

@@ -7,18 +7,19 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain
 from types import ModuleType
 from typing import Any, Protocol
 
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.encoder import PortableEncoder, document_ends
+from llmtool.core.bpe.encoder import Merge, PortableEncoder, document_ends
 from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.normalizers import Step
-from llmtool.core.bpe.policy import EncodingPolicy, Trained, TrainingPolicy
+from llmtool.core.bpe.policy import Allows, EncodingPolicy, PieceCutter, Start, Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces, split
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
-from llmtool.core.bpe.segments import Segments
+from llmtool.core.bpe.segments import Segments, slices
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import (
     BYTE_ORDER,
     LONGEST_PIECE,
@@ -149,26 +150,42 @@ def _checked(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 
 class PieceCounts:
-    """Counts of pre-tokenized pieces, gathered from batches of documents."""
+    """Counts of pre-tokenized pieces, gathered from batches of documents.
+
+    own: of a tokenizer, whose added tokens, normalizer and steps come first; `own_pieces` makes such counts.
+    """
 
     def __init__(
-        self, pretokenizer: str, threads: int, max_memory: int, spill_directory: str, steps: tuple[Step, ...] = ()
+        self,
+        pretokenizer: str,
+        threads: int,
+        max_memory: int,
+        spill_directory: str,
+        steps: tuple[Step, ...] = (),
+        own: Segments | None = None,
     ) -> None:
         self._pretokenizer = pretokenizer
         self._steps = steps if pretokenizer == CUSTOM else None
+        self._own = own
         self._portable: Counter[bytes] = Counter()
         scanner = "none" if pretokenizer == CUSTOM else pretokenizer
         self.native = _NATIVE and _NATIVE.PieceCounter(scanner, threads, max_memory, spill_directory)
 
     def add(self, documents: list[bytes]) -> None:
         """Count one batch."""
-        if self._steps is not None:
+        if self._own is not None:
+            text, ends, _ = self._own.cut(documents, allow_special=True)
+            if self.native:
+                _checked(self.native.add, text, ends)
+                return
+            documents = slices(text, ends)
+        elif self._steps is not None:
             documents = [piece for document in documents for piece in byte_pieces(decode_text(document), self._steps)]
         if self.native:
             _checked(self.native.add, b"".join(documents), document_ends(documents))
             return
         for document in documents:
-            for piece in [document] if self._steps else split(self._pretokenizer, document):
+            for piece in [document] if self._steps else _scan(self._pretokenizer, document):
                 self._portable.update(piece_parts(piece) if len(piece) > LONGEST_PIECE else (piece,))
 
     def items(self) -> Iterable[tuple[bytes, int]]:
@@ -200,10 +217,72 @@ def train(
         return policy.train(dict(counts.items()), vocab_size, min_frequency, max_token_bytes, progress)
     limits = vocab_size, min_frequency, max_token_bytes
     made = _checked(_NATIVE.train, counts.native, policy.native, *limits, BYTE_ORDER, progress)
+    return _trained(made)
+
+
+def own_pieces(definition: Definition, threads: int, max_memory: int, spill_directory: str) -> PieceCounts:
+    """What counts the pieces that a tokenizer itself cuts a text into; its added tokens are cut out of the text."""
+    known = [*definition.vocabulary.units]
+    name = _scanner(definition, known)
+    return PieceCounts(name, threads, max_memory, spill_directory, own=segments(definition))
+
+
+def extend(
+    counts: PieceCounts,
+    definition: Definition,
+    policy: TrainingPolicy,
+    added: int,
+    min_frequency: int,
+    max_token_bytes: int,
+    progress: Callable[[int], None],
+    allows: Allows,
+) -> Trained:
+    """Go on from a tokenizer's merges; counts are `own_pieces` of it. New units are numbered after its own."""
+    by_merges, merge = replace(definition, encoder="merge"), Merge()
+    first = len(definition.vocabulary.units)
+    if _NATIVE is None or counts.native is None or policy.native not in _NATIVE.TRAINING_POLICIES:
+        start = Start(definition.vocabulary.units, _sequences(counts, merge.cutter(by_merges), first))
+        return policy.extend(start, first + added, min_frequency, max_token_bytes, progress, allows)
+    encoder = document_encoder(by_merges, merge)
+    gaps = encoder.units - first  # type: ignore[attr-defined]
+    limits = first + gaps + added, min_frequency, max_token_bytes
+    trained = _trained(_checked(_NATIVE.extend, counts.native, encoder, policy.native, *limits, allows, progress))
+
+    def own(unit: int) -> int:
+        return unit if unit < first else unit - gaps
+
+    merges = [(own(left), own(right), own(result)) for left, right, result in trained.merges]
+    return replace(trained, merges=merges, scaffolds=set(map(own, trained.scaffolds)))
+
+
+def _sequences(counts: PieceCounts, cut: PieceCutter, known: int) -> list[tuple[list[int], int]]:
+    """The counted pieces as units; what an unknown symbol is written as (units from `known` on) ends a sequence."""
+    sequences = []
+    for piece, count in counts.items():
+        run: list[int] = []
+        for unit in [*cut(piece), known]:
+            if unit < known:
+                run.append(unit)
+                continue
+            if len(run) > 1:
+                sequences.append((run, count))
+            run = []
+    return sequences
+
+
+def _scan(name: str, document: bytes) -> list[bytes]:
+    """Pieces of the engine's scanner of that name, portable."""
+    if name != "metaspace":
+        return split(name, document)
+    return [piece for piece in re.split(b"(?<!%b)(?=%b)" % (MARK, MARK), document) if piece]
+
+
+def _trained(made: Any) -> Trained:
     flat = memoryview(made.merges).cast("I").tolist()
     merges = list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
     scaffolds = {unit for unit, mark in enumerate(made.scaffold) if mark}
-    return Trained(merges, scaffolds, made.marks, made.promotions)
+    frequencies = memoryview(made.frequencies).cast("Q").tolist()
+    return Trained(merges, scaffolds, made.marks, made.promotions, frequencies)
 
 
 def format_ids(ids: bytes, ends: bytes) -> bytes:

@@ -59,6 +59,14 @@ def export_huggingface(
     read: where the tokenizer and the sample came from. force: an earlier export that stands there is replaced whole.
     """
     run = _claim(tokenizer, directory, "hf", read, force, console)
+    with atomic_directory(directory) as work:
+        write_huggingface(tokenizer, work, directory.name)
+        seal(work, run)
+    return agreement(tokenizer, directory, sample)
+
+
+def write_huggingface(tokenizer: BaseTokenizer, work: Path, name: str) -> None:
+    """The files of an export into a directory that exists. name: what it will be called."""
     definition = tokenizer.definition
     form = tokenizer.policy.to_huggingface(definition)
     remote_code = form.pop("remote_code", None)
@@ -67,16 +75,13 @@ def export_huggingface(
         "tokenizer_config.json": tokenizer_config(definition, remote_code),
         "special_tokens_map.json": named_tokens(definition),
     }
-    with atomic_directory(directory) as work:
-        for name, facts in files.items():
-            (work / name).write_text(dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (work / OWN_FILE).write_bytes(serialize(definition))
-        (work / "README.md").write_text(card(definition, directory.name), encoding="utf-8")
-        if remote_code:
-            source = Path(__file__).with_name(f"{REMOTE_CODE}.py")
-            (work / source.name).write_bytes(source.read_bytes())
-        _seal(work, run)
-    return agreement(tokenizer, directory, sample)
+    for file, facts in files.items():
+        (work / file).write_text(dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (work / OWN_FILE).write_bytes(serialize(definition))
+    (work / "README.md").write_text(card(definition, name), encoding="utf-8")
+    if remote_code:
+        source = Path(__file__).with_name(f"{REMOTE_CODE}.py")
+        (work / source.name).write_bytes(source.read_bytes())
 
 
 def _claim(
@@ -90,7 +95,7 @@ def _claim(
     return run
 
 
-def _seal(work: Path, run: Run) -> None:
+def seal(work: Path, run: Run) -> None:
     """run.json, which names every file."""
     names = sorted(path.relative_to(work) for path in work.rglob("*") if path.is_file())
     run.save(work / "run.json", [{"path": str(name), "bytes": (work / name).stat().st_size} for name in names])
@@ -159,7 +164,7 @@ def export_tiktoken(
         (work / f"{name}.json").write_text(dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (work / OWN_FILE).write_bytes(serialize(definition))
         (work / "README.md").write_text(TIKTOKEN_README.format(name=name), encoding="utf-8")
-        _seal(work, run)
+        seal(work, run)
     return agreement(tokenizer, directory, sample)
 
 

@@ -9,29 +9,29 @@ from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
-from llmtool.core.bpe.policy import Trained
+from llmtool.core.bpe.policy import Allows, Start, Trained, anything
 from llmtool.core.bpe.reference import Pair, replace
-from llmtool.core.bpe.vocabulary import BYTE_ORDER
 
 
 class MergeLoop:
     """A corpus of pieces, its pair frequencies, and the queue of pairs by frequency."""
 
-    def __init__(self, pieces: Mapping[bytes, int], max_token_bytes: int) -> None:
+    def __init__(self, start: Start, max_token_bytes: int, allows: Allows = anything) -> None:
         self.max_token_bytes = max_token_bytes
-        self.units = [bytes([byte]) for byte in BYTE_ORDER]
+        self.units = list(start.units)
         self.unit_of = {unit: number for number, unit in enumerate(self.units)}
-        rank = {byte: unit for unit, byte in enumerate(BYTE_ORDER)}
         self.merges: dict[Pair, int] = {}
-        self._sequences = [[rank[byte] for byte in piece] for piece in sorted(pieces)]
-        self._counts = [pieces[piece] for piece in sorted(pieces)]
+        self.made_at: list[int] = []
+        self._allows = allows
+        self._sequences = [sequence for sequence, _ in start.sequences]
+        self._counts = [count for _, count in start.sequences]
         self.frequency: Counter[Pair] = Counter()
         self._places: defaultdict[Pair, set[int]] = defaultdict(set)
         for number, (sequence, count) in enumerate(zip(self._sequences, self._counts, strict=True)):
             for pair in pairwise(sequence):
                 self.frequency[pair] += count
                 self._places[pair].add(number)
-        self._queue = [(-count, pair) for pair, count in self.frequency.items()]
+        self._queue = [(-count, pair) for pair, count in self.frequency.items() if self._fits(pair)]
         heapify(self._queue)
 
     def head(self) -> tuple[int, Pair] | None:
@@ -39,12 +39,18 @@ class MergeLoop:
         while self._queue:
             entry, pair = self._queue[0]
             current = self.frequency[pair]
-            if current == -entry and current:
+            if current == -entry and current and self._allowed(pair):
                 return current, pair
             heappop(self._queue)
-            if current:
+            if current and current != -entry:
                 heappush(self._queue, (-current, pair))
         return None
+
+    def _fits(self, pair: Pair) -> bool:
+        return len(self.units[pair[0]]) + len(self.units[pair[1]]) <= self.max_token_bytes
+
+    def _allowed(self, pair: Pair) -> bool:
+        return self._allows is anything or self._allows(self.units[pair[0]] + self.units[pair[1]])
 
     def merge(self, pair: Pair) -> tuple[int, int]:
         """Replace the pair everywhere; returns the resulting unit and the number of replacements made."""
@@ -52,7 +58,9 @@ class MergeLoop:
         result = self.unit_of.setdefault(spelling, len(self.units))
         if result == len(self.units):
             self.units.append(spelling)
-        self.merges.setdefault(pair, result)
+        if pair not in self.merges:
+            self.merges[pair] = result
+            self.made_at.append(self.frequency[pair])
         made = 0
         change: Counter[Pair] = Counter()
         for number in self._places.pop(pair):
@@ -67,7 +75,7 @@ class MergeLoop:
             self._sequences[number] = new
         for changed, difference in change.items():
             self.frequency[changed] += difference
-            if difference > 0 and sum(len(self.units[unit]) for unit in changed) <= self.max_token_bytes:
+            if difference > 0 and self._fits(changed):
                 heappush(self._queue, (-self.frequency[changed], changed))
         return result, made
 
@@ -86,14 +94,27 @@ class BPE:
         progress: Callable[[int], None],
     ) -> Trained:
         """Merge the most frequent pair until `vocab_size` units exist."""
-        loop = MergeLoop(pieces, max_token_bytes)
+        return self.extend(Start.of_bytes(pieces), vocab_size, min_frequency, max_token_bytes, progress)
+
+    def extend(
+        self,
+        start: Start,
+        vocab_size: int,
+        min_frequency: int,
+        max_token_bytes: int,
+        progress: Callable[[int], None],
+        allows: Allows = anything,
+    ) -> Trained:
+        """The same from other units on."""
+        loop = MergeLoop(start, max_token_bytes, allows)
         while len(loop.units) < vocab_size:
             first = loop.head()
             if first is None or first[0] < max(1, min_frequency):
                 break
             loop.merge(first[1])
             progress(len(loop.units))
-        return Trained([(left, right, result) for (left, right), result in loop.merges.items()])
+        merges = [(left, right, result) for (left, right), result in loop.merges.items()]
+        return Trained(merges, frequencies=loop.made_at)
 
     def parts(self, trained: Trained) -> dict[int, list[int]]:
         """Every unit is a token."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from llmtool.core.bpe.settings import ALPHA, RARE
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.bpe.words import Ints, Words, batches, word_spans
 from llmtool.core.run.errors import UserError
@@ -159,7 +160,7 @@ class Meter:
         ends = np.frombuffer(packed_ends, np.int64)
         return tally, ends - np.concatenate(([0], ends[:-1]))
 
-    def figures(self, tally: Tally, *, alpha: float = 2.5, rare: int = 100) -> Metrics:
+    def figures(self, tally: Tally, *, alpha: float = ALPHA, rare: int = RARE) -> Metrics:
         """The figures of a tally."""
         entropy = renyi_entropy(tally.counts, 1.0)
         renyi = renyi_entropy(tally.counts, alpha)
@@ -196,8 +197,8 @@ def measure(
     tokenizer: BaseTokenizer,
     documents: Iterable[bytes],
     *,
-    alpha: float = 2.5,
-    rare: int = 100,
+    alpha: float = ALPHA,
+    rare: int = RARE,
     threads: int | None = None,
 ) -> Metrics:
     """The figures of one tokenizer on a text; what needs a second tokenizer or text is None (see comparison.py)."""

@@ -4,27 +4,58 @@ A method's class is named in the catalog and handed to the core from above; the 
 `native` names the policy inside the C++ engine that does the same faster; the tests hold the two together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.vocabulary import BYTE_ORDER
 
 PieceCutter = Callable[[bytes], list[int]]
 """The units that one piece is cut into."""
 
 
+Allows = Callable[[bytes], bool]
+"""Whether a token of that spelling may be made: asked of each pair when it comes to the head of the queue."""
+
+
+def anything(_: bytes) -> bool:
+    """No token is refused."""
+    return True
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training goes on from.
+
+    units: the bytes of each unit there is. sequences: (units, count) of each distinct piece, or part of one that no
+    pair may leave.
+    """
+
+    units: Sequence[bytes]
+    sequences: Sequence[tuple[list[int], int]]
+
+    @classmethod
+    def of_bytes(cls, pieces: Mapping[bytes, int]) -> "Start":
+        """Training from nothing: the 256 bytes."""
+        rank = {byte: unit for unit, byte in enumerate(BYTE_ORDER)}
+        sequences = [([rank[byte] for byte in piece], count) for piece, count in sorted(pieces.items())]
+        return cls([bytes([byte]) for byte in BYTE_ORDER], sequences)
+
+
 @dataclass(frozen=True)
 class Trained:
-    """What training made. Units 0..255 are the bytes in BYTE_ORDER; each new unit follows in the order of its making.
+    """What training made. New units follow those of its start (the bytes in BYTE_ORDER) in the order of their making.
 
-    merges: (left, right, result) in rank order. scaffolds: units that ended without an id.
+    merges: (left, right, result) in rank order. scaffolds: units that ended without an id. frequencies: of the pair of
+    each merge, when it was made.
     """
 
     merges: list[tuple[int, int, int]]
     scaffolds: set[int] = field(default_factory=set)
     marks: int = 0
     promotions: int = 0
+    frequencies: list[int] = field(default_factory=list, compare=False)
 
 
 class TrainingPolicy(Protocol):
@@ -43,15 +74,31 @@ class TrainingPolicy(Protocol):
         """Portable training; `vocab_size` counts normal units, the 256 bytes included; no token gets longer."""
         ...
 
+    def extend(
+        self,
+        start: Start,
+        vocab_size: int,
+        min_frequency: int,
+        max_token_bytes: int,
+        progress: Callable[[int], None],
+        allows: Allows = anything,
+    ) -> Trained:
+        """The same from other units than bytes, which all stay; `vocab_size` counts them too."""
+        ...
+
     def parts(self, trained: Trained) -> dict[int, list[int]]:
         """For each scaffold unit the normal units that take its place."""
         ...
 
 
 class EncodingPolicy(Protocol):
-    """A way to cut a piece into tokens (catalog kind "tokenizer encoding")."""
+    """A way to cut a piece into tokens (catalog kind "tokenizer encoding").
+
+    needs_merges: whether it goes by merges, or by the tokens' texts alone.
+    """
 
     native: str
+    needs_merges: bool
 
     def cutter(self, definition: Definition) -> PieceCutter:
         """What cuts a piece into units, portable."""

@@ -11,30 +11,35 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from llmtool.core.bpe.vocabulary import BYTE_ORDER
+from llmtool.core.bpe.policy import Allows, Start, anything
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 
 Pair = tuple[int, int]
-
-MAX_TOKEN_BYTES = 1024
-"""Longest token that training makes unless told otherwise: ten times the longest of published vocabularies, and little
-enough that a long run of one letter in a corpus costs a few tokens, not the run's length in every table."""
 
 
 class Corpus:
     """Pieces as sequences of units, with the units' bytes."""
 
-    def __init__(self, pieces: Mapping[bytes, int], max_token_bytes: int = MAX_TOKEN_BYTES) -> None:
+    def __init__(
+        self,
+        pieces: Mapping[bytes, int] | Start,
+        max_token_bytes: int = MAX_TOKEN_BYTES,
+        allows: Allows = anything,
+    ) -> None:
+        start = pieces if isinstance(pieces, Start) else Start.of_bytes(pieces)
         self.max_token_bytes = max_token_bytes
-        self.units = [bytes([byte]) for byte in BYTE_ORDER]
-        rank = {byte: unit for unit, byte in enumerate(BYTE_ORDER)}
-        self.sequences = [([rank[byte] for byte in piece], count) for piece, count in sorted(pieces.items())]
+        self.allows = allows
+        self.first = len(start.units)
+        self.units = list(start.units)
+        self.sequences = list(start.sequences)
 
     def pair_frequencies(self) -> Counter[Pair]:
         """Frequency of every adjacent pair that may be merged."""
         frequencies: Counter[Pair] = Counter()
         for sequence, count in self.sequences:
             for pair in pairwise(sequence):
-                if len(self.units[pair[0]] + self.units[pair[1]]) <= self.max_token_bytes:
+                spelling = self.units[pair[0]] + self.units[pair[1]]
+                if len(spelling) <= self.max_token_bytes and self.allows(spelling):
                     frequencies[pair] += count
         return frequencies
 
@@ -76,10 +81,14 @@ def head(frequencies: Mapping[Pair, int]) -> Pair | None:
 
 
 def train(
-    pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int = 0, max_token_bytes: int = MAX_TOKEN_BYTES
+    pieces: Mapping[bytes, int] | Start,
+    vocab_size: int,
+    min_frequency: int = 0,
+    max_token_bytes: int = MAX_TOKEN_BYTES,
+    allows: Allows = anything,
 ) -> list[tuple[int, int, int]]:
-    """Merges (left, right, result) until `vocab_size` units exist, the 256 bytes included."""
-    corpus = Corpus(pieces, max_token_bytes)
+    """Merges (left, right, result) until `vocab_size` units exist, those of the start (the 256 bytes) included."""
+    corpus = Corpus(pieces, max_token_bytes, allows)
     merges: dict[Pair, int] = {}
     while len(corpus.units) < vocab_size:
         frequencies = corpus.pair_frequencies()

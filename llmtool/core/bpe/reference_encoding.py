@@ -99,6 +99,21 @@ def model_ids(definition: Definition, piece: bytes) -> list[int]:
     return ids
 
 
+def model_units(definition: Definition, piece: bytes) -> list[list[int]]:
+    """Units of a piece, in runs: what an unknown symbol is written as lies between two of them."""
+    vocabulary = definition.vocabulary
+    if definition.ignore_merges and piece in vocabulary.unit_of:
+        return [[vocabulary.unit_of[piece]]]
+    unknown = vocabulary.unknown
+    runs: list[list[int]] = [[]]
+    for symbol in vocabulary.symbols(piece):
+        if symbol in vocabulary.unit_of:
+            runs[-1].append(vocabulary.unit_of[symbol])
+        elif unknown.token is not None or (unknown.byte_fallback and all(byte in unknown.byte_ids for byte in symbol)):
+            runs.append([])
+    return [encode_piece(run, vocabulary.merges) for run in runs if run]
+
+
 def decode(definition: Definition, ids: list[int], skip_special: bool = False) -> str:
     """The text of ids as `tokenizers` decodes them: ids that are none are skipped, undecodable bytes are U+FFFD.
 

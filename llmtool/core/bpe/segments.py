@@ -61,7 +61,7 @@ class Segments:
         elif not all(documents):
             ends = _ends([document for document in documents if document])
         if self._definition.normalizer:
-            segments = [self.normalize(segment) for segment in _slices(text, ends)]
+            segments = [self.normalize(segment) for segment in slices(text, ends)]
             text, ends = b"".join(segments), _ends(segments)
         if normalized is not None:
             text, ends, inner = normalized.cut(text, ends, allow_special)
@@ -96,7 +96,7 @@ class Segments:
             return
         data = encode_text(text)
         found, ends, layout = search.cut(data, _ends([data]), True)
-        segments, place = iter(_slices(found, ends)), 0
+        segments, place = iter(slices(found, ends)), 0
         for entry in memoryview(layout).cast("I").tolist():
             if entry == END:
                 return
@@ -130,7 +130,7 @@ class Segments:
         steps = self._definition.pretokenizer_steps
         cut = [
             byte_pieces(decode_text(segment), steps, starts)
-            for segment, starts in zip(_slices(text, ends), _starts(layout), strict=True)
+            for segment, starts in zip(slices(text, ends), _starts(layout), strict=True)
         ]
         pieces = [piece for segment in cut for piece in segment]
         return b"".join(pieces), _ends(pieces), pack_u32(e for segment in cut for e in (*[SEGMENT] * len(segment), END))
@@ -182,7 +182,7 @@ class PortableSearch:
         """As the engine's."""
         segments: list[bytes] = []
         layout = array("I")
-        for document in _slices(text, ends):
+        for document in slices(text, ends):
             string = decode_text(document)
             end = 0
             for match in self._matches(string, allow_special):
@@ -237,7 +237,8 @@ def _ends(texts: Iterable[bytes]) -> bytes:
     return pack_ends(map(len, texts))
 
 
-def _slices(text: bytes, ends: bytes) -> list[bytes]:
+def slices(text: bytes, ends: bytes) -> list[bytes]:
+    """What lies between the ends (u64)."""
     limits = memoryview(ends).cast("Q").tolist()
     return [text[start:end] for start, end in zip([0, *limits], limits, strict=False)]
 

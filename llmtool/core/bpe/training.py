@@ -3,17 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.engine import PieceCounts, train
-from llmtool.core.bpe.normalizers import Step
-from llmtool.core.bpe.pattern import compile_pattern
 from llmtool.core.bpe.policy import Trained, TrainingPolicy
-from llmtool.core.bpe.pretokenizers import BYTES, find_pretokenizer, isolating, name_of_steps
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES
+from llmtool.core.bpe.settings import TrainingSettings
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary, decode_text, encode_text
 from llmtool.core.run.errors import UserError
 
@@ -25,56 +21,6 @@ BATCH_BYTES = 8 << 20
 """Documents are handed to the engine in batches of about this size: enough for every thread, little to hold."""
 
 Stage = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What decides the result of training. vocab_size counts bytes and special tokens too.
-
-    pretokenizer_regex: patterns that cut instead, each what the one before left; matches and the rest are pieces.
-    """
-
-    vocab_size: int
-    pretokenizer: str = "llama3"
-    min_frequency: int = 0
-    special: tuple[str, ...] = ()
-    special_position: str = "first"
-    max_token_bytes: int = MAX_TOKEN_BYTES
-    pretokenizer_regex: tuple[str, ...] = ()
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """What cuts the text: these patterns, one after the other, or the pre-tokenizer of that name."""
-        if not self.pretokenizer_regex:
-            return find_pretokenizer(self.pretokenizer).steps
-        return (*map(isolating, self.pretokenizer_regex), BYTES)
-
-    @property
-    def cut_by(self) -> str:
-        """The name of the steps."""
-        return name_of_steps(self.steps) if self.pretokenizer_regex else self.pretokenizer
-
-    def check(self) -> None:
-        """Refuse settings that no corpus could satisfy."""
-        find_pretokenizer(self.pretokenizer)
-        for pattern in self.pretokenizer_regex:
-            compile_pattern(pattern, "--pretokenizer-regex")
-        smallest = 256 + len(self.special)
-        if self.vocab_size < smallest:
-            raise UserError(
-                f"vocabulary size {self.vocab_size} is below the alphabet",
-                hint=f"at least {smallest}: 256 bytes and {len(self.special)} special tokens",
-            )
-        if self.vocab_size > 1 << 24:
-            raise UserError(f"vocabulary size {self.vocab_size} is too large", hint="at most 16777216")
-        if self.max_token_bytes < 2:
-            raise UserError(f"tokens of at most {self.max_token_bytes} bytes leave nothing to merge", hint="at least 2")
-        repeated = next((token for token in self.special if self.special.count(token) > 1), None)
-        if repeated is not None or "" in self.special:
-            what = "is empty" if repeated is None else f"{repeated!r} is given twice"
-            raise UserError(f"special token {what}", hint="--special needs distinct, non-empty texts")
-        if self.special_position not in ("first", "last"):
-            raise UserError(f"special position {self.special_position!r} is not known", hint="first or last")
 
 
 class SpecialInCorpus:

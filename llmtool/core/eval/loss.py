@@ -83,6 +83,13 @@ class PositionLoss:
         end = int(empty[0]) if len(empty) else len(self.counts)
         return (self.losses[:end] / self.counts[:end]).tolist()
 
+    def buckets(self) -> list[tuple[int, float]]:
+        """(first position, mean loss) of the buckets 2^k .. 2^(k+1) - 1, positions from 1; empty ones left out."""
+        edges = [2**k for k in range(len(self.counts).bit_length())]
+        parts = [(first, slice(first - 1, 2 * first - 1)) for first in edges]
+        return [(first, float(self.losses[part].sum() / self.counts[part].sum())) for first, part in parts
+                if self.counts[part].sum()]  # fmt: skip
+
     def figures(self) -> dict[str, Any]:
         """As metrics.jsonl holds them."""
         found: dict[str, Any] = {"loss": self.mean, "positions": self.positions()}

@@ -16,6 +16,7 @@ class LBPE:
     """Encoding policy: the longest token first. Needs the tokens only, no merges; scaffolds are never produced."""
 
     native = "lbpe"
+    needs_merges = False
 
     def cutter(self, definition: Definition) -> PieceCutter:
         """What cuts a piece into units, portable."""

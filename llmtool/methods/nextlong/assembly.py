@@ -15,6 +15,7 @@ from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong import planning
 from llmtool.methods.nextlong.building import Builder, Sample
+from llmtool.methods.nextlong.duplicates import Present, Shingles
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.planning import Position, Segment
 from llmtool.methods.nextlong.seeds import stable_hash
@@ -55,7 +56,11 @@ class NExtLong:
     chars_per_token: float = 4.0
     keep_long: bool = False
     caps: Mapping[int, float] = field(default_factory=dict)
+    max_overlap: float = 0.1
     name: str = "nextlong"
+
+    def __post_init__(self) -> None:
+        self.shingles = Shingles(self.store)
 
     def document(self, seed: int) -> int:
         """The seed itself."""
@@ -75,6 +80,9 @@ class NExtLong:
             whole = self.builder.build([Segment(first, "meta", stop=stop)])
             return whole or "too short when joined"
         found = self.mined.rankings(seed)
+        self.shingles.clear()
+        if self.max_overlap < 1:
+            self.shingles.prepare(metas)
         return self._by_formula(seed, metas, found) if self.plan == "paper" else self._by_budget(seed, metas, found)
 
     def _cost(self, chunk: int) -> int:
@@ -83,17 +91,22 @@ class NExtLong:
     def _shares(self, room: int) -> planning.Shares:
         return planning.shares_of(self.caps, room, lambda chunk: int(self.store.source[self.store.document_of(chunk)]))
 
+    def _present(self, metas: list[int]) -> Present:
+        return Present(self.shingles, self.max_overlap, metas)
+
     def _draw(self, seed: int) -> random.Random:
         return random.Random(stable_hash(self.seed, "position", seed, self.store.document(seed)["id"]))
 
     def _by_budget(self, seed: int, metas: list[int], found: list[tuple[list[int], list[float]]]) -> Sample | str:
         room = self.builder.target - sum(map(self._cost, metas))
         for reserve, beyond in RETRIES:
-            groups = planning.exact(
-                metas, found, self._cost, self.builder.target, self._shares(room), reserve=reserve, beyond=beyond
-            )
-            if groups is None:
-                return "too few negatives for the target"
+            try:
+                groups = planning.exact(
+                    metas, found, self._cost, self.builder.target, self._shares(room), self._present(metas),
+                    reserve=reserve, beyond=beyond,
+                )  # fmt: skip
+            except planning.Dropped as why:
+                return str(why)
             segments = planning.arrange(groups, self.position, self._draw(seed), close=True)
             sample = self.builder.build(segments)
             if sample and whole_metas(sample) == len(metas):
@@ -105,7 +118,7 @@ class NExtLong:
         room = self.builder.target - sum(map(self._cost, metas))
         groups = planning.paper(
             metas, found, self.builder.target, characters, self.size, self.chars_per_token, self._shares(room),
-            self._cost,
+            self._present(metas), self._cost,
         )  # fmt: skip
         segments = planning.arrange(groups, self.position, self._draw(seed), close=False)
         return self.builder.build(segments) or "shorter than the target"

@@ -117,6 +117,8 @@ class Builder:
                 span["chunks"] = segment.end - segment.chunk
             if segment.role == "negative":
                 span |= {"rank": segment.rank, "score": round(segment.score / SCALE**2, 6)}
+                if segment.refill:
+                    span["refill"] = True
             if "licence" in about:
                 licences[about["licence"]] = licences.get(about["licence"], 0) + size
                 span["licence"] = about["licence"]
@@ -124,7 +126,8 @@ class Builder:
         body = {"text": sample.text.decode()} if text else {}
         return {
             **body, "id": name, "n_tokens": sample.n_tokens, "target": self.target, "method": method,
-            "seed": self.store.document(seed)["id"], "seed_chunks": self.store.document(seed)["chunks"],
+            "seed": self.store.document(seed)["id"], "seed_source": self.store.document(seed)["source"],
+            "seed_chunks": self.store.document(seed)["chunks"],
             "spans": spans, "sources": sources,
             **({"licences": licences} if licences else {}),
         }  # fmt: skip

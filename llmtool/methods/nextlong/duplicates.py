@@ -1,46 +1,154 @@
-"""Near-duplicates and contamination: chunks that share word sequences with a meta-chunk or with an evaluation file.
+"""Texts that share word sequences: sketches that find them, sets that decide; and evaluation files.
 
-A sketch is one-permutation MinHash of a chunk's 5-word shingles: 64 bins, 16 bits each, 128 bytes a chunk; the share of
-equal bins estimates the Jaccard overlap with a standard error of at most 0.0625.
+What counts is containment, the share of the smaller text's shingles (5 words in a row) that the other has too: a copy
+with shifted borders, or a paragraph inside a longer chunk, has a small Jaccard overlap. A sketch is one-permutation
+MinHash of the shingles: 64 bins, 16 bits each, 128 bytes a chunk; the share of equal bins estimates the Jaccard overlap
+with a standard error of at most 0.0625, and with the sizes the containment. What is left out is decided on the sets.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.readers import read_documents
-from llmtool.methods.nextlong.words import I64, U64, ngrams, owners, word_hashes
+from llmtool.methods.nextlong.store import LONGEST, Store
+from llmtool.methods.nextlong.words import I64, U64, ngrams, word_hashes
 
 BINS = 64
 SHINGLE = 5
 EMPTY = np.uint16(0xFFFF)
+DOUBT = 0.15
+"""What a sketch may be wrong by: texts whose estimated containment is so much below the limit are looked at."""
+
+BATCH = 64
+"""Texts whose shingles are made at a time."""
+
 Sketches = npt.NDArray[np.uint16]
+Sizes = npt.NDArray[np.uint32]
+
+
+def shingles(hashes: U64, ends: I64) -> tuple[U64, I64]:
+    """Hashes of the shingles and the number of the text of each; a shorter text is one shingle."""
+    counts = np.diff(ends, prepend=0)
+    parts = [ngrams(hashes, ends, SHINGLE)]
+    for n in range(1, SHINGLE):
+        if (counts == n).any():
+            values, text = ngrams(hashes, ends, n)
+            chosen = counts[text] == n
+            parts.append((values[chosen], text[chosen]))
+    values, text = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.argsort(text, kind="stable") if len(parts) > 1 else slice(None)
+    return values[order], text[order]
 
 
 def sketches(hashes: U64, ends: I64) -> Sketches:
-    """Sketch of each text [texts, 64]; texts shorter than a shingle are sketched by their words."""
+    """Sketch of each text [texts, 64]."""
     out = np.full((len(ends), BINS), EMPTY, np.uint16)
-    flat = out.reshape(-1)
-    counts = np.diff(ends, prepend=0)
-    parts = [ngrams(hashes, ends, SHINGLE)]
-    if (few := (counts > 0) & (counts < SHINGLE)).any():
-        text = owners(ends)
-        parts.append((hashes[few[text]], text[few[text]]))
-    for values, text in parts:
-        places = text * BINS + (values >> np.uint64(58)).astype(np.int64)
-        lowest = (values >> np.uint64(40)).astype(np.uint16)
-        np.minimum.at(flat, places, np.minimum(lowest, EMPTY - 1))
+    values, text = shingles(hashes, ends)
+    places = text * BINS + (values >> np.uint64(58)).astype(np.int64)
+    lowest = (values >> np.uint64(40)).astype(np.uint16)
+    np.minimum.at(out.reshape(-1), places, np.minimum(lowest, EMPTY - 1))
     return out
 
 
+def sizes(ends: I64) -> Sizes:
+    """Shingles of each text, repeated ones counted again [texts]."""
+    counts = np.diff(ends, prepend=0)
+    return np.asarray(np.where(counts < SHINGLE, counts > 0, counts - SHINGLE + 1), np.uint32)
+
+
 def overlap(one: Sketches, many: Sketches) -> npt.NDArray[np.float32]:
-    """Estimated overlap of one sketch [64] with each of many [M, 64]; nothing overlaps with an empty text."""
+    """Estimated Jaccard overlap of sketches [64] or [M, 64] with [M, 64]; nothing overlaps with an empty text."""
     either = (one != EMPTY) | (many != EMPTY)
     equal = (one == many) & (one != EMPTY)
-    share = equal.sum(1) / np.maximum(1, either.sum(1))
-    return np.asarray(share, np.float32)
+    return np.asarray(equal.sum(1) / np.maximum(1, either.sum(1)), np.float32)
+
+
+def shared(jaccard: npt.NDArray[np.float32], one: npt.NDArray[np.uint32], many: Sizes) -> npt.NDArray[np.float64]:
+    """Estimated number of shingles that two texts of these sizes share."""
+    total = one.astype(np.float64) + many
+    return np.asarray(jaccard * total / (1 + jaccard))
+
+
+def suspects(
+    metas: Sketches, meta_sizes: Sizes, found: Sketches, found_sizes: Sizes, most: float
+) -> npt.NDArray[np.bool_]:
+    """Which of `found` [N, 64] might share `most` of the smaller with any of `metas` [p, 64].
+
+    First in how many bins each equals any meta-chunk; few have any, and these are compared with each.
+    """
+    bins = np.arange(BINS, dtype=np.uint32) << np.uint32(16)
+    known = np.unique((metas.astype(np.uint32) | bins)[metas != EMPTY])
+    hits = np.isin(found.astype(np.uint32) | bins, known) & (found != EMPTY)
+    out = np.zeros(len(found), np.bool_)
+    for row in np.flatnonzero(hits.any(1)):
+        both = shared(overlap(found[row], metas), found_sizes[row], meta_sizes)
+        out[row] = bool((both >= (most - DOUBT) * np.minimum(found_sizes[row], meta_sizes)).any())
+    return out
+
+
+class Shingles:
+    """The shingles of chunks as sets, made when they are asked for and kept."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sets: dict[int, frozenset[int]] = {}
+
+    def prepare(self, chunks: Iterable[int]) -> None:
+        """Make those of many chunks together, which is faster than one by one."""
+        missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self._sets]
+        for start in range(0, len(missing), BATCH):
+            batch = missing[start : start + BATCH]
+            values, text = shingles(*word_hashes([self._store.text(chunk)[:LONGEST] for chunk in batch]))
+            edges = np.searchsorted(text, np.arange(len(batch) + 1)).tolist()
+            for chunk, a, b in zip(batch, edges, edges[1:], strict=False):
+                self._sets[chunk] = frozenset(values[a:b].tolist())
+
+    def __getitem__(self, chunk: int) -> frozenset[int]:
+        if chunk not in self._sets:
+            self.prepare([chunk])
+        return self._sets[chunk]
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._sets.clear()
+
+
+class Present:
+    """The chunks of a sample so far, and whether another one shares `most` of the smaller's shingles with any."""
+
+    def __init__(self, shingles: Shingles, most: float, chunks: Iterable[int] = ()) -> None:
+        self._shingles, self._most = shingles, most
+        self._holders: dict[int, list[int]] = {}
+        self._sizes: dict[int, int] = {}
+        for chunk in chunks:
+            self.add(chunk)
+
+    def prepare(self, chunks: Sequence[int]) -> None:
+        """Chunks that are likely to be asked about."""
+        if self._most < 1:
+            self._shingles.prepare(chunks)
+
+    def add(self, chunk: int) -> None:
+        """The chunk is in the sample."""
+        if self._most >= 1:
+            return
+        own = self._shingles[chunk]
+        self._sizes[chunk] = len(own)
+        for shingle in own:
+            self._holders.setdefault(shingle, []).append(chunk)
+
+    def clashes(self, chunk: int) -> bool:
+        """Whether the chunk shares too much with one that is there; `most` 1 allows everything."""
+        if self._most >= 1:
+            return False
+        own = self._shingles[chunk]
+        counts: dict[int, int] = {}
+        for shingle in own & self._holders.keys():
+            for holder in self._holders[shingle]:
+                counts[holder] = counts.get(holder, 0) + 1
+        return any(count >= self._most * min(len(own), self._sizes[holder]) for holder, count in counts.items())
 
 
 class Contamination:
@@ -73,8 +181,3 @@ class Contamination:
         out = np.zeros(len(ends), np.bool_)
         out[text[likely][hit]] = True
         return out
-
-
-def names(files: Sequence[str]) -> list[str]:
-    """Evaluation files as provenance names them."""
-    return [Path(file).name for file in files]

@@ -1,10 +1,12 @@
 """The stage `embed`: a vector, a sketch and a flag for each chunk, in units of UNIT chunks.
 
-NNNNN.vectors.npy int16 [chunks, dimensions] (none for bm25), NNNNN.sketches.npy uint16 [chunks, 64], NNNNN.flags.npy
+NNNNN.vectors.npy int16 [chunks, dimensions] (none for bm25), NNNNN.sketches.npy uint16 [chunks, 64], NNNNN.sizes.npy
+uint32 [chunks] (shingles), NNNNN.digests.npy uint64 [chunks] (of the text, surrounding space apart), NNNNN.flags.npy
 uint8 [chunks]: 1 contaminated, 2 nothing to compare.
 """
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,17 +18,14 @@ from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.methods.nextlong import lsa
-from llmtool.methods.nextlong.duplicates import Contamination, sketches
-from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.duplicates import Contamination, sizes, sketches
+from llmtool.methods.nextlong.store import LONGEST, Store
 from llmtool.methods.nextlong.vectors import quantise
 from llmtool.methods.nextlong.words import I64, U64, word_hashes
 
 UNIT = 1 << 14
 CONTAMINATED, BLANK = 1, 2
 BATCH_BYTES = 4 << 20
-LONGEST = 1 << 18
-"""Bytes of a chunk that are looked at: a line of 50 MB costs what a long page does."""
-
 HF_TOKENS = 256
 HF_BATCH = 64
 
@@ -126,7 +125,7 @@ def embed_unit(
 ) -> None:
     """Write one unit."""
     start, stop = unit * UNIT, min(store.chunks, (unit + 1) * UNIT)
-    vectors, drawn, flags = [], [], []
+    vectors, drawn, flags, counted, digests = [], [], [], [], []
     for texts in batches(store, start, stop):
         hashes, ends = word_hashes(texts)
         flag = np.zeros(len(texts), np.uint8)
@@ -139,7 +138,12 @@ def embed_unit(
             vectors.append(found)
         drawn.append(sketches(hashes, ends))
         flags.append(flag)
-    names: dict[str, npt.NDArray[Any]] = {"sketches.npy": np.concatenate(drawn), "flags.npy": np.concatenate(flags)}
+        counted.append(sizes(ends))
+        digests += [int.from_bytes(blake2b(text.strip(), digest_size=8).digest(), "little") for text in texts]
+    names: dict[str, npt.NDArray[Any]] = {
+        "sketches.npy": np.concatenate(drawn), "sizes.npy": np.concatenate(counted),
+        "digests.npy": np.array(digests, np.uint64), "flags.npy": np.concatenate(flags),
+    }  # fmt: skip
     if vectors:
         names["vectors.npy"] = np.concatenate(vectors)
     for suffix, array in names.items():
@@ -160,7 +164,10 @@ class Embedded:
         self.stage = Stage.existing(directory / "vectors", "llmtool data embed")
         units = range(self.stage.totals()["units"])
         self.embedder: str = self.stage.settings["embedder"]
-        self.sketches = Sharded([self.stage.path(unit, "sketches.npy") for unit in units], UNIT)
+        self.sketches, self.sizes, self.digests = (
+            Sharded([self.stage.path(unit, f"{name}.npy") for unit in units], UNIT)
+            for name in ("sketches", "sizes", "digests")
+        )
         self.flags = np.concatenate(Sharded([self.stage.path(unit, "flags.npy") for unit in units], UNIT).parts)
         self._units = units
 

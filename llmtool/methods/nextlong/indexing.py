@@ -11,7 +11,9 @@ from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.methods.nextlong import copies
 from llmtool.methods.nextlong.embedding import Embedded
+from llmtool.methods.nextlong.hardness import random_pairs
 from llmtool.methods.nextlong.search import Flat, Searcher
 from llmtool.methods.nextlong.store import Store
 
@@ -44,17 +46,23 @@ def choose(kind: IndexKind, embedded: Embedded, console: Console) -> IndexKind:
 
 
 def build(stage: Stage, directory: Path, kind: IndexKind, seed: int, means: Means) -> None:
-    """Make the index; the exact one is the vectors themselves."""
+    """Make the index over what may be a negative; the exact one is the vectors themselves."""
+    store, embedded = Store(directory), Embedded(directory)
+    pool = copies.flags(directory, embedded) == 0
     if kind == "bm25":
+        from llmtool.methods.nextlong.bm25 import Bm25
         from llmtool.methods.nextlong.bm25 import build as build_bm25
 
-        build_bm25(stage, Store(directory), means.console)
-    elif kind == "flat":
-        stage.seal({"units": 0, "kind": kind, "recall_at_64": 1.0})
+        facts = build_bm25(stage, store, pool, means.console)
+        pairs = random_pairs(Bm25(stage, store), store, pool, seed)
     else:
-        from llmtool.methods.nextlong.inverted import build as build_inverted
+        pairs = random_pairs(Flat(embedded.vectors), store, pool, seed)
+        facts = {"units": 0, "kind": kind, "recall_at_64": 1.0}
+        if kind != "flat":
+            from llmtool.methods.nextlong.inverted import build as build_inverted
 
-        build_inverted(stage, directory, kind, seed, means)
+            facts = build_inverted(stage, directory, pool, kind, seed, means)
+    stage.seal({**facts, "chunks": int(pool.sum()), "random_pairs": pairs})
 
 
 def searcher(directory: Path, store: Store, embedded: Embedded) -> Searcher:
@@ -66,7 +74,7 @@ def searcher(directory: Path, store: Store, embedded: Embedded) -> Searcher:
 
         return Bm25(stage, store)
     if kind == "flat":
-        return Flat(embedded.vectors)
+        return Flat(embedded.vectors, copies.flags(directory, embedded) == 0)
     from llmtool.methods.nextlong.inverted import Inverted
 
     return Inverted(stage, embedded.vectors)

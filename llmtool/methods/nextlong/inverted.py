@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import Sharded
 from llmtool.core.corpus.shards import Stage
@@ -46,18 +47,21 @@ def factory(kind: str, dimensions: int, lists: int) -> str:
     return f"IVF{lists},PQ{parts}x8"
 
 
-def build(stage: Stage, directory: Path, kind: str, seed: int, means: Means) -> None:
-    """Train, fill, and choose nprobe."""
+def build(
+    stage: Stage, directory: Path, pool: npt.NDArray[np.bool_], kind: str, seed: int, means: Means
+) -> dict[str, Any]:
+    """Train, fill, and choose nprobe; returns what is to be known of it. pool: which chunks it holds [chunks]."""
     faiss = _faiss()
     vectors = Embedded(directory).vectors
-    count = len(vectors)
+    inside = np.flatnonzero(pool)
+    count = len(inside)
     lists = 1 << max(0, int(np.log2(max(1.0, 4 * count**0.5))))
     while lists > 1 and lists * 39 > count:
         lists //= 2
     trained = stage.directory / "trained.faiss"
     if not trained.exists():
         means.console.detail(f"training {lists:,} lists")
-        draw = np.random.Generator(np.random.PCG64(seed)).permutation(count)[: max(256 * 39, TRAINING * lists)]
+        draw = inside[np.random.Generator(np.random.PCG64(seed)).permutation(count)[: max(256 * 39, TRAINING * lists)]]
         sample = vectors.rows(np.sort(draw)).astype(np.float32)
         index = faiss.index_factory(sample.shape[1], factory(kind, sample.shape[1], lists), faiss.METRIC_INNER_PRODUCT)
         index.cp.seed = seed + 1
@@ -67,11 +71,11 @@ def build(stage: Stage, directory: Path, kind: str, seed: int, means: Means) -> 
         faiss.omp_set_num_threads(1)  # sums over threads would make other centroids
         index.train(sample)
         _write(trained, index)
-    units = range(-(-count // SHARD))
-    means.run(stage, units, partial(_fill_work, stage, directory), "filling the index")
-    chunks = np.unique(np.linspace(0, count - 1, min(QUERIES, count)).astype(np.int64))
+    units = range(-(-len(vectors) // SHARD))
+    means.run(stage, units, partial(_fill_work, stage, directory, pool), "filling the index")
+    chunks = inside[np.unique(np.linspace(0, count - 1, min(QUERIES, count)).astype(np.int64))]
     k = min(K, count)
-    exact = Flat(vectors).search(chunks, k)
+    exact = Flat(vectors, pool).search(chunks, k)
     probes, found = 1, 0.0
     while True:
         results = Inverted(stage, vectors, probes=probes, units=len(units)).search(chunks, k)
@@ -82,20 +86,20 @@ def build(stage: Stage, directory: Path, kind: str, seed: int, means: Means) -> 
             break
         probes *= 2
     facts = {"kind": kind, "lists": lists, "probes": probes, "recall_at_64": round(found, 4), "vectors": count}
-    stage.seal({"units": len(units), **facts})
     means.console.info(f"index: {kind}, {lists:,} lists, {probes} probed, recall@{k} {found:.3f}")
+    return {"units": len(units), **facts}
 
 
-def _fill_work(stage: Stage, directory: Path) -> Callable[[int], None]:
-    return partial(_fill, stage, Embedded(directory).vectors)
+def _fill_work(stage: Stage, directory: Path, pool: npt.NDArray[np.bool_]) -> Callable[[int], None]:
+    return partial(_fill, stage, Embedded(directory).vectors, pool)
 
 
-def _fill(stage: Stage, vectors: Sharded, unit: int) -> None:
+def _fill(stage: Stage, vectors: Sharded, pool: npt.NDArray[np.bool_], unit: int) -> None:
     faiss = _faiss()
     faiss.omp_set_num_threads(1)
     index = faiss.read_index(str(stage.directory / "trained.faiss"))
     for start in range(unit * SHARD, min(len(vectors), (unit + 1) * SHARD), UNIT):
-        ids = np.arange(start, min(len(vectors), start + UNIT))
+        ids = start + np.flatnonzero(pool[start : min(len(vectors), start + UNIT)])
         index.add_with_ids(vectors.rows(ids).astype(np.float32), ids)
     _write(stage.path(unit, "faiss"), index)
     stage.finish(unit, [stage.path(unit, "faiss").name], {"vectors": int(index.ntotal)})

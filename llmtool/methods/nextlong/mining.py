@@ -1,26 +1,37 @@
 """The stage `mine`: the hard negatives of each meta-chunk of each seed, in units of seeds.
 
 NNNNN.ids.npy uint32 and NNNNN.scores.npy float32 hold the rankings one after another, NNNNN.ends.npy where each ends:
-one for each chunk of each seed of the unit, in order. Left out are chunks of the seed itself, contaminated ones, blank
-ones, and those that share word sequences with any meta-chunk of the seed: what stood between m_i and m_j would then
-tell m_j's words.
+one for each chunk of each seed of the unit, in order. Left out are chunks of the seed itself, those below the least
+similarity, and those that share word sequences with any meta-chunk of the seed: what stood between m_i and m_j would
+then tell m_j's words. Sketches say which might; all that becomes a negative is compared with the whole sample later.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from llmtool.core.corpus.arrays import Sharded, map_array, save_array
+from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.shards import Stage
-from llmtool.methods.nextlong.duplicates import EMPTY, Sketches, overlap
+from llmtool.methods.nextlong.duplicates import Present, Shingles, suspects
+from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.search import Searcher
 from llmtool.methods.nextlong.store import Store
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 SPARE = 64
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What mining looks chunks up in: the index' flags (0: may be a negative), sketches, shingles."""
+
+    embedded: Embedded
+    flags: npt.NDArray[np.uint8]
+    shingles: Shingles
 
 
 def depth(target: int, chars_per_token: float, mean_chars: float, metas: int) -> int:
@@ -32,13 +43,13 @@ def mine_unit(
     stage: Stage,
     store: Store,
     searcher: Searcher,
-    sketches: Sharded,
-    flags: npt.NDArray[np.uint8],
+    pool: Pool,
     seeds: I64,
     size: int,
+    floor: float,
     unit: int,
 ) -> None:
-    """Write one unit of `size` seeds."""
+    """Write one unit of `size` seeds; floor: the least inner product of a negative."""
     chosen = seeds[unit * size : (unit + 1) * size]
     target, ratio = stage.settings["target"], stage.settings["chars_per_token"]
     mean = store.facts["chars"] / store.chunks
@@ -60,9 +71,10 @@ def mine_unit(
         for seed, k in zip(batch, depths, strict=True):
             own = range(int(store.first[seed]), int(store.first[seed + 1]))
             rankings = [next(found) for _ in own]
-            allowed = _allowed(rankings, own, sketches, flags, stage.settings["max_overlap"], left)
+            rankings = [(numbers[products >= floor], products[products >= floor]) for numbers, products in rankings]
+            allowed = _allowed(rankings, own, pool, stage.settings["max_overlap"], left)
             for numbers, products in rankings:
-                kept = np.isin(numbers, allowed) & (products > 0)
+                kept = np.isin(numbers, allowed)
                 ids.append(numbers[kept][:k])
                 scores.append(products[kept][:k])
     ends = np.cumsum([len(numbers) for numbers in ids], dtype=np.int64)
@@ -81,8 +93,7 @@ def mine_unit(
 def _allowed(
     rankings: list[tuple[I64, F32]],
     own: range,
-    sketches: Sharded,
-    flags: npt.NDArray[np.uint8],
+    pool: Pool,
     most: float,
     left: Counter[str],
 ) -> I64:
@@ -90,31 +101,25 @@ def _allowed(
     found: I64 = np.unique(np.concatenate([numbers for numbers, _ in rankings]))
     mine = (found >= own.start) & (found < own.stop)
     found = found[~mine]
-    clean = flags[found] == 0
-    left["contaminated or blank"] += int((~clean).sum())
+    clean = pool.flags[found] == 0
+    left["held out"] += int((~clean).sum())
     found = found[clean]
-    if most < 1:
-        same = near_duplicates(sketches.rows(np.arange(own.start, own.stop)), sketches.rows(found), most)
-        left["near-duplicate of a meta-chunk"] += int(same.sum())
-        found = found[~same]
+    if most < 1 and len(found):
+        metas = np.arange(own.start, own.stop)
+        embedded = pool.embedded
+        doubtful = found[
+            suspects(
+                embedded.sketches.rows(metas), embedded.sizes.rows(metas), embedded.sketches.rows(found),
+                embedded.sizes.rows(found), most,
+            )
+        ]  # fmt: skip
+        pool.shingles.clear()
+        pool.shingles.prepare([*metas.tolist(), *doubtful.tolist()] if len(doubtful) else [])
+        present = Present(pool.shingles, most, metas.tolist() if len(doubtful) else [])
+        same = [chunk for chunk in doubtful.tolist() if present.clashes(chunk)]
+        left["copy of a meta-chunk"] += len(same)
+        found = found[~np.isin(found, same)]
     return found
-
-
-def near_duplicates(metas: Sketches, found: Sketches, most: float) -> npt.NDArray[np.bool_]:
-    """Which of `found` [N, 64] overlap with any of `metas` [p, 64] by at least `most`.
-
-    First in how many bins each equals any meta-chunk, a bound on its overlap with one; few are left to compare.
-    """
-    bins = np.arange(metas.shape[1], dtype=np.uint32) << np.uint32(16)
-    known = np.unique((metas.astype(np.uint32) | bins)[metas != EMPTY])
-    keys = found.astype(np.uint32) | bins
-    hits = np.isin(keys, known) & (found != EMPTY)
-    # the bins that are not empty in both are at least those filled in the candidate
-    bound = hits.sum(1) / np.maximum(1, (found != EMPTY).sum(1))
-    out = np.zeros(len(found), np.bool_)
-    for row in np.flatnonzero(bound >= most):
-        out[row] = bool((overlap(found[row], metas) >= most).any())
-    return out
 
 
 class Mined:

@@ -7,6 +7,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong import baselines
 from llmtool.methods.nextlong.assembly import Plan
 from llmtool.methods.nextlong.chunking import Reading
+from llmtool.methods.nextlong.copies import Dedupe
 from llmtool.methods.nextlong.embedding import check_embedder
 from llmtool.methods.nextlong.indexing import IndexKind
 from llmtool.methods.nextlong.output import Form
@@ -33,6 +34,8 @@ class Recipe:
     form: Form
     keep_long: bool
     max_overlap: float
+    min_similarity: float | None
+    dedupe: Dedupe
     seed: int
     caps: Mapping[str, float]
     decontaminate: tuple[str, ...]
@@ -64,4 +67,4 @@ class Recipe:
 
     def choice(self, ratio: float) -> Choice:
         """What mining needs to know."""
-        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.seed, self.caps)
+        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.min_similarity, self.seed, self.caps)

@@ -75,6 +75,44 @@ def words_of(text: str) -> list[str]:
     return found
 
 
+Shingle = tuple[str, ...]
+
+
+def shingles(text: str, n: int = 5) -> set[Shingle]:
+    """n words in a row; all words of a shorter text."""
+    words = words_of(text)
+    if len(words) < n:
+        return {tuple(words)} if words else set()
+    return {tuple(words[start : start + n]) for start in range(len(words) - n + 1)}
+
+
+def containment(one: str, other: str) -> float:
+    """Share of the smaller text's shingles that the other has too."""
+    a, b = shingles(one), shingles(other)
+    return len(a & b) / min(len(a), len(b)) if a and b else 0.0
+
+
+def copies(chunks: Sequence[str], share: float = 0.8) -> dict[int, int]:
+    """The chunks that another one holds, and which: of equal text one of lower number, else a longer one.
+
+    Longer by its shingles, repeated ones counted again; of equal length the one of lower number.
+    """
+    held: dict[int, int] = {}
+    sizes = [max(min(1, len(words_of(text))), len(words_of(text)) - 4) for text in chunks]
+    for number, text in enumerate(chunks):
+        equal = [n for n in range(number) if chunks[n].strip() == text.strip() and n not in held and sizes[n]]
+        if equal:
+            held[number] = equal[0]
+    for number in sorted(set(range(len(chunks))) - held.keys(), key=lambda n: (sizes[n], -n)):
+        own = shingles(chunks[number])
+        for other in range(len(chunks)):
+            longer = (sizes[other], -other) > (sizes[number], -number)
+            if own and longer and other not in held and len(own & shingles(chunks[other])) >= share * len(own):
+                held[number] = other
+                break
+    return held
+
+
 def similarity(a: Vector, b: Vector) -> float:
     """Inner product of embeddings."""
     return sum(x * y for x, y in zip(a, b, strict=True))
@@ -99,49 +137,100 @@ def negatives_per_chunk(
 Group = tuple[int, list[int]]
 """A meta-chunk and its negatives in the order of the text: l_i = [m_i, n_i1 .. n_ik]."""
 
+Ranking = Sequence[tuple[int, float]]
+"""The chunks found for a meta-chunk, best first, and their similarities."""
 
-def plan_paper(metas: Sequence[int], found: Sequence[Sequence[int]], k: int) -> list[Group]:
+Clash = Callable[[int, Sequence[int]], bool]
+"""Whether a chunk shares too much with one of those that are in the sample."""
+
+
+def nothing_clashes(_chunk: int, _present: Sequence[int]) -> bool:
+    """For corpora without copies."""
+    return False
+
+
+def plan_paper(metas: Sequence[int], found: Sequence[Ranking], k: int, clash: Clash = nothing_clashes) -> list[Group]:
     """k negatives for each meta-chunk, each used once within the sample."""
-    used: set[int] = set()
+    present = list(metas)
     groups = []
     for meta, candidates in zip(metas, found, strict=True):
-        chosen = [number for number in candidates if number not in used][:k]
-        used.update(chosen)
+        chosen: list[int] = []
+        for number, _ in candidates:
+            if len(chosen) < k and number not in present and not clash(number, present):
+                chosen.append(number)
+                present.append(number)
         groups.append((meta, chosen))
     return groups
 
 
 def plan_exact(
-    metas: Sequence[int], found: Sequence[Sequence[int]], tokens: Callable[[int], int], target: int, reserve: int = 0
+    metas: Sequence[int],
+    found: Sequence[Ranking],
+    tokens: Callable[[int], int],
+    target: int,
+    clash: Clash = nothing_clashes,
+    reserve: int = 0,
 ) -> list[Group] | None:
-    """Negatives by token budget, so that every meta-chunk lies inside the target T; None if T is not reached.
+    """Negatives by token budget, so that every meta-chunk lies inside the target T; None if that cannot be.
 
-    R = T - (tokens of all meta-chunks) is shared out evenly: after group i about R i / p tokens of negatives stand.
-    A negative is taken if it ends nearer to that mark than it begins, and never so that a later meta-chunk would end
-    beyond T - `reserve`. The last group takes negatives until T is reached; its last one is cut off at T.
+    R = T - (tokens of all meta-chunks) is shared out evenly, a share for each group; what a group takes too much or too
+    little of it, half a negative at most, the next one makes good. A group goes through its candidates in their order.
+    One that is in the sample already, clashes with it, is larger than a share or would make a later meta-chunk end
+    beyond T - `reserve` is passed over. The group is full with the first that would end farther from its mark than it
+    begins; but it takes one at least, and one larger than a share if there is no other. A group that runs dry is filled
+    up with what the other groups' meta-chunks found and nobody took, the most similar first. The last group comes last:
+    it takes negatives until T is reached, and its last one is cut. A sample in which a meta-chunk would follow another
+    at once is none.
     """
     room = target - sum(map(tokens, metas))
-    used: set[int] = set()
-    groups: list[Group] = []
-    spent = 0
-    for number, (meta, candidates) in enumerate(zip(metas, found, strict=True), 1):
-        last = number == len(metas)
-        chosen: list[int] = []
-        for candidate in candidates:
-            if candidate in used:
+    share = room / len(metas)
+    chosen: list[list[int]] = [[] for _ in metas]
+    missing: list[float] = [0.0 for _ in metas]
+
+    def spent() -> int:
+        return sum(tokens(number) for each in chosen for number in each)
+
+    def usable(number: int) -> bool:
+        present = [*metas, *(other for each in chosen for other in each)]
+        return number not in present and not clash(number, present)
+
+    def fill(group: int, candidates: Iterable[int], budget: float) -> float:
+        """What the next group makes good; what this one is short of if it ran dry goes to `missing`."""
+        size = 0
+        for number in candidates:
+            cost = tokens(number)
+            if cost > share or spent() + cost > room - reserve:
                 continue
-            cost = tokens(candidate)
-            if last and spent >= room:
-                break
-            if not last and spent + cost / 2 > room * number / len(metas):
-                break
-            if not last and spent + cost > room - reserve:
-                break
-            used.add(candidate)
-            chosen.append(candidate)
-            spent += cost
-        groups.append((meta, chosen))
-    return groups if spent >= room else None
+            if chosen[group] and size + cost / 2 > budget:
+                return budget - size
+            if usable(number):
+                chosen[group].append(number)
+                size += cost
+        missing[group] = max(0.0, budget - size)
+        return min(0.0, budget - size)
+
+    carry = 0.0
+    for group in range(len(metas) - 1):
+        carry = fill(group, [number for number, _ in found[group]], share + carry)
+    for group in range(len(metas) - 1):
+        for number, _ in found[group]:
+            if not chosen[group] and spent() + tokens(number) <= room - reserve and usable(number):
+                chosen[group].append(number)
+                missing[group] -= tokens(number)
+        if missing[group] > 0:
+            fill(group, others(found, group), missing[group])
+        if not chosen[group]:
+            return None
+    for number in [*(number for number, _ in found[-1]), *others(found, len(metas) - 1)]:
+        if spent() < room and usable(number):
+            chosen[-1].append(number)
+    return list(zip(metas, chosen, strict=True)) if spent() >= room else None
+
+
+def others(found: Sequence[Ranking], group: int) -> list[int]:
+    """What the meta-chunks of the other groups found, the most similar first, ties by number."""
+    pairs = [pair for other, ranking in enumerate(found) if other != group for pair in ranking]
+    return [number for number, _ in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]
 
 
 def assemble(groups: Sequence[Group], text: Callable[[int], str], separator: str = "\n\n") -> str:

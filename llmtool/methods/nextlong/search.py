@@ -18,7 +18,7 @@ class Searcher(Protocol):
     """An index of all chunks."""
 
     def search(self, chunks: I64, k: int) -> list[tuple[I64, F32]]:
-        """For each chunk [Q] the k most similar ones, itself included: (numbers, inner products), best first."""
+        """For each chunk [Q] the k most similar of the pool, itself if in it: (numbers, inner products), best first."""
         ...
 
 
@@ -51,12 +51,20 @@ def likely(scores: F32, k: int, floor: float) -> I64:
 
 
 class Flat:
-    """Every chunk compared with every other, tile by tile: memory is bounded whatever the corpus."""
+    """Every chunk compared with every other, tile by tile: memory is bounded whatever the corpus.
 
-    def __init__(self, vectors: Sharded) -> None:
+    pool: whether each chunk may be found [chunks]; all of them if not given.
+    """
+
+    def __init__(self, vectors: Sharded, pool: npt.NDArray[np.bool_] | None = None) -> None:
         self._vectors = vectors
+        self._pool = np.ones(len(vectors), np.bool_) if pool is None else pool
         step = max(1, TILE // vectors.size)
         self._tiles = [slice(place, place + step) for place in range(0, len(vectors.parts), step)]
+
+    def scores(self, chunk: int, others: I64) -> F32:
+        """See hardness.Scorer."""
+        return np.asarray(similarities(self._vectors.rows(np.array([chunk])), self._vectors.rows(others))[0])
 
     def search(self, chunks: I64, k: int) -> list[tuple[I64, F32]]:
         """See Searcher."""
@@ -67,12 +75,17 @@ class Flat:
         for place in self._tiles:
             parts = self._vectors.parts[place]
             tile = np.concatenate(parts) if len(parts) > 1 else parts[0]
+            inside = np.flatnonzero(self._pool[first : first + len(tile)])
+            numbers = first + inside
+            first += len(tile)
+            if not len(inside):
+                continue
+            tile = tile[inside] if len(inside) < len(tile) else tile
             for start in range(0, len(chunks), QUERIES):
                 products = similarities(queries[start : start + QUERIES], tile)
                 for row, values in enumerate(products, start):
                     floor = float(scores[row][-1]) if len(scores[row]) == k else -np.inf
                     places = likely(values, k, floor)
-                    found = np.concatenate([ids[row], places + first])
+                    found = np.concatenate([ids[row], numbers[places]])
                     ids[row], scores[row] = best(np.concatenate([scores[row], values[places]]), found, k)
-            first += len(tile)
         return list(zip(ids, scores, strict=True))

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError, closest
+from llmtool.methods.nextlong.copies import COPIED
+from llmtool.methods.nextlong.embedding import CONTAMINATED
 from llmtool.methods.nextlong.store import Store
 
 I64 = npt.NDArray[np.int64]
@@ -64,11 +66,14 @@ def check_caps(caps: Mapping[str, float], store: Store) -> None:
             raise UserError(f"--cap: there is no source {name!r}", hint=hint)
 
 
-def eligible(store: Store, min_chunks: int, flags: npt.NDArray[np.uint8], bad: int) -> tuple[I64, dict[str, int]]:
-    """Documents that can be seeds, and how many cannot, by reason."""
+def eligible(store: Store, min_chunks: int, flags: npt.NDArray[np.uint8]) -> tuple[I64, dict[str, int]]:
+    """Documents that can be seeds, and how many cannot, by reason; a copy is one most of whose chunks were merged."""
     counts = np.diff(store.first)
     few = counts < min_chunks
-    dirty = np.zeros(store.documents, np.bool_)
-    dirty[store.document_of(np.flatnonzero(flags & bad))] = True
-    rejects = {"fewer chunks than --min-chunks": int(few.sum()), "contaminated": int((dirty & ~few).sum())}
-    return np.flatnonzero(~few & ~dirty), {reason: number for reason, number in rejects.items() if number}
+    dirty = np.add.reduceat((flags & CONTAMINATED > 0).astype(np.int64), store.first[:-1]) > 0
+    copied = 2 * np.add.reduceat((flags & COPIED > 0).astype(np.int64), store.first[:-1]) > counts
+    rejects = {
+        "fewer chunks than --min-chunks": int(few.sum()), "contaminated": int((dirty & ~few).sum()),
+        "copy of other documents": int((copied & ~dirty & ~few).sum()),
+    }  # fmt: skip
+    return np.flatnonzero(~few & ~dirty & ~copied), {reason: number for reason, number in rejects.items() if number}

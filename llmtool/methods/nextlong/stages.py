@@ -25,15 +25,18 @@ from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps
-from llmtool.methods.nextlong import indexing
+from llmtool.methods.nextlong import copies, indexing
 from llmtool.methods.nextlong.chunking import Group, Reading, chunk_unit
-from llmtool.methods.nextlong.duplicates import Contamination
+from llmtool.methods.nextlong.copies import Dedupe
+from llmtool.methods.nextlong.duplicates import Contamination, Shingles
 from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa
+from llmtool.methods.nextlong.hardness import least
 from llmtool.methods.nextlong.indexing import I64, IndexKind
-from llmtool.methods.nextlong.mining import mine_unit
+from llmtool.methods.nextlong.mining import Pool, mine_unit
 from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_order
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_stage, token_unit
+from llmtool.methods.nextlong.vectors import SCALE
 
 EMBED_VERSION = 2
 """Goes up when the same text gets other vectors, so that a work directory of before is not gone on with."""
@@ -111,9 +114,7 @@ def upstream(store: Store) -> str:
     return f"{store.facts['digest']}-{store.stage.settings['size']}-{store.stage.settings['split']}"
 
 
-def embed(
-    directory: Path, name: str, means: Means, *, seed: int = 0, decontaminate: Sequence[str] = (), ngram: int = 13
-) -> Embedded:
+def embed(directory: Path, name: str, means: Means, *, seed: int, decontaminate: Sequence[str], ngram: int) -> Embedded:
     """Vectors, sketches and flags of all chunks."""
     check_embedder(name)
     store = Store(directory)
@@ -146,11 +147,12 @@ def _embed_work(
     return partial(embed_unit, stage, Store(directory), embedder(name, stage.directory), known)
 
 
-def index(directory: Path, kind: IndexKind, means: Means, *, seed: int = 0) -> Stage:
-    """The index over all vectors; `auto` is exact up to 200,000 chunks."""
+def index(directory: Path, kind: IndexKind, means: Means, *, seed: int = 0, dedupe: Dedupe = "near") -> Stage:
+    """Merge copies; the index over what is left. `auto` is exact up to 200,000 chunks."""
     embedded = Embedded(directory)
     kind = indexing.choose(kind, embedded, means.console)
-    settings = {"stage": "index", "vectors": embedded.stage.fingerprint, "index": kind, "seed": seed}
+    merged = copies.merge(directory, dedupe, means)
+    settings = {"stage": "index", "copies": merged.fingerprint, "index": kind, "seed": seed}
     stage = Stage(directory / "index", settings)
     stage.begin(force=means.force)
     if not stage.complete:
@@ -181,8 +183,10 @@ class Choice:
 
     target: int
     chars_per_token: float
-    min_chunks: int = 2
-    max_overlap: float = 0.3
+    min_chunks: int
+    max_overlap: float
+    min_similarity: float | None = None
+    """Cosine of a negative, at least; if not given, what few random pairs reach (see hardness)."""
     seed: int = 0
     caps: Mapping[str, float] | None = None
 
@@ -227,7 +231,7 @@ def _choose_seeds(stage: Stage, directory: Path, choice: Choice) -> None:
 
     store, embedded = Store(directory), Embedded(directory)
     check_caps(choice.caps or {}, store)
-    chosen, rejects = eligible(store, choice.min_chunks, embedded.flags, bad=1)
+    chosen, rejects = eligible(store, choice.min_chunks, copies.flags(directory, embedded))
     order = seed_order(store, chosen, choice.seed)
     kept = capped(order, store, choice.caps or {})
     if len(kept) < len(order):
@@ -248,7 +252,19 @@ def _mine_work(stage: Stage, directory: Path, size: int) -> Callable[[int], None
     store, embedded = Store(directory), Embedded(directory)
     searcher = indexing.searcher(directory, store, embedded)
     seeds: I64 = np.asarray(map_array(stage.directory / "seeds.npy"))
-    return partial(mine_unit, stage, store, searcher, embedded.sketches, embedded.flags, seeds, size)
+    pool = Pool(embedded, copies.flags(directory, embedded), Shingles(store))
+    return partial(mine_unit, stage, store, searcher, pool, seeds, size, floor(directory, stage) * SCALE**2)
+
+
+def floor(directory: Path, mined: Stage) -> float:
+    """The least cosine of a negative of these rankings; what is not similar at all (0) is none ever."""
+    asked, facts = mined.settings["min_similarity"], Stage.existing(directory / "index", "llmtool data index").totals()
+    chunks = Store(directory).facts
+    negatives = (
+        mined.settings["target"] * mined.settings["chars_per_token"] * chunks["chunks"] / max(1, chunks["chars"])
+    )
+    level = least(facts["random_pairs"], negatives, facts["chunks"]) if asked is None else float(asked)
+    return max(level, 1 / SCALE**2)
 
 
 def measured_ratio(store: Store, tokens: Stage) -> float:

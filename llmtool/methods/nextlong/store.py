@@ -12,6 +12,8 @@ from llmtool.core.corpus.arrays import OPEN, Mapped
 from llmtool.core.corpus.shards import Stage
 
 I64 = npt.NDArray[np.int64]
+LONGEST = 1 << 18
+"""Bytes of a chunk that are looked at: with --split paper a line of 50 MB costs what a long page does."""
 
 
 class Store:

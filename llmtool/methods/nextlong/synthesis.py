@@ -69,7 +69,7 @@ def make_samples(
     rejects = stages.total([mined.totals()["rejects"], *(each["rejects"] for each in facts)])
     counts = {
         "candidates": mined.totals()["candidates"], "tried": sum(each["seeds"] for each in facts), "rejects": rejects,
-        "left_out": mined.totals()["left_out"],
+        "left_out": mined.totals()["left_out"], "min_similarity": round(stages.floor(directory, mined), 4),
     }  # fmt: skip
     return stage, units, wanted, counts
 
@@ -110,7 +110,7 @@ def _assemble_work(
         seeds = order[unit * size : (unit + 1) * size]
         method = NExtLong(
             store, builder, tokens, Mined(mined, store, seeds, unit), recipe.plan, recipe.position, recipe.seed,
-            store.stage.settings["size"], choice.chars_per_token, recipe.keep_long, caps,
+            store.stage.settings["size"], choice.chars_per_token, recipe.keep_long, caps, recipe.max_overlap,
         )  # fmt: skip
         assemble_unit(stage, method, builder, seeds, text=recipe.form == "jsonl", unit=unit)
 
@@ -156,7 +156,7 @@ def _synthesize(
     if recipe.needs_vectors:
         stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,
                      ngram=recipe.ngram)  # fmt: skip
-        stages.index(directory, recipe.index, means, seed=recipe.seed)
+        stages.index(directory, recipe.index, means, seed=recipe.seed, dedupe=recipe.dedupe)
     return write_samples(directory, out, tokenizer, recipe, means, run, store.stage.settings["inputs"])
 
 

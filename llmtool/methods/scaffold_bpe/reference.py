@@ -7,7 +7,9 @@ What the paper leaves open is decided in docs/methods/scaffold_bpe.md; each deci
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmtool.core.bpe.reference import MAX_TOKEN_BYTES, Corpus, Pair
+from llmtool.core.bpe.policy import Allows, Start, anything
+from llmtool.core.bpe.reference import Corpus, Pair
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 
 
 @dataclass
@@ -42,10 +44,17 @@ class Scaffolding:
 
 
 def train(
-    pieces: Mapping[bytes, int], vocab_size: int, min_frequency: int = 0, max_token_bytes: int = MAX_TOKEN_BYTES
+    pieces: Mapping[bytes, int] | Start,
+    vocab_size: int,
+    min_frequency: int = 0,
+    max_token_bytes: int = MAX_TOKEN_BYTES,
+    allows: Allows = anything,
 ) -> Scaffolding:
-    """Algorithm 1: train until |V| = vocab_size, the 256 bytes (pinned, never scaffold) included."""
-    state = Scaffolding(Corpus(pieces, max_token_bytes))
+    """Algorithm 1: train until |V| = vocab_size, the 256 bytes (pinned, never scaffold) included.
+
+    (D) From a tokenizer on, its units are pinned as the bytes are: they have ids already, or none for good.
+    """
+    state = Scaffolding(Corpus(pieces, max_token_bytes, allows))
     while state.normal < vocab_size:
         first = state.head()
         if first is None or first[0] < max(1, min_frequency):  # (D) Q is empty: report the size reached
@@ -74,7 +83,7 @@ def mark_components(state: Scaffolding, pair: Pair) -> None:
     frequency = state.corpus.unit_frequencies()
     for component in dict.fromkeys(pair):
         first = state.head()
-        pinned = component < 256
+        pinned = component < state.corpus.first
         if not pinned and component not in state.scaffolds and first and frequency[component] < first[0]:
             state.scaffolds.add(component)
             state.marks += 1

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 
 from llmtool.core.bpe.merge_loop import MergeLoop
-from llmtool.core.bpe.policy import Trained
+from llmtool.core.bpe.policy import Allows, Start, Trained, anything
 from llmtool.core.bpe.reference import Pair
-from llmtool.core.bpe.vocabulary import BYTE_ORDER
 from llmtool.methods.scaffold_bpe.reference import demolish, formed_by
 
 
@@ -50,13 +49,25 @@ class ScaffoldBPE:
         progress: Callable[[int], None],
     ) -> Trained:
         """Algorithm 1 until |V| = vocab_size."""
-        loop = MergeLoop(pieces, max_token_bytes)
+        return self.extend(Start.of_bytes(pieces), vocab_size, min_frequency, max_token_bytes, progress)
+
+    def extend(
+        self,
+        start: Start,
+        vocab_size: int,
+        min_frequency: int,
+        max_token_bytes: int,
+        progress: Callable[[int], None],
+        allows: Allows = anything,
+    ) -> Trained:
+        """The same from other units on, which all stay what they are."""
+        loop = MergeLoop(start, max_token_bytes, allows)
         formed: dict[int, Pair] = {}
         queue = ScaffoldQueue(formed)
-        frequency: dict[int, int] = dict.fromkeys(range(256), 0)
-        for piece, count in pieces.items():
-            for byte in piece:
-                frequency[BYTE_ORDER.index(byte)] += count
+        frequency: dict[int, int] = dict.fromkeys(range(len(start.units)), 0)
+        for sequence, count in start.sequences:
+            for unit in sequence:
+                frequency[unit] += count
         marks = promotions = 0
         while len(loop.units) - len(queue.marked) < vocab_size:
             pair_head, token_head = loop.head(), queue.head(frequency)
@@ -81,12 +92,12 @@ class ScaffoldBPE:
                 queue.push(component, frequency[component])
             for component in dict.fromkeys(pair):
                 head = max((entry[0] for entry in (loop.head(), queue.head(frequency)) if entry), default=0)
-                if component >= 256 and component not in queue.marked and frequency[component] < head:
+                if component >= len(start.units) and component not in queue.marked and frequency[component] < head:
                     queue.push(component, frequency[component])
                     marks += 1
             progress(len(loop.units) - len(queue.marked))
         merges = [(left, right, result) for (left, right), result in loop.merges.items()]
-        return Trained(merges, set(queue.marked), marks, promotions)
+        return Trained(merges, set(queue.marked), marks, promotions, loop.made_at)
 
     def parts(self, trained: Trained) -> dict[int, list[int]]:
         """Algorithm 2's demolishing, done once for each scaffold unit."""

@@ -34,7 +34,7 @@ def test_a_slow_peer_is_held_against_the_first_part() -> None:
 def test_bad_requests_are_one_line(tmp_path: Path) -> None:
     console = Console(verbosity=-1)
     with pytest.raises(UserError, match="no such file"):
-        measure.benchmark(tmp_path / "none", "encode", console=console)
+        measure.benchmark(tmp_path / "none", console=console)
     (tmp_path / "c.txt").write_text("text")
     with pytest.raises(UserError, match="contender 'sentencepiece' is not known"):
-        measure.benchmark(tmp_path / "c.txt", "encode", only=["sentencepiece"], console=console)
+        measure.benchmark(tmp_path / "c.txt", only=["sentencepiece"], console=console)

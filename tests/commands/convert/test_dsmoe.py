@@ -220,7 +220,7 @@ def test_export_runs_in_stock_transformers(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     sparse = tmp_path / "p"
     dsmoe(save_dense(tmp_path / "m"), sparse, router_init="paper")
-    export_model(sparse, tmp_path / "e", settings={"dsmoe": {"tau": "0.55"}}, console=QUIET)
+    export_model(sparse, tmp_path / "e", set=["dsmoe.tau=0.55"], console=QUIET)
     assert entry(tmp_path / "e")["tau"] == 0.55
     ours = load_model(sparse, settings={"dsmoe": {"tau": "0.55"}})
     found, made = elsewhere(tmp_path / "e", tmp_path)

@@ -162,7 +162,7 @@ def literal_init(checkpoint: Path, rows: torch.Tensor, fit: Callable[..., torch.
 def test_the_papers_init_equals_the_literal_one(convert: Callable[..., Any], checkpoint: Path) -> None:
     path, report = convert(groups="3:0:6", init="paper", samples=8)
     found = open_checkpoint(path)
-    calibration = Calibration([TEXT], 8, 16)
+    calibration = Calibration([TEXT], 8, 16, None, seed=0)
     rows = calibration.rows(open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET)
     wanted = literal_init(checkpoint, rows, reference.paper_compensation)
     for follower, w in wanted.items():
@@ -174,7 +174,9 @@ def test_the_papers_init_equals_the_literal_one(convert: Callable[..., Any], che
 def test_least_squares_equals_the_literal_one(convert: Callable[..., Any], checkpoint: Path) -> None:
     ridge = 1e-3
     path, _ = convert(groups="3:0:6", ridge=ridge, samples=8)
-    rows = Calibration([TEXT], 8, 16).rows(open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET)
+    rows = Calibration([TEXT], 8, 16, None, seed=0).rows(
+        open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET
+    )
 
     def fit(x: torch.Tensor, base: torch.Tensor, unified: torch.Tensor) -> torch.Tensor:
         x, error = x[:4].flatten(0, 1), (base - unified)[:4].flatten(0, 1)  # the second batch of four is held out
@@ -186,7 +188,7 @@ def test_least_squares_equals_the_literal_one(convert: Callable[..., Any], check
 
 
 def test_least_squares_brings_the_model_nearer(convert: Callable[..., Any], checkpoint: Path) -> None:
-    rows = Calibration([str(STDLIB / "shlex.py")], 8, 16).rows(
+    rows = Calibration([str(STDLIB / "shlex.py")], 8, 16, None, seed=0).rows(
         open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET
     )
     wanted = load_model(checkpoint)(rows)

@@ -199,4 +199,4 @@ def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:
 
 def test_a_stream_is_refused_as_it_would_be_read_twice(base: Path) -> None:
     with pytest.raises(UserError, match="read from files only"):
-        open_reader(["-"], DataOptions(base, template="plain", length=64))
+        open_reader(["-"], DataOptions(base, "auto", "plain", 64, drop_overlong=False, packing=True))

@@ -9,6 +9,7 @@ import pytest
 
 from llmtool.commands.scaling import fit as fit_command
 from llmtool.commands.scaling import laws as commands
+from llmtool.commands.scaling.settings import CompareSettings, FitSettings, PositionsSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
@@ -107,20 +108,20 @@ def test_compare_logs(tmp_path: Path) -> None:
         write_jsonl(tmp_path / f"{name}.jsonl", rows(log("cosine", constant=constant, seed=seed)))
         for seed, (name, constant) in enumerate((("a", 2.8), ("b", 2.7)))
     ]
-    look = Look(until="50%")
-    facts, lines = commands.compare_logs([str(p) for p in paths], look, "cooldown", tmp_path / "c.png", QUIET)
+    asked = CompareSettings(fit_until="50%", law="cooldown", plot=tmp_path / "c.png")
+    facts, lines = commands.compare_logs([str(p) for p in paths], asked)
     assert facts["lowest"] == str(paths[1])
     assert facts["runs"][1]["probability_below"][str(paths[0])] > 0.95
     assert sum(run["probability_lowest"] for run in facts["runs"]) == pytest.approx(1.0)
     assert lines[-1].startswith(f"P({paths[1]} ends below {paths[0]}) = ")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="two or more"):
-        commands.compare_logs([str(paths[0])], look, "auto", None, QUIET)
+        commands.compare_logs([str(paths[0])])
     renamed = write_jsonl(
         tmp_path / "v.jsonl", [{"step": r["step"], "lr": r["lr"], "val_loss": r["loss"]} for r in rows(log())]
     )
     with pytest.raises(UserError, match="different losses"):
-        commands.compare_logs([str(paths[0]), str(renamed)], look, "cooldown", None, QUIET)
+        commands.compare_logs([str(paths[0]), str(renamed)], fit_until="50%", law="cooldown")
 
 
 def test_backtest_of_a_finished_run(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_positions_of_a_log(tmp_path: Path) -> None:
         for s, v in zip(series.steps, series.values, strict=True)
     ]
     path = write_jsonl(tmp_path / "run.jsonl", records)
-    (facts,) = commands.positions_of(str(path), Look(), tmp_path / "p.svg")
+    (facts,) = commands.positions_of(str(path), PositionsSettings(plot=tmp_path / "p.svg"))
     assert (facts["positions"], facts["metric"]) == (64, "val")
     assert facts["k"] == pytest.approx(1.5, rel=0.2)
     told = list(commands.position_lines(facts))
@@ -158,7 +159,7 @@ def test_positions_of_a_log(tmp_path: Path) -> None:
     assert (tmp_path / "p.svg").stat().st_size > 10_000
     bare = write_jsonl(tmp_path / "bare.jsonl", rows(log()))
     with pytest.raises(UserError, match="no losses by position"):
-        commands.positions_of(str(bare), Look(), None)
+        commands.positions_of(str(bare), PositionsSettings())
 
 
 def test_positions_of_several_sets(tmp_path: Path) -> None:
@@ -168,14 +169,14 @@ def test_positions_of_several_sets(tmp_path: Path) -> None:
         for s, v in zip(series.steps, series.values, strict=True)
     ]
     path = str(write_jsonl(tmp_path / "run.jsonl", records))
-    near, far = commands.positions_of(path, Look(), tmp_path / "p.svg", ["near", "far"])
+    near, far = commands.positions_of(path, PositionsSettings(set=["near", "far"], plot=tmp_path / "p.svg"))
     assert (near["metric"], far["metric"]) == ("near", "far")
     assert far["final_loss_of_law"] == pytest.approx(near["final_loss_of_law"] + 0.5, abs=1e-3)
     assert near["k"] == pytest.approx(far["k"], rel=1e-3)
     with pytest.raises(UserError, match="--metric names one set"):
-        commands.positions_of(path, Look(metric="near"), None, ["far"])
+        commands.positions_of(path, PositionsSettings(metric="near", set=["far"]))
     with pytest.raises(UserError, match="other"):
-        commands.positions_of(path, Look(), None, ["other"])
+        commands.positions_of(path, PositionsSettings(set=["other"]))
 
 
 def test_follow_fits_again_as_the_log_grows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,8 +191,9 @@ def test_follow_fits_again_as_the_log_grows(tmp_path: Path, capsys: pytest.Captu
         waits.append(seconds)
         write_jsonl(path, [*records[: next(stages)], *future])
 
-    request = fit_command.Request([str(path)], Look(), "cooldown", largest=2.0)
-    assert fit_command.run(request, QUIET, follow=7.0, sleep=sleep) == 3
+    asked = FitSettings(law="cooldown", max_predicted_loss=2.0, follow=True, every=7.0)
+    request = fit_command.Request([str(path)], asked)
+    assert fit_command.run(request, QUIET, sleep=sleep) == 3
     out = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in out] == [
         "step 8,000 of 20,000", "step 12,000 of 20,000", "step 20,000 of 20,000",
@@ -204,14 +206,14 @@ def test_joint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         str(write_jsonl(tmp_path / f"{shape}.jsonl", rows(log(shape, reference=15_000.0))))
         for shape in ("constant", "cosine")
     ]  # fmt: skip
-    request = fit_command.Request(paths, Look(), output=tmp_path / "fit.json", as_json=True)
-    assert fit_command.run(request, QUIET, joint=True) == 0
+    request = fit_command.Request(paths, FitSettings(output=tmp_path / "fit.json", joint=True), as_json=True)
+    assert fit_command.run(request, QUIET) == 0
     facts = json.loads(capsys.readouterr().out)
     assert [run["mape"] < 0.2 for run in facts["runs"]] == [True, True]
     (row,) = commands.predict_fit(tmp_path / "fit.json", [], Look(shape="wsd"), None)
     assert row["value"] < facts["runs"][0]["final_loss"]["value"]
     with pytest.raises(UserError, match="two or more logs"):
-        fit_command.run(replace(request, sources=paths[:1], output=None), QUIET, joint=True)
+        fit_command.run(replace(request, sources=paths[:1], asked=FitSettings(joint=True)), QUIET)
 
 
 def test_report_of_a_forecast(made: Forecast) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from llmtool import Tokenizer
 from llmtool.commands.tokenizer.encode import encode_files
-from llmtool.commands.tokenizer.shards import ShardSettings, encode_shards, parse_part
+from llmtool.commands.tokenizer.settings import EncodeSettings
+from llmtool.commands.tokenizer.shards import encode_shards, parse_part
 from llmtool.core.corpus.token_files import open_tokens
-from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 
@@ -42,11 +42,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shards(
     place: Path, out: str, inputs: list[str] | None = None, size: str = "150K", **options: Any
 ) -> dict[str, Any]:
-    means = Means(options.pop("workers", 1), options.pop("console", QUIET), force=options.pop("force", False))
-    settings = ShardSettings(size, options.pop("form", "bin"), eos=options.pop("eos", True))
+    settings = EncodeSettings(shards=size, **{"form": "bin", "eos": True, "workers": 1, **options})
     names = [str(place / name) for name in inputs or ["corpus.jsonl", "more.txt"]]
     tokenizer = Tokenizer.load(place / "tok.json")
-    return encode_shards(tokenizer, names, place / out, settings, means=means, **options)
+    return encode_shards(tokenizer, names, place / out, settings)
 
 
 def files(directory: Path) -> dict[str, bytes]:

@@ -44,7 +44,7 @@ def load(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_rows_of_all(checkpoints: dict[str, Path], load: Any, capsys: Any) -> None:
     report = benchmark.decode(
-        list(checkpoints.values()), batches=[1, 2], contexts=[5, 9], new=3, rounds=2, device="cpu", output="json",
+        list(checkpoints.values()), batch="1,2", context="5,9", new=3, rounds=2, device="cpu", as_json=True,
         console=Console(-1),
     )  # fmt: skip
     assert json.loads(capsys.readouterr().out)["schema"] == "llmtool.bench-decode/1"
@@ -129,7 +129,7 @@ def test_a_wrong_cache_gets_no_speed(
         return write(self, store, layer, new if layer != 1 or new.shape[2] > 1 else torch.zeros_like(new))
 
     monkeypatch.setattr(decode, "StaticCache", type("Forgetful", (StaticCache,), {"_write": forgets}))
-    report = benchmark.decode([checkpoints["llama2"]], contexts=[8], device="cpu", output="json", console=Console(-1))
+    report = benchmark.decode([checkpoints["llama2"]], context="8", device="cpu", as_json=True, console=Console(-1))
     assert not report["rows"]
     assert "differ" in report["failed"]["llama2"]
     assert "no speed is given" in capsys.readouterr().err
@@ -139,7 +139,7 @@ def test_errors_are_one_line(checkpoints: dict[str, Path], tmp_path: Path, load:
     one = checkpoints["llama2"]
     settings: dict[str, Any] = {"device": "cpu", "console": Console(-1)}
     with pytest.raises(UserError, match="the model has 64"):
-        benchmark.decode([one], contexts=[100], **settings)
+        benchmark.decode([one], context="100", **settings)
     with pytest.raises(UserError, match="named twice"):
         benchmark.decode([one, one], **settings)
     with pytest.raises(UserError, match="cannot draw"):
@@ -157,4 +157,4 @@ def test_command(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     assert figure.read_text().startswith("<?xml")
     wrong = bench("decode", str(checkpoints["llama2"]), "--batch", "1,x")
     assert wrong.returncode == 1
-    assert wrong.stderr == "error: --batch '1,x': not whole numbers (such as 1,8)\n"
+    assert wrong.stderr == "error: --batch x: not a whole number\n"

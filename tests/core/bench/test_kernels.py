@@ -43,7 +43,7 @@ def timed() -> list[dict[str, Any]]:
 
 
 def run(**settings: Any) -> dict[str, Any]:
-    return benchmarking.time_kernels(device="cpu", seconds=0.01, checks=False, console=Console(-1), **settings)
+    return benchmarking.time_kernels(cpu=True, seconds=0.01, checks=False, console=Console(-1), **settings)
 
 
 def test_rows() -> None:
@@ -66,14 +66,14 @@ def test_rows() -> None:
 @pytest.mark.parametrize("factor", [2.001, float("nan")])
 def test_a_planted_error_gets_no_speed(factor: float, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(planted, "FACTOR", factor)
-    report = run(output="json")
+    report = run(as_json=True)
     json.loads(capsys.readouterr().out)
     ours = [row for row in report["rows"] if row["implementation"] == "ours"]
     assert len(ours) == 4
     for row in ours:
         assert not {"seconds", "share", "flops_per_s", "bytes_per_s"} & row.keys()
         assert row["failed"]
-    run(output="table")
+    run()
     printed = capsys.readouterr()
     lines = [line for line in printed.out.splitlines() if " ours " in line and " ms " not in line]
     assert sum("FAILED" in line for line in printed.out.splitlines() if " ours " in line) == 4, lines
@@ -81,7 +81,7 @@ def test_a_planted_error_gets_no_speed(factor: float, monkeypatch: pytest.Monkey
 
 
 def test_the_right_one_is_timed_and_compared(capsys: Any) -> None:
-    report = run(output="markdown")
+    report = run(markdown=True)
     assert all("seconds" in row for row in report["rows"] if row["implementation"] == "ours")
     printed = capsys.readouterr().out
     assert "No GPU: the times are of CPU code" in printed
@@ -91,7 +91,7 @@ def test_the_right_one_is_timed_and_compared(capsys: Any) -> None:
 
 
 def test_sizes(capsys: Any) -> None:
-    report = run(sizes="rows=5,width=7", output="json")
+    report = run(sizes="rows=5,width=7", as_json=True)
     assert {tuple(row["case"].values()) for row in report["rows"]} == {(5, 7)}
     for wrong in ("rows=0", "depth=3", "huge"):
         with pytest.raises(UserError, match="planted"):
@@ -99,14 +99,14 @@ def test_sizes(capsys: Any) -> None:
 
 
 def test_baseline(tmp_path: Path, capsys: Any) -> None:
-    report = run(output="json")
+    report = run(as_json=True)
     file = tmp_path / "old.json"
     capsys.readouterr()
     for row in report["rows"]:
         if "seconds" in row:
             row["seconds"] /= 1000
     file.write_text(json.dumps(report))
-    later = run(output="json", baseline=file, max_slowdown=2.0)
+    later = run(as_json=True, baseline=file, max_slowdown=2.0)
     assert later["compared"] == len(later["slower"]) == 4
     report["machine"]["device"] = "another"
     file.write_text(json.dumps(report))

@@ -11,7 +11,8 @@ from llmtool import Tokenizer, catalog
 from llmtool.core.bpe import engine, reference
 from llmtool.core.bpe.policy import Trained
 from llmtool.core.bpe.pretokenizers import split
-from llmtool.core.bpe.training import TrainingSettings, count_pieces, number_tokens
+from llmtool.core.bpe.settings import TrainingSettings
+from llmtool.core.bpe.training import count_pieces, number_tokens
 from llmtool.core.bpe.vocabulary import LONGEST_PIECE, piece_parts
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError

@@ -38,3 +38,11 @@ def test_bins_hold_every_position_once(length: int) -> None:
     assert x[-1] <= length
     assert x == sorted(x)
     assert binned([float(i) for i in range(1, length + 1)]) == (x, x)
+
+
+def test_buckets_weigh_every_token_once() -> None:
+    """Rows of 5 and of 3 tokens: position 3 is predicted twice, 4 and 5 once."""
+    total = PositionLoss.empty(5)
+    labels = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, -100, -100]])
+    total.add(torch.tensor([[9.0, 1, 2, 3, 5], [7, 3, 4, 0, 0]]), labels, torch.ones(2, dtype=torch.long))
+    assert total.buckets() == [(1, 8.0), (2, 2.5), (4, 4.0)]

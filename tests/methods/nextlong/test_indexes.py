@@ -33,22 +33,26 @@ def test_bm25_is_its_formula(work: Path, tmp_path: Path) -> None:
     store = Store(work)
     stage = Stage(tmp_path / "bm25", {"index": "bm25"})
     stage.begin()
-    bm25.build(stage, store, Console(-1))
+    bm25.build(stage, store, np.ones(store.chunks, np.bool_), Console(-1))
     index = bm25.Bm25(stage, store)
     words = [word_hashes([text])[0].tolist() for text in store.texts(0, store.chunks)]
     frequency = Counter(word for each in words for word in set(each))
     mean = sum(map(len, words)) / len(words)
     rare = {word for word, count in frequency.items() if 1 < count <= bm25.MOST * len(words)}
+
+    def weight(term: int, counts: Counter[int], length: int) -> float:
+        tf = counts[term]
+        idf = math.log(1 + (len(words) - frequency[term] + 0.5) / (frequency[term] + 0.5))
+        return idf * tf * (bm25.K1 + 1) / (tf + bm25.K1 * (1 - bm25.B + bm25.B * length / mean))
+
     for query in (0, 17, 80):
-        terms = sorted(rare & set(words[query]), key=lambda word: (frequency[word], word))[: bm25.TERMS]
+        own = {word: weight(word, Counter(words[query]), len(words[query])) for word in rare & set(words[query])}
+        terms = sorted(own, key=lambda word: (-round(own[word] * bm25.STEPS), word))[: bm25.TERMS]
         scores = np.zeros(len(words))
         for number, each in enumerate(words):
             counts = Counter(each)
             for term in terms:
-                tf = counts[term]
-                idf = math.log(1 + (len(words) - frequency[term] + 0.5) / (frequency[term] + 0.5))
-                norm = bm25.K1 * (1 - bm25.B + bm25.B * len(each) / mean)
-                scores[number] += idf * tf * (bm25.K1 + 1) / (tf + norm) if tf else 0
+                scores[number] += weight(term, counts, len(each))
         ids, found = index.search(np.array([query]), 20)[0]
         assert ids[0] == query
         assert np.allclose(found / SCALE**2 * 100, scores[ids], atol=len(terms) / bm25.STEPS)

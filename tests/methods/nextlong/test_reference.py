@@ -1,6 +1,7 @@
 """The reference by hand, and the fast path against it."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from llmtool.methods.nextlong import planning, reference
 from llmtool.methods.nextlong.chunking import Split, byte_places, spans
+from llmtool.methods.nextlong.duplicates import Present
 from llmtool.methods.nextlong.search import best, likely
 from llmtool.methods.nextlong.sentences import sentences
 from tests.methods.nextlong.corpora import sources
@@ -101,6 +103,27 @@ def test_the_papers_formula() -> None:
     assert abs(4 * 95 - 382) < 4  # the page: about 382 negatives a document at 128K
 
 
+class Alike(Present):
+    """Chunks of one kind clash."""
+
+    def __init__(self, kinds: dict[int, int], sharing: bool, chunks: Sequence[int]) -> None:
+        self._kinds, self._sharing = kinds, sharing
+        self._there = {kinds[chunk] for chunk in chunks}
+
+    def prepare(self, chunks: Sequence[int]) -> None:
+        pass
+
+    def add(self, chunk: int) -> None:
+        self._there.add(self._kinds.get(chunk, -1))
+
+    def clashes(self, chunk: int) -> bool:
+        return self._sharing and self._kinds[chunk] in self._there
+
+
+def free() -> planning.Shares:
+    return planning.Shares(lambda _: 0, {})
+
+
 metas_and_lists = st.integers(0, 2**32 - 1)
 
 
@@ -110,29 +133,75 @@ def test_the_planner_is_the_references(seed: int, target: int) -> None:
     draw = random.Random(seed)
     metas = list(range(draw.randint(2, 6)))
     costs = {number: draw.randint(1, 300) for number in range(200)}
-    found = [draw.sample(range(10, 200), draw.randint(5, 150)) for _ in metas]
-    wanted = reference.plan_exact(metas, found, costs.__getitem__, target)
-    free = planning.Shares(lambda _: 0, {})
-    ranked = [(numbers, [1.0] * len(numbers)) for numbers in found]
-    groups = planning.exact(metas, ranked, costs.__getitem__, target, free)
-    chosen_chunks = [(meta, [segment.chunk for segment in segments]) for meta, segments in groups or []]
-    assert wanted == (chosen_chunks or None)
+    found = []
+    for _ in metas:
+        numbers = draw.sample(range(10, 200), draw.choice([0, 1, 2, 5, 20, 150]))
+        found.append([(number, draw.randint(0, 9) / 10) for number in numbers])
+        found[-1].sort(key=lambda pair: (-pair[1], pair[0]))
+    alike = {number: draw.randint(0, 60) for number in range(200)}
+    sharing = draw.random() < 0.5
+
+    def clash(number: int, present: Sequence[int]) -> bool:
+        return sharing and any(alike[number] == alike[other] for other in present)
+
+    wanted = reference.plan_exact(metas, found, costs.__getitem__, target, clash)
+    ranked = [([number for number, _ in each], [score for _, score in each]) for each in found]
+    try:
+        groups = planning.exact(metas, ranked, costs.__getitem__, target, free(), Alike(alike, sharing, metas))
+        chosen_chunks = [(meta, [segment.chunk for segment in segments]) for meta, segments in groups]
+    except planning.Dropped:
+        chosen_chunks = None
+    assert wanted == chosen_chunks
     if wanted:
+        assert all(chosen for _, chosen in wanted[:-1])  # no meta-chunk follows another at once
         used = [number for _, chosen in wanted for number in chosen]
         assert len(used) == len(set(used))
         room = target - sum(costs[meta] for meta in metas)
         if room > 0:  # every meta-chunk ends inside the target
             assert sum(costs[number] for _, chosen in wanted[:-1] for number in chosen) <= room
-    plain = planning.paper(metas, ranked, target, 500, 100, 4.0, free, costs.__getitem__)
+    present = Alike(alike, sharing, metas)
+    plain = planning.paper(metas, ranked, target, 500, 100, 4.0, free(), present, costs.__getitem__)
     k = reference.negatives_per_chunk(target, 500, len(metas), 100)
-    assert [(m, [s.chunk for s in chosen]) for m, chosen in plain] == reference.plan_paper(metas, found, k)
+    assert [(m, [s.chunk for s in chosen]) for m, chosen in plain] == reference.plan_paper(metas, found, k, clash)
+
+
+def plan(found: list[reference.Ranking], costs: dict[int, int], target: int) -> list[reference.Group] | None:
+    """Both planners, two meta-chunks 0 and 1 of 100 tokens."""
+    tokens = {0: 100, 1: 100, **costs}
+    wanted = reference.plan_exact([0, 1], found, tokens.__getitem__, target)
+    ranked = [([number for number, _ in each], [score for _, score in each]) for each in found]
+    try:
+        made = planning.exact([0, 1], ranked, tokens.__getitem__, target, free(), Alike({}, False, []))
+        assert wanted == [(meta, [segment.chunk for segment in segments]) for meta, segments in made]
+    except planning.Dropped:
+        assert wanted is None
+    return wanted
+
+
+def test_groups_by_hand() -> None:
+    """T = 1,000: R = 800, a share of 400 for each of two groups."""
+    many = [(number, 0.9) for number in range(10, 20)]
+    later = [(number, 0.8) for number in range(20, 30)]
+    costs = dict.fromkeys(range(10, 30), 100)
+    assert plan([many, later], costs, 1000) == [(0, [10, 11, 12, 13]), (1, [20, 21, 22, 23])]
+    # a giant in front is passed over; it neither fills the group nor leaves it empty
+    giant = plan([[(5, 1.0), *many], later], {**costs, 5: 5000}, 1000)
+    assert giant == [(0, [10, 11, 12, 13]), (1, [20, 21, 22, 23])]
+    # a group without candidates is filled with what the other's meta-chunk found, the best first
+    assert plan([[], later], costs, 1000) == [(0, [20, 21, 22, 23]), (1, [24, 25, 26, 27])]
+    assert plan([many[:1], later], costs, 1000) == [(0, [10, 20, 21, 22]), (1, [23, 24, 25, 26])]
+    # larger than a share, but there is room for it: one stands between the meta-chunks
+    assert plan([[(5, 1.0)], later], {**costs, 5: 700}, 1000) == [(0, [5]), (1, [20])]
+    # nothing fits between the meta-chunks: no sample rather than two of them side by side
+    assert plan([[(5, 1.0)], [(5, 1.0)]], {5: 5000}, 1000) is None
+    assert plan([many, []], costs, 1000) == [(0, [10, 11, 12, 13]), (1, [14, 15, 16, 17])]
+    assert plan([many[:3], later[:3]], costs, 1000) is None  # too few
 
 
 def test_shares_of_sources_hold() -> None:
     shares = planning.Shares(lambda chunk: chunk % 2, {1: 250.0})
     ranked = [(list(range(10, 60)), [1.0] * 50)] * 2
-    groups = planning.exact([0, 1], ranked, lambda _: 100, 2000, shares)
-    assert groups
+    groups = planning.exact([0, 1], ranked, lambda _: 100, 2000, shares, Alike({}, False, []))
     taken = [segment.chunk for _, chosen in groups for segment in chosen]
     assert sum(chunk % 2 for chunk in taken) == 2
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong import reference
 from llmtool.methods.nextlong.chunking import spans
+from llmtool.methods.nextlong.copies import flags
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.vectors import SCALE
 from tests.methods.nextlong.corpora import corpus, tokenizer, write_jsonl
 
 TARGET = 4096
@@ -89,25 +92,34 @@ def test_negatives_are_the_references(place: Path) -> None:
     vectors = [row.tolist() for row in embedded.vectors.rows(np.arange(store.chunks))]
     counted = next(path for path in (output / "work").glob("tokens-*"))
     tokens = np.load(counted / "00000.npy").tolist()
-    from llmtool.methods.nextlong.mining import near_duplicates
+    texts = [store.text(number).decode() for number in range(store.chunks)]
+    pool = flags(output / "work", embedded) == 0
+    floor = json.loads((output / "done.json").read_text())["min_similarity"] * SCALE**2
 
     for row in rows(output)[:3]:
         metas = [span["chunk_id"] for span in row["spans"] if span["role"] == "meta"]
         document = int(store.document_of(metas[0]))
-        drawn = embedded.sketches.rows(np.array(metas))
-        close = near_duplicates(drawn, embedded.sketches.rows(np.arange(store.chunks)), 0.3)
 
-        def allowed(number: int, document: int = document, close: Any = close) -> bool:
-            return int(store.document_of(number)) != document and not close[number]
+        def allowed(number: int, document: int = document) -> bool:
+            return int(store.document_of(number)) != document and bool(pool[number])
 
-        found = [[n for n, _ in reference.hard_negatives(m, vectors, allowed, 200)] for m in metas]
-        groups = reference.plan_exact(metas, found, tokens.__getitem__, TARGET)
+        found = [[(n, s) for n, s in reference.hard_negatives(m, vectors, allowed, 60) if s >= floor] for m in metas]
+        shingles = {n: reference.shingles(texts[n]) for n in {*metas, *(n for each in found for n, _ in each)}}
+        groups = reference.plan_exact(metas, found, tokens.__getitem__, TARGET, clashing(shingles))
         assert groups
         order = [number for meta, chosen in groups for number in (meta, *chosen)]
         made = [span["chunk_id"] for span in row["spans"]]
         assert order[: len(made)] == made
         text = reference.assemble(groups, lambda number: store.text(number).decode())
         assert text.startswith(row["text"])
+
+
+def clashing(shingles: dict[int, set[reference.Shingle]]) -> reference.Clash:
+    def clash(number: int, present: Sequence[int]) -> bool:
+        own = shingles[number]
+        return any(len(own & shingles[n]) >= 0.1 * max(1, min(len(own), len(shingles[n]))) for n in present)
+
+    return clash
 
 
 def test_chunks_are_the_references(place: Path) -> None:

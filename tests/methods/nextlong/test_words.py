@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtool.methods.nextlong import reference
-from llmtool.methods.nextlong.duplicates import Contamination, overlap, sketches
+from llmtool.methods.nextlong.duplicates import Contamination, overlap, sizes, sketches, suspects
 from llmtool.methods.nextlong.lsa import fit
-from llmtool.methods.nextlong.mining import near_duplicates
 from llmtool.methods.nextlong.vectors import SCALE, quantise, similarities
 from llmtool.methods.nextlong.words import ngrams, word_hashes
 from tests.methods.nextlong.corpora import sources
@@ -91,7 +90,8 @@ def test_overlap_estimates_jaccard() -> None:
     assert shares[1] == 1
     assert shares[2] == pytest.approx(0.5, abs=0.2)
     assert shares[3] < 0.05
-    assert near_duplicates(drawn[:1], drawn, 0.3).tolist() == [True, True, True, False]
+    counts = sizes(np.array([600, 1200, 1505, 1685]))
+    assert suspects(drawn[:1], counts[:1], drawn, counts, 0.3).tolist() == [True, True, True, False]
     assert not overlap(sketches(*word_hashes([b""]))[0], drawn).any()
 
 

@@ -91,7 +91,7 @@ def test_bootstrap_is_repeatable_and_spreads() -> None:
 
 def test_law_of_a_file(tmp_path: Path) -> None:
     path = write(table(CHINCHILLA, noise=1e-3), tmp_path / "runs.csv")
-    facts, lines = commands.size_law(path, "chinchilla", 2, [1e20, 1e21], 0, tmp_path / "law.svg")
+    facts, lines = commands.size_law(path, bootstrap=2, compute=[1e20, 1e21], plot=tmp_path / "law.svg")
     assert facts["schema"] == "llmtool.scaling-law/1"
     assert facts["parameters"]["alpha"]["low"] <= facts["parameters"]["alpha"]["high"]
     assert facts["mape"] < 0.2
@@ -144,7 +144,7 @@ def test_one_size_is_refused_and_a_fixed_ratio_is_flagged(tmp_path: Path) -> Non
     bare = Table(params, 20 * params, 20 * params, np.ones(8))
     loss = np.exp(CHINCHILLA.log_loss(PUBLISHED["chinchilla"], bare))
     path = write(Table(params, 20 * params, 20 * params, loss), tmp_path / "runs.csv")
-    facts, lines = commands.size_law(path, "chinchilla", 0, [1e24], 0, None)
+    facts, lines = commands.size_law(path, bootstrap=0, compute=[1e24])
     assert not facts["confident"]
     assert facts["compute_optimal"] == []
     found = " ".join(facts["doubts"])
@@ -228,7 +228,7 @@ def test_the_published_refit_on_its_own_table(tmp_path: Path) -> None:
 
 def test_a_saved_law_predicts_another_size(tmp_path: Path) -> None:
     path = write(table(CHINCHILLA, noise=1e-3), tmp_path / "runs.csv")
-    facts, _ = commands.size_law(path, "chinchilla", 2, [], 0, None, tmp_path / "law.json")
+    facts, _ = commands.size_law(path, bootstrap=2, output=tmp_path / "law.json")
     assert facts["backtest"]["median_error"] < 0.5
     told = commands.predict_size(tmp_path / "law.json", "7B", "140B")
     row = told["predictions"][0]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from llmtool.commands.scaling import fit as command
+from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import alarms
 from llmtool.methods.temporal_scaling.callbacks import Watcher, hugging_face, lightning
 from llmtool.methods.temporal_scaling.logs import read_log
 from llmtool.methods.temporal_scaling.logs.series import Series
-from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.run import prepare
 from tests.methods.temporal_scaling.synthetic import HORIZON, log, rows, write_jsonl
 
@@ -43,14 +43,16 @@ def growing(path: Path, records: list[dict[str, Any]], parts: int) -> Callable[[
 
 
 def watch(path: Path, sleep: Callable[[float], None], **settings: Any) -> int:
-    look = Look(horizon=HORIZON, shape="cosine", warmup=500.0)
-    request = command.Request([str(path)], look, "cooldown", **settings)
-    return command.run(request, Console(), follow=1.0, sleep=sleep)
+    asked = FitSettings(
+        horizon=HORIZON, schedule="cosine", warmup=500.0, law="cooldown", follow=True, every=1.0, **settings
+    )
+    request = command.Request([str(path)], asked)
+    return command.run(request, Console(), sleep=sleep)
 
 
 def test_lines_appear_as_the_log_grows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.jsonl"
-    status = watch(path, growing(path, rows(log(every=400)), 5), largest=9.0)
+    status = watch(path, growing(path, rows(log(every=400)), 5), max_predicted_loss=9.0)
     lines = capsys.readouterr().out.splitlines()
     assert status == 0
     assert [line.split(":")[0] for line in lines] == [
@@ -66,7 +68,7 @@ def test_at_a_terminal_one_line_is_rewritten(
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     path = tmp_path / "run.jsonl"
-    assert watch(path, growing(path, rows(log(every=400)), 5), largest=9.0) == 0
+    assert watch(path, growing(path, rows(log(every=400)), 5), max_predicted_loss=9.0) == 0
     out = capsys.readouterr().out
     shown = out.split("\r\x1b[K")[1:]
     assert len(shown) == 5
@@ -81,7 +83,7 @@ def test_a_bar_that_will_be_missed_stops_at_once(tmp_path: Path, capsys: pytest.
     script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" >> {told}\n')
     script.chmod(0o755)
     sleep = growing(path, rows(log(every=400)), 5)
-    status = watch(path, sleep, largest=2.0, stop=True, notify=f"sh {script}")
+    status = watch(path, sleep, max_predicted_loss=2.0, stop=True, notify=f"sh {script}")
     out = capsys.readouterr()
     assert status == 3
     assert len(out.out.splitlines()) == 1  # at the first look, at a fifth of the run
@@ -134,7 +136,7 @@ def test_odds_need_a_bar_and_following() -> None:
         ({"notify": "x"}, "--notify"),
     ):
         with pytest.raises(UserError, match=says):
-            command.run(command.Request(["none"], Look(), **settings), Console())
+            command.run(command.Request(["none"], FitSettings(**settings)), Console())
 
 
 def test_a_watcher_stops_what_it_watches() -> None:

@@ -11,12 +11,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import llmtool
+from llmtool.commands.bench.settings import PeersSettings
 from llmtool.commands.bench.tokenizer.contenders import OURS, PEERS, TRAINERS, VOCAB_SIZE, head, ours, read
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -28,17 +29,11 @@ TASKS = ("encode", "train", "hostile")
 
 
 def benchmark(
-    corpus: Path,
-    task: str,
-    *,
-    threads: int = 1,
-    repeats: int = 5,
-    only: Sequence[str] = (),
-    pretokenizer: str = "llama3",
-    directory: Path | None = None,
-    console: Console,
+    corpus: Path, settings: PeersSettings | None = None, *, console: Console, **named_settings: Any
 ) -> dict[str, Any]:
-    """Measure; `directory` keeps the trained tokenizers for another run."""
+    """Measure."""
+    asked = PeersSettings.of(settings, named_settings)
+    task, only, threads, repeats = asked.task, asked.only, asked.threads, asked.repeats
     if not corpus.is_file():
         raise UserError("no such file", where=str(corpus), hint="a corpus of 100 MB or more, as JSONL")
     known = list(TRAINERS if task == "train" else (*OURS, *PEERS))
@@ -54,7 +49,7 @@ def benchmark(
         "task": task,
         "corpus": corpus.name,
         "bytes": corpus.stat().st_size,
-        "pretokenizer": pretokenizer,
+        "pretokenizer": asked.pretokenizer,
         "threads": threads,
         "repeats": repeats,
         "llmtool": llmtool.__version__,
@@ -63,9 +58,9 @@ def benchmark(
         "versions": {p: importlib.metadata.version(p) for p in sorted(set(map(_package, chosen)) - {"llmtool"})},
     }
     with TemporaryDirectory(prefix="llmtool-") as temporary:
-        directory = directory or Path(temporary)
+        directory = asked.keep or Path(temporary)
         if task != "train" and not (directory / "hf").exists():
-            prepare(corpus, directory, pretokenizer)
+            prepare(corpus, directory, asked.pretokenizer)
         if task == "hostile":
             from llmtool.commands.bench.tokenizer.hostile import JOBS, TEXTS, growth
 

@@ -21,9 +21,17 @@ struct Documents {
 // Ids are written up to this many places beyond their end: whole cache entries are copied.
 inline constexpr size_t kOutputSlack = 8;
 
+// Cuts one piece after the other, each met once.
+class PieceCutter {
+ public:
+  virtual ~PieceCutter() = default;
+  // The units of a piece, those of unknown symbols included, until the next call.
+  virtual const std::vector<uint32_t>& units_of(const uint8_t* p, size_t n) = 0;
+};
+
 // One thread's caches and working memory.
 template <class Policy>
-class EncodingThread {
+class EncodingThread final : public PieceCutter {
  public:
   EncodingThread(const Vocabulary& vocabulary, const Policy& policy, const CacheSizes& sizes)
       : vocabulary_(vocabulary),
@@ -81,6 +89,14 @@ class EncodingThread {
       }
     }
     return to;
+  }
+
+  const std::vector<uint32_t>& units_of(const uint8_t* p, size_t n) override {
+    Item item;
+    item.piece = p;
+    item.length = n;
+    cut(item);
+    return scratch_.units;
   }
 
   uint64_t operations() const { return scratch_.operations; }
@@ -233,6 +249,8 @@ class Encoder {
   // `id_ends`. May be called from several threads at once.
   virtual uint64_t encode(const Documents& documents, unsigned threads, uint32_t* out, uint64_t* id_ends) = 0;
   virtual uint64_t operations() = 0;
+  virtual std::unique_ptr<PieceCutter> cutter() = 0;
+  virtual const Vocabulary& vocabulary() const = 0;
 };
 
 // Blocks are encoded in any order, each into a buffer of its own, and copied to their places as soon as the number of
@@ -288,6 +306,10 @@ class EncoderWith final : public Encoder {
       return encode_with<decltype(scanner)>(documents, threads, out, id_ends);
     });
   }
+
+  std::unique_ptr<PieceCutter> cutter() override { return make_thread(); }
+
+  const Vocabulary& vocabulary() const override { return *vocabulary_; }
 
   uint64_t operations() override {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -346,8 +368,10 @@ class EncoderWith final : public Encoder {
         return thread;
       }
     }
-    return std::make_unique<Thread>(*vocabulary_, policy_, sizes_);
+    return make_thread();
   }
+
+  std::unique_ptr<Thread> make_thread() const { return std::make_unique<Thread>(*vocabulary_, policy_, sizes_); }
 
   void give_back(std::unique_ptr<Thread> thread) {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -113,9 +113,10 @@ class CounterHandle {
     return out;
   }
 
-  TrainingCorpus corpus(const std::vector<uint8_t>& byte_order) {
+  template <class... Args>
+  TrainingCorpus corpus(Args&&... args) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return TrainingCorpus(counter_, byte_order);
+    return TrainingCorpus(counter_, std::forward<Args>(args)...);
   }
 
   const PieceCounter& counter() const { return counter_; }
@@ -125,6 +126,25 @@ class CounterHandle {
   PieceCounter counter_;
 };
 
+void check_training_policy(const std::string& policy) {
+  if (policy != "bpe" && policy != "scaffold") throw std::invalid_argument("unknown training policy: " + policy);
+}
+
+Trained train_by(const std::string& policy, TrainingCorpus corpus, const Limits& limits,
+                 const std::function<void(uint64_t)>& report, Filter filter = {}) {
+  if (policy == "bpe") return train<BpePolicy>(std::move(corpus), limits, report, std::move(filter));
+  return train<ScaffoldPolicy>(std::move(corpus), limits, report, std::move(filter));
+}
+
+// Calls a Python function, if there is one, from code without the GIL. The function outlives what is returned.
+std::function<void(uint64_t)> reporter(const nb::object& progress) {
+  if (progress.is_none()) return {};
+  return [&progress](uint64_t normal) {
+    nb::gil_scoped_acquire acquire;
+    progress(normal);
+  };
+}
+
 Trained train_with(CounterHandle& handle, const std::string& policy, uint64_t vocab_size, uint64_t min_frequency,
                    uint64_t max_token_bytes, nb::handle byte_order, nb::object progress) {
   const std::vector<uint8_t> order = items<uint8_t>(byte_order, "byte_order");
@@ -133,18 +153,11 @@ Trained train_with(CounterHandle& handle, const std::string& policy, uint64_t vo
   if (order.size() != 256 || std::find(seen.begin(), seen.end(), false) != seen.end()) {
     throw std::invalid_argument("byte_order: not each byte once");
   }
-  if (policy != "bpe" && policy != "scaffold") throw std::invalid_argument("unknown training policy: " + policy);
-  std::function<void(uint64_t)> report;
-  if (!progress.is_none()) {
-    report = [&progress](uint64_t normal) {
-      nb::gil_scoped_acquire acquire;
-      progress(normal);
-    };
-  }
+  const std::function<void(uint64_t)> report = reporter(progress);
+  const Limits limits{vocab_size, min_frequency, max_token_bytes};
+  check_training_policy(policy);
   nb::gil_scoped_release release;
-  TrainingCorpus corpus = handle.corpus(order);
-  if (policy == "bpe") return train(std::move(corpus), BpePolicy(), vocab_size, min_frequency, max_token_bytes, report);
-  return train(std::move(corpus), ScaffoldPolicy(), vocab_size, min_frequency, max_token_bytes, report);
+  return train_by(policy, handle.corpus(order), limits, report);
 }
 
 class EncoderHandle {
@@ -194,6 +207,7 @@ class EncoderHandle {
   }
 
   uint64_t operations() const { return encoder_->operations(); }
+  Encoder& encoder() { return *encoder_; }
 
  private:
   // Ids go right into a bytes object with room for an id a byte, whose unused pages are never touched.
@@ -217,6 +231,36 @@ class EncoderHandle {
 
   std::unique_ptr<Encoder> encoder_;
 };
+
+// Goes on from the tokenizer that `encoder` is of: `vocab_size` counts its units too. allowed(bytes) says whether a
+// token of that spelling may be made.
+Trained extend_with(CounterHandle& counter, EncoderHandle& handle, const std::string& policy, uint64_t vocab_size,
+                    uint64_t min_frequency, uint64_t max_token_bytes, nb::object allowed, nb::object progress) {
+  Encoder& encoder = handle.encoder();
+  const Vocabulary& vocabulary = encoder.vocabulary();
+  std::vector<uint32_t> lengths(vocabulary.size());
+  std::vector<std::string> spelled(vocabulary.size());
+  for (uint32_t u = 0; u < vocabulary.size(); ++u) {
+    lengths[u] = vocabulary.length(u);
+    spelled[u].assign(reinterpret_cast<const char*>(vocabulary.unit_bytes(u)), lengths[u]);
+  }
+  Filter filter(std::move(spelled), [&allowed](const std::string& spelling) {
+    nb::gil_scoped_acquire acquire;
+    return nb::cast<bool>(allowed(nb::bytes(spelling.data(), spelling.size())));
+  });
+  const std::function<void(uint64_t)> report = reporter(progress);
+  const Limits limits{vocab_size, min_frequency, max_token_bytes};
+  check_training_policy(policy);
+  nb::gil_scoped_release release;
+  const std::unique_ptr<PieceCutter> cutter = encoder.cutter();
+  const auto cut = [&](const uint8_t* p, size_t n, std::vector<uint32_t>& units) {
+    units = cutter->units_of(p, n);
+    for (uint32_t& unit : units) {
+      if (!vocabulary.is_known(unit)) unit = TrainingCorpus::kBorder;
+    }
+  };
+  return train_by(policy, counter.corpus(std::move(lengths), cut), limits, report, std::move(filter));
+}
 
 class AddedTokensHandle {
  public:
@@ -316,5 +360,8 @@ NB_MODULE(_engine, module) {
            "byte_units"_a = nb::none(), "unknown_unit"_a = nb::none(), "fuse"_a = false)
       .def("encode", &EncoderHandle::encode, "text"_a)
       .def("encode_batch", &EncoderHandle::encode_batch, "text"_a, "ends"_a, "threads"_a = 1)
-      .def_prop_ro("operations", &EncoderHandle::operations);
+      .def_prop_ro("operations", &EncoderHandle::operations)
+      .def_prop_ro("units", [](EncoderHandle& self) { return self.encoder().vocabulary().size(); });
+  module.def("extend", &extend_with, "counter"_a, "encoder"_a, "policy"_a, "vocab_size"_a, "min_frequency"_a,
+             "max_token_bytes"_a, "allowed"_a, "progress"_a = nb::none());
 }

@@ -7,6 +7,8 @@ namespace llmtool {
 
 class ScaffoldPolicy {
  public:
+  explicit ScaffoldPolicy(uint32_t first) : first_(first), units_(first, Unit{0, 0, false}) {}
+
   // Frequencies in the queue are upper bounds: an entry is renewed when it comes to the top and its unit has lost some.
   uint64_t head() {
     while (!queue_.empty()) {
@@ -44,7 +46,7 @@ class ScaffoldPolicy {
 
  private:
   struct Unit {
-    uint64_t frequency;  // how often it occurs by itself; not kept for bytes, which always stay
+    uint64_t frequency;  // how often it occurs by itself; not kept for the first units, which always stay
     uint64_t pair;       // that formed it
     bool marked;
   };
@@ -58,13 +60,13 @@ class ScaffoldPolicy {
   };
 
   void lose(uint32_t unit, uint64_t times) {
-    if (unit >= 256) units_[unit].frequency -= times;
+    if (unit >= first_) units_[unit].frequency -= times;
   }
 
   template <class HeadFrequency>
   uint64_t mark(uint32_t number, HeadFrequency&& head_frequency) {
     Unit& unit = units_[number];
-    if (number < 256 || unit.marked || unit.frequency >= head_frequency()) return 0;
+    if (number < first_ || unit.marked || unit.frequency >= head_frequency()) return 0;
     unit.marked = true;
     if (unit.frequency) push(number);
     return 1;
@@ -79,7 +81,8 @@ class ScaffoldPolicy {
     queue_.pop_back();
   }
 
-  std::vector<Unit> units_ = std::vector<Unit>(256, Unit{0, 0, false});
+  uint32_t first_;  // units there are before training: bytes, or a whole tokenizer's
+  std::vector<Unit> units_;
   std::vector<Entry> queue_;
   uint64_t marks_ = 0, promotions_ = 0;
 };

@@ -8,6 +8,7 @@
 //
 // The two large arrays, slots and places, are memory only up to the budget; beyond it they lie in files (memory.hpp).
 #pragma once
+#include <array>
 #include <chrono>
 #include <functional>
 #include <unordered_map>
@@ -23,7 +24,7 @@ struct Trained {
   uint64_t marks = 0, promotions = 0;
 };
 
-// The distinct pieces of a corpus, as units.
+// The distinct pieces of a corpus, as units of one byte and more: the bytes themselves, or what a tokenizer made of them.
 class TrainingCorpus {
  public:
   struct Slot {
@@ -33,32 +34,76 @@ class TrainingCorpus {
   static constexpr uint32_t kBorder = kNone;     // between two pieces
   static constexpr uint32_t kCovered = kNone - 1;  // the right part of a merge began here
 
-  TrainingCorpus(PieceCounter& counter, const std::vector<uint8_t>& byte_order) : slots_(counter.memory()) {
-    uint32_t unit_of[256];
-    for (uint32_t u = 0; u < 256; ++u) unit_of[byte_order[u]] = u;
+  // lengths: bytes of each unit. cut(p, n, units) writes the units of a piece, kBorder where no pair may reach over.
+  template <class Cut>
+  TrainingCorpus(PieceCounter& counter, std::vector<uint32_t> lengths, Cut&& cut)
+      : lengths_(std::move(lengths)), slots_(counter.memory()) {
     std::unordered_map<uint64_t, uint32_t> index_of;
+    std::vector<uint32_t> units;
     slots_.reserve(counter.distinct_bytes() + 1);
     slots_.push_back({kBorder, 0});
     counter.for_each(false, [&](const uint8_t* p, size_t n, uint64_t count) {
       if (n < 2) return;
+      units.clear();
+      cut(p, n, units);
+      if (units.size() < 2) return;
       if (slots_.size() + n >= kCovered) {
         throw std::length_error("the distinct pieces have over 4 GB: split documents into smaller pieces");
       }
       const auto [found, is_new] = index_of.try_emplace(count, static_cast<uint32_t>(weights_.size()));
       if (is_new) weights_.push_back(count);
-      for (size_t i = 0; i < n; ++i) slots_.push_back({unit_of[p[i]], found->second});
+      for (const uint32_t unit : units) {
+        const uint32_t length = unit == kBorder ? 1 : lengths_[unit];
+        slots_.push_back({unit, found->second});
+        for (uint32_t i = 2; i < length; ++i) slots_.push_back({kCovered, 0});
+        if (length > 1) slots_.push_back({unit, found->second});
+      }
       slots_.push_back({kBorder, 0});
     });
   }
 
+  // From the bytes on.
+  TrainingCorpus(PieceCounter& counter, const std::vector<uint8_t>& byte_order)
+      : TrainingCorpus(counter, std::vector<uint32_t>(256, 1),
+                       [unit_of = inverse(byte_order)](const uint8_t* p, size_t n, std::vector<uint32_t>& units) {
+                         units.resize(n);
+                         for (size_t i = 0; i < n; ++i) units[i] = unit_of[p[i]];
+                       }) {}
+
+  const std::vector<uint32_t>& lengths() const { return lengths_; }
   Memory memory() const { return slots_.get_allocator().memory(); }
   size_t size() const { return slots_.size(); }
   Slot& operator[](size_t i) { return slots_[i]; }
   uint64_t weight(const Slot& slot) const { return weights_[slot.weight]; }
 
  private:
+  static std::vector<uint32_t> inverse(const std::vector<uint8_t>& byte_order) {
+    std::vector<uint32_t> unit_of(256);
+    for (uint32_t u = 0; u < 256; ++u) unit_of[byte_order[u]] = u;
+    return unit_of;
+  }
+
+  std::vector<uint32_t> lengths_;
   Bounded<Slot> slots_;
   std::vector<uint64_t> weights_;
+};
+
+// What may be made: asked once of each pair, when it comes to the head of the queue.
+class Filter {
+ public:
+  using Allows = std::function<bool(const std::string&)>;
+  Filter() = default;
+  // spelled: the bytes of each unit there is.
+  Filter(std::vector<std::string> spelled, Allows allows) : spelled_(std::move(spelled)), allows_(std::move(allows)) {}
+
+  bool allows(uint32_t left, uint32_t right) { return !allows_ || allows_(spelled_[left] + spelled_[right]); }
+  void made(uint32_t left, uint32_t right) {
+    if (allows_) spelled_.push_back(spelled_[left] + spelled_[right]);
+  }
+
+ private:
+  std::vector<std::string> spelled_;
+  Allows allows_;
 };
 
 // (left, right) -> frequency and places, open addressing.
@@ -76,6 +121,15 @@ class PairTable {
     for (size_t i = key * kMultiplier >> shift_;; i = (i + 1) & (pairs_.size() - 1)) {
       if (pairs_[i].key == key) return &pairs_[i];
       if (pairs_[i].key == kFree) return nullptr;
+    }
+  }
+
+  void prefetch_key(uint64_t key) const { prefetch(&pairs_[key * kMultiplier >> shift_]); }
+
+  template <class Visit>
+  void for_each(Visit&& visit) {
+    for (Pair& pair : pairs_) {
+      if (pair.key != kFree) visit(pair);
     }
   }
 
@@ -119,14 +173,19 @@ class PairIndex {
     uint32_t left, right;
   };
 
-  // A pair of more than `longest` bytes is kept up to date like any other, and never at the head.
-  PairIndex(TrainingCorpus corpus, uint64_t longest)
-      : corpus_(std::move(corpus)), longest_(longest), lengths_(256, 1), places_(corpus_.memory()) {
-    left_.resize(256);
-    right_.resize(256);
+  // A pair of more than `longest` bytes, or that the filter refuses, is kept up to date like any other, and never at
+  // the head.
+  PairIndex(TrainingCorpus corpus, uint64_t longest, Filter filter)
+      : corpus_(std::move(corpus)),
+        longest_(longest),
+        filter_(std::move(filter)),
+        lengths_(corpus_.lengths()),
+        places_(corpus_.memory()) {
+    left_.resize(lengths_.size());
+    right_.resize(lengths_.size());
     // Room that nothing touches costs nothing, growing by copies does; a file's blocks would be taken at once.
     if (places_.get_allocator().in_memory(2 * corpus_.size())) places_.reserve(2 * corpus_.size());
-    add_byte_pairs();
+    add_first_pairs();
   }
 
   // The most frequent pair, of equals the one with the smallest units.
@@ -134,24 +193,27 @@ class PairIndex {
     while (!queue_.empty()) {
       const Entry top = queue_.front();
       const PairTable::Pair* const pair = pairs_.find(top.key);
-      if (pair && pair->frequency == top.frequency) {
+      const bool current = pair && pair->frequency == top.frequency;
+      if (current && is_allowed(top.key)) {
         return {top.frequency, static_cast<uint32_t>(top.key >> 32), static_cast<uint32_t>(top.key)};
       }
       std::pop_heap(queue_.begin(), queue_.end());
       queue_.pop_back();
-      if (pair && pair->frequency) push({pair->frequency, top.key});
+      if (!current && pair && pair->frequency) push({pair->frequency, top.key});  // a pair has one entry at a time
     }
     return {0, 0, 0};
   }
 
   // Replaces the pair everywhere by a new unit; returns how often, counted over the whole text.
   //
-  // The result is always new: where two units spell an older unit t side by side, t's own merge had already been made
+  // The result is always new (or refused by the filter: an extended tokenizer may hold tokens that no merge of its own
+  // makes): where two units spell an older unit t side by side, t's own merge had already been made
   // in the same bytes, because what happens inside a stretch that no merge leaves does not depend on what is around.
   uint64_t merge(uint32_t left, uint32_t right) {
     const uint32_t made_unit = static_cast<uint32_t>(lengths_.size());
     const uint32_t left_length = lengths_[left], right_length = lengths_[right];
     lengths_.push_back(left_length + right_length);
+    filter_.made(left, right);
     left_.emplace_back();
     right_.emplace_back();
     const PairTable::Pair pair = *pairs_.find(PairTable::key_of(left, right));
@@ -229,7 +291,7 @@ class PairIndex {
   }
 
   void enqueue(uint64_t key) {
-    if (uint64_t{lengths_[key >> 32]} + lengths_[static_cast<uint32_t>(key)] > longest_) return;
+    if (!fits(key)) return;
     if (const uint64_t frequency = pairs_.find(key)->frequency) push({frequency, key});
   }
 
@@ -241,32 +303,63 @@ class PairIndex {
     events.places.clear();
   }
 
-  void add_byte_pairs() {
-    std::vector<Neighbour> of_pair(1u << 16);
-    const auto for_each_pair = [&](auto&& visit) {
-      for (uint32_t i = 1; i + 1 < corpus_.size(); ++i) {
-        const uint32_t a = corpus_[i].unit, b = corpus_[i + 1].unit;
-        if (a != TrainingCorpus::kBorder && b != TrainingCorpus::kBorder) visit(of_pair[a << 8 | b], i);
+  bool is_allowed(uint64_t key) {
+    if (key == allowed_) return true;
+    if (!filter_.allows(static_cast<uint32_t>(key >> 32), static_cast<uint32_t>(key))) return false;
+    allowed_ = key;
+    return true;
+  }
+
+  // Visits (key, place) of every pair of neighbours, some pairs after its line of the table was asked for.
+  template <class Visit>
+  void for_each_first_pair(Visit&& visit) {
+    constexpr uint32_t kAhead = 32;
+    std::array<std::pair<uint64_t, uint32_t>, kAhead> waiting;
+    uint32_t seen = 0;
+    for (uint32_t i = 1; i < corpus_.size();) {
+      const uint32_t a = corpus_[i].unit;
+      const uint32_t next = i + (a == TrainingCorpus::kBorder ? 1 : lengths_[a]);
+      if (a != TrainingCorpus::kBorder && corpus_[next].unit != TrainingCorpus::kBorder) {
+        auto& pair = waiting[seen % kAhead];
+        if (seen >= kAhead) visit(pair.first, pair.second);
+        pair = {PairTable::key_of(a, corpus_[next].unit), i};
+        pairs_.prefetch_key(pair.first);
+        ++seen;
       }
-    };
-    for_each_pair([&](Neighbour& pair, uint32_t i) {
-      ++pair.places;
-      pair.weight += corpus_.weight(corpus_[i]);
-    });
-    for (uint32_t a = 0; a < 256; ++a) {
-      for (uint32_t b = 0; b < 256; ++b) {
-        Neighbour& pair = of_pair[a << 8 | b];
-        if (!pair.places) continue;
-        add_pair(PairTable::key_of(a, b), pair);
-        queue_.push_back({pair.weight, PairTable::key_of(a, b)});
-      }
+      i = next;
     }
+    for (uint32_t k = seen - std::min(seen, kAhead); k < seen; ++k) {
+      visit(waiting[k % kAhead].first, waiting[k % kAhead].second);
+    }
+  }
+
+  void add_first_pairs() {
+    for_each_first_pair([&](uint64_t key, uint32_t i) {
+      const uint64_t weight = corpus_.weight(corpus_[i]);
+      if (PairTable::Pair* const pair = pairs_.find(key)) {
+        pair->frequency += weight;
+        ++pair->size;
+      } else {
+        pairs_.insert({key, weight, 0, 1});
+      }
+    });
+    pairs_.for_each([&](PairTable::Pair& pair) {
+      pair.first = allocate(pair.size);
+      if (fits(pair.key)) queue_.push_back({pair.frequency, pair.key});
+    });
     std::make_heap(queue_.begin(), queue_.end());
-    for_each_pair([&](Neighbour& pair, uint32_t i) { places_[pair.next++] = i; });
+    for_each_first_pair([&](uint64_t key, uint32_t i) { places_[pairs_.find(key)->first++] = i; });
+    pairs_.for_each([](PairTable::Pair& pair) { pair.first -= pair.size; });
+  }
+
+  bool fits(uint64_t key) const {
+    return uint64_t{lengths_[key >> 32]} + lengths_[static_cast<uint32_t>(key)] <= longest_;
   }
 
   TrainingCorpus corpus_;
   uint64_t longest_;  // token, in bytes
+  Filter filter_;
+  uint64_t allowed_ = ~0ull;  // the pair that the filter was last asked about, if it may be made
   std::vector<uint32_t> lengths_;  // of each unit, in bytes
   PairTable pairs_;
   Bounded<uint32_t> places_;  // where each pair begins, the places of one pair side by side
@@ -278,6 +371,7 @@ class PairIndex {
 // Plain BPE. A training policy may have entries of its own in the queue and may take units out of the vocabulary.
 class BpePolicy {
  public:
+  explicit BpePolicy(uint32_t first) : first_(first) {}  // units there are before training
   // The highest frequency of its entries, 0 without any.
   uint64_t head() { return 0; }
   // Takes that entry: one more normal unit.
@@ -287,33 +381,43 @@ class BpePolicy {
   uint64_t merged(uint32_t, uint32_t, uint64_t, HeadFrequency&&) {
     return 0;
   }
-  void finish(Trained& trained) const { trained.scaffold.assign(256 + trained.frequencies.size(), 0); }
+  void finish(Trained& trained) const { trained.scaffold.assign(first_ + trained.frequencies.size(), 0); }
+
+ private:
+  uint32_t first_;
+};
+
+// What ends training: so many normal units, those there are at the start included, or a head that is too rare.
+struct Limits {
+  uint64_t vocab_size, min_frequency, longest;
 };
 
 // `progress` gets the number of normal units a few times a second, and what it throws ends the training.
 template <class Policy>
-Trained train(TrainingCorpus corpus, Policy policy, uint64_t vocab_size, uint64_t min_frequency, uint64_t longest,
-              const std::function<void(uint64_t)>& progress) {
+Trained train(TrainingCorpus corpus, const Limits& limits, const std::function<void(uint64_t)>& progress,
+              Filter filter = {}) {
   using Clock = std::chrono::steady_clock;
   constexpr auto kInterval = std::chrono::milliseconds(200);
-  PairIndex index(std::move(corpus), longest);
+  const auto first = static_cast<uint32_t>(corpus.lengths().size());
+  Policy policy(first);
+  PairIndex index(std::move(corpus), limits.longest, std::move(filter));
   Trained trained;
-  uint64_t normal = 256;
+  uint64_t normal = first;
   Clock::time_point last{};  // the first report comes at once
-  while (normal < vocab_size) {
+  while (normal < limits.vocab_size) {
     if (progress && Clock::now() - last >= kInterval) {
       progress(normal);
       last = Clock::now();
     }
     const PairIndex::Head pair = index.head();
     const uint64_t other = policy.head();
-    if (std::max(pair.frequency, other) < std::max<uint64_t>(min_frequency, 1)) break;
+    if (std::max(pair.frequency, other) < std::max<uint64_t>(limits.min_frequency, 1)) break;
     ++normal;
     if (other > pair.frequency) {
       policy.promote();
       continue;
     }
-    const auto result = static_cast<uint32_t>(256 + trained.frequencies.size());
+    const auto result = static_cast<uint32_t>(first + trained.frequencies.size());
     trained.merges.insert(trained.merges.end(), {pair.left, pair.right, result});
     trained.frequencies.push_back(pair.frequency);
     const uint64_t made = index.merge(pair.left, pair.right);

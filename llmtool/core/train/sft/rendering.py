@@ -160,6 +160,8 @@ def explain(error: Exception) -> str:
     """One line."""
     if isinstance(error, RecursionError):
         return "recurses without end, or is nested too deeply"
+    if isinstance(error, SyntaxError):  # of the program that Jinja makes of it, whose lines are its own
+        return str(error.msg)
     if isinstance(error, TemplateError):
         return str(error.message or type(error).__name__)[:1000]
     return f"{type(error).__name__}: {error}"[:1000]

@@ -168,7 +168,7 @@ class Template:
         try:
             return self._worker.ask(question)
         except WorkerError as error:
-            line = f" (its line {error.line})" if error.line else ""
+            line = f" (line {error.line} of the template)" if error.line else ""
             verb = "refuses it: " if error.kind == "refused" else ""
             raise UserError(f"the chat template {verb}{error}{line}", where=where) from None
 

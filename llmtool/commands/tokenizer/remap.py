@@ -1,0 +1,110 @@
+"""Ids on disk renumbered for a trimmed tokenizer: what `llmtool tokenizer encode --remap` does."""
+
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.encoding import Encoded
+from llmtool.core.corpus.token_files import TokenFile, is_token_file, open_tokens
+from llmtool.core.corpus.tokenized import Totals, sidecars, token_array
+from llmtool.core.run.atomic import atomic_files, require_space
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.manifest import Run, file_entry, manifest_path
+from llmtool.core.run.outputs import claim_file
+
+BLOCK = 1 << 22
+"""Ids held at once."""
+
+
+def remap_file(
+    tokenizer: BaseTokenizer,
+    source: str | Path | Sequence[str],
+    output: Path | None,
+    map_file: str | Path,
+    *,
+    read: list[str] | None = None,
+    force: bool = False,
+    console: Console | None = None,
+) -> Totals:
+    """Write a .bin or .npy of the same documents with the ids of `tokenizer`, by the map that `trim` wrote.
+
+    Refused where an id occurs that is gone: that text has to be encoded again.
+    """
+    import numpy as np
+
+    console = console or Console(verbosity=-1)
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    if len(sources) != 1 or output is None:
+        raise UserError("--remap takes one array and writes another", hint="train.bin --remap ids.npy -o new.bin")
+    source = Path(sources[0])
+    if not is_token_file(source) or output.suffix not in (".bin", ".npy"):
+        raise UserError("--remap reads and writes .bin or .npy", where=str(source), hint="-o OUT.bin")
+    form = output.suffix.removeprefix(".")
+    numbers = read_map(map_file, tokenizer)
+    file = open_tokens(source)
+    _check_source(file, Path(map_file), source)
+    run = Run("tokenizer encode", {"tokenizer": tokenizer.fingerprint(), "remap": str(map_file)})
+    beside = list(sidecars(output, form).values())
+    inputs = [str(source), str(map_file), *(read or [])]
+    claim_file(output, run, read=inputs, beside=beside, force=force, console=console,
+               found=lambda: [file_entry(source), file_entry(map_file)])  # fmt: skip
+    require_space(output, 4 * len(file))
+    about = source.with_name(source.name + ".json")
+    told = read_json_object(about) if about.is_file() else {}
+    ends = {key: _mapped(told.get(key), numbers) for key in ("documents_begin_with", "documents_end_with")}
+    with atomic_files() as files, console.progress("renumbering", len(file), "tokens") as bar:
+        with token_array(output, tokenizer, form, ends, files) as writer:
+            for first in range(0, len(file), BLOCK):
+                block = np.asarray(file.ids[first : first + BLOCK]).astype(np.int64)
+                beyond = block >= len(numbers)
+                new = np.where(beyond, -1, numbers[np.where(beyond, 0, block)])
+                if (wrong := np.flatnonzero(new < 0)).size:
+                    number, place = int(block[wrong[0]]), first + int(wrong[0])
+                    what = f"id {number} at token {place:,} is no id of the trimmed tokenizer"
+                    raise UserError(what, where=str(source), hint="encode the text again with the new tokenizer")
+                writer.write(Encoded([], new.astype(np.uint32).tobytes(), [len(new)], True))
+                bar.advance(len(new))
+            writer.starts = array("Q", file.starts.astype("<u8").tobytes())
+        run.inputs = [file_entry(source), file_entry(map_file)]
+        run.save(manifest_path(output), [output, *beside], files)
+    return Totals(len(file.starts) - 1, len(file))
+
+
+def read_map(path: str | Path, tokenizer: BaseTokenizer) -> Any:
+    """The map of old to new ids, int64 [old rows], -1 for none; refused where it is not of this tokenizer."""
+    import numpy as np
+
+    try:
+        numbers = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"not an array: {error}", where=str(path)) from None
+    if numbers.ndim != 1 or numbers.dtype.kind != "i" or not numbers.size or int(numbers.min()) < -1:
+        raise UserError("is no map of ids", where=str(path), hint="`llmtool tokenizer trim` writes ids.npy")
+    if int(numbers.max()) >= tokenizer.vocab_size:
+        what = f"maps to id {int(numbers.max()):,}, and the tokenizer ends at {tokenizer.vocab_size - 1:,}"
+        raise UserError(what, where=str(path), hint="name the tokenizer that stands beside it")
+    return numbers
+
+
+def _check_source(file: TokenFile, map_file: Path, source: Path) -> None:
+    """Where run.json beside the map says which tokenizer was trimmed, the ids must be that one's."""
+    manifest = map_file.parent / "run.json"
+    if file.tokenizer is None or not manifest.is_file():
+        return
+    config = read_json_object(manifest).get("config")
+    old = config.get("tokenizer") if isinstance(config, dict) else None
+    if old is not None and old != file.tokenizer:
+        what = f"was written with tokenizer {file.tokenizer[:12]}, and {map_file} is of {str(old)[:12]}"
+        raise UserError(what, where=str(source), hint="encode the text again")
+
+
+def _mapped(number: Any, numbers: Any) -> int | None:
+    if type(number) is not int or not 0 <= number < len(numbers) or numbers[number] < 0:
+        return None
+    return int(numbers[number])

@@ -1,0 +1,73 @@
+"""`llmtool tokenizer extend`: the directory, its table, and what `transformers` makes of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtool import Tokenizer
+from llmtool.commands.tokenizer.extend import extend_files, rows_of
+from llmtool.core.run.errors import CompleteError, UserError
+
+SWAHILI = "Hapo mwanzo Mungu aliumba mbingu na nchi. Nchi ilikuwa ukiwa, tena utupu. Mungu akaona kuwa ni vyema. " * 20
+ENGLISH = "In the beginning God created the heaven and the earth; and the earth was without form. " * 20
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("base") / "tok.json"
+    Tokenizer.train_from_documents([ENGLISH], 300, pretokenizer="gpt2", special=["<|end|>"]).save(path)
+    return path
+
+
+def test_extended_directory(base: Path, write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    text, control = str(write("sw.txt", SWAHILI)), str(write("en.txt", ENGLISH))
+    output = tmp_path / "more"
+    named: dict[str, Any] = {"add": 60, "multiple": 8, "control": [control], "held_out": [text]}
+    report = extend_files(base, [text], output, **named)
+    old, new = Tokenizer.load(base), Tokenizer.load(output)
+    assert new.vocab_size == report["rows"] == 360
+    assert new.encode(ENGLISH) == old.encode(ENGLISH)
+    assert len(new.encode(SWAHILI)) < 0.6 * len(old.encode(SWAHILI))
+    rows = [line.split("\t") for line in (output / "added.tsv").read_text().splitlines()[1:]]
+    assert [int(row[1]) for row in rows] == list(range(300, 360))
+    counts = [int(row[5]) for row in rows]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] >= 2
+    first, last = report["cutoffs"][0], report["cutoffs"][-1]
+    assert (first["added"], last["added"]) == ("0", "60")
+    assert first["bytes a token, en"] == last["bytes a token, en"] == f"{len(ENGLISH) / len(old.encode(ENGLISH)):.3f}"
+    assert last["bytes a token, held out"] == f"{len(SWAHILI) / len(new.encode(SWAHILI)):.3f}"
+    assert report["unreachable"] == 0
+    with pytest.raises(CompleteError):
+        extend_files(base, [text], output, **named)
+    fewer = tmp_path / "fewer"
+    extend_files(base, [text], fewer, add=21)
+    assert Tokenizer.load(fewer).definition.vocabulary.merges == new.definition.vocabulary.merges[: 300 - 257 + 21]
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "scaffold"])
+def test_transformers_gives_the_same_ids(
+    base: Path, algorithm: str, write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    report = extend_files(base, [str(write("sw.txt", SWAHILI))], tmp_path / "more", add=40, algorithm=algorithm)
+    ran = [check for check in report["checks"] if check["skipped"] is None]
+    assert "transformers" in [check["reader"] for check in ran]
+    assert report["exact"], report["checks"]
+    assert (report["scaffolds"] > 0) == (algorithm == "scaffold")
+
+
+def test_rows_of_a_checkpoint(tmp_path: Path, base: Path, write: Callable[[str, str], Path]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 340}))
+    assert rows_of(str(tmp_path)) == 340
+    assert rows_of("151_936") == 151936
+    text = str(write("sw.txt", SWAHILI))
+    assert extend_files(base, [text], tmp_path / "fits", add=99, fit_rows=str(tmp_path))["rows"] == 340
+    with pytest.raises(UserError, match=r"no room for one more token: 300 ids, 300 rows"):
+        extend_files(base, [text], tmp_path / "full", add=99, fit_rows="300")
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": "many"}))
+    with pytest.raises(UserError, match="vocab_size 'many' is no number of rows"):
+        rows_of(str(tmp_path))

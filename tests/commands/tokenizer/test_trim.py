@@ -1,0 +1,102 @@
+"""`llmtool tokenizer trim` and `encode --remap`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmtool import Tokenizer
+from llmtool.commands.tokenizer.encode import encode_files
+from llmtool.commands.tokenizer.remap import remap_file
+from llmtool.commands.tokenizer.trim import trim_files
+from llmtool.core.corpus.token_files import open_tokens
+from llmtool.core.run.errors import CompleteError, UserError
+
+TEXT = "In the beginning God created the heaven and the earth; and the earth was without form. " * 20
+OTHER = "the earth and the heaven " * 30
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("base") / "tok.json"
+    tokenizer = Tokenizer.train_from_documents(
+        [TEXT], 300, pretokenizer="gpt2", special=["<|end|>"], special_position="last"
+    )
+    tokenizer.save(path)
+    return path
+
+
+@pytest.mark.parametrize("encoder", [None, "lbpe"])
+def test_trimmed_directory(base: Path, encoder: Any, write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    text, output = str(write("other.txt", OTHER)), tmp_path / "less"
+    report = trim_files(base, [text], output, to=280, encoder=encoder)
+    old, new = Tokenizer.load(base), Tokenizer.load(output)
+    if encoder:
+        old = old.with_encoder(encoder)
+    assert new.vocab_size == report["rows"] == 280
+    ids = np.load(output / "ids.npy")
+    assert new.encode("the earth") == ids[old.encode("the earth")].tolist()
+    assert new.special_tokens == {"<|end|>": 279}
+    assert (ids == -1).sum() == report["removed"] == 20
+    assert len((output / "removed.tsv").read_text().splitlines()) == 21
+    with pytest.raises(CompleteError):
+        trim_files(base, [text], output, to=280, encoder=encoder)
+    pytest.importorskip("transformers")
+    assert "transformers" in [check["reader"] for check in report["checks"] if check["skipped"] is None]
+    assert report["exact"], report["checks"]
+
+
+@pytest.mark.parametrize("form", ["bin", "npy"])
+def test_arrays_are_renumbered(base: Path, form: str, write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    text = str(write("other.txt", OTHER + "\n" + OTHER))
+    trim_files(base, [text], tmp_path / "less", min_count=1)
+    old, new = Tokenizer.load(base), Tokenizer.load(tmp_path / "less")
+    array, again = tmp_path / f"old.{form}", tmp_path / f"again.{form}"
+    made: dict[str, Any] = {"form": form, "eos": True, "eos_token": "<|end|>", "text_mode": "line"}
+    encode_files(old, [text], array, **made)
+    encode_files(new, [text], again, **made)
+    totals = remap_file(new, array, tmp_path / f"new.{form}", tmp_path / "less" / "ids.npy")
+    assert totals.documents == 2
+    assert (tmp_path / f"new.{form}").read_bytes() == again.read_bytes()
+    beside = (".json", ".offsets.npy")
+    for suffix in beside:
+        mine, theirs = ((tmp_path / f"{name}.{form}{suffix}").read_bytes() for name in ("new", "again"))
+        assert mine.replace(b"new.", b"again.") == theirs
+    assert open_tokens(tmp_path / f"new.{form}").tokenizer == new.fingerprint()
+
+
+def test_arrays_with_what_is_gone_are_refused(base: Path, write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    text = str(write("other.txt", OTHER))
+    trim_files(base, [text], tmp_path / "less", min_count=1)
+    array, new = tmp_path / "old.bin", Tokenizer.load(tmp_path / "less")
+    encode_files(Tokenizer.load(base), [str(write("text.txt", TEXT))], array, form="bin")
+    with pytest.raises(UserError, match=r"is no id of the trimmed tokenizer.*encode the text again"):
+        remap_file(new, array, tmp_path / "new.bin", tmp_path / "less" / "ids.npy")
+    assert not (tmp_path / "new.bin").exists()
+    encode_files(new, [text], tmp_path / "wrong.bin", form="bin")
+    with pytest.raises(UserError, match="was written with tokenizer"):
+        remap_file(new, tmp_path / "wrong.bin", tmp_path / "new.bin", tmp_path / "less" / "ids.npy")
+    np.save(tmp_path / "far.npy", np.array([999]))
+    with pytest.raises(UserError, match="maps to id 999"):
+        remap_file(new, array, tmp_path / "new.bin", tmp_path / "far.npy")
+
+
+def test_what_is_asked(base: Path, write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    text = str(write("other.txt", OTHER))
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({}, "say what is to go"),
+        ({"to": 280, "min_count": 2}, "say what is to go"),
+        ({"to": 999}, "has 300 ids already"),
+        ({"to": 100}, "no other token may go"),
+    )
+    for named, why in cases:
+        with pytest.raises(UserError, match=why):
+            trim_files(base, [text], tmp_path / "less", **named)
+    with pytest.raises(UserError, match="no text to count"):
+        trim_files(base, [], tmp_path / "less", to=280)
+    token = max(Tokenizer.load(base).definition.vocabulary.id_of, key=len)
+    keep = write("keep.txt", token.decode().replace(" ", "Ġ") + "\n")
+    assert trim_files(base, [], tmp_path / "kept", keep=keep)["left"] < 300
+    assert len(Tokenizer.load(tmp_path / "kept").encode(token)) == 1
