@@ -98,16 +98,18 @@ def _run_of(
         shift = start - inner.start
         return _Run(start, end, inner.token, (inner.inner[0] + shift, inner.inner[1] + shift))
     run = _Run(start, end, None)
+    cut: Callable[[str], str] = str
     segment = whole[inner.start : inner.end]
     if definition.pretokenizer == CUSTOM:
+        steps = definition.pretokenizer_steps
 
-        def cut(piece: str) -> str:
-            return decode_text(b"".join(byte_pieces(piece, definition.pretokenizer_steps, at_start)))
+        def pieced(text: str) -> str:
+            return decode_text(b"".join(byte_pieces(text, steps, at_start)))
 
-        run.pieces = byte_pieces(segment, definition.pretokenizer_steps, at_start)
+        cut = pieced
+        run.pieces = byte_pieces(segment, steps, at_start)
         spelled = decode_text(b"".join(run.pieces))
     else:
-        cut = str
         run.pieces = [encode_text(segment)] if segment else []
         spelled = segment
 

@@ -71,7 +71,7 @@ def train(
             batch = replace(batch, scale=target_share / share.clamp(min=torch.finfo(share.dtype).tiny))
             with trainee.micro_batch(last=number == len(batches) - 1):
                 loss, figures = trainee.loss(batch)
-                (loss * (share * world.size)).backward()  # type: ignore[no-untyped-call] # DDP and FSDP2 average over processes
+                (loss * (share * world.size)).backward()  # DDP and FSDP2 average over processes
             sums.add(figures, share)
         averages = sums.over(world)
         norm = float(trainee.clip(optimizers.parameters, plan.clip))

@@ -5,7 +5,7 @@ add a Term to it, so that objectives compose as the parts of the decoder do.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,10 +47,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
-        moved = {
-            name: None if value is None else value.to(device, non_blocking=True) for name, value in vars(self).items()
-        }
-        return Batch(**moved)
+        found = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in found.items()})
 
 
 Figures = dict[str, torch.Tensor]

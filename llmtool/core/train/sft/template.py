@@ -335,7 +335,7 @@ def find_specials(folder: Path, own: Mapping[str, Any] | None = None) -> Special
     """The tokens that tokenizer_config.json names, or special_tokens_map.json, else those that the tokenizer does."""
     files = (folder / "tokenizer_config.json", folder / "special_tokens_map.json")
     facts: list[Mapping[str, Any]] = [read_json_object(file) for file in files if file.is_file()]
-    texts = {}
+    texts: dict[str, str] = {}
     for key in ROLES_OF_TOKENS:
         for value in (fact.get(key) for fact in (*facts, own or {})):
             text = value.get("content") if isinstance(value, dict) else value
