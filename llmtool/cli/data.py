@@ -96,7 +96,10 @@ def chunk(
 @app.command("embed")
 def embed(
     directory: Work,
-    settings: Annotated[NextlongSettings, Only("embedder decontaminate ngram workers engine seed force")],
+    settings: Annotated[
+        NextlongSettings,
+        Only("embedder embedder_prefix decontaminate decontaminate_field ngram workers engine seed force"),
+    ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -129,7 +132,7 @@ def mine(
     tokenizer: TokOption,
     settings: Annotated[
         NextlongSettings,
-        Only("target min_chunks separator samples max_overlap min_similarity caps workers engine seed force"),
+        Only("target min_chunks separator samples max_overlap min_similarity holdout caps workers engine seed force"),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -151,8 +154,8 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples form keep_long max_overlap min_similarity caps "
-            "workers engine seed force"
+            "target method plan min_chunks position separator samples form keep_long max_overlap min_similarity "
+            "holdout caps workers engine seed force"
         ),
     ],
     as_json: options.Json = False,

@@ -67,7 +67,7 @@ def test_stdin_and_sentences(place: Path) -> None:
         "--tokenizer",
         place / "tok.json",
         "--target",
-        "1024",
+        "2048",
         "--workers",
         "1",
         "--json",

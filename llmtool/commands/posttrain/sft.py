@@ -229,12 +229,13 @@ def make_job(
         with InputHashes(data.inputs) as hashes:
             return [weights, *hashes.wait()]
 
+    decoder, values = None, None
     if settings.dry_run:
         build_on_meta(start.config)
-    import torch
-
-    with torch.device("meta" if settings.dry_run else "cpu"):
-        decoder = start.decoder(settings.seed) if not settings.dry_run else None
+    elif settings.parallel == "fsdp":
+        decoder, values = start.shards(settings.seed)
+    else:
+        decoder = start.decoder(settings.seed)
     objective = make_objective(start.config, start.options)
     for name, term in objective.terms.items():
         if name not in start.options:
@@ -249,6 +250,7 @@ def make_job(
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs,
         device=find_device(settings.device), kernels="torch",
         written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
+        rows=values,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from llmtool.model import build
 if TYPE_CHECKING:
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder
+    from llmtool.core.train.sharding import Rows
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,19 @@ class Start:
         if self.config.tie_word_embeddings:
             decoder.lm_head.weight = decoder.model.embed_tokens.weight
         return decoder
+
+    def shards(self, seed: int) -> "tuple[Decoder, Rows | None]":
+        """The decoder on the meta device, and what reads its rows; one with new adapters is made whole, without."""
+        import torch
+
+        from llmtool.core.model.loading import read_architecture, rows_of
+
+        if read_architecture(self.checkpoint) != self.config:
+            return self.decoder(seed), None
+        torch.manual_seed(seed)
+        with torch.device("meta"):
+            decoder = build(self.config)
+        return decoder, rows_of(decoder, self.checkpoint)
 
     def files(self) -> dict[str, bytes]:
         """Tokenizer, generation defaults and licence, which go along."""

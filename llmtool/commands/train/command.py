@@ -60,7 +60,7 @@ def train(
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
-    from llmtool.model import find_device
+    from llmtool.model import find_device, op_sizes
 
     processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
     console = console if console and rank == 0 else Console(verbosity=-1)
@@ -104,7 +104,8 @@ def train(
     )  # fmt: skip
     options = start.take_settings(method_settings(used.set))
     place = find_device(used.device)
-    choice = choose(used.kernels, torch.device(place))
+    kind = torch.bfloat16 if used.dtype == "bf16" else torch.float32
+    choice = choose(used.kernels, torch.device(place), kind, sizes=op_sizes(start.config), training=True)
     loss_name, loss_code = cross_entropy(used.kernels, choice)
     described = f"{choice.described}; loss: {loss_name}"
     facts = {
@@ -114,8 +115,6 @@ def train(
     if used.dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": parameters, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
-    if loss_code and used.compiled:  # a loop over chunks with a comparison at its end is no graph
-        loss_code = torch.compiler.disable(loss_code)  # type: ignore[no-untyped-call]
     if evaluations.note:
         console.info(evaluations.note)
     objective = make_objective(start.config, options, terms, loss_code)
@@ -125,9 +124,13 @@ def train(
     read = [*paths, *(name for name in (used.tokenizer, used.model) if name and Path(name).exists())]
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
+        cut = used.parallel == "fsdp"
+        decoder, values = (
+            start.shards(used.seed, choice.kernels) if cut else (start.decoder(used.seed, choice.kernels), None)
+        )
         job = Job(
             command="train", output=Path(output), settings=used, config=facts,
-            decoder=start.decoder(used.seed, choice.kernels), raw=start.raw, data=batches, objective=objective,
+            decoder=decoder, rows=values, raw=start.raw, data=batches, objective=objective,
             optimizer=rates, plan=plan, trainable=trainable, written=written_types(start.checkpoint, used.save_dtype),
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llmtool.core.train.objective import Objective
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.parallel import Trainee
+    from llmtool.core.train.sharding import Rows
 
 TOKENIZER = "tokenizer_hash"
 """Key of the tokenizer's hash in the first row of metrics.jsonl, and in run.json's config."""
@@ -77,6 +78,8 @@ class Job:
     """The code that computes, for people and run.json."""
     written: "Written"
     """Element types of the finished model."""
+    rows: "Rows | None" = None
+    """Where the values of a decoder on the meta device come from."""
     trainable: Callable[[str], bool] = anything
     """Beside what the objective's terms say."""
     evaluate: "Callable[[Trainee], dict[str, Any]]" = _nothing
@@ -116,7 +119,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         how = job.settings
         trainee = Trainee(
             job.decoder, job.objective, world, dtype=torch_dtype(element_type(how.dtype)), parallel=how.parallel,
-            recompute=how.recompute, compiled=how.compiled,
+            recompute=how.recompute, compiled=how.compiled, rows=job.rows,
         )  # fmt: skip
         optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer, job.objective.vector)
         states = Checkpoints(job.output, world, job.settings.keep)

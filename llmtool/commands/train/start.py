@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Compute
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder
+    from llmtool.core.train.sharding import Rows
 
 NEW_LENGTH, LONGEST = 256, 2048
 """Context of a new model, and the most that an existing one is trained at, where --length is not given."""
@@ -44,6 +45,24 @@ class Start:
         else:
             load_tensors(decoder, self.checkpoint, torch.float32)
         return decoder
+
+    def shards(self, seed: int, kernels: "Mapping[str, Compute] | None" = None) -> "tuple[Decoder, Rows | None]":
+        """The decoder on the meta device, and what reads its rows, so that no process holds it whole.
+
+        A new model with parameters whose first values only its methods' parts know is made whole, without rows.
+        """
+        import torch
+
+        from llmtool.core.model.loading import rows_of
+        from llmtool.core.model.new import FirstRows
+
+        torch.manual_seed(seed)
+        with torch.device("meta"):
+            decoder = build(self.config, kernels)
+        if self.checkpoint is not None:
+            return decoder, rows_of(decoder, self.checkpoint)
+        first = FirstRows(decoder, seed, float(self.raw.get("initializer_range") or 0.02))
+        return (self.decoder(seed, kernels), None) if first.missing else (decoder, first)
 
     def take_settings(self, options: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         """Settings that a method's part reads go into the model (dsmoe.tau); those of its objective are handed back."""

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.core.checkpoint.dtypes import torch_dtype
 from llmtool.core.checkpoint.layout import EMBEDDING, HEAD, named_apart, stacks_of, tied_by_head
 from llmtool.core.checkpoint.override import overridden
 from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
@@ -29,7 +30,7 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-CARRIED = (
+TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -41,6 +42,9 @@ CARRIED = (
     "additional_chat_templates/*.jinja",
     "tokenization_*.py",
     "llmtool.json",
+)
+CARRIED = (
+    *TOKENIZER,
     "generation_config.json",
     "LICENSE*",
     "NOTICE*",
@@ -110,33 +114,34 @@ class CheckpointReader:
             raise UserError(f"holds no tensor {name!r}", where=str(self.path), hint=closest(name, self.names()))
         return self._file_of[name]
 
-    def read(self, name: str, *, check: bool = True) -> "torch.Tensor":
-        """The tensor, on the CPU, in memory of its own; with `check`, NaN and infinity are refused."""
+    def read(self, name: str, *, check: bool = True, rows: range | None = None) -> "torch.Tensor":
+        """The tensor, on the CPU, in memory of its own; with `check`, NaN and infinity are refused.
+
+        rows: only these of its first dimension, and nothing else is read.
+        """
         file = self.file_of(name)
         if name in self._members:
-            tensor = self._read_members(name)
+            tensor = self._read_members(name, rows)
         else:
-            tensor = file.read(name)
+            tensor = file.read(name, rows)
         if check:
             from llmtool.core.checkpoint.finite import refuse_not_finite
 
             refuse_not_finite(tensor, f"{file.path}: {name}")
         return tensor
 
-    def _read_members(self, name: str) -> "torch.Tensor":
+    def _read_members(self, name: str, rows: range | None = None) -> "torch.Tensor":
         """A tensor that the files hold in pieces: experts one by one, put into one stack."""
         import torch
 
-        entry = self.entry(name)
-        pieces = ((number, self._stored[member].read(member)) for number, member in enumerate(self._members[name]))
-        stack: torch.Tensor | None = None
-        for number, piece in pieces:
-            if piece.shape == entry.shape:
-                return piece
-            if stack is None:
-                stack = piece.new_empty(entry.shape)
-            stack[number] = piece
-        assert stack is not None
+        members, shape = self._members[name], self.entry(name).shape
+        if len(members) == 1 and self._stored[members[0]].entries[members[0]].shape == shape:
+            return self._stored[members[0]].read(members[0], rows)
+        wanted = members if rows is None else members[rows.start : rows.stop]
+        kind = torch_dtype(self.entry(name).kind)
+        stack = torch.empty((len(wanted), *shape[1:]), dtype=kind)
+        for number, member in enumerate(wanted):
+            stack[number] = self._stored[member].read(member)
         return stack
 
     def tensors(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, "torch.Tensor"]]:

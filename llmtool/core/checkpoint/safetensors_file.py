@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,12 @@ class TensorEntry:
         """Bytes of data."""
         return self.stop - self.start
 
+    def part(self, rows: range) -> "TensorEntry":
+        """Some of its rows, which are one range of bytes."""
+        width = self.size // self.shape[0] if self.shape[0] else 0
+        start, stop = self.start + rows.start * width, self.start + rows.stop * width
+        return replace(self, shape=(len(rows), *self.shape[1:]), start=start, stop=stop)
+
     @property
     def elements(self) -> int:
         """Number of elements."""
@@ -68,9 +74,9 @@ class SafetensorsFile:
         _refuse_gaps(found, data_start, self.file_size, self.path)
         self.entries = {entry.name: entry for entry in found}
 
-    def read(self, name: str) -> "torch.Tensor":
-        """The tensor, in memory of its own."""
-        entry = self.entries[name]
+    def read(self, name: str, rows: range | None = None) -> "torch.Tensor":
+        """The tensor, or the given rows of it (of its first dimension), in memory of its own; no other byte is read."""
+        entry = self.entries[name] if rows is None else self.entries[name].part(rows)
         data: torch.Tensor = torch_for_weights().empty(entry.size, dtype=torch_dtype(ELEMENT_TYPES["U8"]))
         self._read_into(data.numpy().data, entry)
         return data.view(torch_dtype(entry.kind)).view(entry.shape)

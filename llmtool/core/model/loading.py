@@ -52,6 +52,16 @@ def as_weight(x: torch.Tensor, dtype: torch.dtype | None, device: torch.device |
     return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
 
 
+def rows_of(decoder: Decoder, checkpoint: CheckpointReader) -> Callable[[str, range], torch.Tensor]:
+    """What reads rows of a checkpoint's tensors in float32, for a decoder that holds only some; checked as a whole."""
+    check_tensors(checkpoint, expected_shapes(decoder), _tied(decoder.config))
+    return lambda name, rows: as_weight(checkpoint.read(name, rows=rows), torch.float32)
+
+
+def _tied(config: Config) -> dict[str, str]:
+    return {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {}
+
+
 def load_tensors(
     decoder: Decoder,
     checkpoint: CheckpointReader,
@@ -61,7 +71,7 @@ def load_tensors(
     """Give a decoder, on the meta device or not, the tensors of a checkpoint."""
     config, path = decoder.config, checkpoint.path
     shapes = expected_shapes(decoder)
-    check_tensors(checkpoint, shapes, {OUTPUT: EMBEDDING} if config.tie_word_embeddings else {})
+    check_tensors(checkpoint, shapes, _tied(config))
     state = {name: as_weight(x, dtype, device) for name, x in checkpoint.tensors(shapes)}
     if dtype is None and len({x.dtype for x in state.values() if x.is_floating_point()}) > 1:
         kinds = sorted({checkpoint.dtype(name) for name in shapes if state[name].is_floating_point()})

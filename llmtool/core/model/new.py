@@ -10,6 +10,7 @@ from torch import nn
 
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.model.experts import Experts
+from llmtool.core.model.norm import RMSNorm
 from llmtool.core.run.errors import UserError
 
 SPREAD = 0.02
@@ -95,27 +96,65 @@ def fine_tuning_rate(count: int) -> float:
 
 @torch.no_grad()
 def initialise(decoder: Decoder, seed: int, spread: float = SPREAD) -> None:
-    """Draw every linear map, table and expert; what a method's part holds beside them keeps its first values.
+    """Draw every linear map, table and expert; what a method's part holds beside them keeps its first values."""
+    spreads = spreads_of(decoder, spread)
+    for name, tensor in decoder.named_parameters():
+        if name in spreads:
+            draw(name, tensor, spreads[name], seed)
+
+
+def spreads_of(decoder: Decoder, spread: float) -> dict[str, float]:
+    """Standard deviation of each parameter that is drawn, by its checkpoint's name; 0 for biases, which begin at zero.
 
     Maps back into the residual stream are divided by the root of the number of additions to it: one for attention, one
-    for a feed-forward part, or as many as the part says in `additions`. Each tensor has a generator of its own, by its
-    name: the same weights whatever else the model holds.
+    for a feed-forward part, or as many as the part says in `additions`.
     """
     additions = sum(1 + getattr(block.mlp, "additions", 1) for block in decoder.model.layers)
     back = spread / math.sqrt(additions)
-
-    def draw(name: str, tensor: torch.Tensor, std: float) -> None:
-        key = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "little")
-        tensor.normal_(0.0, std, generator=torch.Generator().manual_seed(key))
-
+    found: dict[str, float] = {}
     for name, module in decoder.named_modules():
         if isinstance(module, Experts):
-            for kind, stack in module.named_parameters():
-                draw(f"{name}.{kind}", stack, back if kind == "down" else spread)
+            found |= {f"{name}.{kind}": back if kind == "down" else spread for kind, _ in module.named_parameters()}
         if not isinstance(module, nn.Linear | nn.Embedding):
             continue
         if module is decoder.lm_head and decoder.config.tie_word_embeddings:
             continue
-        draw(name, module.weight, back if name.endswith(("o_proj", "down_proj")) else spread)
+        found[f"{name}.weight"] = back if name.endswith(("o_proj", "down_proj")) else spread
         if isinstance(module, nn.Linear) and module.bias is not None:
-            module.bias.zero_()
+            found[f"{name}.bias"] = 0.0
+    return found
+
+
+def draw(name: str, tensor: torch.Tensor, spread: float, seed: int) -> None:
+    """Fill a parameter, from a generator of its own, by its name: the same weights whatever else the model holds."""
+    if not spread:
+        tensor.zero_()
+        return
+    key = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "little")
+    tensor.normal_(0.0, spread, generator=torch.Generator().manual_seed(key))
+
+
+class FirstRows:
+    """The first weights of a new model by rows, for one on the meta device: what `initialise` gives, a tensor at a
+    time. `missing`: parameters whose first values only their own module knows; a model with any is made whole."""
+
+    def __init__(self, decoder: Decoder, seed: int, spread: float = SPREAD) -> None:
+        self.seed, self.spreads = seed, spreads_of(decoder, spread)
+        state = dict(decoder.state_dict())
+        self.shapes = {name: tuple(value.shape) for name, value in state.items()}
+        self.ones = {
+            f"{name}.weight": float(module.form != "plus_one")
+            for name, module in decoder.named_modules()
+            if isinstance(module, RMSNorm)
+        }
+        tied = {"lm_head.weight"} if decoder.config.tie_word_embeddings else set()
+        self.missing = state.keys() - self.spreads.keys() - self.ones.keys() - tied
+
+    @torch.no_grad()
+    def __call__(self, name: str, rows: range) -> torch.Tensor:
+        """Rows of a parameter, float32."""
+        if name in self.ones:
+            return torch.full((len(rows), *self.shapes[name][1:]), self.ones[name])
+        whole = torch.empty(self.shapes[name])
+        draw(name, whole, self.spreads[name], self.seed)
+        return whole[rows.start : rows.stop].clone()

@@ -45,7 +45,7 @@ class RMSNorm(nn.Module):
     def __init__(self, size: int, eps: float, form: str = "rounded") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(size) if form == "plus_one" else torch.ones(size))
-        self.eps = eps
+        self.eps, self.form = eps, form
         self.compute: Form = FORMS[form]
         if form != "rounded":
             self.op = ""

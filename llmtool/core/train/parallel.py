@@ -20,6 +20,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.objective import Batch, Figures, Objective, token_losses
+from llmtool.core.train.sharding import Rows, fill, shard
 from llmtool.core.train.world import World
 
 Parallel = Literal["auto", "none", "ddp", "fsdp"]
@@ -68,12 +69,14 @@ class Trainee:
         parallel: Parallel = "auto",
         recompute: bool = False,
         compiled: bool = False,
+        rows: Rows | None = None,
     ) -> None:
+        """rows: of a decoder on the meta device, which FSDP2 cuts there; where its values come from."""
         if parallel in ("ddp", "fsdp") and not world.distributed:
             raise UserError(f"--parallel {parallel} wants several processes", hint="start them with torchrun")
         if parallel == "none" and world.size > 1:
             raise UserError(f"{world.size} processes, but --parallel none", hint="ddp or fsdp")
-        self.decoder, self.objective, self.world = decoder.to(world.device), objective, world
+        self.decoder, self.objective, self.world = decoder if rows else decoder.to(world.device), objective, world
         self.kind = ("ddp" if world.distributed else "none") if parallel == "auto" else parallel
         self._step = Step(decoder, objective)
         self._autocast = dtype if dtype != torch.float32 and self.kind != "fsdp" else None
@@ -81,24 +84,15 @@ class Trainee:
             for block in decoder.model.layers:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
         if self.kind == "fsdp":
-            self._shard(dtype)
+            shard(self._step, decoder, world, dtype)
+        if rows:
+            assert self.kind == "fsdp", "a decoder without values can only be cut"
+            fill(decoder, rows, world)
         self._run: Any = self._step
         if compiled:
             self._step.compile(dynamic=False)
         if self.kind == "ddp":
             self._run = DistributedDataParallel(self._step, gradient_as_bucket_view=True)
-
-    def _shard(self, dtype: torch.dtype) -> None:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-        mesh = init_device_mesh(self.world.device.type, (self.world.size,))
-        # Inputs are not cast: a carry's auxiliary losses and rotary tables stay as they are.
-        half = None if dtype == torch.float32 else dtype
-        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for block in self.decoder.model.layers:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(self._step, mesh=mesh, mp_policy=policy)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.world.device.type, self._autocast) if self._autocast else nullcontext()

@@ -142,9 +142,26 @@ def _save_tensors(values: Mapping[str, torch.Tensor], folder: Path, world: World
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    writer = HuggingFaceStorageWriter(str(folder), files_of(values, world), save_distributed=True)
     with _quiet():
         dcp.save(dict(values), storage_writer=writer, no_dist=not world.distributed)  # type: ignore[attr-defined]
+
+
+PART = 1 << 28
+"""Bytes of a file of a state, of one process: the writer holds a file's content twice before it is on the disk, which
+took 6 GB beside the 3.2 GB of a model of 0.4B parameters on two processes when a process wrote one file."""
+
+
+def files_of(values: Mapping[str, torch.Tensor], world: World, most: int = PART) -> dict[str, int]:
+    """Number of the file, from 1, that each tensor goes into, the same for every process."""
+    places, number, size = {f"random/{rank}": 1 for rank in range(world.size)}, 1, 0
+    for name, value in values.items():
+        own = value.numel() * value.element_size() // world.size
+        if size and size + own > most and name not in places:
+            number, size = number + 1, 0
+        places.setdefault(name, number)
+        size += own
+    return places
 
 
 def _load_tensors(wanted: dict[str, torch.Tensor], folder: Path, world: World) -> None:

@@ -15,10 +15,10 @@ from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong import planning
 from llmtool.methods.nextlong.building import Builder, Sample
+from llmtool.methods.nextlong.chance import stable_hash
 from llmtool.methods.nextlong.duplicates import Present, Shingles
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.planning import Position, Segment
-from llmtool.methods.nextlong.seeds import stable_hash
 from llmtool.methods.nextlong.store import Store
 
 I64 = npt.NDArray[np.int64]
@@ -34,6 +34,10 @@ class Samples(Protocol):
 
     def document(self, seed: int) -> int:
         """The document that the sample is named after."""
+        ...
+
+    def name_of(self, seed: int) -> tuple[int, ...]:
+        """What the sample's id hangs on."""
         ...
 
     def sample(self, seed: int) -> Sample | str:
@@ -66,6 +70,10 @@ class NExtLong:
         """The seed itself."""
         return seed
 
+    def name_of(self, seed: int) -> tuple[int, ...]:
+        """The seed's key."""
+        return (int(self.store.keys[seed]),)
+
     def sample(self, seed: int) -> Sample | str:
         """See Samples."""
         first, stop = int(self.store.first[seed]), int(self.store.first[seed + 1])
@@ -95,7 +103,7 @@ class NExtLong:
         return Present(self.shingles, self.max_overlap, metas)
 
     def _draw(self, seed: int) -> random.Random:
-        return random.Random(stable_hash(self.seed, "position", seed, self.store.document(seed)["id"]))
+        return random.Random(stable_hash(self.seed, "position", int(self.store.keys[seed])))
 
     def _by_budget(self, seed: int, metas: list[int], found: list[tuple[list[int], list[float]]]) -> Sample | str:
         room = self.builder.target - sum(map(self._cost, metas))
@@ -145,8 +153,7 @@ def assemble_unit(stage: Stage, method: Samples, builder: Builder, seeds: I64, *
                 rejects[made] += 1
                 continue
             document = method.document(seed)
-            about = builder.store.document(document)["id"]
-            name = f"{stable_hash(seed_number, method.name, seed, about):016x}"
+            name = f"{stable_hash(seed_number, method.name, *method.name_of(seed)):016x}"
             row = builder.row(made, name, document, method.name, text=text)
             file.write(dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
             if not text:

@@ -68,6 +68,13 @@ class Planned:
         """The document that a sample begins with."""
         return int(self._builder.store.document_of(self._of(number)[0][1]))
 
+    def name_of(self, number: int) -> tuple[int, ...]:
+        """The keys of its documents, and where in the first one it begins."""
+        store, pieces = self._builder.store, self._of(number)
+        first = pieces[0][1]
+        keys = [int(store.keys[store.document_of(first)]) for _, first, _ in pieces]
+        return first - int(store.first[store.document_of(first)]), *keys
+
     def sample(self, number: int) -> Sample | str:
         """See assembly.Samples."""
         segments = [Segment(first, "document", stop=stop) for _, first, stop in self._of(number)]

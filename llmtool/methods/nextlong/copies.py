@@ -37,8 +37,8 @@ BANDS = BINS // ROWS
 BLOCK = 1 << 14
 """Pairs of one unit that looks at texts."""
 
-COPIED = 4
-"""The flag of a merged chunk, beside those of the stage `embed`."""
+COPIED, HELD = 4, 8
+"""The flags of a merged chunk and of one that is held out, beside those of the stage `embed`."""
 
 
 def followers(keys: U64, weights: npt.NDArray[np.uint32], numbers: I64) -> I64:
@@ -146,7 +146,15 @@ def copies(directory: Path) -> npt.NDArray[np.uint32]:
     return np.asarray(map_array(stage.directory / "copies.npy"))
 
 
-def flags(directory: Path, embedded: Embedded) -> npt.NDArray[np.uint8]:
-    """Why a chunk is nobody's negative: the flags of `embed`, and COPIED [chunks]; 0 where it may be one."""
+def flags(directory: Path, embedded: Embedded, held: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint8]:
+    """Why a chunk is nobody's negative: the flags of `embed`, COPIED, HELD [chunks]; 0 where it may be one.
+
+    held: chunks of documents that are held out [chunks]; what stands for a copy of one, or is a copy, is held out too.
+    """
     of = copies(directory)
-    return np.asarray(embedded.flags | np.where(of != np.arange(len(of)), COPIED, 0), np.uint8)
+    found = embedded.flags | np.where(of != np.arange(len(of)), COPIED, 0)
+    if held is not None:
+        leaders = np.zeros(len(of), np.bool_)
+        leaders[of[held]] = True
+        found |= np.where(held | leaders[of], HELD, 0)
+    return np.asarray(found, np.uint8)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,19 @@ from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.methods.nextlong import lsa
+from llmtool.methods.nextlong.chance import even
 from llmtool.methods.nextlong.duplicates import Contamination, sizes, sketches
 from llmtool.methods.nextlong.store import LONGEST, Store
 from llmtool.methods.nextlong.vectors import quantise
-from llmtool.methods.nextlong.words import I64, U64, word_hashes
+from llmtool.methods.nextlong.words import I64, U64, mix, word_hashes
 
 UNIT = 1 << 14
 CONTAMINATED, BLANK = 1, 2
 BATCH_BYTES = 4 << 20
-HF_TOKENS = 256
-HF_BATCH = 64
+RUN = 16
+"""Chunks of a document that are drawn together."""
+
+SERVERS = ("http://", "https://")
 
 
 class Embedder(Protocol):
@@ -50,74 +54,74 @@ def batches(store: Store, start: int, stop: int) -> Iterator[list[bytes]]:
 
 
 def fit_lsa(store: Store, seed: int, sample: int = lsa.SAMPLE) -> lsa.Lsa:
-    """LSA fitted on chunks drawn by their length, in runs of 16 so that reading is not a seek for each.
+    """LSA fitted on chunks drawn by their length, in runs of up to RUN of a document so that reading is not all seeks.
 
     By length, as a corpus may be nine tenths poems of 50 characters: drawn evenly they would fill the 256 dimensions.
+    What is drawn for a document hangs on its key: another file beside it replaces few of the runs.
     """
-    runs = max(1, store.chunks // 16)
-    wanted = min(runs, max(1, sample // 16))
-    sizes = np.add.reduceat(store.lengths(0, store.chunks), np.arange(0, runs * 16, 16)).clip(min=1)
+    counts = np.diff(store.first)
+    runs = -(-counts // RUN)
+    owner = np.repeat(np.arange(len(counts)), runs)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(runs) - runs, runs)
+    starts = store.first[owner] + place * RUN
+    sizes = np.add.reduceat(store.lengths(0, store.chunks), starts).clip(min=1)
+    held = np.minimum(starts + RUN, store.first[owner + 1]) - starts
     # without replacement, in proportion to size: the smallest of exponential waiting times (Efraimidis, Spirakis 2006)
-    waits = np.random.Generator(np.random.PCG64(seed)).standard_exponential(runs) / sizes
-    chosen = np.sort(np.argsort(waits, kind="stable")[:wanted]).tolist()
+    waits = -np.log1p(-even(seed, "lsa", mix(store.keys[owner] + place.astype(np.uint64)))) / sizes
+    order = np.argsort(waits, kind="stable")
+    chosen = np.sort(order[: int(np.searchsorted(np.cumsum(held[order]), sample)) + 1]).tolist()
     parts = []
-    for place in range(0, len(chosen), 64):
-        texts: list[bytes] = []
-        for run in chosen[place : place + 64]:
-            stop = store.chunks if run == runs - 1 else run * 16 + 16
-            texts += [text[:LONGEST] for text in store.texts(run * 16, min(stop, run * 16 + 32))]
-        parts.append(word_hashes(texts))
+    texts: list[bytes] = []
+    for run in chosen:
+        texts += [text[:LONGEST] for text in store.texts(int(starts[run]), int(starts[run] + held[run]))]
+        if len(texts) >= 1024 or run == chosen[-1]:
+            parts.append(word_hashes(texts))
+            texts = []
     return lsa.fit(parts, seed)
 
 
-def embedder(name: str, directory: Path) -> Embedder | None:
-    """The embedder of a name; None for bm25, which has no vectors."""
+def embedder(name: str, directory: Path, prefix: str | None = None) -> Embedder | None:
+    """The embedder of a name; None for bm25, which has no vectors. prefix: of encoders, else the model's own."""
     if name == "lsa":
         model = lsa.Lsa.load(directory)
         return lambda _, hashes, ends: model.embed(hashes, ends)
     if name == "bm25":
         return None
-    if name.startswith("hf:"):
-        return sentence_encoder(Path(name[3:]))
-    raise UserError(f"embedder {name!r} is not known", hint="lsa, bm25 or hf:PATH")
+    if name.startswith(SERVERS):
+        from llmtool.methods.nextlong.endpoint import Endpoint
+
+        return Endpoint(name, prefix)
+    from llmtool.methods.nextlong.encoders import SentenceEncoder
+
+    return SentenceEncoder(Path(name[3:]), prefix)
 
 
-def check_embedder(name: str) -> None:
+def check_embedder(name: str, prefix: str | None = None) -> None:
     """Refuse what could not work, before anything is read."""
     if name.startswith("hf:"):
-        if not (Path(name[3:]) / "config.json").is_file():
+        if not any((Path(name[3:]) / file).is_file() for file in ("config.json", "modules.json")):
             raise UserError("not a sentence encoder: no config.json", where=name[3:], hint="name a model's directory")
         require("transformers", extra="hf", why="for --embedder hf:PATH")
+    elif name.startswith(SERVERS):
+        if not urlsplit(name).netloc:
+            raise UserError(f"--embedder {name}: no host", hint="http://127.0.0.1:8080/v1")
     elif name not in ("lsa", "bm25"):
-        raise UserError(f"embedder {name!r} is not known", hint="lsa, bm25 or hf:PATH")
+        raise UserError(f"embedder {name!r} is not known", hint="lsa, bm25, hf:PATH or http://HOST:PORT/v1")
+    elif prefix is not None:
+        raise UserError(f"--embedder-prefix: {name} has no prompts", hint="for hf:PATH and http://...")
 
 
-def sentence_encoder(path: Path) -> Embedder:
-    """Mean of the last hidden states over the text's tokens, for any encoder that transformers reads; one thread."""
-    torch = require("torch", extra="models", why="for --embedder hf:PATH")
-    transformers = require("transformers", extra="hf", why="for --embedder hf:PATH")
-    torch.set_num_threads(1)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = transformers.AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"not a sentence encoder: {str(error).splitlines()[0]}", where=str(path)) from None
-    limit = min(HF_TOKENS, getattr(model.config, "max_position_embeddings", HF_TOKENS))
-
-    def embed(texts: list[bytes], _hashes: U64, _ends: I64) -> npt.NDArray[Any]:
-        out = np.zeros((len(texts), model.config.hidden_size), np.float32)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), HF_BATCH):
-            chosen = order[start : start + HF_BATCH]
-            strings = [texts[i].decode("utf-8", "replace") for i in chosen]
-            batch = tokenizer(strings, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-            with torch.inference_mode():
-                hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            out[chosen] = ((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).float().numpy()
-        return out
-
-    return embed
+def identity(name: str) -> str | None:
+    """What tells two encoders under one path apart: their settings, and how long their files are."""
+    if not name.startswith("hf:"):
+        return None
+    digest = blake2b(digest_size=8)
+    for path in sorted(Path(name[3:]).rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model"):
+            digest.update(f"{path.relative_to(name[3:])}:{path.stat().st_size}\n".encode())
+            if path.suffix == ".json" and path.stat().st_size < 1 << 20:
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def embed_unit(

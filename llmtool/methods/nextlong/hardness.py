@@ -6,8 +6,7 @@ as near as a negative has to be, unless --min-similarity says otherwise. In a sm
 chunks that one sample holds: they cannot all be among the nearest 2% if they are 5% of the corpus.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +45,7 @@ def random_pairs(index: Scorer, store: Store, pool: npt.NDArray[np.bool_], seed:
     return [round(float(level), 4) for level in np.percentile(products, np.arange(101)) / SCALE**2]
 
 
-def least(percentiles: Sequence[float], negatives: float, chunks: int) -> float:
+def least(percentiles: npt.NDArray[Any], negatives: float, chunks: int) -> float:
     """The cosine that a negative has to have: so many negatives a sample, chunks in the index."""
     share = min(1.0, max(LEAST, 2 * negatives / max(1, chunks)))
     return float(np.interp(100 * (1 - share), np.arange(101), percentiles))

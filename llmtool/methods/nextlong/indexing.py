@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from llmtool.core.corpus.arrays import save_array
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
@@ -62,7 +63,8 @@ def build(stage: Stage, directory: Path, kind: IndexKind, seed: int, means: Mean
             from llmtool.methods.nextlong.inverted import build as build_inverted
 
             facts = build_inverted(stage, directory, pool, kind, seed, means)
-    stage.seal({**facts, "chunks": int(pool.sum()), "random_pairs": pairs})
+    save_array(stage.directory / "random_pairs.npy", np.array(pairs, np.float32))
+    stage.seal({**facts, "chunks": int(pool.sum())})
 
 
 def searcher(directory: Path, store: Store, embedded: Embedded) -> Searcher:

@@ -18,7 +18,11 @@ from llmtool.core.corpus.mds import write_mds
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.tokenized import token_array
 from llmtool.core.run.atomic import atomic_file, atomic_files
+from llmtool.core.run.json_file import dumps
+from llmtool.methods.nextlong.chance import held_out
+from llmtool.methods.nextlong.store import Store
 
+HELD_OUT = "held-out.jsonl"
 Form = Literal["jsonl", "bin", "npy", "mds"]
 
 
@@ -42,9 +46,21 @@ def write(
 
 def _clear(output: Path) -> None:
     """What an unfinished run left of this step."""
-    for pattern in ("samples*", "spans-*.jsonl", "shard.*.mds", "index.json"):
+    for pattern in ("samples*", "spans-*.jsonl", "shard.*.mds", "index.json", HELD_OUT):
         for path in filter(Path.is_file, output.glob(pattern)):
             path.unlink()
+
+
+def write_held_out(store: Store, share: float, output: Path) -> int:
+    """The documents that no sample sees, as JSONL; returns how many there are."""
+    numbers = np.flatnonzero(held_out(store.keys, share)).tolist()
+    with atomic_file(output / HELD_OUT) as file:
+        for number in numbers:
+            about = store.document(number)
+            row: dict[str, Any] = {key: about[key] for key in ("id", "source", "licence") if key in about}
+            row["text"] = store.passage(int(store.first[number]), int(store.first[number + 1]), 1 << 40).decode()
+            file.write(dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+    return len(numbers)
 
 
 def _link(part: Path, path: Path, kept: int, count: int) -> None:

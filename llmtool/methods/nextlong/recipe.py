@@ -26,6 +26,7 @@ class Recipe:
     method: str
     plan: Plan
     embedder: str
+    embedder_prefix: str | None
     index: IndexKind
     min_chunks: int
     position: Position
@@ -36,9 +37,11 @@ class Recipe:
     max_overlap: float
     min_similarity: float | None
     dedupe: Dedupe
+    holdout: float
     seed: int
     caps: Mapping[str, float]
     decontaminate: tuple[str, ...]
+    decontaminate_fields: tuple[str, ...]
     ngram: int
     reading: Reading
 
@@ -52,13 +55,12 @@ class Recipe:
             raise UserError("--separator holds control characters")
         if self.min_chunks < 2 and self.method == "nextlong":
             raise UserError("--min-chunks 1: a single chunk carries no dependency", hint="2 or more")
-        if self.method != "nextlong" and (self.decontaminate or self.caps):
-            what = "--decontaminate" if self.decontaminate else "--cap"
+        if self.method != "nextlong" and (self.decontaminate or self.caps or self.holdout):
+            what = "--decontaminate" if self.decontaminate else "--cap" if self.caps else "--holdout"
             raise UserError(
                 f"{what} is not done for --method {self.method}", hint="only for nextlong; filter the corpus"
             )
-        if self.embedder != "lsa":
-            check_embedder(self.embedder)
+        check_embedder(self.embedder, self.embedder_prefix)
 
     @property
     def needs_vectors(self) -> bool:
@@ -67,4 +69,13 @@ class Recipe:
 
     def choice(self, ratio: float) -> Choice:
         """What mining needs to know."""
-        return Choice(self.target, ratio, self.min_chunks, self.max_overlap, self.min_similarity, self.seed, self.caps)
+        return Choice(
+            self.target,
+            ratio,
+            self.min_chunks,
+            self.max_overlap,
+            self.min_similarity,
+            self.holdout,
+            self.seed,
+            self.caps,
+        )

@@ -1,29 +1,22 @@
-"""Which documents become samples, and in which order: by a hash of (seed, document), whoever asks."""
+"""Which documents become samples, and in which order: by a hash of (seed, document's key), whoever asks."""
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError, closest
-from llmtool.methods.nextlong.copies import COPIED
+from llmtool.methods.nextlong.chance import drawn
+from llmtool.methods.nextlong.copies import COPIED, HELD
 from llmtool.methods.nextlong.embedding import CONTAMINATED
 from llmtool.methods.nextlong.store import Store
 
 I64 = npt.NDArray[np.int64]
 
 
-def stable_hash(seed: int, *names: object) -> int:
-    """64 bits, the same on every machine."""
-    text = "\0".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
-
-
 def seed_order(store: Store, chosen: I64, seed: int) -> I64:
     """Documents in the order in which they are tried."""
-    keys = np.array([stable_hash(seed, number, store.document(number)["id"]) for number in chosen.tolist()], np.uint64)
-    return chosen[np.argsort(keys, kind="stable")]
+    return chosen[np.argsort(drawn(seed, "seeds", store.keys[chosen]), kind="stable")]
 
 
 def capped(order: I64, store: Store, caps: Mapping[str, float]) -> I64:
@@ -71,9 +64,12 @@ def eligible(store: Store, min_chunks: int, flags: npt.NDArray[np.uint8]) -> tup
     counts = np.diff(store.first)
     few = counts < min_chunks
     dirty = np.add.reduceat((flags & CONTAMINATED > 0).astype(np.int64), store.first[:-1]) > 0
+    held = np.add.reduceat((flags & HELD > 0).astype(np.int64), store.first[:-1]) > 0
     copied = 2 * np.add.reduceat((flags & COPIED > 0).astype(np.int64), store.first[:-1]) > counts
     rejects = {
         "fewer chunks than --min-chunks": int(few.sum()), "contaminated": int((dirty & ~few).sum()),
-        "copy of other documents": int((copied & ~dirty & ~few).sum()),
+        "held out": int((held & ~dirty & ~few).sum()),
+        "copy of other documents": int((copied & ~held & ~dirty & ~few).sum()),
     }  # fmt: skip
-    return np.flatnonzero(~few & ~dirty & ~copied), {reason: number for reason, number in rejects.items() if number}
+    left = np.flatnonzero(~few & ~dirty & ~held & ~copied)
+    return left, {reason: number for reason, number in rejects.items() if number}

@@ -4,6 +4,7 @@ A work directory holds chunks/, vectors/, index/, neighbours-*/ and tokens-*/; a
 upstream by its fingerprint, the content of the corpus included.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
+import numpy.typing as npt
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array, save_array
@@ -26,20 +28,23 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong import copies, indexing
-from llmtool.methods.nextlong.chunking import Group, Reading, chunk_unit
+from llmtool.methods.nextlong.chance import held_out
+from llmtool.methods.nextlong.chunking import Reading
 from llmtool.methods.nextlong.copies import Dedupe
 from llmtool.methods.nextlong.duplicates import Contamination, Shingles
-from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa
+from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa, identity
 from llmtool.methods.nextlong.hardness import least
 from llmtool.methods.nextlong.indexing import I64, IndexKind
 from llmtool.methods.nextlong.mining import Pool, mine_unit
+from llmtool.methods.nextlong.ordering import order_unit
+from llmtool.methods.nextlong.reading import Group, read_unit
 from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_order
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_stage, token_unit
 from llmtool.methods.nextlong.vectors import SCALE
 
-EMBED_VERSION = 2
-"""Goes up when the same text gets other vectors, so that a work directory of before is not gone on with."""
+CHUNK_VERSION, EMBED_VERSION = 2, 2
+"""Go up when the same text gets other chunks or vectors, so that a work directory of before is not gone on with."""
 
 GROUP_BYTES = 32 << 20
 SCORED_BYTES = 64 << 20
@@ -55,26 +60,42 @@ def total(facts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Means) -> Store:
-    """Read the corpora and cut their documents into chunks."""
+    """Read the corpora, cut their documents into chunks, and put the documents into the order of their keys."""
     inputs = [describe(name, Event(), read_whole=True, reading=reading.text) for name in corpora]
-    stage = Stage(directory / "chunks", {"stage": "chunk", "inputs": inputs, **asdict(reading)})
+    settings = {"stage": "chunk", "version": CHUNK_VERSION, "inputs": inputs, **asdict(reading)}
+    stage, read = Stage(directory / "chunks", settings), Stage(directory / "documents", settings)
     stage.begin(force=means.force)
     piped = any(entry["sha256"] is None for entry in inputs)  # stdin, a FIFO, <(a command)
-    if not stage.complete or piped:
+    if stage.complete and not piped:
+        return Store(directory)
+    read.begin(force=True)
+    if not read.complete or piped:
         found = ReadReport()
         groups = unit_groups(corpora, reading, found)
-        work = partial(_chunk_work, stage, groups, reading)
         alone = Means(1, means.console) if piped else means
         if piped:  # nobody can tell whether the same came in before
-            for path in stage.directory.glob("*.done"):
+            for path in [*stage.directory.glob("*.done"), *read.directory.glob("*.done")]:
                 path.unlink()
-        alone.run(stage, range(len(groups)), work, "chunking")
-        _seal_chunks(stage, len(groups), found, means.console)
+        alone.run(read, range(len(groups)), partial(_read_work, read, groups, reading), "reading")
+        _seal_read(read, len(groups), found, means.console)
+    totals = read.totals()
+    units = max(1, -(-totals["bytes"] // GROUP_BYTES))
+    means.run(stage, range(units), partial(_order_work, stage, read, totals["units"], units), "chunking")
+    facts = [stage.facts(unit) for unit in range(units)]
+    sums = {key: sum(each[key] for each in facts) for key in ("documents", "chunks", "bytes", "chars")}
+    digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
+    more = {"rejects": totals["rejects"], "skipped": totals["skipped"]}
+    stage.seal({"units": units, **sums, **more, "digest": digest})
+    shutil.rmtree(read.directory)
     return Store(directory)
 
 
-def _chunk_work(stage: Stage, groups: list[Group], reading: Reading) -> Callable[[int], None]:
-    return partial(chunk_unit, stage, groups, reading)
+def _read_work(read: Stage, groups: list[Group], reading: Reading) -> Callable[[int], None]:
+    return partial(read_unit, read, groups, reading)
+
+
+def _order_work(stage: Stage, read: Stage, sources: int, units: int) -> Callable[[int], None]:
+    return partial(order_unit, stage, read, sources, units)
 
 
 def unit_groups(corpora: Sequence[str], reading: Reading, report: ReadReport) -> list[Group]:
@@ -94,19 +115,18 @@ def unit_groups(corpora: Sequence[str], reading: Reading, report: ReadReport) ->
     return groups
 
 
-def _seal_chunks(stage: Stage, units: int, found: ReadReport, console: Console) -> None:
-    facts = [stage.facts(unit) for unit in range(units)]
-    sums = {key: sum(each[key] for each in facts) for key in ("documents", "chunks", "bytes", "chars")}
+def _seal_read(read: Stage, units: int, found: ReadReport, console: Console) -> None:
+    facts = [read.facts(unit) for unit in range(units)]
     rejects = total(each["rejects"] for each in facts)
-    read = ReadReport()
+    report = ReadReport()
     for one in [found.to_json(), *(each["read"] for each in facts)]:
-        read.merge(one)
-    read.say(console)
-    if not sums["chunks"]:
-        why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **read.reasons}.items())
-        raise UserError(f"no text found{': ' + why if why else ''}", where=str(stage.directory))
-    digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
-    stage.seal({"units": units, **sums, "rejects": rejects, "skipped": read.reasons, "digest": digest})
+        report.merge(one)
+    report.say(console)
+    size = sum(each["bytes"] for each in facts)
+    if not size:
+        why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **report.reasons}.items())
+        raise UserError(f"no text found{': ' + why if why else ''}", where=str(read.directory.parent))
+    read.seal({"units": units, "bytes": size, "rejects": rejects, "skipped": report.reasons})
 
 
 def upstream(store: Store) -> str:
@@ -114,14 +134,18 @@ def upstream(store: Store) -> str:
     return f"{store.facts['digest']}-{store.stage.settings['size']}-{store.stage.settings['split']}"
 
 
-def embed(directory: Path, name: str, means: Means, *, seed: int, decontaminate: Sequence[str], ngram: int) -> Embedded:
-    """Vectors, sketches and flags of all chunks."""
-    check_embedder(name)
+def embed(
+    directory: Path, name: str, means: Means, *, seed: int, decontaminate: Sequence[str], ngram: int,
+    fields: Sequence[str], prefix: str | None,
+) -> Embedded:  # fmt: skip
+    """Vectors, sketches and flags of all chunks; fields: of the evaluation files."""
+    check_embedder(name, prefix)
     store = Store(directory)
     against = [describe(file, Event(), read_whole=True) for file in decontaminate]
     settings = {
         "stage": "embed", "version": EMBED_VERSION, "chunks": upstream(store), "embedder": name, "seed": seed,
         "decontaminate": [entry["sha256"] for entry in against], "ngram": ngram if against else None,
+        "fields": list(fields) if against else None, "prefix": prefix, "encoder": identity(name),
     }  # fmt: skip
     stage = Stage(directory / "vectors", settings)
     stage.begin(force=means.force)
@@ -130,21 +154,23 @@ def embed(directory: Path, name: str, means: Means, *, seed: int, decontaminate:
             means.console.detail("fitting LSA on a sample of the chunks")
             fit_lsa(store, seed).save(stage.directory)
         if against:
-            known = Contamination.read(decontaminate, ngram)
+            known = Contamination.read(decontaminate, ngram, fields)
             if known.short:
                 means.console.warn(f"{known.short:,} evaluation texts are shorter than {ngram} words: not looked for")
         units = range(-(-store.chunks // UNIT))
-        means.run(stage, units, partial(_embed_work, stage, directory, name, tuple(decontaminate), ngram), "embedding")
+        work = partial(_embed_work, stage, directory, name, prefix, tuple(decontaminate), ngram, tuple(fields))
+        means.run(stage, units, work, "embedding")
         facts = [stage.facts(unit) for unit in units]
         stage.seal({"units": len(units), **total(facts)})
     return Embedded(directory)
 
 
 def _embed_work(
-    stage: Stage, directory: Path, name: str, decontaminate: tuple[str, ...], ngram: int
-) -> Callable[[int], None]:
-    known = Contamination.read(decontaminate, ngram) if decontaminate else None
-    return partial(embed_unit, stage, Store(directory), embedder(name, stage.directory), known)
+    stage: Stage, directory: Path, name: str, prefix: str | None, decontaminate: tuple[str, ...], ngram: int,
+    fields: tuple[str, ...],
+) -> Callable[[int], None]:  # fmt: skip
+    known = Contamination.read(decontaminate, ngram, fields) if decontaminate else None
+    return partial(embed_unit, stage, Store(directory), embedder(name, stage.directory, prefix), known)
 
 
 def index(directory: Path, kind: IndexKind, means: Means, *, seed: int = 0, dedupe: Dedupe = "near") -> Stage:
@@ -187,6 +213,7 @@ class Choice:
     max_overlap: float
     min_similarity: float | None = None
     """Cosine of a negative, at least; if not given, what few random pairs reach (see hardness)."""
+    holdout: float = 0.0
     seed: int = 0
     caps: Mapping[str, float] | None = None
 
@@ -231,7 +258,8 @@ def _choose_seeds(stage: Stage, directory: Path, choice: Choice) -> None:
 
     store, embedded = Store(directory), Embedded(directory)
     check_caps(choice.caps or {}, store)
-    chosen, rejects = eligible(store, choice.min_chunks, copies.flags(directory, embedded))
+    flags = copies.flags(directory, embedded, _held(store, choice.holdout))
+    chosen, rejects = eligible(store, choice.min_chunks, flags)
     order = seed_order(store, chosen, choice.seed)
     kept = capped(order, store, choice.caps or {})
     if len(kept) < len(order):
@@ -239,6 +267,11 @@ def _choose_seeds(stage: Stage, directory: Path, choice: Choice) -> None:
     with atomic_file(stage.directory / "rejects.json") as file:
         file.write(dumps(rejects).encode())
     save_array(stage.directory / "seeds.npy", kept.astype(np.int64))
+
+
+def _held(store: Store, share: float) -> npt.NDArray[np.bool_]:
+    """Chunks of the documents that are held out [chunks]."""
+    return np.repeat(held_out(store.keys, share), np.diff(store.first))
 
 
 def stage_rejects(stage: Stage) -> dict[str, int]:
@@ -252,18 +285,20 @@ def _mine_work(stage: Stage, directory: Path, size: int) -> Callable[[int], None
     store, embedded = Store(directory), Embedded(directory)
     searcher = indexing.searcher(directory, store, embedded)
     seeds: I64 = np.asarray(map_array(stage.directory / "seeds.npy"))
-    pool = Pool(embedded, copies.flags(directory, embedded), Shingles(store))
+    flags = copies.flags(directory, embedded, _held(store, stage.settings["holdout"]))
+    pool = Pool(embedded, flags, Shingles(store))
     return partial(mine_unit, stage, store, searcher, pool, seeds, size, floor(directory, stage) * SCALE**2)
 
 
 def floor(directory: Path, mined: Stage) -> float:
     """The least cosine of a negative of these rankings; what is not similar at all (0) is none ever."""
-    asked, facts = mined.settings["min_similarity"], Stage.existing(directory / "index", "llmtool data index").totals()
+    asked, built = mined.settings["min_similarity"], Stage.existing(directory / "index", "llmtool data index")
     chunks = Store(directory).facts
     negatives = (
         mined.settings["target"] * mined.settings["chars_per_token"] * chunks["chunks"] / max(1, chunks["chars"])
     )
-    level = least(facts["random_pairs"], negatives, facts["chunks"]) if asked is None else float(asked)
+    pairs = map_array(built.directory / "random_pairs.npy")
+    level = least(pairs, negatives, built.totals()["chunks"]) if asked is None else float(asked)
     return max(level, 1 / SCALE**2)
 
 

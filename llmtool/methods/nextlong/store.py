@@ -17,7 +17,7 @@ LONGEST = 1 << 18
 
 
 class Store:
-    """Chunks and documents by number, 0-based over all units; memory holds 12 bytes a document.
+    """Chunks and documents by number, 0-based over all units; memory holds 20 bytes a document.
 
     Texts are read and not mapped, so that they do not count as memory of the process.
     """
@@ -35,18 +35,22 @@ class Store:
             Mapped([self.stage.path(unit, f"{name}.npy") for unit in units]) for name in ("bounds", "chars", "docs")
         )
         self._tables = tables
-        firsts = [table[:, 1] + first for table, first in zip(tables, self._chunk_first[:-1], strict=True)]
+        firsts = [
+            table[:, 1].astype(np.int64) + first for table, first in zip(tables, self._chunk_first[:-1], strict=True)
+        ]
         self.first: I64 = np.concatenate([*firsts, [self.chunks]]).astype(np.int64)
         """First chunk of each document, and the number of chunks [documents + 1]."""
         self.sources: list[str] = list(dict.fromkeys(name for facts in counts for name in facts["sources"]))
         number = {name: index for index, name in enumerate(self.sources)}
         codes = [
-            np.array([number[name] for name in facts["sources"]], np.uint32)[table[:, 2]]
+            np.array([number[name] for name in facts["sources"]], np.uint32)[table[:, 2].astype(np.int64)]
             for facts, table in zip(counts, tables, strict=True)
             if len(table)
         ]
         self.source: npt.NDArray[np.uint32] = np.concatenate(codes) if codes else np.zeros(0, np.uint32)
         """Source of each document, an index of `sources`."""
+        self.keys: npt.NDArray[np.uint64] = np.concatenate([np.zeros(0, np.uint64), *(table[:, 3] for table in tables)])
+        """What a document's place, its samples' names and all that is drawn for it hang on: a hash of its id."""
         self._open: dict[tuple[int, str], int] = {}
 
     def text(self, chunk: int) -> bytes:

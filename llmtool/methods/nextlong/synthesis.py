@@ -155,7 +155,7 @@ def _synthesize(
     require_space(out.directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
     if recipe.needs_vectors:
         stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,
-                     ngram=recipe.ngram)  # fmt: skip
+                     ngram=recipe.ngram, fields=recipe.decontaminate_fields, prefix=recipe.embedder_prefix)  # fmt: skip
         stages.index(directory, recipe.index, means, seed=recipe.seed, dedupe=recipe.dedupe)
     return write_samples(directory, out, tokenizer, recipe, means, run, store.stage.settings["inputs"])
 
@@ -193,6 +193,9 @@ def write_samples(
         why = ", ".join(f"{number:,} {reason}" for reason, number in counts["rejects"].items())
         raise UserError(f"no sample reaches {recipe.target:,} tokens: {why}", where=str(out.directory),
                         hint="a smaller --target, or more text")  # fmt: skip
+    if recipe.holdout:
+        held = output.write_held_out(Store(directory), recipe.holdout, out.directory)
+        means.console.info(f"held out: {held:,} documents, in held-out.jsonl")
     facts = {
         "schema": "llmtool.data-nextlong/1", "output": str(out.directory), "method": recipe.method, "samples": written,
         "target": recipe.target, "tokens": written * recipe.target, "wanted": wanted, **counts,

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 from llmtool.core.run.console import Console  # noqa: E402
 from llmtool.core.run.errors import UserError  # noqa: E402
-from llmtool.core.train.state import SCHEMA, STATE, Checkpoints, checksums, damage, sealed  # noqa: E402
+from llmtool.core.train import state  # noqa: E402
+from llmtool.core.train.state import SCHEMA, STATE, Checkpoints, checksums, damage, files_of, sealed  # noqa: E402
 from llmtool.core.train.world import World  # noqa: E402
 
 
@@ -50,3 +51,23 @@ def test_a_flipped_bit_is_told_and_the_state_before_is_taken(
     (first / STATE).write_bytes(b"\0" * 100)
     with pytest.raises(UserError, match=r"no state is whole.*--force"):
         states.latest(Console())
+
+
+def test_a_state_is_cut_into_files_and_read_back(tmp_path: Path) -> None:
+    world = World()
+    values = {f"model/{n}": torch.randn(n % 5 + 1, 8) for n in range(20)} | {"random/0": torch.get_rng_state()}
+    assert set(files_of(values, world).values()) == {1}
+    places = files_of(values, world, most=200)
+    assert places["random/0"] == 1
+    sizes = [
+        sum(values[name].nbytes for name in values if places[name] == number and "random" not in name)
+        for number in range(1, max(places.values()) + 1)
+    ]
+    assert all(0 < size <= 200 for size in sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "files_of", lambda values, world: files_of(values, world, 200))
+        state._save_tensors(values, tmp_path, world)
+    assert len(list(tmp_path.glob("*.safetensors"))) == max(places.values()) > 5
+    found = {name: torch.zeros_like(value) for name, value in values.items()}
+    state._load_tensors(found, tmp_path, world)
+    assert all(found[name].equal(values[name]) for name in values)

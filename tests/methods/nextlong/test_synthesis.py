@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -282,6 +283,64 @@ def test_a_unit_without_its_files_is_made_again(place: Path, tmp_path: Path) -> 
         Stage(tmp_path / "stage", {"a": 2}).begin()
     Stage(tmp_path / "stage", {"a": 2}).begin(force=True)
     assert not stage.path(0, "txt").exists()
+
+
+def relabelled(place: Path, name: str, texts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples of these rows, in this order."""
+    write_jsonl(place / f"{name}.jsonl", texts)
+    data.nextlong(
+        [str(place / f"{name}.jsonl")], place / name, tokenizer=str(place / "tok.json"), target=TARGET, size=1024,
+        workers=1, source_field="kind", samples=12,
+    )  # fmt: skip
+    return rows(place / name)
+
+
+def test_the_order_of_rows_changes_nothing(place: Path) -> None:
+    """Seeds, ids, negatives, chunk numbers, ties: all hang on the documents."""
+    texts = [json.loads(line) for line in (place / "corpus.jsonl").open(encoding="utf-8")]
+    first = relabelled(place, "ordered", texts)
+    shuffled = random.Random(0).sample(texts, len(texts))
+    assert relabelled(place, "shuffled", shuffled) == first
+    (place / "apart").mkdir()
+    for part in range(3):
+        write_jsonl(place / "apart" / f"{2 - part}.jsonl", shuffled[part::3])
+    data.nextlong(
+        [str(place / "apart" / f"{part}.jsonl") for part in range(3)], place / "parts", target=TARGET, size=1024,
+        tokenizer=str(place / "tok.json"), workers=1, source_field="kind", samples=12,
+    )  # fmt: skip
+    assert rows(place / "parts") == first
+    # rows without a name are told apart by their text
+    nameless = [{key: value for key, value in row.items() if key != "id"} for row in texts]
+    again = [{key: value for key, value in row.items() if key != "id"} for row in shuffled]
+    one, other = relabelled(place, "nameless", nameless), relabelled(place, "nameless-shuffled", again)
+    assert [row["text"] for row in one] == [row["text"] for row in other]
+    assert [row["id"] for row in one] == [row["id"] for row in other]
+
+
+def test_more_documents_change_what_they_must(place: Path) -> None:
+    texts = [json.loads(line) for line in (place / "corpus.jsonl").open(encoding="utf-8")]
+    before = {row["seed"]: row for row in relabelled(place, "fewer", texts)}
+    more = [{"id": f"more{n}", "kind": "more", "text": f"entirely other words {n}\n" * 9} for n in range(20)]
+    after = {row["seed"]: row for row in relabelled(place, "more", [*more, *texts])}
+    assert len(before.keys() & after.keys()) >= len(before) - 1
+    assert all(after[seed]["id"] == row["id"] for seed, row in before.items() if seed in after)
+
+
+def test_documents_that_are_held_out(place: Path) -> None:
+    settings: dict[str, Any] = {"work": place / "base" / "work"}
+    make(place, "base")
+    texts = {row["id"]: row["text"] for row in map(json.loads, (place / "corpus.jsonl").open(encoding="utf-8"))}
+    kept: dict[float, set[str]] = {}
+    for share in (0.1, 0.3):
+        output = make(place, f"held{share}", holdout=share, **settings)
+        held = [json.loads(line) for line in (output / "held-out.jsonl").open(encoding="utf-8")]
+        kept[share] = {row["id"] for row in held}
+        assert all(texts[row["id"]] == row["text"] for row in held)
+        used = {span["doc_id"] for row in rows(output) for span in row["spans"]}
+        assert used
+        assert not used & kept[share]
+    assert 0 < len(kept[0.1]) < len(kept[0.3]) < 40
+    assert kept[0.1] < kept[0.3]
 
 
 def test_a_model_gains_from_earlier_metas(place: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import Sharded
-from llmtool.methods.nextlong.seeds import stable_hash
+from llmtool.methods.nextlong.chance import drawn
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.vectors import quantise
 
@@ -45,8 +45,8 @@ class Documents:
     @cached_property
     def order(self) -> list[int]:
         """All documents in the order of a hash of (seed, document)."""
-        keys = [stable_hash(self.seed, "documents", number) for number in range(len(self))]
-        return sorted(range(len(self)), key=keys.__getitem__)
+        order: list[int] = np.argsort(drawn(self.seed, "documents", self.store.keys), kind="stable").tolist()
+        return order
 
     @cached_property
     def vectors(self) -> npt.NDArray[np.int16]:

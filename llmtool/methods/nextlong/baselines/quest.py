@@ -12,7 +12,7 @@ from collections.abc import Collection
 from itertools import islice
 
 from llmtool.methods.nextlong.baselines.documents import Documents, Piece
-from llmtool.methods.nextlong.seeds import stable_hash
+from llmtool.methods.nextlong.chance import drawn
 
 STOP_WORDS = 100
 LOOKED_AT = 8192
@@ -61,9 +61,10 @@ class Quest:
         for number, each in enumerate(found):
             keyword = next((phrase for phrase in each if shared[phrase] > 1), "")
             groups[keyword].append(number)
+        place = drawn(corpus.seed, "quest", corpus.store.keys).tolist()
         order: list[int] = []
         for keyword in sorted(groups):
-            order += sorted(groups[keyword], key=lambda number: stable_hash(corpus.seed, "quest", number))
+            order += sorted(groups[keyword], key=place.__getitem__)
         samples = list(corpus.fill(order))
-        samples.sort(key=lambda pieces: stable_hash(corpus.seed, "quest sample", pieces[0][0]))
+        samples.sort(key=lambda pieces: (place[int(corpus.store.document_of(pieces[0][0]))], pieces[0][0]))
         return list(islice(samples, wanted))

@@ -1,0 +1,95 @@
+"""The stage `chunk`, first half: documents are read, cut, and laid down with what their place in the corpus hangs on.
+
+A document's key is a hash of its id or, where the row has none, of its text. NNNNN.text holds the texts as they came,
+NNNNN.about the JSON line of each, NNNNN.docs.npy int64 [docs, 7] in the order of the keys: key, first byte and bytes of
+the text, first byte and bytes of the line, first chunk, chunks; NNNNN.bounds.npy [chunks, 2] bytes of each chunk in its
+document, NNNNN.chars.npy [chunks].
+"""
+
+from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+
+from llmtool.core.corpus.arrays import save_array
+from llmtool.core.corpus.document import Document, ReadReport
+from llmtool.core.corpus.inputs import Input
+from llmtool.core.corpus.readers import read_streams
+from llmtool.core.corpus.shards import Stage
+from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.json_file import dumps
+from llmtool.methods.nextlong.chunking import Reading, byte_places, decoded, spans
+
+
+@dataclass(frozen=True)
+class Group:
+    """The streams of one unit, each with the label of its source and what its rows' names begin with."""
+
+    streams: list[Input] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    prefixes: list[str] = field(default_factory=list)
+
+
+def read_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -> None:
+    """Read the streams of a unit and write its files; documents that are left out are counted by reason."""
+    skipped = ReadReport()
+    rejects: dict[str, int] = {}
+    # Packed arrays: a unit may hold a million short documents, and Python's objects for one take 0.4 KB.
+    bounds, chars, documents = array("Q"), array("I"), array("Q")
+    held = described = 0
+    with ExitStack() as stack:
+        texts = stack.enter_context(atomic_file(stage.path(unit, "text")))
+        about = stack.enter_context(atomic_file(stage.path(unit, "about")))
+        for document, label, prefix in _documents(groups[unit], reading, skipped):
+            text, reason = decoded(document.text)
+            if reason:
+                rejects[reason] = rejects.get(reason, 0) + 1
+                if reason.startswith("not"):
+                    skipped.add(f"{document.source}:{document.row}", reason)
+                continue
+            places = np.array(spans(text, reading.size, reading.split), np.int64)
+            bounds.frombytes(byte_places(document.text, places.reshape(-1), text).astype(np.uint64).tobytes())
+            kept = document.kept or {}
+            licence = kept.get(reading.licence_field)
+            name = _document_id(document, prefix)
+            row = {
+                "id": name,
+                "source": kept.get(reading.source_field or "", label),
+                **({"licence": licence} if licence else {}),
+                "chars": len(text),
+                "chunks": len(places),
+            }
+            # A file's name need not be UTF-8: a lone surrogate becomes its JSON escape.
+            line = dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            owned = document.text if document.id is None else name.encode("utf-8", "surrogatepass")
+            key = int.from_bytes(blake2b(owned, digest_size=8).digest(), "little")
+            documents.extend((key, held, len(document.text), described, len(line), len(chars), len(places)))
+            chars.extend((places[:, 1] - places[:, 0]).tolist())
+            texts.write(document.text)
+            about.write(line)
+            held += len(document.text)
+            described += len(line)
+    found = np.array(documents, np.uint64).reshape(-1, 7)
+    found = found[np.argsort(found[:, 0], kind="stable")]
+    save_array(stage.path(unit, "bounds.npy"), np.array(bounds, np.uint64).reshape(-1, 2))
+    save_array(stage.path(unit, "chars.npy"), np.array(chars, np.uint32))
+    save_array(stage.path(unit, "docs.npy"), found)
+    names = [stage.path(unit, suffix).name for suffix in ("text", "about", "bounds.npy", "chars.npy", "docs.npy")]
+    stage.finish(unit, names, {"bytes": held, "rejects": rejects, "read": skipped.to_json()})
+
+
+def _documents(group: Group, reading: Reading, skipped: ReadReport) -> Iterator[tuple[Document, str, str]]:
+    keep = [reading.licence_field, *([reading.source_field] if reading.source_field else [])]
+    for stream, label, prefix in zip(group.streams, group.labels, group.prefixes, strict=True):
+        for document in read_streams([stream], reading.text, keep=keep, report=skipped):
+            yield document, label, prefix
+
+
+def _document_id(document: Document, prefix: str) -> str:
+    """The row's own name, or the file's with the row's number; a name that is a number is some other file's as well."""
+    if document.id is None:
+        return f"{prefix}:{document.row}"
+    return f"{prefix}:{document.id}" if document.id.isdecimal() else document.id
