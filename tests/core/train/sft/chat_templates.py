@@ -201,7 +201,7 @@ TEMPLATES: dict[str, tuple[str, tuple[str, ...]]] = {
     "command-r": (COMMAND_R, (PLAIN, SYSTEM)),
 }
 
-TALK = [
+TALK: list[dict[str, object]] = [
     {"role": "user", "content": "Is <b>5 > 3</b> & 'so'?  Say "},
     {"role": "assistant", "content": "Yes: 5 > 3.\n\n  é 漢 \U0001f642"},
     {"role": "user", "content": " And\n3 > 5?"},
