@@ -23,7 +23,7 @@ done
 tokens=${TOKENS:-0}
 [ "$tokens" = 0 ] || [ -n "${TRAIN:-}" ] || { echo "error: TOKENS=$tokens wants TRAIN=DATA" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
-mkdir -p "$out/rows" "$out/work"
+mkdir -p "$out/rows" "$out/models"
 tool() { "${PYTHON:-python3}" -m llmtool "$@"; }
 calibration=() texts=()
 for file in $CALIBRATION; do calibration+=(--calibration "$file"); done
@@ -41,7 +41,7 @@ complete() {  # NAME: all of its rows are there
     for seed in ${SEEDS:-0 1 2}; do [ -f "$out/rows/$1+$tokens+$seed.json" ] || return 1; done
 }
 row() {  # NAME CHECKPOINT verb...: convert CHECKPOINT by `llmtool convert verb... CHECKPOINT OUTPUT`, score, train, score
-    local name=$1 from=$2 model=$out/work/$1 extra=(); shift 2
+    local name=$1 from=$2 model=$out/models/$1 extra=(); shift 2
     if ! wanted "$name" || complete "$name"; then return; fi
     printf '\n\033[1m%s\033[0m\n' "$name" >&2
     if [ "$1" = none ]; then model=$from; else
@@ -53,10 +53,10 @@ row() {  # NAME CHECKPOINT verb...: convert CHECKPOINT by `llmtool convert verb.
         for seed in ${SEEDS:-0 1 2}; do
             [ -f "$out/rows/$name+$tokens+$seed.json" ] && continue
             # The same command resumes; answers alone count where TRAIN is a conversation file (data posttrain makes one).
-            tool train "$TRAIN" --output "$out/work/$name+$seed" --model "$model" --tokens "$tokens" --batch 2048 \
+            tool train "$TRAIN" --output "$out/models/$name+$seed" --model "$model" --tokens "$tokens" --batch 2048 \
                 --length 512 --lr "${LR:-2e-5}" --seed "$seed" --device "${DEVICE:-cpu}" --keep 1 "${extra[@]}"
-            score "$name+$tokens+$seed" "$out/work/$name+$seed"
-            [ -n "${KEEP:-}" ] || rm -r "${out:?}/work/$name+$seed"
+            score "$name+$tokens+$seed" "$out/models/$name+$seed"
+            [ -n "${KEEP:-}" ] || rm -r "${out:?}/models/$name+$seed"
         done
     fi
     if [ -z "${KEEP:-}" ] && [ "$model" != "$from" ] && [ "$name" != uniattn-20 ]; then rm -r "$model"; fi
@@ -86,7 +86,7 @@ options=(); row "dsmoe-paper-50" "$ckpt" dsmoe --router-init paper
 
 # UniAttn: runs of layers whose followers hold the wanted part of the cache, planned on the calibration text.
 for saved in 20 375; do
-    plan=$out/work/plan-$saved.json
+    plan=$out/models/plan-$saved.json
     data=(); for file in $CALIBRATION; do data+=(--data "$file"); done
     { wanted "uniattn-$saved" || wanted "cla-$saved" || wanted "softmax-only-$saved"; } && [ ! -f "$plan" ] &&
         tool eval attention "$ckpt" "${data[@]}" --samples 16 --window 256 --kv-saving "0.$saved" --output "$plan"
@@ -96,8 +96,8 @@ for saved in 20 375; do
     row "cla-$saved" "$ckpt" uniattn --sharing cla
     options=(--plan "$plan"); row "softmax-only-$saved" "$ckpt" uniattn --sharing softmax-only
 done
-if [ -d "$out/work/uniattn-20" ]; then
+if [ -d "$out/models/uniattn-20" ]; then
     options=("${fit[@]}" --share 0.75 --off-mean --refit)
-    row "dsmoe-best8+uniattn20-75" "$out/work/uniattn-20" dsmoe
+    row "dsmoe-best8+uniattn20-75" "$out/models/uniattn-20" dsmoe
 fi
 "${PYTHON:-python3}" "$here/real_model_table.py" "$out"
