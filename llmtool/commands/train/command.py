@@ -3,15 +3,17 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
 from llmtool.commands import sources as named
 from llmtool.commands.options import method_settings
-from llmtool.commands.train.job import SCHEMA, Job, anything, run_job
+from llmtool.commands.train.job import SCHEMA, Job, anything, check_place, run_job
 from llmtool.commands.train.settings import TrainSettings
 from llmtool.commands.train.start import Start, find_start, row_length, tokenizer_files
+from llmtool.commands.train.texts import Texts
 from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
@@ -70,9 +72,18 @@ def train(
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
     codec = named.find_tokenizer(asked.tokenizer, Path(asked.model), console)
-    files = [named.open_source(source, codec, console, asked.threads, reading, asked.bin_dtype) for source in trained]
-    plain = replace(reading, sample=None)
-    checks = [named.open_source(source, codec, console, asked.threads, plain, asked.bin_dtype) for source in held]
+    paths = [source.path for source in [*trained, *held]]
+    read = [*paths, *(name for name in (asked.tokenizer, asked.model) if name and Path(name).exists())]
+    if asked.dry_run:
+        opened = partial(named.open_source, tokenizer=codec, console=console, threads=asked.threads,
+                         bin_dtype=asked.bin_dtype)  # fmt: skip
+    else:
+        if rank == 0:
+            check_place(Path(output), read, console)
+        texts = Texts(Path(output), codec, console, asked.threads, asked.bin_dtype, rank == 0)
+        opened = texts.open
+    files = [opened(source, reading=reading) for source in trained]
+    checks = [opened(source, reading=replace(reading, sample=None)) for source in held]
     vocabulary = None if codec else _vocabulary([*files, *checks])
     start = find_start(asked.model, asked.length, codec, vocabulary, asked.overrides)
     length = row_length(start, asked.length)
@@ -121,8 +132,6 @@ def train(
     objective = make_objective(start.config, options, terms, loss_code)
     sets = [named.HeldOut(file, length, evaluations.tokens, mask_documents=used.mask_documents) for file in checks]
     sizes = named.token_bytes(codec, start.config.vocab_size)
-    paths = [source.path for source in [*trained, *held]]
-    read = [*paths, *(name for name in (used.tokenizer, used.model) if name and Path(name).exists())]
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
         cut = used.parallel == "fsdp"
@@ -138,7 +147,10 @@ def train(
             inputs=lambda: [*checkpoint, *hashes.wait()], device=place, tensorboard=used.tensorboard,
             kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
         )  # fmt: skip
-        return run_job(job, console)
+        report = run_job(job, console)
+        if rank == 0:
+            texts.tidy()
+        return report
 
 
 def make_objective(
