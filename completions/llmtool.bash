@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer trim"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer trim"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool convert vocab"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -351,6 +351,22 @@ _llmtool() {
         "llmtool convert finedeep:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert merge-lora:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool convert merge-lora:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool convert vocab:--tokenizer") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--old-tokenizer") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--init") mapfile -t COMPREPLY < <(compgen -W "pieces mean zero distil" -- "$cur"); return ;;
+        "llmtool convert vocab:--multiple") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--corpus") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--snippets") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--length") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--rows") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--batch") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--lr") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--check") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--check-bytes") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--override") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--seed") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--device") COMPREPLY=(); return ;;
+        "llmtool convert vocab:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval loss:--data") COMPREPLY=(); return ;;
         "llmtool eval loss:--tokenizer") COMPREPLY=(); return ;;
         "llmtool eval loss:--length") COMPREPLY=(); return ;;
@@ -365,6 +381,8 @@ _llmtool() {
         "llmtool eval loss:--exclude") COMPREPLY=(); return ;;
         "llmtool eval loss:--sample") COMPREPLY=(); return ;;
         "llmtool eval loss:--seed") COMPREPLY=(); return ;;
+        "llmtool eval loss:--against") COMPREPLY=(); return ;;
+        "llmtool eval loss:--bytes") COMPREPLY=(); return ;;
         "llmtool eval loss:--bin-dtype") mapfile -t COMPREPLY < <(compgen -W "uint16 uint32" -- "$cur"); return ;;
         "llmtool eval loss:--set") COMPREPLY=(); return ;;
         "llmtool eval loss:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
@@ -605,6 +623,8 @@ _llmtool() {
         "llmtool bench kernels:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench kernels:--baseline") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench kernels:--max-slowdown") COMPREPLY=(); return ;;
+        "llmtool bench kernels:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench kernels:--budget") COMPREPLY=(); return ;;
         "llmtool bench compile:--arch") COMPREPLY=(); return ;;
         "llmtool bench decode:--batch") COMPREPLY=(); return ;;
         "llmtool bench decode:--context") COMPREPLY=(); return ;;
@@ -614,6 +634,8 @@ _llmtool() {
         "llmtool bench decode:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); return ;;
         "llmtool bench decode:--device") COMPREPLY=(); return ;;
         "llmtool bench decode:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench decode:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench decode:--budget") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--task") mapfile -t COMPREPLY < <(compgen -W "encode train hostile" -- "$cur"); return ;;
         "llmtool bench tokenizer:--threads") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--repeats") COMPREPLY=(); return ;;
@@ -645,7 +667,7 @@ _llmtool() {
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --output -o --force --json --help -h" || words="" ;;
-        "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora" ;;
+        "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora vocab" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --config --help -h" || words="" ;;
@@ -660,8 +682,9 @@ _llmtool() {
         "llmtool convert mask") [[ $cur == -* ]] && words="--table --top-k --noise --shared --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert finedeep") [[ $cur == -* ]] && words="--sublayers --experts --router --bias --no-bias --layers --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert vocab") [[ $cur == -* ]] && words="--tokenizer --old-tokenizer --init --multiple --corpus --snippets --length --rows --batch --lr --check --check-bytes --override --seed --device --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts activations" ;;
-        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --against --bytes --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --plot --dry-run --set --data --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --force --json --quiet -q --config --help -h" || words="" ;;
@@ -682,10 +705,10 @@ _llmtool() {
         "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
-        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json --quiet -q --help -h" || words="" ;;
-        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --rows --budget --json --quiet -q --help -h" || words="" ;;
         "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

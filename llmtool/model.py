@@ -38,6 +38,16 @@ def build(config: "Config", kernels: "Mapping[str, Compute] | None" = None) -> "
     return Decoder(config, build_parts(config, kernels))
 
 
+def without_kernels(decoder: "Decoder") -> "Decoder":
+    """The same weights, not copied, computed by torch's operators alone: what kernels are compared with."""
+    import torch
+
+    with torch.device("meta"):
+        plain = build(decoder.config)
+    plain.load_state_dict(decoder.state_dict(), assign=True)
+    return plain.eval()
+
+
 def build_parts(config: "Config", kernels: "Mapping[str, Compute] | None" = None) -> "Parts":
     """The base parts, changed by each method in the order of config.json."""
     from llmtool.core.model.decoder import Parts
@@ -68,6 +78,12 @@ def settable(name: str) -> Mapping[str, Callable[[str], Any]]:
     """Settings of a method that may be given when a checkpoint is loaded, and what reads each."""
     change = catalog.attribute(catalog.ARCHITECTURE, name, "config.json: llmtool.methods")
     return getattr(change, "settable", {})
+
+
+def vocabulary_tables(name: str) -> tuple[str, ...]:
+    """Tensors of a layer, without its prefix, that have a row for each token id under this method."""
+    change = catalog.attribute(catalog.ARCHITECTURE, name, "config.json: llmtool.methods")
+    return getattr(change, "vocabulary_tables", ())
 
 
 def _given(name: str, settings: Settings) -> dict[str, Any]:
@@ -113,16 +129,41 @@ def load_model(
 
     wanted = torch_dtype(element_type(dtype)) if isinstance(dtype, str) else dtype
     place = torch.device(find_device(device))
-    choice = choose(kernels, place)
-
-    def make(config: "Config") -> "Decoder":
-        return build(override(config, settings or {}), choice.kernels)
-
     note = ""
     if wanted is None and place.type == "cpu":
         wanted, note = _computable(Path(path))
+    kind = wanted or stored_type(Path(path))
+    said = [choose(kernels, place, kind)] if kernels != "auto" else []  # before anything is read
+
+    def make(config: "Config") -> "Decoder":
+        said.append(choose(kernels, place, kind, sizes=op_sizes(config)))
+        return build(override(config, settings or {}), said[-1].kernels)
+
     decoder = load_decoder(path, make, dtype=wanted, device=place, override=changed)
-    return Model(decoder, Path(path), choice.described, note)
+    return Model(decoder, Path(path), said[-1].described, note)
+
+
+def stored_type(path: Path) -> "torch.dtype | None":
+    """The element type of a checkpoint's first floating tensor; None where it has none."""
+    import torch
+
+    from llmtool.core.checkpoint.directory import open_checkpoint
+    from llmtool.core.checkpoint.dtypes import ELEMENT_TYPES
+
+    checkpoint = open_checkpoint(path)
+    kinds = (ELEMENT_TYPES.get(checkpoint.dtype(name)) for name in checkpoint.names())
+    name = next((kind.torch_name for kind in kinds if kind and kind.floating and not kind.quantized), None)
+    return None if name is None else getattr(torch, name)
+
+
+def op_sizes(config: "Config") -> dict[str, list[int]]:
+    """The sizes (Spec.tuned_size) at which a model of this config uses an op, where the config says."""
+    heads = config.num_attention_heads * config.head_dim
+    return {
+        "rms_norm": [config.hidden_size, *([config.head_dim] if config.qk_norm == "head" else [])],
+        "rope": [heads], "swiglu": [config.intermediate_size], "masked_swiglu": [config.intermediate_size],
+        "dsmoe_ffn": [config.hidden_size], "linear_cross_entropy": [config.vocab_size],
+    }  # fmt: skip
 
 
 def _computable(path: Path) -> "tuple[torch.dtype | None, str]":

@@ -155,3 +155,6 @@ rewriting(
     "Cut feed-forward layers into experts that all run, gated by their own outputs (Finedeep).",
 )  # fmt: skip
 rewriting("merge-lora", of.MergeSettings, "Add the adapters of `posttrain --lora` to the weights.")
+rewriting(
+    "vocab", of.VocabSettings, "Carry a checkpoint to another vocabulary: kept tokens keep their rows bit for bit."
+)

@@ -95,17 +95,14 @@ def _open(checkpoint: str | Path, asked: GenerateSettings, console: Console) -> 
     from llmtool.core.model.generate import Sampling
 
     number = use_threads(asked.threads)
-    # A compiled step holds no branch on what a gate says, as the CPU's own code has.
-    wish = "torch" if asked.compiled and asked.kernels == "auto" else asked.kernels
     model = load_model(
-        checkpoint, asked.dtype, asked.device, wish, settings=method_settings(asked.set), changed=asked.override
-    )
+        checkpoint, asked.dtype, asked.device, asked.kernels, settings=method_settings(asked.set),
+        changed=asked.override,
+    )  # fmt: skip
     if model.note:
         console.info(model.note)
     console.detail(f"kernels: {model.kernels}; {number} thread{'s' if number > 1 else ''}")
-    compiled = asked.compiled
-    if compiled is None:
-        compiled = model.device.type == "cuda" and model.kernels == "torch"
+    compiled = model.device.type == "cuda" if asked.compiled is None else asked.compiled
     kind = str(model.decoder.lm_head.weight.dtype).removeprefix("torch.")
     console.detail(f"{checkpoint}: {kind} on {model.device}{', compiled' if compiled else ''}; kernels {model.kernels}")
     sampling = Sampling(asked.temperature, asked.top_k, asked.top_p, asked.seed)

@@ -36,6 +36,8 @@ def verify(
     for note in dict.fromkeys(model.note for model in (first, second) if model.note):
         console.info(note)
     sizes = first.config.vocab_size, second.config.vocab_size
+    if inputs and not asked.ids and _differ(first, second):
+        return _vocabularies(first, second, inputs, asked, console)
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"
         raise UserError(f"{what}: nothing to compare", where=f"{norm}, {other}")
@@ -66,6 +68,30 @@ def verify(
         f"loss {found.losses[0]:.4f} and {found.losses[1]:.4f}{same}"
     )
     return report
+
+
+def _differ(first: Model, second: Model) -> bool:
+    """Whether both have a tokenizer, and not the same."""
+    held = [any((m.path / name).is_file() for name in ("llmtool.json", "tokenizer.json")) for m in (first, second)]
+    return all(held) and first.tokenizer.fingerprint() != second.tokenizer.fingerprint()
+
+
+def _vocabularies(
+    first: Model, second: Model, inputs: Sequence[str], asked: VerifySettings, console: Console
+) -> dict[str, Any]:
+    """Of two tokenizers: logits of shared ids, the mass on new ones, and bits a byte over the same bytes."""
+    from llmtool.commands.convert.vocab_check import compare, lines
+
+    if asked.max_kl is not None:
+        what = "two tokenizers: there is no KL divergence between their distributions"
+        raise UserError(what, where=f"{first.path}, {second.path}", hint="drop --max-kl")
+    found = compare(first, second, inputs, 4 * asked.tokens, console)
+    for line in lines(found):
+        console.info(line)
+    return {
+        "schema": "llmtool.verify-vocabularies/1", "norm": str(first.path), "other": str(second.path), **found,
+        "passed": None,
+    }  # fmt: skip
 
 
 def _verify_rows(model: Model, inputs: Sequence[str], asked: VerifySettings, length: int) -> Iterator[list[int]]:

@@ -59,6 +59,7 @@ COMMANDS = (
     Command("convert copy in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
     Command("convert dsmoe in/ckpt out/ckpt --experts {}", "4", "2"),
     Command("convert dense in/sparse out/ckpt"),
+    Command("convert vocab in/ckpt out/ckpt --tokenizer in/tok.json --multiple {}", "8", "64"),
     Command("convert dsmoe-baseline topk in/ckpt out/ckpt --experts {}", "4", "2"),
     Command("convert uniattn in/ckpt out/ckpt --followers {} --init zero", "1", "2"),
     Command("convert merge-lora in/adapted out/ckpt"),

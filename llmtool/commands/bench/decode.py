@@ -1,5 +1,7 @@
 """`llmtool bench decode`: checkpoints side by side."""
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ def decode(
     console: Console,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Time all of them at each batch and context; `failed` names those whose cache changes the logits."""
+    """Time all of them at each batch and context; `failed` names those whose logits are wrong."""
     asked = DecodingSettings.of(settings, named_settings)
     batches, contexts = counts(asked.batch, "--batch"), counts(asked.context, "--context")
     require_torch()
@@ -36,7 +38,10 @@ def decode(
     from llmtool.core.bench.ceilings import measure_ceilings
     from llmtool.core.bench.decode import compare, disagreement
     from llmtool.core.bench.machine import describe
+    from llmtool.core.bench.rows import append, refuse_existing
 
+    until = math.inf if asked.budget is None else time.monotonic() + asked.budget
+    refuse_existing(asked.rows)
     claim_figure(asked.plot, read=checkpoints)
     place = find_place(asked.device)
     contenders, chosen = load_contenders(checkpoints, asked.dtype, str(place), asked.kernels, console)
@@ -47,16 +52,25 @@ def decode(
     sound = [each for each in contenders if each.name not in failed]
     ceilings = measure_ceilings(place, contenders[0].decoder.lm_head.weight.dtype)
     rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, int]] = []
     with console.progress("decoding", len(batches) * len(contexts) * (len(sound) + asked.rounds), "rounds") as bar:
         for batch in batches:
             for context in contexts:
-                rows += compare(
+                if time.monotonic() >= until:
+                    left_out.append({"batch": batch, "context": context})
+                    console.warn(f"batch {batch}, context {context}: left out, no time was left")
+                    continue
+                found = compare(
                     sound, batch, context, asked.new, ceilings, rounds=asked.rounds, told=lambda: bar.advance(1)
                 )
+                if asked.rows is not None:
+                    for row in found:
+                        append(asked.rows, {"schema": SCHEMA, **row})
+                rows += found
     facts = describe(place)
     report = {
         "schema": SCHEMA, "machine": facts, "ceilings": ceilings.to_json(), "kernels": chosen,
-        "rows": rows, "failed": failed,
+        "rows": rows, "failed": failed, "left_out": left_out,
     }  # fmt: skip
     title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {facts['commit']}"
     notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
@@ -84,7 +98,7 @@ def load_contenders(
     from llmtool.commands.convert.inspect import describe
     from llmtool.core.bench.decode import Contender
     from llmtool.core.checkpoint.directory import open_checkpoint
-    from llmtool.model import load_model
+    from llmtool.model import load_model, without_kernels
 
     names = [path.resolve().name for path in checkpoints]
     if len(set(names)) < len(names):
@@ -97,7 +111,7 @@ def load_contenders(
         raise UserError(f"checkpoints of {' and '.join(sorted(types))}", hint="choose one with --dtype")
     console.info(f"kernels: {models[0].kernels}")
     contenders = [
-        Contender(name, model.decoder, describe(open_checkpoint(path)))
+        Contender(name, model.decoder, describe(open_checkpoint(path)), without_kernels(model.decoder))
         for name, path, model in zip(names, checkpoints, models, strict=True)
     ]
     return contenders, models[0].kernels

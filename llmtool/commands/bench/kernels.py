@@ -1,6 +1,12 @@
 """`llmtool bench kernels` and `llmtool bench compile`."""
 
-from collections.abc import Sequence
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -82,7 +88,8 @@ def time_kernels(
 ) -> dict[str, Any]:
     """`llmtool bench kernels`: `failed` rows did not pass the correctness gate, `slower` ones fell behind the baseline.
 
-    The report goes to stdout.
+    The report goes to stdout. On a GPU several ops are several processes, one after the other: an illegal access
+    leaves its process no device.
     """
     asked = KernelSettings.of(settings, named_settings)
     names = known_ops(ops)
@@ -94,7 +101,10 @@ def time_kernels(
     from llmtool.core.bench.kernels import add_shares, time_op
     from llmtool.core.bench.machine import describe
     from llmtool.core.bench.report import plot as draw
+    from llmtool.core.bench.rows import append, refuse_existing
 
+    until = math.inf if asked.budget is None else time.monotonic() + asked.budget
+    refuse_existing(asked.rows)
     place = find_place("cpu" if asked.cpu else "auto")
     on_gpu = place.type == "cuda"
     direction, plot = asked.direction, asked.plot
@@ -113,12 +123,20 @@ def time_kernels(
     ceilings = measure_ceilings(place, kind)
     with console.progress("timing", total, "cases") as bar:
         for spec, cases in work:
-            rows += time_op(
-                spec, cases, kind, place, directions=None if direction is None else [direction],
-                seconds=asked.seconds, compiled=on_gpu if asked.compiled is None else asked.compiled,
-                told=lambda: bar.advance(1),
-            )  # fmt: skip
-    ceilings = ceilings.best(measure_ceilings(place, kind))  # a neighbour that was busy before may have left
+            how: dict[str, Any] = {
+                "directions": None if direction is None else [direction], "seconds": asked.seconds, "until": until,
+                "compiled": on_gpu if asked.compiled is None else asked.compiled,
+            }  # fmt: skip
+            if on_gpu and len(work) > 1:
+                coming = elsewhere(spec.name, {"sizes": asked.sizes, "dtype": dtype, "device": str(place), **how})
+            else:
+                coming = time_op(spec, cases, kind, place, told=lambda: bar.advance(1), **how)
+            for row in coming:
+                if asked.rows is not None:
+                    append(asked.rows, {"schema": SCHEMA, **row})
+                rows.append(row)
+    with suppress(RuntimeError):  # a device that a kernel has broken measures nothing more
+        ceilings = ceilings.best(measure_ceilings(place, kind))  # a neighbour that was busy before may have left
     add_shares(rows, ceilings)
     checked = check_without_gpu(names, console) if asked.checks and not on_gpu and find_spec("triton") else None
     report: dict[str, Any] = {
@@ -139,6 +157,33 @@ def time_kernels(
     return report
 
 
+def elsewhere(op: str, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of one op from a process of its own; what it died of, if it did, is a row too."""
+    command = [sys.executable, "-c", f"from {__name__} import child; child()", op, json.dumps(how)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+    if process.returncode:
+        yield {
+            "op": op, "case": {}, "dtype": DTYPES[how["dtype"]], "direction": "forward", "flops": 0.0, "bytes": 0.0,
+            "implementation": "ours", "own": True, "failed": f"its process ended with {process.returncode}",
+        }  # fmt: skip
+
+
+def child() -> None:
+    """The process of one op: rows on stdout, a line each. `until` is of a clock that all processes share."""
+    import torch
+
+    from llmtool.core.bench.kernels import time_op
+
+    op, how = sys.argv[1], json.loads(sys.argv[2])
+    spec, place = load_spec(op), torch.device(how.pop("device"))
+    cases = cases_of(spec, how.pop("sizes"), on_gpu=place.type == "cuda")
+    for row in time_op(spec, cases, getattr(torch, DTYPES[how.pop("dtype")]), place, **how):
+        print(dumps(row), flush=True)
+
+
 def tune_kernels(
     ops: Sequence[str] = (), settings: KernelSettings | None = None, *, console: Console, **named_settings: Any
 ) -> None:
@@ -149,16 +194,24 @@ def tune_kernels(
     import torch
 
     from llmtool.core.bench.machine import describe
+    from llmtool.core.bench.rows import append, refuse_existing
     from llmtool.core.bench.tune import rows_of, tune_op
 
+    until = math.inf if asked.budget is None else time.monotonic() + asked.budget
+    refuse_existing(asked.rows)
     if not torch.cuda.is_available():
         raise UserError("no GPU is available", hint="launch configurations are measured on the GPU they are for")
     place, kind = torch.device("cuda"), getattr(torch, DTYPES[asked.dtype or "bf16"])
     work = [(load_spec(name), cases_of(load_spec(name), asked.sizes, True)) for name in names]
-    found = {}
-    with console.progress("tuning", sum(len(spec.candidates()) * len(cases) for spec, cases in work), "kernels") as bar:
+    found: list[dict[str, Any]] = []
+    total = sum(each.runs(case) for spec, cases in work for case in cases for each in spec.tunings().values())
+    with console.progress("tuning", total, "kernels") as bar:
         for spec, cases in work:
-            found[spec.name] = tune_op(spec, cases, kind, place, told=lambda: bar.advance(1))
+            for row in tune_op(spec, cases, kind, place, until=until):
+                if asked.rows is not None:
+                    append(asked.rows, row)
+                found.append(row)
+                bar.advance(1)
     print(dumps(rows_of(describe(place)["device"], found), indent=2))
 
 

@@ -10,6 +10,8 @@ from llmtool.core.run.settings import Option, Settings
 
 ARCHITECTURES = "sm_80,sm_90,sm_100"
 Cpu = Annotated[bool, Option("The CPU, also where there is a GPU.", "--cpu")]
+Rows = Annotated[Path | None, Option("A new file of JSON lines: rows go there as they come.", metavar="FILE")]
+Budget = Annotated[float | None, Option("Begin nothing new after so many seconds.", min=1, metavar="S")]
 Markdown = Annotated[bool, Option("Print the table as Markdown.", "--markdown")]
 
 
@@ -38,6 +40,8 @@ class KernelSettings(Settings):
     tune: Annotated[bool, Option("Measure launch configurations instead; rows for tuning.json.", "--tune")] = False
     baseline: Annotated[Path | None, Option("An earlier --json of this device.", metavar="FILE")] = None
     max_slowdown: Annotated[float, Option("Exit with 3 where ours takes so many times longer.", min=1)] = 1.05
+    rows: Rows = None
+    budget: Budget = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,8 @@ class DecodingSettings(Settings):
     device: Device = "auto"
     markdown: Markdown = False
     plot: Plot = None
+    rows: Rows = None
+    budget: Budget = None
 
 
 @dataclass(frozen=True, kw_only=True)

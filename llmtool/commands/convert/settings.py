@@ -147,6 +147,33 @@ class GgufSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VocabSettings(Settings):
+    """For which tokenizer, and what the rows of its new tokens are."""
+
+    tokenizer: Annotated[str, Option("The new tokenizer: what `tokenizer extend` or `trim` wrote.", metavar="TOK")]
+    old_tokenizer: Annotated[str | None, Option("The old one. Default: the checkpoint's.", metavar="TOK")] = None
+    init: Annotated[
+        Literal["pieces", "mean", "zero", "distil"],
+        Option("Mean of the old pieces' rows, mean of all, zero; distil: pieces, then learned from --corpus."),
+    ] = "pieces"
+    multiple: Annotated[int, Option("Rows are rounded up to a multiple.", min=1, metavar="N")] = 1
+    corpus: Annotated[Sequence[str], Option("Text for distil; may be given again.", metavar="TEXT")] = ()
+    snippets: Annotated[int, Option("distil: places of a new token that are looked at.", min=1, metavar="N")] = 100
+    length: Annotated[int, Option("distil: tokens around them.", min=4, metavar="N")] = 50
+    rows: Annotated[int, Option("distil: rows of text at most.", min=1, metavar="N")] = 20_000
+    batch: Annotated[int, Option("distil: rows of a step.", min=1, metavar="N")] = 16
+    lr: Annotated[float, Option("distil: peak learning rate.", min=0)] = 1e-4
+    check: Annotated[
+        Sequence[str], Option("Text to compare old and new on; again for more.", metavar="TEXT", matters=False)
+    ] = ()
+    check_bytes: Annotated[str | int, Option("Bytes of each --check text.", metavar="SIZE", matters=False)] = "64K"
+    override: Override = ()
+    seed: Seed = 0
+    device: Device = "auto"
+    force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class MergeSettings(Settings):
     """As what merged weights are written: by default as they are stored."""
 

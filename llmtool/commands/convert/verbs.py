@@ -22,6 +22,7 @@ from llmtool.commands.convert.settings import (
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask, convert_topk
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
+from llmtool.commands.convert.vocab import convert_vocab as vocab
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.console import QUIET, Console
 
@@ -40,6 +41,7 @@ __all__ = [
     "rope",
     "topk",
     "uniattn",
+    "vocab",
 ]
 
 

@@ -47,6 +47,10 @@ def loss(
     claim_figure(asked.plot, read=[checkpoint, *(source.path for source in named)])
     if not named:
         raise UserError("no text to score", hint="give --data")
+    if asked.against is not None:
+        from llmtool.commands.eval.same_text import same_text
+
+        return same_text(checkpoint, named, asked, reading, console)
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     if model.note:
         console.info(model.note)
@@ -70,6 +74,7 @@ def loss(
         name: {**total.figures(), "tokens": total.tokens, "buckets": total.buckets()} for name, total in found.items()
     }
     return {"schema": "llmtool.eval-loss/1", "checkpoint": str(checkpoint), "length": length,
+            "tokenizer": codec.fingerprint() if codec else None,
             "sources": rows, "all": _over_all(list(found.values()))}  # fmt: skip
 
 
@@ -85,6 +90,11 @@ def _over_all(found: "Sequence[PositionLoss]") -> dict[str, Any]:
 
 def loss_table(report: dict[str, Any], console: Console) -> None:
     """The losses for people, on stdout."""
+    if "against" in report:
+        from llmtool.commands.eval.same_text import same_text_table
+
+        same_text_table(report, console)
+        return
     rows = []
     for name, found in [*report["sources"].items(), ("all", report["all"])]:
         if name == "all" and len(report["sources"]) == 1:

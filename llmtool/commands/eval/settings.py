@@ -20,6 +20,11 @@ class LossSettings(Settings):
     length: Annotated[int | None, Option("Tokens in a row. Default: the model's, 2048 at most.", min=1)] = None
     tokens: Annotated[str | int, Option("Tokens of each source, at most.", metavar="TOKENS")] = "1M"
     mask_documents: Annotated[bool, Option("No token sees another document of its row.", "--mask-documents")] = False
+    against: Annotated[
+        str | None,
+        Option("Another checkpoint with its own tokenizer: bits a byte of both over the same bytes.", metavar="CKPT"),
+    ] = None
+    bytes: Annotated[str | int, Option("With --against: bytes of each source, at most.", metavar="SIZE")] = "256K"
     bin_dtype: BinDtype = None
     set: Set = ()
     dtype: Dtype = None

@@ -62,7 +62,7 @@ def train(
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
-    from llmtool.model import find_device
+    from llmtool.model import find_device, op_sizes
 
     processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
     console = console if console and rank == 0 else Console(verbosity=-1)
@@ -115,7 +115,8 @@ def train(
     )  # fmt: skip
     options = start.take_settings(method_settings(used.set))
     place = find_device(used.device)
-    choice = choose(used.kernels, torch.device(place))
+    kind = torch.bfloat16 if used.dtype == "bf16" else torch.float32
+    choice = choose(used.kernels, torch.device(place), kind, sizes=op_sizes(start.config), training=True)
     loss_name, loss_code = cross_entropy(used.kernels, choice)
     described = f"{choice.described}; loss: {loss_name}"
     facts = {
@@ -125,8 +126,6 @@ def train(
     if used.dry_run:
         return {"schema": SCHEMA, "dry_run": True, "parameters": parameters, "tokens":
                 steps * batches.tokens, "epochs": steps * batches.tokens / per_epoch, **facts}  # fmt: skip
-    if loss_code and used.compiled:  # a loop over chunks with a comparison at its end is no graph
-        loss_code = torch.compiler.disable(loss_code)  # type: ignore[no-untyped-call]
     if evaluations.note:
         console.info(evaluations.note)
     objective = make_objective(start.config, options, terms, loss_code)

@@ -30,7 +30,7 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-CARRIED = (
+TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -42,6 +42,9 @@ CARRIED = (
     "additional_chat_templates/*.jinja",
     "tokenization_*.py",
     "llmtool.json",
+)
+CARRIED = (
+    *TOKENIZER,
     "generation_config.json",
     "LICENSE*",
     "NOTICE*",

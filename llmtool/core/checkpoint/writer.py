@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtool.core.checkpoint.directory import CONFIG, CheckpointReader
+from llmtool.core.checkpoint.directory import CONFIG, TOKENIZER, CheckpointReader
 from llmtool.core.checkpoint.dtypes import ElementType, element_type
 from llmtool.core.checkpoint.layout import put_together
 from llmtool.core.checkpoint.shards import ShardWriter
@@ -50,6 +50,7 @@ def write_checkpoint(
     dtype: str | None = None,
     max_shard_size: int = DEFAULT_SHARD,
     read: Iterable[str | Path] = (),
+    tokenizer: bool = True,
     force: bool = False,
     console: Console | None = None,
 ) -> Written:
@@ -59,6 +60,7 @@ def write_checkpoint(
     source: checkpoint whose tokenizer, generation defaults and licence go along, and which run.json names as input.
     files: further files, relative name -> content; they win over those of source.
     dtype: convert floating tensors ("bf16", "fp16", "fp32", "fp64") and say so in config.json.
+    tokenizer: whether that of source goes along; `files` may bring another.
     run: saved as run.json, last, with the sha256 of each shard.
     read: what else the command reads, beside `source`: calibration text, a plan.
     An existing directory is replaced, whole, only with force, and only by the rule of core/run/outputs.py.
@@ -76,7 +78,7 @@ def write_checkpoint(
                 del tensor  # or it would live until the next one is complete
             shards = writer.finish()
         if source:
-            _carry(source, work)
+            _carry(source, work, tokenizer)
             run.inputs = [source.fingerprint(), *map(file_entry, read)]
         for name, content in (files or {}).items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,9 @@ def without_lost_code(config: Mapping[str, Any], work: Path) -> Mapping[str, Any
     return config if here else {key: value for key, value in config.items() if key != "auto_map"}
 
 
-def _carry(source: CheckpointReader, work: Path) -> None:
+def _carry(source: CheckpointReader, work: Path, tokenizer: bool) -> None:
     for name in source.carried_files:
+        if not tokenizer and any(name.match(pattern) for pattern in TOKENIZER):
+            continue
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.path / name, work / name)

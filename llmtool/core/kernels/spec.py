@@ -65,6 +65,8 @@ class Implementation:
     """Whether it runs on a GPU only. "ours" also runs where Triton interprets (TRITON_INTERPRET=1)."""
     compiled: bool = False
     """Timed through torch.compile."""
+    spoils: bool = False
+    """Writes into its inputs, or into what autograd saved of them: timed on copies of its own."""
     own: bool = False
     """Ours, not a rival: speed is reported as the ratio of rivals to these."""
 
@@ -79,7 +81,8 @@ class Implementation:
         """The function, imported now."""
         module, _, name = self.target.partition(":")
         compute: Compute = getattr(importlib.import_module(module), name)
-        return torch.compile(compute, dynamic=False) if self.compiled else compute
+        # fullgraph: at its limit of compilations Dynamo then raises, where it else would go on without them in silence.
+        return torch.compile(compute, dynamic=False, fullgraph=True) if self.compiled else compute
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,31 @@ class CompileConfig:
     """Further compiler options."""
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """What `llmtool bench kernels --tune` tries for a kernel, and the calls in which that kernel really runs."""
+
+    candidates: Sequence[Mapping[str, int]]
+    """Launch configurations: the keys of the kernel's rows in tuning.json."""
+    direction: Direction = "forward"
+    """What is timed: a kernel of the backward pass runs in training only."""
+    implementation: str = OURS
+    runs: Callable[[Case], bool] = lambda _: True
+    """Whether the kernel runs on a case."""
+    shared: Callable[[Mapping[str, int], int], int] = lambda _, __: 0
+    """(candidate, bytes of an element) -> shared memory that its tiles take at least: what cannot fit is not tried."""
+
+
+def tiles(one: Sequence[str], *others: Sequence[str]) -> Callable[[Mapping[str, int], int], int]:
+    """Shared memory of a loop that keeps tiles in flight, each of two named sizes: stages times their bytes."""
+
+    def shared(candidate: Mapping[str, int], itemsize: int) -> int:
+        held = sum(math.prod(candidate[name] for name in tile) for tile in (one, *others))
+        return held * itemsize * candidate["num_stages"]
+
+    return shared
+
+
 class Spec(ABC):
     """An op. Tensors in the docstrings of the subclasses carry the names of their cases' sizes."""
 
@@ -132,7 +160,8 @@ class Spec(ABC):
     def make_inputs(
         self, case: Case, dtype: torch.dtype, device: torch.device, generator: torch.Generator
     ) -> tuple[Any, ...]:
-        """Random inputs, never zeros nor ones, drawn on the generator's device: the same on every device."""
+        """Random inputs, never zeros nor ones, drawn where the generator is: a GPU draws billions in a second, a
+        processor in minutes."""
 
     @abstractmethod
     def flops(self, case: Case, direction: Direction) -> float:
@@ -158,8 +187,8 @@ class Spec(ABC):
         """What is checked and timed."""
         return ("forward", "training") if self.differentiable else ("forward",)
 
-    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
-        """Kernel in tuning.json -> launch configurations that `bench kernels --tune` tries; none: nothing to tune."""
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Kernel in tuning.json -> what `bench kernels --tune` tries for it."""
         return {}
 
     def tuned_size(self, case: Case) -> int:

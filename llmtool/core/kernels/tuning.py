@@ -7,9 +7,10 @@ at run time: a run takes what the run before took, and a first call costs one co
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,43 +29,88 @@ def table() -> dict[str, Any]:
     return content
 
 
-def tuned(op: str, kernel: str, device: torch.device, size: int) -> dict[str, int]:
-    """The launch configuration of a kernel at a size (its width, usually) on this device."""
+def tuned(op: str, kernel: str, device: torch.device, size: int, dtype: torch.dtype | None = None) -> dict[str, int]:
+    """The launch configuration of a kernel at a size (its width, usually) on this device, for elements of this type."""
     if device.type != "cuda":
-        return lookup(op, kernel, (), size)
+        return lookup(op, kernel, (), size, dtype)
     index = device.index if device.index is not None else torch.cuda.current_device()
-    return lookup(op, kernel, (device_name(index), architecture(index)), size)
+    return lookup(op, kernel, (device_name(index), architecture(index)), size, dtype)
 
 
-def lookup(op: str, kernel: str, devices: tuple[str, ...], size: int) -> dict[str, int]:
+def lookup(
+    op: str, kernel: str, devices: tuple[str, ...], size: int, dtype: torch.dtype | None = None
+) -> dict[str, int]:
     """As `tuned`, for the first of these devices that is in the table, or by default."""
-    if (op, kernel) in _TRIED:
-        return dict(_TRIED[op, kernel])
-    return dict(_lookup(op, kernel, devices, size))
+    name = typed(kernel, dtype)
+    if (op, name) in _TRIED:
+        _USED.add((op, name))
+        return dict(_TRIED[op, name])
+    return dict(_lookup(op, kernel, devices, size, dtype))
+
+
+def typed(kernel: str, dtype: torch.dtype | None) -> str:
+    """The rows' name: float32 has rows of its own, for its tiles take twice the memory."""
+    return f"{kernel} float32" if dtype == torch.float32 else kernel
 
 
 @cache
-def _lookup(op: str, kernel: str, devices: tuple[str, ...], size: int) -> dict[str, int]:
-    known = (table().get(device, {}).get(op, {}).get(kernel) for device in (*devices, DEFAULT))
+def _lookup(
+    op: str, kernel: str, devices: tuple[str, ...], size: int, dtype: torch.dtype | None
+) -> dict[str, int]:  # fmt: skip
+    names = dict.fromkeys((typed(kernel, dtype), kernel))
+    known = (table().get(device, {}).get(op, {}).get(name) for name in names for device in (*devices, DEFAULT))
     rows = next(rows for rows in known if rows)
-    row = next((row for row in rows if size <= row["up_to"]), rows[-1])
-    found = {key: value for key, value in row.items() if key not in ("up_to", "interpreted")}
+    row = reaching(rows, size)
+    found = {key: value for key, value in row.items() if key not in FACTS}
     return {**found, **(row.get("interpreted", {}) if interpreting() else {})}
+
+
+FACTS = ("up_to", "interpreted", "seconds", "rival", "rival_seconds")
+"""Keys of a row that are no launch argument. A measured row holds seconds of ours and of the fastest rival."""
+
+
+def reaching(rows: list[dict[str, Any]], size: int) -> dict[str, Any]:
+    """The first row that reaches to the size."""
+    return next((row for row in rows if size <= row["up_to"]), rows[-1])
 
 
 _TRIED: dict[tuple[str, str], dict[str, int]] = {}
 
 
+_USED: set[tuple[str, str]] = set()
+
+
 @contextmanager
-def tried(op: str, kernel: str, configuration: Mapping[str, int]) -> Iterator[None]:
-    """Launch this kernel so, whatever the table says: for `llmtool bench kernels --tune`."""
+def tried(op: str, kernel: str, configuration: Mapping[str, int]) -> Iterator[Callable[[], bool]]:
+    """Launch this kernel so, whatever the table says: for `llmtool bench kernels --tune`.
+
+    Gives a function that says whether the configuration was taken: a kernel that did not run was not measured.
+    """
     _TRIED[op, kernel] = dict(configuration)
+    _USED.discard((op, kernel))
     try:
-        yield
+        yield lambda: (op, kernel) in _USED
     finally:
         del _TRIED[op, kernel]
 
 
-def measured(op: str, device: str) -> bool:
-    """Whether this op's rows were measured on this device; those of an architecture or by default are reasoned."""
-    return not device.startswith("sm_") and device != DEFAULT and op in table().get(device, {})
+def wins(
+    op: str, device: str, kernels: Iterable[str], dtype: torch.dtype | None, sizes: Sequence[int] | None = None
+) -> bool:
+    """Whether ours was measured on this very device, in this type, and beat the fastest rival.
+
+    In every one of these kernels' rows that the sizes fall in; without sizes in every row. No row, no win: those of an
+    architecture or by default are reasoned, and what nobody has timed is not chosen.
+    """
+    if device.startswith("sm_") or device == DEFAULT:
+        return False
+    held = table().get(device, {}).get(op, {})
+    looked: list[dict[str, Any]] = []
+    for kernel in kernels:
+        rows = held.get(typed(kernel, dtype))
+        if not rows:
+            return False
+        if sizes and any(size > rows[-1]["up_to"] for size in sizes):
+            return False
+        looked += [reaching(rows, size) for size in sizes] if sizes else rows
+    return bool(looked) and all(row.get("seconds", inf) < row.get("rival_seconds", 0.0) for row in looked)

@@ -112,6 +112,8 @@ class MaskMoE:
 
     settable: ClassVar[dict[str, Callable[[Any], Any]]] = {"skip": count}
     """Settings that may be given anew when a checkpoint is loaded, and what reads them."""
+    vocabulary_tables = ("mlp.mask",)
+    """Tensors of a layer with a row for each token id; a new id takes that of its first piece."""
     serving = """Serving engines without remote code: none routes by a table of token ids but those that know
   DeepSeek-V4's `tid2eid` (`llmtool data token-experts --tid2eid` writes that table). Prompts must be token ids."""
 

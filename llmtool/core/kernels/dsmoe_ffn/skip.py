@@ -4,10 +4,15 @@ One token: the rows of gate and up and the columns of down of its open blocks, n
 block on the tokens that open it. Measured, 3 of 8 blocks open, Llama-3.2-1B's shape, float32, one thread: 2.2 times the
 dense layer at 1 token, 1.2 at 8, 2.1 at 64, 2.6 at 512 (docs/methods/dsmoe.md). Reading the union of the open blocks
 without gathering, which saves copies, was slower from 2 tokens on.
+
+An operator of torch, so that torch.compile leaves it alone: it branches on what the gates say.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+from torch import library
 
 from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked, route
 
@@ -18,6 +23,7 @@ TOKENS, WEIGHTS = 16, 1 << 22
 512 x 2048 ran at 0.82 of the dense layer at 4 tokens."""
 
 
+@library.custom_op("llmtool::dsmoe_ffn_cpu", mutates_args=())
 def dsmoe_ffn(
     x: torch.Tensor,
     gate: torch.Tensor,
@@ -48,6 +54,13 @@ def dsmoe_ffn(
         a *= weights[tokens, i, None].to(a.dtype)
         delta.index_add_(0, tokens, F.linear(a, down[:, group]))
     return delta, gates
+
+
+@dsmoe_ffn.register_fake
+def _(*inputs: Any) -> Result:
+    x, router = inputs[0], inputs[4]
+    gates = x.new_empty(len(x), len(router), dtype=torch.promote_types(x.dtype, torch.float32))
+    return torch.empty_like(x), gates
 
 
 def one_token(

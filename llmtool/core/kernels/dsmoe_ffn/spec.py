@@ -1,6 +1,7 @@
 """DSMoE's feed-forward layer: x [tokens, width], inner channels in `experts` blocks, `active` of them open a token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,9 +14,12 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
+    grid,
     itemsize,
+    tiles,
 )  # fmt: skip
 from llmtool.core.kernels.tuning import lookup
 
@@ -94,6 +98,22 @@ class DSMoESpec(Spec):
     def tolerance(self, dtype: torch.dtype) -> float:
         """Two products in a row: a half more than the default."""
         return 1.5 * super().tolerance(dtype)
+
+    def tunings(self) -> Mapping[str, Tuning]:
+        """The kernels that move the weights; each form is timed where it runs (tuning.json: dispatch)."""
+        thin = grid(COLS=(4, 8, 16, 32), DEPTH=(256, 512, 1024), num_warps=(2, 4, 8), num_stages=(3,))
+        few = grid(COLS=(16, 32, 64), DEPTH=(128, 256), num_warps=(4, 8), num_stages=(3, 4))
+        tall = grid(ROWS=(64, 128), COLS=(64, 128), DEPTH=(32, 64), GROUP=(8,), num_warps=(4, 8), num_stages=(3, 4))
+        up, down = (("ROWS", "DEPTH"), ("COLS", "DEPTH"), ("COLS", "DEPTH")), (("ROWS", "DEPTH"), ("COLS", "DEPTH"))
+        few_up = tiles(("COLS", "DEPTH"), ("COLS", "DEPTH"))
+        form = {"one": Tuning(thin, implementation="decode", runs=lambda case: case["tokens"] == 1)}
+        form["few"] = Tuning(few, implementation="decode", runs=lambda case: 1 < case["tokens"] <= 8, shared=few_up)
+        many = Tuning(tall, implementation="prefill", runs=lambda case: case["tokens"] >= 600)
+        return {
+            **{f"decode_{name}_{count}": each for name in ("up", "down") for count, each in form.items()},
+            "prefill_up": replace(many, shared=tiles(*up)),
+            "prefill_down": replace(many, shared=tiles(*down)),
+        }
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """The kernels at Llama-2-7B's shape; shapes are arguments, so that Llama-3.2-1B runs the same code."""

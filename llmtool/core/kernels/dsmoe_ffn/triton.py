@@ -13,6 +13,7 @@ import triton
 from llmtool.core.kernels.dsmoe_ffn import triton_decode, triton_prefill
 from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked
 from llmtool.core.kernels.launch import interpreting
+from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 OP = "dsmoe_ffn"
@@ -32,13 +33,32 @@ def dsmoe_ffn(
     tau: float,
     scale: float,
 ) -> Result:
-    """As reference.dsmoe_ffn, by the form that suits the number of tokens; for inference."""
+    """As reference.dsmoe_ffn, for inference; under autocast the products in its type, the gates as they are."""
+    gate, up, down = autocast(gate, up, down)
+    made: Result = by_tokens(x, gate, up, down, router, bias, tau, scale)
+    return made
+
+
+@kernel_op
+def by_tokens(
+    x: torch.Tensor,
+    gate: torch.Tensor,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    router: torch.Tensor,
+    bias: torch.Tensor | None,
+    tau: float,
+    scale: float,
+) -> Result:
+    """The form that suits the number of tokens."""
+    refuse_double(x, gate)
     limits = tuned(OP, "dispatch", x.device, gate.shape[0])
     if len(x) <= limits["decode"]:
-        return decode(x, gate, up, down, router, bias, tau, scale)
+        few: Result = decode(x, gate, up, down, router, bias, tau, scale)
+        return few
     if len(x) < limits["prefill"]:
-        return masked(x, gate, up, down, router, bias, tau, scale)
-    pieces = [prefill(piece, gate, up, down, router, bias, tau, scale) for piece in torch.split(x, CHUNK)]
+        return masked(x.to(gate.dtype), gate, up, down, router, bias, tau, scale)
+    pieces: list[Result] = [prefill(piece, gate, up, down, router, bias, tau, scale) for piece in torch.split(x, CHUNK)]
     if len(pieces) == 1:
         return pieces[0]
     return torch.cat([delta for delta, _ in pieces]), torch.cat([gates for _, gates in pieces])
@@ -47,20 +67,24 @@ def dsmoe_ffn(
 def routed(
     x: torch.Tensor, router: torch.Tensor, bias: torch.Tensor | None, tau: float, scale: float, kernel: str
 ) -> Result:
-    """G and w of x [N, d], both [N, n] in float32."""
+    """G and w of x [N, d], both [N, n] in float32; the router may be of another type than x."""
+    if router.dtype != x.dtype:
+        x, router = x.float(), router.float()
     tokens, width = x.shape
     experts = router.shape[0]
     gates = torch.empty(tokens, experts, dtype=torch.float32, device=x.device)
     weights = torch.empty_like(gates)
-    tile = tuned(OP, kernel, x.device, width)
-    triton_prefill.route_kernel[(triton.cdiv(tokens, tile["ROWS"]),)](
-        x, router, router if bias is None else bias, gates, weights, tokens, width, experts, tau, scale,
+    tile = tuned(OP, kernel, x.device, width, x.dtype)
+    launch(
+        triton_prefill.route_kernel, (triton.cdiv(tokens, tile["ROWS"]),), x, router,
+        router if bias is None else bias, gates, weights, tokens, width, experts, tau, scale,
         ROWS=tile["ROWS"], COLS=tile["COLS"], EXPERTS=max(16, triton.next_power_of_2(experts)), BIAS=bias is not None,
         UPCAST=interpreting(), num_warps=tile["num_warps"],
     )  # fmt: skip
     return gates, weights
 
 
+@kernel_op
 def decode(
     x: torch.Tensor,
     gate: torch.Tensor,
@@ -72,6 +96,7 @@ def decode(
     scale: float,
 ) -> Result:
     """Any number of tokens, FEW at a time."""
+    refuse_double(x, gate)
     if len(x) > FEW:
         pieces = [decode(piece, gate, up, down, router, bias, tau, scale) for piece in torch.split(x, FEW)]
         return torch.cat([delta for delta, _ in pieces]), torch.cat([gates for _, gates in pieces])
@@ -79,6 +104,7 @@ def decode(
     (tokens, width), experts = x.shape, router.shape[0]
     size = gate.shape[0] // experts
     gates, weights = routed(x, router, bias, tau, scale, "decode_route")
+    x = x.to(gate.dtype)
     a = torch.empty(tokens, experts * size, dtype=x.dtype, device=x.device)
     delta = torch.empty_like(x)
     if not tokens:
@@ -88,15 +114,17 @@ def decode(
         (triton_decode.up_kernel, "up", size, (x, gate, up, weights, a)),
         (triton_decode.down_kernel, "down", width, (a, down, weights, delta)),
     ):
-        tile = tuned(OP, f"decode_{name}_{'one' if rows == 1 else 'few'}", x.device, width)
+        tile = tuned(OP, f"decode_{name}_{'one' if rows == 1 else 'few'}", x.device, width, x.dtype)
         programs = triton.cdiv(across, tile["COLS"])
-        kernel[(experts, programs) if name == "up" else (programs,)](
-            *arguments, tokens, width, size, experts, TOKENS=rows, COLS=tile["COLS"], DEPTH=tile["DEPTH"],
+        launch(
+            kernel, (experts, programs) if name == "up" else (programs,), *arguments, tokens, width, size, experts,
+            TOKENS=rows, COLS=tile["COLS"], DEPTH=tile["DEPTH"],
             UPCAST=interpreting(), num_warps=tile["num_warps"], num_stages=tile["num_stages"],
         )  # fmt: skip
     return delta, gates
 
 
+@kernel_op
 def prefill(
     x: torch.Tensor,
     gate: torch.Tensor,
@@ -108,10 +136,12 @@ def prefill(
     scale: float,
 ) -> Result:
     """Any number of tokens; buffers are those of the worst case."""
+    refuse_double(x, gate)
     x = x.contiguous()
     (tokens, width), experts = x.shape, router.shape[0]
     size = gate.shape[0] // experts
     gates, weights = routed(x, router, bias, tau, scale, "prefill_route")
+    x = x.to(gate.dtype)
     delta = torch.empty_like(x)
     if not tokens:
         return delta, gates
@@ -120,24 +150,27 @@ def prefill(
     places = torch.empty(tokens, experts, dtype=torch.int32, device=x.device)
     a = torch.empty(tokens * experts, size, dtype=x.dtype, device=x.device)
     o = torch.empty(tokens * experts, width, dtype=x.dtype, device=x.device)
-    tile = tuned(OP, "list", x.device, width)
-    triton_prefill.list_kernel[(experts,)](
-        weights, lists, counts, places, tokens, experts, ROWS=tile["ROWS"], num_warps=tile["num_warps"]
-    )
+    tile = tuned(OP, "list", x.device, width, x.dtype)
+    launch(
+        triton_prefill.list_kernel, (experts,), weights, lists, counts, places, tokens, experts, ROWS=tile["ROWS"],
+        num_warps=tile["num_warps"],
+    )  # fmt: skip
     for kernel, name, across, arguments in (
         (triton_prefill.up_kernel, "up", size, (x, gate, up, weights, lists, counts, a, tokens)),
         (triton_prefill.down_kernel, "down", width, (a, down, counts, o)),
     ):
-        tile = tuned(OP, f"prefill_{name}", x.device, width)
+        tile = tuned(OP, f"prefill_{name}", x.device, width, x.dtype)
         per_expert = triton.cdiv(tokens, tile["ROWS"]) * triton.cdiv(across, tile["COLS"])
-        kernel[(experts * per_expert,)](
-            *arguments, width, size, experts, per_expert, ROWS=tile["ROWS"], COLS=tile["COLS"],
+        launch(
+            kernel, (experts * per_expert,), *arguments, width, size, experts, per_expert,
+            ROWS=tile["ROWS"], COLS=tile["COLS"],
             DEPTH=max(16, tile["DEPTH"] * 2 // x.element_size()),  # as many bytes of shared memory for float32
             EXPERTS=triton.next_power_of_2(experts), GROUP=tile["GROUP"], UPCAST=interpreting(),
             num_warps=tile["num_warps"], num_stages=tile["num_stages"],
         )  # fmt: skip
-    tile = tuned(OP, "sum", x.device, width)
-    triton_prefill.sum_kernel[(tokens, triton.cdiv(width, tile["COLS"]))](
-        o, places, counts, delta, width, experts, COLS=tile["COLS"], num_warps=tile["num_warps"]
-    )
+    tile = tuned(OP, "sum", x.device, width, x.dtype)
+    launch(
+        triton_prefill.sum_kernel, (tokens, triton.cdiv(width, tile["COLS"])), o, places, counts, delta, width, experts,
+        COLS=tile["COLS"], num_warps=tile["num_warps"],
+    )  # fmt: skip
     return delta, gates

@@ -13,12 +13,14 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
     elements,
     grid,
     itemsize,
     pointers,
+    tiles,
 )
 from llmtool.core.kernels.tuning import lookup
 
@@ -67,13 +69,15 @@ class GroupedGemmSpec(Spec):
         once = x + weight + y
         return itemsize(dtype) * (once if direction == "forward" else 2 * once + x + weight)
 
-    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
-        """Tiles that fit, and warps for them."""
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Tiles and warps for them; of a product's K loop its two tiles stand in shared memory once a stage."""
+        rows = grid(
+            ROWS=(64, 128), OUTS=(128, 256), DEPTH=(32, 64, 128), SWIZZLE=(8,), num_warps=(4, 8), num_stages=(3, 4)
+        )
+        weight = grid(ROWS=(32, 64), OUTS=(128,), DEPTH=(128, 256), num_warps=(4, 8), num_stages=(3, 4))
         return {
-            "rows": grid(
-                ROWS=(64, 128), OUTS=(128, 256), DEPTH=(32, 64, 128), SWIZZLE=(8,), num_warps=(4, 8), num_stages=(3, 4)
-            ),
-            "weight": grid(ROWS=(32, 64), OUTS=(128,), DEPTH=(128, 256), num_warps=(4, 8), num_stages=(3, 4)),
+            "rows": Tuning(rows, shared=tiles(("ROWS", "DEPTH"), ("OUTS", "DEPTH"))),
+            "weight": Tuning(weight, "training", shared=tiles(("ROWS", "OUTS"), ("ROWS", "DEPTH"))),
         }
 
     def tuned_size(self, case: Case) -> int:

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from llmtool.core.kernels.launch import interpreting
+from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 
@@ -102,35 +103,37 @@ def weight_kernel(
     tl.store(to, total.to(dweight_ptr.dtype.element_ty), mask=(out < outs)[:, None] & (at < depth)[None, :])
 
 
+@kernel_op
 def rows_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor, transposed: bool) -> torch.Tensor:
     """x [rows, depth] times weight [groups, outs, depth], or [groups, depth, outs] where transposed -> [rows, outs]."""
+    refuse_double(x, weight)
+    x = x.contiguous()
     rows, depth = x.shape
     groups, outs = len(weight), weight.shape[2 if transposed else 1]
     y = torch.empty(rows, outs, dtype=x.dtype, device=x.device)
-    tile = tuned("grouped_gemm", kernel_name("rows", x.dtype), x.device, outs)
+    tile = tuned("grouped_gemm", "rows", x.device, outs, x.dtype)
     strides = weight.stride(0), weight.stride(2 if transposed else 1), weight.stride(1 if transposed else 2)
     programs = (triton.cdiv(rows, tile["ROWS"]) + groups) * triton.cdiv(outs, tile["OUTS"])
     if rows:
-        rows_kernel[(programs,)](
-            x, weight, ends, y, rows, groups, outs, depth, *strides,
+        launch(
+            rows_kernel, (programs,), x, weight, ends, y, rows, groups, outs, depth, *strides,
             GROUPS=triton.next_power_of_2(groups), **tile, **arithmetic(x.dtype),
         )  # fmt: skip
     return y
 
 
+@kernel_op
 def weight_product(x: torch.Tensor, dy: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """x [rows, depth], dy [rows, outs] -> the gradient of the weight [groups, outs, depth]."""
+    x, dy = x.contiguous(), dy.contiguous()
     depth, outs = x.shape[1], dy.shape[1]
     dweight = torch.empty(len(ends), outs, depth, dtype=x.dtype, device=x.device)
-    tile = tuned("grouped_gemm", kernel_name("weight", x.dtype), x.device, outs)
+    tile = tuned("grouped_gemm", "weight", x.device, outs, x.dtype)
     tiles = triton.cdiv(outs, tile["OUTS"]) * triton.cdiv(depth, tile["DEPTH"])
-    weight_kernel[(tiles, len(ends))](x, dy, ends, dweight, outs, depth, **tile, **arithmetic(x.dtype))
+    launch(
+        weight_kernel, (tiles, len(ends)), x, dy, ends, dweight, outs, depth, **tile, **arithmetic(x.dtype)
+    )  # fmt: skip
     return dweight
-
-
-def kernel_name(kernel: str, dtype: torch.dtype) -> str:
-    """float32 has rows of its own in tuning.json: its tiles take twice the memory."""
-    return f"{kernel} float32" if dtype == torch.float32 else kernel
 
 
 def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
@@ -141,27 +144,27 @@ def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-class GroupedGemm(torch.autograd.Function):
-    """The two kernels to autograd."""
+def save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG001 - torch gives it by name
+    """x, weight, ends; of a `rows` that is itself a gradient too."""
+    ctx.save_for_backward(*inputs[:3])
+    ctx.transposed = inputs[3]
 
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        """As reference.grouped_gemm."""
-        x = x.contiguous()
-        ctx.save_for_backward(x, weight, ends)
-        return rows_product(x, weight, ends, transposed=False)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        """dy -> dx, dweight."""
-        x, weight, ends = ctx.saved_tensors
-        dy = gradients[0].contiguous()
-        dx = rows_product(dy, weight, ends, transposed=True) if ctx.needs_input_grad[0] else None
-        dweight = weight_product(x, dy, ends) if ctx.needs_input_grad[1] else None
-        return dx, dweight, None
+def gradients(
+    ctx: Any, dy: torch.Tensor
+) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:  # fmt: skip
+    """dy -> dx, dweight."""
+    x, weight, ends = ctx.saved_tensors
+    dx = rows_product(dy, weight, ends, not ctx.transposed) if ctx.needs_input_grad[0] else None
+    dweight = weight_product(x, dy, ends) if ctx.needs_input_grad[1] else None
+    return dx, dweight, None, None
+
+
+rows_product.register_autograd(gradients, setup_context=save)
 
 
 def grouped_gemm(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """As reference.grouped_gemm."""
-    y: torch.Tensor = GroupedGemm.apply(x, weight, ends)
+    """As reference.grouped_gemm; under autocast in its type, as a linear layer's product would be."""
+    x, weight = autocast(x, weight)
+    y: torch.Tensor = rows_product(x, weight, ends, False)
     return y

@@ -14,12 +14,14 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
     elements,
     grid,
     itemsize,
     pointers,
+    tiles,
 )
 from llmtool.core.kernels.tuning import lookup
 
@@ -75,10 +77,11 @@ class GroupedSwiGLUSpec(Spec):
         once = x + weights + y
         return itemsize(dtype) * (once if direction == "forward" else 2 * once + 2 * y + x + weights)
 
-    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
-        """Two accumulators: half of what a product's tile can be."""
-        tiles = grid(ROWS=(64, 128), OUTS=(64, 128), DEPTH=(32, 64), SWIZZLE=(8,), num_warps=(4, 8), num_stages=(3, 4))
-        return {"forward": tiles, "saving": tiles}
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Two accumulators: half of what a product's tile can be; "saving" is the forward pass of training."""
+        each = grid(ROWS=(64, 128), OUTS=(64, 128), DEPTH=(32, 64), SWIZZLE=(8,), num_warps=(4, 8), num_stages=(3, 4))
+        shared = tiles(("ROWS", "DEPTH"), ("OUTS", "DEPTH"), ("OUTS", "DEPTH"))
+        return {"forward": Tuning(each, shared=shared), "saving": Tuning(each, "training", shared=shared)}
 
     def tuned_size(self, case: Case) -> int:
         """Columns of the product."""

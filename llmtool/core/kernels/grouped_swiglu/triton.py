@@ -13,12 +13,12 @@ import triton.language as tl
 from llmtool.core.kernels.grouped_gemm.triton import (
     arithmetic,
     find_rows,
-    kernel_name,
     rows_product,
     tile_order,
     weight_product,
 )
-from llmtool.core.kernels.swiglu.triton import gradients_of
+from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
+from llmtool.core.kernels.swiglu.triton import backward
 from llmtool.core.kernels.tuning import tuned
 
 
@@ -57,47 +57,53 @@ def forward_kernel(
         tl.store(y_ptr + to, (gate * tl.sigmoid(gate) * up).to(y_ptr.dtype.element_ty), mask=known)
 
 
-class GroupedSwiGLU(torch.autograd.Function):
-    """The kernels to autograd."""
+@kernel_op
+def forward(
+    x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, ends: torch.Tensor, save: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As reference.grouped_swiglu, and where `save` the products x gate and x up, else nothing twice."""
+    refuse_double(x, gate)
+    x, gate, up = x.contiguous(), gate.contiguous(), up.contiguous()
+    rows, (groups, inner, width) = len(x), gate.shape
+    y = torch.empty(rows, inner, dtype=x.dtype, device=x.device)
+    gates, ups = (torch.empty(y.shape if save else (0,), dtype=y.dtype, device=y.device) for _ in range(2))
+    tile = tuned("grouped_swiglu", "saving" if save else "forward", x.device, inner, x.dtype)
+    programs = (triton.cdiv(rows, tile["ROWS"]) + groups) * triton.cdiv(inner, tile["OUTS"])
+    if rows:
+        launch(
+            forward_kernel, (programs,), x, gate, up, ends, y, gates, ups, rows, groups, inner, width,
+            GROUPS=triton.next_power_of_2(groups), SAVE=save, **tile, **arithmetic(x.dtype),
+        )  # fmt: skip
+    return y, gates, ups
 
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        """As reference.grouped_swiglu."""
-        x, gate, up = x.contiguous(), gate.contiguous(), up.contiguous()
-        rows, (groups, inner, width) = len(x), gate.shape
-        y = torch.empty(rows, inner, dtype=x.dtype, device=x.device)
-        save = any(ctx.needs_input_grad)
-        gates, ups = (torch.empty_like(y), torch.empty_like(y)) if save else (y, y)
-        tile = tuned("grouped_swiglu", kernel_name("saving" if save else "forward", x.dtype), x.device, inner)
-        programs = (triton.cdiv(rows, tile["ROWS"]) + groups) * triton.cdiv(inner, tile["OUTS"])
-        if rows:
-            forward_kernel[(programs,)](
-                x, gate, up, ends, y, gates, ups, rows, groups, inner, width,
-                GROUPS=triton.next_power_of_2(groups), SAVE=save, **tile, **arithmetic(x.dtype),
-            )  # fmt: skip
-        if save:
-            ctx.save_for_backward(x, gate, up, ends, gates, ups)
-        return y
 
-    @staticmethod
-    def backward(
-        ctx: Any, *gradients: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, None]:
-        """dy -> dx, dgate, dup."""
-        x, gate, up, ends, gates, ups = ctx.saved_tensors
-        dgates, dups = gradients_of(gates, ups, gradients[0].contiguous())
-        dx = dgate = dup = None
-        if ctx.needs_input_grad[0]:
-            dx = rows_product(dgates, gate, ends, transposed=True)
-            dx += rows_product(dups, up, ends, transposed=True)
-        if ctx.needs_input_grad[1]:
-            dgate = weight_product(x, dgates, ends)
-        if ctx.needs_input_grad[2]:
-            dup = weight_product(x, dups, ends)
-        return dx, dgate, dup, None
+def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    """Inputs, and the products before the activation."""
+    ctx.save_for_backward(*inputs[:4], *output[1:])
+
+
+def gradients(
+    ctx: Any, dy: torch.Tensor, *_: Any
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, None, None]:
+    """dy -> dx, dgate, dup."""
+    x, gate, up, ends, gates, ups = ctx.saved_tensors
+    dgates, dups = backward(gates, ups, dy)
+    dx = dgate = dup = None
+    if ctx.needs_input_grad[0]:
+        dx = rows_product(dgates, gate, ends, True) + rows_product(dups, up, ends, True)
+    if ctx.needs_input_grad[1]:
+        dgate = weight_product(x, dgates, ends)
+    if ctx.needs_input_grad[2]:
+        dup = weight_product(x, dups, ends)
+    return dx, dgate, dup, None, None
+
+
+forward.register_autograd(gradients, setup_context=save)
 
 
 def grouped_swiglu(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """As reference.grouped_swiglu."""
-    y: torch.Tensor = GroupedSwiGLU.apply(x, gate, up, ends)
+    """As reference.grouped_swiglu; under autocast in its type, as linear layers' products would be."""
+    x, gate, up = autocast(x, gate, up)
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, gate, up))
+    y: torch.Tensor = forward(x, gate, up, ends, wanted)[0]
     return y

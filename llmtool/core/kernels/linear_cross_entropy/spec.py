@@ -13,6 +13,7 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
     elements,
@@ -71,11 +72,9 @@ class LinearCrossEntropySpec(Spec):
         once = (case["tokens"] + case["vocabulary"]) * case["width"] * itemsize(dtype)
         return once * (1 if direction == "forward" else 2)
 
-    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
-        """Tiles that fit, and warps for them."""
-        return {
-            "step": grid(BLOCK=(4096, 8192, 16384, 32768), num_warps=(8, 16, 32)),
-        }
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Columns at a time; with its gradient, as every training step has it."""
+        return {"step": Tuning(grid(BLOCK=(4096, 8192, 16384, 32768), num_warps=(8, 16, 32)), "training")}
 
     def tuned_size(self, case: Case) -> int:
         """A row of logits."""

@@ -8,8 +8,9 @@ import torch
 import triton
 import triton.language as tl
 
-from llmtool.core.kernels.linear_cross_entropy.chunked import chunk_rows, run
+from llmtool.core.kernels.linear_cross_entropy.chunked import define
 from llmtool.core.kernels.linear_cross_entropy.reference import IGNORED
+from llmtool.core.kernels.operators import launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 
@@ -22,6 +23,8 @@ def step_kernel(
     label = tl.load(labels_ptr + row)
     logits_ptr += row * stride
     column = tl.arange(0, BLOCK)
+    # torch stops the program at such a label; here its loss is no number, and nothing is read past the row.
+    outside = (label < 0) | (label >= vocabulary)
     if label == ignored:
         tl.store(losses_ptr + row, 0.0)
         if GRADIENT:
@@ -30,7 +33,8 @@ def step_kernel(
                 tl.store(logits_ptr + start + column, zero, mask=start + column < vocabulary)
     else:
         # Before the reductions, whose barriers keep other warps from writing the gradient over it.
-        target = tl.load(logits_ptr + label).to(tl.float32)
+        target = tl.load(logits_ptr + tl.where(outside, 0, label)).to(tl.float32)
+        target = tl.where(outside, float("nan"), target)
         # A running maximum and sum for each lane: no reduction across lanes inside the loop.
         largest = tl.full((BLOCK,), -float("inf"), tl.float32)
         total = tl.zeros((BLOCK,), tl.float32)
@@ -50,6 +54,7 @@ def step_kernel(
                 inside = start + column < vocabulary
                 x = tl.load(logits_ptr + start + column, mask=inside, other=-float("inf")).to(tl.float32)
                 p = tl.exp(x - top) / whole - tl.where(start + column == label, 1.0, 0.0)
+                p = tl.where(outside, float("nan"), p)
                 tl.store(logits_ptr + start + column, p.to(logits_ptr.dtype.element_ty), mask=inside)
 
 
@@ -57,15 +62,17 @@ def step(logits: torch.Tensor, labels: torch.Tensor, gradient: bool) -> torch.Te
     """As chunked.Step."""
     rows, vocabulary = logits.shape
     losses = torch.empty(rows, dtype=torch.float32, device=logits.device)
-    tile = tuned("linear_cross_entropy", "step", logits.device, vocabulary)
-    step_kernel[(rows,)](
-        logits, labels, losses, logits.stride(0), vocabulary, IGNORED,
+    tile = tuned("linear_cross_entropy", "step", logits.device, vocabulary, logits.dtype)
+    refuse_double(logits)
+    labels = labels.contiguous()
+    if not rows:
+        return losses
+    launch(
+        step_kernel, (rows,), logits, labels, losses, logits.stride(0), vocabulary, IGNORED,
         GRADIENT=gradient, BLOCK=min(tile["BLOCK"], triton.next_power_of_2(vocabulary)), num_warps=tile["num_warps"],
     )  # fmt: skip
     return losses
 
 
-def linear_cross_entropy(h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """As reference.linear_cross_entropy."""
-    rows = chunk_rows(len(h), len(weight), h.element_size())
-    return run(h, weight, labels.contiguous(), step, rows)
+linear_cross_entropy = define("linear_cross_entropy", step)
+"""As reference.linear_cross_entropy."""

@@ -1,6 +1,6 @@
 """w_block silu(gate) up over gate, up [rows, inner] and weights [rows, experts]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,11 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )  # fmt: skip
@@ -63,6 +65,15 @@ class MaskedSwiGLUSpec(Spec):
     def bytes(self, case: Case, dtype: torch.dtype, direction: Direction) -> float:
         """gate, up, y; backward gate, up, dy, dgate, dup. Blocks of weight 0 are counted forward as well."""
         return elements(case["rows"], case["inner"]) * itemsize(dtype) * (3 if direction == "forward" else 8)
+
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Channels at a time and warps for them."""
+        blocks = grid(COLS=(512, 1024, 2048), num_warps=(2, 4, 8))
+        return {"forward": Tuning(blocks), "backward": Tuning(blocks, "training")}
+
+    def tuned_size(self, case: Case) -> int:
+        """Channels of all blocks."""
+        return case["inner"]
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """Blocks of 1,376 and 1,024 channels."""

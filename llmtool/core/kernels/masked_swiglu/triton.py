@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
+from llmtool.core.kernels.operators import kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 OP = "masked_swiglu"
@@ -56,42 +57,56 @@ def backward_kernel(
     tl.store(dweights_ptr + token * experts + expert, tl.sum(total, 0).to(dweights_ptr.dtype.element_ty))
 
 
-class MaskedSwiGLU(torch.autograd.Function):
-    """The two kernels to autograd; gate, up and the weights are kept, nothing as large as them beside."""
+@kernel_op
+def forward(gate: torch.Tensor, up: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """gate, up [..., I], weights [..., n] -> [..., I]."""
+    refuse_double(gate, up)
+    gate, up, weights = gate.contiguous(), up.contiguous(), weights.contiguous()
+    experts, inner = weights.shape[-1], gate.shape[-1]
+    y = torch.empty_like(gate)
+    rows = gate.numel() // inner
+    if rows:
+        tile = tuned(OP, "forward", gate.device, inner, gate.dtype)
+        launch(
+            forward_kernel, (rows, experts), gate, up, weights, y, inner // experts, experts, COLS=tile["COLS"],
+            num_warps=tile["num_warps"],
+        )  # fmt: skip
+    return y
 
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """gate, up [..., I], weights [..., n] -> [..., I]."""
-        gate, up, weights = gate.contiguous(), up.contiguous(), weights.contiguous()
-        experts, inner = weights.shape[-1], gate.shape[-1]
-        y = torch.empty_like(gate)
-        rows = gate.numel() // inner
-        if rows:
-            tile = tuned(OP, "forward", gate.device, inner)
-            forward_kernel[(rows, experts)](
-                gate, up, weights, y, inner // experts, experts, COLS=tile["COLS"], num_warps=tile["num_warps"]
-            )
-        ctx.save_for_backward(gate, up, weights)
-        return y
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """dy -> dgate, dup, dweights."""
-        gate, up, weights = ctx.saved_tensors
-        dy = gradients[0].contiguous()
-        experts, inner = weights.shape[-1], gate.shape[-1]
-        dgate, dup, dweights = torch.empty_like(gate), torch.empty_like(up), torch.empty_like(weights)
-        rows = gate.numel() // inner
-        if rows:
-            tile = tuned(OP, "backward", gate.device, inner)
-            backward_kernel[(rows, experts)](
-                gate, up, weights, dy, dgate, dup, dweights, inner // experts, experts,
-                COLS=tile["COLS"], num_warps=tile["num_warps"],
-            )  # fmt: skip
-        return dgate, dup, dweights
+@kernel_op
+def backward(
+    gate: torch.Tensor, up: torch.Tensor, weights: torch.Tensor, dy: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """dy -> dgate, dup, dweights."""
+    gate, up, weights, dy = gate.contiguous(), up.contiguous(), weights.contiguous(), dy.contiguous()
+    experts, inner = weights.shape[-1], gate.shape[-1]
+    dgate, dup, dweights = torch.empty_like(gate), torch.empty_like(up), torch.empty_like(weights)
+    rows = gate.numel() // inner
+    if rows:
+        tile = tuned(OP, "backward", gate.device, inner, gate.dtype)
+        launch(
+            backward_kernel, (rows, experts), gate, up, weights, dy, dgate, dup, dweights, inner // experts, experts,
+            COLS=tile["COLS"], num_warps=tile["num_warps"],
+        )  # fmt: skip
+    return dgate, dup, dweights
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG001 - torch gives it by name
+    """gate, up and the weights; nothing as large as them beside."""
+    ctx.save_for_backward(*inputs)
+
+
+def gradients(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """dy -> dgate, dup, dweights."""
+    dgate, dup, dweights = backward(*ctx.saved_tensors, dy)
+    return dgate, dup, dweights
+
+
+forward.register_autograd(gradients, setup_context=save)
 
 
 def masked_swiglu(gate: torch.Tensor, up: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """As reference.masked_swiglu."""
-    y: torch.Tensor = MaskedSwiGLU.apply(gate, up, weights)
+    y: torch.Tensor = forward(gate, up, weights)
     return y

@@ -12,6 +12,7 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
     elements,
@@ -65,11 +66,11 @@ class RMSNormSpec(Spec):
         """x, y; backward x, dy, dx."""
         return elements(case["rows"], case["width"]) * itemsize(dtype) * (2 if direction == "forward" else 5)
 
-    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
-        """Tiles that fit, and warps for them."""
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Rows a program and warps for them."""
         return {
-            "forward": grid(ROWS=(1, 2, 4, 8, 16), num_warps=(2, 4, 8, 16)),
-            "backward": grid(ROWS=(1, 2, 4, 8, 16), num_warps=(4, 8, 16, 32), programs=(1, 2, 4)),
+            "forward": Tuning(grid(ROWS=(1, 2, 4, 8, 16), num_warps=(2, 4, 8, 16))),
+            "backward": Tuning(grid(ROWS=(1, 2, 4, 8), num_warps=(4, 8, 16, 32), programs=(1, 2, 4)), "training"),
         }
 
     def compile_configs(self) -> Sequence[CompileConfig]:

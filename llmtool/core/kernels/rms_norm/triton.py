@@ -11,7 +11,10 @@ import triton
 import triton.language as tl
 
 from llmtool.core.kernels.launch import multiprocessors
+from llmtool.core.kernels.operators import kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
+
+OP = "rms_norm"
 
 
 @triton.jit
@@ -60,43 +63,61 @@ def backward_kernel(
     tl.store(partial_ptr + tl.program_id(0) * width + col, total, mask=col < width)
 
 
-class RMSNorm(torch.autograd.Function):
-    """The two kernels to autograd."""
+def columns(width: int) -> int:
+    """Lanes of a row: the next power of two."""
+    return int(triton.next_power_of_2(width))
 
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        """x [..., width], weight [width] -> x's shape, in the type that x * weight has."""
-        flat = x.contiguous().view(-1, x.shape[-1])
-        rows, width = flat.shape
-        y = torch.empty(flat.shape, dtype=torch.promote_types(x.dtype, weight.dtype), device=x.device)
-        rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
-        tile = tuned("rms_norm", "forward", x.device, width)
-        if rows:
-            forward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-                flat, weight.contiguous(), y, rstd, rows, width, eps,
-                ROWS=tile["ROWS"], COLS=triton.next_power_of_2(width), num_warps=tile["num_warps"],
-            )  # fmt: skip
-        ctx.save_for_backward(flat, weight, rstd)
-        return y.view(x.shape)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """dy -> dx, dweight."""
-        flat, weight, rstd = ctx.saved_tensors
-        (dy,) = gradients
-        rows, width = flat.shape
-        tile = tuned("rms_norm", "backward", flat.device, width)
-        programs = max(1, min(triton.cdiv(rows, tile["ROWS"]), multiprocessors(flat.device) * tile["programs"]))
-        dx = torch.empty_like(flat)
-        partial = torch.empty(programs, width, dtype=torch.float32, device=flat.device)
-        backward_kernel[(programs,)](
-            flat, weight.contiguous(), rstd, dy.contiguous(), dx, partial, rows, width,
-            ROWS=tile["ROWS"], COLS=triton.next_power_of_2(width), num_warps=tile["num_warps"],
+@kernel_op
+def forward(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """x [..., width], weight [width] -> x's shape, in the type that x * weight has; 1 / rms of each row in float32."""
+    refuse_double(x, weight)
+    flat = x.contiguous().view(-1, x.shape[-1])
+    rows, width = flat.shape
+    y = torch.empty(flat.shape, dtype=torch.promote_types(x.dtype, weight.dtype), device=x.device)
+    rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
+    tile = tuned(OP, "forward", x.device, width, x.dtype)
+    if rows:
+        launch(
+            forward_kernel, (triton.cdiv(rows, tile["ROWS"]),), flat, weight.contiguous(), y, rstd, rows, width, eps,
+            ROWS=tile["ROWS"], COLS=columns(width), num_warps=tile["num_warps"],
         )  # fmt: skip
-        return dx.view(dy.shape), partial.sum(0).to(weight.dtype), None
+    return y.view(x.shape), rstd
+
+
+@kernel_op
+def backward(
+    x: torch.Tensor, weight: torch.Tensor, rstd: torch.Tensor, dy: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """dy as y -> dx, dweight."""
+    flat = x.contiguous().view(-1, x.shape[-1])
+    rows, width = flat.shape
+    tile = tuned(OP, "backward", flat.device, width, x.dtype)
+    programs = max(1, min(triton.cdiv(rows, tile["ROWS"]), multiprocessors(flat.device) * tile["programs"]))
+    dx = torch.empty_like(flat)
+    partial = torch.empty(programs, width, dtype=torch.float32, device=flat.device)
+    launch(
+        backward_kernel, (programs,), flat, weight.contiguous(), rstd, dy.contiguous(), dx, partial, rows, width,
+        ROWS=tile["ROWS"], COLS=columns(width), num_warps=tile["num_warps"],
+    )  # fmt: skip
+    return dx.view(x.shape), partial.sum(0).to(weight.dtype)
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """x, weight and the rows' statistics."""
+    ctx.save_for_backward(inputs[0], inputs[1], output[1])
+
+
+def gradients(ctx: Any, dy: torch.Tensor, _: Any) -> tuple[torch.Tensor, torch.Tensor, None]:
+    """dy -> dx, dweight."""
+    dx, dweight = backward(*ctx.saved_tensors, dy)
+    return dx, dweight, None
+
+
+forward.register_autograd(gradients, setup_context=save)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """As reference.rms_norm."""
-    y: torch.Tensor = RMSNorm.apply(x, weight, eps)
+    y: torch.Tensor = forward(x, weight, eps)[0]
     return y

@@ -12,6 +12,7 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     elements,
     grid,
@@ -85,11 +86,9 @@ class RopeSpec(Spec):
     def _elements(case: Case) -> int:
         return elements(case["rows"], case["heads"] + case["shared"], case["tokens"], case["size"])
 
-    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
-        """Tiles that fit, and warps for them."""
-        return {
-            "token": grid(num_warps=(1, 2, 4, 8)),
-        }
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Warps of a token; the backward pass is the same kernel."""
+        return {"token": Tuning(grid(num_warps=(1, 2, 4, 8)))}
 
     def tuned_size(self, case: Case) -> int:
         """Elements of a token of q."""

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from llmtool.core.kernels.operators import kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 
@@ -58,17 +59,19 @@ def rope_kernel(
     )  # fmt: skip
 
 
-def launch(
+@kernel_op
+def turn(
     q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn forward (1) or back (-1)."""
+    refuse_double(q, k)
     q, k, cos, sin = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, cos, sin))
     batch, heads, tokens, size = q.shape
     q_out, k_out = torch.empty_like(q), torch.empty_like(k)
-    tile = tuned("rope", "token", q.device, heads * size)
+    tile = tuned("rope", "token", q.device, heads * size, q.dtype)
     if batch * tokens:
-        rope_kernel[(batch * tokens,)](
-            q, k, q_out, k_out, cos, sin,
+        launch(
+            rope_kernel, (batch * tokens,), q, k, q_out, k_out, cos, sin,
             *q.stride()[:3], *k.stride()[:3], *q_out.stride()[:3], *k_out.stride()[:3],
             *shared_strides(cos), *shared_strides(sin),
             tokens, heads, k.shape[1], size // 2, sign,
@@ -84,26 +87,25 @@ def shared_strides(table: torch.Tensor) -> tuple[int, int, int]:
     return row, head, token
 
 
-class Rope(torch.autograd.Function):
-    """The kernel to autograd; the tables get no gradient."""
+def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:  # noqa: ARG001
+    """The tables, which get no gradient."""
+    ctx.save_for_backward(inputs[2], inputs[3])
+    ctx.sign = inputs[4]
 
-    @staticmethod
-    def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As reference.rope."""
-        ctx.save_for_backward(cos, sin)
-        return launch(q, k, cos, sin, 1)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        """Turn dq and dk back."""
-        cos, sin = ctx.saved_tensors
-        dq, dk = launch(gradients[0], gradients[1], cos, sin, -1)
-        return dq, dk, None, None
+def gradients(
+    ctx: Any, dq: torch.Tensor, dk: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:  # fmt: skip
+    """Turn dq and dk back."""
+    cos, sin = ctx.saved_tensors
+    q, k = turn(dq, dk, cos, sin, -ctx.sign)
+    return q, k, None, None, None
+
+
+turn.register_autograd(gradients, setup_context=save)
 
 
 def rope(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As reference.rope."""
-    turned: tuple[torch.Tensor, torch.Tensor] = Rope.apply(q, k, cos, sin)
+    turned: tuple[torch.Tensor, torch.Tensor] = turn(q, k, cos, sin, 1)
     return turned

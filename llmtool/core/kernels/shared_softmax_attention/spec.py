@@ -1,6 +1,6 @@
 """P V for one token and the layers of a group: p [B, H, 1, S], v [L, B, heads, S, D]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,11 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
     elements,
+    grid,
     itemsize,
     pointers,
 )
@@ -70,6 +72,14 @@ class SharedSoftmaxAttentionSpec(Spec):
             case["layers"] * heads * case["group"] * case["size"],
         )
         return itemsize(dtype) * (v + y + heads * case["group"] * case["places"])
+
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Places at a time, and programs a multiprocessor."""
+        return {"weigh": Tuning(grid(PLACES=(32, 64, 128), num_warps=(2, 4, 8), num_stages=(3, 4), waves=(2, 4, 8)))}
+
+    def tuned_size(self, case: Case) -> int:
+        """Places."""
+        return case["places"]
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """Heads of 128 in GQA-4. 16 rows are too few for the matrix instructions that sm_90 and sm_100 add (64, 128):

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from llmtool.core.kernels.launch import interpreting, multiprocessors
+from llmtool.core.kernels.operators import kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 ROWS = 16
@@ -54,14 +55,16 @@ def splits(pairs: int, places: int, block: int, device: torch.device, waves: int
     return max(1, min(wanted, places // (4 * block)))
 
 
-def shared_softmax_attention(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+@kernel_op
+def weigh(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """As reference.shared_softmax_attention; v may be a view of a longer cache. Without gradients."""
+    refuse_double(v)
     layers = v if v.dim() == 5 else v[None]
     if layers.stride(-1) != 1:
         layers = layers.contiguous()
     count, batch, heads, places, size = layers.shape
     group = p.shape[1] // heads
-    tile = tuned("shared_softmax_attention", "weigh", v.device, places)
+    tile = tuned("shared_softmax_attention", "weigh", v.device, places, v.dtype)
     pairs = count * batch * heads
     cut = splits(pairs, places, tile["PLACES"], v.device, tile["waves"])
     stretch = triton.cdiv(triton.cdiv(places, cut), tile["PLACES"]) * tile["PLACES"]
@@ -69,8 +72,9 @@ def shared_softmax_attention(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     y = torch.empty(count, batch, heads, cut, group, size, dtype=torch.float32, device=v.device)
     p = p.to(v.dtype).contiguous()
     if pairs:
-        weigh_kernel[(pairs, cut)](
-            p, layers, y, places, stretch, batch * heads, size, group, *layers.stride()[:4], heads,
+        launch(
+            weigh_kernel, (pairs, cut), p, layers, y, places, stretch, batch * heads, size, group,
+            *layers.stride()[:4], heads,
             GROUP=max(ROWS, triton.next_power_of_2(group)), PLACES=tile["PLACES"],
             SIZE=max(16, triton.next_power_of_2(size)), WIDEN=interpreting() and v.dtype != torch.float32,
             PRECISION="ieee" if v.dtype == torch.float32 else "tf32", num_warps=tile["num_warps"],
@@ -79,3 +83,9 @@ def shared_softmax_attention(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     summed = y.sum(3) if cut > 1 else y[:, :, :, 0]
     out = summed.to(v.dtype).view(count, batch, heads * group, 1, size)
     return out if v.dim() == 5 else out[0]
+
+
+def shared_softmax_attention(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """As reference.shared_softmax_attention."""
+    y: torch.Tensor = weigh(p, v)
+    return y

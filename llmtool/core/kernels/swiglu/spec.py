@@ -12,6 +12,7 @@ from llmtool.core.kernels.spec import (
     Implementation,
     Sizes,
     Spec,
+    Tuning,
     case,
     draw,
     elements,
@@ -33,7 +34,7 @@ class SwiGLUSpec(Spec):
         Implementation("reference", f"{HERE}.reference:swiglu"),
         Implementation("ours", f"{HERE}.triton:swiglu", ("triton",), cuda=True, own=True),
         Implementation("torch.compile", f"{HERE}.reference:swiglu", compiled=True),
-        Implementation("liger", f"{HERE}.rivals:liger_swiglu", ("liger_kernel",), cuda=True),
+        Implementation("liger", f"{HERE}.rivals:liger_swiglu", ("liger_kernel",), cuda=True, spoils=True),
     )
     differentiable = (0, 1)
 
@@ -63,12 +64,10 @@ class SwiGLUSpec(Spec):
         """gate, up, y; backward gate, up, dy, dgate, dup."""
         return elements(case["rows"], case["width"]) * itemsize(dtype) * (3 if direction == "forward" else 8)
 
-    def candidates(self) -> Mapping[str, Sequence[Mapping[str, int]]]:
-        """Tiles that fit, and warps for them."""
-        return {
-            "forward": grid(BLOCK=(1024, 2048, 4096, 8192), num_warps=(4, 8, 16)),
-            "backward": grid(BLOCK=(1024, 2048, 4096, 8192), num_warps=(4, 8, 16)),
-        }
+    def tunings(self) -> Mapping[str, Tuning]:
+        """Elements a program and warps for them."""
+        blocks = grid(BLOCK=(1024, 2048, 4096, 8192), num_warps=(4, 8, 16))
+        return {"forward": Tuning(blocks), "backward": Tuning(blocks, "training")}
 
     def compile_configs(self) -> Sequence[CompileConfig]:
         """One of each: the kernels do not depend on a shape."""

@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
+from llmtool.core.kernels.operators import kernel_op, launch, refuse_double
 from llmtool.core.kernels.tuning import tuned
 
 
@@ -36,37 +37,44 @@ def backward_kernel(gate_ptr, up_ptr, dy_ptr, dgate_ptr, dup_ptr, count, BLOCK: 
     tl.store(dgate_ptr + at, dgate.to(dgate_ptr.dtype.element_ty), mask=inside)
 
 
-class SwiGLU(torch.autograd.Function):
-    """The two kernels to autograd."""
-
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        """gate and up of one shape and type -> the same."""
-        gate, up = gate.contiguous(), up.contiguous()
-        y = torch.empty_like(gate)
-        count, tile = gate.numel(), tuned("swiglu", "forward", gate.device, gate.shape[-1])
-        if count:
-            forward_kernel[(triton.cdiv(count, tile["BLOCK"]),)](gate, up, y, count, **tile)
-        ctx.save_for_backward(gate, up)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """dy -> dgate, dup."""
-        gate, up = ctx.saved_tensors
-        return gradients_of(gate, up, gradients[0].contiguous())
-
-
-def gradients_of(gate: torch.Tensor, up: torch.Tensor, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """dgate and dup; all of one shape, contiguous."""
-    dgate, dup = torch.empty_like(gate), torch.empty_like(up)
-    count, tile = gate.numel(), tuned("swiglu", "backward", gate.device, gate.shape[-1])
+@kernel_op
+def forward(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """gate and up of one shape and type -> the same."""
+    refuse_double(gate, up)
+    gate, up = gate.contiguous(), up.contiguous()
+    y = torch.empty_like(gate)
+    count, tile = gate.numel(), tuned("swiglu", "forward", gate.device, gate.shape[-1], gate.dtype)
     if count:
-        backward_kernel[(triton.cdiv(count, tile["BLOCK"]),)](gate, up, dy, dgate, dup, count, **tile)
+        launch(forward_kernel, (triton.cdiv(count, tile["BLOCK"]),), gate, up, y, count, **tile)
+    return y
+
+
+@kernel_op
+def backward(gate: torch.Tensor, up: torch.Tensor, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """dgate and dup; all of one shape."""
+    gate, up, dy = gate.contiguous(), up.contiguous(), dy.contiguous()
+    dgate, dup = torch.empty_like(gate), torch.empty_like(up)
+    count, tile = gate.numel(), tuned("swiglu", "backward", gate.device, gate.shape[-1], gate.dtype)
+    if count:
+        launch(backward_kernel, (triton.cdiv(count, tile["BLOCK"]),), gate, up, dy, dgate, dup, count, **tile)
     return dgate, dup
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG001 - torch gives it by name
+    """gate and up."""
+    ctx.save_for_backward(*inputs)
+
+
+def gradients(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """dy -> dgate, dup."""
+    dgate, dup = backward(*ctx.saved_tensors, dy)
+    return dgate, dup
+
+
+forward.register_autograd(gradients, setup_context=save)
 
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """As reference.swiglu."""
-    y: torch.Tensor = SwiGLU.apply(gate, up)
+    y: torch.Tensor = forward(gate, up)
     return y

@@ -1,0 +1,137 @@
+"""What a change of vocabulary did to a model, measured on text: `convert vocab --check`, and `verify` of two
+vocabularies.
+
+(a) ids that both have: the same logits, bit for bit, on text of such ids alone; (b) the probability that new ids take
+from them; (c) bits a byte of each with its own tokenizer, over the same bytes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtool.core.bpe.correspondence import correspondence
+from llmtool.core.corpus.readers import parse_size, read_documents
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
+from llmtool.model import load_model
+from llmtool.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from llmtool.commands.convert.settings import VocabSettings
+    from llmtool.model import Model
+
+ROWS = 64
+"""Rows of old ids that are compared at most."""
+ROW = 128
+"""Ids in each."""
+
+
+def check_vocabularies(
+    before: Path, after: Path, asked: "VocabSettings", console: Console, old: Tokenizer | None = None
+) -> dict[str, Any]:
+    """The three figures for each text of --check, and over all."""
+    first, second = (load_model(path, device=asked.device) for path in (before, after))
+    size = parse_size(str(asked.check_bytes))
+    return compare(first, second, asked.check, size, console, old)
+
+
+def compare(
+    first: "Model", second: "Model", texts: Sequence[str], size: int, console: Console, old: Tokenizer | None = None
+) -> dict[str, Any]:
+    """Two models of two vocabularies on the first `size` bytes of each text."""
+    from llmtool.core.eval.same_bytes import PIECE_BYTES, cut_by_bytes, score
+    from llmtool.core.train.objective import Batch
+
+    old, new = old or first.tokenizer, second.tokenizer
+    found = correspondence(old, new)
+    shared = sorted(found.new_of().items())
+    longest = min(PIECE_BYTES, first.config.max_position_embeddings - 1, second.config.max_position_embeddings - 1)
+    logits, bits, read = SharedLogits(shared, sorted(found.pieces)), {}, []
+    for text in texts:
+        documents = (document.text for document in read_documents([text], whole=True))
+        pieces = list(cut_by_bytes(documents, longest, size))
+        if not pieces:
+            raise UserError("no text to compare on", where=text)
+        read += pieces
+        with console.progress(f"scoring {Path(text).name}", 2 * sum(map(len, pieces)), "B") as bar:
+            sides = [
+                score(lambda ids, labels, model=model: model.losses(Batch(ids, labels)), codec, pieces, bar.advance)  # type: ignore[misc]
+                for model, codec in ((first, old), (second, new))
+            ]
+        bits[Path(text).name] = {"before": sides[0].figures(), "after": sides[1].figures()}
+    logits.compare(first, second, (old.encode(piece) for piece in read))
+    return {"shared": len(shared), "new": len(found.pieces), **logits.figures(), "texts": bits}
+
+
+class SharedLogits:
+    """Logits of the ids that both vocabularies have, on rows of such ids alone."""
+
+    def __init__(self, shared: Sequence[tuple[int, int]], new: Sequence[int]) -> None:
+        self._shared, self._new = shared, new
+        self.rows = self.positions = 0
+        self.identical = True
+        self.largest = self.mass = 0.0
+
+    def compare(self, first: "Model", second: "Model", texts: "Iterator[list[int]]") -> None:
+        """Run both on up to ROWS rows; the output layer is applied to the same rows of both tables, in one order."""
+        import torch
+
+        new_of = dict(self._shared)
+        theirs, mine = (torch.tensor([pair[side] for pair in self._shared]) for side in (0, 1))
+        added = torch.tensor(self._new, dtype=torch.int64)
+        for ids in texts:
+            row = ids[:ROW]
+            if self.rows >= ROWS:
+                return
+            if len(row) < 2 or not all(number in new_of for number in row):
+                continue
+            with torch.no_grad():
+                one, _ = first.decoder.hidden(torch.tensor([row], device=first.device))
+                other, _ = second.decoder.hidden(torch.tensor([[new_of[i] for i in row]], device=second.device))
+                a = _logits(first, one[0], theirs)
+                b = _logits(second, other[0], mine)
+                old_mass = torch.logsumexp(b.float(), -1)
+                new_mass = torch.logsumexp(_logits(second, other[0], added).float(), -1)
+            self.identical &= torch.equal(a.cpu(), b.cpu())
+            self.largest = max(self.largest, float((a.cpu().float() - b.cpu().float()).abs().max()))
+            if len(added):
+                self.mass += float(torch.sigmoid(new_mass - old_mass).sum())
+            self.rows += 1
+            self.positions += len(row)
+
+    def figures(self) -> dict[str, Any]:
+        """For the report; cost: what the new ids' mass adds to the loss of a token of old text, in nats."""
+        mass = self.mass / max(1, self.positions)
+        return {
+            "positions": self.positions, "identical": self.identical if self.positions else None,
+            "largest_difference": self.largest, "mass_on_new": mass,
+            "cost": -math.log1p(-mass) if mass < 1 else math.inf,
+        }  # fmt: skip
+
+
+def _logits(model: "Model", h: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor":
+    """h [T, d], ids [n] -> their logits [T, n], as the model scales them."""
+    from torch.nn.functional import linear
+
+    from llmtool.core.model.embedding import finish_logits
+
+    return finish_logits(model.config, linear(h, model.decoder.lm_head.weight[ids.to(model.device)]))
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The check for people."""
+    if found["positions"]:
+        same = "equal bit for bit" if found["identical"] else f"differ by {found['largest_difference']:.3g} at most"
+        yield f"logits of the {found['shared']:,} shared ids, on {found['positions']:,} tokens of old ids: {same}"
+        yield f"new ids take {found['mass_on_new']:.3%} of the probability there: {found['cost']:.4f} nats a token"
+    else:
+        yield "no row of the text holds only ids that both have: logits not compared"
+    for name, sides in found["texts"].items():
+        old, new = sides["before"], sides["after"]
+        yield (
+            f"{name}: {old['bits_per_byte']:.4f} -> {new['bits_per_byte']:.4f} bits a byte, "
+            f"{old['tokens']:,} -> {new['tokens']:,} tokens, over the same {new['bytes']:,} bytes"
+        )
