@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +73,12 @@ def train(
     codec = named.find_tokenizer(asked.tokenizer, Path(asked.model), console)
     paths = [source.path for source in [*trained, *held]]
     read = [*paths, *(name for name in (asked.tokenizer, asked.model) if name and Path(name).exists())]
-    if asked.dry_run:
-        opened = partial(named.open_source, tokenizer=codec, console=console, threads=asked.threads,
-                         bin_dtype=asked.bin_dtype)  # fmt: skip
-    else:
-        if rank == 0:
-            check_place(Path(output), read, console)
-        texts = Texts(Path(output), codec, console, asked.threads, asked.bin_dtype, rank == 0)
-        opened = texts.open
-    files = [opened(source, reading=reading) for source in trained]
-    checks = [opened(source, reading=replace(reading, sample=None)) for source in held]
+    if rank == 0 and not asked.dry_run:
+        check_place(Path(output), read, console)
+    place = None if asked.dry_run else Path(output)
+    texts = Texts(place, codec, console, asked.threads, asked.bin_dtype, rank == 0)
+    files = [texts.open(source, reading) for source in trained]
+    checks = [texts.open(source, replace(reading, sample=None)) for source in held]
     vocabulary = None if codec else _vocabulary([*files, *checks])
     start = find_start(asked.model, asked.length, codec, vocabulary, asked.overrides)
     length = row_length(start, asked.length)
@@ -114,9 +109,9 @@ def train(
         eval_every=evaluations.every, eval_tokens=evaluations.tokens,
     )  # fmt: skip
     options = start.take_settings(method_settings(used.set))
-    place = find_device(used.device)
+    device = find_device(used.device)
     kind = torch.bfloat16 if used.dtype == "bf16" else torch.float32
-    choice = choose(used.kernels, torch.device(place), kind, sizes=op_sizes(start.config), training=True)
+    choice = choose(used.kernels, torch.device(device), kind, sizes=op_sizes(start.config), training=True)
     loss_name, loss_code = cross_entropy(used.kernels, choice)
     described = f"{choice.described}; loss: {loss_name}"
     facts = {
@@ -143,7 +138,7 @@ def train(
             optimizer=rates, plan=plan, trainable=trainable, written=written_types(start.checkpoint, used.save_dtype),
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,
-            inputs=lambda: [*checkpoint, *hashes.wait()], device=place, tensorboard=used.tensorboard,
+            inputs=lambda: [*checkpoint, *hashes.wait()], device=device, tensorboard=used.tensorboard,
             kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
         )  # fmt: skip
         report = run_job(job, console)

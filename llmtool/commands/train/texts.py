@@ -36,9 +36,9 @@ PATIENCE = 1.0
 
 @dataclass
 class Texts:
-    """Sources of a run in `output`; `kept`: the files of it that they use."""
+    """Sources of a run in `output`, None for one that writes nothing; `kept`: the files of it that they use."""
 
-    output: Path
+    output: Path | None
     tokenizer: "Tokenizer | None"
     console: Console
     threads: int | None
@@ -49,10 +49,11 @@ class Texts:
     def open(self, source: Source, reading: Reading) -> TokenFile:
         """Tokens of a source, mapped from where they are or have been put."""
         entry = None
-        if self.tokenizer is not None and not is_token_file(source.path):
+        if self.output is not None and self.tokenizer is not None and not is_token_file(source.path):
             entry = describe(source.path, Event(), True, reading)
         if entry is None or entry["sha256"] is None:
             return open_source(source, self.tokenizer, self.console, self.threads, reading, self.bin_dtype)
+        assert self.output is not None
         assert self.tokenizer is not None
         key = self._key(entry, reading)
         path = self.output / FOLDER / f"{re.sub(r'[^A-Za-z0-9._-]', '_', source.name)[:80]}-{key[:16]}.{FORM}"
@@ -82,6 +83,6 @@ class Texts:
 
     def tidy(self) -> None:
         """Remove what earlier runs in this place have tokenised and this one does not use."""
-        for path in sorted((self.output / FOLDER).glob(f"*.{FORM}*")):
+        for path in sorted((self.output / FOLDER).glob(f"*.{FORM}*")) if self.output else ():
             if path not in self.kept:
                 path.unlink()

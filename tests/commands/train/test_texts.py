@@ -16,6 +16,7 @@ from llmtool.commands.sources import open_source, parse_sources
 from llmtool.commands.train import texts
 from llmtool.commands.train.command import train
 from llmtool.commands.train.texts import Texts
+from llmtool.core.corpus import token_files
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET
 from llmtool.core.run.errors import CompleteError, UserError
@@ -50,7 +51,7 @@ def test_it_is_found_again_and_made_anew_when_the_text_the_reading_or_the_tokeni
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Path] = []
-    write = texts.write_text
+    write = token_files.write_text
 
     def counted(*arguments: Any) -> None:
         made.append(arguments[2])
