@@ -39,6 +39,7 @@ def convert_baseline(
     from llmtool.methods.dsmoe import router_init
     from llmtool.methods.dsmoe.baselines.pruning import choose, prune
 
+    use_threads(asked.threads, by_load=False)
     experts, share, calibration = asked.experts, asked.share, asked.calibration
     refuse_share(share)
     source = open_checkpoint(path)

@@ -22,6 +22,7 @@ from llmtool.commands.options import (
     Schedule,
     Seed,
     Template,
+    TorchThreads,
 )
 from llmtool.commands.train.settings import Parallel, Running
 from llmtool.core.run.errors import UserError
@@ -145,6 +146,7 @@ class SftSettings(Running):
     recompute: Annotated[bool, Option("Activation checkpointing.", "--recompute")] = False
     compiled: Annotated[bool, Option("torch.compile the step.", "--compile")] = False
     seed: Seed = 0
+    threads: TorchThreads = None
     force: Force = False
     dry_run: DryRun = False
 

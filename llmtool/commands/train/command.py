@@ -56,6 +56,7 @@ def train(
 
     from llmtool.core.checkpoint.written import written_types
     from llmtool.core.kernels.choice import choose, cross_entropy
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.train.data import RowBatches
     from llmtool.core.train.evaluations import plan as evaluations_of
     from llmtool.core.train.loop import Plan
@@ -65,8 +66,7 @@ def train(
 
     processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
     console = console if console and rank == 0 else Console(verbosity=-1)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
+    use_threads(asked.threads, by_load=False)
     trained, held = named.parse_sources(data), named.parse_sources(asked.valid)
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
