@@ -24,7 +24,8 @@ import numpy as np
 
 from llmtool.commands import data
 from llmtool.core.run.manifest import git_revision, machine
-from llmtool.methods.nextlong.embedding import Embedded, sentence_encoder
+from llmtool.methods.nextlong.embedding import Embedded
+from llmtool.methods.nextlong.encoders import SentenceEncoder
 from llmtool.methods.nextlong.report import recall
 from llmtool.methods.nextlong.search import Flat
 from llmtool.methods.nextlong.store import Store
@@ -126,7 +127,7 @@ EMBED: dict[str, float] = {}
 
 def encoder(store: Store, path: Path, rate: float, count: int = 2000) -> None:
     texts = store.texts(0, min(count, store.chunks))
-    embed = sentence_encoder(path)
+    embed = SentenceEncoder(path)
     none = np.zeros(0, np.int64)
     _, _, cpu = timed(lambda: embed(texts, none.astype(np.uint64), none))
     print(f"\nsentence encoder {path.name}: {60 * len(texts) / cpu:,.0f} chunks a CPU minute; LSA {rate:,.0f}, "

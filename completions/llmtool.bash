@@ -460,6 +460,7 @@ _llmtool() {
         "llmtool data nextlong:--method") mapfile -t COMPREPLY < <(compgen -W "nextlong concat knn iclm quest" -- "$cur"); return ;;
         "llmtool data nextlong:--plan") mapfile -t COMPREPLY < <(compgen -W "exact paper" -- "$cur"); return ;;
         "llmtool data nextlong:--embedder") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--embedder-prefix") COMPREPLY=(); return ;;
         "llmtool data nextlong:--index") mapfile -t COMPREPLY < <(compgen -W "auto flat ivf-sq8 ivf-pq" -- "$cur"); return ;;
         "llmtool data nextlong:--chunk") COMPREPLY=(); return ;;
         "llmtool data nextlong:--split") mapfile -t COMPREPLY < <(compgen -W "lines sentences paper" -- "$cur"); return ;;
@@ -476,6 +477,7 @@ _llmtool() {
         "llmtool data nextlong:--source-field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--license-field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data nextlong:--decontaminate-field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--ngram") COMPREPLY=(); return ;;
         "llmtool data nextlong:--field") COMPREPLY=(); return ;;
         "llmtool data nextlong:--id-field") COMPREPLY=(); return ;;
@@ -503,7 +505,9 @@ _llmtool() {
         "llmtool data chunk:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
         "llmtool data chunk:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data embed:--embedder") COMPREPLY=(); return ;;
+        "llmtool data embed:--embedder-prefix") COMPREPLY=(); return ;;
         "llmtool data embed:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data embed:--decontaminate-field") COMPREPLY=(); return ;;
         "llmtool data embed:--ngram") COMPREPLY=(); return ;;
         "llmtool data embed:--workers") COMPREPLY=(); return ;;
         "llmtool data embed:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
@@ -548,6 +552,7 @@ _llmtool() {
         "llmtool data assemble:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data report:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data report:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data report:--decontaminate-field") COMPREPLY=(); return ;;
         "llmtool data report:--ngram") COMPREPLY=(); return ;;
         "llmtool data report:--model") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data report:--device") COMPREPLY=(); return ;;
@@ -704,13 +709,13 @@ _llmtool() {
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
-        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --embedder-prefix --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data embed") [[ $cur == -* ]] && words="--embedder --decontaminate --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data embed") [[ $cur == -* ]] && words="--embedder --embedder-prefix --decontaminate --decontaminate-field --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;

@@ -96,7 +96,10 @@ def chunk(
 @app.command("embed")
 def embed(
     directory: Work,
-    settings: Annotated[NextlongSettings, Only("embedder decontaminate ngram workers engine seed force")],
+    settings: Annotated[
+        NextlongSettings,
+        Only("embedder embedder_prefix decontaminate decontaminate_field ngram workers engine seed force"),
+    ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -35,10 +35,16 @@ def recipe(settings: NextlongSettings) -> "Recipe":
         **settings.facts(), "caps": parse_caps(list(settings.caps)), "decontaminate": tuple(settings.decontaminate),
         "separator": settings.separator.replace("\\n", "\n").replace("\\t", "\t"),
     }  # fmt: skip
+    given["decontaminate_fields"] = fields_of(given.pop("decontaminate_field"))
     reading = Reading(**{each.name: given.pop(each.name) for each in fields(Reading)})
     made = Recipe(**given, reading=reading)
     made.check()
     return made
+
+
+def fields_of(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def nextlong(
@@ -99,7 +105,8 @@ def embed(
     settings = NextlongSettings.of(settings, named_settings)
     found = stages.embed(
         Path(directory), settings.embedder, means(settings, console), seed=settings.seed,
-        decontaminate=settings.decontaminate, ngram=settings.ngram,
+        decontaminate=settings.decontaminate, ngram=settings.ngram, fields=fields_of(settings.decontaminate_field),
+        prefix=settings.embedder_prefix,
     )  # fmt: skip
     return {"schema": "llmtool.data-embed/1", "directory": str(directory), **found.stage.totals()}
 
@@ -170,7 +177,7 @@ def report(
 
     read: list[str | Path] = [output, *asked.decontaminate, *([asked.model] if asked.model else [])]
     claim_figure(asked.plot, read=read, force=asked.force)
-    facts = quality.report(output, console, asked.decontaminate, asked.ngram)
+    facts = quality.report(output, console, asked.decontaminate, asked.ngram, fields_of(asked.decontaminate_field))
     if asked.model:
         facts["dependency"] = _dependency(output, asked.model, asked.device)
     if asked.plot:

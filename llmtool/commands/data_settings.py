@@ -31,6 +31,9 @@ Decontaminate = Annotated[
     Sequence[str],
     Option("Evaluation file: chunks that share n-grams are left out.", metavar="FILE"),
 ]
+DecontaminateField = Annotated[
+    str, Option("Fields of an evaluation file's rows, with commas: question,answer.", metavar="NAMES")
+]
 Ngram = Annotated[int, Option("Words of such an n-gram.", min=3, metavar="N")]
 
 
@@ -45,7 +48,10 @@ class NextlongSettings(Settings):
     plan: Annotated[
         Literal["exact", "paper"], Option("Negatives by a budget of tokens, or by the paper's formula.")
     ] = "exact"
-    embedder: Annotated[str, Option("lsa, bm25, or hf:PATH for a sentence encoder on disk.", metavar="NAME")] = "lsa"
+    embedder: Annotated[str, Option("lsa, bm25, hf:PATH (encoder on disk), http://HOST/v1.", metavar="NAME")] = "lsa"
+    embedder_prefix: Annotated[
+        str | None, Option("In front of each chunk for an encoder; else the prompt the model names.", metavar="TEXT")
+    ] = None
     index: Annotated[Literal["auto", "flat", "ivf-sq8", "ivf-pq"], Option("auto: exact up to 200,000 chunks.")] = "auto"
     size: Annotated[int, Option("Characters of a chunk.", "--chunk", min=16, metavar="N")] = 2048
     split: Annotated[
@@ -83,6 +89,7 @@ class NextlongSettings(Settings):
         "license"
     )
     decontaminate: Decontaminate = ()
+    decontaminate_field: DecontaminateField = "text"
     ngram: Ngram = 13
     field: Field = ("text",)
     id_field: IdField = None
@@ -105,6 +112,7 @@ class ReportSettings(Settings):
 
     plot: Plot = None
     decontaminate: Decontaminate = ()
+    decontaminate_field: DecontaminateField = "text"
     ngram: Ngram = 13
     model: Annotated[Path | None, Option("Checkpoint: what meta-chunks gain from the ones before.", metavar="CKPT")] = (
         None

@@ -163,10 +163,11 @@ class Contamination:
         """Evaluation texts shorter than an n-gram: they cannot be looked for."""
 
     @classmethod
-    def read(cls, files: Sequence[str], n: int, field: str = "text") -> "Contamination":
-        """Of all texts of the files; plain text is read line by line."""
-        texts = [document.text for document in read_documents(files, field=field, text_mode="line", whole=True)]
-        parts, short = [], 0
+    def read(cls, files: Sequence[str], n: int, fields: Sequence[str] = ("text",)) -> "Contamination":
+        """Of all texts of the files: a row's fields together, a plain file whole, as an n-gram may lie across lines."""
+        documents = read_documents(files, field=tuple(fields), text_mode="file", whole=True)
+        texts = [document.text for document in documents]
+        parts, short = [np.zeros(0, np.uint64)], 0
         for start in range(0, len(texts), 4096):
             hashes, ends = word_hashes(texts[start : start + 4096])
             parts.append(ngrams(hashes, ends, n)[0])

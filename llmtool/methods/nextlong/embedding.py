@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,7 @@ BATCH_BYTES = 4 << 20
 RUN = 16
 """Chunks of a document that are drawn together."""
 
-HF_TOKENS = 256
-HF_BATCH = 64
+SERVERS = ("http://", "https://")
 
 
 class Embedder(Protocol):
@@ -80,54 +80,48 @@ def fit_lsa(store: Store, seed: int, sample: int = lsa.SAMPLE) -> lsa.Lsa:
     return lsa.fit(parts, seed)
 
 
-def embedder(name: str, directory: Path) -> Embedder | None:
-    """The embedder of a name; None for bm25, which has no vectors."""
+def embedder(name: str, directory: Path, prefix: str | None = None) -> Embedder | None:
+    """The embedder of a name; None for bm25, which has no vectors. prefix: of encoders, else the model's own."""
     if name == "lsa":
         model = lsa.Lsa.load(directory)
         return lambda _, hashes, ends: model.embed(hashes, ends)
     if name == "bm25":
         return None
-    if name.startswith("hf:"):
-        return sentence_encoder(Path(name[3:]))
-    raise UserError(f"embedder {name!r} is not known", hint="lsa, bm25 or hf:PATH")
+    if name.startswith(SERVERS):
+        from llmtool.methods.nextlong.endpoint import Endpoint
+
+        return Endpoint(name, prefix)
+    from llmtool.methods.nextlong.encoders import SentenceEncoder
+
+    return SentenceEncoder(Path(name[3:]), prefix)
 
 
-def check_embedder(name: str) -> None:
+def check_embedder(name: str, prefix: str | None = None) -> None:
     """Refuse what could not work, before anything is read."""
     if name.startswith("hf:"):
-        if not (Path(name[3:]) / "config.json").is_file():
+        if not any((Path(name[3:]) / file).is_file() for file in ("config.json", "modules.json")):
             raise UserError("not a sentence encoder: no config.json", where=name[3:], hint="name a model's directory")
         require("transformers", extra="hf", why="for --embedder hf:PATH")
+    elif name.startswith(SERVERS):
+        if not urlsplit(name).netloc:
+            raise UserError(f"--embedder {name}: no host", hint="http://127.0.0.1:8080/v1")
     elif name not in ("lsa", "bm25"):
-        raise UserError(f"embedder {name!r} is not known", hint="lsa, bm25 or hf:PATH")
+        raise UserError(f"embedder {name!r} is not known", hint="lsa, bm25, hf:PATH or http://HOST:PORT/v1")
+    elif prefix is not None:
+        raise UserError(f"--embedder-prefix: {name} has no prompts", hint="for hf:PATH and http://...")
 
 
-def sentence_encoder(path: Path) -> Embedder:
-    """Mean of the last hidden states over the text's tokens, for any encoder that transformers reads; one thread."""
-    torch = require("torch", extra="models", why="for --embedder hf:PATH")
-    transformers = require("transformers", extra="hf", why="for --embedder hf:PATH")
-    torch.set_num_threads(1)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = transformers.AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"not a sentence encoder: {str(error).splitlines()[0]}", where=str(path)) from None
-    limit = min(HF_TOKENS, getattr(model.config, "max_position_embeddings", HF_TOKENS))
-
-    def embed(texts: list[bytes], _hashes: U64, _ends: I64) -> npt.NDArray[Any]:
-        out = np.zeros((len(texts), model.config.hidden_size), np.float32)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), HF_BATCH):
-            chosen = order[start : start + HF_BATCH]
-            strings = [texts[i].decode("utf-8", "replace") for i in chosen]
-            batch = tokenizer(strings, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-            with torch.inference_mode():
-                hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            out[chosen] = ((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).float().numpy()
-        return out
-
-    return embed
+def identity(name: str) -> str | None:
+    """What tells two encoders under one path apart: their settings, and how long their files are."""
+    if not name.startswith("hf:"):
+        return None
+    digest = blake2b(digest_size=8)
+    for path in sorted(Path(name[3:]).rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model"):
+            digest.update(f"{path.relative_to(name[3:])}:{path.stat().st_size}\n".encode())
+            if path.suffix == ".json" and path.stat().st_size < 1 << 20:
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def embed_unit(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmtool.methods.nextlong.recipe import Recipe
 
 LOOKED_AT = 2 << 20
-CHUNKS_A_MINUTE = {"lsa": 20_000, "bm25": 5_000, "hf": 400}
+CHUNKS_A_MINUTE = {"lsa": 20_000, "bm25": 5_000, "hf": 400, "http": 400, "https": 400}
 """Embedding and the rest on one core, as benchmarks/nextlong.py measured them (docs/methods/nextlong.md)."""
 
 PAIRS_A_SECOND = 1.5e8
@@ -52,7 +52,7 @@ def estimate(
     queries = min(chunks, samples * max(1, chunks // max(1, long)))
     searched = queries * min(chunks, EXACT_UP_TO) / PAIRS_A_SECOND if recipe.method == "nextlong" else 0.0
     seconds = (chunks / CHUNKS_A_MINUTE[kind] * 60 + searched + samples * recipe.target / 1.5e6) / workers
-    width = 512 if kind == "lsa" else 2048 if kind == "hf" else 0
+    width = {"lsa": 512, "bm25": 0}.get(kind, 2048)
     wide = {"jsonl": texts / max(1, tokens) * 1.1, "bin": 4.0, "npy": 4.0, "mds": 4.0}[recipe.form]
     return {
         "schema": "llmtool.data-nextlong/1", "dry_run": True, "output": str(output), "method": recipe.method,

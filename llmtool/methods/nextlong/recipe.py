@@ -26,6 +26,7 @@ class Recipe:
     method: str
     plan: Plan
     embedder: str
+    embedder_prefix: str | None
     index: IndexKind
     min_chunks: int
     position: Position
@@ -40,6 +41,7 @@ class Recipe:
     seed: int
     caps: Mapping[str, float]
     decontaminate: tuple[str, ...]
+    decontaminate_fields: tuple[str, ...]
     ngram: int
     reading: Reading
 
@@ -58,8 +60,7 @@ class Recipe:
             raise UserError(
                 f"{what} is not done for --method {self.method}", hint="only for nextlong; filter the corpus"
             )
-        if self.embedder != "lsa":
-            check_embedder(self.embedder)
+        check_embedder(self.embedder, self.embedder_prefix)
 
     @property
     def needs_vectors(self) -> bool:

@@ -50,14 +50,16 @@ def work_of(output: Path) -> Path | None:
     return path if (path / "chunks" / "done.json").exists() else None
 
 
-def report(output: Path, console: Console, decontaminate: Sequence[str], ngram: int) -> dict[str, Any]:
+def report(
+    output: Path, console: Console, decontaminate: Sequence[str], ngram: int, fields: Sequence[str]
+) -> dict[str, Any]:
     """All figures of a run as one object."""
     work = work_of(output)
     done = read_json_object(output / "done.json")
     counts = Counts()
     store = Store(work) if work else None
     embedded = Embedded(work) if work and (work / "vectors" / "done.json").exists() else None
-    known = Contamination.read(decontaminate, ngram) if decontaminate else None
+    known = Contamination.read(decontaminate, ngram, fields) if decontaminate else None
     level = done.get("min_similarity")
     dirty = 0
     with console.progress("reading samples", done["samples"], "samples") as bar:

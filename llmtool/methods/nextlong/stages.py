@@ -32,7 +32,7 @@ from llmtool.methods.nextlong.chance import held_out
 from llmtool.methods.nextlong.chunking import Reading
 from llmtool.methods.nextlong.copies import Dedupe
 from llmtool.methods.nextlong.duplicates import Contamination, Shingles
-from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa
+from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa, identity
 from llmtool.methods.nextlong.hardness import least
 from llmtool.methods.nextlong.indexing import I64, IndexKind
 from llmtool.methods.nextlong.mining import Pool, mine_unit
@@ -134,14 +134,18 @@ def upstream(store: Store) -> str:
     return f"{store.facts['digest']}-{store.stage.settings['size']}-{store.stage.settings['split']}"
 
 
-def embed(directory: Path, name: str, means: Means, *, seed: int, decontaminate: Sequence[str], ngram: int) -> Embedded:
-    """Vectors, sketches and flags of all chunks."""
-    check_embedder(name)
+def embed(
+    directory: Path, name: str, means: Means, *, seed: int, decontaminate: Sequence[str], ngram: int,
+    fields: Sequence[str], prefix: str | None,
+) -> Embedded:  # fmt: skip
+    """Vectors, sketches and flags of all chunks; fields: of the evaluation files."""
+    check_embedder(name, prefix)
     store = Store(directory)
     against = [describe(file, Event(), read_whole=True) for file in decontaminate]
     settings = {
         "stage": "embed", "version": EMBED_VERSION, "chunks": upstream(store), "embedder": name, "seed": seed,
         "decontaminate": [entry["sha256"] for entry in against], "ngram": ngram if against else None,
+        "fields": list(fields) if against else None, "prefix": prefix, "encoder": identity(name),
     }  # fmt: skip
     stage = Stage(directory / "vectors", settings)
     stage.begin(force=means.force)
@@ -150,21 +154,23 @@ def embed(directory: Path, name: str, means: Means, *, seed: int, decontaminate:
             means.console.detail("fitting LSA on a sample of the chunks")
             fit_lsa(store, seed).save(stage.directory)
         if against:
-            known = Contamination.read(decontaminate, ngram)
+            known = Contamination.read(decontaminate, ngram, fields)
             if known.short:
                 means.console.warn(f"{known.short:,} evaluation texts are shorter than {ngram} words: not looked for")
         units = range(-(-store.chunks // UNIT))
-        means.run(stage, units, partial(_embed_work, stage, directory, name, tuple(decontaminate), ngram), "embedding")
+        work = partial(_embed_work, stage, directory, name, prefix, tuple(decontaminate), ngram, tuple(fields))
+        means.run(stage, units, work, "embedding")
         facts = [stage.facts(unit) for unit in units]
         stage.seal({"units": len(units), **total(facts)})
     return Embedded(directory)
 
 
 def _embed_work(
-    stage: Stage, directory: Path, name: str, decontaminate: tuple[str, ...], ngram: int
-) -> Callable[[int], None]:
-    known = Contamination.read(decontaminate, ngram) if decontaminate else None
-    return partial(embed_unit, stage, Store(directory), embedder(name, stage.directory), known)
+    stage: Stage, directory: Path, name: str, prefix: str | None, decontaminate: tuple[str, ...], ngram: int,
+    fields: tuple[str, ...],
+) -> Callable[[int], None]:  # fmt: skip
+    known = Contamination.read(decontaminate, ngram, fields) if decontaminate else None
+    return partial(embed_unit, stage, Store(directory), embedder(name, stage.directory, prefix), known)
 
 
 def index(directory: Path, kind: IndexKind, means: Means, *, seed: int = 0, dedupe: Dedupe = "near") -> Stage:

@@ -155,7 +155,7 @@ def _synthesize(
     require_space(out.directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
     if recipe.needs_vectors:
         stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,
-                     ngram=recipe.ngram)  # fmt: skip
+                     ngram=recipe.ngram, fields=recipe.decontaminate_fields, prefix=recipe.embedder_prefix)  # fmt: skip
         stages.index(directory, recipe.index, means, seed=recipe.seed, dedupe=recipe.dedupe)
     return write_samples(directory, out, tokenizer, recipe, means, run, store.stage.settings["inputs"])
 

@@ -84,7 +84,7 @@ def test_inverted_files_find_what_exact_search_finds(work: Path, kind: str, monk
     data.index(work, index=kind, workers=1, force=True)
     whole = inverted.Inverted(Stage.existing(work / "index", ""), vectors).search(queries, 20)
     equal = [np.array_equal(a, b) for (a, _), (b, _) in zip(found, whole, strict=True)]
-    assert np.mean(equal) > 0.8  # each shard may return more of its own, never less
+    assert all(equal)
 
 
 def test_a_missing_extra_is_one_line(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,27 +105,3 @@ def test_a_missing_extra_is_one_line(work: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib, "import_module", import_module)
     with pytest.raises(UserError, match=r"faiss is needed for --index ivf-sq8 \(pip install 'llmtool\[index\]'\)"):
         data.index(work, index="ivf-sq8", force=True)
-
-
-def test_a_sentence_encoder_from_disk(work: Path, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "aeiou")]
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    transformers.BertModel(config).save_pretrained(tmp_path / "encoder")
-    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "encoder")
-    from llmtool.methods.nextlong.embedding import sentence_encoder
-
-    embed = sentence_encoder(tmp_path / "encoder")
-    texts = [b"a b c", b"x", b"a b c d e f " * 300]
-    hashes, ends = word_hashes(texts)
-    together = embed(texts, hashes, ends)
-    alone = np.concatenate([embed([text], hashes, ends) for text in texts])
-    assert np.allclose(together, alone, atol=1e-5)  # padding is not looked at
-    assert together.shape == (3, 32)
-    with pytest.raises(UserError, match="not a sentence encoder"):
-        data.embed(work, embedder=f"hf:{tmp_path}")

@@ -1,5 +1,7 @@
 """Words, sketches, contamination, vectors."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,9 +99,8 @@ def test_overlap_estimates_jaccard() -> None:
 
 def test_contamination(tmp_path) -> None:  # type: ignore[no-untyped-def]
     held_out = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-    (tmp_path / "eval.txt").write_text(held_out + "\nshort line\n")
+    (tmp_path / "eval.txt").write_text(held_out.replace("seven ", "seven\n") + "\nshort line\n")  # across lines
     known = Contamination.read([str(tmp_path / "eval.txt")], 13)
-    assert known.short == 1
     texts = [f"x {held_out.upper()} y", held_out.replace("seven", "7"), "nothing", held_out[:40]]
     assert known(*word_hashes([text.encode() for text in texts])).tolist() == [True, False, False, False]
     curly = held_out.replace("one", "“one”").replace("five ", "five—").replace("nine ", "nine\u00a0")
@@ -131,3 +132,15 @@ def test_lsa_finds_the_same_package() -> None:
     other = np.arange(len(texts)) ^ 1  # the second piece of the same module
     rank = (scores > scores[np.arange(len(texts)), other][:, None]).sum(1)
     assert np.median(rank) <= 2
+
+
+def test_fields_of_evaluation_rows(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    question = "which of these thirteen or more words would anybody have put into a question"
+    rows = [{"question": question, "answer": "none of them at all"}, {"question": "too short"}]
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    known = Contamination.read([str(tmp_path / "eval.jsonl")], 13, ("question", "answer"))
+    assert known.short == 1
+    texts = [f"Somebody asked: {question}?", "put into a question: none of them at all", "nothing of it"]
+    assert known(*word_hashes([text.encode() for text in texts])).tolist() == [True, False, False]
+    both = " ".join([*question.split()[-9:], "none of them at all"])
+    assert known(*word_hashes([both.encode()])).tolist() == [True]
