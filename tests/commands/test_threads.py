@@ -1,6 +1,7 @@
 """--threads stands wherever a model computes, and is what torch then takes."""
 
 import os
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
