@@ -576,6 +576,8 @@ _llmtool() {
         "llmtool data check:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data check:--format") mapfile -t COMPREPLY < <(compgen -W "auto messages sharegpt alpaca prompt-completion text" -- "$cur"); return ;;
         "llmtool data check:--template") COMPREPLY=(); return ;;
+        "llmtool data check:--ignore") COMPREPLY=(); return ;;
+        "llmtool data check:--date") COMPREPLY=(); return ;;
         "llmtool data check:--length") COMPREPLY=(); return ;;
         "llmtool data check:--row") COMPREPLY=(); return ;;
         "llmtool data check:--seed") COMPREPLY=(); return ;;
@@ -599,6 +601,8 @@ _llmtool() {
         "llmtool posttrain sft:--valid") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--format") mapfile -t COMPREPLY < <(compgen -W "auto messages sharegpt alpaca prompt-completion text" -- "$cur"); return ;;
         "llmtool posttrain sft:--template") COMPREPLY=(); return ;;
+        "llmtool posttrain sft:--ignore") COMPREPLY=(); return ;;
+        "llmtool posttrain sft:--date") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool posttrain sft:--length") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--batch") COMPREPLY=(); return ;;
@@ -614,6 +618,7 @@ _llmtool() {
         "llmtool posttrain sft:--lora-targets") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--eval-every") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--save-every") COMPREPLY=(); return ;;
+        "llmtool posttrain sft:--set") COMPREPLY=(); return ;;
         "llmtool posttrain sft:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
         "llmtool posttrain sft:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool posttrain sft:--device") COMPREPLY=(); return ;;
@@ -625,6 +630,8 @@ _llmtool() {
         "llmtool posttrain uniattn:--valid") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--format") mapfile -t COMPREPLY < <(compgen -W "auto messages sharegpt alpaca prompt-completion text" -- "$cur"); return ;;
         "llmtool posttrain uniattn:--template") COMPREPLY=(); return ;;
+        "llmtool posttrain uniattn:--ignore") COMPREPLY=(); return ;;
+        "llmtool posttrain uniattn:--date") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool posttrain uniattn:--length") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--batch") COMPREPLY=(); return ;;
@@ -643,6 +650,7 @@ _llmtool() {
         "llmtool posttrain uniattn:--lora-targets") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--eval-every") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--save-every") COMPREPLY=(); return ;;
+        "llmtool posttrain uniattn:--set") COMPREPLY=(); return ;;
         "llmtool posttrain uniattn:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); return ;;
         "llmtool posttrain uniattn:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); return ;;
         "llmtool posttrain uniattn:--device") COMPREPLY=(); return ;;
@@ -737,11 +745,11 @@ _llmtool() {
         "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
-        "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --ignore --date --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool posttrain") [[ $cur == -* ]] && words="--help -h" || words="sft uniattn" ;;
-        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine device decode tokenizer" ;;
         "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
