@@ -5,7 +5,7 @@
 # results.md, share.png, cache.png.
 #
 #     recipes/real_model.sh CKPT OUT CALIBRATION="a.jsonl b.jsonl" TEXTS="novels=c.jsonl code=d.jsonl"
-#         [TRAIN=DATA] [TOKENS=0] [SEEDS="0 1 2"] [DEVICE=cpu] [SCORED=4096] [CALIBRATED=8192] [ONLY=REGEX] [LR=2e-5]
+#         [TRAIN=DATA] [TOKENS=0] [SEEDS="0 1 2"] [DEVICE=cpu] [SCORED=4096] [CALIBRATED=8192] [ONLY=REGEX] [LR=2e-5] [LENGTH=512]
 #
 # TEXTS are scored and must not be among CALIBRATION and TRAIN. A row at a time: a row whose OUT/rows/NAME.json exists is
 # skipped, so a run that was stopped goes on; checkpoints are removed after they were scored (KEEP=1 keeps them).
@@ -14,7 +14,7 @@ if [ $# -lt 2 ]; then echo "usage: $0 CKPT OUT CALIBRATION=FILES TEXTS=NAME=FILE
 ckpt=$1 out=$2; shift 2
 for setting in "$@"; do
     case $setting in
-        CALIBRATION=*|TEXTS=*|TRAIN=*|TOKENS=*|SEEDS=*|DEVICE=*|SCORED=*|CALIBRATED=*|ONLY=*|LR=*|KEEP=*)
+        CALIBRATION=*|TEXTS=*|TRAIN=*|TOKENS=*|SEEDS=*|DEVICE=*|SCORED=*|CALIBRATED=*|ONLY=*|LR=*|KEEP=*|LENGTH=*)
             declare "${setting%%=*}=${setting#*=}" ;;
         *) echo "error: $setting is no setting of this recipe (see its first lines)" >&2; exit 2 ;;
     esac
@@ -30,7 +30,7 @@ for file in $CALIBRATION; do calibration+=(--calibration "$file"); done
 for text in $TEXTS; do texts+=(--text "$text"); done
 
 score() {  # NAME CHECKPOINT: the row's figures, written when they are whole
-    "${PYTHON:-python3}" "$here/real_model_score.py" "$2" "${texts[@]}" --tokens "${SCORED:-4096}" \
+    "${PYTHON:-python3}" "$here/real_model_score.py" "$2" "${texts[@]}" --tokens "${SCORED:-4096}" --length "${LENGTH:-512}" \
         --device "${DEVICE:-cpu}" > "$out/rows/$1.part"
     mv "$out/rows/$1.part" "$out/rows/$1.json"
 }
@@ -54,7 +54,7 @@ row() {  # NAME CHECKPOINT verb...: convert CHECKPOINT by `llmtool convert verb.
             [ -f "$out/rows/$name+$tokens+$seed.json" ] && continue
             # The same command resumes; answers alone count where TRAIN is a conversation file (data posttrain makes one).
             tool train "$TRAIN" --output "$out/models/$name+$seed" --model "$model" --tokens "$tokens" --batch 2048 \
-                --length 512 --lr "${LR:-2e-5}" --seed "$seed" --device "${DEVICE:-cpu}" --keep 1 "${extra[@]}"
+                --length "${LENGTH:-512}" --lr "${LR:-2e-5}" --seed "$seed" --device "${DEVICE:-cpu}" --keep 1 "${extra[@]}"
             score "$name+$tokens+$seed" "$out/models/$name+$seed"
             [ -n "${KEEP:-}" ] || rm -r "${out:?}/models/$name+$seed"
         done

@@ -1,6 +1,7 @@
 """The masked-dense form is the literal definition, gradients included."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -172,7 +173,7 @@ def test_bad_settings_of_version_2(field: str, value: object, said: str) -> None
         read_settings({**good, field: value}, config)
 
 
-UNIT = {"form": "unit", "tau": 0.5}
+UNIT: dict[str, Any] = {"form": "unit", "tau": 0.5}
 
 
 @pytest.mark.parametrize("tau", TAUS)

@@ -1,5 +1,7 @@
 """The order of channels, and the routers of the unit form that are fitted to it."""
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("torch")
@@ -117,7 +119,7 @@ def test_tau_moves_the_bias_and_not_the_mask() -> None:
     assert (masks[2] != masks[1]).sum() <= 1
 
 
-def fitted(kind: str = "ridge", **changes: object) -> ridge.Fitted:
+def fitted(kind: str = "ridge", **changes: Any) -> ridge.Fitted:
     weights, x = layer()
     found, delta = ridge.fit_layer(
         weights, activations(weights, x), x, settings(**{"form": "unit", "partition": "importance", **changes}),
