@@ -3,7 +3,7 @@ _llmtool() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path=llmtool i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path ${COMP_WORDS[i]}" in
-            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer trim"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool convert vocab"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
+            "llmtool methods"|"llmtool doctor"|"llmtool generate"|"llmtool verify"|"llmtool train"|"llmtool tokenizer"|"llmtool tokenizer train"|"llmtool tokenizer extend"|"llmtool tokenizer trim"|"llmtool tokenizer encode"|"llmtool tokenizer decode"|"llmtool tokenizer inspect"|"llmtool tokenizer compare"|"llmtool tokenizer diff"|"llmtool tokenizer export"|"llmtool scaling"|"llmtool scaling fit"|"llmtool scaling predict"|"llmtool scaling backtest"|"llmtool scaling compare"|"llmtool scaling positions"|"llmtool scaling law"|"llmtool convert"|"llmtool convert inspect"|"llmtool convert copy"|"llmtool convert export"|"llmtool convert dsmoe"|"llmtool convert dsmoe-baseline"|"llmtool convert dense"|"llmtool convert uniattn"|"llmtool convert rope"|"llmtool convert gguf"|"llmtool convert topk"|"llmtool convert cartesian"|"llmtool convert mask"|"llmtool convert finedeep"|"llmtool convert merge-lora"|"llmtool convert vocab"|"llmtool eval"|"llmtool eval loss"|"llmtool eval niah"|"llmtool eval ruler"|"llmtool eval attention"|"llmtool eval experts"|"llmtool eval activations"|"llmtool data"|"llmtool data nextlong"|"llmtool data chunk"|"llmtool data embed"|"llmtool data index"|"llmtool data mine"|"llmtool data assemble"|"llmtool data report"|"llmtool data show"|"llmtool data check"|"llmtool data token-experts"|"llmtool posttrain"|"llmtool posttrain sft"|"llmtool posttrain uniattn"|"llmtool bench"|"llmtool bench kernels"|"llmtool bench compile"|"llmtool bench machine"|"llmtool bench device"|"llmtool bench decode"|"llmtool bench tokenizer") path="$path ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$path:$prev" in
@@ -91,6 +91,9 @@ _llmtool() {
         "llmtool tokenizer train:--max-token-bytes") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
         "llmtool tokenizer train:--ties") mapfile -t COMPREPLY < <(compgen -W "leftmost rank" -- "$cur"); return ;;
+        "llmtool tokenizer train:--curve") COMPREPLY=(); return ;;
+        "llmtool tokenizer train:--curve-text") COMPREPLY=(); return ;;
+        "llmtool tokenizer train:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer train:--limit-bytes") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--max-memory") COMPREPLY=(); return ;;
         "llmtool tokenizer train:--field") COMPREPLY=(); return ;;
@@ -195,6 +198,19 @@ _llmtool() {
         "llmtool tokenizer compare:--seed") COMPREPLY=(); return ;;
         "llmtool tokenizer compare:--threads") COMPREPLY=(); return ;;
         "llmtool tokenizer compare:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer diff:--corpus") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--show") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--limit-bytes") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--field") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--id-field") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool tokenizer diff:--document-separator") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl json csv tar parquet arrow" -- "$cur"); return ;;
+        "llmtool tokenizer diff:--broken") mapfile -t COMPREPLY < <(compgen -W "keep replace" -- "$cur"); return ;;
+        "llmtool tokenizer diff:--include") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--exclude") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--sample") COMPREPLY=(); return ;;
+        "llmtool tokenizer diff:--seed") COMPREPLY=(); return ;;
         "llmtool tokenizer export:--to") mapfile -t COMPREPLY < <(compgen -W "hf tiktoken" -- "$cur"); return ;;
         "llmtool tokenizer export:--encoder") mapfile -t COMPREPLY < <(compgen -W "merge lbpe" -- "$cur"); return ;;
         "llmtool tokenizer export:--length") mapfile -t COMPREPLY < <(compgen -W "bytes characters" -- "$cur"); return ;;
@@ -635,6 +651,9 @@ _llmtool() {
         "llmtool bench kernels:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench kernels:--budget") COMPREPLY=(); return ;;
         "llmtool bench compile:--arch") COMPREPLY=(); return ;;
+        "llmtool bench device:--out") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench device:--budget") COMPREPLY=(); return ;;
+        "llmtool bench device:--parts") COMPREPLY=(); return ;;
         "llmtool bench decode:--batch") COMPREPLY=(); return ;;
         "llmtool bench decode:--context") COMPREPLY=(); return ;;
         "llmtool bench decode:--new") COMPREPLY=(); return ;;
@@ -660,14 +679,15 @@ _llmtool() {
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --json --quiet -q --config --help -h" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train extend trim encode decode inspect compare export" ;;
-        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train extend trim encode decode inspect compare diff export" ;;
+        "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --curve --curve-text --plot --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer extend") [[ $cur == -* ]] && words="--output -o --add --algorithm --veto --scripts --min-count --max-token-bytes --multiple --fit-rows --control --held-out --limit-bytes --max-memory --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer trim") [[ $cur == -* ]] && words="--output -o --to --min-count --keep --encoder --multiple --limit-bytes --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --remap --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
         "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer diff") [[ $cur == -* ]] && words="--corpus --show --limit-bytes --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --help -h" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --json --quiet -q --help -h" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="--help -h" || words="fit predict backtest compare positions law" ;;
         "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -713,10 +733,11 @@ _llmtool() {
         "llmtool posttrain") [[ $cur == -* ]] && words="--help -h" || words="sft uniattn" ;;
         "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --dtype --save-dtype --device --parallel --recompute --compile --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine decode tokenizer" ;;
+        "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine device decode tokenizer" ;;
         "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench device") [[ $cur == -* ]] && words="--out --budget --parts --cpu --json --quiet -q --help -h" || words="" ;;
         "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --rows --budget --json --quiet -q --help -h" || words="" ;;
         "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
     esac

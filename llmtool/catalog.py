@@ -210,6 +210,22 @@ METHODS = (
         "a penalty on experts that are used unequally, in both sub-layers",
     ),
     Method(
+        "CartesianMoE's rivals",
+        ARCHITECTURE,
+        "cartesian_rival",
+        "as compared in Su et al., NAACL 2025; the control is ours",
+        "llmtool.methods.cartesian_moe.baselines.rivals_part:CartesianRival",
+        "one routed sub-layer at equal parameters: share, top3, hash, fine, topp; deep: two with one choice",
+    ),
+    Method(
+        "Rivals' balance",
+        OBJECTIVE,
+        "cartesian_rival",
+        "Fedus et al., JMLR 2022, arXiv 2101.03961",
+        "llmtool.methods.cartesian_moe.baselines.objective:term",
+        "a penalty on experts that are used unequally",
+    ),
+    Method(
         "MaskMoE",
         ARCHITECTURE,
         "mask_moe",

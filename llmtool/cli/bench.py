@@ -10,6 +10,7 @@ from llmtool.cli.group import Group
 from llmtool.commands.bench.settings import (
     CompileSettings,
     DecodingSettings,
+    DeviceSettings,
     KernelSettings,
     MachineSettings,
     PeersSettings,
@@ -56,6 +57,30 @@ def machine(settings: MachineSettings, as_json: options.Json = False, quiet: opt
     from llmtool.commands.bench import machine as measure
 
     measure.machine(settings, as_json=as_json, console=options.console(quiet, verbose=False))
+
+
+@app.command("device")
+def device(
+    out: Annotated[Path, typer.Option("--out", help="A directory, new or of this run begun before.", metavar="DIR")],
+    ops: Ops = None,
+    *,
+    settings: DeviceSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """All there is to know of one GPU in a few minutes: a process a part, rows as they come, resumed where it ended.
+
+    Parts: env, ceilings, tests (kernels against float64), big (tensors of more than 2^31 elements), ops (beside
+    rivals), decode and train (Llama-3.2-1B's shape), tune (launch configurations). A part that fails costs only itself.
+    On a CPU it is a rehearsal. Exit 3: something is wrong; 4: something is left, the same command goes on.
+    """
+    from llmtool.commands.bench.device.run import device as run
+
+    found = run(out, ops or [], settings, as_json=as_json, console=options.console(quiet, verbose=False))
+    if any(part["failed"] for part in found["parts"].values()):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+    if found["left"]:
+        raise typer.Exit(ExitCode.RESUMABLE)
 
 
 @app.command("decode")

@@ -12,6 +12,7 @@ from llmtool.commands.tokenizer.settings import (
     CompareSettings,
     CuttingSettings,
     DecodeSettings,
+    DiffSettings,
     EncodeSettings,
     ExportSettings,
     ExtendSettings,
@@ -208,6 +209,24 @@ def compare(
         return
     for table in comparison.tables():
         console.table(*table, result=True)
+
+
+@app.command("diff")
+def diff(
+    old: options.Tok,
+    new: Annotated[str, typer.Argument(help="The tokenizer to compare it with.", metavar="TOK")],
+    settings: DiffSettings,
+    reading: Reading,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Tokens added, gone and renumbered, merges that moved, and texts that are cut otherwise, the worst first."""
+    from llmtool.commands.tokenizer.diff import diff as compare
+    from llmtool.commands.tokenizer.diff import lines
+    from llmtool.tokenizer import load
+
+    report = compare(load(old), load(new), settings, reading=reading, console=options.console(quiet, verbose=False))
+    print(dumps(report) if as_json else "\n".join(lines(report)))
 
 
 @app.command("export")

@@ -9,6 +9,7 @@ from llmtool.commands.options import Device, Dtype, Kernels, Plot
 from llmtool.core.run.settings import Option, Settings
 
 ARCHITECTURES = "sm_80,sm_90,sm_100"
+PARTS = "env,ceilings,tests,big,ops,decode,train,tune"
 Cpu = Annotated[bool, Option("The CPU, also where there is a GPU.", "--cpu")]
 Rows = Annotated[Path | None, Option("A new file of JSON lines: rows go there as they come.", metavar="FILE")]
 Budget = Annotated[float | None, Option("Begin nothing new after so many seconds.", min=1, metavar="S")]
@@ -57,6 +58,15 @@ class CompileSettings(Settings):
 class MachineSettings(Settings):
     """What is measured."""
 
+    cpu: Cpu = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings(Settings):
+    """What is run on a device, and how long."""
+
+    budget: Annotated[float, Option("Seconds in all; parts share them.", min=10, metavar="S")] = 300.0
+    parts: Annotated[str, Option("Parts, with commas between.", metavar="PART,...")] = PARTS
     cpu: Cpu = False
 
 

@@ -62,6 +62,8 @@ def convert_vocab(
     run = Run("convert vocab", {**asked.facts(), "tokenizer": new.fingerprint()}, seed=asked.seed)
     claim_checkpoint(output, run, source, read=read, force=asked.force, console=console)
     _say(found, plan, config, console)
+    if asked.init == "zero" and found.pieces:
+        console.warn("rows of zeros: a text that begins with a new token has no finite gradient; --init pieces trains")
     rule = INITS.get(asked.init, INITS["pieces"])
     learned: torch.Tensor | None = None
     facts: dict[str, Any] = {}

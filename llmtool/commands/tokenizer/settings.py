@@ -68,6 +68,17 @@ class TrainTokenizerSettings(Settings):
     )
     length: Length = USUAL_LENGTH
     ties: Ties = USUAL_TIES
+    curve: Annotated[
+        str | None,
+        Option(
+            "Bytes a token at smaller sizes too, from this one training: 8K,16K,32K.", metavar="SIZES", matters=False
+        ),
+    ] = None
+    curve_text: Annotated[
+        Sequence[str],
+        Option("Text that --curve is measured on; again for more. Default: the inputs.", metavar="TEXT", matters=False),
+    ] = ()
+    plot: Plot = None
     limit_bytes: LimitBytes = None
     max_memory: MaxMemory = None
     threads: Threads = None
@@ -132,6 +143,17 @@ class TrimSettings(Settings):
     limit_bytes: LimitBytes = None
     threads: Threads = None
     force: Force = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffSettings(Settings):
+    """On what text two tokenizers are compared, and how much is shown."""
+
+    corpus: Annotated[
+        Sequence[str], Option("Text whose encodings are compared; may be given again.", metavar="TEXT")
+    ] = ()
+    show: Annotated[int, Option("Of each list, so many are shown.", min=0, metavar="N")] = 10
+    limit_bytes: LimitBytes = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.tokenizer.curve import curve_sizes, draw_curve
 from llmtool.commands.tokenizer.settings import TrainTokenizerSettings
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition_file import serialize
@@ -16,6 +17,7 @@ from llmtool.core.corpus.readers import Reading, parse_size, total_bytes
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.manifest import Run, manifest_path
 from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.tokenizer import Tokenizer, method_pair
@@ -44,6 +46,7 @@ def train_file(
         raise UserError(f"--max-memory {asked.max_memory} is too little to count in", hint="at least 1M")
     refuse_overlap([output], without_weights(inputs))
     algorithm, encoder = check_training(asked)
+    curve_sizes(asked)
     given = {**asked.facts(), "algorithm": algorithm, "encoder": encoder}
     config = {**given, **reading.facts()}
     whole = limit is None and reading.sample is None
@@ -53,6 +56,8 @@ def train_file(
             size = total_bytes(inputs, reading)
             plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": size, "output": str(output)}
             return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **config}
+        sizes = curve_sizes(asked)
+        claim_figure(asked.plot, read=[*without_weights(inputs), *asked.curve_text], force=asked.force)
         claim_file(output, run, read=without_weights(inputs), force=asked.force, found=hashes.wait, console=console)
         work: dict[str, Any] = {"threads": asked.threads, "max_memory": memory, "console": console}
         tokenizer = Tokenizer.train(inputs, reading=reading, **{**given, "limit_bytes": limit}, **work)
@@ -60,6 +65,7 @@ def train_file(
         with atomic_files() as files:
             files.open(output).write(serialize(tokenizer.definition))
             run.save(manifest_path(output), [output], files)
+    curve = draw_curve(tokenizer, inputs, sizes, asked, reading, console) if sizes else {}
     facts = tokenizer.definition.training
     seconds = time.time() - run.started
     scaffolds = f" and {facts['scaffolds']:,} scaffolds" if facts["scaffolds"] else ""
@@ -74,6 +80,7 @@ def train_file(
         "engine": engine.NAME,
         "seconds": round(seconds, 3),
         **facts,
+        **curve,
     }
 
 

@@ -1,5 +1,7 @@
 """Kernels are chosen once, said, and reach the modules that compute their op."""
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("torch")
@@ -10,6 +12,7 @@ from llmtool.core.kernels.choice import choose
 from llmtool.core.kernels.launch import interpreting
 from llmtool.core.kernels.registry import OPS, load_spec
 from llmtool.core.kernels.spec import CPU
+from llmtool.core.kernels.tuning import table, wins
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder, Parts
 from llmtool.core.run.errors import UserError
@@ -72,3 +75,40 @@ def test_each_module_gets_its_kernel_and_no_other() -> None:
     assert {module.op for module in modules.values()} == {"rms_norm", "swiglu", "rope"}
     assert all((module.compute is norm) == (module.op == "rms_norm") for module in modules.values())
     assert len([module for module in modules.values() if module.op == "rms_norm"]) == 4 * 2 + 1
+
+
+GPU = "NVIDIA Planted"
+WON, LOST = {"seconds": 1.0, "rival": "torch.compile", "rival_seconds": 2.0}, {"seconds": 2.0, "rival_seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    "rows, kernels, dtype, sizes, taken",
+    [
+        ({}, ["forward"], torch.bfloat16, None, False),
+        ({"forward": [{"up_to": 64, **WON}]}, ["forward"], torch.bfloat16, None, True),
+        ({"forward": [{"up_to": 64, **WON}]}, ["forward"], torch.float32, None, False),
+        ({"forward float32": [{"up_to": 64, **WON}]}, ["forward"], torch.float32, None, True),
+        ({"forward": [{"up_to": 64, **LOST}]}, ["forward"], torch.bfloat16, None, False),
+        ({"forward": [{"up_to": 64}]}, ["forward"], torch.bfloat16, None, False),
+        ({"forward": [{"up_to": 64, "seconds": 1.0}]}, ["forward"], torch.bfloat16, None, False),
+        ({"forward": [{"up_to": 64, **WON}]}, ["forward", "backward"], torch.bfloat16, None, False),
+        ({"forward": [{"up_to": 64, **WON}, {"up_to": 128, **LOST}]}, ["forward"], torch.bfloat16, None, False),
+        ({"forward": [{"up_to": 64, **WON}, {"up_to": 128, **LOST}]}, ["forward"], torch.bfloat16, [64], True),
+        ({"forward": [{"up_to": 64, **WON}, {"up_to": 128, **LOST}]}, ["forward"], torch.bfloat16, [64, 65], False),
+        ({"forward": [{"up_to": 64, **WON}]}, ["forward"], torch.bfloat16, [65], False),
+    ],
+)  # fmt: skip
+def test_auto_takes_winners_only(
+    rows: dict[str, Any], kernels: list[str], dtype: torch.dtype, sizes: list[int] | None, taken: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Measured on this device, in this type, in every kernel and size of the model, and faster than the best rival."""
+    monkeypatch.setitem(table(), GPU, {"swiglu": rows})
+    assert wins("swiglu", GPU, kernels, dtype, sizes) == taken
+
+
+def test_reasoned_rows_are_no_measurements() -> None:
+    assert not wins("grouped_gemm", "sm_90", ["rows"], torch.bfloat16)
+    assert not wins("swiglu", "default", ["forward"], torch.bfloat16)
+    launched = {key for op in table()["default"].values() for rows in op.values() for row in rows for key in row}
+    assert not launched & {"seconds", "rival", "rival_seconds"}

@@ -1,1 +1,1 @@
-"""What the paper compares with, at equal total and active parameters."""
+"""What the paper compares CartesianMoE with, at equal total and active parameters, and a control that it lacks."""

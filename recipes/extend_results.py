@@ -1,0 +1,99 @@
+"""Splits the text of recipes/extend.sh, and gathers what it measured: extend.json, extend.md, extend.png."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+INITS = ("unchanged", "pieces", "mean", "zero", "distil")
+
+
+def split(text: Path, work: Path, train_bytes: int) -> None:
+    """train.jsonl and test.jsonl, every tenth document; part.jsonl, the first so many bytes of train.jsonl's text."""
+    rows = [json.loads(line) for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
+    parts: dict[str, list[dict[str, Any]]] = {
+        "test": rows[::10],
+        "train": [row for place, row in enumerate(rows) if place % 10],
+        "part": [],
+    }
+    left = train_bytes
+    for row in parts["train"]:
+        data = row["text"].encode()[:left]
+        parts["part"].append({"text": data.decode(errors="ignore")})
+        left -= len(data)
+        if left <= 0:
+            break
+    for name, held in parts.items():
+        lines = "".join(json.dumps({"text": row["text"]}, ensure_ascii=False) + "\n" for row in held)
+        (work / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def gather(out: Path, model: str) -> dict[str, Any]:
+    """Language -> way -> {"before", "after": bits a byte, "tokens", "bytes"}."""
+    found: dict[str, Any] = {}
+    for work in sorted(path for path in out.iterdir() if (path / "tokenizer").is_dir()):
+        rows: dict[str, dict[str, Any]] = {}
+        for file in work.glob("*.json"):
+            report = json.loads(file.read_text())
+            for path, figures in report["sources"]["test"].items():
+                name = "unchanged" if path == model else Path(path).name
+                way, _, when = name.partition("-")
+                row = rows.setdefault(way, {})
+                row["after" if when else "before"] = figures["bits_per_byte"]
+                row["tokens"], row["bytes"] = figures["tokens"], figures["bytes"]
+        found[work.name] = {way: rows[way] for way in INITS if way in rows}
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = ["| language | rows | tokens of the same text | bits a byte before | after |", "|---|---|---|---|---|"]
+    for language, rows in found.items():
+        base = rows["unchanged"]["tokens"]
+        for way, row in rows.items():
+            saved = "" if way == "unchanged" else f" ({row['tokens'] / base - 1:+.0%})"
+            after = f"{row['after']:.3f}" if "after" in row else "not trained"
+            lines.append(f"| {language} | {way} | {row['tokens']:,}{saved} | {row['before']:.3f} | {after} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """A panel a language: bits a byte before and after; tokens in the title."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(found), figsize=(4.2 * len(found), 3.8), sharey=True, squeeze=False)
+    for panel, (language, rows) in zip(panels[0], found.items(), strict=True):
+        for place, when in enumerate(("before", "after")):
+            at = [number + 0.38 * place for number, row in enumerate(rows.values()) if when in row]
+            values = [row[when] for row in rows.values() if when in row]
+            bars = panel.bar(at, values, 0.36, label=f"{when} training", color=("#b8c4d6", "#2f5d8c")[place])
+            panel.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)
+        panel.set_xticks([number + 0.19 for number in range(len(rows))], list(rows), rotation=20)
+        saved = 1 - rows["pieces"]["tokens"] / rows["unchanged"]["tokens"]
+        panel.set_title(f"{language}: {saved:.0%} fewer tokens", fontsize=10)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("bits a byte of held-out text")
+    panels[0][0].legend(frameon=False, fontsize=8, loc="upper left")
+    panels[0][0].margins(y=0.2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """split TEXT WORK BYTES, or table OUT MODEL."""
+    if sys.argv[1] == "split":
+        split(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+        return
+    out = Path(sys.argv[2])
+    found = gather(out, sys.argv[3])
+    (out / "extend.json").write_text(json.dumps(found, indent=2) + "\n")
+    (out / "extend.md").write_text(table(found))
+    draw(found, out / "extend.png")
+    print(table(found), end="")
+
+
+if __name__ == "__main__":
+    main()

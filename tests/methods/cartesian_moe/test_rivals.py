@@ -1,0 +1,187 @@
+"""CartesianMoE's rivals: each part is its definition, at equal parameters, and trains from a config.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import numpy as np
+import torch
+from torch import nn
+
+from llmtool.commands.train.command import train
+from llmtool.core.model.config import ConfigError
+from llmtool.core.model.cost import cost_of
+from llmtool.core.model.experts import CHOSEN, SCORES, Experts
+from llmtool.core.model.ffn import SwiGLU
+from llmtool.core.run.json_file import dumps
+from llmtool.methods.cartesian_moe.baselines import reference, rivals_part
+from llmtool.methods.cartesian_moe.baselines.rivals_part import (
+    KINDS,
+    DeepShare,
+    Rival,
+    Settings,
+    SharedExperts,
+    read_settings,
+)
+from llmtool.methods.cartesian_moe.part import CartesianFFN
+from llmtool.methods.cartesian_moe.part import Settings as CartesianSettings
+from llmtool.model import load_model
+from tests.methods.dsmoe.models import RAW
+from tests.methods.upcycled import IDS, carry, config, normed, randomised, stream
+
+NORM = torch.linspace(0.5, 1.5, 32, dtype=torch.float64)
+EPS = 1e-5
+
+
+def made(kind: str, experts: int = 4, **changes: Any) -> nn.Module:
+    settings = Settings((0,), kind, experts, **changes)
+    part = DeepShare(config(), 0, settings) if kind == "deep" else Rival(config(), 0, settings)
+    return randomised(part)
+
+
+def stacks(experts: Experts) -> reference.Stacks:
+    return experts.gate.detach(), experts.up.detach(), experts.down.detach()
+
+
+def dense(shared: SharedExperts) -> list[reference.Stacks]:
+    found = []
+    for part in shared.dense:
+        assert isinstance(part, SwiGLU)
+        found.append((part.gate_proj.weight.detach(), part.up_proj.weight.detach(), part.down_proj.weight.detach()))
+    return found
+
+
+def literal(part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: int, mass: float) -> torch.Tensor:
+    """The reference, token by token: h, x [N, d], ids [N] -> [N, d]."""
+    kind, rows = part.settings.kind, []
+    for token, state, identity in zip(x, h, ids.tolist(), strict=True):
+        if kind == "hash":
+            p = part.table[identity].tolist()
+        else:
+            p = reference.softmax([float(row @ token) for row in part.router.weight.detach()])
+        choice = reference.choose(kind, p, k, mass)
+        if kind == "deep":
+            both = [(s.weight.detach(), s.bias.detach()) for s in (part.shared_a, part.shared_b)]
+            rows.append(reference.deep(
+                state, token, choice, stacks(part.experts_a), stacks(part.experts_b), dense(part.shared_a),
+                dense(part.shared_b), both, part.norm.weight.detach(), EPS,
+            ))  # fmt: skip
+            continue
+        r = reference.routed(choice, stacks(part.experts), token)
+        if kind != "top3":
+            r = reference.mixed(r, token, dense(part.shared), part.shared.weight.detach(), part.shared.bias.detach())
+        rows.append(r)
+    return torch.stack(rows)
+
+
+def distance(part: Any, k: int, mass: float = rivals_part.MASS) -> float:
+    h, ids = stream(2, 7), IDS[:, :7]
+    x = normed(h, NORM, EPS)
+    with torch.no_grad():
+        found = part(x, h, carry(ids)).flatten(0, 1)
+    wanted = literal(part, h.flatten(0, 1), x.flatten(0, 1), ids.flatten(), k, mass)
+    return float((found - wanted).norm() / wanted.norm())
+
+
+ACTIVE = {"share": 2, "top3": 3, "hash": 2, "fine": 4, "topp": 4, "deep": 2}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_is_its_definition(kind: str) -> None:
+    part = made(kind)
+    assert distance(part, ACTIVE[kind]) < 1e-6  # hash: its table is float32
+    # The check has teeth: another number of experts, or another mass, is another layer.
+    assert distance(part, ACTIVE[kind] - 1, 0.9) > 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_parameters_in_all_and_in_a_token(kind: str) -> None:
+    """17 D of width in all and 3 D in a token, as CartesianMoE at N = 16, k = 2; routers and shares apart."""
+    width = config(intermediate_size=96)
+
+    def widths(part: nn.Module) -> tuple[int, int]:
+        total = active = 0
+        for module in part.modules():
+            if isinstance(module, Experts):
+                total += module.gate.shape[0] * module.gate.shape[1]
+                active += module.active * module.gate.shape[1]
+            if isinstance(module, SwiGLU):
+                total += module.gate_proj.out_features
+                active += module.gate_proj.out_features
+        return total, active
+
+    settings = Settings((0,), kind, 16)
+    part: nn.Module = DeepShare(width, 0, settings) if kind == "deep" else Rival(width, 0, settings)
+    ours = CartesianFFN(width, 0, CartesianSettings((0,), 16))
+    assert widths(ours) == (17 * 96, 3 * 96)
+    total, active = widths(part)
+    assert total == 17 * 96
+    if kind == "top3":
+        assert active == 3 * 17 * 96 // 16
+    elif kind == "topp":
+        assert active == 17 * 96  # at most; how many it takes is its own choice
+    else:
+        assert active == 3 * 96
+    assert cost_of(part).parameters == pytest.approx(cost_of(ours).parameters, rel=0.03)
+
+
+def test_topp_takes_as_many_as_hold_the_mass() -> None:
+    part = made("topp")
+    seen = carry(IDS[:, :7])
+    with torch.no_grad():
+        part(stream(2, 7), stream(2, 7), seen)
+    scores, chosen = seen.shared[SCORES + "0"], seen.shared[CHOSEN + "0"]
+    for p, row in zip(scores.flatten(0, 1), chosen.flatten(0, 1), strict=True):
+        taken = [e for e in row.tolist() if e >= 0]
+        assert float(p[taken].sum()) >= rivals_part.MASS
+        assert float(p[taken[:-1]].sum()) < rivals_part.MASS
+
+
+def test_the_best_experts_switched_off() -> None:
+    for kind in KINDS:
+        before, after = carry(IDS[:, :7]), carry(IDS[:, :7])
+        for skip, seen in ((0, before), (1, after)):
+            with torch.no_grad():
+                made(kind, experts=8, skip=skip)(stream(2, 7), stream(2, 7), seen)
+        best, others = before.shared[CHOSEN + "0"][..., :1], after.shared[CHOSEN + "0"]
+        assert not bool((others == best).any())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"kind": "sparse"}, "kind 'sparse' is not one of share"), ({"experts": 3}, "whole number 4 or more"),
+     ({"kind": "top3", "experts": 6}, "do not divide"), ({"top_k": 2}, "top_k is not understood"),
+     ({"skip": 3}, "from 0 to 2")],
+)  # fmt: skip
+def test_entries_are_checked(changes: dict[str, Any], says: str) -> None:
+    entry = {"name": "cartesian_rival", "version": 1, "kind": "share", "experts": 4, **changes}
+    with pytest.raises(ConfigError, match=says):
+        read_settings(entry, config())
+
+
+@pytest.mark.parametrize("kind", ["hash", "topp", "deep"])
+def test_trained_from_a_config(kind: str, tmp_path: Path) -> None:
+    """From new weights; what is written loads again as it was trained, the table of `hash` with it."""
+    entry = {"name": "cartesian_rival", "version": 1, "kind": kind, "experts": 4, "layers": [1]}
+    (tmp_path / "model.json").write_text(
+        dumps({**RAW, "model_type": "llmtool", "llmtool": {"family": "llama", "methods": [entry]}})
+    )
+    np.save(tmp_path / "ids.npy", np.tile(np.arange(200, dtype=np.uint16), 20))
+    report = train([str(tmp_path / "ids.npy")], tmp_path / "out", model=str(tmp_path / "model.json"), steps=3,
+                   length=32, batch=128, eval_every=0, save_every=0)  # fmt: skip
+    assert report["step"] == 3
+    rows = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row.get("loss")]
+    assert losses[-1] < losses[0]
+    assert "cartesian_rival" in json.dumps(rows[-1])
+    model = load_model(tmp_path / "out")
+    first, again = model(IDS % 300), model(IDS % 300)
+    assert torch.equal(first, again)
+    found = [part for part in model.decoder.modules() if isinstance(part, Rival | DeepShare)]
+    assert len(found) == 1
+    if kind == "hash":
+        assert torch.equal(found[0].table, Rival(config(), 0, Settings((0,), "hash", 4)).table)
