@@ -88,7 +88,7 @@ def suspects(
     out = np.zeros(len(found), np.bool_)
     for row in np.flatnonzero(hits.sum(1) >= LIKE):
         both = shared(overlap(found[row], metas), found_sizes[row], meta_sizes)
-        out[row] = bool((both >= (most - DOUBT) * np.minimum(found_sizes[row], meta_sizes)).any())
+        out[row] = bool((both >= max(most, CLEARLY) * np.minimum(found_sizes[row], meta_sizes)).any())
     return out
 
 
