@@ -32,7 +32,8 @@ Threads = Annotated[
     int | None, Option("Threads of the engine; all cores if not given.", min=1, metavar="N", matters=False)
 ]
 TorchThreads = Annotated[
-    int | None, Option("Threads that compute; torch's choice if not given.", "--threads", min=1, matters=False)
+    int | None,
+    Option("Threads that compute; torch's choice if not given.", "--threads", min=1, matters=False),
 ]
 Force = Annotated[bool, Option("Replace an output that exists.", "--force", matters=False)]
 DryRun = Annotated[bool, Option("Say what would be done, and do nothing.", "--dry-run", matters=False)]

@@ -25,6 +25,7 @@ from llmtool.commands.options import (
     Schedule,
     Seed,
     Template,
+    TorchThreads,
 )
 from llmtool.commands.train.settings import Parallel, Running
 from llmtool.core.run.errors import UserError
@@ -171,6 +172,7 @@ class SftSettings(Running):
     recompute: Annotated[bool, Option("Activation checkpointing.", "--recompute")] = False
     compiled: Annotated[bool, Option("torch.compile the step.", "--compile")] = False
     seed: Seed = 0
+    threads: TorchThreads = None
     force: Force = False
     dry_run: DryRun = False
 

@@ -197,11 +197,13 @@ def make_job(
     """A run of the loop."""
     from llmtool.core.checkpoint.written import written_types
     from llmtool.core.corpus.provenance import InputHashes
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.train.evaluations import plan as evaluations_of
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
 
+    use_threads(settings.threads, by_load=False)
     steps = settings.steps or data.packed.steps(settings.epochs)
     rates = OptimizerSettings(
         "adamw", settings.lr, None, settings.weight_decay, settings.beta1, settings.beta2
