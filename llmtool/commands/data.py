@@ -197,11 +197,9 @@ def _dependency(output: Path, checkpoint: Path, device: str, samples: int) -> di
 
     model = load_model(checkpoint, device=device)
 
-    place = next(model.parameters()).device
-
     @torch.inference_mode()
     def loss(before: list[int], scored: list[int]) -> float:
-        ids = torch.tensor([before + scored], device=place)
+        ids = torch.tensor([before + scored])
         logits = model(ids)[0, len(before) - 1 : -1].float().cpu()
         return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :].cpu()))
 
