@@ -53,8 +53,8 @@ COMMANDS = (
     Command("tokenizer decode in/tok.json in/ids.txt -o out/text {}", "--documents line"),
     Command("tokenizer export in/tok.json out/export --to {}", "hf", "tiktoken"),
     Command("tokenizer compare in/tok.json in/ckpt --corpus in/text.txt --plot out/figure.png {}", "--rare 5"),
-    Command(f"train in/ids.bin -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 {TRAIN} {{}}",
-            "--lr 0.01", "--lr 0.02", grows=True),
+    Command("train in/ids.bin in/text.txt -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 "
+            f"{TRAIN} {{}}", "--lr 0.01", "--lr 0.02", grows=True),
     Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
     Command("convert copy in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
     Command("convert dsmoe in/ckpt out/ckpt --experts {}", "4", "2"),

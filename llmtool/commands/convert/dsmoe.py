@@ -40,10 +40,12 @@ def convert_dsmoe(
     """Split the feed-forward layers into experts and give each a router; `exact` is checked bit for bit."""
     asked = DsmoeSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.upcycling import refuse_other_ffn
     from llmtool.methods.dsmoe import convert as conversion
 
+    use_threads(asked.threads, by_load=False)
     refuse_share(asked.share)
     if not 0 <= asked.tau < 1:
         raise UserError(f"--tau {asked.tau:g}: wanted 0 or more, and less than 1")

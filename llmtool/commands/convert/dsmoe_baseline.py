@@ -32,6 +32,7 @@ def convert_baseline(
     """kind: topk (LLaMA-MoE), channels, 2:4 (Wanda); the last two look at calibration text."""
     asked = BaselineSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.upcycling import refuse_other_ffn
@@ -39,6 +40,7 @@ def convert_baseline(
     from llmtool.methods.dsmoe import router_init
     from llmtool.methods.dsmoe.baselines.pruning import choose, prune
 
+    use_threads(asked.threads, by_load=False)
     experts, share, calibration = asked.experts, asked.share, asked.calibration
     refuse_share(share)
     source = open_checkpoint(path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import Device, DryRun, Dtype, Force, Override, Seed, Set
+from llmtool.commands.options import Device, DryRun, Dtype, Force, Override, Seed, Set, TorchThreads
 from llmtool.core.run.settings import Option, Settings
 
 Sharing = Literal["uniattn", "softmax-only", "cla"]
@@ -28,6 +28,7 @@ class DsmoeSettings(Settings):
     layers: Annotated[str | None, Option("Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")] = None
     override: Override = ()
     seed: Seed = 0
+    threads: TorchThreads = None
     dry_run: DryRun = False
     force: Force = False
 
@@ -41,6 +42,7 @@ class BaselineSettings(Settings):
     calibration: Annotated[Sequence[str], Option("Text to prune by; again for more.", metavar="TEXT")] = ()
     calibration_tokens: Tokens = 8192
     seed: Seed = 0
+    threads: TorchThreads = None
     force: Force = False
 
 
@@ -74,6 +76,7 @@ class UniattnSettings(Settings):
     override: Override = ()
     seed: Seed = 0
     device: Device = "auto"
+    threads: TorchThreads = None
     force: Force = False
     dry_run: DryRun = False
 
@@ -103,6 +106,7 @@ class RotarySettings(Settings):
     )
     override: Override = ()
     device: Device = "auto"
+    threads: TorchThreads = None
     force: Force = False
     dry_run: DryRun = False
 
@@ -170,6 +174,7 @@ class VocabSettings(Settings):
     override: Override = ()
     seed: Seed = 0
     device: Device = "auto"
+    threads: TorchThreads = None
     force: Force = False
 
 
