@@ -1,15 +1,9 @@
 """Inverted files of faiss for corpora that exact search is too slow for; scores are always the exact ones.
 
 Trained once on a sample, filled in shards of SHARD chunks by whoever has time; the shards hold no centroids. The best
-<<<<<<< HEAD
-of what they return together is scored exactly from the vectors and put in order of (score descending, chunk
-ascending), so that their number changes nothing. nprobe is the least power of two that finds WANTED of the exact
-neighbours of sampled chunks.
-=======
 of what they return together is scored exactly from the vectors and put in order of (score descending, chunk ascending),
 so that their number changes nothing. nprobe is the least power of two that finds WANTED of the exact neighbours of
 sampled chunks.
->>>>>>> main
 """
 
 from collections.abc import Callable
