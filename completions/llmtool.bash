@@ -299,7 +299,10 @@ _llmtool() {
         "llmtool convert export:--override") COMPREPLY=(); return ;;
         "llmtool convert export:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert dsmoe:--experts") COMPREPLY=(); return ;;
-        "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper analytic" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper ridge analytic" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--partition") mapfile -t COMPREPLY < <(compgen -W "importance contiguous" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--form") mapfile -t COMPREPLY < <(compgen -W "unit paper" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--always-on") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--calibration-tokens") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--share") COMPREPLY=(); return ;;
@@ -484,6 +487,7 @@ _llmtool() {
         "llmtool data nextlong:--position") mapfile -t COMPREPLY < <(compgen -W "head tail random" -- "$cur"); return ;;
         "llmtool data nextlong:--separator") COMPREPLY=(); return ;;
         "llmtool data nextlong:--samples") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--tokens") COMPREPLY=(); return ;;
         "llmtool data nextlong:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
         "llmtool data nextlong:--dedupe") mapfile -t COMPREPLY < <(compgen -W "near exact none" -- "$cur"); return ;;
         "llmtool data nextlong:--max-overlap") COMPREPLY=(); return ;;
@@ -540,6 +544,7 @@ _llmtool() {
         "llmtool data mine:--min-chunks") COMPREPLY=(); return ;;
         "llmtool data mine:--separator") COMPREPLY=(); return ;;
         "llmtool data mine:--samples") COMPREPLY=(); return ;;
+        "llmtool data mine:--tokens") COMPREPLY=(); return ;;
         "llmtool data mine:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data mine:--min-similarity") COMPREPLY=(); return ;;
         "llmtool data mine:--holdout") COMPREPLY=(); return ;;
@@ -557,6 +562,7 @@ _llmtool() {
         "llmtool data assemble:--position") mapfile -t COMPREPLY < <(compgen -W "head tail random" -- "$cur"); return ;;
         "llmtool data assemble:--separator") COMPREPLY=(); return ;;
         "llmtool data assemble:--samples") COMPREPLY=(); return ;;
+        "llmtool data assemble:--tokens") COMPREPLY=(); return ;;
         "llmtool data assemble:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
         "llmtool data assemble:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data assemble:--min-similarity") COMPREPLY=(); return ;;
@@ -571,6 +577,7 @@ _llmtool() {
         "llmtool data report:--decontaminate-field") COMPREPLY=(); return ;;
         "llmtool data report:--ngram") COMPREPLY=(); return ;;
         "llmtool data report:--model") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data report:--model-samples") COMPREPLY=(); return ;;
         "llmtool data report:--device") COMPREPLY=(); return ;;
         "llmtool data show:--chars") COMPREPLY=(); return ;;
         "llmtool data check:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -717,8 +724,8 @@ _llmtool() {
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --override --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --threads --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --partition --form --always-on --off-mean --refit --calibration --calibration-tokens --share --tau --layers --override --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --calibration --calibration-tokens --seed --threads --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --threads --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
@@ -737,13 +744,13 @@ _llmtool() {
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
-        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --embedder-prefix --index --chunk --split --min-chunks --position --separator --samples --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --embedder-prefix --index --chunk --split --min-chunks --position --separator --samples --tokens --bos --eos --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data embed") [[ $cur == -* ]] && words="--embedder --embedder-prefix --decontaminate --decontaminate-field --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --device --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --tokens --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --tokens --bos --eos --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --model-samples --device --force --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --ignore --date --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
