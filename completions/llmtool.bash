@@ -299,7 +299,10 @@ _llmtool() {
         "llmtool convert export:--override") COMPREPLY=(); return ;;
         "llmtool convert export:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert dsmoe:--experts") COMPREPLY=(); return ;;
-        "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper analytic" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--router-init") mapfile -t COMPREPLY < <(compgen -W "exact paper ridge analytic" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--partition") mapfile -t COMPREPLY < <(compgen -W "importance contiguous" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--form") mapfile -t COMPREPLY < <(compgen -W "unit paper" -- "$cur"); return ;;
+        "llmtool convert dsmoe:--always-on") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--calibration") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--calibration-tokens") COMPREPLY=(); return ;;
         "llmtool convert dsmoe:--share") COMPREPLY=(); return ;;
@@ -721,8 +724,8 @@ _llmtool() {
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --help -h" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert export") [[ $cur == -* ]] && words="--dtype --set --override --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --calibration --calibration-tokens --share --tau --layers --override --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --calibration --calibration-tokens --seed --threads --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --partition --form --always-on --off-mean --refit --calibration --calibration-tokens --share --tau --layers --override --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --calibration --calibration-tokens --seed --threads --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --threads --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
