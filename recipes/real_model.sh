@@ -89,8 +89,8 @@ for saved in 20 375; do
     plan=$out/models/plan-$saved.json
     data=(); for file in $CALIBRATION; do data+=(--data "$file"); done
     { wanted "uniattn-$saved" || wanted "cla-$saved" || wanted "softmax-only-$saved"; } && [ ! -f "$plan" ] &&
-        tool eval attention "$ckpt" "${data[@]}" --samples 16 --window 256 --kv-saving "0.$saved" --output "$plan"
-    options=(--plan "$plan" "${calibration[@]}" --samples 32 --window 256)
+        tool eval attention "$ckpt" "${data[@]}" --samples 16 --window "${LENGTH:-256}" --kv-saving "0.$saved" --output "$plan"
+    options=(--plan "$plan" "${calibration[@]}" --samples 32 --window "${LENGTH:-256}")
     row "uniattn-$saved" "$ckpt" uniattn
     if tool convert uniattn --help | grep -q -- --heads; then row "uniattn-identity-$saved" "$ckpt" uniattn --heads identity; fi
     row "cla-$saved" "$ckpt" uniattn --sharing cla
