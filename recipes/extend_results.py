@@ -41,7 +41,8 @@ def gather(out: Path, model: str) -> dict[str, Any]:
                 row = rows.setdefault(way, {})
                 row["after" if when else "before"] = figures["bits_per_byte"]
                 row["tokens"], row["bytes"] = figures["tokens"], figures["bytes"]
-        found[work.name] = {way: rows[way] for way in INITS if way in rows}
+        if rows:
+            found[work.name] = {way: rows[way] for way in INITS if way in rows}
     return found
 
 

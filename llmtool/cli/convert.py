@@ -84,9 +84,10 @@ def dsmoe(
 @app.command("dsmoe-baseline")
 def dsmoe_baseline(
     kind: Annotated[
-        Literal["topk", "channels", "2:4"],
+        Literal["topk", "static", "channels", "2:4"],
         typer.Argument(
-            help="LLaMA-MoE's top k, whole channels pruned, or two of four weights (Wanda).", metavar="KIND"
+            help="LLaMA-MoE's top k, always the same blocks, channels pruned, or two of four weights (Wanda).",
+            metavar="KIND",
         ),
     ],
     checkpoint: options.Checkpoint,

@@ -132,7 +132,10 @@ def mine(
     tokenizer: TokOption,
     settings: Annotated[
         NextlongSettings,
-        Only("target min_chunks separator samples max_overlap min_similarity holdout caps workers engine seed force"),
+        Only(
+            "target min_chunks separator samples tokens max_overlap min_similarity holdout caps "
+            "workers engine seed force"
+        ),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -154,8 +157,8 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples form keep_long max_overlap min_similarity "
-            "holdout caps workers engine seed force"
+            "target method plan min_chunks position separator samples tokens bos eos form keep_long max_overlap "
+            "min_similarity holdout caps workers engine seed force"
         ),
     ],
     as_json: options.Json = False,

@@ -13,6 +13,7 @@ from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.numbers import amount
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def recipe(settings: NextlongSettings) -> "Recipe":
         "separator": settings.separator.replace("\\n", "\n").replace("\\t", "\t"),
     }  # fmt: skip
     given["decontaminate_fields"] = fields_of(given.pop("decontaminate_field"))
+    given["tokens"] = None if settings.tokens is None else amount(settings.tokens, "--tokens")
     reading = Reading(**{each.name: given.pop(each.name) for each in fields(Reading)})
     made = Recipe(**given, reading=reading)
     made.check()
@@ -144,7 +146,8 @@ def mine(
     made, how = recipe(settings), means(settings, console)
     counted = stages.count_tokens(Path(directory), Tokenizer.load(tokenizer), made.separator, how)
     choice = made.choice(stages.measured_ratio(Store(Path(directory)), counted))
-    seeds = None if settings.samples is None else settings.samples + settings.samples // 4 + 1
+    wanted = made.samples if made.tokens is None else made.tokens // made.target
+    seeds = None if wanted is None else wanted + wanted // 4 + 1
     stage = stages.mine(Path(directory), choice, how, seeds=seeds)
     return {"schema": "llmtool.data-mine/1", "directory": str(stage.directory), **stage.totals()}
 
@@ -179,13 +182,13 @@ def report(
     claim_figure(asked.plot, read=read, force=asked.force)
     facts = quality.report(output, console, asked.decontaminate, asked.ngram, fields_of(asked.decontaminate_field))
     if asked.model:
-        facts["dependency"] = _dependency(output, asked.model, asked.device)
+        facts["dependency"] = _dependency(output, asked.model, asked.device, asked.model_samples)
     if asked.plot:
         drawing.draw(facts, asked.plot)
     return facts, wording.lines(facts)
 
 
-def _dependency(output: Path, checkpoint: Path, device: str) -> dict[str, Any]:
+def _dependency(output: Path, checkpoint: Path, device: str, samples: int) -> dict[str, Any]:
     import torch
 
     from llmtool.methods.nextlong import dependency
@@ -198,10 +201,13 @@ def _dependency(output: Path, checkpoint: Path, device: str) -> dict[str, Any]:
     def loss(before: list[int], scored: list[int]) -> float:
         ids = torch.tensor([before + scored])
         logits = model(ids)[0, len(before) - 1 : -1].float().cpu()
-        return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :]))
+        return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :].cpu()))
 
     longest = model.config.max_position_embeddings
-    return {"model": str(checkpoint), **dependency.measure(rows(output), Tokenizer.load(checkpoint), loss, longest)}
+    return {
+        "model": str(checkpoint),
+        **dependency.measure(rows(output), Tokenizer.load(checkpoint), loss, longest, samples),
+    }
 
 
 def show(

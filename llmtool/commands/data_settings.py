@@ -66,6 +66,11 @@ class NextlongSettings(Settings):
     samples: Annotated[
         int | None, Option("Samples; if not given, as many tokens as the corpus has.", min=1, metavar="N")
     ] = None
+    tokens: Annotated[
+        str | None, Option("Tokens of all samples together (4B, 500M), instead of --samples.", metavar="N")
+    ] = None
+    bos: Annotated[bool, Option("Begin each row of ids with the tokenizer's first token.", "--bos")] = False
+    eos: Annotated[bool, Option("End each row of ids with the tokenizer's end-of-text token.", "--eos")] = False
     form: Annotated[Literal["jsonl", "bin", "npy", "mds"], Option("What is written.", "--format")] = "jsonl"
     keep_long: Annotated[bool, Option("Emit seeds longer than the target, cut.", "--keep-long")] = False
     dedupe: Annotated[
@@ -117,6 +122,9 @@ class ReportSettings(Settings):
     model: Annotated[Path | None, Option("Checkpoint: what meta-chunks gain from the ones before.", metavar="CKPT")] = (
         None
     )
+    model_samples: Annotated[
+        int, Option("Samples that --model looks at; --json holds the gain of each.", min=1, metavar="N")
+    ] = 32
     device: Device = "auto"
     force: Force = False
 

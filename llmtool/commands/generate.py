@@ -146,7 +146,7 @@ class Writer:
 
     def given(self, texts: Iterable[str]) -> Iterator[Prompt]:
         """Prompts of the command line."""
-        from llmtool.core.train.sft.formats import Message
+        from llmtool.core.train.sft.conversation import Message
 
         for text in texts:
             if self.talk:
@@ -186,7 +186,7 @@ class Writer:
 
     def converse(self, lines: Iterable[str], out: IO[bytes] | None) -> Iterator[dict[str, Any]]:
         """Each line is a turn; the answers stay in the conversation."""
-        from llmtool.core.train.sft.formats import Message
+        from llmtool.core.train.sft.conversation import Message
 
         assert self.talk is not None
         if sys.stdin.isatty():

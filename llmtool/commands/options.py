@@ -32,7 +32,8 @@ Threads = Annotated[
     int | None, Option("Threads of the engine; all cores if not given.", min=1, metavar="N", matters=False)
 ]
 TorchThreads = Annotated[
-    int | None, Option("Threads that compute; torch's choice if not given.", "--threads", min=1, matters=False)
+    int | None,
+    Option("Threads that compute; torch's choice if not given.", "--threads", min=1, matters=False),
 ]
 Force = Annotated[bool, Option("Replace an output that exists.", "--force", matters=False)]
 DryRun = Annotated[bool, Option("Say what would be done, and do nothing.", "--dry-run", matters=False)]
@@ -66,7 +67,17 @@ DataFormat = Annotated[
 ]
 Template = Annotated[
     str | None,
-    Option("Chat template: a file, plain, or chatml. Default: the tokenizer's.", metavar="TEMPLATE"),
+    Option(
+        "Chat template: a file, plain, chatml, or a name of the tokenizer's. Default: the tokenizer's.",
+        metavar="TEMPLATE",
+    ),
+]
+Ignore = Annotated[
+    Sequence[str], Option("A field of rows or turns to leave out; again for more.", "--ignore", metavar="FIELD")
+]
+Date = Annotated[
+    str | None,
+    Option("The day that templates write which ask for one. Default: today.", "--date", metavar="YYYY-MM-DD"),
 ]
 Packing = Annotated[bool, Option("Several examples in a row, or one.", "--pack/--no-pack")]
 DropOverlong = Annotated[bool, Option("Drop examples that are too long, not cut them.", "--drop-overlong")]

@@ -31,7 +31,9 @@ def verify(
     asked = VerifySettings.of(settings, named_settings)
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.agreement import compare_logits
+    from llmtool.core.kernels.cpu import use_threads
 
+    use_threads(asked.threads)
     first, second = (load_model(path, asked.dtype, asked.device, changed=asked.override) for path in (norm, other))
     for note in dict.fromkeys(model.note for model in (first, second) if model.note):
         console.info(note)

@@ -152,7 +152,7 @@ def test_a_conversation_remembers_its_turns(checkpoint: Path, run: Run) -> None:
     assert (first["prompt"], second["prompt"]) == ("One", "Two")
     model = load_model(checkpoint)
     from llmtool.commands.generation.chat import Chat
-    from llmtool.core.train.sft.formats import Message
+    from llmtool.core.train.sft.conversation import Message
 
     talk = Chat(model, "plain")
     turns = [Message("user", "One"), Message("assistant", first["text"]), Message("user", "Two")]

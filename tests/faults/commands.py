@@ -61,8 +61,8 @@ COMMANDS = (
     Command("tokenizer decode in/tok.json in/ids.txt -o out/text {}", "--documents line"),
     Command("tokenizer export in/tok.json out/export --to {}", "hf", "tiktoken"),
     Command("tokenizer compare in/tok.json in/ckpt --corpus in/text.txt --plot out/figure.png {}", "--rare 5"),
-    Command(f"train in/ids.bin -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 {TRAIN} {{}}",
-            "--lr 0.01", "--lr 0.02", grows=True),
+    Command("train in/ids.bin in/text.txt -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 "
+            f"{TRAIN} {{}}", "--lr 0.01", "--lr 0.02", grows=True),
     Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
     Command(f"posttrain uniattn in/shared in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
     Command("tokenizer encode in/tok.json in/text.txt -o out/shards --shards 70K --workers 1 {}", "--eos", grows=True),

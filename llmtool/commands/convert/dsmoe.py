@@ -1,7 +1,8 @@
 """`llmtool convert dsmoe` and `llmtool convert dense`: a checkpoint in, a checkpoint out, with a plan and a check."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,16 @@ from llmtool.model import build_parts, load_tokenizer
 if TYPE_CHECKING:
     from llmtool.core.model.config import Config
     from llmtool.methods.dsmoe.part import Settings
+    from llmtool.methods.dsmoe.ridge import Fitted
     from llmtool.methods.dsmoe.router_init import Router
 
 ROW = 256
 """Tokens of a calibration row."""
+WORDS = {
+    "form": "unit gates without n / #active", "partition": "channels sorted by importance",
+    "always_on": "blocks that are always on", "off_mean": "closed blocks add their mean", "refit": "down_proj refitted",
+}  # fmt: skip
+"""What is not the paper's, as config.json and the model card name it."""
 CONVERT, DENSE = "llmtool.convert-dsmoe/1", "llmtool.convert-dense/1"
 
 
@@ -40,65 +47,77 @@ def convert_dsmoe(
     """Split the feed-forward layers into experts and give each a router; `exact` is checked bit for bit."""
     asked = DsmoeSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.upcycling import refuse_other_ffn
     from llmtool.methods.dsmoe import convert as conversion
+    from llmtool.methods.dsmoe.ridge import Plan, changed, fit_layers
 
-    refuse_share(asked.share)
+    use_threads(asked.threads, by_load=False)
+    way = choose(asked)
     if not 0 <= asked.tau < 1:
         raise UserError(f"--tau {asked.tau:g}: wanted 0 or more, and less than 1")
     source = open_checkpoint(path, asked.override)
     config = read_architecture(source)
     output = output or path.with_name(path.name + "-dsmoe")
-    if (asked.router_init == "analytic") != bool(asked.calibration):
-        hint = "analytic wants --calibration TEXT, exact and paper look at no text"
-        given = "with" if asked.calibration else "without"
-        raise UserError(f"--router-init {asked.router_init} {given} --calibration", hint=hint)
     chosen = numbers(asked.layers, config.num_hidden_layers)
     refuse_experts(config, asked.experts, path)
     refuse_other_ffn(source, config, chosen)
     plan = {
-        "schema": CONVERT, "output": str(output), "experts": asked.experts, "router_init": asked.router_init,
-        "tau": asked.tau, "layers": chosen,
-        **cost(describe(source), config, asked.experts, chosen, asked.share, asked.router_init != "paper"),
+        "schema": CONVERT, "output": str(output), "experts": asked.experts, "router_init": way.kind,
+        "partition": way.partition, "form": way.form, "always_on": way.always_on, "tau": asked.tau, "layers": chosen,
+        **cost(describe(source), config, asked.experts, chosen, way.share, way.kind != "paper", asked.off_mean),
     }  # fmt: skip
     _say(plan, console)
     if asked.dry_run:
         return {**plan, "dry_run": True}
-    part = _settings(asked.experts, chosen, asked.tau, asked.router_init)
+    part = _settings(asked, way, chosen)
     found: dict[str, Any] = (
-        {"share": asked.share, "calibration": list(asked.calibration), "tokens": asked.calibration_tokens}
-        if asked.router_init == "analytic"
+        {"share": way.share, "calibration": list(asked.calibration), "tokens": asked.calibration_tokens}
+        if asked.calibration
         else {}
     )
     found |= {"override": list(asked.override)} if asked.override else {}
-    run = Run("convert dsmoe", {**_entry(part), "router_init": asked.router_init, **found}, seed=asked.seed)
+    run = Run("convert dsmoe", {**entry(part), "router_init": way.kind, **found}, seed=asked.seed)
     routers: dict[int, Router] = {}
-    if asked.router_init == "analytic":
-        from llmtool.methods.dsmoe.calibration import analytic
-
+    fitted: dict[int, Fitted] = {}
+    if asked.calibration:
         claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
         encode = load_tokenizer(path).encode_prompt
         rows = text_rows(encode, asked.calibration, asked.calibration_tokens, length, seed=asked.seed)
-        routers, fitted = analytic(source, config, build_parts(config), rows, part, asked.share, console)
-        part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
-        plan["fitted"] = fitted
-        _say_fitted(fitted, console)
-    check = conversion.ExactCheck(config, part, asked.seed) if asked.router_init == "exact" else None
+        parts = build_parts(config)
+        if way.kind == "analytic":
+            from llmtool.methods.dsmoe.calibration import analytic
+
+            routers, facts_of = analytic(source, config, parts, rows, part, way.share, console)
+            part = replace(part, gate_scale=tuple(routers[layer].scale for layer in chosen))
+            plan["fitted"] = facts_of
+            _say_fitted(facts_of, console)
+        else:
+            how = Plan(way.share, "ridge" if way.kind == "ridge" else "order")
+            fitted = fit_layers(source, config, parts, rows, part, how, console)
+            routers = {layer: one.router for layer, one in fitted.items() if one.router}
+            if routers:
+                plan["fitted"] = [one.facts for one in fitted.values()]
+                say_layers(plan["fitted"], console)
+    check = conversion.ExactCheck(config, part, asked.seed) if way.kind == "exact" else None
     tensors = conversion.to_sparse(
         source.tensors(by_layer(source)), config, chosen,
-        _routers(config, source, part, asked.router_init, asked.seed, routers), check,
+        _routers(config, source, part, way.kind, asked.seed, routers), check, partial(changed, fitted),
     )  # fmt: skip
-    facts = with_method(source, config, _entry(part))
+    facts = with_method(source, config, entry(part))
     write_checkpoint(
         output, tensors, facts, run=run, source=source, read=asked.calibration, force=asked.force, console=console
     )
     if check:
         plan["verified"] = check.report()
-        console.info(f"{output}: {check.layers} layers, each the dense one bit for bit (checked before writing)")
+        reordered = ", its channels reordered" if fitted else ""
+        console.info(
+            f"{output}: {check.layers} layers, each the dense one{reordered} bit for bit (checked before writing)"
+        )
     else:
-        console.info(f"{output}: written; {asked.router_init} routers change what the model computes")
+        console.info(f"{output}: written; {way.kind} routers change what the model computes")
     return plan
 
 
@@ -111,23 +130,84 @@ def refuse_experts(config: "Config", experts: int, path: Path) -> None:
                         hint=f"up to 64: {near or 'none'}")  # fmt: skip
 
 
-def _settings(experts: int, layers: list[int], tau: float, kind: str) -> "Settings":
+@dataclass(frozen=True)
+class Way:
+    """What a conversion does, with the defaults that depend on each other filled in."""
+
+    kind: str
+    partition: str
+    form: str
+    share: float
+    always_on: int
+
+
+def choose(asked: DsmoeSettings) -> Way:
+    """Without a calibration text the exact start of the paper's form; with one importance order, unit form, ridge."""
+    kind = asked.router_init or ("ridge" if asked.calibration else "exact")
+    ridge = kind == "ridge"
+    partition = asked.partition or ("importance" if ridge else "contiguous")
+    form = asked.form or ("unit" if ridge else "paper")
+    share = asked.share if asked.share is not None else 0.75 if ridge else 0.375
+    refuse_share(share)
+    looks = partition == "importance" or kind in ("ridge", "analytic")
+    if looks != bool(asked.calibration):
+        given = "with" if asked.calibration else "without"
+        hint = "ridge, analytic and --partition importance want --calibration TEXT, the rest looks at no text"
+        what = "--partition importance" if looks and kind in ("exact", "paper") else f"--router-init {kind}"
+        raise UserError(f"{what} {given} --calibration", hint=hint)
+    if ridge and form == "paper":
+        raise UserError(
+            "--router-init ridge with --form paper: n / #active multiplies the tokens of few blocks, massive ones "
+            "among them, and costs nats", hint="--form unit, or --router-init analytic for the paper's form",
+        )  # fmt: skip
+    if kind == "analytic" and (form, partition) != ("paper", "contiguous"):
+        raise UserError(
+            f"--router-init analytic with --form {form} --partition {partition}: it fits a scale to the paper's form",
+            hint="--router-init ridge",
+        )
+    always_on = asked.always_on
+    if always_on is None:
+        always_on = asked.experts // 4 if ridge and asked.experts >= 16 else 0
+    wanted = {"--always-on": always_on, "--off-mean": asked.off_mean, "--refit": asked.refit}  # fmt: skip
+    if not ridge and any(wanted.values()):
+        option = next(option for option, given in wanted.items() if given)
+        raise UserError(f"{option} with --router-init {kind}: it is a matter of fitted routers",
+                        hint="--router-init ridge --calibration TEXT")  # fmt: skip
+    if always_on > share * asked.experts:
+        raise UserError(
+            f"--always-on {always_on}: of {asked.experts} blocks {share:g} are to be on", hint="fewer, or more --share"
+        )
+    return Way(kind, partition, form, share, always_on)
+
+
+def _settings(asked: DsmoeSettings, way: Way, layers: list[int]) -> "Settings":
     from llmtool.methods.dsmoe.part import Settings
     from llmtool.methods.dsmoe.router_init import BIAS, SCALE
 
-    scale = SCALE if kind == "exact" else 1.0
-    if kind == "exact" and tau >= 1 / SCALE:
+    exact = way.kind == "exact"
+    if exact and asked.tau >= 1 / SCALE:
         raise UserError(
-            f"--tau {tau}: the exact start has gates of {1 / SCALE:.3f} (bias {BIAS:.3f})", hint="--tau 0.5"
+            f"--tau {asked.tau}: the exact start has gates of {1 / SCALE:.3f} (bias {BIAS:.3f})", hint="--tau 0.5"
         )
-    return Settings(experts, tuple(layers), (scale,) * len(layers), tau, router_bias=kind != "paper")
+    scale = SCALE if exact and way.form == "paper" else 1.0
+    return Settings(
+        asked.experts, tuple(layers), (scale,) * len(layers), asked.tau, router_bias=way.kind != "paper",
+        form=way.form, partition=way.partition, always_on=way.always_on, off_mean=asked.off_mean, refit=asked.refit,
+    )  # fmt: skip
 
 
-def _entry(settings: "Settings") -> dict[str, Any]:
-    """The method's object in config.json."""
+def entry(settings: "Settings") -> dict[str, Any]:
+    """The method's object in config.json: of version 1, which older readers know too, where nothing of 2 is used."""
+    from llmtool.methods.dsmoe.part import BEYOND, NEW, Settings
+
+    fields = Settings.__dataclass_fields__
+    new = {name: getattr(settings, name) for name in NEW}
+    differ = [name for name, value in new.items() if value != fields[name].default]
+    new = {**new, BEYOND: [WORDS[name] for name in differ]} if differ else {}
     return {
-        "name": "dsmoe", "version": 1, "experts": settings.experts, "tau": settings.tau,
+        "name": "dsmoe", "version": 2 if new else 1, "experts": settings.experts, "tau": settings.tau,
         "router_bias": settings.router_bias, "layers": list(settings.layers), "gate_scale": list(settings.gate_scale),
+        **new,
     }  # fmt: skip
 
 
@@ -215,7 +295,7 @@ def lines(plan: Mapping[str, Any]) -> Iterator[str]:
     before, after, share = plan["before"], plan["after"], plan["share"]
     yield (
         f"{len(plan['layers'])} layers of {plan['experts']} experts with {plan['expert_size']:,} channels each, "
-        f"tau {plan['tau']:g}, routers {plan['router_init']}"
+        f"tau {plan['tau']:g}, routers {plan['router_init']}, {plan['partition']} blocks, {plan['form']} form"
     )
     yield f"parameters     {before['parameters']:,} -> {after['parameters']:,}"
     yield (
@@ -236,3 +316,22 @@ def _say_fitted(fitted: Sequence[Mapping[str, float]], console: Console) -> None
     header = ("layer", "active", "no expert", "scale", "error")
     console.table("Routers fitted to the calibration text", header, rows,
                   "error: ||dense - sparse|| / ||dense|| of the layer's output")  # fmt: skip
+
+
+def say_layers(fitted: Sequence[Mapping[str, float]], console: Console) -> None:
+    """The fit of the unit form for people, beside always the first blocks."""
+    rows = [
+        (f"{f['layer']}", f"{f['wanted']:.1%}", f"{f['share']:.1%}", f"{f['none']:.2%}",
+         *(f"{f[name]:.3f}" for name in ("routed", "static", "error")))
+        for f in fitted
+    ]  # fmt: skip
+    header = ("layer", "wanted", "active", "no block", "routed", "static", "in the end")
+    console.table("Fitted to the calibration text", header, rows,
+                  "relative error of the layer's output on the quarter of the tokens that nothing was fitted to: by "
+                  "the router, by always the first blocks (pruning), with --off-mean and --refit")  # fmt: skip
+    behind = [f for f in fitted if f["routed"] > f["static"]]
+    if 2 * len(behind) > len(fitted):
+        console.warn(
+            f"in {len(behind)} of {len(fitted)} layers the router is worse than always the first blocks: "
+            "compare with convert dsmoe-baseline static"
+        )

@@ -43,9 +43,11 @@ def convert_rope(
     """
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.checkpoint.writer import write_checkpoint
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
 
     asked = RotarySettings(**keywords) if settings is None else settings
+    use_threads(asked.threads, by_load=False)
     console = console or Console(verbosity=-1)
     checkpoint = open_checkpoint(path, asked.override)
     config = read_architecture(checkpoint)

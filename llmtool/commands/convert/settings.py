@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import Device, DryRun, Dtype, Force, Override, Seed, Set
+from llmtool.commands.options import Device, DryRun, Dtype, Force, Override, Seed, Set, TorchThreads
 from llmtool.core.run.settings import Option, Settings
 
 Sharing = Literal["uniattn", "softmax-only", "cla"]
@@ -18,16 +18,37 @@ class DsmoeSettings(Settings):
 
     experts: Annotated[int, Option("Blocks of a feed-forward layer.", min=2, metavar="N")] = 8
     router_init: Annotated[
-        Literal["exact", "paper", "analytic"],
-        Option("exact: the dense model bit for bit; analytic: fitted to --calibration."),
-    ] = "exact"
-    calibration: Annotated[Sequence[str], Option("Text for analytic routers; again for more.", metavar="TEXT")] = ()
+        Literal["exact", "paper", "ridge", "analytic"] | None,
+        Option("exact: the dense model; ridge, analytic: fitted to --calibration. Default: ridge with it, else exact."),
+    ] = None
+    partition: Annotated[
+        Literal["importance", "contiguous"] | None,
+        Option("Channels sorted before the cut, or not (the paper's). Default: importance with ridge."),
+    ] = None
+    form: Annotated[
+        Literal["unit", "paper"] | None,
+        Option("An open block counts 1, or g n / #active (the paper's). Default: unit with ridge."),
+    ] = None
+    always_on: Annotated[
+        int | None,
+        Option("First blocks that are always on (ridge). Default: a quarter from 16 blocks on, else 0.", min=0,
+               metavar="Q"),
+    ] = None  # fmt: skip
+    off_mean: Annotated[bool, Option("A closed block adds its mean output (unit form).")] = False
+    refit: Annotated[
+        bool, Option("Fit down_proj anew to the open blocks; all open, it is the dense model no more.")
+    ] = False
+    calibration: Annotated[Sequence[str], Option("Text to fit to; again for more.", metavar="TEXT")] = ()
     calibration_tokens: Tokens = 8192
-    share: Annotated[float, Option("Active blocks that analytic routers aim at, and the plan counts.")] = 0.375
+    share: Annotated[
+        float | None,
+        Option("Active blocks that routers are fitted to, and the plan counts. Default: 0.75 (ridge) or 0.375."),
+    ] = None
     tau: Annotated[float, Option("Gates above it are on; can be changed at run time.")] = 0.5
     layers: Annotated[str | None, Option("Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")] = None
     override: Override = ()
     seed: Seed = 0
+    threads: TorchThreads = None
     dry_run: DryRun = False
     force: Force = False
 
@@ -36,11 +57,14 @@ class DsmoeSettings(Settings):
 class BaselineSettings(Settings):
     """How what DSMoE is compared with is made."""
 
-    experts: Annotated[int, Option("Blocks of a layer (topk).", min=2, metavar="N")] = 8
+    experts: Annotated[int, Option("Blocks of a layer (topk, static).", min=2, metavar="N")] = 8
     share: Annotated[float, Option("Active share of the feed-forward weights.")] = 0.375
+    off_mean: Annotated[bool, Option("As in `convert dsmoe` (static).")] = False
+    refit: Annotated[bool, Option("As in `convert dsmoe` (static).")] = False
     calibration: Annotated[Sequence[str], Option("Text to prune by; again for more.", metavar="TEXT")] = ()
     calibration_tokens: Tokens = 8192
     seed: Seed = 0
+    threads: TorchThreads = None
     force: Force = False
 
 
@@ -74,6 +98,7 @@ class UniattnSettings(Settings):
     override: Override = ()
     seed: Seed = 0
     device: Device = "auto"
+    threads: TorchThreads = None
     force: Force = False
     dry_run: DryRun = False
 
@@ -103,6 +128,7 @@ class RotarySettings(Settings):
     )
     override: Override = ()
     device: Device = "auto"
+    threads: TorchThreads = None
     force: Force = False
     dry_run: DryRun = False
 
@@ -170,6 +196,7 @@ class VocabSettings(Settings):
     override: Override = ()
     seed: Seed = 0
     device: Device = "auto"
+    threads: TorchThreads = None
     force: Force = False
 
 

@@ -67,9 +67,11 @@ def convert_uniattn(
     """Write OUT; with dry_run only say what it would save. The report holds what each W_c leaves of the error."""
     asked = UniattnSettings.of(settings, named_settings)
     require("torch", extra="models", why="to read and write weights")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
     from llmtool.methods.uniattn import convert
 
+    use_threads(asked.threads, by_load=False)
     checkpoint = open_checkpoint(path, asked.override)
     config = read_architecture(checkpoint)
     convert.refuse_shared(checkpoint, config)

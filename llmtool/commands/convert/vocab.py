@@ -47,9 +47,11 @@ def convert_vocab(
     """
     asked = VocabSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.token_rows import INITS, new_table
 
+    use_threads(asked.threads, by_load=False)
     path, output = Path(path), Path(output)
     source = open_checkpoint(path, asked.override)
     config = read_architecture(source)

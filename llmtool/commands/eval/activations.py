@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from llmtool.commands.options import Device, Dtype
+from llmtool.commands.options import Device, Dtype, TorchThreads
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
@@ -23,6 +23,7 @@ class ActivationsSettings(Settings):
     length: Annotated[int, Option("Tokens in a row.", min=8, metavar="N")] = 256
     dtype: Dtype = None
     device: Device = "auto"
+    threads: TorchThreads = None
 
 
 def activations(
@@ -42,7 +43,9 @@ def activations(
     asked = ActivationsSettings.of(settings, named_settings)
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.activations import HIGH, LOW, TAUS, measure
+    from llmtool.core.kernels.cpu import use_threads
 
+    use_threads(asked.threads)
     model = load_model(path, asked.dtype, asked.device)
     if model.note:
         console.info(model.note)

@@ -41,9 +41,11 @@ def attention(
     text = Calibration(data, asked.samples, asked.window, asked.tokenizer, seed=0)
     figure, output, measure, force = asked.plot, asked.output, asked.measure, asked.force
     require("torch", extra="models", why="to run models")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.attention import Attention
     from llmtool.methods.uniattn import similarity
 
+    use_threads(asked.threads, by_load=False)
     saving = parse_share(asked.kv_saving)
     checkpoint = open_checkpoint(path)
     run = Run("eval attention", {"data": list(data), "samples": asked.samples, "window": asked.window,

@@ -44,8 +44,10 @@ def experts(
     asked = ExpertsSettings.of(settings, named_settings)
     plot, dense = asked.plot, asked.dense
     require("torch", extra="models", why="to run models")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.methods.dsmoe import report
 
+    use_threads(asked.threads)
     grid = taus_of(asked.taus)
     claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
     model = load_model(path, asked.dtype, asked.device, settings=method_settings(asked.set))

@@ -40,9 +40,11 @@ def loss(
     """
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import draw_positions
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.train.world import World
 
     asked = LossSettings.of(settings, named_settings)
+    use_threads(asked.threads)
     named = parse_sources(data)
     claim_figure(asked.plot, read=[checkpoint, *(source.path for source in named)])
     if not named:

@@ -47,7 +47,9 @@ def needles(
 
     from llmtool.core.eval import niah
     from llmtool.core.eval.plot import draw_needles
+    from llmtool.core.kernels.cpu import use_threads
 
+    use_threads(asked.threads)
     claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     if model.note:

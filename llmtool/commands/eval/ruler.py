@@ -58,9 +58,11 @@ def ruler(
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.plot import draw_scores
     from llmtool.core.eval.ruler import run
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.model import load_model
 
     asked = RulerSettings.of(settings, named_settings)
+    use_threads(asked.threads)
     claim_figure(asked.plot, read=[checkpoint, *data])
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     codec = find_tokenizer(asked.tokenizer, model.path, console)

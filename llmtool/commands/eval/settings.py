@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import BinDtype, Device, DryRun, Dtype, Force, Plot, Seed, Set, Threads
+from llmtool.commands.options import BinDtype, Device, DryRun, Dtype, Force, Plot, Seed, Set, TorchThreads
 from llmtool.core.run.settings import Option, Settings
 
 KINDS = ("single", "multikey", "multivalue", "multiquery", "tracking", "common", "qa")
@@ -29,7 +29,9 @@ class LossSettings(Settings):
     set: Set = ()
     dtype: Dtype = None
     device: Device = "auto"
-    threads: Threads = None
+    threads: Annotated[
+        int | None, Option("Threads that tokenise and compute; what is free if not given.", min=1, matters=False)
+    ] = None
     plot: Plot = None
 
 
@@ -56,6 +58,7 @@ class RulerSettings(Settings):
     seed: Seed = 0
     dtype: Dtype = None
     device: Device = "auto"
+    threads: TorchThreads = None
     plot: Plot = None
     dry_run: DryRun = False
     set: Set = ()
@@ -84,6 +87,7 @@ class NiahSettings(Settings):
     set: Set = ()
     dtype: Dtype = None
     device: Device = "auto"
+    threads: TorchThreads = None
     plot: Plot = None
 
 
@@ -101,6 +105,7 @@ class AttentionSettings(Settings):
     ] = None
     plot: Plot = None
     device: Device = "auto"
+    threads: TorchThreads = None
     force: Force = False
 
 
@@ -116,3 +121,4 @@ class ExpertsSettings(Settings):
     plot: Plot = None
     dtype: Dtype = None
     device: Device = "auto"
+    threads: TorchThreads = None

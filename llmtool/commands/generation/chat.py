@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmtool.core.run.errors import UserError
-from llmtool.core.train.sft.formats import Message
+from llmtool.core.train.sft.conversation import Message
 from llmtool.core.train.sft.template import find_specials, find_template
 from llmtool.model import Model
 
@@ -18,9 +18,10 @@ class Chat:
     def __init__(self, model: Model, template: str | None = None, system: str | None = None) -> None:
         self.tokenizer = model.tokenizer
         own = self.tokenizer.definition
-        names = {"bos_token": own.bos, "eos_token": own.eos}
+        names = {**own.beside.roles, "bos_token": own.bos, "eos_token": own.eos}
         specials = find_specials(model.path, names)
-        self.template = find_template(template, model.path, specials, own.chat_template)
+        held = {**own.beside.templates, **({"default": own.chat_template} if own.chat_template is not None else {})}
+        self.template = find_template(template, model.path, specials, held)
         self.first = [] if system is None else [Message("system", system)]
         self.stops = self._turn_end()
 

@@ -53,3 +53,4 @@ class VerifySettings(Settings):
     override: Override = ()
     dtype: Dtype = None
     device: Device = "auto"
+    threads: TorchThreads = None

@@ -1,7 +1,6 @@
 """`llmtool data check`: one example with the trained tokens marked, and what became of the rows."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
@@ -9,7 +8,7 @@ from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.core.run.console import QUIET, Console
 
 if TYPE_CHECKING:
-    from llmtool.core.train.sft.examples import Counts, Example
+    from llmtool.core.train.sft.examples import Example
 
 SCHEMA = "llmtool.data-check/1"
 OPEN, CLOSE = "⟦", "⟧"
@@ -25,7 +24,13 @@ def check(
     options = asked.reading()
     reader = open_reader(inputs, options)
     examples, counts = reader.examples(inputs, console)
-    report: dict[str, Any] = {"schema": SCHEMA, "counts": counts.to_json(), "length": options.places, "example": None}
+    warnings = reader.warnings(counts)
+    for warning in warnings:
+        console.warn(warning)
+    report: dict[str, Any] = {
+        "schema": SCHEMA, "counts": counts.to_json(), "lines": count_lines(counts), "warnings": warnings,
+        "template": reader.template.where if reader.template else None, "length": options.places, "example": None,
+    }  # fmt: skip
     if not counts.kept:
         return report
     packed = PackedExamples(examples, options.places, 1, asked.seed, packing=options.packing)
@@ -37,10 +42,16 @@ def check(
 
 
 def pieces(example: "Example", reader: Reader) -> list[dict[str, Any]]:
-    """Runs of tokens that are trained or not, decoded."""
-    pairs = zip(example.ids.tolist(), example.trained.tolist(), strict=True)
-    runs = [(trained, [token for token, _ in run]) for trained, run in groupby(pairs, lambda pair: pair[1])]
-    return [{"trained": trained, "tokens": len(ids), "text": reader.tokenizer.decode(ids)} for trained, ids in runs]
+    """Runs of tokens that are trained or not, decoded as one text: special tokens are shown, and every space."""
+    stream, runs = reader.tokenizer.decode_stream(), list[dict[str, Any]]()
+    for token, trained in zip(example.ids.tolist(), example.trained.tolist(), strict=True):
+        if not runs or runs[-1]["trained"] != trained:
+            runs.append({"trained": trained, "tokens": 0, "text": ""})
+        runs[-1]["tokens"] += 1
+        runs[-1]["text"] += stream.push(token)
+    if runs:
+        runs[-1]["text"] += stream.finish()
+    return runs
 
 
 def show(report: dict[str, Any]) -> None:
@@ -49,15 +60,11 @@ def show(report: dict[str, Any]) -> None:
         marked = [f"{OPEN}{p['text']}{CLOSE}" if p["trained"] else p["text"] for p in report["example"]]
         print("".join(marked).rstrip("\n"))
         print(f"\n{OPEN}...{CLOSE}: trained\n")
-    for name, text in count_lines(_counts(report)):
-        print(f"{name:40} {text}")
+    if report["template"]:
+        print(f"{'template':44} {report['template']}")
+    for name, text in report["lines"]:
+        print(f"{name:44} {text}")
     if report["example"]:
-        print(f"{'packed':40} {report['packed_rows']:,} rows of {report['length']:,}, {report['fill']:.1%} full")
+        print(f"{'packed':44} {report['packed_rows']:,} rows of {report['length']:,}, {report['fill']:.1%} full")
     else:
         print("nothing is trainable")
-
-
-def _counts(report: dict[str, Any]) -> "Counts":
-    from llmtool.core.train.sft.examples import Counts
-
-    return Counts(**report["counts"])

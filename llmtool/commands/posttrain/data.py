@@ -1,8 +1,9 @@
 """Instruction data as the commands name it: files, a format, a chat template, a tokenizer -> examples."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.posttrain.settings import DataOptions
 from llmtool.core.run.console import Console
@@ -12,8 +13,8 @@ from llmtool.model import load_tokenizer
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from llmtool.core.train.sft.examples import Counts, Examples
-    from llmtool.core.train.sft.template import Specials, Template
+    from llmtool.core.train.sft.examples import Around, Counts, Examples
+    from llmtool.core.train.sft.template import Template
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,9 @@ class Reader:
     """The tokenizer and the template of one command."""
 
     tokenizer: Tokenizer
-    specials: "Specials"
+    around: "Around"
     template: "Template | None"
     options: DataOptions
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a part of a text: special tokens are read as such, none is added."""
-        return self.tokenizer.encode(text, allow_special=True)
 
     def examples(self, inputs: Sequence[str], console: Console) -> "tuple[Examples, Counts]":
         """Read, render, tokenize, cut."""
@@ -36,15 +33,47 @@ class Reader:
 
         with console.progress("reading", None, "rows") as bar:
             return make_examples(
-                read_conversations(inputs, self.options.format), self.template, self.specials, self.encode,
-                self.options.places, drop_overlong=self.options.drop_overlong, advance=bar.advance,
+                read_conversations(inputs, self.options.format, self.options.ignore), self.template, self.around,
+                self.tokenizer.encode_with_places, self.options.places, drop_overlong=self.options.drop_overlong,
+                advance=bar.advance,
             )  # fmt: skip
+
+    @property
+    def day(self) -> str | None:
+        """The day that the template writes; None for one that writes none."""
+        return self.template.now[:10] if self.template and self.template.dated and self.template.now else None
+
+    def spelled_out(self) -> dict[str, int]:
+        """What looks like a special token in the template and is none of the tokenizer's, with the tokens it takes."""
+        if self.template is None:
+            return {}
+        found = {mark for source in self.template.sources.values() for mark in MARK.findall(source)}
+        sizes = {mark: len(self.tokenizer.encode(mark, allow_special=True)) for mark in sorted(found)}
+        return {mark: size for mark, size in sizes.items() if size > 1}
+
+    def warnings(self, counts: "Counts") -> list[str]:
+        """What will go otherwise than people think."""
+        found = []
+        if marks := self.spelled_out():
+            named = ", ".join(f"{mark!r} takes {size}" for mark, size in list(marks.items())[:4])
+            found.append(f"the chat template writes what the tokenizer has no tokens for: {named}")
+        if counts.endless > sum(counts.ends.values()):
+            first = counts.first["endless"]
+            found.append(
+                f"no special token ends {counts.endless:,} answers, the first at {first}: the model learns no end"
+            )
+        return found
+
+
+MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|<[a-z]+_of_[a-z]+>")
+"""How special tokens are written: <|im_start|>, <start_of_turn>."""
 
 
 def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
     """Find tokenizer and template. Data that needs no template (plain text, prompt and completion) goes without one."""
     require("torch", extra="models", why="to post-train")
     from llmtool.core.corpus.inputs import find_inputs
+    from llmtool.core.train.sft.examples import Around
     from llmtool.core.train.sft.formats import read_conversations
     from llmtool.core.train.sft.template import find_specials, find_template
 
@@ -58,30 +87,55 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
         path = path.parent
     tokenizer = load_tokenizer(path, hint="give --tokenizer")
     own = tokenizer.definition
-    names = {"bos_token": own.bos, "eos_token": own.eos}
+    names: dict[str, Any] = {**own.beside.roles, "bos_token": own.bos, "eos_token": own.eos}
     specials = find_specials(path if path.is_dir() else path.parent, names)
-    first = next(iter(read_conversations(inputs, options.format)), None)
+    first = next(iter(read_conversations(inputs, options.format, options.ignore)), None)
     if first is None:
         raise UserError("holds no row", where=", ".join(inputs))
-    needed = options.template is not None or not first.pieces
-    template = find_template(options.template, options.tokenizer, specials, own.chat_template) if needed else None
-    return Reader(tokenizer, specials, template, options)
+    template, held = None, _templates(own.chat_template, own.beside.templates)
+    if options.template is not None or not first.pieces:
+        template = find_template(options.template, path, specials, held, now=options.now)
+    ends = frozenset(tokenizer.special_tokens.values()) | {
+        number for number in [tokenizer.eos_id] if number is not None
+    }
+    after = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    return Reader(tokenizer, Around(tuple(own.around[0]), after, ends), template, options)
+
+
+def _templates(default: str | None, others: Mapping[str, str]) -> dict[str, str]:
+    return {**others, **({"default": default} if default is not None else {})}
 
 
 def count_lines(counts: "Counts") -> list[tuple[str, str]]:
     """What became of the rows, for people."""
-    names = {
+    losses = {
         "empty": "dropped: empty",
         "masked": "dropped: nothing to train",
         "cut_masked": "dropped: every answer beyond the length",
         "overlong": "dropped: longer than the length",
         "truncated": "kept, but truncated",
     }
+    odd = {
+        "unprompted": "answers that begin otherwise than prompted",
+        "seams": "answers that begin within a token",
+        "endless": "answers without a special token at the end",
+    }
+
+    def one(key: str, count: int) -> str:
+        return f"{count:,}, the first at {counts.first[key]}"
+
     found = [("rows", f"{counts.rows:,}"), ("kept", f"{counts.kept:,}")]
+    found += [(text, one(key, getattr(counts, key))) for key, text in losses.items() if getattr(counts, key)]
+    if counts.answers:
+        trained = counts.answers - sum(counts.untrained.values())
+        found.append(("answers", f"{counts.answers:,}, {trained:,} of them trained"))
+    found += [(f"not trained: {why}", one(f"untrained {why}", n)) for why, n in counts.untrained.items()]
+    found += [(text, one(key, getattr(counts, key))) for key, text in odd.items() if getattr(counts, key)]
+    found += [(f"turns of {role}", f"{count:,}") for role, count in counts.roles.items()]
     found += [
-        (text, f"{getattr(counts, key):,}, the first at {counts.first[key]}")
-        for key, text in names.items()
-        if getattr(counts, key)
+        (f"turns of {role} that the template hides", one(f"hidden {role}", n)) for role, n in counts.hidden.items()
     ]
+    found += [(f"field {name}", f"{count:,}, for the template") for name, count in counts.fields.items()]
+    found += [(f"field {name}", f"{one(f'unread {name}', n)}: not read") for name, n in counts.unread.items()]
     share = counts.trained / max(1, counts.tokens)
     return [*found, ("tokens", f"{counts.tokens:,}, {counts.trained:,} of them trained ({share:.0%})")]

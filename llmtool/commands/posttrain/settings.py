@@ -3,6 +3,7 @@
 One epoch, cosine, AdamW, no decay.
 """
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Annotated, Any
 
 from llmtool.commands.options import (
     DataFormat,
+    Date,
     Device,
     DropOverlong,
     DryRun,
     EvalEvery,
     Force,
+    Ignore,
     Packing,
     Precision,
     SaveDtype,
@@ -22,6 +25,7 @@ from llmtool.commands.options import (
     Schedule,
     Seed,
     Template,
+    TorchThreads,
 )
 from llmtool.commands.train.settings import Parallel, Running
 from llmtool.core.run.errors import UserError
@@ -41,6 +45,20 @@ class DataOptions:
     """Tokens in a row; None: 1,024, or the model's own limit if that is less."""
     drop_overlong: bool
     packing: bool
+    ignore: Sequence[str]
+    """Fields of rows and turns that are left out."""
+    date: str | None
+    """The day that a template writes which asks for one, YYYY-MM-DD; None: today."""
+
+    @property
+    def now(self) -> str:
+        """The first moment of the day, as templates are told the time."""
+        try:
+            given = self.date or datetime.datetime.now().strftime("%Y-%m-%d")
+            day = datetime.date.fromisoformat(given)
+        except ValueError:
+            raise UserError(f"--date {self.date}: not a day", hint="YYYY-MM-DD") from None
+        return f"{day.isoformat()}T00:00:00"
 
     @property
     def places(self) -> int:
@@ -59,7 +77,7 @@ class DataOptions:
         """What changes the result, for run.json."""
         return {
             "format": self.format, "template": self.template, "length": self.places,
-            "drop_overlong": self.drop_overlong, "packing": self.packing,
+            "drop_overlong": self.drop_overlong, "packing": self.packing, "ignore": list(self.ignore),
         }  # fmt: skip
 
 
@@ -70,6 +88,8 @@ class CheckSettings(Settings):
     tokenizer: Annotated[Path, Option("Tokenizer or checkpoint; its chat template is used.", metavar="TOK")]
     data_format: DataFormat = "auto"
     template: Template = None
+    ignore: Ignore = ()
+    date: Date = None
     length: Annotated[int, Option("Tokens in a row.", min=2, metavar="N")] = LONGEST
     packing: Packing = True
     drop_overlong: DropOverlong = False
@@ -79,8 +99,9 @@ class CheckSettings(Settings):
     def reading(self) -> DataOptions:
         """How the data is read."""
         return DataOptions(
-            self.tokenizer, self.data_format, self.template, self.length, self.drop_overlong, self.packing
-        )
+            self.tokenizer, self.data_format, self.template, self.length, self.drop_overlong, self.packing,
+            self.ignore, self.date,
+        )  # fmt: skip
 
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -111,6 +132,8 @@ class SftSettings(Running):
     valid: Annotated[Sequence[str], Option("Held-out data; may be given again.", metavar="DATA", matters=False)] = ()
     format: DataFormat = "auto"
     template: Template = None
+    ignore: Ignore = ()
+    date: Date = None
     tokenizer: Annotated[
         Path | None, Option("Tokenizer and template, if not the checkpoint's.", metavar="TOK", matters=False)
     ] = None
@@ -138,6 +161,10 @@ class SftSettings(Running):
     save_every: SaveEvery = None
     keep: Annotated[int, Option("States to keep.", min=1, matters=False, shown=False)] = 2
     max_loss_jump: float | None = None
+    set: Annotated[
+        Sequence[str],
+        Option("A setting of a method: dsmoe.target-share=0.4. Again for more.", metavar="METHOD.KEY=VALUE"),
+    ] = ()
     dtype: Precision = "fp32"
     save_dtype: SaveDtype = None
     device: Device = "auto"
@@ -145,14 +172,16 @@ class SftSettings(Running):
     recompute: Annotated[bool, Option("Activation checkpointing.", "--recompute")] = False
     compiled: Annotated[bool, Option("torch.compile the step.", "--compile")] = False
     seed: Seed = 0
+    threads: TorchThreads = None
     force: Force = False
     dry_run: DryRun = False
 
-    def reading(self, model: Path) -> DataOptions:
-        """How the data is read, by default with the tokenizer and the template of the model."""
+    def reading(self, model: Path, day: str | None = None) -> DataOptions:
+        """How the data is read, by default with the tokenizer and the template of the model. day: of a run begun."""
         return DataOptions(
-            self.tokenizer or model, self.format, self.template, self.length, self.drop_overlong, self.packing
-        )
+            self.tokenizer or model, self.format, self.template, self.length, self.drop_overlong, self.packing,
+            self.ignore, self.date or day,
+        )  # fmt: skip
 
     def adapters(self) -> LoraOptions | None:
         """What --lora asks for; None without it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
+from llmtool.commands.posttrain.result import result
 from llmtool.commands.posttrain.settings import DataOptions, SftSettings, UniattnSettings
 from llmtool.commands.posttrain.start import (
     Start,
@@ -27,6 +28,7 @@ from llmtool.model import find_device
 if TYPE_CHECKING:
     from llmtool.core.train.parallel import Trainee
     from llmtool.core.train.sft.batches import PackedExamples
+    from llmtool.core.train.sft.examples import Counts
 
 
 def sft(
@@ -48,10 +50,10 @@ def sft(
     2
     """
     settings, model, output = SftSettings.of(settings, named_settings), Path(model), Path(output)
-    start = open_start(model, settings.adapters())
-    trained = Data.read(start, data, settings.reading(model), settings, console)
+    start = open_start(model, settings.adapters(), settings.set)
+    trained = Data.read(start, data, settings.reading(model, day_of(output)), settings, console)
     moving = only_adapters if is_adapted(start) else anything
-    job = make_job("posttrain sft", output, start, trained, settings, moving)
+    job = make_job("posttrain sft", output, start, trained, settings, moving, console)
     return plan(job, trained) if settings.dry_run else run_job(job, console)
 
 
@@ -75,18 +77,19 @@ def uniattn(
     (2, 2)
     """
     settings, model, output = UniattnSettings.of(settings, named_settings), Path(model), Path(output)
-    start = open_start(model, settings.adapters())
+    start = open_start(model, settings.adapters(), settings.set)
     method = next((m for m in start.config.methods if m["name"] == "uniattn"), None)
     if method is None:
         raise UserError("has no shared softmax", where=str(model), hint="llmtool convert uniattn makes one")
     compensated = method.get("compensation") != "none"
-    trained = Data.read(start, data, settings.reading(model), settings, console)
+    stage = output.with_name(output.name + ".stage1")
+    day = day_of(output) or day_of(stage)
+    trained = Data.read(start, data, settings.reading(model, day), settings, console)
     first = settings.first_stage()
     moving = only_adapters if is_adapted(start) else anything
     before: dict[str, Any] | None = None
     if compensated and (first.steps or first.epochs):
-        stage = output.with_name(output.name + ".stage1")
-        job = make_job("posttrain uniattn, stage 1", stage, start, trained, first, only_compensation)
+        job = make_job("posttrain uniattn, stage 1", stage, start, trained, first, only_compensation, console)
         if settings.dry_run:
             before = plan(job, trained)
         elif is_finished(job):
@@ -97,9 +100,9 @@ def uniattn(
             if before["stopped"]:
                 return before
         if not settings.dry_run:
-            start = open_start(stage, None)
+            start = open_start(stage, None, settings.set)
         console.info("stage 2: everything" if moving is anything else "stage 2: adapters and compensations")
-    job = make_job("posttrain uniattn", output, start, trained, settings, moving)
+    job = make_job("posttrain uniattn", output, start, trained, settings, moving, console)
     report = plan(job, trained) if settings.dry_run else run_job(job, console)
     return {**report, "stage1": before} if before else report
 
@@ -112,7 +115,7 @@ class Data:
     valid: "PackedExamples | None"
     reader: Reader
     inputs: tuple[str, ...]
-    counts: dict[str, Any]
+    counts: "Counts"
 
     @classmethod
     def read(
@@ -143,11 +146,13 @@ class Data:
                 kept = counts
                 for name, text in count_lines(counts):
                     console.info(f"{name}: {text}")
+                for warning in reader.warnings(counts):
+                    console.warn(warning)
             made.append(PackedExamples(examples, reading.places, rows, settings.seed, packing=reading.packing))
         packed = made[0]
         assert packed is not None
         console.info(f"packed: {len(packed.packed):,} rows of {reading.places:,}, {packed.fill:.1%} full")
-        return cls(packed, made[1], reader, (*data, *settings.valid), kept.to_json())
+        return cls(packed, made[1], reader, (*data, *settings.valid), kept)
 
     def evaluate(self, trainee: "Trainee", micro: int) -> dict[str, Any]:
         """Nats a trained token of the held-out rows; processes take turns, and each calls the model equally often."""
@@ -172,22 +177,32 @@ class Data:
         return {"valid": {"loss": total / max(1, tokens), "positions": [], "tokens": int(tokens)}}
 
 
+def day_of(output: Path) -> str | None:
+    """The day that the templates of a run wrote which was begun in OUT: it goes on with that."""
+    config = read_json_object(output / BEGUN).get("config") if (output / BEGUN).is_file() else None
+    day = config.get("date") if isinstance(config, dict) else None
+    return day if isinstance(day, str) else None
+
+
 def is_adapted(start: Start) -> bool:
     """Whether the model has adapters, now or from before."""
     return any(method["name"] == "lora" for method in start.config.methods)
 
 
 def make_job(
-    command: str, output: Path, start: Start, data: Data, settings: SftSettings, moving: Callable[[str], bool]
-) -> Job:
+    command: str, output: Path, start: Start, data: Data, settings: SftSettings, moving: Callable[[str], bool],
+    console: Console,
+) -> Job:  # fmt: skip
     """A run of the loop."""
     from llmtool.core.checkpoint.written import written_types
     from llmtool.core.corpus.provenance import InputHashes
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.train.evaluations import plan as evaluations_of
     from llmtool.core.train.loop import Plan
     from llmtool.core.train.optimizers import OptimizerSettings
     from llmtool.core.train.schedules import Schedule
 
+    use_threads(settings.threads, by_load=False)
     steps = settings.steps or data.packed.steps(settings.epochs)
     rates = OptimizerSettings(
         "adamw", settings.lr, None, settings.weight_decay, settings.beta1, settings.beta2
@@ -206,7 +221,8 @@ def make_job(
     weights = start.checkpoint.fingerprint()
     facts = {
         **used.facts(), "template": data.reader.template.source if data.reader.template else None,
-        "weights": weights["sha256"], "architecture": start.raw, "counts": data.counts,
+        "date": data.reader.day, "set": start.options, "weights": weights["sha256"], "architecture": start.raw,
+        "counts": data.counts.to_json(),
         "valid": data.valid.fingerprint() if data.valid else None,
     }  # fmt: skip
 
@@ -221,11 +237,18 @@ def make_job(
         decoder, values = start.shards(settings.seed)
     else:
         decoder = start.decoder(settings.seed)
+    objective = make_objective(start.config, start.options)
+    for name, term in objective.terms.items():
+        if name not in start.options:
+            term.keep()
+    made = result(start, data.reader, data.counts, foreign=settings.tokenizer is not None)
+    for text in made.said:
+        console.info(text)
     return Job(
-        command=command, output=output, settings=used, config=facts, decoder=decoder, raw=start.raw,  # type: ignore[arg-type]
-        data=data.packed, objective=make_objective(start.config, {}), optimizer=rates,
+        command=command, output=output, settings=used, config=facts, decoder=decoder, raw=made.raw,  # type: ignore[arg-type]
+        data=data.packed, objective=objective, optimizer=rates,
         plan=Plan(shape, micro, settings.clip, settings.max_loss_jump, every, saved), trainable=moving,
-        evaluate=lambda trainee: data.evaluate(trainee, micro), files=start.files(), inputs=inputs,
+        evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs,
         device=find_device(settings.device), kernels="torch",
         written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
         rows=values,
@@ -238,7 +261,7 @@ def plan(job: Job, data: Data) -> dict[str, Any]:
     return {
         "schema": SCHEMA, "dry_run": True, "output": str(job.output), "steps": steps,
         "tokens": steps * job.data.tokens, "rows": len(data.packed.packed), "fill": data.packed.fill,
-        "counts": data.counts,
+        "counts": data.counts.to_json(),
     }  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """What post-training starts from: a checkpoint, with adapters beside its matrices where LoRA is asked for."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.options import method_settings
 from llmtool.commands.posttrain.settings import LoraOptions
+from llmtool.commands.train.start import with_settings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.run.errors import UserError
 from llmtool.model import build
@@ -17,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """A checkpoint to train on. raw: config.json of the result."""
+    """A checkpoint to train on. raw: config.json of the result. options: what --set says to the methods' objectives."""
 
     checkpoint: CheckpointReader
     config: "Config"
     raw: dict[str, Any]
+    options: Mapping[str, dict[str, str]] = field(default_factory=dict)
 
     def decoder(self, seed: int) -> "Decoder":
         """In float32 on the CPU; adapters that the checkpoint does not have are new and change nothing."""
@@ -64,8 +68,14 @@ class Start:
         return {str(name): (self.checkpoint.path / name).read_bytes() for name in self.checkpoint.carried_files}
 
 
-def open_start(path: Path, lora: LoraOptions | None) -> Start:
-    """The checkpoint, and the config that training writes."""
+def open_start(path: Path, lora: LoraOptions | None, settings: Sequence[str] = ()) -> Start:
+    """The checkpoint, and the config that training writes. settings: METHOD.KEY=VALUE each."""
+    start = _opened(path, lora)
+    config, raw, options = with_settings(start.config, start.raw, method_settings(settings))
+    return Start(start.checkpoint, config, raw, options)
+
+
+def _opened(path: Path, lora: LoraOptions | None) -> Start:
     from llmtool.core.model.config import ConfigError
     from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture

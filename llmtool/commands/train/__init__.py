@@ -5,6 +5,7 @@
 
 settings  the options: names, types, defaults, help, bounds
 command   what they mean: a model, data, a plan
+texts     text, tokenised once into the run's directory
 start     the model that training starts from: a size, a config, a checkpoint
 job       a run in a directory: resumed, watched, finished. Post-training starts from here with data of its own
 """

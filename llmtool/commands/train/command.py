@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from llmtool import catalog
 from llmtool.commands import sources as named
 from llmtool.commands.options import method_settings
-from llmtool.commands.train.job import SCHEMA, Job, anything, run_job
+from llmtool.commands.train.job import SCHEMA, Job, anything, check_place, run_job
 from llmtool.commands.train.settings import TrainSettings
 from llmtool.commands.train.start import Start, find_start, row_length, tokenizer_files
+from llmtool.commands.train.texts import Texts
 from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
@@ -55,6 +56,7 @@ def train(
 
     from llmtool.core.checkpoint.written import written_types
     from llmtool.core.kernels.choice import choose, cross_entropy
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.train.data import RowBatches
     from llmtool.core.train.evaluations import plan as evaluations_of
     from llmtool.core.train.loop import Plan
@@ -64,15 +66,19 @@ def train(
 
     processes, rank = (from_environment(name, default) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
     console = console if console and rank == 0 else Console(verbosity=-1)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
+    use_threads(asked.threads, by_load=False)
     trained, held = named.parse_sources(data), named.parse_sources(asked.valid)
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
     codec = named.find_tokenizer(asked.tokenizer, Path(asked.model), console)
-    files = [named.open_source(source, codec, console, asked.threads, reading, asked.bin_dtype) for source in trained]
-    plain = replace(reading, sample=None)
-    checks = [named.open_source(source, codec, console, asked.threads, plain, asked.bin_dtype) for source in held]
+    paths = [source.path for source in [*trained, *held]]
+    read = [*paths, *(name for name in (asked.tokenizer, asked.model) if name and Path(name).exists())]
+    if rank == 0 and not asked.dry_run:
+        check_place(Path(output), read, console)
+    place = None if asked.dry_run else Path(output)
+    texts = Texts(place, codec, console, asked.threads, asked.bin_dtype, rank == 0)
+    files = [texts.open(source, reading) for source in trained]
+    checks = [texts.open(source, replace(reading, sample=None)) for source in held]
     vocabulary = None if codec else _vocabulary([*files, *checks])
     start = find_start(asked.model, asked.length, codec, vocabulary, asked.overrides)
     length = row_length(start, asked.length)
@@ -103,9 +109,9 @@ def train(
         eval_every=evaluations.every, eval_tokens=evaluations.tokens,
     )  # fmt: skip
     options = start.take_settings(method_settings(used.set))
-    place = find_device(used.device)
+    device = find_device(used.device)
     kind = torch.bfloat16 if used.dtype == "bf16" else torch.float32
-    choice = choose(used.kernels, torch.device(place), kind, sizes=op_sizes(start.config), training=True)
+    choice = choose(used.kernels, torch.device(device), kind, sizes=op_sizes(start.config), training=True)
     loss_name, loss_code = cross_entropy(used.kernels, choice)
     described = f"{choice.described}; loss: {loss_name}"
     facts = {
@@ -120,8 +126,6 @@ def train(
     objective = make_objective(start.config, options, terms, loss_code)
     sets = [named.HeldOut(file, length, evaluations.tokens, mask_documents=used.mask_documents) for file in checks]
     sizes = named.token_bytes(codec, start.config.vocab_size)
-    paths = [source.path for source in [*trained, *held]]
-    read = [*paths, *(name for name in (used.tokenizer, used.model) if name and Path(name).exists())]
     with InputHashes(paths) as hashes:
         checkpoint = [start.checkpoint.fingerprint()] if start.checkpoint else []
         cut = used.parallel == "fsdp"
@@ -134,10 +138,13 @@ def train(
             optimizer=rates, plan=plan, trainable=trainable, written=written_types(start.checkpoint, used.save_dtype),
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,
-            inputs=lambda: [*checkpoint, *hashes.wait()], device=place, tensorboard=used.tensorboard,
+            inputs=lambda: [*checkpoint, *hashes.wait()], device=device, tensorboard=used.tensorboard,
             kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
         )  # fmt: skip
-        return run_job(job, console)
+        report = run_job(job, console)
+        if rank == 0:
+            texts.tidy()
+        return report
 
 
 def make_objective(

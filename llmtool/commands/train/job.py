@@ -17,6 +17,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.settings import Running
+from llmtool.commands.train.texts import FOLDER
 from llmtool.core.run.atomic import atomic_file, explained, require_space, sweep, sync_tree
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
@@ -164,22 +165,27 @@ def plan_line(job: Job) -> str:
     )
 
 
-def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
-    """Whether a run stands in OUT that this one continues; one that differs, or is complete, is refused."""
-    output = job.output
+def check_place(output: Path, read: Sequence[str | Path], console: Console) -> bool:
+    """Whether a run was begun in OUT; a place where none may be is refused. Text may have been tokenised before."""
     if output.exists() and not output.is_dir():
         raise UserError("not a directory", where=str(output), hint="name another place")
-    refuse_overlap([job.output], job.read)
-    tidy(job.output, [job.output], console)
+    refuse_overlap([output], read)
+    tidy(output, [output], console)
     removed = sweep(output)
-    if not output.is_dir() or not any(output.iterdir()):
+    if not output.is_dir() or not any(entry.name != FOLDER for entry in output.iterdir()):
         return False
     if not (output / BEGUN).is_file():
         what = "exists already, and is no run of training that was begun"
         raise UserError(what, where=str(output), hint="write elsewhere")
     if removed.number:
         console.info(f"{output}: {removed}")
-    if job.settings.force:
+    return True
+
+
+def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
+    """Whether a run stands in OUT that this one continues; one that differs, or is complete, is refused."""
+    output = job.output
+    if not check_place(output, job.read, console) or job.settings.force:
         return False
     before = read_json_object(output / BEGUN)
     if before.get("command") != job.command:
@@ -220,7 +226,7 @@ def _as_asked(before: dict[str, Any], begun: dict[str, Any], changed: list[str])
 @contextmanager
 def alone(output: Path, begun: dict[str, Any], resumable: bool) -> Iterator[None]:
     """Begin or go on in OUT, as the only run there; one that ends before it has made anything leaves nothing."""
-    fresh = not output.exists()
+    fresh = not output.exists() or {entry.name for entry in output.iterdir()} == {FOLDER}
     with explained(output):
         output.mkdir(exist_ok=True)
         handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
@@ -233,7 +239,11 @@ def alone(output: Path, begun: dict[str, Any], resumable: bool) -> Iterator[None
         yield
     except UserError:
         if fresh and not any((output / name).exists() for name in ("checkpoints", "run.json")) and not _rows(output):
-            rmtree(output)
+            for entry in output.iterdir():  # tokens stay for the next try
+                if entry.name != FOLDER:
+                    rmtree(entry) if entry.is_dir() else entry.unlink()
+            if not any(output.iterdir()):
+                output.rmdir()
         raise
     finally:
         os.close(handle)

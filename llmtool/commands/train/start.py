@@ -72,18 +72,26 @@ class Start:
 
     def take_settings(self, options: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         """Settings that a method's part reads go into the model (dsmoe.tau); those of its objective are handed back."""
-        own = {str(method["name"]): settable(str(method["name"])) for method in self.config.methods}
-        taken = {name: {k: v for k, v in kv.items() if k in own.get(name, {})} for name, kv in options.items()}
-        self.config = override(self.config, {name: kv for name, kv in taken.items() if kv})
-        if self.config.methods:
-            self.raw = {**self.raw, "llmtool": {**self.raw["llmtool"], "methods": [*map(dict, self.config.methods)]}}
-        rest = {name: {k: v for k, v in kv.items() if k not in taken[name]} for name, kv in options.items()}
-        return {name: kv for name, kv in rest.items() if kv}
+        self.config, self.raw, rest = with_settings(self.config, self.raw, options)
+        return rest
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run must find the same."""
         weights = self.checkpoint.fingerprint()["sha256"] if self.checkpoint else "new"
         return {"weights": weights, "architecture": self.raw}
+
+
+def with_settings(
+    config: "Config", raw: dict[str, Any], options: Mapping[str, dict[str, str]]
+) -> tuple["Config", dict[str, Any], dict[str, dict[str, str]]]:
+    """A config and its config.json with the settings that parts read, and those of objectives, which are left."""
+    own = {str(method["name"]): settable(str(method["name"])) for method in config.methods}
+    taken = {name: {k: v for k, v in kv.items() if k in own.get(name, {})} for name, kv in options.items()}
+    config = override(config, {name: kv for name, kv in taken.items() if kv})
+    if config.methods:
+        raw = {**raw, "llmtool": {**raw["llmtool"], "methods": [*map(dict, config.methods)]}}
+    rest = {name: {k: v for k, v in kv.items() if k not in taken[name]} for name, kv in options.items()}
+    return config, raw, {name: kv for name, kv in rest.items() if kv}
 
 
 def find_start(

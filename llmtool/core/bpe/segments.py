@@ -8,7 +8,7 @@ documents: SEGMENT for each, the id of an added token where one stood, END after
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from llmtool.core.bpe.added_tokens import WHITE_SPACE, AddedToken, Match, is_word
 from llmtool.core.bpe.definition import Definition
@@ -21,6 +21,15 @@ SEGMENT, END = 0xFFFFFFFF, 0xFFFFFFFE
 
 Cut = tuple[bytes, bytes, bytes]
 """(text of the segments, their ends u64, layout u32)."""
+
+
+class Part(NamedTuple):
+    """Characters [start, end) of a text: a segment, or an added token of this id, with its content at `inner`."""
+
+    start: int
+    end: int
+    token: int | None = None
+    inner: tuple[int, int] = (0, 0)
 
 
 class Search(Protocol):
@@ -78,6 +87,31 @@ class Segments:
             return data
         return encode_text(normalize(decode_text(data), steps))
 
+    def parts(self, text: str, *, normalized: bool = False) -> Iterator[Part]:
+        """What a text is cut into by the search in raw, or in normalized text; special tokens are read as such."""
+        search = self._searches[True][normalized]
+        if search is None:
+            if text:
+                yield Part(0, len(text))
+            return
+        data = encode_text(text)
+        found, ends, layout = search.cut(data, _ends([data]), True)
+        segments, place = iter(slices(found, ends)), 0
+        for entry in memoryview(layout).cast("I").tolist():
+            if entry == END:
+                return
+            if entry == SEGMENT:
+                end = place + len(decode_text(next(segments)))
+                yield Part(place, end)
+            else:
+                content, token = self._found[normalized][entry]
+                start = text.index(content, place)  # what lies before it is white space that it takes along
+                end = stop = start + len(content)
+                if token.rstrip:
+                    end = len(text) - len(text[stop:].lstrip(WHITE_SPACE))
+                yield Part(place, end, entry, (start, stop))
+            place = end
+
     def _nest(self, outer: bytes, inner: bytes) -> bytes:
         if self._native is not None:
             nested: bytes = self._native.nest(outer, inner)
@@ -104,6 +138,14 @@ class Segments:
     @cached_property
     def _only_composes(self) -> bool:
         return all(step["type"] in ("NFC", "NFD", "NFKC", "NFKD") for step in self._definition.normalizer)
+
+    @cached_property
+    def _found(self) -> list[dict[int, tuple[str, AddedToken]]]:
+        """The tokens of the two searches by id, with their content as it is searched."""
+        return [
+            {token.id: (content, token) for content, token in reversed(tokens.items())}
+            for tokens in searches(self._definition)
+        ]
 
     @cached_property
     def _searches(self) -> dict[bool, tuple[Search | None, Search | None]]:

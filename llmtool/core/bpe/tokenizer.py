@@ -9,6 +9,7 @@ from functools import cached_property
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from llmtool.core.bpe.alignment import Place, align
 from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, token_bytes
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import spans
@@ -17,7 +18,7 @@ from llmtool.core.bpe.policy import EncodingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces
 from llmtool.core.bpe.segments import Segments
 from llmtool.core.bpe.streaming import StreamDecoder
-from llmtool.core.bpe.vocabulary import decode_text, encode_text
+from llmtool.core.bpe.vocabulary import decode_text, encode_text, pack_ends
 from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,6 +147,16 @@ class BaseTokenizer:
             return memoryview(self._encoder.encode(segment)).cast("I").tolist()
         ids, _ = self.encode_buffers([text], allow_special=allow_special, threads=1)
         return memoryview(ids).cast("I").tolist()
+
+    def encode_with_places(self, text: str, places: Sequence[int]) -> "tuple[list[int], list[Place]]":
+        """Ids of a text, special tokens read as such, and for each place in it (characters) the ids before it."""
+
+        def encode(pieces: list[bytes]) -> list[list[int]]:
+            ids, ends = self._encoder.encode_batch(b"".join(pieces), pack_ends(map(len, pieces)), 1)
+            numbers, limits = memoryview(ids).cast("I"), memoryview(ends).cast("Q").tolist()
+            return [numbers[start:end].tolist() for start, end in zip([0, *limits], limits, strict=False)]
+
+        return align(self.definition, self._segments, encode, text, places)
 
     def encode_batch(
         self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None

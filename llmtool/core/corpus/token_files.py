@@ -5,7 +5,7 @@ it, is one document of an unknown tokenizer; a bare .bin says nothing of its ele
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import ReadReport
-from llmtool.core.corpus.encoding import Around, encode_documents
+from llmtool.core.corpus.encoding import Around, Encoded, encode_documents
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
-from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA
+from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA, id_dtype, token_array
+from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.json_file import read_json_object
@@ -135,23 +136,53 @@ def encode_text(
 
     It begins with what the tokenizer puts before a text (BOS), as the model has learned it.
     """
-    inputs, report, definition = list(inputs), ReadReport(), tokenizer.definition
+    kind = np.dtype(id_dtype(tokenizer))
+    parts, starts, tokens = [], [np.zeros(1, np.uint64)], 0
+    for encoded in _encoded(tokenizer, list(inputs), name, console, threads, reading):
+        ends = np.array(encoded.ends[:-1] if encoded.open else encoded.ends, np.uint64)
+        starts.append(ends + np.uint64(tokens))
+        parts.append(np.frombuffer(encoded.ids, np.uint32).astype(kind))
+        tokens += len(parts[-1])
+    return TokenFile(name, np.concatenate(parts), np.unique(np.concatenate(starts)), tokenizer.fingerprint())
+
+
+def write_text(
+    tokenizer: BaseTokenizer,
+    inputs: Iterable[str],
+    path: Path,
+    facts: dict[str, Any],
+    name: str,
+    console: Console,
+    threads: int | None = None,
+    reading: Reading | None = None,
+) -> None:
+    """The same ids, into a .npy with its sidecars; facts: what the sidecar says beside."""
+    with atomic_files() as files, token_array(path, tokenizer, "npy", facts, files) as writer:
+        for encoded in _encoded(tokenizer, list(inputs), name, console, threads, reading):
+            writer.write(encoded)
+
+
+def _encoded(
+    tokenizer: BaseTokenizer,
+    inputs: list[str],
+    name: str,
+    console: Console,
+    threads: int | None,
+    reading: Reading | None,
+) -> Iterator[Encoded]:
+    """Batches of ids; text that gives none is refused."""
+    report, definition, tokens = ReadReport(), tokenizer.definition, 0
     around = Around(next(iter(definition.around[0]), None), tokenizer.eos_id)
     spelled = [definition.vocabulary.spellings.get(token, "nothing") for token in (around.bos, around.eos)]  # type: ignore[arg-type]
     console.detail(f"{name}: put before each document {spelled[0]}, after it {spelled[1]}")
-    kind = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
-    parts, starts, tokens = [], [np.zeros(1, np.uint64)], 0
     with console.progress(f"encoding {name}", total_bytes(inputs, reading), "B") as bar:
         documents = read_documents(inputs, reading, whole=tokenizer.needs_whole(), report=report, on_bytes=bar.advance)
         for encoded in encode_documents(tokenizer, documents, around=around, threads=threads):
-            ends = np.array(encoded.ends[:-1] if encoded.open else encoded.ends, np.uint64)
-            starts.append(ends + np.uint64(tokens))
-            parts.append(np.frombuffer(encoded.ids, np.uint32).astype(kind))
-            tokens += len(parts[-1])
+            tokens += len(encoded.ids)
+            yield encoded
     report.say(console)
     if not tokens:
         raise UserError("the text gave no token", where=", ".join(inputs))
-    return TokenFile(name, np.concatenate(parts), np.unique(np.concatenate(starts)), tokenizer.fingerprint())
 
 
 def refuse_out_of_range(file: TokenFile, vocab_size: int) -> None:

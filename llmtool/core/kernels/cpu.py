@@ -36,12 +36,17 @@ def has_instructions(kind: torch.dtype) -> bool:
     return not known or kind not in INSTRUCTIONS or bool(INSTRUCTIONS[kind] & known)
 
 
-def use_threads(number: int | None) -> int:
+def use_threads(number: int | None, *, by_load: bool = True) -> int:
     """Let torch compute with so many threads; None: as many as torch has chosen and other work leaves cores for.
+
+    by_load False: as many as torch has chosen, however busy the machine is. Sums differ in their last bits with the
+    number of threads, and what is written or resumed must come out the same.
 
     Threads that wait for one which has no core are slower than one alone: SmolLM2-135M made 1.8 tokens a second with
     two threads, and 5.0 with one, on two cores that 17 processes wanted. Returns their number.
     """
+    if number is None and not by_load:
+        return torch.get_num_threads()
     if number is None:
         number = free_threads(torch.get_num_threads(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0)
     if not 1 <= number <= 1024:

@@ -34,15 +34,16 @@ def kernel_op(function: Callable[..., Any]) -> Any:
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """kernel[grid](...), or its node in the graph that is being made."""
-    LAUNCHES.append(kernel.fn.__name__) if LAUNCHES is not None else None
-    if not interpreting():
+    if RECORDER is not None:
+        RECORDER(kernel, arguments, constants)
+    elif not interpreting():
         library.wrap_triton(kernel)[grid](*arguments, **constants)
     elif not any(isinstance(x, FakeTensor) for x in arguments):
         kernel[grid](*arguments, **constants)
 
 
-LAUNCHES: list[str] | None = None
-"""Where the names of launched kernels are written down, if somebody counts them (core/bench/launches.py)."""
+RECORDER: Callable[[Any, tuple[Any, ...], dict[str, Any]], None] | None = None
+"""Takes launches in place of the device, where somebody wants to know them (core/bench/launches.py)."""
 
 
 def refuse_double(*tensors: torch.Tensor) -> None:

@@ -18,6 +18,8 @@ import torch
 from llmtool.core.kernels.launch import architecture, device_name, interpreting
 from llmtool.core.run.json_file import parse_json
 
+PLANNED: tuple[str, ...] = ()
+"""Devices ("sm_90") for which launches are planned where there is no GPU: core/bench/launches.py sets it."""
 FILE = Path(__file__).with_name("tuning.json")
 DEFAULT = "default"
 
@@ -32,7 +34,7 @@ def table() -> dict[str, Any]:
 def tuned(op: str, kernel: str, device: torch.device, size: int, dtype: torch.dtype | None = None) -> dict[str, int]:
     """The launch configuration of a kernel at a size (its width, usually) on this device, for elements of this type."""
     if device.type != "cuda":
-        return lookup(op, kernel, (), size, dtype)
+        return lookup(op, kernel, PLANNED, size, dtype)
     index = device.index if device.index is not None else torch.cuda.current_device()
     return lookup(op, kernel, (device_name(index), architecture(index)), size, dtype)
 

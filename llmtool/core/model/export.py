@@ -242,6 +242,9 @@ def model_card(
     cannot = [f"- {part.serving}\n" for part in (parts or {}).values() if part.serving]
     can = "" if cannot else f"- {VLLM}\n"
     methods = ", ".join(f"{method['name']} {method.get('version', '')}".strip() for method in config.methods)
+    beyond = [f"{method['name']}: {', '.join(method['beyond_paper'])}" for method in config.methods
+              if method.get("beyond_paper")]  # fmt: skip
+    methods += f". Not in the method's paper: {'; '.join(beyond)}" if beyond else ""
     loader = f'AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True)'
     return f"""---
 library_name: transformers

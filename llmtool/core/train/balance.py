@@ -1,8 +1,8 @@
 """The balance loss of a mixture of experts, and what a run says of its experts: the same for every routed layer.
 
 aux = E sum_e f_e P_e (Switch, arXiv 2101.03961, eq. 4): f_e the share of all choices that fell on expert e, P_e its
-mean probability; 1 where every expert gets the same. The mean over the routers is added with a coefficient. Tokens
-without a target, padding among them, do not count.
+mean probability; 1 where every expert gets the same. The mean over the routers is added with a coefficient. Padding
+does not count; a prompt does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from llmtool.core.model.config import Config
 from llmtool.core.model.experts import CHOSEN, FREE, SCORES
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.numbers import real
-from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
+from llmtool.core.train.objective import Batch, Figures, Term
 
 COEFFICIENT = 0.01
 
@@ -64,7 +64,7 @@ class Balance(Term):
 
     def add(self, loss: torch.Tensor, figures: Figures, carry: Carry, batch: Batch) -> torch.Tensor:
         """The loss with the mean over the routers; a router without a free token in the batch adds nothing."""
-        counted = batch.labels != IGNORED
+        counted = batch.counted
         penalties, fullest, emptiest, spread = [], [], [], []
         for place in self.places:
             scores, chosen = carry.shared[SCORES + place], carry.shared[CHOSEN + place]

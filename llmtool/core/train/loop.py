@@ -7,7 +7,7 @@ caller's: `record` takes a row for metrics.jsonl, `save` a state, `evaluate` giv
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -62,13 +62,16 @@ def train(
         for term in terms.values():
             term.before_step(trainee.decoder, step, steps)
         batches = [data.batch(step, rows).to(world.device) for rows in own]
-        targets = world.total(torch.stack([batch.targets for batch in batches]).sum()).clamp(min=1)
+        counts = torch.stack([torch.stack((batch.targets, batch.counted.sum())) for batch in batches])
+        totals = world.total(counts.sum(0)).clamp(min=1)
         sums = Sums()
         for number, batch in enumerate(batches):
-            share = batch.targets / targets  # so that the step's loss is a mean over all its targets
+            # The step's loss is a mean over all its targets, what a method adds one over all its tokens.
+            target_share, share = counts[number] / totals
+            batch = replace(batch, scale=target_share / share.clamp(min=torch.finfo(share.dtype).tiny))
             with trainee.micro_batch(last=number == len(batches) - 1):
                 loss, figures = trainee.loss(batch)
-                (loss * (share * world.size)).backward()  # type: ignore[no-untyped-call] # DDP and FSDP2 average over processes
+                (loss * (share * world.size)).backward()  # DDP and FSDP2 average over processes
             sums.add(figures, share)
         averages = sums.over(world)
         norm = float(trainee.clip(optimizers.parameters, plan.clip))

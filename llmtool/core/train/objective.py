@@ -5,7 +5,7 @@ add a Term to it, so that objectives compose as the parts of the decoder do.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,15 @@ class Batch:
     """[B, T], the next token of each position (shifted already), or IGNORED."""
     documents: torch.Tensor | None = None
     """Number of each token's document [B, T]; None: a row is one document."""
+    read: torch.Tensor | None = None
+    """Whether a token stands at a position [B, T], and no padding; None: where there is a label."""
+    scale: torch.Tensor | None = None
+    """What the mean over the targets is multiplied by, a scalar, where micro-batches are weighed by their tokens."""
+
+    @property
+    def counted(self) -> torch.Tensor:
+        """The positions that means over tokens are taken of, bool [B, T]: those of a prompt are, though no target."""
+        return self.labels != IGNORED if self.read is None else self.read
 
     @property
     def targets(self) -> torch.Tensor:
@@ -38,8 +47,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
-        documents = None if self.documents is None else self.documents.to(device, non_blocking=True)
-        return Batch(self.ids.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), documents)
+        found = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in found.items()})
 
 
 Figures = dict[str, torch.Tensor]
@@ -60,6 +69,9 @@ class Term:
     def vector(self, name: str) -> bool:
         """Whether a parameter of two dimensions is a list of vectors: no weight decay, and not for Muon."""
         return False
+
+    def keep(self) -> None:
+        """Told once, before the first step of post-training where no option is given: leave the model as it is."""
 
     def before_step(self, decoder: Decoder, step: int, steps: int) -> None:
         """Told before the update `step` of `steps`, from 0, the same on every rank: what moves with time moves here."""
@@ -117,11 +129,14 @@ class Objective:
     def loss(self, decoder: Decoder, batch: Batch) -> tuple[torch.Tensor, Figures]:
         """The scalar to be minimised, and figures; "loss" is the language-modelling part. 0 where nothing is a target.
 
-        The loop weighs micro-batches by their targets, so that a step's loss is a mean over the step's targets.
+        The loop weighs micro-batches by their tokens, so that what a term averages over `batch.counted` is a mean over
+        the step's tokens; `batch.scale` makes the language-modelling part a mean over the step's targets.
         """
         h, carry = decoder.hidden(batch.ids, documents=batch.documents)
         losses = token_losses(decoder, h.flatten(0, 1), batch.labels.flatten(), self.cross_entropy)
         loss = losses.sum() / batch.targets.clamp(min=1)
+        if batch.scale is not None:
+            loss = loss * batch.scale
         figures = {"loss": loss.detach()}
         for term in self.terms.values():
             loss = term.add(loss, figures, carry, batch)

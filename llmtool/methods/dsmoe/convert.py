@@ -1,7 +1,7 @@
-"""Dense tensors -> DSMoE's, and back, as streams: one layer in memory at a time, no weight of the dense model touched.
+"""Dense tensors -> DSMoE's, and back, as streams: one layer in memory at a time.
 
 The split needs no copy: expert i is the i-th slice of rows of gate_proj and up_proj and of columns of down_proj, so a
-converted checkpoint is the dense one with a router in each converted layer.
+converted checkpoint is the dense one with a router in each converted layer; channels may have got another order before.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,16 +24,22 @@ def to_sparse(
     layers: Iterable[int],
     router: Callable[[int], Router],
     check: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
+    change: Callable[[int, str, torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[Named]:
-    """The stream with each layer's router behind its feed-forward tensors; check sees a layer, router included."""
+    """The stream with each layer's router behind its feed-forward tensors; check sees a layer, router included.
+
+    change(layer, short name, tensor): what a feed-forward tensor becomes, its order of channels for one.
+    """
     wanted, chosen = set(dense_ffn(config)), set(layers)
     open_layers: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors:
-        yield name, tensor
         match = MLP.fullmatch(name)
         if not match or whole(match[1], "layer", where=name) not in chosen:
+            yield name, tensor
             continue
         layer = whole(match[1], "layer", where=name)
+        tensor = change(layer, match[2], tensor) if change else tensor
+        yield name, tensor
         held = open_layers.setdefault(layer, {})
         held[match[2]] = tensor
         if held.keys() == wanted:
@@ -85,8 +91,15 @@ def constant_weights(layer: int, weights: Mapping[str, torch.Tensor], settings: 
             f"layer {layer}: the gates depend on the token (the router's largest weight is {moved:.3g})",
             hint="only a conversion with --router-init exact whose routers were not trained can be merged",
         )
+    if settings.off_mean:
+        raise UserError(
+            f"layer {layer}: closed blocks add a constant (off_mean)",
+            hint="convert without --off-mean: a dense layer has no place for it",
+        )
     g = torch.sigmoid(bias.to(torch.promote_types(bias.dtype, torch.float32)))
     on = g > settings.tau
+    if settings.unit:
+        return on.to(g.dtype)
     gates = torch.where(on, g, torch.zeros_like(g)) * settings.gate_scale[settings.layers.index(layer)]
     return gates * (settings.experts / on.sum().clamp(min=1).to(g.dtype))
 

@@ -1,8 +1,9 @@
 """DSMoE's training objective: L_LM + coefficient * mean of G(g) over layers, tokens and experts.
 
 The paper's coefficient is 1. With `target-share` it is moved instead, as in ReMoE (arXiv 2412.14711): times `rate`
-after a step in which more blocks were active than wanted, divided by it after any other. The mean is over the tokens
-that have a target, so that micro-batches may be weighed by their targets; padding never has one.
+after a step in which more blocks were active than wanted, divided by it after any other. `target-share=keep` wants the
+share that the first step finds: what the model had before. The mean is over all tokens, those of a prompt too, and no
+padding.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.numbers import real
-from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
+from llmtool.core.train.objective import Batch, Figures, Term
 from llmtool.methods.dsmoe.part import GATES, read_settings
 
 START = 0.01
@@ -22,8 +23,10 @@ START = 0.01
 BOUNDS = 1e-8, 1e4
 """Limits of the controller: beyond them it could not come back within a run."""
 
-
 OPTIONS = {"coefficient": (0.0, 1e6), "target-share": (1e-6, 1.0), "rate": (1.000001, 10.0)}
+
+KEEP = -1.0
+"""As a target share: what the model begins with."""
 
 
 def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]) -> Term:
@@ -33,6 +36,9 @@ def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]
         if key not in OPTIONS:
             hint = closest(key, list(OPTIONS)) or f"one of {', '.join(OPTIONS)}"
             raise UserError(f"dsmoe.{key} is not known", where="--set", hint=hint)
+        if key == "target-share" and text == "keep":
+            values[key] = KEEP
+            continue
         low, high = OPTIONS[key]
         values[key] = real(text, f"dsmoe.{key}", low=low, high=high, where="--set")
     target = values.get("target-share")
@@ -57,7 +63,7 @@ class Sparsity(Term):
 
     def add(self, loss: torch.Tensor, figures: Figures, carry: Carry, batch: Batch) -> torch.Tensor:
         """The loss with the penalty, which reaches the gates that are on and no others."""
-        counted = (batch.labels != IGNORED).to(torch.float32)
+        counted = batch.counted.to(torch.float32)
         total = counted.sum().clamp(min=1)
         # [layers, B, T, n]: a mean over layers and experts is a mean of the stack.
         gates = torch.stack([carry.shared[f"{GATES}{layer}"] for layer in self.layers])
@@ -69,18 +75,27 @@ class Sparsity(Term):
         figures["dsmoe.none"] = ((~on.any(-1)).float() * counted).sum((1, 2)) / total
         return loss + self.coefficient * penalty
 
+    def keep(self) -> None:
+        """Want the share that the first step finds."""
+        self.target_share, self.coefficient = KEEP, START
+
     def after_step(self, figures: Mapping[str, Any]) -> None:
         """Move the coefficient toward the target share."""
         if self.target_share is None:
             return
         active = torch.as_tensor(figures["dsmoe.active"], dtype=torch.float64).mean()
+        if self.target_share == KEEP:
+            self.target_share = float(active)
+            return
         factor = self.rate if float(active) > self.target_share else 1 / self.rate
         self.coefficient = min(BOUNDS[1], max(BOUNDS[0], self.coefficient * factor))
 
     def state(self) -> dict[str, Any]:
-        """The coefficient, which the controller moves."""
-        return {"coefficient": self.coefficient}
+        """The coefficient, which the controller moves, and the share that it wants."""
+        return {"coefficient": self.coefficient, "target_share": self.target_share}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the coefficient of a run that stopped."""
         self.coefficient = real(state["coefficient"], "coefficient", low=0)
+        kept = state.get("target_share", self.target_share)
+        self.target_share = None if kept is None else real(kept, "target_share", low=KEEP, high=1)

@@ -22,8 +22,10 @@ GATES = "dsmoe.gates."
 """carry.shared[GATES + layer]: G(g) [B, T, n] in float32, 0 where an expert is off; objective and reports read it."""
 
 Kernel = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-"""kernel(x [N, d], gate [I, d], up [I, d], down [d, I], router [n, d], bias [n] or None, tau, scale)
+"""kernel(x [N, d], gate [I, d], up [I, d], down [d, I], router [n, d], bias [n] or None, tau, scale, unit)
 -> (delta [N, d], G(g) [N, n]); for inference (core/kernels/dsmoe_ffn)."""
+
+FORMS, PARTITIONS = ("paper", "unit"), ("contiguous", "importance")
 
 
 def threshold(text: Any) -> float:
@@ -55,13 +57,36 @@ class Settings:
     router_bias: bool = True
     straight_through: bool = True
     """Whether inactive gates get gradients in training (off: an ablation)."""
+    # From here on ours, and not the paper's: entries of version 2.
+    form: str = "paper"
+    """paper: an open block counts g n / #active; unit: it counts 1, whatever its gate and however many are open."""
+    partition: str = "contiguous"
+    """importance: channels were sorted before the equal cut. Information; the weights are in that order already."""
+    always_on: int = 0
+    """The first so many blocks have a constant open gate. Information; the routers say it."""
+    off_mean: bool = False
+    """Whether a closed block adds a constant: its mean output where it was closed on calibration text."""
+    refit: bool = False
+    """Whether down_proj was fitted anew to the open blocks. Information: open all, and it is not the dense model."""
+
+    @property
+    def unit(self) -> bool:
+        """Whether open blocks count 1."""
+        return self.form == "unit"
+
+
+NEW = ("form", "partition", "always_on", "off_mean", "refit")
+"""Fields of version 2."""
+BEYOND = "beyond_paper"
+"""What of the entry is ours, in words; for people and model cards, read by nobody."""
 
 
 def read_settings(raw: Mapping[str, Any], config: Config) -> Settings:
     """Settings of a method entry; ConfigError names the field that is wrong."""
-    if raw.get("version") != 1:
-        raise ConfigError(f"dsmoe: version {raw.get('version')!r} is not supported: only 1 is")
-    known = {"name", "version", *Settings.__dataclass_fields__}
+    version = raw.get("version")
+    if type(version) is not int or version not in (1, 2):
+        raise ConfigError(f"dsmoe: version {version!r} is not supported: only 1 and 2 are")
+    known = {"name", "version", *Settings.__dataclass_fields__, BEYOND} - ({*NEW, BEYOND} if version == 1 else set())
     if strange := raw.keys() - known:
         raise ConfigError(f"dsmoe: {min(strange)} is not understood")
     experts, layers, scales = raw.get("experts"), raw.get("layers"), raw.get("gate_scale")
@@ -82,11 +107,24 @@ def read_settings(raw: Mapping[str, Any], config: Config) -> Settings:
     try:
         optional: dict[str, Any] = {
             name: read(raw[name])
-            for name, read in {"tau": threshold, "router_bias": flag, "straight_through": flag}.items()
+            for name, read in {
+                "tau": threshold, "router_bias": flag, "straight_through": flag, "off_mean": flag, "refit": flag,
+            }.items()
             if name in raw
-        }
+        }  # fmt: skip
     except (ValueError, TypeError) as error:
         raise ConfigError(f"dsmoe: {error}") from None
+    for name, choices in (("form", FORMS), ("partition", PARTITIONS)):
+        optional[name] = raw.get(name, choices[0])
+        if optional[name] not in choices:
+            raise ConfigError(f"dsmoe: {name} {raw[name]!r} is neither of {', '.join(choices)}")
+    optional["always_on"] = first = raw.get("always_on", 0)
+    if type(first) is not int or not 0 <= first <= experts:
+        raise ConfigError(f"dsmoe: always_on {first!r} is no number of the {experts} blocks")
+    if optional["form"] == "unit" and any(scale != 1 for scale in scales):
+        raise ConfigError("dsmoe: gate_scale is not 1, and blocks of the unit form count 1")
+    if optional.get("off_mean") and optional["form"] != "unit":
+        raise ConfigError("dsmoe: off_mean belongs to the unit form")
     return Settings(experts, tuple(layers), tuple(map(float, scales)), **optional)
 
 
@@ -109,6 +147,8 @@ def weigh_blocks(a: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 class SparseSwiGLU(nn.Module):
     """down(w * silu(gate(x)) * up(x)) with w = scale * n / #active * G(sigmoid(router(x))) for each of n blocks.
 
+    In the unit form w is 1 where the gate is open, else 0, and (1 - w) off_mean is added where there is an off_mean.
+
     Biases of gate and up belong to the blocks; a bias of down is added whatever is active.
     """
 
@@ -121,6 +161,7 @@ class SparseSwiGLU(nn.Module):
         self.up_proj = nn.Linear(hidden, inner, bias=bias)
         self.down_proj = nn.Linear(inner, hidden, bias=bias)
         self.router = nn.Linear(hidden, settings.experts, bias=settings.router_bias)
+        self.off_mean = nn.Parameter(torch.zeros(settings.experts, hidden)) if settings.off_mean else None
         self.layer, self.settings = layer, settings
         self.scale = settings.gate_scale[settings.layers.index(layer)]
         silu = config.activation == "silu"  # which all kernels compute
@@ -138,7 +179,11 @@ class SparseSwiGLU(nn.Module):
             g = torch.sigmoid(F.linear(x.to(precise), self.router.weight.to(precise), bias))
         active = g > self.settings.tau
         gates = torch.where(active, g, torch.zeros_like(g))
-        through = gates.detach() + g - g.detach() if self.training and self.settings.straight_through else gates
+        learns = self.training and self.settings.straight_through
+        if self.settings.unit:
+            hard = active.to(precise)
+            return gates, hard + (g - g.detach()) if learns else hard
+        through = gates.detach() + g - g.detach() if learns else gates
         count = active.sum(-1, keepdim=True).clamp(min=1)
         return gates, through * self.scale * (self.settings.experts / count.to(precise))
 
@@ -153,14 +198,20 @@ class SparseSwiGLU(nn.Module):
         if plain and self.kernel is not None and not self.training and not torch.is_grad_enabled():
             computed, gates = self.kernel(
                 x.flatten(0, 1), self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight, self.router.weight,
-                self.router.bias, self.settings.tau, self.scale,
+                self.router.bias, self.settings.tau, self.scale, self.settings.unit,
             )  # fmt: skip
             carry.shared[f"{GATES}{self.layer}"] = gates.view(*x.shape[:2], -1)
-            return computed.view(x.shape)
+            return self.compensated(computed, (gates > 0).to(gates.dtype)).view(x.shape)
         gates, weights = self.route(x)
         carry.shared[f"{GATES}{self.layer}"] = gates
         delta: torch.Tensor = self.down_proj(self.product(self.gate_proj(x), self.up_proj(x), weights))
-        return delta
+        return self.compensated(delta, weights)
+
+    def compensated(self, delta: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """delta [.., d] with what closed blocks gave on average; weights [.., n] of the unit form."""
+        if self.off_mean is None:
+            return delta
+        return delta + F.linear((1 - weights).to(delta.dtype), self.off_mean.T.to(delta.dtype))
 
 
 class DSMoE:

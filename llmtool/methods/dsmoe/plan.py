@@ -16,15 +16,21 @@ def refuse_share(share: float) -> None:
 
 
 def cost(
-    facts: dict[str, Any], config: "Config", experts: int, layers: Sequence[int], share: float, bias: bool
+    facts: dict[str, Any],
+    config: "Config",
+    experts: int,
+    layers: Sequence[int],
+    share: float,
+    bias: bool,
+    means: bool = False,
 ) -> dict[str, Any]:
     """Parameters and FLOPs a token (without attention over positions) before and after.
 
     facts: of the dense checkpoint (commands.convert.inspect). Of a converted layer's matrices, 3 d I parameters are
-    in blocks; a router has d n, and n biases.
+    in blocks; a router has d n, and n biases; means (off_mean) are d n more.
     """
     hidden, inner, number = config.hidden_size, config.intermediate_size, len(layers)
-    blocks, router = 3 * hidden * inner * number, hidden * experts * number
+    blocks, router = 3 * hidden * inner * number, hidden * experts * number * (2 if means else 1)
     biases = experts * number if bias else 0
     parameters, flops = facts["parameters"], facts["flops_per_token"]
     total = parameters + router + biases

@@ -2,7 +2,8 @@
 
 Symbols are the paper's (arXiv 2502.12455, section 3): Y the router, g = sigmoid(x Y + b), tau the threshold,
 G(g) = g if g > tau else 0, o_i the output of expert i, S = sg(G(g)) + g - sg(g) the straight-through gate. Beyond the
-paper: the bias b and the constant `scale`, which make an exact start possible (docs/methods/dsmoe.md).
+paper: the bias b and the constant `scale`, which make an exact start possible, and the unit form, in which an open
+block counts 1 and a closed one its mean (docs/methods/dsmoe.md).
 """
 
 import math
@@ -51,6 +52,30 @@ def forward(w: Weights, x: torch.Tensor, tau: float, scale: float = 1.0) -> torc
             h = h + w.expert(i, token) * g[i]
         rows.append(h * (scale * w.experts / max(1, len(active))))
     return torch.stack(rows)
+
+
+def forward_unit(w: Weights, x: torch.Tensor, tau: float, off_mean: torch.Tensor | None = None) -> torch.Tensor:
+    """x [N, d], off_mean [n, d] -> h [N, d] = sum of o_i where g_i > tau, and of off_mean_i where not."""
+    rows = []
+    for token in x:
+        h = torch.zeros_like(token)
+        for i, value in enumerate(gate(w, token)):
+            if value > tau:
+                h = h + w.expert(i, token)
+            elif off_mean is not None:
+                h = h + off_mean[i]
+        rows.append(h)
+    return torch.stack(rows)
+
+
+def logit_gradient_unit(w: Weights, x: torch.Tensor, dh: torch.Tensor, off_mean: torch.Tensor | None) -> torch.Tensor:
+    """dL / d(logit of each gate) [N, n] of the unit form: <o_i - off_mean_i, dL/dh> sigma'(logit_i), open or closed."""
+    rows = []
+    for token, d in zip(x, dh, strict=True):
+        means = torch.zeros(w.experts, len(token), dtype=x.dtype) if off_mean is None else off_mean
+        g = gate(w, token)
+        rows.append([g[i] * (1 - g[i]) * float((w.expert(i, token) - means[i]) @ d) for i in range(w.experts)])
+    return torch.tensor(rows, dtype=x.dtype)
 
 
 def logit_gradient(

@@ -5,6 +5,7 @@ exact     Y = 0 and a bias b, so every gate is sigmoid(b) and every expert is on
 paper     Y drawn, no bias: about half of the experts are on at gates near 0.5, and the model is another one.
 analytic  Y and b of a logistic regression to the blocks that contribute most, the scale by least squares
           (calibration.py).
+ridge     Y and b by ridge regression, for the unit form (ridge.py).
 """
 
 import math
@@ -29,12 +30,13 @@ class Router:
     weight: torch.Tensor
     bias: torch.Tensor | None
     scale: float
+    off_mean: torch.Tensor | None = None
+    """What closed blocks add, [n, d]; the unit form's."""
 
     def tensors(self, layer: int, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
         """By the names they have in a checkpoint."""
-        prefix = f"model.layers.{layer}.mlp.router."
-        named = {f"{prefix}weight": self.weight.to(dtype)}
-        return named if self.bias is None else {**named, f"{prefix}bias": self.bias.to(dtype)}
+        held = {"router.weight": self.weight, "router.bias": self.bias, "off_mean": self.off_mean}
+        return {f"model.layers.{layer}.mlp.{name}": x.to(dtype) for name, x in held.items() if x is not None}
 
 
 def exact(experts: int, hidden: int) -> Router:

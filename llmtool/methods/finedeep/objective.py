@@ -14,7 +14,7 @@ from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.numbers import whole
-from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
+from llmtool.core.train.objective import Batch, Figures, Term
 from llmtool.methods.finedeep.part import NAME, SCORES, FinedeepFFN, Settings, read_settings
 
 DEAD, FULL = 0.05, 0.95
@@ -52,7 +52,7 @@ class Scores(Term):
 
     def add(self, loss: torch.Tensor, figures: Figures, carry: Carry, batch: Batch) -> torch.Tensor:
         """The loss as it is."""
-        counted = (batch.labels != IGNORED).to(torch.float32)[..., None]
+        counted = batch.counted.to(torch.float32)[..., None]
         total = counted.sum().clamp(min=1)
         places = [f"{layer}.{sub}" for layer in self.settings.layers for sub in range(self.settings.sublayers)]
         means = torch.stack([(carry.shared[SCORES + p].detach() * counted).sum((0, 1)) / total for p in places])

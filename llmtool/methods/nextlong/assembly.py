@@ -136,7 +136,7 @@ def whole_metas(sample: Sample) -> int:
     """Meta-chunks that lie whole inside the target: a last one that ends with the text may be cut."""
     ends = [end for segment, (_, end) in zip(sample.segments, sample.tokens.tolist(), strict=True)
             if segment.role == "meta"]  # fmt: skip
-    cut = bool(ends) and ends[-1] >= len(sample.ids) and sample.segments[-1].role == "meta"
+    cut = bool(ends) and ends[-1] >= len(sample.ids) - sample.behind and sample.segments[-1].role == "meta"
     return len(ends) - cut
 
 
@@ -161,7 +161,7 @@ def assemble_unit(stage: Stage, method: Samples, builder: Builder, seeds: I64, *
             accepted += 1
     names = [stage.path(unit, "jsonl").name]
     if not text:
-        ids = np.stack(rows) if rows else np.zeros((0, builder.target), np.uint32)
+        ids = np.stack(rows) if rows else np.zeros((0, builder.row_target), np.uint32)
         save_array(stage.path(unit, "ids.npy"), ids)
         names.append(stage.path(unit, "ids.npy").name)
     stage.finish(unit, names, {"seeds": len(seeds), "accepted": accepted, "rejects": dict(rejects)})

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong.planning import Segment
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.vectors import SCALE
@@ -22,6 +23,8 @@ MOST_BYTES_A_TOKEN = 64
 class Sample:
     """text: UTF-8 that encodes to T tokens, or to one or two more where a cut at T would change the tokens; ids [T].
 
+    With --bos or --eos the ids hold these too, and the text as many tokens less. n_tokens: of the text alone.
+
     chars, tokens: range of each segment [segments, 2], what is cut off left out.
     """
 
@@ -31,14 +34,31 @@ class Sample:
     segments: Sequence[Segment]
     chars: I64
     tokens: I64
+    behind: int = 0
+    """Tokens behind the text."""
+
+
+def around(tokenizer: BaseTokenizer, *, bos: bool, eos: bool) -> tuple[int | None, int | None]:
+    """The tokens before and behind each sample; a tokenizer that names none is refused."""
+    for wanted, token, name in ((bos, tokenizer.bos_id, "bos"), (eos, tokenizer.eos_id, "eos")):
+        if wanted and token is None:
+            raise UserError(f"--{name}: the tokenizer names no such token", hint="one whose settings name it")
+    return tokenizer.bos_id if bos else None, tokenizer.eos_id if eos else None
 
 
 class Builder:
     """Makes samples of one target length."""
 
-    def __init__(self, store: Store, tokenizer: BaseTokenizer, target: int, separator: str) -> None:
-        self.store, self.tokenizer, self.target = store, tokenizer, target
+    def __init__(
+        self, store: Store, tokenizer: BaseTokenizer, target: int, separator: str, *, bos: bool = False,
+        eos: bool = False,
+    ) -> None:  # fmt: skip
+        self.store, self.tokenizer, self.row_target = store, tokenizer, target
         self.separator = separator.encode()
+        ends = around(tokenizer, bos=bos, eos=eos)
+        self._before, self._after = (np.array([] if token is None else [token], np.uint32) for token in ends)
+        self.target = target - len(self._before) - len(self._after)
+        """Tokens of the text."""
 
     @cached_property
     def _lengths(self) -> I64:
@@ -81,10 +101,12 @@ class Builder:
         behind = np.searchsorted(begins, spans[:, 1], "left")
         tokens = np.minimum(np.stack([first, behind], 1), self.target)
         visible = tokens[:, 0] < tokens[:, 1]
+        tokens += len(self._before)
         characters = np.cumsum((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)
         chars = np.concatenate([[0], characters])[spans]
         kept = [s for s, keep in zip(kept, visible.tolist(), strict=True) if keep]
-        return Sample(data, ids[: self.target], len(ids), kept, chars[visible], tokens[visible])
+        whole = np.concatenate([self._before, ids[: self.target], self._after])
+        return Sample(data, whole, len(ids), kept, chars[visible], tokens[visible], len(self._after))
 
     def _cut(self, data: bytes, ids: U32) -> tuple[bytes, U32]:
         """The shortest prefix of whole characters at the end of a token that still encodes to T tokens."""
@@ -125,7 +147,8 @@ class Builder:
             spans.append({**span, "chars": chars, "tokens": tokens})
         body = {"text": sample.text.decode()} if text else {}
         return {
-            **body, "id": name, "n_tokens": sample.n_tokens, "target": self.target, "method": method,
+            **body, "id": name, "n_tokens": sample.n_tokens, "target": self.row_target, "method": method,
+            **({"behind": sample.behind} if sample.behind else {}),
             "seed": self.store.document(seed)["id"], "seed_source": self.store.document(seed)["source"],
             "seed_chunks": self.store.document(seed)["chunks"],
             "spans": spans, "sources": sources,

@@ -82,7 +82,7 @@ class Planned:
 
 
 def _work(directory: Path, stage: Stage, tokenizer: BaseTokenizer, recipe: Recipe, size: int) -> Callable[[int], None]:
-    builder = Builder(Store(directory), tokenizer, recipe.target, recipe.separator)
+    builder = Builder(Store(directory), tokenizer, recipe.target, recipe.separator, bos=recipe.bos, eos=recipe.eos)
     method = Planned(recipe.method, builder, map_array(stage.directory / "plan.npy"))
     count = len(method._starts) - 1
 

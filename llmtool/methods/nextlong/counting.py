@@ -52,7 +52,7 @@ class Counts:
         self.tokens += row["target"]
         spans = row["spans"]
         metas = [span for span in spans if span["role"] == "meta"]
-        cut = bool(metas) and metas[-1] is spans[-1] and metas[-1]["tokens"][1] >= row["target"]
+        cut = bool(metas) and metas[-1] is spans[-1] and metas[-1]["tokens"][1] >= row["target"] - row.get("behind", 0)
         # a seed longer than the target (--keep-long) has nothing to be inside of
         if metas and "chunks" not in metas[0]:
             self.extended += 1

@@ -21,6 +21,9 @@ EMPTY = np.uint16(0xFFFF)
 DOUBT = 0.15
 """What a sketch may be wrong by: texts whose estimated containment is so much below the limit are looked at."""
 
+CLEARLY, LIKE = 0.4, 4
+"""A share that sketches tell from chance, and equal bins that chance seldom makes."""
+
 BATCH = 64
 """Texts whose shingles are made at a time."""
 
@@ -74,17 +77,18 @@ def shared(jaccard: npt.NDArray[np.float32], one: npt.NDArray[np.uint32], many: 
 def suspects(
     metas: Sketches, meta_sizes: Sizes, found: Sketches, found_sizes: Sizes, most: float
 ) -> npt.NDArray[np.bool_]:
-    """Which of `found` [N, 64] might share `most` of the smaller with any of `metas` [p, 64].
+    """Which of `found` [N, 64] seem to share `most` of the smaller, CLEARLY at least, with any of `metas` [p, 64].
 
-    First in how many bins each equals any meta-chunk; few have any, and these are compared with each.
+    First in how many bins each equals any meta-chunk; few have LIKE, and these are compared with each. What this lets
+    pass is compared on its texts when a sample takes it: here copies are kept from filling the rankings.
     """
     bins = np.arange(BINS, dtype=np.uint32) << np.uint32(16)
     known = np.unique((metas.astype(np.uint32) | bins)[metas != EMPTY])
     hits = np.isin(found.astype(np.uint32) | bins, known) & (found != EMPTY)
     out = np.zeros(len(found), np.bool_)
-    for row in np.flatnonzero(hits.any(1)):
+    for row in np.flatnonzero(hits.sum(1) >= LIKE):
         both = shared(overlap(found[row], metas), found_sizes[row], meta_sizes)
-        out[row] = bool((both >= (most - DOUBT) * np.minimum(found_sizes[row], meta_sizes)).any())
+        out[row] = bool((both >= max(most, CLEARLY) * np.minimum(found_sizes[row], meta_sizes)).any())
     return out
 
 

@@ -47,7 +47,7 @@ def estimate(
     # what was read is a whole number of blocks, at most one of which lies behind the last document looked at
     scale = 1.0 if size is None else max(1.0, size / max(1, min(read, size)))
     chunks, long, tokens, texts = (round(number * scale) for number in (chunks, long, tokens, texts))
-    samples = recipe.samples or max(1, tokens // recipe.target)
+    samples = recipe.samples or max(1, (recipe.tokens or tokens) // recipe.target)
     kind = recipe.embedder.split(":")[0]
     queries = min(chunks, samples * max(1, chunks // max(1, long)))
     searched = queries * min(chunks, EXACT_UP_TO) / PAIRS_A_SECOND if recipe.method == "nextlong" else 0.0

@@ -32,6 +32,9 @@ class Recipe:
     position: Position
     separator: str
     samples: int | None
+    tokens: int | None
+    bos: bool
+    eos: bool
     form: Form
     keep_long: bool
     max_overlap: float
@@ -51,6 +54,10 @@ class Recipe:
             raise UserError(f"--target {self.target} is too short for a sample", hint="4096, 65536, 131072")
         if self.method != "nextlong" and self.method not in baselines.NAMES:
             raise UserError(f"method {self.method!r} is not known", hint=f"nextlong, {', '.join(baselines.NAMES)}")
+        if self.tokens is not None and self.samples is not None:
+            raise UserError("--samples and --tokens contradict each other", hint="drop one of them")
+        if self.tokens is not None and self.tokens < self.target:
+            raise UserError(f"--tokens {self.tokens:,} is less than one sample of {self.target:,}")
         if not self.separator.isprintable() and not self.separator.isspace():
             raise UserError("--separator holds control characters")
         if self.min_chunks < 2 and self.method == "nextlong":

@@ -33,8 +33,10 @@ COMMAND = "data nextlong"
 
 
 def samples_wanted(recipe: Recipe, tokens: int) -> int:
-    """As many samples as asked for; if nobody asked, as many tokens as the corpus has."""
-    return recipe.samples if recipe.samples is not None else max(1, tokens // recipe.target)
+    """As many samples or tokens as asked for; if nobody asked, as many tokens as the corpus has."""
+    if recipe.samples is not None:
+        return recipe.samples
+    return max(1, (tokens if recipe.tokens is None else recipe.tokens) // recipe.target)
 
 
 def make_samples(
@@ -92,7 +94,8 @@ def part_stage(directory: Path, recipe: Recipe, tokenizer: BaseTokenizer, more: 
     """Where the parts of the samples stand, one directory for each combination of settings."""
     settings = {
         "stage": "assemble", "method": recipe.method, "target": recipe.target, "separator": recipe.separator,
-        "tokenizer": tokenizer.fingerprint(), "seed": recipe.seed, "text": recipe.form == "jsonl", **more,
+        "tokenizer": tokenizer.fingerprint(), "seed": recipe.seed, "text": recipe.form == "jsonl",
+        "bos": recipe.bos, "eos": recipe.eos, **more,
     }  # fmt: skip
     return Stage(directory / f"samples-{Stage(directory, settings).fingerprint[:8]}", settings)
 
@@ -102,7 +105,7 @@ def _assemble_work(
 ) -> Callable[[int], None]:
     store = Store(directory)
     tokens = token_counts(_tokens_of(directory, store, tokenizer, recipe))
-    builder = Builder(store, tokenizer, recipe.target, recipe.separator)
+    builder = Builder(store, tokenizer, recipe.target, recipe.separator, bos=recipe.bos, eos=recipe.eos)
     order = np.asarray(map_array(mined.directory / "seeds.npy"))
     caps = {store.sources.index(name): share for name, share in recipe.caps.items()}
 
@@ -151,7 +154,7 @@ def _synthesize(
         shutil.rmtree(directory, ignore_errors=True)
     store = stages.chunk(corpora, directory, recipe.reading, means)
     ids_size = 2 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else 4
-    wanted = recipe.samples or 1
+    wanted = samples_wanted(recipe, recipe.target)
     require_space(out.directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
     if recipe.needs_vectors:
         stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,

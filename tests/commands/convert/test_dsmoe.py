@@ -124,6 +124,115 @@ def test_analytic_routers_are_nearer_than_random_ones(tmp_path: Path) -> None:
     assert 0.25 < sum(usage.share) / 3 < 0.5
 
 
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the dense model m and what calibration makes of it with the defaults, u."""
+    folder = tmp_path_factory.mktemp("ordered")
+    dense = save_dense(folder / "m")
+    tokenizer(dense)
+    dsmoe(dense, folder / "u", calibration=library(4)[2:4], calibration_tokens=1500, off_mean=True)
+    return folder
+
+
+def permutation(dense: Path, other: Path, layer: int) -> list[int]:
+    """Where the channels of a layer stood, found by their rows of gate_proj."""
+    name = f"model.layers.{layer}.mlp.gate_proj.weight"
+    before, after = (open_checkpoint(path).read(name) for path in (dense, other))
+    return [int((before == row).all(1).nonzero()) for row in after]
+
+
+def test_calibration_gives_importance_order_and_unit_gates(ordered: Path) -> None:
+    found = entry(ordered / "u")
+    assert {key: found[key] for key in ("version", "form", "partition", "always_on", "off_mean", "refit")} == {
+        "version": 2, "form": "unit", "partition": "importance", "always_on": 0, "off_mean": True, "refit": False,
+    }  # fmt: skip
+    assert found["gate_scale"] == [1.0, 1.0, 1.0]
+    assert found["beyond_paper"] == [
+        "unit gates without n / #active", "channels sorted by importance", "closed blocks add their mean",
+    ]  # fmt: skip
+    dense, sparse = open_checkpoint(ordered / "m"), open_checkpoint(ordered / "u")
+    for layer in range(3):
+        moved = permutation(ordered / "m", ordered / "u", layer)
+        assert sorted(moved) == list(range(80))
+        assert moved != list(range(80))
+        for name in ("up_proj", "down_proj"):
+            before, after = (source.read(f"model.layers.{layer}.mlp.{name}.weight") for source in (dense, sparse))
+            assert after.equal(before[moved] if name == "up_proj" else before[:, moved])
+    usage = report.use(load_model(ordered / "u").decoder, IDS.tolist())
+    assert 0.5 < sum(usage.share) / 3 < 0.95
+    with pytest.raises(UserError, match="depend on the token"):
+        commands.convert_dense(ordered / "u", ordered / "x", console=QUIET)
+
+
+@pytest.mark.parametrize("form", ["paper", "unit"])
+@pytest.mark.parametrize("changes", [{}, {"mlp_bias": True, "intermediate_size": 96, "hidden_size": 40}])
+def test_an_exact_start_in_importance_order(tmp_path: Path, form: str, changes: dict[str, Any]) -> None:
+    """Bit for bit the dense model of the reordered weights, which `convert dense` gives back."""
+    dense = save_dense(tmp_path / "m", **changes)
+    tokenizer(dense)
+    settings = {"partition": "importance", "form": form, "calibration": library(3)[2:], "calibration_tokens": 600}
+    plan = dsmoe(dense, tmp_path / "s", router_init="exact", **settings)
+    assert plan["verified"] == {"layers": 3, "tokens": PROBE, "identical": True}
+    commands.convert_dense(tmp_path / "s", tmp_path / "back", console=QUIET)
+    assert logits(tmp_path / "s").equal(logits(tmp_path / "back"))
+    moved, (before, after) = permutation(dense, tmp_path / "s", 1), map(open_checkpoint, (dense, tmp_path / "back"))
+    for name in before.names():
+        tensor = before.read(name)
+        if ".layers.1.mlp." in name and "down_proj.bias" not in name:
+            tensor = tensor[:, moved] if "down_proj" in name else tensor[moved]
+        if ".layers.1.mlp." in name or ".mlp." not in name:
+            assert after.read(name).equal(tensor), name
+    assert torch.allclose(logits(dense), logits(tmp_path / "back"), rtol=1e-4, atol=1e-4)
+
+
+def test_entries_without_anything_new_stay_of_version_1(tmp_path: Path) -> None:
+    dense = save_dense(tmp_path / "m")
+    dsmoe(dense, tmp_path / "e")
+    assert entry(tmp_path / "e").keys() == {
+        "name", "version", "experts", "tau", "router_bias", "layers", "gate_scale",
+    }  # fmt: skip
+    assert entry(tmp_path / "e")["version"] == 1
+    dsmoe(dense, tmp_path / "p", router_init="paper", form="paper", partition="contiguous")
+    assert entry(tmp_path / "p")["version"] == 1
+
+
+def test_always_on_and_refit(ordered: Path) -> None:
+    plan = dsmoe(
+        ordered / "m", ordered / "q", calibration=library(3)[2:], calibration_tokens=1500, experts=16, share=0.5,
+        refit=True,
+    )  # fmt: skip
+    assert (plan["always_on"], entry(ordered / "q")["always_on"]) == (4, 4)
+    usage = report.use(load_model(ordered / "q").decoder, IDS.tolist())
+    assert (usage.active[:, :4] == usage.tokens).all()
+    assert not (usage.active[:, 4:] == usage.tokens).all()
+    assert all(fact["error"] <= fact["routed"] for fact in plan["fitted"])
+
+
+def test_static_is_pruning(ordered: Path) -> None:
+    arguments: dict[str, Any] = {"calibration": library(3)[2:], "calibration_tokens": 600, "console": QUIET}
+    baselines.convert_baseline("static", ordered / "m", ordered / "s", share=0.5, **arguments)
+    usage = report.use(load_model(ordered / "s").decoder, IDS.tolist())
+    assert (usage.active == torch.tensor([usage.tokens] * 4 + [0] * 4)).all()
+    commands.convert_dense(ordered / "s", ordered / "s-dense", console=QUIET)
+    assert torch.allclose(logits(ordered / "s"), logits(ordered / "s-dense"), atol=1e-4)
+    baselines.convert_baseline("static", ordered / "m", ordered / "sm", share=0.5, off_mean=True, **arguments)
+    with pytest.raises(UserError, match="closed blocks add a constant"):
+        commands.convert_dense(ordered / "sm", ordered / "x", console=QUIET)
+    with pytest.raises(UserError, match="belong to static"):
+        baselines.convert_baseline("channels", ordered / "m", ordered / "x", refit=True, **arguments)
+
+
+def test_the_unit_form_exports(ordered: Path) -> None:
+    pytest.importorskip("transformers")
+    export_model(ordered / "u", ordered / "e", set=["dsmoe.tau=0.55"], console=QUIET)
+    ours = load_model(ordered / "u", settings={"dsmoe": {"tau": "0.55"}})
+    found, made = elsewhere(ordered / "e", ordered)
+    assert found.equal(ours(IDS))
+    assert "Not in the method's paper: dsmoe: unit gates" in " ".join((ordered / "e/README.md").read_text().split())
+    steps = ours.generate(IDS[:, :8].tolist(), max_new_tokens=12, stop=())
+    assert torch.tensor([list(step) for step in steps]).T.equal(made[:, 8:])
+
+
 def test_stream_matches_the_model(tmp_path: Path) -> None:
     """The calibration's residual stream is the model's own."""
     from llmtool.core.model.loading import read_architecture
@@ -151,8 +260,13 @@ def test_stream_matches_the_model(tmp_path: Path) -> None:
         ({"experts": 7}, "7 experts: intermediate_size 80 is not cut evenly"),
         ({"tau": 1.0}, "--tau 1"), ({"tau": 0.75}, "exact start has gates of 0.748"),
         ({"layers": "2-5"}, "the layers of this model are 0 to 2"), ({"layers": "a"}, "'a' is no layer"),
-        ({"router_init": "analytic"}, "without --calibration"), ({"calibration": ["x"]}, "exact with --calibration"),
-        ({"share": 0.0}, "--share 0"),
+        ({"router_init": "analytic"}, "without --calibration"),
+        ({"router_init": "exact", "calibration": ["x"]}, "exact with --calibration"),
+        ({"share": 0.0}, "--share 0"), ({"router_init": "ridge"}, "ridge without --calibration"),
+        ({"calibration": ["x"], "form": "paper"}, "massive ones"), ({"off_mean": True}, "--off-mean with"),
+        ({"calibration": ["x"], "router_init": "analytic", "form": "unit"}, "analytic with --form unit"),
+        ({"partition": "importance"}, "--partition importance without"), ({"always_on": 1}, "--always-on with"),
+        ({"calibration": ["x"], "always_on": 7}, "of 8 blocks 0.75"), ({"form": "units"}, "no such choice"),
         ({"router_init": "analytic", "calibration": ["/nowhere"]}, "nowhere"),
     ],
 )  # fmt: skip

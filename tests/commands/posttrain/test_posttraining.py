@@ -1,6 +1,7 @@
 """data check, posttrain sft and uniattn, LoRA and its merge: as processes where the command line matters."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ pytest.importorskip("jinja2")
 import torch
 
 from llmtool import Tokenizer
+from llmtool.commands.convert.dsmoe import convert_dsmoe
 from llmtool.commands.convert.lora import merge_lora
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.posttrain import sft as posttraining
+from llmtool.commands.posttrain.check import check as data_check
 from llmtool.commands.posttrain.data import open_reader
-from llmtool.commands.posttrain.settings import DataOptions
+from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.train.sft.template import BUILT_IN
 from llmtool.model import load_model
 from tests.cli.test_app import run
 from tests.conftest import SCRIPTS
@@ -172,7 +176,7 @@ def test_nothing_to_train_is_exit_3_in_check_and_one_line_in_training(base: Path
     assert b"nothing is trainable" in done.stdout
     wrong = run("posttrain", "sft", base, file, "-o", tmp_path / "o", "--template", "plain", "--length", "64")
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count(b"\n")) == (1, b"", 1)
-    assert f"{file}:1: nothing is trainable: of 1 rows 1 without an assistant's answer" in wrong.stderr.decode()
+    assert f"{file}:1: nothing is trainable: of 1 rows 1 without an answer that is trained" in wrong.stderr.decode()
 
 
 def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:
@@ -197,6 +201,50 @@ def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:
         assert words in wrong.stderr
 
 
+def stops(path: Path) -> tuple[Any, ...]:
+    """What the files of a checkpoint say ends a text, and its template."""
+    files = [json.loads((path / name).read_text()) for name in ("config.json", "generation_config.json")]
+    own = Tokenizer.load(path).definition
+    return (*(facts["eos_token_id"] for facts in files), own.eos, own.chat_template)
+
+
+def test_the_template_and_the_end_that_were_trained_go_into_the_result(base: Path, data: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base, model)
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer.train_from_documents(SCRIPTS, 300, special=marks)
+    tokenizer.save(model / "llmtool.json")
+    posttraining.sft(model, [str(data)], tmp_path / "out", **{**QUICK, "template": "chatml", "steps": 1})
+    end = tokenizer.special_tokens["<|im_end|>"]
+    config, generation, eos, template = stops(tmp_path / "out")
+    assert (config, eos, template) == (end, "<|im_end|>", BUILT_IN["chatml"])
+    assert (generation if isinstance(generation, int) else generation[0]) == end
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == BUILT_IN["chatml"]
+    assert end in load_model(tmp_path / "out").stop_ids
+    report = data_check([str(data)], tokenizer=base, template="chatml", length=200)
+    assert "the chat template writes what the tokenizer has no tokens for: '<|im_end|>'" in report["warnings"][0]
+    assert "no special token ends" in report["warnings"][1]
+
+
+def test_what_a_dsmoe_model_has_is_kept_unless_set(base: Path, data: Path, tmp_path: Path) -> None:
+    start = tmp_path / "blocks"
+    convert_dsmoe(base, start, experts=4, console=QUIET)
+    settings = {**QUICK, "steps": 4}
+    posttraining.sft(start, [str(data)], tmp_path / "kept", **settings)
+    rows = [json.loads(line)["figures"] for line in (tmp_path / "kept/metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["dsmoe.coefficient"] == rows[1]["dsmoe.coefficient"] == pytest.approx(0.01)
+    first = sum(rows[0]["dsmoe.active"]) / len(rows[0]["dsmoe.active"])
+    second = sum(rows[1]["dsmoe.active"]) / len(rows[1]["dsmoe.active"])
+    moved = 0.012 if second > first else 0.01 / 1.2
+    assert rows[2]["dsmoe.coefficient"] == pytest.approx(moved)
+    posttraining.sft(start, [str(data)], tmp_path / "set", set=["dsmoe.coefficient=0.5"], **settings)
+    rows = [json.loads(line)["figures"] for line in (tmp_path / "set/metrics.jsonl").read_text().splitlines()]
+    assert {row["dsmoe.coefficient"] for row in rows} == {0.5}
+    for setting, words in (("dsmoe.colour=1", "dsmoe.colour is not known"), ("lbpe.x=1", "no such method in use")):
+        with pytest.raises(UserError, match=words):
+            posttraining.sft(start, [str(data)], tmp_path / "no", set=[setting], **settings)
+
+
 def test_a_stream_is_refused_as_it_would_be_read_twice(base: Path) -> None:
     with pytest.raises(UserError, match="read from files only"):
-        open_reader(["-"], DataOptions(base, "auto", "plain", 64, drop_overlong=False, packing=True))
+        open_reader(["-"], CheckSettings(tokenizer=base, template="plain", length=64).reading())

@@ -71,7 +71,7 @@ def launch(output: Path, data: Path, *, processes: int = 2, **changes: object) -
     script = output.parent / "script.py"
     script.write_text(CODE)
     arguments = {"data": [str(data / "train.bin")], "output": str(output), "tokenizer": str(data / "bpe.json"),
-                 "valid": [f"other={data / 'other.bin'}"], **SETTINGS, **changes}  # fmt: skip
+                 "valid": [f"other={data / 'other.txt'}"], **SETTINGS, **changes}  # fmt: skip
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
     command = [sys.executable, *torchrun, str(script), json.dumps(arguments)]
     path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
@@ -107,6 +107,10 @@ def same(a: Path, b: Path) -> None:
 def test_ddp(corpus: Path, one: Path, tmp_path: Path) -> None:
     launch(tmp_path / "two", corpus, parallel="ddp")
     same(tmp_path / "two", one)
+    ours, theirs = (sorted((path / "tokens").iterdir()) for path in (tmp_path / "two", one))
+    assert [path.name for path in ours] == [path.name for path in theirs]
+    assert len(ours) == 3
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(ours, theirs, strict=True))
 
 
 def test_fsdp_with_gradient_through_the_carry_then_resumed_by_one_process(

@@ -23,6 +23,7 @@ from tests.methods.dsmoe.models import RAW, carry, layer, settings
 CPU = torch.device("cpu")
 FEW = [case for case in SPEC.cases("odd") if case["tokens"] <= 43]
 """43 tokens are decoded 16 at a time."""
+KERNELS = ("ours", "decode", "prefill")
 TYPES = [torch.float32, torch.bfloat16]
 
 
@@ -91,6 +92,21 @@ def test_an_overflow_in_a_closed_block_stays_there() -> None:
 def test_forms_of_a_cpu(case: Case, name: str, dtype: torch.dtype) -> None:
     verdict = check(SPEC, SPEC.implementation(name).load(), case, dtype, "forward", CPU)
     assert verdict.passed, verdict.reason
+
+
+@pytest.mark.parametrize("name", ["cpu", "masked dense", *(pytest.param(n, marks=kernel_test) for n in KERNELS)])
+@pytest.mark.parametrize("tokens", [1, 5, 43])
+def test_unit_weights(name: str, tokens: int) -> None:
+    """Ninth argument: an open block counts `scale`, however many are open."""
+    inputs = SPEC.make_inputs(
+        case(tokens=tokens, width=42, inner=240, experts=8, active=0), torch.float32, DEVICE,
+        torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    delta, gates = SPEC.implementation(name).load()(*inputs, True)
+    x, gate, up, down = (tensor.double() for tensor in inputs[:4])
+    a = torch.nn.functional.silu(x @ gate.T) * (x @ up.T) * (gates > 0).repeat_interleave(30, 1)
+    assert torch.allclose(delta.double(), a @ down.T * inputs[7], atol=1e-5)
+    assert not torch.allclose(delta, SPEC.implementation(name).load()(*inputs)[0], atol=1e-2)
 
 
 def test_grouped_mm_computes_the_same() -> None:

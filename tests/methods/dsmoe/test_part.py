@@ -1,6 +1,7 @@
 """The masked-dense form is the literal definition, gradients included."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -139,7 +140,8 @@ def test_mutations_are_seen(change: object) -> None:
     [
         ("experts", 7, "do not divide"), ("experts", "8", "do not divide"), ("layers", [2, 1], "ascending"),
         ("layers", [0, 9], "ascending"), ("gate_scale", [1.0], "each of layers"), ("tau", 1.0, "threshold"),
-        ("tau", "x", "could not convert"), ("version", 2, "only 1 is"), ("tua", 0.5, "tua is not understood"),
+        ("tau", "x", "could not convert"), ("version", 3, "only 1 and 2 are"), ("version", True, "only 1 and 2 are"),
+        ("form", "unit", "form is not"), ("tua", 0.5, "tua is not understood"),
         ("router_bias", 3, "neither on nor off"), ("gate_scale", [1, 0, 1], "positive"), ("tau", None, "float"),
     ],
 )  # fmt: skip
@@ -149,6 +151,82 @@ def test_bad_settings_are_one_line(field: str, value: object, said: str) -> None
     assert read_settings(good, config).tau == 0.5
     with pytest.raises(ConfigError, match=said):
         read_settings({**good, field: value}, config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("form", "units", "neither of paper, unit"), ("partition", 1, "neither of contiguous"),
+        ("always_on", 9, "no number of the 8 blocks"), ("always_on", True, "no number"), ("off_mean", 3, "on nor off"),
+        ("gate_scale", [1, 1, 1.1], "blocks of the unit form count 1"), ("form", "paper", "belongs to the unit form"),
+    ],
+)  # fmt: skip
+def test_bad_settings_of_version_2(field: str, value: object, said: str) -> None:
+    good = {
+        "name": "dsmoe", "version": 2, "experts": 8, "layers": [0, 1, 2], "gate_scale": [1, 1, 1], "form": "unit",
+        "partition": "importance", "always_on": 2, "off_mean": True, "refit": False, "beyond_paper": ["words"],
+    }  # fmt: skip
+    config = parse_config(RAW)
+    found = read_settings(good, config)
+    assert (found.unit, found.partition, found.always_on, found.off_mean) == (True, "importance", 2, True)
+    with pytest.raises(ConfigError, match=said):
+        read_settings({**good, field: value}, config)
+
+
+UNIT: dict[str, Any] = {"form": "unit", "tau": 0.5}
+
+
+@pytest.mark.parametrize("tau", TAUS)
+@pytest.mark.parametrize("means", [True, False])
+def test_unit_form_is_the_definition(tau: float, means: bool) -> None:
+    part = layer(settings(form="unit", tau=tau, off_mean=means)).eval()
+    x = inputs()
+    off = part.off_mean.detach() if part.off_mean is not None else None
+    expected = reference.forward_unit(weights(part), x.flatten(0, 1), tau, off).view(x.shape)
+    y = part(x, x, carry())
+    assert ((y - expected).norm(dim=-1) <= 1e-14 * (1 + expected.norm(dim=-1))).all()
+    assert part.train()(x, x, carry()).equal(y)
+
+
+@pytest.mark.parametrize("means", [True, False])
+def test_gradients_of_the_unit_form(means: bool) -> None:
+    part = layer(settings(**UNIT, off_mean=means)).train()
+    x = inputs()
+    dh = torch.randn(x.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    part(x, x, carry()).backward(dh)
+    flat = x.flatten(0, 1)
+    off = part.off_mean.detach() if part.off_mean is not None else None
+    expected = reference.logit_gradient_unit(weights(part), flat, dh.flatten(0, 1), off)
+    assert part.router.weight.grad is not None
+    product = expected.T @ flat
+    assert (part.router.weight.grad - product).norm() <= 1e-13 * product.norm()
+    if part.off_mean is not None:
+        g = torch.tensor([reference.gate(weights(part), token) for token in flat], dtype=torch.float64)
+        assert part.off_mean.grad is not None
+        assert torch.allclose(part.off_mean.grad, (g <= 0.5).double().T @ dh.flatten(0, 1), rtol=1e-12)
+
+
+def test_the_unit_form_is_not_the_papers() -> None:
+    x = inputs(4, 16)[1:]
+    unit, paper = layer(settings(**UNIT)).eval(), layer(settings(tau=0.5)).eval()
+    assert (unit(x, x, carry()) - paper(x, x, carry())).norm() > 0.1 * unit(x, x, carry()).norm()
+
+
+@pytest.mark.parametrize("means", [True, False])
+@pytest.mark.parametrize("length", [1, 20])
+def test_a_kernel_computes_the_unit_form(means: bool, length: int) -> None:
+    """A CPU's kernel skips blocks; what closed ones add comes after it."""
+    from llmtool.core.kernels.dsmoe_ffn.reference import dsmoe_ffn
+    from llmtool.core.kernels.dsmoe_ffn.skip import dsmoe_ffn as skip
+
+    part = layer(settings(**UNIT, off_mean=means)).eval()
+    x = inputs(2, 20)[:, -length:]
+    expected = part(x, x, carry()).detach()
+    for kernel in (skip, dsmoe_ffn):
+        part.kernel = kernel
+        with torch.inference_mode():
+            found = part(x, x, carry())
+        assert ((found - expected).norm(dim=-1) <= 1e-13 * (1 + expected.norm(dim=-1))).all()
 
 
 def test_autocast_leaves_the_gates_in_float32() -> None:

@@ -161,6 +161,39 @@ def test_formats_hold_the_same_ids(place: Path, form: str) -> None:
     assert [row["id"] for row in rows(output)] == [row["id"] for row in texts]
 
 
+def test_mosaic_reads_what_is_written(place: Path) -> None:
+    streaming = pytest.importorskip("streaming", reason="mosaicml-streaming is not installed")
+    make(place, "base")
+    output = make(place, "streamed", form="mds", work=place / "base" / "work")
+    found = streaming.StreamingDataset(local=str(output), shuffle=False, batch_size=1)
+    wanted = [tokenizer().encode(row["text"])[:TARGET] for row in rows(place / "base")]
+    assert [row["input_ids"].tolist() for row in found] == wanted
+    assert all(row["length"] == TARGET and row["indices"].tolist() == [[0, TARGET]] for row in found)
+    assert all(row["domain"] in ("email", "http", "json", "logging", "asyncio") for row in found)
+
+
+def test_tokens_and_ends(place: Path) -> None:
+    """--tokens is a budget; --bos and --eos stand in the ids, and the text is so much shorter."""
+    make(place, "base")
+    work = place / "base" / "work"
+    output = make(place, "ends", form="npy", eos=True, tokens=f"{5 * TARGET + 100}", work=work)
+    ids = np.fromfile(output / "samples.npy", np.uint16, offset=128).reshape(-1, TARGET)
+    assert len(ids) == 5
+    assert (ids[:, -1] == tokenizer().eos_id).all()
+    assert not (ids[:, :-1] == tokenizer().eos_id).any()
+    texts = make(place, "ends-text", eos=True, tokens=str(5 * TARGET), work=work)
+    for row, wanted in zip(rows(texts), ids.tolist(), strict=True):
+        assert tokenizer().encode(row["text"])[: TARGET - 1] == wanted[:-1]
+        assert row["spans"][-1]["tokens"][1] == TARGET - 1
+    assert data.report(texts)[0]["all_metas_inside"] == 1
+    with pytest.raises(UserError, match="--bos: the tokenizer names no such token"):
+        make(place, "bos", bos=True, work=work)
+    with pytest.raises(UserError, match="--samples and --tokens contradict"):
+        make(place, "both", samples=1, tokens="1M", work=work)
+    with pytest.raises(UserError, match="less than one sample"):
+        make(place, "less", tokens="1K", work=work)
+
+
 @pytest.mark.parametrize("position", ["tail", "random"])
 def test_positions_keep_all_metas_inside(place: Path, position: str) -> None:
     output = make(place, position, position=position, work=place / "base" / "work")
@@ -362,6 +395,9 @@ def test_a_model_gains_from_earlier_metas(place: Path) -> None:
     facts = dependency.measure(found, tokenizer(), copier, 4096)
     assert facts["pairs"] >= 10
     assert facts["gain"] > 0
+    assert sum(each["pairs"] for each in facts["samples"]) == facts["pairs"]
+    assert {each["id"] for each in facts["samples"]} <= {row["id"] for row in found}
+    assert len(dependency.measure(found, tokenizer(), copier, 4096, 2)["samples"]) <= 2
     assert dependency.measure(found, tokenizer(), lambda before_ids, scored: 1.0, 4096)["gain"] == 0
     assert dependency.measure(found, tokenizer(), copier, 128)["pairs"] < facts["pairs"]
 

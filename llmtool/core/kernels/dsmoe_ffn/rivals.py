@@ -17,9 +17,10 @@ def grouped_mm(
     bias: torch.Tensor | None,
     tau: float,
     scale: float,
+    unit: bool = False,
 ) -> Result:
     """torch's grouped product over gathered rows; nonzero waits for the device, so no CUDA graph can hold it."""
-    gates, weights = route(x, router, bias, tau, scale)
+    gates, weights = route(x, router, bias, tau, scale, unit)
     experts, width = router.shape[0], x.shape[1]
     expert, token = (weights.T > 0).nonzero(as_tuple=True)
     ends = (weights > 0).sum(0).cumsum(0).to(torch.int32)

@@ -33,16 +33,17 @@ def dsmoe_ffn(
     bias: torch.Tensor | None,
     tau: float,
     scale: float,
+    unit: bool = False,
 ) -> Result:
     """As reference.dsmoe_ffn; for inference."""
-    gates, weights = route(x, router, bias, tau, scale)
+    gates, weights = route(x, router, bias, tau, scale, unit)
     experts, size = router.shape[0], gate.shape[0] // router.shape[0]
     open_ = weights > 0
     if len(x) == 1:
         return one_token(x, gate, up, down, weights), gates
     small = len(x) < TOKENS and gate.numel() < WEIGHTS
     if small or float(open_.float().mean()) > MOST:
-        return masked(x, gate, up, down, router, bias, tau, scale)
+        return masked(x, gate, up, down, router, bias, tau, scale, unit)
     delta = torch.zeros_like(x)
     for i in range(experts):
         tokens = open_[:, i].nonzero()[:, 0]

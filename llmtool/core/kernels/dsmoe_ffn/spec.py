@@ -119,7 +119,7 @@ class DSMoESpec(Spec):
         """The kernels at Llama-2-7B's shape; shapes are arguments, so that Llama-3.2-1B runs the same code."""
         from llmtool.core.kernels.dsmoe_ffn import triton_decode, triton_prefill
 
-        constants = {"EXPERTS": 16, "BIAS": True, "UPCAST": False}
+        constants = {"EXPERTS": 16, "BIAS": True, "UNIT": False, "UPCAST": False}
         made = [
             *(
                 _config(

@@ -32,10 +32,11 @@ def dsmoe_ffn(
     bias: torch.Tensor | None,
     tau: float,
     scale: float,
+    unit: bool = False,
 ) -> Result:
     """As reference.dsmoe_ffn, for inference; under autocast the products in its type, the gates as they are."""
     gate, up, down = autocast(gate, up, down)
-    made: Result = by_tokens(x, gate, up, down, router, bias, tau, scale)
+    made: Result = by_tokens(x, gate, up, down, router, bias, tau, scale, unit)
     return made
 
 
@@ -49,23 +50,32 @@ def by_tokens(
     bias: torch.Tensor | None,
     tau: float,
     scale: float,
+    unit: bool = False,
 ) -> Result:
     """The form that suits the number of tokens."""
     refuse_double(x, gate)
     limits = tuned(OP, "dispatch", x.device, gate.shape[0])
     if len(x) <= limits["decode"]:
-        few: Result = decode(x, gate, up, down, router, bias, tau, scale)
+        few: Result = decode(x, gate, up, down, router, bias, tau, scale, unit)
         return few
     if len(x) < limits["prefill"]:
-        return masked(x.to(gate.dtype), gate, up, down, router, bias, tau, scale)
-    pieces: list[Result] = [prefill(piece, gate, up, down, router, bias, tau, scale) for piece in torch.split(x, CHUNK)]
+        return masked(x.to(gate.dtype), gate, up, down, router, bias, tau, scale, unit)
+    pieces: list[Result] = [
+        prefill(piece, gate, up, down, router, bias, tau, scale, unit) for piece in torch.split(x, CHUNK)
+    ]
     if len(pieces) == 1:
         return pieces[0]
     return torch.cat([delta for delta, _ in pieces]), torch.cat([gates for _, gates in pieces])
 
 
 def routed(
-    x: torch.Tensor, router: torch.Tensor, bias: torch.Tensor | None, tau: float, scale: float, kernel: str
+    x: torch.Tensor,
+    router: torch.Tensor,
+    bias: torch.Tensor | None,
+    tau: float,
+    scale: float,
+    unit: bool,
+    kernel: str,
 ) -> Result:
     """G and w of x [N, d], both [N, n] in float32; the router may be of another type than x."""
     if router.dtype != x.dtype:
@@ -79,7 +89,7 @@ def routed(
         triton_prefill.route_kernel, (triton.cdiv(tokens, tile["ROWS"]),), x, router,
         router if bias is None else bias, gates, weights, tokens, width, experts, tau, scale,
         ROWS=tile["ROWS"], COLS=tile["COLS"], EXPERTS=max(16, triton.next_power_of_2(experts)), BIAS=bias is not None,
-        UPCAST=interpreting(), num_warps=tile["num_warps"],
+        UNIT=unit, UPCAST=interpreting(), num_warps=tile["num_warps"],
     )  # fmt: skip
     return gates, weights
 
@@ -94,16 +104,17 @@ def decode(
     bias: torch.Tensor | None,
     tau: float,
     scale: float,
+    unit: bool = False,
 ) -> Result:
     """Any number of tokens, FEW at a time."""
     refuse_double(x, gate)
     if len(x) > FEW:
-        pieces = [decode(piece, gate, up, down, router, bias, tau, scale) for piece in torch.split(x, FEW)]
+        pieces = [decode(piece, gate, up, down, router, bias, tau, scale, unit) for piece in torch.split(x, FEW)]
         return torch.cat([delta for delta, _ in pieces]), torch.cat([gates for _, gates in pieces])
     x = x.contiguous()
     (tokens, width), experts = x.shape, router.shape[0]
     size = gate.shape[0] // experts
-    gates, weights = routed(x, router, bias, tau, scale, "decode_route")
+    gates, weights = routed(x, router, bias, tau, scale, unit, "decode_route")
     x = x.to(gate.dtype)
     a = torch.empty(tokens, experts * size, dtype=x.dtype, device=x.device)
     delta = torch.empty_like(x)
@@ -134,13 +145,14 @@ def prefill(
     bias: torch.Tensor | None,
     tau: float,
     scale: float,
+    unit: bool = False,
 ) -> Result:
     """Any number of tokens; buffers are those of the worst case."""
     refuse_double(x, gate)
     x = x.contiguous()
     (tokens, width), experts = x.shape, router.shape[0]
     size = gate.shape[0] // experts
-    gates, weights = routed(x, router, bias, tau, scale, "prefill_route")
+    gates, weights = routed(x, router, bias, tau, scale, unit, "prefill_route")
     x = x.to(gate.dtype)
     delta = torch.empty_like(x)
     if not tokens:

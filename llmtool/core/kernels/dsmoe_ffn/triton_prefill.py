@@ -11,9 +11,10 @@ import triton.language as tl
 @triton.jit
 def route_kernel(
     x_ptr, router_ptr, bias_ptr, gates_ptr, weights_ptr, tokens, width, experts, tau, scale,
-    ROWS: tl.constexpr, COLS: tl.constexpr, EXPERTS: tl.constexpr, BIAS: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr, EXPERTS: tl.constexpr, BIAS: tl.constexpr,
+    UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """Each program gates ROWS tokens: G and w = scale n / #active G, [tokens, experts] in float32.
+    """Each program gates ROWS tokens: G and w = scale n / #active G, [tokens, experts] in float32; UNIT: w = scale.
 
     The logits add up in float32. 16 rows and more go through the tensor cores, whose products of bfloat16 are exact.
     """
@@ -42,8 +43,11 @@ def route_kernel(
     g = 1.0 / (1.0 + tl.exp(-logits))
     active = (g > tau) & (expert < experts)[None, :]
     gates = tl.where(active, g, 0.0)
-    count = tl.maximum(tl.sum(active.to(tl.int32), 1), 1)
-    weights = gates * scale * (experts / count.to(tl.float32))[:, None]
+    if UNIT:
+        weights = active.to(tl.float32) * scale
+    else:
+        count = tl.maximum(tl.sum(active.to(tl.int32), 1), 1)
+        weights = gates * scale * (experts / count.to(tl.float32))[:, None]
     at = row[:, None] * experts + expert[None, :]
     inside = (row < tokens)[:, None] & (expert < experts)[None, :]
     tl.store(gates_ptr + at, gates, mask=inside)

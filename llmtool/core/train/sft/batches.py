@@ -80,7 +80,7 @@ class PackedExamples:
         """As core.train.data.Batches."""
         found = [self.row(step * self.rows + number) for number in rows]
         ids, labels, documents = (torch.stack(parts) for parts in zip(*found, strict=True))
-        return Batch(ids, labels, documents)
+        return Batch(ids, labels, documents, read=documents != self.length)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must find the same: every token, every mask, the order."""

@@ -2,16 +2,29 @@
 
 messages            {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}, ...]}
 sharegpt            {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}, ...]}
-alpaca              {"instruction": ..., "input": ..., "output": ...}; input may be missing
-prompt-completion   {"prompt": ..., "completion": ...}: taken as they are, without a chat template
+alpaca              {"instruction": ..., "input": ..., "output": ...}; input, system and history may be missing
+prompt-completion   {"prompt": ..., "completion": ...}: two texts, taken as they are without a chat template, or two
+                    lists of messages, of which those of the completion are trained
 text                {"text": ...}: every token is trained
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.train.sft.conversation import (
+    CALL,
+    CHOICES,
+    EITHER,
+    PROMPT,
+    ROLES,
+    WEIGHTED,
+    Message,
+    Row,
+    read_objects,
+    read_turn,
+)
 from llmtool.core.train.sft.rows import read_rows
 
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -21,57 +34,58 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "prompt-completion": ("prompt", "completion"),
     "text": ("text",),
 }
-"""Format -> the fields that tell it; other fields of a row are passed over."""
+"""Format -> the fields that tell it."""
 
 FORMATS = tuple(FIELDS)
-ROLES = ("system", "user", "assistant", "tool")
-SHAREGPT_ROLES = {
-    "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
-    "model": "assistant", "tool": "tool", "observation": "tool",
+OWN_ROLES = {role: role for role in ROLES}
+FOREIGN_ROLES = {
+    **OWN_ROLES, "human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
+    "observation": "tool", "function_response": "tool", "tool_response": "tool", "function_call": CALL,
+    "tool_call": CALL, "function": EITHER,
 }  # fmt: skip
+"""As sharegpt's `from` names them."""
+
+BESIDE = ("system", "tools", "functions", "documents", "chat_template_kwargs", *CHOICES)
+"""Fields of a row that say something of its conversation."""
+PAIRS = ("chosen", "rejected")
+RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
 
-@dataclass(frozen=True)
-class Message:
-    """A turn of a conversation."""
+def read_conversations(inputs: Sequence[str], wanted: str = "auto", ignored: Collection[str] = ()) -> Iterator[Row]:
+    """Every row of all inputs; a file whose rows are in different formats is refused. wanted: a format, or "auto".
 
-    role: str
-    content: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row: a conversation, or pieces of plain text, each trained or not. `where` is file and row."""
-
-    where: str
-    messages: tuple[Message, ...] = ()
-    pieces: tuple[tuple[str, bool], ...] = ()
-
-
-def read_conversations(inputs: Sequence[str], wanted: str = "auto") -> Iterator[Row]:
-    """Every row of all inputs; a file whose rows are in different formats is refused. wanted: a format, or "auto"."""
+    ignored: fields of rows and of turns that are left out, as if they were not there.
+    """
     if wanted != "auto" and wanted not in FIELDS:
         hint = closest(wanted, list(FORMATS)) or f"one of {', '.join(FORMATS)}"
         raise UserError(f"format {wanted!r} is not known", hint=hint)
+    left_out = frozenset(ignored)
     first: dict[str, tuple[str, int]] = {}
-    for source, number, row in read_rows(inputs):
+    for source, number, given in read_rows(inputs):
         where = f"{source}:{number}"
+        row = {key: value for key, value in given.items() if key not in left_out}
         found = tell(row, where, wanted)
         known, row_of = first.setdefault(source, (found, number))
         if found != known:
             what = f"a row in the format {found}, but row {row_of} is in the format {known}"
             raise UserError(what, where=where, hint="one format a file")
-        yield PARSERS[found](row, where)
+        yield PARSERS[found](row, where, left_out)
 
 
 def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:
     """The one format whose fields the row has."""
-    fitting = [name for name, fields in FIELDS.items() if all(field in row for field in fields)]
+    fitting = [name for name, fields in FIELDS.items() if all(row.get(field) is not None for field in fields)]
     if wanted != "auto":
-        if wanted not in fitting:
+        if not all(field in row for field in FIELDS[wanted]):
             missing = next(field for field in FIELDS[wanted] if field not in row)
             raise UserError(f"no field {missing!r}, which {wanted} has", where=where, hint=_fields_of(row))
         return wanted
+    if pair := [name for name in PAIRS if row.get(name) is not None]:
+        hint = f"--format {fitting[0]} trains on that alone" if fitting else "give the chosen answers as messages"
+        raise UserError(f"preference data ({', '.join(pair)}): post-training is supervised", where=where, hint=hint)
+    if fitting == ["prompt-completion"] and isinstance(row.get("label"), bool):
+        hint = "keep the wanted rows, and leave the field out with --ignore label"
+        raise UserError("preference data (label): post-training is supervised", where=where, hint=hint)
     if len(fitting) > 1:
         hint = f"say which with --format {fitting[0]}"
         raise UserError(f"fields of several formats: {', '.join(fitting)}", where=where, hint=hint)
@@ -84,42 +98,57 @@ def _fields_of(row: Mapping[str, Any]) -> str:
     return f"the row's fields: {', '.join(map(repr, list(row)[:8])) or 'none'}"
 
 
-def _turns(row: Mapping[str, Any], where: str, field: str, role: str, content: str) -> list[tuple[str, str]]:
-    """(role, content) of each turn, both strings."""
-    turns = row[field]
-    if not isinstance(turns, list):
-        raise UserError(f"{field} is not a list", where=where)
-    found = []
-    for number, turn in enumerate(turns):
-        place = f"{field}[{number}]"
-        if not isinstance(turn, dict):
-            raise UserError(f"{place} is not an object", where=where)
-        for key in (role, content):
-            if not isinstance(turn.get(key), str):
-                kind = "missing" if key not in turn else f"a {type(turn[key]).__name__}, not a string"
-                raise UserError(f"{place}.{key} is {kind}", where=where)
-        found.append((turn[role], turn[content]))
-    return found
+def _turns(value: Any, name: str, where: str, roles: Mapping[str, str], ignored: frozenset[str]) -> list[Message]:
+    if not isinstance(value, list):
+        raise UserError(f"{name} is not a list", where=where)
+    return [read_turn(turn, f"{name}[{number}]", where, roles, ignored) for number, turn in enumerate(value)]
 
 
-def _messages(row: Mapping[str, Any], where: str) -> Row:
-    messages = []
-    for number, (role, content) in enumerate(_turns(row, where, "messages", "role", "content")):
-        if role not in ROLES:
-            hint = closest(role, list(ROLES)) or f"one of {', '.join(ROLES)}"
-            raise UserError(f"messages[{number}].role {role!r} is not known", where=where, hint=hint)
-        messages.append(Message(role, content))
-    return Row(where, tuple(messages))
+def _conversation(row: Mapping[str, Any], where: str, messages: list[Message], *read: str) -> Row:
+    """A row with what stands beside its turns. read: the fields that the turns came from."""
+    if not messages:
+        raise UserError("a conversation without a turn", where=where)
+    system = row.get("system")
+    if system is not None and not isinstance(system, str):
+        raise UserError(f"system is a {type(system).__name__}, not a string", where=where)
+    if system:
+        if messages[0].role == "system" and messages[0].content != system:
+            raise UserError("a system field, and a first turn of system that says something else", where=where)
+        messages = messages if messages[0].role == "system" else [Message("system", system), *messages]
+    for key in CHOICES:
+        value = row.get(key)
+        if value is not None and (isinstance(value, str) or value not in (0, 1)):
+            raise UserError(f"{key} is {value!r}: wanted 0 or 1", where=where, hint="drop the row, or repeat it")
+        if value is not None and not value:
+            messages = [m if m.untrained else replace(m, untrained=WEIGHTED) for m in messages]
+    tools, functions = (read_objects(row.get(name), name, where) for name in ("tools", "functions"))
+    if functions and tools:
+        raise UserError("both tools and functions", where=where, hint="leave one out with --ignore functions")
+    if functions:
+        tools = [{"type": "function", "function": function} for function in functions]
+    arguments = row.get("chat_template_kwargs") or {}
+    if not isinstance(arguments, dict) or set(arguments) & set(RESERVED):
+        raise UserError(f"chat_template_kwargs is not an object without {', '.join(RESERVED)}", where=where)
+    return Row(
+        where, tuple(messages), tools=tools, documents=read_objects(row.get("documents"), "documents", where),
+        arguments=arguments, unknown=_unknown(row, *read, *BESIDE),
+    )  # fmt: skip
 
 
-def _sharegpt(row: Mapping[str, Any], where: str) -> Row:
-    messages = []
-    for number, (role, content) in enumerate(_turns(row, where, "conversations", "from", "value")):
-        if role not in SHAREGPT_ROLES:
-            hint = f"one of {', '.join(SHAREGPT_ROLES)}"
-            raise UserError(f"conversations[{number}].from {role!r} is not known", where=where, hint=hint)
-        messages.append(Message(SHAREGPT_ROLES[role], content))
-    return Row(where, tuple(messages))
+def _unknown(row: Mapping[str, Any], *known: str) -> tuple[str, ...]:
+    return tuple(key for key, value in row.items() if key not in known and value is not None)
+
+
+def _messages(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Row:
+    turns = row["messages"]
+    foreign = isinstance(turns, list) and any(isinstance(turn, dict) and "from" in turn for turn in turns)
+    roles = FOREIGN_ROLES if foreign else OWN_ROLES
+    return _conversation(row, where, _turns(turns, "messages", where, roles, ignored), "messages")
+
+
+def _sharegpt(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Row:
+    turns = _turns(row["conversations"], "conversations", where, FOREIGN_ROLES, ignored)
+    return _conversation(row, where, turns, "conversations")
 
 
 def _strings(row: Mapping[str, Any], where: str, *fields: str) -> list[str]:
@@ -129,20 +158,40 @@ def _strings(row: Mapping[str, Any], where: str, *fields: str) -> list[str]:
     return [row[field] for field in fields]
 
 
-def _alpaca(row: Mapping[str, Any], where: str) -> Row:
+def _alpaca(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Row:  # noqa: ARG001 - a parser
     instruction, output = _strings(row, where, "instruction", "output")
     more = _strings(row, where, "input")[0] if row.get("input") is not None else ""
+    history = row.get("history") or []
+    pairs = isinstance(history, list) and all(isinstance(p, list | tuple) and len(p) == 2 for p in history)
+    if not pairs or not all(isinstance(text, str) for pair in history for text in pair):
+        raise UserError("history is not a list of pairs of texts", where=where)
+    turns = [Message(role, text) for pair in history for role, text in zip(("user", "assistant"), pair, strict=True)]
     user = f"{instruction}\n\n{more}" if more else instruction
-    return Row(where, (Message("user", user), Message("assistant", output)))
+    turns += [Message("user", user), Message("assistant", output)]
+    return _conversation(row, where, turns, "instruction", "input", "output", "history")
 
 
-def _prompt_completion(row: Mapping[str, Any], where: str) -> Row:
+def _prompt_completion(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Row:
+    if isinstance(row["prompt"], list) and isinstance(row["completion"], list):
+        before = _turns(row["prompt"], "prompt", where, OWN_ROLES, ignored)
+        after = _turns(row["completion"], "completion", where, OWN_ROLES, ignored)
+        turns = [*(replace(turn, untrained=PROMPT) for turn in before), *after]
+        return _conversation(row, where, turns, "prompt", "completion")
     prompt, completion = _strings(row, where, "prompt", "completion")
-    return Row(where, pieces=((prompt, False), (completion, True)))
+    return _plain(row, where, ((prompt, False), (completion, True)), "prompt", "completion")
 
 
-def _text(row: Mapping[str, Any], where: str) -> Row:
-    return Row(where, pieces=((_strings(row, where, "text")[0], True),))
+def _text(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Row:  # noqa: ARG001 - a parser
+    return _plain(row, where, ((_strings(row, where, "text")[0], True),), "text")
+
+
+def _plain(row: Mapping[str, Any], where: str, pieces: tuple[tuple[str, bool], ...], *read: str) -> Row:
+    """A row of text as it is; what says something of a conversation has no place there."""
+    for key in BESIDE:
+        if row.get(key) is not None and row[key] not in ("", []):
+            what = f"{key}: {' and '.join(read)} are taken as they are, without a chat template"
+            raise UserError(what, where=where, hint=f"write it into the text, or --ignore {key}")
+    return Row(where, pieces=pieces, unknown=_unknown(row, *read, *BESIDE))
 
 
 PARSERS = {

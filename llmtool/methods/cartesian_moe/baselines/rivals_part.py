@@ -98,7 +98,8 @@ class SharedExperts(nn.Module):
             logits = torch.nn.functional.linear(x.to(precise), self.weight.to(precise), self.bias.to(precise))
             c = logits.softmax(-1)
         shared = sum(expert(x, h, carry) for expert in self.dense) / len(self.dense)
-        return (c[..., :1] * routed + c[..., 1:] * shared).to(routed.dtype)
+        mixed: torch.Tensor = (c[..., :1] * routed + c[..., 1:] * shared).to(routed.dtype)
+        return mixed
 
 
 class Rival(nn.Module):

@@ -9,7 +9,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.experts import CHOSEN, SCORES
 from llmtool.core.run.errors import UserError
-from llmtool.core.train.objective import IGNORED, Batch, Figures, Term
+from llmtool.core.train.objective import Batch, Figures, Term
 
 COEFFICIENT = 0.01
 
@@ -29,7 +29,7 @@ class Balance(Term):
 
     def add(self, loss: torch.Tensor, figures: Figures, carry: Carry, batch: Batch) -> torch.Tensor:
         """The loss with the penalty; tokens without a target do not count."""
-        counted = (batch.labels != IGNORED).to(torch.float32)
+        counted = batch.counted.to(torch.float32)
         penalties = []
         for layer in range(self.layers):
             scores, chosen = carry.shared[f"{SCORES}{layer}"], carry.shared[f"{CHOSEN}{layer}"]

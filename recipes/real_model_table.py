@@ -1,0 +1,136 @@
+"""Tables and figures of recipes/real_model.sh from OUT/rows: results.json, results.md, share.png, cache.png.
+
+A row's difference is against the dense checkpoint on the same tokens. Of rows that were trained, the mean over seeds
+and a 95% interval (Student's t); `static` stands beside every routed result: it is the price of not routing at all.
+"""
+
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.stats import t as student
+
+Rows = dict[str, dict[str, Any]]
+
+
+def read(folder: Path) -> tuple[Rows, dict[tuple[str, int], list[dict[str, Any]]]]:
+    """Untrained rows by name, and trained ones by (name, tokens), a list over seeds."""
+    untrained: Rows = {}
+    trained: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted((folder / "rows").glob("*.json")):
+        row = json.loads(path.read_text())
+        if match := re.fullmatch(r"(.+)\+(\d+)\+(\d+)", path.stem):
+            trained[match[1], int(match[2])].append(row)
+        else:
+            untrained[path.stem] = row
+    return untrained, trained
+
+
+def interval(values: list[float]) -> str:
+    """Mean and half a 95% interval, or one value marked as such."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return f"{mean:+.3f} (one seed)"
+    return f"{mean:+.3f} ± {student.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5:.3f}"
+
+
+def share(row: dict[str, Any]) -> str:
+    """Open blocks, least and most over the texts."""
+    active = list(row["active"].values())
+    if not active:
+        return ""
+    low, high = min(active), max(active)
+    return f"{low:.1%}" if high - low < 5e-4 else f"{low:.1%} to {high:.1%}"
+
+
+def table(untrained: Rows, trained: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
+    """Markdown."""
+    dense = untrained["dense"]
+    names = list(dense["loss"])
+    lines = [
+        "| | open blocks | " + " | ".join(names) + " | KV bytes a token | read | written |",
+        "|---|---|" + "---|" * (len(names) + 3),
+    ]
+    for name, row in untrained.items():
+        losses = [
+            f"{row['loss'][text]:.3f}"
+            + (f" ({row['loss'][text] - dense['loss'][text]:+.3f})" if row is not dense else "")
+            for text in names
+        ]
+        lines.append(
+            f"| {name} | {share(row)} | {' | '.join(losses)} | {row['kv_bytes_per_token'] or '':,} | "
+            f"{row['read_tokens_per_cpu_second']:.0f} | {row['written_tokens_per_cpu_second']:.1f} |"
+        )
+    if trained:
+        lines += [
+            "",
+            "| after training | tokens | seeds | " + " | ".join(names) + " |",
+            "|---|---|---|" + "---|" * len(names),
+        ]
+        for (name, tokens), rows in trained.items():
+            changes = [interval([row["loss"][text] - dense["loss"][text] for row in rows]) for text in names]
+            lines.append(f"| {name} | {tokens:,} | {len(rows)} | {' | '.join(changes)} |")
+    lines += ["", f"Nats a token on {dense['tokens']:,} tokens in rows of {dense['length']}, in brackets against "
+              "dense; read, written: tokens a second of CPU time, of a shared machine."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def draw(untrained: Rows, place: Path, kind: str) -> None:
+    """Loss above dense by open share (kind "share") or by saved cache, a line a method, a panel a text."""
+    dense = untrained["dense"]
+    names = list(dense["loss"])
+    lines: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
+    for name, row in untrained.items():
+        method, _, number = name.rpartition("-")
+        attention = method.startswith(("uniattn", "cla", "softmax"))
+        if not number.isdigit() or "+" in name or attention != (kind == "cache"):
+            continue
+        x = float(f"0.{number}")
+        if kind == "cache":
+            x = row["kv_bytes_per_token"] / dense["kv_bytes_per_token"]
+        elif row["active"]:
+            x = float(np.mean(list(row["active"].values())))
+        lines[method].append((x, {text: row["loss"][text] - dense["loss"][text] for text in names}))
+    if not lines:
+        return
+    figure, panels = plt.subplots(1, len(names), figsize=(4.6 * len(names), 4), sharey=True, squeeze=False)
+    for panel, text in zip(panels[0], names, strict=True):
+        for method, points in sorted(lines.items()):
+            points.sort(key=lambda point: point[0])
+            panel.plot(
+                [x for x, _ in points], [loss[text] for _, loss in points], marker="o", markersize=3, label=method
+            )
+        panel.set(title=text, xlabel="share of blocks open" if kind == "share" else "cache, of dense", ylim=(0, 3))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("loss above dense, nats (cut at 3)")
+    panels[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(place, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    """OUT -> its tables and figures."""
+    out = Path(sys.argv[1])
+    untrained, trained = read(out)
+    if "dense" not in untrained:
+        sys.exit(f"error: {out}/rows holds no dense.json (run the recipe without ONLY, or with ONLY='dense|...')")
+    text = table(untrained, trained)
+    (out / "results.md").write_text(text)
+    facts = {"untrained": untrained, "trained": [{"name": n, "tokens": k, "seeds": v} for (n, k), v in trained.items()]}
+    (out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
+    for kind in ("share", "cache"):
+        draw(untrained, out / f"{kind}.png", kind)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
