@@ -114,7 +114,6 @@ def encode(
 ) -> None:
     """Turn text into ids, as a stream; with --shards as a job that can be killed, split and checked."""
     from llmtool.commands.tokenizer.encode import encode_files
-    from llmtool.commands.tokenizer.remap import remap_file
     from llmtool.commands.tokenizer.shards import encode_shards
     from llmtool.tokenizer import load
 
@@ -126,6 +125,8 @@ def encode(
             raise typer.Exit(ExitCode.CHECK_FAILED)
         return
     if settings.remap is not None:
+        from llmtool.commands.tokenizer.remap import remap_file  # numpy comes with it
+
         force, map_file = settings.force, settings.remap
         totals = remap_file(loaded, inputs or [], output, map_file, read=read, force=force, console=console)
         console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents, renumbered")

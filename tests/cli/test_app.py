@@ -274,7 +274,7 @@ def test_completions_are_valid(shell: str, name: str) -> None:
     "line, wanted",
     [
         ("llmtool to", "tokenizer"),
-        ("llmtool tokenizer ", "compare decode encode export inspect train"),
+        ("llmtool tokenizer ", "compare decode diff encode export extend inspect train trim"),
         ("llmtool tokenizer train --algorithm sc", "scaffold scaffold-lbpe"),
         ("llmtool tokenizer train x --pretok", "--pretokenizer --pretokenizer-regex"),
         ("llmtool tokenizer encode --format ", "bin ids jsonl npy"),

@@ -1,12 +1,13 @@
 """The files of the finished model beside its weights: the tokenizer, the template and the end that were trained."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.start import tokenizer_files
 from llmtool.core.bpe.definition_file import from_json, serialize
-from llmtool.core.run.json_file import dumps
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import dumps, parse_json
 
 if TYPE_CHECKING:
     from llmtool.commands.posttrain.data import Reader
@@ -50,10 +51,10 @@ def result(start: "Start", reader: "Reader", counts: "Counts", *, foreign: bool)
 def with_template(files: dict[str, bytes], source: str) -> dict[str, bytes]:
     """The one template, wherever a tokenizer's files have theirs."""
     changed = {name: content for name, content in files.items() if not name.startswith(FURTHER)}
-    if SETTINGS in changed and "chat_template" in (facts := json.loads(changed[SETTINGS])):
+    if SETTINGS in changed and "chat_template" in (facts := _object(changed, SETTINGS)):
         changed[SETTINGS] = _written({**facts, "chat_template": source})
     if OWN in changed:
-        own = from_json(json.loads(changed[OWN]), OWN)
+        own = from_json(_object(changed, OWN), OWN)
         beside = replace(own.beside, templates={})
         changed[OWN] = serialize(replace(own, chat_template=source, beside=beside))
     return {**changed, TEMPLATE: source.encode()}
@@ -61,7 +62,7 @@ def with_template(files: dict[str, bytes], source: str) -> dict[str, bytes]:
 
 def stops_of(files: dict[str, bytes], raw: dict[str, Any]) -> list[int]:
     """Ids that end a text, as the model's users find them."""
-    defaults = json.loads(files[GENERATION]) if GENERATION in files else {}
+    defaults = _object(files, GENERATION) if GENERATION in files else {}
     eos = raw.get("eos_token_id") if defaults.get("eos_token_id") is None else defaults["eos_token_id"]
     return list(eos) if isinstance(eos, list) else [] if eos is None else [eos]
 
@@ -72,17 +73,28 @@ def with_end(
     """The id and the text of what ends an answer, before what ended one until now."""
     changed = dict(files)
     ids: int | list[int] = [ending, *stops] if stops else ending
-    defaults = json.loads(files[GENERATION]) if GENERATION in files else {}
+    defaults = _object(files, GENERATION) if GENERATION in files else {}
     changed[GENERATION] = _written({**defaults, "eos_token_id": ids})
     for name in (SETTINGS, NAMED):
-        if name in files and (facts := json.loads(files[name])).get("eos_token") is not None:
+        if name in files and (facts := _object(files, name)).get("eos_token") is not None:
             before = facts["eos_token"]
             facts["eos_token"] = {**before, "content": text} if isinstance(before, dict) else text
             changed[name] = _written(facts)
     if OWN in files:
-        changed[OWN] = serialize(replace(from_json(json.loads(files[OWN]), OWN), eos=text))
+        changed[OWN] = serialize(replace(from_json(_object(files, OWN), OWN), eos=text))
     return {**raw, "eos_token_id": ending}, changed
 
 
 def _written(facts: dict[str, Any]) -> bytes:
     return dumps(facts, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    """The object in one of the files."""
+    try:
+        facts = parse_json(files[name])
+    except ValueError as error:
+        raise UserError(f"not JSON: {error}", where=name) from None
+    if not isinstance(facts, dict):
+        raise UserError("not a JSON object", where=name)
+    return facts
