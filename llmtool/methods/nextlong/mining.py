@@ -56,6 +56,7 @@ def mine_unit(
     left: Counter[str] = Counter()
     ids: list[I64] = []
     scores: list[F32] = []
+    may = np.zeros(store.chunks, np.bool_)  # set for a seed at a time, and cleared behind it
     batches: list[list[int]] = [[]]  # so many meta-chunks at once that no tile of scores is large
     for seed in chosen.tolist():
         held = sum(int(store.first[s + 1] - store.first[s]) for s in batches[-1])
@@ -73,10 +74,12 @@ def mine_unit(
             rankings = [next(found) for _ in own]
             rankings = [(numbers[products >= floor], products[products >= floor]) for numbers, products in rankings]
             allowed = _allowed(rankings, own, pool, stage.settings["max_overlap"], left)
+            may[allowed] = True
             for numbers, products in rankings:
-                kept = np.isin(numbers, allowed)
+                kept = may[numbers]
                 ids.append(numbers[kept][:k])
                 scores.append(products[kept][:k])
+            may[allowed] = False
     ends = np.cumsum([len(numbers) for numbers in ids], dtype=np.int64)
     arrays: dict[str, npt.NDArray[Any]] = {
         "ids.npy": np.concatenate(ids).astype(np.uint32) if ids else np.zeros(0, np.uint32),
