@@ -157,7 +157,7 @@ def test_a_conversation_remembers_its_turns(checkpoint: Path, run: Run) -> None:
     talk = Chat(model, "plain")
     turns = [Message("user", "One"), Message("assistant", first["text"]), Message("user", "Two")]
     ids = talk.ids(turns)
-    assert model.tokenizer.decode(ids).endswith("User: Two\nAssistant: ")
+    assert model.tokenizer.decode(ids).endswith("User: Two\nAssistant:")
     wanted = [token for (token,) in model.generate([ids], max_new_tokens=5) if token is not None]
     assert second["ids"] == wanted
 

@@ -158,7 +158,7 @@ def test_data_check_shows_what_is_trained(base: Path, data: Path, tmp_path: Path
     done = run(*arguments, "--template", "plain", "--row", "3")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
-    assert "User: 2 + 1?\nAssistant: ⟦3<|endoftext|>\n⟧" in text
+    assert "User: 2 + 1?\nAssistant:⟦ 3<|endoftext|>\n⟧" in text
     assert "40" in text
     report = json.loads(run(*arguments, "--template", "plain", "--json").stdout)
     assert (report["counts"]["kept"], report["schema"]) == (40, "llmtool.data-check/1")

@@ -24,15 +24,18 @@ from llmtool.core.train.sft.conversation import REASONING, Message, Row
 BUILT_IN = {
     "plain": (
         "{{ bos_token }}{% for m in messages %}{{ m.role | capitalize }}: "
-        "{{ m.content }}{{ eos_token if m.role == 'assistant' else '' }}\n{% endfor %}"
-        "{% if add_generation_prompt %}Assistant: {% endif %}"
+        "{% if m.role == 'assistant' %}{{ m.content | trim }}{{ eos_token }}{% else %}{{ m.content }}{% endif %}\n"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}Assistant:{% endif %}"
     ),
     "chatml": (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
 }
-"""Templates by name. plain wants no tokens of its own; chatml wants them in the tokenizer."""
+"""Templates by name. plain wants no tokens of its own; its prompt ends before the space, which most tokenizers join
+with the answer's first word, and an answer that begins with that space is told without it in the next turn. chatml
+wants its tokens in the tokenizer."""
 
 LARGEST = 1 << 20
 ROLES_OF_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -207,11 +207,11 @@ def test_a_turn_as_transformers_hands_it_over() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_answers_are_trained_with_their_end(name: str) -> None:
-    end = {"plain": "~\n", "chatml": "<|im_end|>\n"}[name]
+    end, space = {"plain": ("~\n", " "), "chatml": ("<|im_end|>\n", "")}[name]
     template = Template(BUILT_IN[name], SPECIALS, name)
-    assert trained(template, *CHAT) == [f"two{end}", f"four{end}"]
+    assert trained(template, *CHAT) == [f"{space}two{end}", f"{space}four{end}"]
     weighted = Message("assistant", "two", untrained=WEIGHTED)
-    assert trained(template, CHAT[0], weighted, *CHAT[2:]) == [f"four{end}"]
+    assert trained(template, CHAT[0], weighted, *CHAT[2:]) == [f"{space}four{end}"]
     assert untrained(template, CHAT[0], weighted, *CHAT[2:]) == [WEIGHTED]
 
 
