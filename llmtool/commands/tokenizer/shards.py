@@ -96,7 +96,7 @@ def encode_shards(
         report.merge(each["read"])
     sums = {name: sum(each[name] for each in facts) for name in ("documents", "tokens")}
     complete = len(done) == len(units)
-    if complete and not stage.complete:
+    if complete and not (stage.complete and (directory / "run.json").exists()):
         report.say(means.console)
         if not sums["tokens"]:
             raise UserError("no text found", where=", ".join(inputs))

@@ -67,6 +67,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     stage.begin(force=means.force)
     piped = any(entry["sha256"] is None for entry in inputs)  # stdin, a FIFO, <(a command)
     if stage.complete and not piped:
+        shutil.rmtree(read.directory, ignore_errors=True)  # of a run that ended between the seal and this
         return Store(directory)
     read.begin(force=True)
     if not read.complete or piped:
@@ -86,7 +87,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
     more = {"rejects": totals["rejects"], "skipped": totals["skipped"]}
     stage.seal({"units": units, **sums, **more, "digest": digest})
-    shutil.rmtree(read.directory)
+    shutil.rmtree(read.directory, ignore_errors=True)
     return Store(directory)
 
 
