@@ -105,7 +105,7 @@ def test_logits_have_the_shape_of_the_ids(checkpoint: Path) -> None:
     "arguments, message",
     [
         (["--ids", "1 2 900"], "id 900 is out of range: model.embed_tokens.weight holds 400 rows"),
-        (["--ids", "one"], "not ids"),
+        (["--ids", "one"], "id one: not a whole number"),
         ([""], "a prompt without a single token"),
         (["a", "--device", "abacus"], "device 'abacus' is not known"),
     ],

@@ -259,7 +259,8 @@ def test_stream_matches_the_model(tmp_path: Path) -> None:
     [
         ({"experts": 7}, "7 experts: intermediate_size 80 is not cut evenly"),
         ({"tau": 1.0}, "--tau 1"), ({"tau": 0.75}, "exact start has gates of 0.748"),
-        ({"layers": "2-5"}, "the layers of this model are 0 to 2"), ({"layers": "a"}, "'a' is no layer"),
+        ({"layers": "2-5"}, "the layers of this model are 0 to 2"),
+        ({"layers": "a"}, "--layers a: a: not a whole number"),
         ({"router_init": "analytic"}, "without --calibration"),
         ({"router_init": "exact", "calibration": ["x"]}, "exact with --calibration"),
         ({"share": 0.0}, "--share 0"), ({"router_init": "ridge"}, "ridge without --calibration"),

@@ -77,7 +77,7 @@ def test_the_papers_groupings_save_what_the_page_says() -> None:
         ({"followers": "0,1"}, "layer 0 has no leader before it"),
         ({"followers": "6"}, "there is no layer 6, the last is 5"),
         ({"followers": "2,2"}, "named twice"),
-        ({"followers": "two"}, "wanted layer numbers"),
+        ({"followers": "two"}, "--followers two: not a whole number"),
         ({}, "which layers follow"),
         ({"groups": "2:0:6", "followers": "1"}, "which layers follow"),
         ({"groups": "2:0:6", "window": 65}, "--window 65: the model was made for 64 tokens"),

@@ -63,7 +63,7 @@ def test_transformers_gives_the_same_ids(
 def test_rows_of_a_checkpoint(tmp_path: Path, base: Path, write: Callable[[str, str], Path]) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 340}))
     assert rows_of(str(tmp_path)) == 340
-    assert rows_of("151_936") == 151936
+    assert rows_of("151936") == 151936
     text = str(write("sw.txt", SWAHILI))
     assert extend_files(base, [text], tmp_path / "fits", add=99, fit_rows=str(tmp_path))["rows"] == 340
     with pytest.raises(UserError, match=r"no room for one more token: 300 ids, 300 rows"):

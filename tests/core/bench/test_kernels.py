@@ -93,8 +93,8 @@ def test_the_right_one_is_timed_and_compared(capsys: Any) -> None:
 def test_sizes(capsys: Any) -> None:
     report = run(sizes="rows=5,width=7", as_json=True)
     assert {tuple(row["case"].values()) for row in report["rows"]} == {(5, 7)}
-    for wrong in ("rows=0", "depth=3", "huge"):
-        with pytest.raises(UserError, match="planted"):
+    for wrong, says in (("rows=0", "--sizes rows 0: wanted 1 to"), ("depth=3", "planted"), ("huge", "planted")):
+        with pytest.raises(UserError, match=says):
             run(sizes=wrong)
 
 

@@ -89,7 +89,10 @@ def test_eval_attention_writes_a_plan_that_convert_takes(tmp_path: Path) -> None
     made = run("convert", "uniattn", source, tmp_path / "u", "--plan", file, "--init", "zero", "--json")
     assert json.loads(made.stdout)["kv_saving"] == 0.25
     assert b"25.00% of the cache saved" in run(*arguments, "--measure", "js").stdout
-    for more, words in ((("--window", "99"), b"--window 99"), (("--kv-saving", "half"), b"wanted a share")):
+    for more, words in (
+        (("--window", "99"), b"--window 99"),
+        (("--kv-saving", "half"), b"--kv-saving half: not a number"),
+    ):
         wrong = run(*arguments, *more)
         assert (wrong.returncode, wrong.stdout, wrong.stderr.count(b"\n")) == (1, b"", 1)
         assert words in wrong.stderr
