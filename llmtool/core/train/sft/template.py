@@ -24,8 +24,8 @@ from llmtool.core.train.sft.conversation import REASONING, Message, Row
 BUILT_IN = {
     "plain": (
         "{{ bos_token }}{% for m in messages %}{{ m.role | capitalize }}: "
-        "{% if m.role == 'assistant' %}{{ m.content | trim }}{{ eos_token }}{% else %}{{ m.content }}{% endif %}\n"
-        "{% endfor %}"
+        "{{ m.content | trim if m.role == 'assistant' else m.content }}"
+        "{{ eos_token if m.role == 'assistant' else '' }}\n{% endfor %}"
         "{% if add_generation_prompt %}Assistant:{% endif %}"
     ),
     "chatml": (
