@@ -175,7 +175,7 @@ void any_text(Input& input) {
     PieceCounter counter(Pretokenizer::kLlama3, 1, 0, "");
     const Exact exact(text);
     counter.add(exact.documents());
-    return train(TrainingCorpus(counter, order), BpePolicy(), 400, 1, 64, nullptr);
+    return train<BpePolicy>(TrainingCorpus(counter, order), Limits{400, 1, 64}, nullptr);
   }();
   std::vector<std::vector<uint8_t>> units = byte_units();
   std::vector<Merge> merges;
@@ -228,8 +228,9 @@ void any_training(Input& input) {
     counter.add(exact.documents());
     counter.add(exact.documents());
     TrainingCorpus corpus(counter, order);
-    const Trained trained = scaffold ? train(std::move(corpus), ScaffoldPolicy(), size, least, longest, nullptr)
-                                     : train(std::move(corpus), BpePolicy(), size, least, longest, nullptr);
+    const Limits limits{size, least, longest};
+    const Trained trained = scaffold ? train<ScaffoldPolicy>(std::move(corpus), limits, nullptr)
+                                     : train<BpePolicy>(std::move(corpus), limits, nullptr);
     require(trained.merges.size() == 3 * trained.frequencies.size(), "a frequency for each merge");
     require(trained.scaffold.size() == 256 + trained.frequencies.size(), "a mark for each unit");
     require(budget == 0 || trained.merges == merges, "the same when counts spill");
