@@ -12,14 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from intervals import interval
 
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its 95% interval; infinite for one value."""
-    mean, count = float(np.mean(values)), len(values)
-    half = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5) if count > 1 else float("inf")
-    return mean, half
+from llmtool.core.run.json_file import dumps
 
 
 def table(rows: list[dict[str, Any]], rival: str) -> list[dict[str, Any]]:
@@ -82,14 +77,14 @@ def draw(rows: list[dict[str, Any]], rival: str, path: Path) -> None:
     whole.axvline(0, color="#999999", linewidth=0.8)
     whole.set_yticks(range(len(rows)), names)
     whole.invert_yaxis()
-    whole.set_xlabel(f"nats a token less {rival}'s, 95% over seeds")
+    whole.set_xlabel(f"nats a token over {rival}'s, 95% over seeds")
     for row in rows:
         if row["variant"] != rival:
             parts.plot(range(1, 1 + len(row["deciles_over_rival"])), [mean for mean, _ in row["deciles_over_rival"]],
                        marker="o", markersize=3, label=row["variant"])  # fmt: skip
     parts.axhline(0, color="#999999", linewidth=0.8)
-    parts.set_xlabel("tenth of the occurrences, by the id's frequency in training (1: the rarest ids)")
-    parts.set_ylabel(f"nats a token less {rival}'s")
+    parts.set_xlabel("tenth of the occurrences; 1: the rarest ids")
+    parts.set_ylabel(f"nats a token over {rival}'s")
     parts.legend(frameon=False, fontsize=8)
     for axes in (whole, parts):
         axes.spines[["top", "right"]].set_visible(False)
@@ -101,7 +96,7 @@ def main(out: Path, rival: str) -> None:
     found = [json.loads(path.read_text()) for path in sorted((out / "rows").glob("*.json"))]
     rows = table(found, rival)
     facts = {"study": found[0]["study"], "tokens": found[0]["tokens"], "rival": rival, "rows": rows}
-    (out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (out / "results.json").write_text(dumps(facts, indent=1) + "\n")
     show(rows, rival)
     draw(rows, rival, out / "results.png")
 

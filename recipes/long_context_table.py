@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from intervals import interval
+
+from llmtool.core.run.json_file import dumps
 
 RIVAL = "abf"
 ORDER = ("pi", "yarn", "abf", "stages", "uniform", "paper", "search")
@@ -30,13 +32,6 @@ def read(target: int) -> dict[tuple[str, str, int], dict[str, float]]:
             "loss": source["loss"], "loss_far": float(np.mean(places[-len(places) // 4 :])),
         }  # fmt: skip
     return found
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its 95% interval; infinite for one value."""
-    mean, count = float(np.mean(values)), len(values)
-    half = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5) if count > 1 else float("inf")
-    return mean, half
 
 
 def table(found: dict[tuple[str, str, int], dict[str, float]]) -> list[dict[str, Any]]:
@@ -114,7 +109,7 @@ def main() -> None:
     parser.add_argument("--target", type=int, required=True)
     given = parser.parse_args()
     rows = table(read(given.target))
-    Path("results.json").write_text(json.dumps({"short": given.short, "target": given.target, "rows": rows}, indent=1))
+    Path("results.json").write_text(dumps({"short": given.short, "target": given.target, "rows": rows}, indent=1))
     show(rows, given.target)
     draw(rows, given.target)
 

@@ -16,7 +16,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.stats import t as student
+from intervals import interval
 
 Rows = dict[str, dict[str, Any]]
 
@@ -34,12 +34,10 @@ def read(folder: Path) -> tuple[Rows, dict[tuple[str, int], list[dict[str, Any]]
     return untrained, trained
 
 
-def interval(values: list[float]) -> str:
+def told(values: list[float]) -> str:
     """Mean and half a 95% interval, or one value marked as such."""
-    mean, count = float(np.mean(values)), len(values)
-    if count < 2:
-        return f"{mean:+.3f} (one seed)"
-    return f"{mean:+.3f} ± {student.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5:.3f}"
+    mean, half = interval(values)
+    return f"{mean:+.3f} (one seed)" if len(values) < 2 else f"{mean:+.3f} ± {half:.3f}"
 
 
 def share(row: dict[str, Any]) -> str:
@@ -76,7 +74,7 @@ def table(untrained: Rows, trained: dict[tuple[str, int], list[dict[str, Any]]])
             "|---|---|---|" + "---|" * len(names),
         ]
         for (name, tokens), rows in trained.items():
-            changes = [interval([row["loss"][text] - dense["loss"][text] for row in rows]) for text in names]
+            changes = [told([row["loss"][text] - dense["loss"][text] for row in rows]) for text in names]
             lines.append(f"| {name} | {tokens:,} | {len(rows)} | {' | '.join(changes)} |")
     lines += ["", f"Nats a token on {dense['tokens']:,} tokens in rows of {dense['length']}, in brackets against "
               "dense; read, written: tokens a second of CPU time, of a shared machine."]  # fmt: skip

@@ -214,7 +214,8 @@ def train(
 ) -> Trained:
     """Run the merge loop; `vocab_size` counts normal units, the 256 bytes included."""
     if _NATIVE is None or counts.native is None or policy.native not in _NATIVE.TRAINING_POLICIES:
-        return policy.train(dict(counts.items()), vocab_size, min_frequency, max_token_bytes, progress)
+        start = Start.of_bytes(dict(counts.items()))
+        return policy.extend(start, vocab_size, min_frequency, max_token_bytes, progress)
     limits = vocab_size, min_frequency, max_token_bytes
     made = _checked(_NATIVE.train, counts.native, policy.native, *limits, BYTE_ORDER, progress)
     return _trained(made)

@@ -5,7 +5,7 @@ is the pair's current one. About 100 times slower than the C++ engine and 100 ti
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
@@ -85,17 +85,6 @@ class BPE:
 
     native = "bpe"
 
-    def train(
-        self,
-        pieces: Mapping[bytes, int],
-        vocab_size: int,
-        min_frequency: int,
-        max_token_bytes: int,
-        progress: Callable[[int], None],
-    ) -> Trained:
-        """Merge the most frequent pair until `vocab_size` units exist."""
-        return self.extend(Start.of_bytes(pieces), vocab_size, min_frequency, max_token_bytes, progress)
-
     def extend(
         self,
         start: Start,
@@ -105,7 +94,7 @@ class BPE:
         progress: Callable[[int], None],
         allows: Allows = anything,
     ) -> Trained:
-        """The same from other units on."""
+        """Merge the most frequent pair until `vocab_size` units exist."""
         loop = MergeLoop(start, max_token_bytes, allows)
         while len(loop.units) < vocab_size:
             first = loop.head()

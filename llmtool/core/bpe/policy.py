@@ -63,17 +63,6 @@ class TrainingPolicy(Protocol):
 
     native: str
 
-    def train(
-        self,
-        pieces: Mapping[bytes, int],
-        vocab_size: int,
-        min_frequency: int,
-        max_token_bytes: int,
-        progress: Callable[[int], None],
-    ) -> Trained:
-        """Portable training; `vocab_size` counts normal units, the 256 bytes included; no token gets longer."""
-        ...
-
     def extend(
         self,
         start: Start,
@@ -83,7 +72,8 @@ class TrainingPolicy(Protocol):
         progress: Callable[[int], None],
         allows: Allows = anything,
     ) -> Trained:
-        """The same from other units than bytes, which all stay; `vocab_size` counts them too."""
+        """Portable training from the units of `start`, which all stay; `vocab_size` counts normal units, these
+        included; no token gets longer than `max_token_bytes`."""
         ...
 
     def parts(self, trained: Trained) -> dict[int, list[int]]:

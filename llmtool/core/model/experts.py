@@ -204,6 +204,21 @@ def record(carry: Carry, place: str, choice: Choice, shape: torch.Size, free: to
         carry.shared[FREE + place] = free
 
 
+class Coefficient(nn.Module):
+    """c = softmax(C x + b), two shares in float32: of routed experts and of a shared one. Starts at 1/2, 1/2."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2, hidden))
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., d] -> [..., 2]."""
+        precise = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.to(precise), self.weight.to(precise), self.bias.to(precise)).softmax(-1)
+
+
 class RoutedFFN(nn.Module):
     """The feed-forward part of Mixtral and Qwen3-MoE: the k likeliest experts, nothing beside them."""
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import nn
 
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Parts
 from llmtool.core.model.entry import Entry, count
-from llmtool.core.model.experts import Experts, record, route
+from llmtool.core.model.experts import Coefficient, Experts, record, route
 from llmtool.core.model.ffn import SwiGLU, weight_of
 from llmtool.core.model.norm import RMSNorm
 
@@ -55,21 +54,6 @@ def read_settings(raw: Mapping[str, Any], config: Config) -> Settings:
         entry.layers(), experts, top_k, grain, entry.flag("shared", True), entry.flag("normalise", top_k > 1),
         entry.count("skip", 0, least=0, most=experts - top_k),
     )  # fmt: skip
-
-
-class Coefficient(nn.Module):
-    """c = softmax(C x + b), two shares in float32: of the routed experts and of the shared one. Starts at 1/2, 1/2."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(2, hidden))
-        self.bias = nn.Parameter(torch.zeros(2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., d] -> [..., 2]."""
-        precise = torch.promote_types(x.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.to(precise), self.weight.to(precise), self.bias.to(precise)).softmax(-1)
 
 
 class SubLayer(nn.Module):

@@ -40,17 +40,6 @@ class ScaffoldBPE:
 
     native = "scaffold"
 
-    def train(
-        self,
-        pieces: Mapping[bytes, int],
-        vocab_size: int,
-        min_frequency: int,
-        max_token_bytes: int,
-        progress: Callable[[int], None],
-    ) -> Trained:
-        """Algorithm 1 until |V| = vocab_size."""
-        return self.extend(Start.of_bytes(pieces), vocab_size, min_frequency, max_token_bytes, progress)
-
     def extend(
         self,
         start: Start,
@@ -60,7 +49,7 @@ class ScaffoldBPE:
         progress: Callable[[int], None],
         allows: Allows = anything,
     ) -> Trained:
-        """The same from other units on, which all stay what they are."""
+        """Algorithm 1 until |V| = vocab_size; the units of `start` all stay what they are."""
         loop = MergeLoop(start, max_token_bytes, allows)
         formed: dict[int, Pair] = {}
         queue = ScaffoldQueue(formed)

@@ -56,6 +56,10 @@ def dense(shared: SharedExperts) -> list[reference.Stacks]:
     return found
 
 
+def coefficients(shared: SharedExperts) -> tuple[torch.Tensor, torch.Tensor]:
+    return shared.coefficient.weight.detach(), shared.coefficient.bias.detach()
+
+
 def literal(part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: int, mass: float) -> torch.Tensor:
     """The reference, token by token: h, x [N, d], ids [N] -> [N, d]."""
     kind, rows = part.settings.kind, []
@@ -66,7 +70,7 @@ def literal(part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: i
             p = softmax([float(row @ token) for row in part.router.weight.detach()])
         choice = reference.choose(kind, p, k, mass)
         if kind == "deep":
-            both = [(s.weight.detach(), s.bias.detach()) for s in (part.shared_a, part.shared_b)]
+            both = [coefficients(s) for s in (part.shared_a, part.shared_b)]
             rows.append(reference.deep(
                 state, token, choice, stacks(part.experts_a), stacks(part.experts_b), dense(part.shared_a),
                 dense(part.shared_b), both, part.norm.weight.detach(), EPS,
@@ -74,7 +78,7 @@ def literal(part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: i
             continue
         r = reference.routed(choice, stacks(part.experts), token)
         if kind != "top3":
-            r = reference.mixed(r, token, dense(part.shared), part.shared.weight.detach(), part.shared.bias.detach())
+            r = reference.mixed(r, token, dense(part.shared), *coefficients(part.shared))
         rows.append(r)
     return torch.stack(rows)
 

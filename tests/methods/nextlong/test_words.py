@@ -1,6 +1,7 @@
 """Words, sketches, contamination, vectors."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_lsa_finds_the_same_package() -> None:
     assert np.median(rank) <= 2
 
 
-def test_fields_of_evaluation_rows(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_fields_of_evaluation_rows(tmp_path: Path) -> None:
     question = "which of these thirteen or more words would anybody have put into a question"
     rows = [{"question": question, "answer": "none of them at all"}, {"question": "too short"}]
     (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

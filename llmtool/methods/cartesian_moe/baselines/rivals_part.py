@@ -22,7 +22,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Parts
 from llmtool.core.model.entry import Entry, count
-from llmtool.core.model.experts import Choice, Experts, best, record, route, scores_of, share_out
+from llmtool.core.model.experts import Choice, Coefficient, Experts, best, record, route, scores_of, share_out
 from llmtool.core.model.ffn import SwiGLU, weight_of
 from llmtool.core.model.norm import RMSNorm
 
@@ -83,20 +83,16 @@ def top_p(x: torch.Tensor, weight: torch.Tensor, mass: float, skip: int = 0) -> 
 
 
 class SharedExperts(nn.Module):
-    """c_0 routed + c_1 S(x): S the mean of some dense experts, c two shares in float32 that start at 1/2."""
+    """c_0 routed + c_1 S(x): S the mean of some dense experts, c as CartesianMoE has it."""
 
     def __init__(self, config: Config, layer: int, number: int, inner: int) -> None:
         super().__init__()
         self.dense = nn.ModuleList(SwiGLU(replace(config, intermediate_size=inner), layer) for _ in range(number))
-        self.weight = nn.Parameter(torch.zeros(2, config.hidden_size))
-        self.bias = nn.Parameter(torch.zeros(2))
+        self.coefficient = Coefficient(config.hidden_size)
 
     def forward(self, routed: torch.Tensor, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """routed, x and h [B, T, d] -> [B, T, d]."""
-        precise = torch.promote_types(x.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            logits = torch.nn.functional.linear(x.to(precise), self.weight.to(precise), self.bias.to(precise))
-            c = logits.softmax(-1)
+        c = self.coefficient(x)
         shared = sum(expert(x, h, carry) for expert in self.dense) / len(self.dense)
         mixed: torch.Tensor = (c[..., :1] * routed + c[..., 1:] * shared).to(routed.dtype)
         return mixed
