@@ -27,8 +27,8 @@ from llmtool.core.run.errors import UserError
 from llmtool.methods.harpe import reference
 from llmtool.methods.harpe.objective import Ramp
 from llmtool.methods.harpe.part import Harpe, HarpeRope
+from tests.commands.convert.test_export import run_without_llmtool
 from tests.core.model.families import draw_ids, save
-from tests.core.model.test_export import run_without_llmtool
 
 QUIET = Console(verbosity=-1)
 BASES = [300.0, 90_000.0]
