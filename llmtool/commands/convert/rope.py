@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.settings import RotarySettings
 from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -33,20 +34,22 @@ def convert_rope(
     output: Path,
     settings: RotarySettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console | None = None,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Write OUT with the frequencies of a method for `target` positions; the report holds them, and what --check found.
 
     keywords: fields of the settings, instead of the object. check: text to score before and after, on rows as long as
-    the model was made for and on rows of `check_length`.
+    the model was made for and on rows of `check_length`. reading: of that text.
     """
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.checkpoint.writer import write_checkpoint
     from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
 
-    asked = RotarySettings(**keywords) if settings is None else settings
+    reading, keywords = Reading.split(reading, keywords)
+    asked = RotarySettings.of(settings, keywords)
     use_threads(asked.threads, by_load=False)
     console = console or Console(verbosity=-1)
     checkpoint = open_checkpoint(path, asked.override)
@@ -65,7 +68,7 @@ def convert_rope(
     report = {"schema": SCHEMA, "output": str(output), **facts}
     if asked.check:
         short = _original(config)
-        report["check"] = compare(path, output, asked.check, short, asked.check_length, asked.device, console)
+        report["check"] = compare(path, output, asked.check, short, asked.check_length, asked.device, console, reading)
         show(report["check"], console)
     return report
 
@@ -182,11 +185,18 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
 
 
 def compare(
-    before: Path, after: Path, texts: Sequence[str], short: int, long: int, device: str, console: Console
+    before: Path,
+    after: Path,
+    texts: Sequence[str],
+    short: int,
+    long: int,
+    device: str,
+    console: Console,
+    reading: Reading | None = None,
 ) -> list[dict[str, Any]]:
     """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}."""
     lengths = sorted({min(short, long), long})
-    old, new = (_score(at, texts, lengths, device, console) for at in (before, after))
+    old, new = (_score(at, texts, lengths, device, console, reading) for at in (before, after))
     return [
         {
             "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
@@ -197,7 +207,7 @@ def compare(
 
 
 def _score(
-    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console
+    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console, reading: Reading | None
 ) -> "dict[tuple[str, int], PositionLoss]":
     """(text, length of rows) -> its loss by position."""
     from llmtool.core.train.world import World
@@ -208,7 +218,7 @@ def _score(
     found = {}
     for length in lengths:
         for source in parse_sources(texts):
-            held = HeldOut(open_source(source, codec, console, None), length, max(length, CHECK_TOKENS),
+            held = HeldOut(open_source(source, codec, console, None, reading), length, max(length, CHECK_TOKENS),
                            mask_documents=False)  # fmt: skip
             with console.progress(f"scoring {source.name}", held.rows, "rows") as bar:
                 micro = max(1, MICRO_TOKENS // length)
