@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ class Root(TyperGroup):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(ExitCode.FAILURE) from None
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what the exit still waits for
             print("interrupted", file=sys.stderr)
             raise typer.Exit(ExitCode.INTERRUPT) from None
         except BrokenPipeError:

@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
@@ -19,6 +18,7 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.encoding import Around, Encoded
 from llmtool.core.run.atomic import Files
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.files import open_plain
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.numbers import LONGEST
 
@@ -199,7 +199,7 @@ def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[i
     source = Path(path)
     sidecar = source.with_name(source.name + ".json")
     try:
-        with source.open("rb") as file:
+        with open_plain(source) as file:
             if file.peek(6)[:6] == b"\x93NUMPY" or source.suffix in (".bin", ".npy"):
                 yield from _read_array(source, sidecar, tokenizer)
             else:
@@ -209,26 +209,15 @@ def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[i
 
 
 def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
-    import numpy as np
+    from llmtool.core.corpus.sidecar import open_described
 
-    from llmtool.core.run.json_file import read_json_object
-
-    about = read_json_object(sidecar)
-    if about.get("schema") != SIDECAR_SCHEMA:
-        raise UserError(f"not a sidecar of ids ({SIDECAR_SCHEMA})", where=str(sidecar))
-    if about.get("tokenizer_sha256") != tokenizer.fingerprint():
+    found = open_described(path, sidecar)
+    if found.tokenizer != tokenizer.fingerprint():
         raise UserError("was written with another tokenizer", where=str(path), hint=f"see {sidecar}")
-    try:
-        kind = np.dtype(about["dtype"]).newbyteorder("<")
-        skip = NPY_HEADER if path.suffix == ".npy" else 0
-        ids = np.memmap(path, kind, "r", offset=skip) if about["tokens"] else np.zeros(0, kind)
-        starts = np.load(path.with_name(about["offsets"]), allow_pickle=False)
-    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
-        raise UserError(f"the sidecar does not fit the array: {error}", where=str(sidecar)) from None
-    if len(ids) != starts[-1]:
-        raise UserError(f"holds {len(ids)} ids, the sidecar says {starts[-1]}", where=str(path), hint="truncated?")
-    for start, end in pairwise(starts.tolist()):
-        yield ids[start:end].tolist()
+    first = 0
+    for end in map(int, found.starts[1:]):
+        yield found.ids[first:end].tolist()
+        first = end
 
 
 def _read_lines(file: IO[bytes], where: str) -> Iterator[list[int]]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import parse_json
+from llmtool.core.run.json_file import read_json
 from llmtool.core.run.numbers import real, shown
 
 GRID = (
@@ -106,12 +106,9 @@ def _near(places: Places, others: Places) -> float:
 
 def read(path: Path, heads: int) -> list[float]:
     """Bases from a file: JSON, a list with one number for each key-value head."""
-    try:
-        row = parse_json(path.read_text())
-    except OSError as error:
-        raise UserError(str(error.strerror), where=str(path), hint="--bases paper, uniform, search or a file") from None
-    except ValueError:
-        raise UserError("not JSON", where=str(path), hint=f"a list of {heads} numbers") from None
+    if not path.exists():
+        raise UserError("no such file", where=str(path), hint="--bases paper, uniform, search or a file")
+    row = read_json(path)
     if not isinstance(row, list) or len(row) != heads:
         what = f"{shown(row)} is not a list of {heads} bases above 1, one for each key-value head"
         raise UserError(what, where=str(path))
