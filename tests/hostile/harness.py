@@ -73,7 +73,7 @@ def try_one(reader: Reader, root: Path, data: bytes) -> tuple[bool, str]:
     except MemoryError as error:
         return False, f"needs too much memory, at {_where(error)}"
     except Exception as error:
-        return False, f"{type(error).__name__} at {_where(error)}: {str(error)[:200]!r}"
+        return False, f"{type(error).__name__} at {_where(error)}"
     return True, ""
 
 

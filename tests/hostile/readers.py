@@ -367,7 +367,7 @@ def table_of_experts(path: Path) -> None:
 def bases(path: Path) -> None:
     from llmtool.methods.harpe.bases import read
 
-    finite(read(path, 2))
+    finite(read(path, 2, 3))
 
 
 def modules(path: Path) -> None:

@@ -82,6 +82,8 @@ def read_arrow(chunks: Iterable[bytes], head: bytes, stream: Input, choose: Choo
             )
     except (arrow.ArrowException, OSError, *_DAMAGED) as error:
         raise UserError(f"not readable as Arrow: {error}", where=stream.source) from None
+    except MemoryError:  # a length that is damaged is asked for whole
+        raise UserError("not readable as Arrow: it says to be longer than memory", where=stream.source) from None
 
 
 def _validated(batch: Any) -> Any:

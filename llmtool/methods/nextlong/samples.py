@@ -53,6 +53,8 @@ def _checked(row: Record) -> dict[str, Any]:
         if span.choice("role", ROLES) == "negative":
             span.whole("rank", low=1)
             span.real("score")
+            if span.facts.get("refill", False) not in (True, False):
+                raise UserError("refill is neither true nor false", where=span.where)
     return row.facts
 
 
