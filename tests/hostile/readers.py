@@ -121,7 +121,7 @@ def mapped_tokens(path: Path) -> None:
 
 
 def decoded_tokens(path: Path) -> None:
-    from llmtool.core.corpus.tokenized import read_token_documents
+    from llmtool.core.corpus.token_documents import read_token_documents
     from llmtool.tokenizer import Tokenizer
 
     found = Tokenizer.load("in/tok.json")
@@ -426,7 +426,9 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "batches.csv", b"loss,batch,steps\n" + "".join(
         f"{loss},{b},{1000 * (1 + 64 / b):.0f}\n" for loss in ("3.0", "2.5") for b in (8, 32, 128, 512)
     ).encode()  # fmt: skip
-    texts = [{"id": str(n), "text": f"document {n} né 漢 \n with two lines", "meta": {"n": n}} for n in range(40)]
+    texts: list[dict[str, Any]] = [
+        {"id": str(n), "text": f"document {n} né 漢 \n with two lines", "meta": {"n": n}} for n in range(40)
+    ]
     yield "docs.jsonl", "".join(json.dumps(row) + "\n" for row in texts).encode()
     yield "docs.json", json.dumps(texts).encode()
     file = io.StringIO()

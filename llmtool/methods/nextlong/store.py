@@ -112,11 +112,11 @@ class Store:
             facts = parse_json(self._read(unit, "docs.jsonl", start, size, short=True).split(b"\n", 1)[0])
         except ValueError:
             raise UserError("holds no document where its table says", where=where, hint=AGAIN) from None
-        about = Record(facts, where)
+        row = Record(facts, where)
         for key in ("id", "source"):
-            about.text(key)
-        about.whole("chunks", low=1)
-        return about.facts
+            row.text(key)
+        row.whole("chunks", low=1)
+        return dict(row.facts)
 
     def _ends(self, unit: int) -> npt.NDArray[Any]:
         """Where each chunk of a unit begins and ends in its text [chunks, 2]."""
