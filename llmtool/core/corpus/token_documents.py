@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import IO
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.sidecar import open_described
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import open_plain
 from llmtool.core.run.json_file import parse_json
@@ -31,6 +30,8 @@ def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[i
 
 
 def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
+    from llmtool.core.corpus.sidecar import open_described  # numpy
+
     found = open_described(path, sidecar)
     if found.tokenizer != tokenizer.fingerprint():
         raise UserError("was written with another tokenizer", where=str(path), hint=f"see {sidecar}")
