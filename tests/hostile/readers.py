@@ -546,6 +546,8 @@ def _packed(texts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
     yield "docs.tar", file.getvalue()
 
 
+CHUNKS = str(Path("in", "long", "work", "chunks"))
+"""A stage of `data nextlong`."""
 READERS = (
     Reader("tokenizer of ours", "in/tok.json", "json", tokenizer),
     Reader("tokenizer.json", "in/hf/tokenizer.json", "json", tokenizer),
@@ -583,12 +585,12 @@ READERS = (
     Reader("journal", "in/.text.txt.llmtool-commit", "json", journal, "in"),
     Reader("samples", "in/long/samples-00000.jsonl", "jsonl", samples, cost=4),
     Reader("done.json of nextlong", "in/long/done.json", "json", samples, cost=4),
-    Reader("settings.json of a stage", "in/long/work/chunks/settings.json", "json", stages, "in/long", 8),
-    Reader("marker of a unit", "in/long/work/chunks/00000.done", "json", stages, "in/long", 8),
-    Reader("totals of a stage", "in/long/work/chunks/done.json", "json", samples, cost=4),
-    Reader("array of a stage", "in/long/work/chunks/00000.bounds.npy", "npy", chunks),
-    Reader("documents of a stage", "in/long/work/chunks/00000.docs.jsonl", "jsonl", chunks),
-    Reader("table of a stage", "in/long/work/chunks/00000.docs.npy", "npy", chunks),
+    Reader("settings.json of a stage", f"{CHUNKS}/settings.json", "json", stages, "in/long", 8),
+    Reader("marker of a unit", f"{CHUNKS}/00000.done", "json", stages, "in/long", 8),
+    Reader("totals of a stage", f"{CHUNKS}/done.json", "json", samples, cost=4),
+    Reader("array of a stage", f"{CHUNKS}/00000.bounds.npy", "npy", chunks),
+    Reader("documents of a stage", f"{CHUNKS}/00000.docs.jsonl", "jsonl", chunks),
+    Reader("table of a stage", f"{CHUNKS}/00000.docs.npy", "npy", chunks),
     Reader("options in TOML", "in/options.toml", "text", config, cost=4),
     Reader("options of train in TOML", "in/train.toml", "text", config_of_training, cost=8),
     Reader("chat template", "in/chat.jinja", "template", template, cost=40),
