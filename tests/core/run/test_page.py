@@ -10,7 +10,7 @@ import pytest
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.page import Pages
-from llmtool.core.run.page_blocks import Figure, Lines, Table, html_page, markdown_page
+from llmtool.core.run.page_blocks import Block, Figure, Lines, Table, html_page, markdown_page
 
 VOID = {"meta", "img", "br", "link", "input"}
 HOSTILE = '<script>alert(1)</script> & "quotes" | pipe\nline `code` \ud800'
@@ -55,7 +55,11 @@ def read(page: str) -> Reader:
 def test_nothing_from_elsewhere_and_everything_escaped(tmp_path: Path) -> None:
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"
     (tmp_path / "f.svg").write_bytes(svg)
-    blocks = [Table(HOSTILE, ["a", HOSTILE], [["1", HOSTILE]], HOSTILE), Lines([HOSTILE]), Figure(tmp_path / "f.svg")]
+    blocks: list[Block] = [
+        Table(HOSTILE, ["a", HOSTILE], [["1", HOSTILE]], HOSTILE),
+        Lines([HOSTILE]),
+        Figure(tmp_path / "f.svg"),
+    ]
     reader = read(html_page(HOSTILE, blocks, f"llmtool {HOSTILE}", "mark"))
     assert "".join(reader.text).count("<script>alert(1)</script>") == 8
     (picture,) = reader.pointers  # shown as a picture, in which no script runs
