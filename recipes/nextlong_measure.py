@@ -3,7 +3,9 @@
 distance: the loss of a document's second chunk when its first stands D tokens before it, hard negatives between them,
 against the same text with the first chunk replaced by one more negative: the gain is what the first chunk tells over
 that distance. needle: the loss of a number that a sentence D tokens earlier gave, against the same text with another
-number in that sentence. Intervals: 95%, Student's t over the seeds, of differences paired by seed.
+number in that sentence. ruler: share of what `eval ruler` asks for that the answer holds, all kinds of questions over
+the held-out documents, at the target's length; a model this small answers none. Intervals: 95%, Student's t
+over the seeds, of differences paired by seed.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
+import llmtool
 from llmtool import data
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.search import Flat
@@ -64,8 +67,10 @@ def loss(model: Any, before: list[int], scored: list[int]) -> float:
     return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :]))
 
 
-def measure(checkpoint: Path, store: Store, flat: Flat, tokenizer: Tokenizer, distances: list[int]) -> dict[str, Any]:
-    """Losses and gains by distance."""
+def measure(
+    checkpoint: Path, store: Store, flat: Flat, tokenizer: Tokenizer, distances: list[int], target: int
+) -> dict[str, Any]:
+    """Losses and gains by distance, and the score of RULER's questions."""
     model = load_model(checkpoint)
     facts: dict[str, Any] = {}
     for distance in distances:
@@ -74,7 +79,8 @@ def measure(checkpoint: Path, store: Store, flat: Flat, tokenizer: Tokenizer, di
             pairs = [(loss(model, with_, s), loss(model, without, s)) for with_, without, s in found]
             told, untold = np.mean(pairs, axis=0)
             facts[f"{name} {distance}"] = {"loss": float(told), "gain": float(untold - told)}
-    return facts
+    asked = llmtool.eval.ruler(checkpoint, ["test.jsonl"], tokenizer="tok.json", length=[target], samples=2, threads=1)
+    return facts | {"ruler": {"score": asked["mean"]}}
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -127,13 +133,13 @@ def main() -> None:
     for name in names:
         if name not in facts:
             checkpoint = Path("base" if name == "base" else f"more-{name}")
-            facts[name] = measure(checkpoint, store, flat, tokenizer, distances)
+            facts[name] = measure(checkpoint, store, flat, tokenizer, distances, given.target)
             path.write_text(json.dumps(facts, indent=1))
     draw(facts, distances, given.methods, Path("results.png"))
     first = given.methods[0]
     print(f"{'':14}{'before':>8}" + "".join(f"{method:>27}" for method in given.methods))
     for key in facts["base"]:
-        for figure in ("loss", "gain"):
+        for figure in facts["base"][key]:
             row = f"{key:12} {figure:5}{facts['base'][key][figure]:>8.4f}"
             for method in given.methods:
                 values = [facts[f"{method}-{seed}"][key][figure] for seed in given.seeds]
