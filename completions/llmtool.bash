@@ -324,6 +324,9 @@ _llmtool() {
         "llmtool convert uniattn:--followers") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--plan") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool convert uniattn:--calibration") COMPREPLY=(); return ;;
+        "llmtool convert uniattn:--heads") COMPREPLY=(); return ;;
+        "llmtool convert uniattn:--leaders") mapfile -t COMPREPLY < <(compgen -W "group earlier any" -- "$cur"); return ;;
+        "llmtool convert uniattn:--match") mapfile -t COMPREPLY < <(compgen -W "error similarity" -- "$cur"); return ;;
         "llmtool convert uniattn:--init") mapfile -t COMPREPLY < <(compgen -W "lstsq paper zero" -- "$cur"); return ;;
         "llmtool convert uniattn:--rank") COMPREPLY=(); return ;;
         "llmtool convert uniattn:--ridge") COMPREPLY=(); return ;;
@@ -446,7 +449,10 @@ _llmtool() {
         "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval attention:--data") COMPREPLY=(); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); return ;;
+        "llmtool eval attention:--plan-by") mapfile -t COMPREPLY < <(compgen -W "similarity error" -- "$cur"); return ;;
         "llmtool eval attention:--measure") mapfile -t COMPREPLY < <(compgen -W "cosine js" -- "$cur"); return ;;
+        "llmtool eval attention:--heads") mapfile -t COMPREPLY < <(compgen -W "matched identity" -- "$cur"); return ;;
+        "llmtool eval attention:--leaders") mapfile -t COMPREPLY < <(compgen -W "group earlier any" -- "$cur"); return ;;
         "llmtool eval attention:--samples") COMPREPLY=(); return ;;
         "llmtool eval attention:--window") COMPREPLY=(); return ;;
         "llmtool eval attention:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
@@ -727,7 +733,7 @@ _llmtool() {
         "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --partition --form --always-on --off-mean --refit --calibration --calibration-tokens --share --tau --layers --override --seed --threads --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --calibration --calibration-tokens --seed --threads --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --heads --leaders --match --refit --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --threads --force --dry-run --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert gguf") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --help -h" || words="" ;;
         "llmtool convert topk") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --form --seed --dry-run --force --json --quiet -q --config --help -h" || words="" ;;
@@ -740,7 +746,7 @@ _llmtool() {
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --against --bytes --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --seed --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --seed --dtype --device --threads --plot --dry-run --set --data --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --threads --force --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --plan-by --measure --heads --leaders --samples --window --tokenizer --output -o --plot --device --threads --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;

@@ -29,16 +29,23 @@ def text_rows(
     joined: documents stand one after another and every row is full; else each row is of one document. An input that
     has too few rows leaves its share to the others. Raises UserError where there is not one row.
     """
+    return [row for row, _ in rows_by_input(encode, inputs, tokens, length, seed=seed, joined=joined)]
+
+
+def rows_by_input(
+    encode: Encode, inputs: Sequence[str], tokens: int, length: int, *, seed: int = 0, joined: bool = False
+) -> list[tuple[list[int], int]]:
+    """The rows of text_rows, each with the number of the input that it is from."""
     wanted = -(-tokens // max(1, len(inputs)))
     found = [_drawn(encode, name, wanted, length, seed, joined) for name in inputs]
-    rows: list[list[int]] = []
+    rows: list[tuple[list[int], int]] = []
     left = tokens
     for turn in zip_longest(*(rows for rows, _ in found)):
-        for row in turn:
+        for source, row in enumerate(turn):
             if row is None or left < (length if joined else min(LEAST, tokens)):
                 continue
-            rows.append(row[:left])
-            left -= len(rows[-1])
+            rows.append((row[:left], source))
+            left -= len(rows[-1][0])
     if not rows:
         met = sum(size for _, size in found)
         short = f"the window of {length:,}" if joined else f"a row of {LEAST}"
