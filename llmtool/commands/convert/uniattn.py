@@ -8,6 +8,7 @@ from llmtool.commands.convert.settings import Sharing, UniattnSettings
 from llmtool.commands.convert.uniattn_calibration import Calibration, calibrate, match
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -30,10 +31,15 @@ def convert_uniattn(
     output: Path,
     settings: UniattnSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Write OUT; with dry_run only say what it would save. The report holds what each W_c leaves of the error."""
+    """Write OUT; with dry_run only say what it would save. The report holds what each W_c leaves of the error.
+
+    reading: of the calibration text.
+    """
+    reading, named_settings = Reading.split(reading, named_settings, UniattnSettings)
     asked = UniattnSettings.of(settings, named_settings)
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.kernels.cpu import use_threads
@@ -57,7 +63,7 @@ def convert_uniattn(
         what, hint = (f"--init {asked.init}", "or --init zero, which needs none") if way != "matched" else (
             "--heads matched", "or --heads identity")  # fmt: skip
         raise UserError(f"{what} looks at text: give --calibration TEXT", hint=hint)
-    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer, asked.seed)
+    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer, asked.seed, reading)
     wanted = bool(chosen and asked.calibration and asked.sharing != "cla" and (fitted or way == "matched"))
     _say(facts, config, console)
     if asked.dry_run:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.corpus.calibration import rows_by_input
+from llmtool.core.corpus.inputs import without_weights
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.uniattn import plan
@@ -34,7 +36,8 @@ class Calibration:
     tokenizer: Path | None
     """Directory of the tokenizer, where it is not the checkpoint's."""
     seed: int
-    """Of the rows that are drawn; equally many from each input."""
+    """Of the rows that are drawn; equally many from each input, or by weight."""
+    reading: Reading | None = None
 
     def rows(
         self, checkpoint: CheckpointReader, config: "Config", console: Console
@@ -47,7 +50,10 @@ class Calibration:
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
         encode = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer").encode_prompt
-        found = rows_by_input(encode, self.inputs, self.samples * window, window, seed=self.seed, joined=True)
+        found = rows_by_input(
+            encode, self.inputs, self.samples * window, window, reading=self.reading, seed=self.seed, joined=True,
+            console=console,
+        )  # fmt: skip
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
         rows = torch.tensor([row for row, _ in found])
@@ -61,11 +67,12 @@ class Calibration:
         return {
             "inputs": list(self.inputs), "samples": self.samples, "window": self.window,
             **({"tokenizer": str(self.tokenizer)} if self.tokenizer else {}),
+            **(self.reading.facts() if self.reading else {}),
         }  # fmt: skip
 
     def read(self) -> list[str | Path]:
         """The files that it looks at."""
-        return [*self.inputs, *([self.tokenizer] if self.tokenizer else [])]
+        return [*without_weights(self.inputs), *([self.tokenizer] if self.tokenizer else [])]
 
 
 def exact_type(checkpoint: CheckpointReader) -> "torch.dtype":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.uniattn_calibration import Calibration, exact_type
 from llmtool.commands.eval.settings import AttentionSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import CompleteError, UserError
@@ -33,6 +34,7 @@ def attention(
     data: Sequence[str],
     settings: AttentionSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -43,8 +45,9 @@ def attention(
     >>> len(plan["similarity"])
     2
     """
+    reading, named_settings = Reading.split(reading, named_settings)
     asked, path = AttentionSettings.of(settings, named_settings), Path(path)
-    text = Calibration(data, asked.samples, asked.window, asked.tokenizer, seed=0)
+    text = Calibration(data, asked.samples, asked.window, asked.tokenizer, seed=reading.seed, reading=reading)
     figure, output, force = asked.plot, asked.output, asked.force
     require("torch", extra="models", why="to run models")
     from llmtool.core.kernels.cpu import use_threads
@@ -58,7 +61,7 @@ def attention(
     run = Run("eval attention", {
         "data": list(data), "samples": asked.samples, "window": asked.window, "kv_saving": saving,
         "plan_by": asked.plan_by, "measure": asked.measure, "heads": asked.heads, "leaders": asked.leaders,
-        "tokenizer": str(asked.tokenizer) if asked.tokenizer else None,
+        "tokenizer": str(asked.tokenizer) if asked.tokenizer else None, **reading.facts(),
     })  # fmt: skip
     read: list[str | Path] = [path, *text.read()]
 
