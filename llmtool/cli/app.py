@@ -6,21 +6,40 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from llmtool.cli import bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
+from llmtool.cli import again, bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
 from llmtool.cli import eval as evaluation
-from llmtool.cli.group import Group
+from llmtool.cli.command import Commands
+from llmtool.cli.group import SETTINGS, Group
+from llmtool.cli.values import UsageError
 from llmtool.core.run.errors import CompleteError, ExitCode, UserError, explain_os_error
 from llmtool.core.run.json_file import dumps
-from llmtool.version import __version__
 
 MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EINTR, errno.EMFILE, errno.ENFILE)
 """What the machine lacks, in whichever temporary file it shows: no bug of ours."""
+UNREADABLE: Any = typer.BadParameter.__base__
+"""Typer's own UsageError, which it does not export: every way in which a command line can be wrong."""
 
 
-class Root(TyperGroup):
+class Root(Commands):
     """The root group: turns expected failures into exit statuses."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run the words and end the process; a command line that cannot be read is one line and status 2."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            status = super().main(*args, standalone_mode=False, **kwargs)
+        except typer.Abort:
+            sys.exit(ExitCode.INTERRUPT)
+        except UNREADABLE as error:
+            _say_unreadable(error)
+            sys.exit(ExitCode.USAGE)
+        sys.exit(status or ExitCode.OK)
+
+    def run(self, words: list[str]) -> None:
+        """Run other words in the same process, and end it as they end."""
+        self.main(words, prog_name="llmtool")
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command and flush stdout while a closed pipe can still be told from success."""
@@ -52,10 +71,23 @@ class Root(TyperGroup):
         return result
 
 
+def _say_unreadable(error: Any) -> None:
+    """What is wrong with the command line, and where its help is."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+        return
+    said = error.format_message().rstrip(".")
+    context = error.ctx
+    words = context.command_path if context else "llmtool"
+    print(f"error: {said[0].lower()}{said[1:]} ({words} --help)", file=sys.stderr)
+
+
 def _say_complete(done: CompleteError, given: list[str]) -> None:
     """Success without work: a line for people, an object for those who asked for one."""
     if not {"-q", "--quiet"} & set(given):
         print(done, file=sys.stderr)
+        if done.next:
+            print(f"next: {done.next}", file=sys.stderr)
     if "--json" in given:
         print(dumps({"schema": "llmtool.complete/1", "complete": True, "output": str(done.output)}))
 
@@ -68,19 +100,22 @@ def _drop_stdout() -> None:
 app = Group(cls=Root)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"llmtool {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", help="Print the version, the engine, torch and the GPU.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --version: as JSON.")] = False,
 ) -> None:
     """Published methods for building language models, on real text, real checkpoints and real GPUs."""
+    if version:
+        again.say_version(as_json)
+        raise typer.Exit
+    if as_json or context.invoked_subcommand is None:
+        raise UsageError(
+            "missing: COMMAND" if context.invoked_subcommand is None else "--json goes behind the command", context
+        )
 
 
 def build() -> typer.Typer:
@@ -90,6 +125,9 @@ def build() -> typer.Typer:
     app.command("generate")(model.generate)
     app.command("verify")(model.verify)
     app.command("train")(train.train)
+    app.command("rerun", context_settings={**SETTINGS["context_settings"], **again.PASSED_ON})(again.rerun)
+    app.command("completions")(again.completions)
+    app.command("help")(again.help_)
     app.add_typer(tokenizer.app, name="tokenizer")
     app.add_typer(scaling.app, name="scaling")
     app.add_typer(convert.app, name="convert")

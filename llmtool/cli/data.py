@@ -26,9 +26,6 @@ Corpora = Annotated[
 Work = Annotated[Path, typer.Argument(help="Work directory of the stages.", metavar="DIR")]
 Out = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.", metavar="DIR")]
 OutArgument = Annotated[Path, typer.Argument(help="Directory that `data nextlong -o` wrote.", metavar="OUT")]
-TokOption = Annotated[
-    str, typer.Option("--tokenizer", help="Tokenizer file, tokenizer.json, or its directory.", metavar="TOK")
-]
 
 
 def _print(facts: dict[str, Any], as_json: bool) -> None:
@@ -56,13 +53,13 @@ def _figure(value: Any) -> str:
 @app.command("nextlong")
 def nextlong(
     corpora: Corpora,
-    output: Out,
-    tokenizer: TokOption,
+    output: Annotated[Path | None, options.written("Directory to write.", "nextlong")] = None,
+    tokenizer: options.TokOption = None,
+    *,
     settings: NextlongSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Long samples: a document's chunks, each followed by its hardest negatives from other documents."""
     from llmtool.commands import data
@@ -74,7 +71,8 @@ def nextlong(
 @app.command("chunk")
 def chunk(
     corpora: Corpora,
-    output: Out,
+    output: Annotated[Path | None, options.written("Directory to write.", "chunks")] = None,
+    *,
     settings: Annotated[
         NextlongSettings,
         Only(
@@ -85,7 +83,6 @@ def chunk(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 1: cut documents into chunks."""
     from llmtool.commands import data
@@ -103,7 +100,6 @@ def embed(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 2: a vector for each chunk; a sketch against near-duplicates."""
     from llmtool.commands import data
@@ -118,7 +114,6 @@ def index(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 3: the index over the vectors."""
     from llmtool.commands import data
@@ -129,7 +124,8 @@ def index(
 @app.command("mine")
 def mine(
     directory: Work,
-    tokenizer: TokOption,
+    tokenizer: options.TokOption = None,
+    *,
     settings: Annotated[
         NextlongSettings,
         Only(
@@ -140,7 +136,6 @@ def mine(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 4: the hard negatives of each meta-chunk; of all seeds unless --samples is given."""
     from llmtool.commands import data
@@ -153,7 +148,8 @@ def mine(
 def assemble(
     directory: Work,
     output: Out,
-    tokenizer: TokOption,
+    tokenizer: options.TokOption = None,
+    *,
     settings: Annotated[
         NextlongSettings,
         Only(
@@ -164,7 +160,6 @@ def assemble(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 5: samples, from the same options as `mine` (which it goes on with where seeds are missing)."""
     from llmtool.commands import data
@@ -211,7 +206,6 @@ def check(
     settings: CheckSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Print one example with the trained tokens marked, and what becomes of the rows; exit 3 if nothing is trained."""
     from llmtool.commands.posttrain import check
@@ -230,11 +224,11 @@ def token_experts(
     corpora: Annotated[
         list[str], typer.Argument(help="Text, or tokens (.bin, .npy), to count ids in.", metavar="CORPUS...")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="mask.safetensors")],
+    output: Annotated[Path | None, options.written("File to write.", "mask.safetensors")] = None,
+    *,
     settings: TokenExpertsSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Decide from a corpus which experts each token id sees, layer by layer (for `convert mask`)."""
     from llmtool.commands import token_experts as command

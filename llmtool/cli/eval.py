@@ -29,7 +29,6 @@ def loss(
     reading: Annotated[Reading, Behind("mask_documents")],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Nats a token and bits a byte, by source and by position."""
     from llmtool.commands.eval import loss
@@ -47,7 +46,6 @@ def niah(
     settings: NiahSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Needle in a haystack: what is found at which depth of which length; without --data in random ids."""
     from llmtool.commands.eval import niah as search
@@ -67,7 +65,6 @@ def ruler(
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Ask questions over a long context, of RULER's kinds: needles, variables, common words, people."""
     from llmtool.commands.eval import ruler as command
@@ -87,7 +84,6 @@ def attention(
     settings: AttentionSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Compare the layers' attention maps, and plan which layers can share one for the wanted saving."""
     from llmtool.commands.eval import attention as command
@@ -110,7 +106,6 @@ def experts(
     settings: ExpertsSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Show which experts a DSMoE checkpoint uses, by layer and by text source, and its loss at other thresholds."""
     from llmtool.commands.eval import experts as command
@@ -126,7 +121,6 @@ def activations(
     settings: ActivationsSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Measure how many feed-forward activations are not near zero, by layer, on any dense checkpoint (NSAR)."""
     from llmtool.commands.eval import activations as command

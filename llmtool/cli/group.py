@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from llmtool.cli.command import Command, Commands
 from llmtool.cli.signature import spread
 
 SETTINGS: dict[str, Any] = {
@@ -19,7 +19,7 @@ SETTINGS: dict[str, Any] = {
 class Group(typer.Typer):
     """`llmtool NAME`: add its commands with `@app.command("verb")`; their settings objects become options."""
 
-    def __init__(self, summary: str | None = None, cls: type[TyperGroup] | None = None) -> None:
+    def __init__(self, summary: str | None = None, cls: type[Commands] = Commands) -> None:
         named: dict[str, Any] = {"help": summary} if summary else {}  # without it Typer takes the callback's docstring
         super().__init__(cls=cls, no_args_is_help=True, **named, **SETTINGS)
 
@@ -27,7 +27,7 @@ class Group(typer.Typer):
         self, name: str | None = None, **kwargs: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Add a command; the function itself stays as it is written, for callers in Python."""
-        add = super().command(name, **kwargs)
+        add = super().command(name, cls=Command, **kwargs)
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
             add(spread(function))

@@ -21,7 +21,6 @@ def generate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Continue text; a single prompt streams to stdout."""
     from llmtool.commands.generate import print_texts
@@ -40,7 +39,6 @@ def verify(
     settings: VerifySettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Compare the logits of two checkpoints: KL divergence, largest difference, same likeliest token."""
     from llmtool.commands.verify import verify as compare

@@ -1,7 +1,7 @@
 """Options that several commands share, so that they are spelled, explained and read in one way."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,10 +35,14 @@ Tok = Annotated[
     str, typer.Argument(help="Our tokenizer file, a Hugging Face tokenizer.json, or its directory.", metavar="TOK")
 ]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint: a directory with config.json.", metavar="CKPT")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
-OutputDirectory = Annotated[Path, typer.Option("--output", "-o", help="Directory to make.", metavar="DIR")]
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
+]
+TokOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer", help="Tokenizer file, tokenizer.json, or its directory. Default: tokenizer.json.", metavar="TOK"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
@@ -53,6 +57,20 @@ Config = Annotated[
         callback=_config,
     ),
 ]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print such a file of this command, with what is given, and end.")
+]
+
+
+def written(what: str, default: str) -> Any:
+    """The option -o of a command that writes `default` where it is not given."""
+    standin = "DIR" if what.startswith("Directory") else "FILE"
+    return typer.Option("--output", "-o", help=f"{what} Default: {default}.", metavar=standin)
+
+
+def made(default: str) -> Any:
+    """The argument OUT of a command that makes a directory."""
+    return typer.Argument(help=f"Directory to make. Default: {default}.", metavar="[OUT]")
 
 
 def console(quiet: bool, verbose: bool) -> Console:

@@ -37,7 +37,6 @@ def fit(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Predict a run's final loss with a 90% interval, and when it reaches a loss."""
     from llmtool.commands.scaling import fit as fit_command
@@ -67,7 +66,6 @@ def backtest(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """How good would forecasts of finished runs have been at 20, 30 and 50% (or --fit-until)?"""
     from llmtool.commands.scaling import laws
@@ -83,7 +81,6 @@ def compare(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Which of several runs or data mixtures ends lower, and with what probability."""
     from llmtool.commands.scaling import laws

@@ -17,18 +17,25 @@ def train(
         list[str],
         typer.Argument(help="Tokens (.bin, .npy) or text; several as [NAME=]PATH[@WEIGHT].", metavar="DATA..."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the run and the model.", metavar="OUT")],
+    output: Annotated[Path | None, options.written("Directory of the run and the model.", "model")] = None,
+    *,
     settings: TrainSettings,
     reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Train a model. The same command goes on where a stopped run was; exit status 4: stopped, and can go on."""
+    from llmtool.commands.tokenizer.train import train_file
     from llmtool.commands.train.command import train as run
+    from llmtool.commands.train.command import wants_tokenizer
+    from llmtool.core.corpus.inputs import without_weights
 
-    report = run(data, output, settings, reading=reading, console=options.console(quiet, verbose))
+    console = options.console(quiet, verbose)
+    if not settings.dry_run and wants_tokenizer(data, settings):
+        console.info("no tokenizer is named, and none stands here: one is made first")
+        train_file(without_weights(data), None, reading=reading, console=console)
+    report = run(data, output, settings, reading=reading, console=console)
     if as_json or settings.dry_run:
         print(dumps(report, default=str))
     if report.get("stopped"):

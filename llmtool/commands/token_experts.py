@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llmtool.commands.options import DryRun, Force, Seed, Threads
+from llmtool.commands.places import TABLE
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
@@ -55,14 +56,14 @@ class TokenExpertsSettings(Settings):
 
 def token_experts(
     inputs: list[str],
-    output: str | Path,
+    output: str | Path | None = None,
     settings: TokenExpertsSettings | None = None,
     *,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Count ids in a corpus, decide how many experts each sees, draw them layer by layer, write and check the file."""
-    asked, output = TokenExpertsSettings.of(settings, named_settings), Path(output)
+    asked, output = TokenExpertsSettings.of(settings, named_settings), Path(output or TABLE)
     import numpy as np
 
     from llmtool.commands import sources
