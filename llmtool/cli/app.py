@@ -24,12 +24,12 @@ UNREADABLE: Any = typer.BadParameter.__base__
 class Root(Commands):
     """The root group: turns expected failures into exit statuses."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(self, args: Any = None, *, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run the words and end the process; a command line that cannot be read is one line and status 2."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
+            return super().main(args, standalone_mode=False, **kwargs)
         try:
-            status = super().main(*args, standalone_mode=False, **kwargs)
+            status = super().main(args, standalone_mode=False, **kwargs)
         except typer.Abort:
             sys.exit(ExitCode.INTERRUPT)
         except UNREADABLE as error:

@@ -23,7 +23,7 @@ def rewriting(verb: str, kind: type[Settings], summary: str) -> None:
 
     def command(
         checkpoint: options.Checkpoint,
-        output: out = None,  # type: ignore[valid-type]
+        output: out = None,
         *,
         settings: kind,  # type: ignore[valid-type]
         as_json: options.Json = False,
