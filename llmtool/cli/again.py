@@ -13,9 +13,6 @@ from llmtool.cli.values import UsageError
 from llmtool.core.run.json_file import dumps
 from llmtool.version import __version__
 
-PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Options behind a run.json are those of the command in it."""
-
 
 def help_(
     context: typer.Context,

@@ -3,28 +3,60 @@
 import errno
 import os
 import sys
+from functools import partial
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from llmtool.cli import again, bench, convert, data, environment, model, posttrain, scaling, tokenizer, train
-from llmtool.cli import eval as evaluation
-from llmtool.cli.command import Commands
-from llmtool.cli.group import SETTINGS, Group
+from llmtool.cli.group import SETTINGS, Branch, Commands, Group, Leaf, leaf_command
 from llmtool.cli.values import UsageError
 from llmtool.core.run.errors import CompleteError, ExitCode, UserError, explain_os_error
 from llmtool.core.run.json_file import dumps
 
+COMMANDS = {
+    "methods": ("environment:methods", "Print the catalog of methods."),
+    "doctor": ("environment:doctor", "Say what is installed, what machine this is, and which engine runs."),
+    "generate": ("model:generate", "Continue text; a single prompt streams to stdout."),
+    "verify": (
+        "model:verify",
+        "Compare the logits of two checkpoints: KL divergence, largest difference, same likeliest token.",
+    ),
+    "train": (
+        "train:train",
+        "Train a model. The same command goes on where a stopped run was; exit status 4: stopped, and can go on.",
+    ),
+    "rerun": ("again:rerun", "Run the command that made an output once more: from its run.json."),
+    "completions": ("again:completions", "Print the completions of a shell; the README says how to switch them on."),
+    "help": ("again:help_", "Print the page of a command, as `llmtool COMMAND --help` does."),
+    "tokenizer": ("tokenizer", "Byte-level BPE, Scaffold-BPE and LBPE tokenizers."),
+    "scaling": ("scaling", "Say early where a training run will end."),
+    "convert": ("convert", "Checkpoints: inspect, copy, convert."),
+    "eval": ("eval", "What a checkpoint knows and does on text."),
+    "data": ("data", "Training data: check it, make long contexts."),
+    "posttrain": ("posttrain", "Train checkpoints on instruction data."),
+    "bench": ("bench", "Measure kernels, models, tokenizers and this machine."),
+}
+"""Name -> a module of llmtool.cli (its `app`), or one of its functions, and what the first help page says of it.
+
+Only the module that a command line names is imported: `--help` took 240 ms with all of them, and takes 70 without."""
+
+PASSED_ON = {
+    "context_settings": {**SETTINGS["context_settings"], "allow_extra_args": True, "ignore_unknown_options": True}
+}
+"""Of `rerun`: options behind a run.json are those of the command in it."""
 MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EINTR, errno.EMFILE, errno.ENFILE)
 """What the machine lacks, in whichever temporary file it shows: no bug of ours."""
 UNREADABLE: Any = typer.BadParameter.__base__
 """Typer's own UsageError, which it does not export: every way in which a command line can be wrong."""
 
 
-class Root(Commands):
+class Root(Branch):
     """The root group: turns expected failures into exit statuses."""
 
-    def main(self, args: Any = None, *, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(  # type: ignore[override]
+        self, args: Any = None, *, standalone_mode: bool = True, **kwargs: Any
+    ) -> Any:
         """Run the words and end the process; a command line that cannot be read is one line and status 2."""
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **kwargs)
@@ -110,6 +142,8 @@ def root(
 ) -> None:
     """Published methods for building language models, on real text, real checkpoints and real GPUs."""
     if version:
+        from llmtool.cli import again
+
         again.say_version(as_json)
         raise typer.Exit
     if as_json or context.invoked_subcommand is None:
@@ -118,21 +152,16 @@ def root(
         )
 
 
-def build() -> typer.Typer:
-    """The app with every command group."""
-    app.command("methods")(environment.methods)
-    app.command("doctor")(environment.doctor)
-    app.command("generate")(model.generate)
-    app.command("verify")(model.verify)
-    app.command("train")(train.train)
-    app.command("rerun", context_settings={**SETTINGS["context_settings"], **again.PASSED_ON})(again.rerun)
-    app.command("completions")(again.completions)
-    app.command("help")(again.help_)
-    app.add_typer(tokenizer.app, name="tokenizer")
-    app.add_typer(scaling.app, name="scaling")
-    app.add_typer(convert.app, name="convert")
-    app.add_typer(evaluation.app, name="eval")
-    app.add_typer(data.app, name="data")
-    app.add_typer(posttrain.app, name="posttrain")
-    app.add_typer(bench.app, name="bench")
-    return app
+def build() -> Root:
+    """The command tree."""
+    made = app.branch()
+    assert isinstance(made, Root)
+    made.commands = Commands({name: Leaf(summary, partial(_load, name)) for name, (_, summary) in COMMANDS.items()})
+    return made
+
+
+def _load(name: str) -> Any:
+    module, _, function = COMMANDS[name][0].partition(":")
+    found = import_module(f"llmtool.cli.{module}")
+    more = PASSED_ON if name == "rerun" else {}
+    return leaf_command(name, getattr(found, function), **more) if function else found.app.branch(name)

@@ -5,11 +5,10 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
-from llmtool.cli.next import after
 from llmtool.cli.values import UsageError
-from llmtool.core.run.errors import CompleteError, closest
+from llmtool.core.run.errors import CompleteError
 
 PRINT = "--print-config"
 
@@ -22,7 +21,7 @@ class Paged:
         from llmtool.cli.help import page  # a command that is run does not pay for its page
         from llmtool.cli.tree import describe
 
-        return page(describe(self, ctx.command_path))
+        return page(describe(self, ctx.command_path, below=False))
 
 
 class Command(Paged, TyperCommand):
@@ -83,26 +82,18 @@ class Command(Paged, TyperCommand):
                 say_next(words, ctx.params)
             raise
         except CompleteError as done:
+            from llmtool.cli.next import after
+
             done.next = after(words, ctx.params)
             raise
         say_next(words, ctx.params)
         return result
 
 
-class Commands(Paged, TyperGroup):
-    """`llmtool GROUP`."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of a name; of one that is unknown, the nearest is named."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            names = [name for name, command in self.commands.items() if not command.hidden]
-            hint = closest(args[0], names) or f"one of {', '.join(names)}"
-            raise UsageError(f"no such command: {args[0]}. {hint[0].upper()}{hint[1:]}", ctx)
-        return super().resolve_command(ctx, args)
-
-
 def say_next(words: list[str], given: dict[str, Any]) -> None:
     """The last line, for people: on stderr, and not with --quiet."""
+    from llmtool.cli.next import after  # a page of help needs no command
+
     line = after(words, given)
     if line and not given.get("quiet"):
         sys.stdout.flush()

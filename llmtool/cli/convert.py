@@ -7,18 +7,19 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
-from llmtool.cli.signature import Choice
+from llmtool.cli.signature import Choice, Only
 from llmtool.commands.convert import settings as of
 from llmtool.commands.convert import upcycle_settings as upcycling
 from llmtool.commands.options import Replacing
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.settings import Settings
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
 
-def rewriting(verb: str, kind: type[Settings], summary: str) -> None:
-    """Add `llmtool convert VERB CKPT [OUT]` with the options of `kind`."""
+def rewriting(verb: str, kind: type[Settings], summary: str, *reads: Any) -> None:
+    """Add `llmtool convert VERB CKPT [OUT]` with the options of `kind`; reads: with those of text."""
     out = Annotated[Path | None, options.made(f"CKPT-{verb.replace('merge-lora', 'merged')}")]
 
     def command(
@@ -26,20 +27,22 @@ def rewriting(verb: str, kind: type[Settings], summary: str) -> None:
         output: out = None,
         *,
         settings: kind,  # type: ignore[valid-type]
+        reading: reads[0] if reads else Annotated[Reading, Only("")],  # type: ignore[valid-type]
         as_json: options.Json = False,
         quiet: options.Quiet = False,
     ) -> None:
-        run(verb, checkpoint, output, settings, as_json=as_json, quiet=quiet)
+        text = {"reading": reading} if reads else {}
+        run(verb, checkpoint, output, settings, as_json=as_json, quiet=quiet, **text)
 
     command.__doc__ = summary
     app.command(verb)(command)
 
 
-def run(verb: str, *given: Any, as_json: bool, quiet: bool) -> None:
+def run(verb: str, *given: Any, as_json: bool, quiet: bool, **text: Any) -> None:
     """Do what llmtool.convert does by that name, and print its report if asked for."""
     from llmtool.commands.convert import verbs
 
-    report = getattr(verbs, verb.replace("-", "_"))(*given, console=options.console(quiet, verbose=False))
+    report = getattr(verbs, verb.replace("-", "_"))(*given, console=options.console(quiet, verbose=False), **text)
     if as_json:
         print(dumps(report))
 
@@ -47,9 +50,9 @@ def run(verb: str, *given: Any, as_json: bool, quiet: bool) -> None:
 @app.command("inspect")
 def inspect(checkpoint: options.Checkpoint, settings: of.InspectSettings, as_json: options.Json = False) -> None:
     """Parameters, bytes, FLOPs and KV bytes a token, by layer; reads headers and config.json only."""
-    from llmtool.commands.convert import inspect, verbs
+    from llmtool.commands.convert import inspect
 
-    facts = verbs.inspect(checkpoint, settings)
+    facts = inspect.inspect(checkpoint, settings)
     for problem in facts["problems"]:
         options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
     print(dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
@@ -71,11 +74,12 @@ def dsmoe(
     output: Annotated[Path | None, options.made("CKPT-dsmoe")] = None,
     *,
     settings: of.DsmoeSettings,
+    reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Cut the feed-forward layers of a dense checkpoint into experts that a router switches (DSMoE)."""
-    run("dsmoe", checkpoint, output, settings, as_json=as_json, quiet=quiet)
+    run("dsmoe", checkpoint, output, settings, as_json=as_json, quiet=quiet, reading=reading)
 
 
 @app.command("dsmoe-baseline")
@@ -88,11 +92,12 @@ def dsmoe_baseline(
     output: Annotated[Path | None, options.made("CKPT-KIND")] = None,
     *,
     settings: of.BaselineSettings,
+    reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Make what DSMoE is compared with, at the same share of active weights."""
-    run("dsmoe-baseline", kind, checkpoint, output, settings, as_json=as_json, quiet=quiet)
+    run("dsmoe-baseline", kind, checkpoint, output, settings, as_json=as_json, quiet=quiet, reading=reading)
 
 
 rewriting(
@@ -102,10 +107,12 @@ rewriting(
 rewriting(
     "uniattn", of.UniattnSettings,
     "Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c.",
+    options.Calibration,
 )  # fmt: skip
 rewriting(
     "rope", of.RotarySettings,
     "Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards.",
+    Reading,
 )  # fmt: skip
 
 
@@ -155,5 +162,6 @@ rewriting(
 )  # fmt: skip
 rewriting("merge-lora", of.MergeSettings, "Add the adapters of `posttrain --lora` to the weights.")
 rewriting(
-    "vocab", of.VocabSettings, "Carry a checkpoint to another vocabulary: kept tokens keep their rows bit for bit."
-)
+    "vocab", of.VocabSettings, "Carry a checkpoint to another vocabulary: kept tokens keep their rows bit for bit.",
+    Reading,
+)  # fmt: skip

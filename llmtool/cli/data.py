@@ -11,6 +11,7 @@ from llmtool.cli.signature import Only
 from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
 from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.commands.token_experts import TokenExpertsSettings
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
 
@@ -227,11 +228,13 @@ def token_experts(
     output: Annotated[Path | None, options.written("File to write.", "mask.safetensors")] = None,
     *,
     settings: TokenExpertsSettings,
+    reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Decide from a corpus which experts each token id sees, layer by layer (for `convert mask`)."""
     from llmtool.commands import token_experts as command
 
-    facts = command.token_experts(corpora, output, settings, console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    facts = command.token_experts(corpora, output, settings, reading=reading, console=console)
     print(dumps(facts) if as_json else "\n".join(command.lines(facts)))

@@ -44,6 +44,7 @@ def niah(
     data: Data = None,
     *,
     settings: NiahSettings,
+    reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -51,7 +52,7 @@ def niah(
     from llmtool.commands.eval import niah as search
 
     console = options.console(quiet, verbose=False)
-    report = search.needles(checkpoint, data or [], settings, console=console)
+    report = search.needles(checkpoint, data or [], settings, reading=reading, console=console)
     print(dumps(report)) if as_json else search.needle_table(report, console)
 
 
@@ -59,6 +60,7 @@ def niah(
 def ruler(
     checkpoint: options.Checkpoint,
     settings: RulerSettings,
+    reading: Reading,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", help="Text or tokens to hide things in; may be given again.", metavar="DATA"),
@@ -70,7 +72,7 @@ def ruler(
     from llmtool.commands.eval import ruler as command
 
     console = options.console(quiet, verbose=False)
-    report = command.ruler(checkpoint, data or [], settings, console=console)
+    report = command.ruler(checkpoint, data or [], settings, reading=reading, console=console)
     if as_json or settings.dry_run:
         print(dumps(report))
     else:
@@ -82,6 +84,7 @@ def attention(
     checkpoint: options.Checkpoint,
     data: Annotated[list[str], typer.Option("--data", help="Text to look at; may be given again.", metavar="TEXT")],
     settings: AttentionSettings,
+    reading: options.DrawnText,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -89,7 +92,7 @@ def attention(
     from llmtool.commands.eval import attention as command
 
     console = options.console(quiet, verbose=False)
-    facts = command.attention(checkpoint, data, settings, console=console)
+    facts = command.attention(checkpoint, data, settings, reading=reading, console=console)
     if as_json:
         print(dumps(facts))
     else:
@@ -104,13 +107,15 @@ def experts(
         typer.Option("--data", help="Text, each given file or directory a source of its own.", metavar="INPUT"),
     ],
     settings: ExpertsSettings,
+    reading: options.DrawnText,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show which experts a DSMoE checkpoint uses, by layer and by text source, and its loss at other thresholds."""
     from llmtool.commands.eval import experts as command
 
-    facts = command.experts(checkpoint, data, settings, console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    facts = command.experts(checkpoint, data, settings, reading=reading, console=console)
     print(dumps(facts) if as_json else "\n".join(command.lines(facts)))
 
 
@@ -119,11 +124,13 @@ def activations(
     checkpoint: options.Checkpoint,
     data: Annotated[list[str], typer.Option("--data", help="Text to look at; may be given again.", metavar="INPUT")],
     settings: ActivationsSettings,
+    reading: options.DrawnText,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure how many feed-forward activations are not near zero, by layer, on any dense checkpoint (NSAR)."""
     from llmtool.commands.eval import activations as command
 
-    facts = command.activations(checkpoint, data, settings, console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    facts = command.activations(checkpoint, data, settings, reading=reading, console=console)
     print(dumps(facts) if as_json else "\n".join(command.lines(facts)))

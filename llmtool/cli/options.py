@@ -5,20 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from llmtool.core.run.config import read_config
+from llmtool.cli.signature import Only
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
-
-
-def _config(context: typer.Context, path: Path | None) -> Path | None:
-    if path is not None:
-        names = {parameter.name or "": parameter.name or "" for parameter in context.command.params}
-        for parameter in context.command.params:  # a flag may be called otherwise than what it sets: --set, --compile
-            names |= {flag.strip("-").replace("-", "_"): parameter.name or "" for flag in parameter.opts}
-        known = {name for name in names if len(name) > 1} - {"config"}
-        settings = {names[key]: value for key, value in read_config(path, known).items()}
-        context.default_map = {**(context.default_map or {}), **settings}
-    return path
-
 
 Inputs = Annotated[
     list[str],
@@ -44,22 +33,12 @@ TokOption = Annotated[
         "--tokenizer", help="Tokenizer file, tokenizer.json, or its directory. Default: tokenizer.json.", metavar="TOK"
     ),
 ]
+Calibration = Annotated[Reading, Only("field text_mode document_separator format strict include exclude")]
+"""How text is read of which rows are drawn: broken text is replaced there, and what is drawn is the command's own."""
+DrawnText = Annotated[Reading, Only("field text_mode document_separator format strict include exclude seed")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        help="TOML file of options (vocab-size = 8000); the command line overrides it.",
-        metavar="FILE",
-        is_eager=True,
-        callback=_config,
-    ),
-]
-PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Print such a file of this command, with what is given, and end.")
-]
 
 
 def written(what: str, default: str) -> Any:

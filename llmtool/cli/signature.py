@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from llmtool.cli.options import Config, PrintConfig
+from llmtool.cli.config import Config, PrintConfig
 from llmtool.cli.values import Value, standin
 from llmtool.core.run.settings import Described, Option, Settings, describe
 

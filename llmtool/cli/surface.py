@@ -6,8 +6,6 @@ python -m llmtool.cli.surface        writes completions/ and man/ anew (make gol
 from functools import cache
 from pathlib import Path
 
-import typer
-
 from llmtool.cli.app import build
 from llmtool.cli.completion import scripts
 from llmtool.cli.man import manuals
@@ -17,7 +15,7 @@ from llmtool.cli.tree import Command, describe
 @cache
 def tree() -> Command:
     """The command tree of the app."""
-    return describe(typer.main.get_command(build()), "llmtool")
+    return describe(build(), "llmtool")
 
 
 def generated() -> dict[str, str]:

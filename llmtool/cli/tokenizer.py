@@ -234,6 +234,7 @@ def export(
     directory: Annotated[Path | None, options.made("TOK-hf, or TOK-tiktoken")] = None,
     *,
     settings: ExportSettings,
+    reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -245,6 +246,6 @@ def export(
     from llmtool.tokenizer import load
 
     loaded = load(tokenizer, settings.encoder, settings.length, settings.ties)
-    place = beside(tokenizer, settings.to, directory)
-    report = write(loaded, place, settings, read=[tokenizer], console=options.console(quiet, verbose=False))
+    console, place = options.console(quiet, verbose=False), beside(tokenizer, settings.to, directory)
+    report = write(loaded, place, settings, reading=reading, read=[tokenizer], console=console)
     _finish(report, as_json)

@@ -58,16 +58,18 @@ class Command:
             yield from command.walk()
 
 
-def describe(node: Any, path: str) -> Command:
-    """A command of Typer's, and what is below it."""
+def describe(node: Any, path: str, *, below: bool = True) -> Command:
+    """A command of Typer's; below: and those under it, else no more of them than their names and summaries."""
     options = [_option(each) for each in node.params if each.param_type_name == "option" and not each.hidden]
     options.append(Option(("-h", "--help"), "Show this help.", field="help"))
     arguments = [_option(each) for each in node.params if each.param_type_name == "argument" and not each.hidden]
-    below = getattr(node, "commands", {}).items()
-    return Command(
-        path, cleandoc(node.help or ""), tuple(options), tuple(arguments),
-        tuple(describe(child, f"{path} {name}") for name, child in below if not child.hidden),
-    )  # fmt: skip
+    children: list[Command] = []
+    if hasattr(node, "commands"):
+        made = node.commands.items() if below else ()
+        children = [describe(child, f"{path} {name}") for name, child in made] or [
+            Command(f"{path} {name}", leaf.summary, ()) for name, leaf in node.commands.leaves.items()
+        ]
+    return Command(path, cleandoc(node.help or ""), tuple(options), tuple(arguments), tuple(children))
 
 
 def _option(parameter: Any) -> Option:

@@ -17,8 +17,6 @@ import pytest
 
 pytest.importorskip("torch")
 
-import typer
-
 from llmtool.cli.app import build
 from llmtool.cli.help import page
 from llmtool.cli.pages import links, pages
@@ -67,10 +65,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"step": 10 * n, "loss": floor + 3 * (10 * n) ** -0.3 + draw.gauss(0, 0.005), "lr": 1e-3}
             for n in range(1, 151)
         ])  # fmt: skip
+    steps = range(10, 401, 10)
     rows("positions.jsonl", [
-        {"schema": "llmtool.metrics/1", "step": 10 * n, "tokens": 10 * n * 512, "lr": 1e-3, "loss": 3.0, "eval": {"web": {
-            "loss": 3.0, "positions": [2 + 4 * (10 * n) ** -0.3 + 2 / (p + 1) ** 0.5 for p in range(64)]}}}
-        for n in range(1, 41)
+        {"schema": "llmtool.metrics/1", "step": step, "tokens": step * 512, "lr": 1e-3, "loss": 3.0,
+         "eval": {"web": {"loss": 3.0, "positions": [2 + 4 * step**-0.3 + 2 / (p + 1) ** 0.5 for p in range(64)]}}}
+        for step in steps
     ])  # fmt: skip
     sizes = [(n, d, 1.7 + 400 * n**-0.34 + 410 * d**-0.28) for n in (1e7, 4e7, 2e8) for d in (1e9, 5e9, 2e10, 1e11)]
     (folder / "runs.csv").write_text("params,tokens,loss\n" + "".join(f"{n:.0f},{d:.0f},{x}\n" for n, d, x in sizes))
@@ -93,7 +92,7 @@ def run(command: str) -> tuple[int, str, str]:
     status: object = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            typer.main.get_command(build())(words, prog_name="llmtool")
+            build()(words, prog_name="llmtool")
     except SystemExit as ended:
         status = ended.code
     finally:
