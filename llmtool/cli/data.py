@@ -154,8 +154,9 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples tokens bos eos form keep_long max_overlap "
-            "min_similarity holdout caps workers engine seed force"
+            "target method plan min_chunks position separator samples tokens bos eos form recipe packed packed_share "
+            "short_data short_share keep_long max_overlap min_similarity holdout caps source_field licence_field "
+            "decontaminate decontaminate_field ngram field id_field text_mode input_format workers engine seed force"
         ),
     ],
     as_json: options.Json = False,
