@@ -92,6 +92,8 @@ _llmtool() {
         "llmtool train:--include") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--exclude") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--sample") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool train:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool train:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer train:-o"|"llmtool tokenizer train:--output") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer train:--vocab-size") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -213,6 +215,11 @@ _llmtool() {
         "llmtool tokenizer compare:--sample") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer compare:--seed") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer compare:--threads") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool tokenizer compare:--baseline") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool tokenizer compare:--max-worse") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool tokenizer compare:--show-text") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool tokenizer compare:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool tokenizer compare:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer compare:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer diff:--corpus") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer diff:--show") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -260,6 +267,8 @@ _llmtool() {
         "llmtool scaling fit:--notify") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:-o"|"llmtool scaling fit:--output") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling fit:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling fit:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling predict:--at") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling predict:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd wsd-sqrt inverse-sqrt power constant" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -300,6 +309,8 @@ _llmtool() {
         "llmtool scaling compare:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--lr-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling compare:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling compare:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling positions:--metric") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling positions:--fit-until") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -479,6 +490,8 @@ _llmtool() {
         "llmtool eval loss:--device") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval loss:--threads") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval loss:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval loss:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval loss:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval loss:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval niah:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval niah:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -504,7 +517,10 @@ _llmtool() {
         "llmtool eval niah:--include") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval niah:--exclude") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval niah:--sample") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval niah:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval niah:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval niah:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval ruler:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval ruler:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval ruler:--task") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval ruler:--length") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -527,7 +543,8 @@ _llmtool() {
         "llmtool eval ruler:--include") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval ruler:--exclude") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval ruler:--sample") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
-        "llmtool eval ruler:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval ruler:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval ruler:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -546,6 +563,8 @@ _llmtool() {
         "llmtool eval attention:--include") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--exclude") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--seed") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval attention:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval attention:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval experts:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval experts:--taus") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -564,6 +583,8 @@ _llmtool() {
         "llmtool eval experts:--include") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval experts:--exclude") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval experts:--seed") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval experts:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval experts:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval experts:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval activations:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval activations:--tokens") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -578,6 +599,8 @@ _llmtool() {
         "llmtool eval activations:--include") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval activations:--exclude") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval activations:--seed") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval activations:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval activations:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval activations:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool data nextlong:-o"|"llmtool data nextlong:--output") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool data nextlong:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -704,6 +727,8 @@ _llmtool() {
         "llmtool data report:--model") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool data report:--model-samples") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool data report:--device") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool data report:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool data report:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool data report:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool data show:--chars") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool data show:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -811,6 +836,7 @@ _llmtool() {
         "llmtool bench kernels:--max-slowdown") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench kernels:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench kernels:--budget") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool bench kernels:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench kernels:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench compile:--arch") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench compile:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -829,6 +855,7 @@ _llmtool() {
         "llmtool bench decode:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench decode:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench decode:--budget") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool bench decode:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench decode:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench tokenizer:--task") mapfile -t COMPREPLY < <(compgen -W "encode train hostile" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench tokenizer:--threads") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -836,6 +863,8 @@ _llmtool() {
         "llmtool bench tokenizer:--only") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench tokenizer:--pretokenizer") mapfile -t COMPREPLY < <(compgen -W "gpt2 cl100k o200k llama3 qwen2" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench tokenizer:--keep") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool bench tokenizer:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool bench tokenizer:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool bench tokenizer:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
     esac
     local words=""
@@ -845,7 +874,7 @@ _llmtool() {
         "llmtool doctor") [[ $cur == -* ]] && words="--json -h --help" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --threads --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool train") [[ $cur == -* ]] && words="-o --output -m --model --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool train") [[ $cur == -* ]] && words="-o --output -m --model --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool rerun") [[ $cur == -* ]] && words="-h --help" || words="" ;;
         "llmtool completions") [[ $cur == -* ]] && words="-h --help" || words="bash zsh fish" ;;
         "llmtool help") [[ $cur == -* ]] && words="-h --help" || words="" ;;
@@ -856,14 +885,14 @@ _llmtool() {
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="-o --output --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --remap --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="-o --output --documents --force --config --print-config -h --help" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --config --print-config -h --help" || words="" ;;
-        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --baseline --max-worse --show-text --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool tokenizer diff") [[ $cur == -* ]] && words="--corpus --show --limit-bytes --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="-h --help" || words="fit predict backtest compare positions law" ;;
-        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot -o --output --force --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot -o --output --force --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --config --print-config -h --help" || words="" ;;
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
-        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --config --print-config -h --help" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot -o --output --force --json --config --print-config -h --help" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="-h --help" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora vocab" ;;
@@ -883,12 +912,12 @@ _llmtool() {
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--dtype --force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert vocab") [[ $cur == -* ]] && words="--tokenizer --old-tokenizer --init --multiple --corpus --snippets --length --rows --batch --lr --check --check-bytes --override --seed --device --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="-h --help" || words="loss niah ruler attention experts activations" ;;
-        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --against --bytes --bin-dtype --set --dtype --device --threads --plot --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --bin-dtype --seed --set --dtype --device --threads --plot --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --bin-dtype --seed --dtype --device --threads --plot --dry-run --set --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --data --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer -o --output --plot --device --threads --force --field --documents --document-separator --input-format --strict --include --exclude --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --against --bytes --bin-dtype --set --dtype --device --threads --plot --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --bin-dtype --seed --set --dtype --device --threads --plot --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool eval ruler") [[ $cur == -* ]] && words="--data --tokenizer --task --length --depth --samples --kind --bin-dtype --seed --dtype --device --threads --plot --dry-run --set --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer -o --output --plot --device --threads --force --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="-h --help" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
         "llmtool data nextlong") [[ $cur == -* ]] && words="-o --output --tokenizer --target --method --plan --embedder --embedder-prefix --index --chunk --split --min-chunks --position --separator --samples --tokens --bos --eos --format --recipe --packed --packed-share --short-data --short-share --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="-o --output --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
@@ -896,7 +925,7 @@ _llmtool() {
         "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --tokens --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool data assemble") [[ $cur == -* ]] && words="-o --output --tokenizer --target --method --plan --min-chunks --position --separator --samples --tokens --bos --eos --format --recipe --packed --packed-share --short-data --short-share --keep-long --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --input-format --workers --engine --seed --force --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
-        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --model-samples --device --force --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --model-samples --device --force --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --config --print-config -h --help" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --ignore --date --length --pack --no-pack --drop-overlong --row --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="-o --output -m --model --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --bin-dtype --seed --threads --dry-run --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet --config --print-config -h --help" || words="" ;;
@@ -904,12 +933,12 @@ _llmtool() {
         "llmtool posttrain sft") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="-h --help" || words="kernels compile machine device decode tokenizer" ;;
-        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --html --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench device") [[ $cur == -* ]] && words="--out --budget --parts --cpu --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --rows --budget --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --rows --budget --html --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
     esac
     if [[ -n $words ]]; then compopt +o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -7,7 +7,7 @@ GROUPS = {
     "Optimisation": "lr muon_lr weight_decay beta1 beta2 clip schedule warmup final_lr end_lr peak decay optimizer "
     "max_loss_jump mask_documents",
     "Evaluation": "valid holdout eval_every eval_tokens",
-    "Output": "output out force dry_run plot tensorboard save_dtype save_every keep max_shard_size rows markdown "
+    "Output": "output out force dry_run plot tensorboard save_dtype save_every keep max_shard_size rows markdown html "
     "curve curve_text",
     "Reading text": "field id_field text_mode document_separator format input_format strict broken include exclude "
     "sample limit_bytes data_format template ignore date tokenizer old_tokenizer bin_dtype",

@@ -218,7 +218,7 @@ def _dependency(output: Path, checkpoint: Path, device: str, samples: int) -> di
     import torch
 
     from llmtool.methods.nextlong import dependency
-    from llmtool.methods.nextlong.report import rows
+    from llmtool.methods.nextlong.samples import rows
     from llmtool.model import load_model
 
     model = load_model(checkpoint, device=device)
