@@ -1,6 +1,5 @@
 """Settings from a TOML file: the long option names of one command, below whatever the command line says."""
 
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from llmtool.core.run.errors import UserError, closest, explain_os_error
 
 def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
     """Parameters by name ("vocab_size"); keys may be written with hyphens. Unknown keys are refused."""
+    import tomllib
+
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -14,13 +14,23 @@ LARGEST = 1 << 30
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a file; a UserError names the file and the line otherwise."""
-    where = str(path)
+    return json_object(read_bounded(path), str(path))
+
+
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a file of settings; a UserError where it cannot be read or is far too large."""
     try:
         if path.stat().st_size > LARGEST:
-            raise UserError(f"larger than {LARGEST >> 20} MiB: not a file of settings", where=where)
-        facts = json.loads(path.read_bytes().decode())
+            raise UserError(f"larger than {LARGEST >> 20} MiB: not a file of settings", where=str(path))
+        return path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=where) from None
+        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
+
+
+def json_object(data: bytes, where: str) -> dict[str, Any]:
+    """The object that the bytes of a file hold; a UserError names the file and the line otherwise."""
+    try:
+        facts = json.loads(data.decode())
     except UnicodeDecodeError:
         raise UserError("not UTF-8, so not JSON", where=where) from None
     except json.JSONDecodeError as error:
