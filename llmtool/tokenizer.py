@@ -33,7 +33,7 @@ from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.collector import collector_paused
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import json_object, read_bounded, read_json_object
+from llmtool.core.run.json_file import json_object, read_bytes, read_json_object
 
 LONGEST_TEXT = 16 * LONGEST_PIECE
 """Bytes of text without a safe place to cut that training holds; beyond, a piece may be cut in two."""
@@ -214,7 +214,7 @@ def load_definition(path: Path) -> Definition:
 
 
 def _read_definition(path: Path) -> Definition:
-    data = read_bounded(path)
+    data = read_bytes(path)
     place = entry_path(data)
     entry = place and load_entry(place)
     if entry:

@@ -6,31 +6,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.errors import UserError, explain_os_error
-
-LARGEST = 1 << 30
-"""Bytes of the largest JSON file read whole: vocabularies of a few million tokens fit."""
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import LARGEST, read_plain
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a file; a UserError names the file and the line otherwise."""
-    return json_object(read_bounded(path), str(path))
+    return json_object(read_bytes(path), str(path))
 
 
-def read_bounded(path: Path) -> bytes:
-    """The bytes of a file of settings; a UserError where it cannot be read or is far too large."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"larger than {LARGEST >> 20} MiB: not a file of settings", where=str(path))
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
+def read_json(path: Path) -> Any:
+    """Any JSON value in a file."""
+    return json_value(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file of JSON, not parsed yet."""
+    return read_plain(path, largest=LARGEST, wanted="JSON")
 
 
 def json_object(data: bytes, where: str) -> dict[str, Any]:
     """The object that the bytes of a file hold; a UserError names the file and the line otherwise."""
+    facts = json_value(data, where)
+    if not isinstance(facts, dict):
+        raise UserError("not a JSON object", where=where)
+    return facts
+
+
+def json_value(data: bytes, where: str) -> Any:
+    """Any JSON value that the bytes of a file hold."""
     try:
-        facts = json.loads(data.decode())
+        return json.loads(data.decode())
     except UnicodeDecodeError:
         raise UserError("not UTF-8, so not JSON", where=where) from None
     except json.JSONDecodeError as error:
@@ -40,9 +46,6 @@ def json_object(data: bytes, where: str) -> dict[str, Any]:
         raise UserError("not JSON: a number of thousands of digits", where=where) from None
     except RecursionError:
         raise UserError("nested too deeply", where=where) from None
-    if not isinstance(facts, dict):
-        raise UserError("not a JSON object", where=where)
-    return facts
 
 
 def parse_json(text: str | bytes) -> Any:
