@@ -90,13 +90,18 @@ options=(); row "dsmoe-paper-50" "$ckpt" dsmoe --router-init paper
 for saved in 20 375; do
     plan=$out/models/plan-$saved.json
     data=(); for file in $CALIBRATION; do data+=(--data "$file"); done
-    { wanted "uniattn-$saved" || wanted "cla-$saved" || wanted "softmax-only-$saved"; } && [ ! -f "$plan" ] &&
+    if { wanted "uniattn-$saved" || wanted "uniattn-refit-$saved" || wanted "uniattn-identity-$saved" ||
+         wanted "softmax-matched-$saved" || wanted "softmax-only-$saved" || wanted "cla-$saved"; } && [ ! -f "$plan" ]; then
         tool eval attention "$ckpt" "${data[@]}" --samples 16 --window "${LENGTH:-256}" --kv-saving "0.$saved" --output "$plan"
-    options=(--plan "$plan" "${calibration[@]}" --samples 32 --window "${LENGTH:-256}")
-    row "uniattn-$saved" "$ckpt" uniattn
-    if tool convert uniattn --help | grep -q -- --heads; then row "uniattn-identity-$saved" "$ckpt" uniattn --heads identity; fi
+    fi
+    options=(--plan "$plan" "${calibration[@]}" --samples $((3 * ${CALIBRATED:-8192} / ${LENGTH:-512})) --window "${LENGTH:-512}")
+    row "uniattn-$saved" "$ckpt" uniattn --heads matched
+    row "uniattn-refit-$saved" "$ckpt" uniattn --heads matched --refit
+    row "uniattn-identity-$saved" "$ckpt" uniattn --heads identity
+    row "softmax-matched-$saved" "$ckpt" uniattn --heads matched --sharing softmax-only
+    options=(--plan "$plan")
+    row "softmax-only-$saved" "$ckpt" uniattn --heads identity --sharing softmax-only
     row "cla-$saved" "$ckpt" uniattn --sharing cla
-    options=(--plan "$plan"); row "softmax-only-$saved" "$ckpt" uniattn --sharing softmax-only
 done
 if [ -d "$out/models/uniattn-20" ]; then
     options=("${fit[@]}" --share 0.75 --off-mean --refit)
