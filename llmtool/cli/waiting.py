@@ -31,7 +31,7 @@ def prepare(words: Sequence[str], given: Mapping[str, Any]) -> None:
     sys.meta_path.insert(0, Watcher())
     if reads_stdin(words, given) and sys.stdin is not None and sys.stdin.isatty():
         print("reading what you type; Ctrl-D on an empty line ends it", file=sys.stderr)
-        Console.drawing = False  # a bar would be drawn over what is typed
+        Console.bars = False  # a bar would be drawn over what is typed
 
 
 def reads_stdin(words: Sequence[str], given: Mapping[str, Any]) -> bool:
