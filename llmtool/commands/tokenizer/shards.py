@@ -17,6 +17,7 @@ from llmtool.commands.tokenizer.encode import token_around
 from llmtool.commands.tokenizer.settings import EncodeSettings
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
+from llmtool.core.corpus.cuts import Unpacked, together
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import Input, find_inputs, without_weights
@@ -85,11 +86,13 @@ def encode_shards(
     stage.begin(force=means.force and not verify, alone=part is None and not verify)
     units = plan_units(streams, reading, size)
     mine = [unit for unit in range(len(units)) if unit % chosen[1] == chosen[0]]
-    work = partial(_work, stage, tokenizer, units, reading, settings, around)
+    tasks = together(units, mine)
+    threads = max(1, means.workers // max(1, len(tasks)))  # one packed file has one reader, and threads that encode
+    work = partial(_work, stage, tokenizer, units, reading, settings, around, threads)
     if verify:
         return _verify(stage, mine, tokenizer, units, reading, settings, around, means)
     run = Run("tokenizer encode --shards", stage.settings, seed=reading.seed, backend=engine.NAME)
-    means.run(stage, mine, work, "encoding")
+    means.run(stage, mine, work, "encoding", tasks)
     done = [unit for unit in range(len(units)) if stage.is_done(unit)]
     facts = [stage.facts(unit) for unit in done]
     for each in facts:
@@ -156,19 +159,23 @@ def _work(
     reading: Reading,
     settings: EncodeSettings,
     around: Around,
+    threads: int,
 ) -> Callable[[int], None]:
     """What a process does with a unit."""
+    unpacked = Unpacked()
 
     def encode(unit: int) -> None:
         report = ReadReport()
         path = stage.path(unit, settings.form)
-        texts = read_streams(units[unit], reading, whole=tokenizer.needs_whole(settings.allow_special), report=report)
+        texts = read_streams(
+            units[unit], reading, whole=tokenizer.needs_whole(settings.allow_special), report=report, unpacked=unpacked
+        )
         with (
             atomic_files() as files,
             token_array(path, tokenizer, settings.form, {"unit": unit}, files) as writer,
         ):
             for encoded in encode_documents(
-                tokenizer, texts, allow_special=settings.allow_special, around=around, threads=1
+                tokenizer, texts, allow_special=settings.allow_special, around=around, threads=threads
             ):
                 writer.write(encoded)
         names = [each.name for each in _files(stage, unit, settings.form)]
