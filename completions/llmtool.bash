@@ -163,7 +163,7 @@ _llmtool() {
         "llmtool tokenizer trim:--seed") COMPREPLY=(); return ;;
         "llmtool tokenizer trim:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer encode:--output"|"llmtool tokenizer encode:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-        "llmtool tokenizer encode:--format") mapfile -t COMPREPLY < <(compgen -W "ids jsonl npy bin" -- "$cur"); return ;;
+        "llmtool tokenizer encode:--format") mapfile -t COMPREPLY < <(compgen -W "ids jsonl npy bin mds" -- "$cur"); return ;;
         "llmtool tokenizer encode:--bos-token") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--eos-token") COMPREPLY=(); return ;;
         "llmtool tokenizer encode:--shards") COMPREPLY=(); return ;;

@@ -274,7 +274,7 @@ def _read(stream: Input, one: _Pass, drawn: Draws | None = None) -> Iterator[Doc
                     yield document
             finally:  # also of a reading that stops early
                 if rows or opening.kind != "csv":  # a table in a directory may have been left out
-                    one.report.take(opening.kind, rows)
+                    one.report.take(opening.kind, rows, files=0 if stream.start else 1)  # parts are one file
     advance_to(1)
 
 

@@ -83,7 +83,7 @@ def test_tasks_unpack_every_byte_about_once(how: str, tmp_path: Path, monkeypatc
     tasks = together(units, range(len(units)))
     assert [unit for task in tasks for unit in task] == list(range(len(units)))
     assert len(tasks) == 1 if how in ("gzip", "zstd") else len(tasks) > 4
-    unpack, given = cuts.unpack, 0
+    unpack, given = compression.unpack, 0
 
     def counted(*arguments: object) -> Iterator[bytes]:
         nonlocal given
