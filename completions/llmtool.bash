@@ -88,6 +88,8 @@ _llmtool() {
         "llmtool train:--include") COMPREPLY=(); return ;;
         "llmtool train:--exclude") COMPREPLY=(); return ;;
         "llmtool train:--sample") COMPREPLY=(); return ;;
+        "llmtool train:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool train:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool train:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer train:--output"|"llmtool tokenizer train:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer train:--vocab-size") COMPREPLY=(); return ;;
@@ -207,6 +209,11 @@ _llmtool() {
         "llmtool tokenizer compare:--sample") COMPREPLY=(); return ;;
         "llmtool tokenizer compare:--seed") COMPREPLY=(); return ;;
         "llmtool tokenizer compare:--threads") COMPREPLY=(); return ;;
+        "llmtool tokenizer compare:--baseline") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer compare:--max-worse") COMPREPLY=(); return ;;
+        "llmtool tokenizer compare:--show-text") COMPREPLY=(); return ;;
+        "llmtool tokenizer compare:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool tokenizer compare:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer compare:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool tokenizer diff:--corpus") COMPREPLY=(); return ;;
         "llmtool tokenizer diff:--show") COMPREPLY=(); return ;;
@@ -252,6 +259,8 @@ _llmtool() {
         "llmtool scaling fit:--notify") COMPREPLY=(); return ;;
         "llmtool scaling fit:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling fit:--output"|"llmtool scaling fit:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling fit:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling fit:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling fit:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling predict:--at") COMPREPLY=(); return ;;
         "llmtool scaling predict:--schedule") mapfile -t COMPREPLY < <(compgen -W "cosine linear wsd wsd-sqrt inverse-sqrt power constant" -- "$cur"); return ;;
@@ -291,6 +300,8 @@ _llmtool() {
         "llmtool scaling compare:--loss-column") COMPREPLY=(); return ;;
         "llmtool scaling compare:--lr-column") COMPREPLY=(); return ;;
         "llmtool scaling compare:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling compare:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool scaling compare:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling compare:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool scaling positions:--metric") COMPREPLY=(); return ;;
         "llmtool scaling positions:--fit-until") COMPREPLY=(); return ;;
@@ -466,6 +477,8 @@ _llmtool() {
         "llmtool eval loss:--device") COMPREPLY=(); return ;;
         "llmtool eval loss:--threads") COMPREPLY=(); return ;;
         "llmtool eval loss:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval loss:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval loss:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval loss:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval niah:--data") COMPREPLY=(); return ;;
         "llmtool eval niah:--tokenizer") COMPREPLY=(); return ;;
@@ -491,7 +504,10 @@ _llmtool() {
         "llmtool eval niah:--include") COMPREPLY=(); return ;;
         "llmtool eval niah:--exclude") COMPREPLY=(); return ;;
         "llmtool eval niah:--sample") COMPREPLY=(); return ;;
+        "llmtool eval niah:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval niah:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval niah:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
         "llmtool eval ruler:--tokenizer") COMPREPLY=(); return ;;
         "llmtool eval ruler:--task") COMPREPLY=(); return ;;
         "llmtool eval ruler:--length") COMPREPLY=(); return ;;
@@ -514,7 +530,8 @@ _llmtool() {
         "llmtool eval ruler:--include") COMPREPLY=(); return ;;
         "llmtool eval ruler:--exclude") COMPREPLY=(); return ;;
         "llmtool eval ruler:--sample") COMPREPLY=(); return ;;
-        "llmtool eval ruler:--data") COMPREPLY=(); return ;;
+        "llmtool eval ruler:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval ruler:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval attention:--data") COMPREPLY=(); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); return ;;
@@ -533,6 +550,8 @@ _llmtool() {
         "llmtool eval attention:--include") COMPREPLY=(); return ;;
         "llmtool eval attention:--exclude") COMPREPLY=(); return ;;
         "llmtool eval attention:--seed") COMPREPLY=(); return ;;
+        "llmtool eval attention:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval attention:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval attention:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval experts:--data") COMPREPLY=(); return ;;
         "llmtool eval experts:--taus") COMPREPLY=(); return ;;
@@ -551,6 +570,8 @@ _llmtool() {
         "llmtool eval experts:--include") COMPREPLY=(); return ;;
         "llmtool eval experts:--exclude") COMPREPLY=(); return ;;
         "llmtool eval experts:--seed") COMPREPLY=(); return ;;
+        "llmtool eval experts:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval experts:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval experts:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval activations:--data") COMPREPLY=(); return ;;
         "llmtool eval activations:--tokens") COMPREPLY=(); return ;;
@@ -565,6 +586,8 @@ _llmtool() {
         "llmtool eval activations:--include") COMPREPLY=(); return ;;
         "llmtool eval activations:--exclude") COMPREPLY=(); return ;;
         "llmtool eval activations:--seed") COMPREPLY=(); return ;;
+        "llmtool eval activations:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool eval activations:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool eval activations:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data nextlong:--output"|"llmtool data nextlong:-o") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data nextlong:--tokenizer") COMPREPLY=(); return ;;
@@ -582,6 +605,11 @@ _llmtool() {
         "llmtool data nextlong:--samples") COMPREPLY=(); return ;;
         "llmtool data nextlong:--tokens") COMPREPLY=(); return ;;
         "llmtool data nextlong:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
+        "llmtool data nextlong:--recipe") mapfile -t COMPREPLY < <(compgen -W "512k" -- "$cur"); return ;;
+        "llmtool data nextlong:--packed") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--packed-share") COMPREPLY=(); return ;;
+        "llmtool data nextlong:--short-data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data nextlong:--short-share") COMPREPLY=(); return ;;
         "llmtool data nextlong:--dedupe") mapfile -t COMPREPLY < <(compgen -W "near exact none" -- "$cur"); return ;;
         "llmtool data nextlong:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data nextlong:--min-similarity") COMPREPLY=(); return ;;
@@ -657,10 +685,24 @@ _llmtool() {
         "llmtool data assemble:--samples") COMPREPLY=(); return ;;
         "llmtool data assemble:--tokens") COMPREPLY=(); return ;;
         "llmtool data assemble:--format") mapfile -t COMPREPLY < <(compgen -W "jsonl bin npy mds" -- "$cur"); return ;;
+        "llmtool data assemble:--recipe") mapfile -t COMPREPLY < <(compgen -W "512k" -- "$cur"); return ;;
+        "llmtool data assemble:--packed") COMPREPLY=(); return ;;
+        "llmtool data assemble:--packed-share") COMPREPLY=(); return ;;
+        "llmtool data assemble:--short-data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data assemble:--short-share") COMPREPLY=(); return ;;
         "llmtool data assemble:--max-overlap") COMPREPLY=(); return ;;
         "llmtool data assemble:--min-similarity") COMPREPLY=(); return ;;
         "llmtool data assemble:--holdout") COMPREPLY=(); return ;;
         "llmtool data assemble:--cap") COMPREPLY=(); return ;;
+        "llmtool data assemble:--source-field") COMPREPLY=(); return ;;
+        "llmtool data assemble:--license-field") COMPREPLY=(); return ;;
+        "llmtool data assemble:--decontaminate") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data assemble:--decontaminate-field") COMPREPLY=(); return ;;
+        "llmtool data assemble:--ngram") COMPREPLY=(); return ;;
+        "llmtool data assemble:--field") COMPREPLY=(); return ;;
+        "llmtool data assemble:--id-field") COMPREPLY=(); return ;;
+        "llmtool data assemble:--documents") mapfile -t COMPREPLY < <(compgen -W "file line" -- "$cur"); return ;;
+        "llmtool data assemble:--input-format") mapfile -t COMPREPLY < <(compgen -W "auto text jsonl json csv tar parquet arrow" -- "$cur"); return ;;
         "llmtool data assemble:--workers") COMPREPLY=(); return ;;
         "llmtool data assemble:--engine") mapfile -t COMPREPLY < <(compgen -W "local ray" -- "$cur"); return ;;
         "llmtool data assemble:--seed") COMPREPLY=(); return ;;
@@ -672,6 +714,8 @@ _llmtool() {
         "llmtool data report:--model") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data report:--model-samples") COMPREPLY=(); return ;;
         "llmtool data report:--device") COMPREPLY=(); return ;;
+        "llmtool data report:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool data report:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data show:--chars") COMPREPLY=(); return ;;
         "llmtool data check:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool data check:--format") mapfile -t COMPREPLY < <(compgen -W "auto messages sharegpt alpaca prompt-completion text" -- "$cur"); return ;;
@@ -777,6 +821,7 @@ _llmtool() {
         "llmtool bench kernels:--max-slowdown") COMPREPLY=(); return ;;
         "llmtool bench kernels:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench kernels:--budget") COMPREPLY=(); return ;;
+        "llmtool bench kernels:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench compile:--arch") COMPREPLY=(); return ;;
         "llmtool bench device:--out") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench device:--budget") COMPREPLY=(); return ;;
@@ -791,12 +836,15 @@ _llmtool() {
         "llmtool bench decode:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench decode:--rows") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench decode:--budget") COMPREPLY=(); return ;;
+        "llmtool bench decode:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         "llmtool bench tokenizer:--task") mapfile -t COMPREPLY < <(compgen -W "encode train hostile" -- "$cur"); return ;;
         "llmtool bench tokenizer:--threads") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--repeats") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--only") COMPREPLY=(); return ;;
         "llmtool bench tokenizer:--pretokenizer") mapfile -t COMPREPLY < <(compgen -W "gpt2 cl100k o200k llama3 qwen2" -- "$cur"); return ;;
         "llmtool bench tokenizer:--keep") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench tokenizer:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        "llmtool bench tokenizer:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     local words=""
     case "$path" in
@@ -805,7 +853,7 @@ _llmtool() {
         "llmtool doctor") [[ $cur == -* ]] && words="--json --help -h" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --threads --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool train") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer") [[ $cur == -* ]] && words="--help -h" || words="train extend trim encode decode inspect compare diff export" ;;
         "llmtool tokenizer train") [[ $cur == -* ]] && words="--output -o --vocab-size --algorithm --encoder --pretokenizer --pretokenizer-regex --special --special-position --allow-special --min-frequency --max-token-bytes --length --ties --curve --curve-text --plot --limit-bytes --max-memory --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer extend") [[ $cur == -* ]] && words="--output -o --add --algorithm --veto --scripts --min-count --max-token-bytes --multiple --fit-rows --control --held-out --limit-bytes --max-memory --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --verbose -v --config --help -h" || words="" ;;
@@ -813,14 +861,14 @@ _llmtool() {
         "llmtool tokenizer encode") [[ $cur == -* ]] && words="--output -o --format --bos --no-bos --eos --bos-token --eos-token --offsets --shards --part --verify --workers --engine --remap --allow-special --encoder --length --ties --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --force --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer decode") [[ $cur == -* ]] && words="--output -o --documents --force --help -h" || words="" ;;
         "llmtool tokenizer inspect") [[ $cur == -* ]] && words="--encoder --length --ties --json --help -h" || words="" ;;
-        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool tokenizer compare") [[ $cur == -* ]] && words="--corpus --reference --plot --force --alpha --rare --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --threads --baseline --max-worse --show-text --html --markdown --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool tokenizer diff") [[ $cur == -* ]] && words="--corpus --show --limit-bytes --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json --quiet -q --help -h" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --field --documents --document-separator --input-format --strict --include --exclude --json --quiet -q --help -h" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="--help -h" || words="fit predict backtest compare positions law" ;;
-        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot --output -o --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot --output -o --force --html --markdown --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --help -h" || words="" ;;
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --html --markdown --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --help -h" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot --output -o --force --json --help -h" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="--help -h" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora vocab" ;;
@@ -840,20 +888,20 @@ _llmtool() {
         "llmtool convert merge-lora") [[ $cur == -* ]] && words="--dtype --force --json --quiet -q --config --help -h" || words="" ;;
         "llmtool convert vocab") [[ $cur == -* ]] && words="--tokenizer --old-tokenizer --init --multiple --corpus --snippets --length --rows --batch --lr --check --check-bytes --override --seed --device --threads --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --config --help -h" || words="" ;;
         "llmtool eval") [[ $cur == -* ]] && words="--help -h" || words="loss niah ruler attention experts activations" ;;
-        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --against --bytes --bin-dtype --set --dtype --device --threads --plot --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --bin-dtype --seed --set --dtype --device --threads --plot --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval ruler") [[ $cur == -* ]] && words="--tokenizer --task --length --depth --samples --kind --bin-dtype --seed --dtype --device --threads --plot --dry-run --set --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --data --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --threads --force --field --documents --document-separator --input-format --strict --include --exclude --seed --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --json --quiet -q --config --help -h" || words="" ;;
-        "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --against --bytes --bin-dtype --set --dtype --device --threads --plot --html --markdown --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --bin-dtype --seed --set --dtype --device --threads --plot --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval ruler") [[ $cur == -* ]] && words="--data --tokenizer --task --length --depth --samples --kind --bin-dtype --seed --dtype --device --threads --plot --dry-run --set --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer --output -o --plot --device --threads --force --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json --quiet -q --config --help -h" || words="" ;;
+        "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="--help -h" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
-        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --embedder-prefix --index --chunk --split --min-chunks --position --separator --samples --tokens --bos --eos --format --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data nextlong") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --embedder --embedder-prefix --index --chunk --split --min-chunks --position --separator --samples --tokens --bos --eos --format --recipe --packed --packed-share --short-data --short-share --keep-long --dedupe --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --include --exclude --input-format --strict --work --workers --engine --seed --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data chunk") [[ $cur == -* ]] && words="--output -o --chunk --split --source-field --license-field --field --id-field --documents --include --exclude --input-format --strict --workers --engine --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data embed") [[ $cur == -* ]] && words="--embedder --embedder-prefix --decontaminate --decontaminate-field --ngram --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data index") [[ $cur == -* ]] && words="--index --dedupe --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool data mine") [[ $cur == -* ]] && words="--tokenizer --target --min-chunks --separator --samples --tokens --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --tokens --bos --eos --format --keep-long --max-overlap --min-similarity --holdout --cap --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
-        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --model-samples --device --force --json --quiet -q --help -h" || words="" ;;
+        "llmtool data assemble") [[ $cur == -* ]] && words="--output -o --tokenizer --target --method --plan --min-chunks --position --separator --samples --tokens --bos --eos --format --recipe --packed --packed-share --short-data --short-share --keep-long --max-overlap --min-similarity --holdout --cap --source-field --license-field --decontaminate --decontaminate-field --ngram --field --id-field --documents --input-format --workers --engine --seed --force --json --quiet -q --verbose -v --config --help -h" || words="" ;;
+        "llmtool data report") [[ $cur == -* ]] && words="--plot --decontaminate --decontaminate-field --ngram --model --model-samples --device --force --html --markdown --json --quiet -q --help -h" || words="" ;;
         "llmtool data show") [[ $cur == -* ]] && words="--chars --all --json --help -h" || words="" ;;
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --ignore --date --length --pack --no-pack --drop-overlong --row --seed --json --quiet -q --config --help -h" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="--output -o --model -m --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --bin-dtype --seed --threads --dry-run --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json --quiet -q --config --help -h" || words="" ;;
@@ -861,12 +909,12 @@ _llmtool() {
         "llmtool posttrain sft") [[ $cur == -* ]] && words="--output -o --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="--output -o --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json --quiet -q --verbose -v --config --help -h" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="--help -h" || words="kernels compile machine device decode tokenizer" ;;
-        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --html --json --quiet -q --help -h" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json --quiet -q --help -h" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json --quiet -q --help -h" || words="" ;;
         "llmtool bench device") [[ $cur == -* ]] && words="--out --budget --parts --cpu --json --quiet -q --help -h" || words="" ;;
-        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --rows --budget --json --quiet -q --help -h" || words="" ;;
-        "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --rows --budget --html --json --quiet -q --help -h" || words="" ;;
+        "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --html --markdown --json --quiet -q --help -h" || words="" ;;
     esac
     if [[ -n $words ]]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else mapfile -t COMPREPLY < <(compgen -f -- "$cur"); fi

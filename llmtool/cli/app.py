@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from functools import partial
 from importlib import import_module
@@ -58,6 +59,7 @@ class Root(Branch):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(ExitCode.FAILURE) from None
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what the exit still waits for
             print("interrupted", file=sys.stderr)
             raise typer.Exit(ExitCode.INTERRUPT) from None
         except BrokenPipeError:

@@ -14,6 +14,7 @@ from llmtool.commands.token_experts import TokenExpertsSettings
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.page import Pages
 
 app = Group("Training data: check it, make long contexts.")
 
@@ -38,12 +39,12 @@ def _print(facts: dict[str, Any], as_json: bool) -> None:
         print(dumps(facts))
         return
     shown = {key: value for key, value in facts.items() if key != "schema" and value not in (None, {}, [])}
-    _rows([[key.replace("_", " "), _figure(value)] for key, value in shown.items()])
+    print("\n".join(_rows([[key.replace("_", " "), _figure(value)] for key, value in shown.items()])))
 
 
-def _rows(rows: list[list[str]]) -> None:
+def _rows(rows: list[list[str]]) -> list[str]:
     width = max(len(name) for name, _ in rows)
-    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return [f"{name:<{width}}  {value}" for name, value in rows]
 
 
 def _figure(value: Any) -> str:
@@ -158,8 +159,9 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples tokens bos eos form keep_long max_overlap "
-            "min_similarity holdout caps workers engine seed force"
+            "target method plan min_chunks position separator samples tokens bos eos form recipe packed packed_share "
+            "short_data short_share keep_long max_overlap min_similarity holdout caps source_field licence_field "
+            "decontaminate decontaminate_field ngram field id_field text_mode input_format workers engine seed force"
         ),
     ],
     as_json: options.Json = False,
@@ -178,17 +180,20 @@ def assemble(
 def report(
     output: OutArgument,
     settings: ReportSettings,
+    pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """The quality of a run: gaps, hardness, reuse, leaks, mix, rejects, recall of the index."""
     from llmtool.commands import data
 
-    facts, rows = data.report(output, settings, console=options.console(quiet, False))
-    if as_json:
-        print(dumps(facts))
-    else:
-        _rows(rows)
+    console = options.console(quiet, False)
+    read: list[str | Path] = [output, *settings.decontaminate]
+    with pages.open(f"Quality of {output}", console, read=read, force=settings.force, muted=as_json) as page:
+        facts, rows = data.report(output, page.drawing(settings), console=page)
+        page.result(_rows(rows))
+        if as_json:
+            print(dumps(facts))
 
 
 @app.command("show")

@@ -22,6 +22,7 @@ from llmtool.commands.tokenizer.settings import (
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.page import Pages
 
 app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 
@@ -190,6 +191,7 @@ def compare(
     ],
     settings: CompareSettings,
     reading: Annotated[Reading, Behind("rare")],
+    pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -197,19 +199,22 @@ def compare(
 ) -> None:
     """Compare tokenizers on text: the table of figures.
 
-    Compression, fertility, parity, entropy, unused, rare and unreachable tokens, speed.
+    Compression, fertility, parity, entropy, unused, rare and unreachable tokens, speed. With --baseline, exit status 3
+    where a tokenizer has become worse.
     """
-    from llmtool.commands.tokenizer.compare import compare_files, short_names
+    from llmtool.commands.tokenizer.compare import compare_files, short_names, show
     from llmtool.tokenizer import load
 
-    console = options.console(quiet, verbose)
-    loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
-    comparison = compare_files(loaded, corpus, settings, reading=reading, console=console)
-    if as_json:
-        print(dumps(comparison.to_json()))
-        return
-    for table in comparison.tables():
-        console.table(*table, result=True)
+    console, read = options.console(quiet, verbose), [*tokenizers, *corpus]
+    with pages.open("Tokenizers compared", console, read=read, force=settings.force, muted=as_json) as page:
+        loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
+        drawing = page.drawing(settings)
+        comparison = compare_files(loaded, corpus, drawing, reading=reading, console=page)
+        worse = show(comparison, drawing, page)
+        if as_json:
+            print(dumps(comparison.to_json() | ({} if worse is None else {"worse": worse})))
+    if worse:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
 @app.command("diff")

@@ -8,8 +8,12 @@ from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.dtypes import element_type
 from llmtool.core.checkpoint.writer import expected_size, write_checkpoint
 from llmtool.core.corpus.sizes import parse_size
+from llmtool.core.model.config import MODEL_TYPE
+from llmtool.core.model.families import FAMILIES
 from llmtool.core.run.console import QUIET, Console
+from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.numbers import shown
 
 SCHEMA = "llmtool.convert-copy/1"
 
@@ -31,6 +35,15 @@ def copy_checkpoint(
     asked, path, output = CopySettings.of(settings, named_settings), Path(path), Path(output)
     dtype, most = asked.dtype, parse_size(str(asked.max_shard_size))
     source = open_checkpoint(path, asked.override)
+    if source.config.get("model_type") in (*FAMILIES, MODEL_TYPE):
+        require("torch", extra="models", why="to compare config.json with the tensors")
+        from llmtool.core.model.loading import refuse_contradiction
+        from llmtool.model import build
+
+        refuse_contradiction(source, build)
+    else:
+        what = f"model_type {shown(source.config.get('model_type'))} is not known here"
+        console.warn(f"{path}: {what}: copied as it is, config.json and tensors are not compared")
     if source.left_out:
         console.info(f"left out: {source.left_out} rotary_emb.inv_freq buffers, which follow from config.json")
     if asked.dry_run:

@@ -86,6 +86,8 @@ def _original(config: "Config") -> int:
 
 
 def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) -> None:
+    if any(method["name"] == "harpe" for method in config.methods):
+        raise UserError("has a base for each head already", where=str(path), hint="convert the original")
     kinds = {config.rope_of(layer) for layer in range(config.num_hidden_layers)} - {None}
     if len(kinds) != 1 or config.rope.partial != 1:
         what = "turns its layers by several tables" if len(kinds) > 1 else "turns a part of each head only"
@@ -93,8 +95,6 @@ def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) ->
     if target <= _original(config):
         what = f"--target {target:,}: the model was made for {_original(config):,} positions already"
         raise UserError(what, where=str(path))
-    if any(method["name"] == "harpe" for method in config.methods):
-        raise UserError("has a base for each head already", where=str(path), hint="convert the original")
     if asked.method != "harpe" and (asked.bases or asked.range_):
         raise UserError(f"--bases and --range are for --method harpe, not {asked.method}")
     if asked.base is not None and (asked.method != "abf" or not 1 < asked.base < 1e30):
@@ -138,8 +138,8 @@ def with_rotary(raw: Mapping[str, Any], new: Mapping[str, Any], positions: int) 
     return {**kept, "rope_theta": new["rope_theta"], "rope_scaling": None if plain else scaling}
 
 
-def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, list[float]]:
-    """How the bases were made, and they, one a key-value head."""
+def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, list[float] | list[list[float]]]:
+    """How the bases were made, and they, one a key-value head; from a file also a list of them for each layer."""
     from llmtool.methods.harpe import bases
 
     heads = config.num_key_value_heads
@@ -152,7 +152,7 @@ def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, l
         return kind, bases.uniform(heads, ends)
     if kind == "search":
         return kind, bases.search(heads, config.head_dim, ends)
-    return "file", bases.read(Path(kind), heads)
+    return "file", bases.read(Path(kind), heads, config.num_hidden_layers)
 
 
 def _ends(text: str) -> tuple[float, float]:
@@ -173,9 +173,10 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
     if "bases" in facts:
         found, choice = facts["bases"], facts["choice"]
         ours = "; a search of ours, not the published table" if choice == "search" else ""
-        console.info(
-            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a KV head ({choice}{ours})"
-        )
+        by_layer = isinstance(found[0], list)
+        every = [base for row in found for base in row] if by_layer else found
+        count = f"{len(found[0])} bases in each of {len(found)} layers, of" if by_layer else f"{len(found)} bases of"
+        console.info(f"harpe: {count} {min(every):,.0f} to {max(every):,.0f}, one a KV head ({choice}{ours})")
         console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
     else:
         kind, theta = facts["after"]["rope_type"], facts["after"]["rope_theta"]

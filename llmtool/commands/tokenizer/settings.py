@@ -228,6 +228,20 @@ class CompareSettings(Settings):
     alpha: Annotated[float, Option("Order of the Rényi entropy.")] = ALPHA
     rare: Annotated[int, Option("Count tokens seen fewer times than this.", min=1, metavar="K")] = RARE
     threads: Threads = None
+    baseline: Annotated[
+        Path | None,
+        Option("What --json printed before: exit status 3 where a tokenizer has become worse.", metavar="FILE"),
+    ] = None
+    max_worse: Annotated[
+        float, Option("Share by which bytes a token may fall below the baseline's.", min=0, metavar="SHARE")
+    ] = 0.01
+    show_text: Annotated[
+        Sequence[str],
+        Option(
+            "A text that a page shows cut by each tokenizer; again for more. Default: how each corpus begins.",
+            metavar="TEXT",
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.readers import Reading, parse_size
 from llmtool.core.run.atomic import atomic_directory
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import read_text
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import claim_directory
 from llmtool.tokenizer import Tokenizer
@@ -112,13 +113,8 @@ def _goal(tokenizer: Tokenizer, inputs: Sequence[str], settings: TrimSettings) -
     goal = Goal(settings.to, settings.min_count, multiple=settings.multiple)
     if settings.keep is None:
         return goal
-    try:
-        with settings.keep.open(encoding="utf-8") as file:
-            return replace(goal, keep=read_keep(file, tokenizer.definition, str(settings.keep)))
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(settings.keep)) from None
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8", where=str(settings.keep), hint="tokens, one a line") from None
+    lines = StringIO(read_text(settings.keep, wanted="a list of tokens"), newline=None)
+    return replace(goal, keep=read_keep(lines, tokenizer.definition, str(settings.keep)))
 
 
 def _write_map(path: Path, trimmed: Trimmed) -> None:

@@ -5,6 +5,7 @@ llama.cpp's converter changed is put back: the pairs that RoPE turns stand side 
 (llama), a norm's weight has one added (Gemma). A model that the metadata do not describe whole is refused by name.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.files import open_plain
 from llmtool.core.run.numbers import real, whole
 
 if TYPE_CHECKING:
@@ -67,11 +69,8 @@ class GgufFile:
     def __init__(self, path: Path) -> None:
         gguf = require("gguf", extra="gguf", why="to read GGUF files")
         self.path = path
-        try:
-            with path.open("rb") as file:
-                magic = file.read(4)
-        except OSError as error:
-            raise UserError(f"cannot read: {error.strerror}", where=str(path)) from None
+        with open_plain(path) as file:
+            magic = file.read(4)
         if magic != MAGIC:
             raise UserError("not a GGUF file", where=str(path), hint="it would begin with GGUF")
         try:
@@ -181,8 +180,6 @@ class GgufFile:
     def _llama3(self, divisors: list[float]) -> dict[str, Any]:
         import torch
 
-        from llmtool.core.checkpoint.llama3_divisors import divisors_of
-
         found = {
             "rope_type": "llama3", "factor": float(max(divisors)), "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192,
@@ -234,3 +231,19 @@ def halves(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
     """Rows [heads * D, ...] with turned pairs side by side -> in two halves of each head; biases too."""
     rows = weight.view(heads, weight.shape[0] // heads // 2, 2, *weight.shape[1:])
     return rows.transpose(1, 2).reshape(weight.shape)
+
+
+def divisors_of(theta: float, size: int, scaling: Mapping[str, Any]) -> "torch.Tensor":
+    """What Llama 3.1 divides its rotary frequencies by [size / 2], to know the rotation by its numbers.
+
+    `size`: dimensions of a head; `scaling`: as rope_scaling says it.
+    """
+    import torch
+
+    factor, low, high = scaling["factor"], scaling["low_freq_factor"], scaling["high_freq_factor"]
+    length = scaling["original_max_position_embeddings"]
+    wavelength = 2 * math.pi * theta ** (torch.arange(0, size, 2).float() / size)
+    smooth = (length / wavelength - low) / (high - low)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    divisors = torch.where(wavelength > length / low, torch.full_like(wavelength, factor), between)
+    return torch.where(wavelength < length / high, torch.ones_like(wavelength), divisors)

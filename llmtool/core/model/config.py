@@ -6,12 +6,12 @@ worse than one that does not load. The standard library only; exported with chec
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmtool.core.model.families import FAMILIES, SHARED, Family
 from llmtool.core.model.fields import ConfigError, count, flag, number, optional, refuse_unknown
-from llmtool.core.model.rope_settings import FULL, SLIDING, RopeSettings, read_parameters, rope_settings
+from llmtool.core.model.rope_settings import FULL, SLIDING, RopeSettings, head_bases, read_parameters, rope_settings
 
 __all__ = [
     "MODEL_TYPE", "Config", "ConfigError", "RopeSettings", "architecture_keys", "family_of", "parse_config",
@@ -19,6 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODEL_TYPE = "llmtool"
+MOST_LAYERS = 10_000
 """model_type of checkpoints that stock readers must not take for one of theirs; `llmtool.family` says whose flags."""
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -98,7 +99,10 @@ class Config:
         """Rotation of a layer; None where nothing turns."""
         if layer in self.unrotated:
             return None
-        return self.local_rope if self.local_rope is not None and self.windows[layer] is not None else self.rope
+        local = self.local_rope is not None and self.windows[layer] is not None
+        rope = self.local_rope if local and self.local_rope is not None else self.rope
+        bases = head_bases(self.methods, self.num_hidden_layers, self.num_key_value_heads)
+        return replace(rope, bases=bases[layer]) if bases else rope
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -108,6 +112,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     refuse_unknown(raw, SHARED | family.own | family.idle, name)
     facts = {**family.defaults, **{key: value for key, value in raw.items() if key in SHARED | family.own}}
     heads, hidden, layers = (count(facts, key) for key in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
+    if layers > MOST_LAYERS:  # lists of each are made of it, before any tensor is compared
+        raise ConfigError(f"num_hidden_layers = {layers}: no model has more than {MOST_LAYERS}")
     key_value_heads = count(facts, "num_key_value_heads", heads)
     if heads % key_value_heads:
         raise ConfigError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
@@ -117,6 +123,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     ropes = rope_parameters(raw)
     main, local = (ropes[FULL], ropes[SLIDING]) if SLIDING in ropes else (ropes, None)
     unrotated = _unrotated(facts, layers)
+    head_bases(methods, layers, key_value_heads)  # for its errors
     common = {
         "qkv_bias": bias,
         "embedding_scale": number(facts, "embedding_multiplier", 1.0),
