@@ -95,7 +95,7 @@ class Stage:
 
     def files(self, unit: int) -> list[Path]:
         """The files of a unit that is done."""
-        return [self.directory / name for name in read_json_object(self._marker(unit))["files"]]
+        return [self.directory / name for name in read_sealed(self._marker(unit), AGAIN)["files"]]
 
     def path(self, unit: int, suffix: str) -> Path:
         """Where a file of a unit stands: NNNNN.SUFFIX."""
