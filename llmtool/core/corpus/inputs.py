@@ -77,6 +77,8 @@ class Input:
                     if on_bytes:
                         on_bytes(len(chunk))
                     yield chunk
+                    if self.source == STDIN and len(chunk) < BLOCK:
+                        break  # a terminal would want a second Ctrl-D: buffered reads come back short at the end only
         except OSError as error:
             raise unreadable(self.source, error) from None
 
