@@ -102,7 +102,10 @@ class Shingles:
     def __init__(self, store: Store, most: float = 1.0) -> None:
         self._store, self.most = store, most
         self._held: dict[int, U64] = {}
-        self.clear()
+        self._waiting: list[int] = []
+        self._hashes: U64 = np.zeros(0, np.uint64)
+        self._owners: I64 = np.zeros(0, np.int64)
+        self._clashing: dict[int, set[int]] = {}
 
     def prepare(self, chunks: Iterable[int]) -> None:
         """Make those of many chunks together, which is ten times as fast as one by one."""
@@ -151,7 +154,8 @@ class Shingles:
         """Those that wait with one another and with all before: only shingles of two chunks or more are looked at."""
         from scipy.sparse import csr_array
 
-        new, self._waiting = self._waiting, []
+        new = self._waiting.copy()
+        self._waiting.clear()
         sizes = [len(self._held[chunk]) for chunk in new]
         values, owners = np.concatenate([self._held[chunk] for chunk in new]), np.repeat(new, sizes)
         self._clashing.update((chunk, {chunk}) for chunk, size in zip(new, sizes, strict=True) if size)
@@ -180,10 +184,9 @@ class Shingles:
     def clear(self) -> None:
         """Forget them."""
         self._held.clear()
-        self._waiting: list[int] = []
-        self._hashes: U64 = np.zeros(0, np.uint64)
-        self._owners: I64 = np.zeros(0, np.int64)
-        self._clashing: dict[int, set[int]] = {}
+        self._waiting.clear()
+        self._clashing.clear()
+        self._hashes, self._owners = self._hashes[:0], self._owners[:0]
 
 
 class Present:
@@ -195,7 +198,7 @@ class Present:
         for chunk in chunks:
             self.add(chunk)
 
-    def prepare(self, chunks: Iterable[int]) -> None:
+    def prepare(self, chunks: Sequence[int]) -> None:
         """Chunks that are likely to be asked about."""
         if self._shingles.most < 1:
             self._shingles.prepare(chunks)
