@@ -60,6 +60,8 @@ class Counts:
     """Answers that are not trained, by reason."""
     unprompted: int = 0
     """Answers that do not begin as the template's prompt for one says."""
+    thoughtless: int = 0
+    """Trained answers without their thought, which the template leaves out."""
     seams: int = 0
     """Answers that begin within a token: in use the prompt ends with another."""
     endless: int = 0
@@ -166,9 +168,10 @@ def tokenize(row: Row, template: Template | None, around: Around, encode: Encode
         raise UserError("a conversation, but no chat template", where=row.where, hint="--template")
     rendered = template.answers(row)
     count_fields(row, template, counts)
-    counts.unprompted += rendered.unprompted
-    if rendered.unprompted:
-        counts.first.setdefault("unprompted", row.where)
+    for what in ("unprompted", "thoughtless"):
+        if found := getattr(rendered, what):
+            setattr(counts, what, getattr(counts, what) + found)
+            counts.first.setdefault(what, row.where)
     for role in rendered.hidden:
         counts.tally("hidden", role, row.where)
     return mark(rendered, encode, counts, row.where)
