@@ -10,7 +10,7 @@ from llmtool.commands.posttrain.result import result
 from llmtool.commands.posttrain.settings import DataOptions, SftSettings, UniattnSettings
 from llmtool.commands.posttrain.start import (
     Start,
-    build_on_meta,
+    on_meta,
     only_adapters,
     only_compensation,
     open_start,
@@ -232,7 +232,7 @@ def make_job(
 
     decoder, values = None, None
     if settings.dry_run:
-        build_on_meta(start.config)
+        on_meta(start.config)
     elif settings.parallel == "fsdp":
         decoder, values = start.shards(settings.seed)
     else:
