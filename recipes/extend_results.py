@@ -1,9 +1,12 @@
-"""Splits the text of recipes/extend.sh, and gathers what it measured: extend.json, extend.md, extend.png."""
+"""Splits the text of recipes/extend.sh, and gathers what it measured: extend.json, .md, .png, and run.json."""
 
 import json
 import sys
 from pathlib import Path
+from statistics import mean
 from typing import Any
+
+from llmtool.core.run.manifest import Run
 
 INITS = ("unchanged", "pieces", "mean", "zero", "distil")
 
@@ -29,17 +32,20 @@ def split(text: Path, work: Path, train_bytes: int) -> None:
 
 
 def gather(out: Path, model: str) -> dict[str, Any]:
-    """Language -> way -> {"before", "after": bits a byte, "tokens", "bytes"}."""
+    """Language -> way -> {"before": bits a byte, "after": the same for each seed, "tokens", "bytes"}."""
     found: dict[str, Any] = {}
     for work in sorted(path for path in out.iterdir() if (path / "tokenizer").is_dir()):
         rows: dict[str, dict[str, Any]] = {}
-        for file in work.glob("*.json"):
+        for file in sorted(work.glob("*.json")):
             report = json.loads(file.read_text())
             for path, figures in report["sources"]["test"].items():
                 name = "unchanged" if path == model else Path(path).name
-                way, _, when = name.partition("-")
+                way, _, seed = name.partition("-trained-")
                 row = rows.setdefault(way, {})
-                row["after" if when else "before"] = figures["bits_per_byte"]
+                if seed:
+                    row.setdefault("after", {})[seed] = figures["bits_per_byte"]
+                else:
+                    row["before"] = figures["bits_per_byte"]
                 row["tokens"], row["bytes"] = figures["tokens"], figures["bytes"]
         if rows:
             found[work.name] = {way: rows[way] for way in INITS if way in rows}
@@ -47,15 +53,21 @@ def gather(out: Path, model: str) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Markdown."""
+    """Markdown; after training the mean over the seeds, and how far they lie apart."""
     lines = ["| language | rows | tokens of the same text | bits a byte before | after |", "|---|---|---|---|---|"]
     for language, rows in found.items():
         base = rows["unchanged"]["tokens"]
         for way, row in rows.items():
             saved = "" if way == "unchanged" else f" ({row['tokens'] / base - 1:+.0%})"
-            after = f"{row['after']:.3f}" if "after" in row else "not trained"
+            after = spread(list(row["after"].values())) if "after" in row else "not trained"
             lines.append(f"| {language} | {way} | {row['tokens']:,}{saved} | {row['before']:.3f} | {after} |")
     return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float]) -> str:
+    """The mean, and from where to where if there are several."""
+    apart = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{apart}"
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -69,8 +81,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for panel, (language, rows) in zip(panels[0], found.items(), strict=True):
         for place, when in enumerate(("before", "after")):
             at = [number + 0.38 * place for number, row in enumerate(rows.values()) if when in row]
-            values = [row[when] for row in rows.values() if when in row]
+            seeds = [list(row[when].values()) if place else [row[when]] for row in rows.values() if when in row]
+            values = [mean(each) for each in seeds]
             bars = panel.bar(at, values, 0.36, label=f"{when} training", color=("#b8c4d6", "#2f5d8c")[place])
+            if place:
+                panel.vlines(at, [min(each) for each in seeds], [max(each) for each in seeds], color="black", lw=1)
             panel.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)
         panel.set_xticks([number + 0.19 for number in range(len(rows))], list(rows), rotation=20)
         saved = 1 - rows["pieces"]["tokens"] / rows["unchanged"]["tokens"]
@@ -84,15 +99,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """split TEXT WORK BYTES, or table OUT MODEL."""
+    """split TEXT WORK BYTES, or table OUT MODEL NAME=VALUE..."""
     if sys.argv[1] == "split":
         split(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
         return
-    out = Path(sys.argv[2])
-    found = gather(out, sys.argv[3])
+    out, model = Path(sys.argv[2]), sys.argv[3]
+    found = gather(out, model)
+    run = Run("recipes/extend.sh", {"model": Path(model).name, **dict(each.split("=", 1) for each in sys.argv[4:])})
     (out / "extend.json").write_text(json.dumps(found, indent=2) + "\n")
     (out / "extend.md").write_text(table(found))
     draw(found, out / "extend.png")
+    run.save(out / "run.json", [Path("extend.json"), Path("extend.md"), Path("extend.png")])
     print(table(found), end="")
 
 

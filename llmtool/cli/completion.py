@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 
 @dataclass(frozen=True)
 class Option:
@@ -44,7 +42,7 @@ def tree() -> Command:
     """The command tree of the app."""
     from llmtool.cli.app import build
 
-    return _command(typer.main.get_command(build()), "llmtool")
+    return _command(build(), "llmtool")
 
 
 def _command(node: Any, path: str) -> Command:

@@ -7,9 +7,11 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.cli.signature import Only
 from llmtool.commands.convert import settings as of
 from llmtool.commands.convert import upcycle_settings as upcycling
 from llmtool.commands.options import Replacing
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.settings import Settings
 
@@ -18,28 +20,30 @@ app = Group("Checkpoints: inspect, copy, convert.")
 Out = Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")]
 
 
-def rewriting(verb: str, kind: type[Settings], summary: str) -> None:
-    """Add `llmtool convert VERB CKPT OUT` with the options of `kind`."""
+def rewriting(verb: str, kind: type[Settings], summary: str, *reads: Any) -> None:
+    """Add `llmtool convert VERB CKPT OUT` with the options of `kind`; reads: with those of text."""
 
     def command(
         checkpoint: options.Checkpoint,
         output: Out,
         settings: kind,  # type: ignore[valid-type]
+        reading: reads[0] if reads else Annotated[Reading, Only("")],  # type: ignore[valid-type]
         as_json: options.Json = False,
         quiet: options.Quiet = False,
         config: options.Config = None,
     ) -> None:
-        run(verb, checkpoint, output, settings, as_json=as_json, quiet=quiet)
+        text = {"reading": reading} if reads else {}
+        run(verb, checkpoint, output, settings, as_json=as_json, quiet=quiet, **text)
 
     command.__doc__ = summary
     app.command(verb)(command)
 
 
-def run(verb: str, *given: Any, as_json: bool, quiet: bool) -> None:
+def run(verb: str, *given: Any, as_json: bool, quiet: bool, **text: Any) -> None:
     """Do what llmtool.convert does by that name, and print its report if asked for."""
     from llmtool.commands.convert import verbs
 
-    report = getattr(verbs, verb.replace("-", "_"))(*given, console=options.console(quiet, verbose=False))
+    report = getattr(verbs, verb.replace("-", "_"))(*given, console=options.console(quiet, verbose=False), **text)
     if as_json:
         print(dumps(report))
 
@@ -47,9 +51,9 @@ def run(verb: str, *given: Any, as_json: bool, quiet: bool) -> None:
 @app.command("inspect")
 def inspect(checkpoint: options.Checkpoint, settings: of.InspectSettings, as_json: options.Json = False) -> None:
     """Parameters, bytes, FLOPs and KV bytes a token, by layer; reads headers and config.json only."""
-    from llmtool.commands.convert import inspect, verbs
+    from llmtool.commands.convert import inspect
 
-    facts = verbs.inspect(checkpoint, settings)
+    facts = inspect.inspect(checkpoint, settings)
     for problem in facts["problems"]:
         options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
     print(dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
@@ -73,12 +77,13 @@ def dsmoe(
     ] = None,
     *,
     settings: of.DsmoeSettings,
+    reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
 ) -> None:
     """Cut the feed-forward layers of a dense checkpoint into experts that a router switches (DSMoE)."""
-    run("dsmoe", checkpoint, output, settings, as_json=as_json, quiet=quiet)
+    run("dsmoe", checkpoint, output, settings, as_json=as_json, quiet=quiet, reading=reading)
 
 
 @app.command("dsmoe-baseline")
@@ -93,12 +98,13 @@ def dsmoe_baseline(
     checkpoint: options.Checkpoint,
     output: Out,
     settings: of.BaselineSettings,
+    reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
 ) -> None:
     """Make what DSMoE is compared with, at the same share of active weights."""
-    run("dsmoe-baseline", kind, checkpoint, output, settings, as_json=as_json, quiet=quiet)
+    run("dsmoe-baseline", kind, checkpoint, output, settings, as_json=as_json, quiet=quiet, reading=reading)
 
 
 rewriting(
@@ -108,10 +114,12 @@ rewriting(
 rewriting(
     "uniattn", of.UniattnSettings,
     "Let layers share a softmax: followers lose q_proj, k_proj and their keys in the cache, and get W_c.",
+    options.Calibration,
 )  # fmt: skip
 rewriting(
     "rope", of.RotarySettings,
     "Give a checkpoint rotary frequencies for a longer context: HARPE and its rivals. Train it afterwards.",
+    Reading,
 )  # fmt: skip
 
 
@@ -157,5 +165,6 @@ rewriting(
 )  # fmt: skip
 rewriting("merge-lora", of.MergeSettings, "Add the adapters of `posttrain --lora` to the weights.")
 rewriting(
-    "vocab", of.VocabSettings, "Carry a checkpoint to another vocabulary: kept tokens keep their rows bit for bit."
-)
+    "vocab", of.VocabSettings, "Carry a checkpoint to another vocabulary: kept tokens keep their rows bit for bit.",
+    Reading,
+)  # fmt: skip

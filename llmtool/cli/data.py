@@ -11,6 +11,7 @@ from llmtool.cli.signature import Only
 from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
 from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.commands.token_experts import TokenExpertsSettings
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
 
@@ -157,8 +158,9 @@ def assemble(
     settings: Annotated[
         NextlongSettings,
         Only(
-            "target method plan min_chunks position separator samples tokens bos eos form keep_long max_overlap "
-            "min_similarity holdout caps workers engine seed force"
+            "target method plan min_chunks position separator samples tokens bos eos form recipe packed packed_share "
+            "short_data short_share keep_long max_overlap min_similarity holdout caps source_field licence_field "
+            "decontaminate decontaminate_field ngram field id_field text_mode input_format workers engine seed force"
         ),
     ],
     as_json: options.Json = False,
@@ -232,6 +234,7 @@ def token_experts(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="mask.safetensors")],
     settings: TokenExpertsSettings,
+    reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -239,5 +242,6 @@ def token_experts(
     """Decide from a corpus which experts each token id sees, layer by layer (for `convert mask`)."""
     from llmtool.commands import token_experts as command
 
-    facts = command.token_experts(corpora, output, settings, console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    facts = command.token_experts(corpora, output, settings, reading=reading, console=console)
     print(dumps(facts) if as_json else "\n".join(command.lines(facts)))

@@ -45,6 +45,7 @@ def niah(
     data: Data = None,
     *,
     settings: NiahSettings,
+    reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -53,7 +54,7 @@ def niah(
     from llmtool.commands.eval import niah as search
 
     console = options.console(quiet, verbose=False)
-    report = search.needles(checkpoint, data or [], settings, console=console)
+    report = search.needles(checkpoint, data or [], settings, reading=reading, console=console)
     print(dumps(report)) if as_json else search.needle_table(report, console)
 
 
@@ -61,6 +62,7 @@ def niah(
 def ruler(
     checkpoint: options.Checkpoint,
     settings: RulerSettings,
+    reading: Reading,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", help="Text or tokens to hide things in; may be given again.", metavar="DATA"),
@@ -73,7 +75,7 @@ def ruler(
     from llmtool.commands.eval import ruler as command
 
     console = options.console(quiet, verbose=False)
-    report = command.ruler(checkpoint, data or [], settings, console=console)
+    report = command.ruler(checkpoint, data or [], settings, reading=reading, console=console)
     if as_json or settings.dry_run:
         print(dumps(report))
     else:
@@ -85,6 +87,7 @@ def attention(
     checkpoint: options.Checkpoint,
     data: Annotated[list[str], typer.Option("--data", help="Text to look at; may be given again.", metavar="TEXT")],
     settings: AttentionSettings,
+    reading: options.DrawnText,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -93,7 +96,7 @@ def attention(
     from llmtool.commands.eval import attention as command
 
     console = options.console(quiet, verbose=False)
-    facts = command.attention(checkpoint, data, settings, console=console)
+    facts = command.attention(checkpoint, data, settings, reading=reading, console=console)
     if as_json:
         print(dumps(facts))
     else:
@@ -108,6 +111,7 @@ def experts(
         typer.Option("--data", help="Text, each given file or directory a source of its own.", metavar="INPUT"),
     ],
     settings: ExpertsSettings,
+    reading: options.DrawnText,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -115,7 +119,8 @@ def experts(
     """Show which experts a DSMoE checkpoint uses, by layer and by text source, and its loss at other thresholds."""
     from llmtool.commands.eval import experts as command
 
-    facts = command.experts(checkpoint, data, settings, console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    facts = command.experts(checkpoint, data, settings, reading=reading, console=console)
     print(dumps(facts) if as_json else "\n".join(command.lines(facts)))
 
 
@@ -124,6 +129,7 @@ def activations(
     checkpoint: options.Checkpoint,
     data: Annotated[list[str], typer.Option("--data", help="Text to look at; may be given again.", metavar="INPUT")],
     settings: ActivationsSettings,
+    reading: options.DrawnText,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -131,5 +137,6 @@ def activations(
     """Measure how many feed-forward activations are not near zero, by layer, on any dense checkpoint (NSAR)."""
     from llmtool.commands.eval import activations as command
 
-    facts = command.activations(checkpoint, data, settings, console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    facts = command.activations(checkpoint, data, settings, reading=reading, console=console)
     print(dumps(facts) if as_json else "\n".join(command.lines(facts)))

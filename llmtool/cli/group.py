@@ -1,10 +1,20 @@
-"""A group of commands: how every Typer app of the command line is set up."""
+"""A group of commands, whose options are made when a command is asked for: `llmtool --help` pays for no option.
 
-from collections.abc import Callable
+app = Group("Training data: check it, make long contexts.")
+
+@app.command("check")
+def check(...) -> None: ...
+"""
+
+from collections.abc import Callable, ItemsView, Mapping
+from dataclasses import dataclass
+from inspect import getdoc
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_from_info, get_group
+from typer.models import CommandInfo
 
 from llmtool.cli.signature import spread
 
@@ -16,21 +26,81 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Leaf:
+    """A command or group that is not made yet: what the help of the group above says of it, and what makes it."""
+
+    summary: str
+    make: Callable[[], Any]
+
+
+class Commands(dict[str, Any]):
+    """The commands of a group by name, each made at first use. Names cost nothing; `items` makes them all."""
+
+    def __init__(self, leaves: Mapping[str, Leaf]) -> None:
+        super().__init__(dict.fromkeys(leaves))
+        self.leaves = leaves
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The command of that name."""
+        if name in self.leaves and self[name] is None:
+            self[name] = self.leaves[name].make()
+        return super().get(name, default)
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """All of them, made."""
+        for name in self:
+            self.get(name)
+        return super().items()
+
+
+class Branch(TyperGroup):
+    """What Typer makes of a Group."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names, in the order of their making."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands' section of a help page, from their summaries."""
+        rows = [(name, leaf.summary) for name, leaf in self.commands.leaves.items()]  # type: ignore[attr-defined]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 class Group(typer.Typer):
     """`llmtool NAME`: add its commands with `@app.command("verb")`; their settings objects become options."""
 
-    def __init__(self, summary: str | None = None, cls: type[TyperGroup] | None = None) -> None:
+    def __init__(self, summary: str | None = None, cls: type[Branch] = Branch) -> None:
         named: dict[str, Any] = {"help": summary} if summary else {}  # without it Typer takes the callback's docstring
         super().__init__(cls=cls, no_args_is_help=True, **named, **SETTINGS)
+        self.leaves: dict[str, Leaf] = {}
 
     def command(  # type: ignore[override]
-        self, name: str | None = None, **kwargs: Any
+        self, name: str, **kwargs: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Add a command; the function itself stays as it is written, for callers in Python."""
-        add = super().command(name, **kwargs)
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
-            add(spread(function))
+            self.leaves[name] = Leaf(summary_of(function), lambda: leaf_command(name, function, **kwargs))
             return function
 
         return register
+
+    def branch(self, name: str | None = None) -> Branch:
+        """The group as a command of the tree."""
+        made = get_group(self)
+        made.name, made.commands = name, Commands(self.leaves)
+        assert isinstance(made, Branch)
+        return made
+
+
+def leaf_command(name: str, function: Callable[..., Any], **kwargs: Any) -> Any:
+    """A function as a command of the tree."""
+    info = CommandInfo(name=name, callback=spread(function), **kwargs)
+    return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
+
+
+def summary_of(function: Callable[..., Any]) -> str:
+    """The first paragraph of its docstring, on one line."""
+    return " ".join((getdoc(function) or "").partition("\n\n")[0].split())

@@ -6,6 +6,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.commands.generation.settings import GenerateSettings, VerifySettings
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
 
@@ -38,6 +39,7 @@ def verify(
     ] = None,
     *,
     settings: VerifySettings,
+    reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -45,7 +47,8 @@ def verify(
     """Compare the logits of two checkpoints: KL divergence, largest difference, same likeliest token."""
     from llmtool.commands.verify import verify as compare
 
-    report = compare(norm, other, inputs or [], settings, console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    report = compare(norm, other, inputs or [], settings, reading=reading, console=console)
     if as_json:
         print(dumps(report))
     if report["passed"] is False:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from llmtool.cli.signature import Only
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.config import read_config
 from llmtool.core.run.console import Console
 
@@ -40,6 +42,9 @@ OutputDirectory = Annotated[Path, typer.Option("--output", "-o", help="Directory
 OptionalOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.", metavar="FILE")
 ]
+Calibration = Annotated[Reading, Only("field text_mode document_separator format strict include exclude")]
+"""How text is read of which rows are drawn: broken text is replaced there, and what is drawn is the command's own."""
+DrawnText = Annotated[Reading, Only("field text_mode document_separator format strict include exclude seed")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More about what is done.")]

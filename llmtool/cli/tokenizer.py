@@ -235,6 +235,7 @@ def export(
     tokenizer: options.Tok,
     directory: Annotated[Path, typer.Argument(help="Directory to make.", metavar="DIR")],
     settings: ExportSettings,
+    reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -246,5 +247,6 @@ def export(
     from llmtool.tokenizer import load
 
     loaded = load(tokenizer, settings.encoder, settings.length, settings.ties)
-    report = write(loaded, directory, settings, read=[tokenizer], console=options.console(quiet, verbose=False))
+    console = options.console(quiet, verbose=False)
+    report = write(loaded, directory, settings, reading=reading, read=[tokenizer], console=console)
     _finish(report, as_json)

@@ -12,6 +12,7 @@ from llmtool.commands.data_settings import NextlongSettings, ReportSettings, Sho
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import QUIET, Console
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.numbers import amount
 from llmtool.tokenizer import Tokenizer
@@ -36,12 +37,28 @@ def recipe(settings: NextlongSettings) -> "Recipe":
         **settings.facts(), "caps": parse_caps(list(settings.caps)), "decontaminate": tuple(settings.decontaminate),
         "separator": settings.separator.replace("\\n", "\n").replace("\\t", "\t"),
     }  # fmt: skip
+    _apply_recipe(given)
+    given["short_data"] = tuple(given["short_data"])
     given["decontaminate_fields"] = fields_of(given.pop("decontaminate_field"))
     given["tokens"] = None if settings.tokens is None else amount(settings.tokens, "--tokens")
     reading = Reading(**{each.name: given.pop(each.name) for each in fields(Reading)})
     made = Recipe(**given, reading=reading)
     made.check()
     return made
+
+
+def _apply_recipe(given: dict[str, Any]) -> None:
+    """Put what a named recipe stands for into the settings; what was set otherwise contradicts it."""
+    from llmtool.methods.nextlong.recipe import RECIPES
+
+    name = given.pop("recipe")
+    usual = NextlongSettings()
+    for key, value in RECIPES[name].items() if name else ():
+        if given[key] not in (value, getattr(usual, key)):
+            option = key.replace("_", "-")
+            what = f"--recipe {name} and --{option} {given[key]} contradict each other"
+            raise UserError(what, hint=f"the recipe stands for --{option} {value}")
+        given[key] = value
 
 
 def fields_of(text: str) -> tuple[str, ...]:

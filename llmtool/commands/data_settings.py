@@ -72,6 +72,18 @@ class NextlongSettings(Settings):
     bos: Annotated[bool, Option("Begin each row of ids with the tokenizer's first token.", "--bos")] = False
     eos: Annotated[bool, Option("End each row of ids with the tokenizer's end-of-text token.", "--eos")] = False
     form: Annotated[Literal["jsonl", "bin", "npy", "mds"], Option("What is written.", "--format")] = "jsonl"
+    recipe: Annotated[
+        Literal["512k"] | None,
+        Option("The authors' mixture: --target 524288 --packed 65536 --packed-share 0.67."),
+    ] = None
+    packed: Annotated[
+        int | None, Option("Rows of several samples of T tokens beside those of one sample.", min=64, metavar="T")
+    ] = None
+    packed_share: Annotated[float, Option("Share of these among the rows of samples.", min=0, max=1)] = 0.67
+    short_data: Annotated[
+        Sequence[str], Option("Ordinary documents, packed into rows of their own; may be given again.", metavar="FILE")
+    ] = ()
+    short_share: Annotated[float, Option("Share of the tokens that --short-data makes up.", min=0, max=1)] = 0.4
     keep_long: Annotated[bool, Option("Emit seeds longer than the target, cut.", "--keep-long")] = False
     dedupe: Annotated[
         Literal["near", "exact", "none"], Option("Copies of chunks that are merged before the index.")

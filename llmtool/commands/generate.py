@@ -160,7 +160,7 @@ class Writer:
         if not inputs:
             return
         from llmtool.commands.generation.chat import Chat, messages_of
-        from llmtool.core.train.sft.rows import read_rows
+        from llmtool.core.train.sft.formats import read_rows
 
         for source, number, row in read_rows(inputs):
             where = f"{source}:{number}"

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from llmtool.commands.options import DryRun, Force, Seed, Threads
+from llmtool.commands.options import BinDtype, DryRun, Force, Seed, Threads
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:
+    from llmtool.core.corpus.reading import Reading
     from llmtool.tokenizer import Tokenizer
 
 SCHEMA = "llmtool.data-token-experts/1"
@@ -47,6 +48,7 @@ class TokenExpertsSettings(Settings):
     tid2eid: Annotated[
         bool, Option("Store DeepSeek-V4's form of the table too; wants --rule top-k or one.", "--tid2eid")
     ] = False
+    bin_dtype: BinDtype = None
     seed: Seed = 0
     threads: Threads = None
     dry_run: DryRun = False
@@ -58,10 +60,17 @@ def token_experts(
     output: str | Path,
     settings: TokenExpertsSettings | None = None,
     *,
+    reading: "Reading | None" = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Count ids in a corpus, decide how many experts each sees, draw them layer by layer, write and check the file."""
+    """Count ids in a corpus, decide how many experts each sees, draw them layer by layer, write and check the file.
+
+    reading: of text.
+    """
+    from llmtool.core.corpus.reading import Reading
+
+    reading, named_settings = Reading.split(reading, named_settings, TokenExpertsSettings)
     asked, output = TokenExpertsSettings.of(settings, named_settings), Path(output)
     import numpy as np
 
@@ -80,19 +89,19 @@ def token_experts(
     tokenizer, vocabulary, layers = _model(asked, console)
     counts = np.zeros(vocabulary, dtype=np.int64)
     found = sources.parse_sources(inputs)
-    with InputHashes([source.path for source in found]) as hashes:
-        run = Run("data token-experts", {**asked.facts(), "layers": layers}, seed=asked.seed)
+    with InputHashes([source.path for source in found], reading) as hashes:
+        run = Run("data token-experts", {**asked.facts(), "layers": layers, **reading.facts()}, seed=asked.seed)
         if not asked.dry_run:
             read = [*(source.path for source in found), *(name for name in (asked.model, asked.tokenizer) if name)]
             claim_file(output, run, read=read, force=asked.force, found=hashes.wait, console=console)
         for source in found:
-            file = sources.open_source(source, tokenizer, console, asked.threads)
+            file = sources.open_source(source, tokenizer, console, asked.threads, reading, asked.bin_dtype)
             for first in range(0, len(file), 1 << 24):
                 part = np.bincount(file.ids[first : first + (1 << 24)])
                 if len(part) > vocabulary:
                     what = f"id {len(part) - 1:,} is beyond a vocabulary of {vocabulary:,}"
                     raise UserError(what, where=source.path, hint="is it the tokenizer of this model?")
-                counts[: len(part)] += part
+                counts[: len(part)] += part if source.weight == 1 else np.rint(part * source.weight).astype(np.int64)
         if not counts.any():
             raise UserError("no token to count", where=", ".join(inputs))
         structure = _structure(tokenizer, counts)

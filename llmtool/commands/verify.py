@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmtool.commands.generation.settings import VerifySettings
-from llmtool.core.corpus.readers import read_documents
+from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.readers import Reading, read_documents
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -19,15 +21,17 @@ def verify(
     inputs: Sequence[str] = (),
     settings: VerifySettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids.
+    """Run both checkpoints on the same text, ids, or (without inputs) seeded random ids. reading: of text.
 
     >>> import llmtool
     >>> llmtool.verify("model", "model", ["corpus.txt"], tokens=256)["kl"]
     0.0
     """
+    reading, named_settings = Reading.split(reading, named_settings, VerifySettings)
     asked = VerifySettings.of(settings, named_settings)
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.agreement import compare_logits
@@ -39,12 +43,12 @@ def verify(
         console.info(note)
     sizes = first.config.vocab_size, second.config.vocab_size
     if inputs and not asked.ids and _differ(first, second):
-        return _vocabularies(first, second, inputs, asked, console)
+        return _vocabularies(first, second, inputs, asked, reading, console)
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"
         raise UserError(f"{what}: nothing to compare", where=f"{norm}, {other}")
     length = min(asked.length, first.config.max_position_embeddings, second.config.max_position_embeddings)
-    rows = list(_verify_rows(first, inputs, asked, length))
+    rows = list(_verify_rows(first, inputs, asked, reading, length, console))
     if not rows:
         raise UserError("no tokens to compare on", where=", ".join(inputs))
     with console.progress("comparing", len(rows), "rows") as bar:
@@ -79,7 +83,7 @@ def _differ(first: Model, second: Model) -> bool:
 
 
 def _vocabularies(
-    first: Model, second: Model, inputs: Sequence[str], asked: VerifySettings, console: Console
+    first: Model, second: Model, inputs: Sequence[str], asked: VerifySettings, reading: Reading, console: Console
 ) -> dict[str, Any]:
     """Of two tokenizers: logits of shared ids, the mass on new ones, and bits a byte over the same bytes."""
     from llmtool.commands.convert.vocab_check import compare, lines
@@ -87,7 +91,7 @@ def _vocabularies(
     if asked.max_kl is not None:
         what = "two tokenizers: there is no KL divergence between their distributions"
         raise UserError(what, where=f"{first.path}, {second.path}", hint="drop --max-kl")
-    found = compare(first, second, inputs, 4 * asked.tokens, console)
+    found = compare(first, second, inputs, 4 * asked.tokens, console, reading=reading)
     for line in lines(found):
         console.info(line)
     return {
@@ -96,7 +100,9 @@ def _vocabularies(
     }  # fmt: skip
 
 
-def _verify_rows(model: Model, inputs: Sequence[str], asked: VerifySettings, length: int) -> Iterator[list[int]]:
+def _verify_rows(
+    model: Model, inputs: Sequence[str], asked: VerifySettings, reading: Reading, length: int, console: Console
+) -> Iterator[list[int]]:
     """Rows of up to `length` ids, at most --tokens in all."""
     left = asked.tokens
     if not inputs:
@@ -105,13 +111,16 @@ def _verify_rows(model: Model, inputs: Sequence[str], asked: VerifySettings, len
         for start in range(0, left, length):
             yield [draw.randrange(size) for _ in range(min(length, left - start))]
         return
-    documents = read_documents(inputs, text_mode="line" if asked.ids else "file")
-    for document in documents:
+    report = ReadReport()
+    reading = replace(reading, text_mode="line" if asked.ids else reading.text_mode)
+    for document in read_documents(inputs, reading, report=report):
         text = document.text if isinstance(document.text, str) else bytes(document.text).decode(errors="replace")
         row = read_ids(text) if asked.ids else model.tokenizer.encode_prompt(text)
         for start in range(0, len(row), length):
             if left <= 0:
+                report.say(console)
                 return
             part = row[start : start + min(length, left)]
             left -= len(part)
             yield part
+    report.say(console)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from llmtool import Tokenizer, __version__
+from llmtool.cli.app import COMMANDS, build
 from llmtool.cli.completion import scripts
 from llmtool.core.bpe import engine
 from tests.conftest import SCRIPTS
@@ -52,6 +53,24 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage: llmtool")
+
+
+def test_the_first_help_page_says_what_each_command_says_itself() -> None:
+    """It is written from a table, so that no command need be imported."""
+    tree = build()
+    for name, (_, summary) in COMMANDS.items():
+        paragraph = tree.commands.get(name).help.partition("\n\n")[0]  # type: ignore[union-attr]
+        assert " ".join(paragraph.split()) == summary
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys\nfrom llmtool.cli.app import build\n"
+        "try: build()(['--help'], prog_name='llmtool')\nexcept SystemExit: pass\n"
+        "print(*(name for name in sys.modules if name.startswith('llmtool.commands')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == []
 
 
 def test_encoding_a_line_imports_only_what_it_needs(tok: Path) -> None:

@@ -1,12 +1,13 @@
 """Options made of a settings object: what Typer is told, and what the function gets."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from typer.testing import CliRunner
 
 from llmtool.cli.group import Group
 from llmtool.core.run.settings import Option, Settings
@@ -34,12 +35,11 @@ def bake(*words: str) -> tuple[int, str, list[tuple[str, Baking, bool]]]:
         """Bake."""
         calls.append((oven, settings, loud))
 
-    @app.command("other")
-    def other() -> None:
-        """Typer makes a group of two commands only."""
-
-    done = CliRunner().invoke(app, ["bake", *words])
-    return done.exit_code, done.output, calls
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
+        app.branch("bread")(["bake", *words])
+    assert isinstance(end.value.code, int)
+    return end.value.code, said.getvalue(), calls
 
 
 def test_defaults_are_those_of_the_object() -> None:

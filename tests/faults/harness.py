@@ -279,10 +279,11 @@ def import_everything() -> None:
     import torch
     import torch.distributed.checkpoint
 
-    import llmtool.cli.app  # noqa: F401
+    from llmtool.cli.app import build
     from llmtool.core.bpe import agreement
     from llmtool.core.train import loop, optimizers, parallel, state  # noqa: F401
 
+    build().commands.items()  # all of them made, and so imported
     torch.set_num_threads(1)
     agreement.__dict__["_readers"] = (
         lambda _: {}

@@ -15,7 +15,7 @@ from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep
 from llmtool.commands.token_experts import token_experts
 from llmtool.core.model.generate import generate
 from llmtool.model import load_model
-from tests.core.model.test_export import run_without_llmtool
+from tests.commands.convert.test_export import run_without_llmtool
 from tests.methods.dsmoe.models import library, save_dense, tokenizer
 from tests.methods.upcycled import IDS, QUIET
 

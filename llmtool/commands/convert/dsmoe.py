@@ -13,6 +13,8 @@ from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.corpus.calibration import text_rows
+from llmtool.core.corpus.inputs import without_weights
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -41,10 +43,15 @@ def convert_dsmoe(
     output: Path | None = None,
     settings: DsmoeSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Split the feed-forward layers into experts and give each a router; `exact` is checked bit for bit."""
+    """Split the feed-forward layers into experts and give each a router; `exact` is checked bit for bit.
+
+    reading: of the calibration text.
+    """
+    reading, named_settings = Reading.split(reading, named_settings, DsmoeSettings)
     asked = DsmoeSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.kernels.cpu import use_threads
@@ -73,19 +80,26 @@ def convert_dsmoe(
         return {**plan, "dry_run": True}
     part = _settings(asked, way, chosen)
     found: dict[str, Any] = (
-        {"share": way.share, "calibration": list(asked.calibration), "tokens": asked.calibration_tokens}
+        {
+            "share": way.share,
+            "calibration": list(asked.calibration),
+            "tokens": asked.calibration_tokens,
+            **reading.facts(),
+        }
         if asked.calibration
         else {}
     )
     found |= {"override": list(asked.override)} if asked.override else {}
     run = Run("convert dsmoe", {**entry(part), "router_init": way.kind, **found}, seed=asked.seed)
+    texts = without_weights(asked.calibration)
     routers: dict[int, Router] = {}
     fitted: dict[int, Fitted] = {}
     if asked.calibration:
-        claim_checkpoint(output, run, source, read=asked.calibration, force=asked.force, console=console)
+        claim_checkpoint(output, run, source, read=texts, force=asked.force, console=console)
         length = min(ROW, config.max_position_embeddings)
         encode = load_tokenizer(path).encode_prompt
-        rows = text_rows(encode, asked.calibration, asked.calibration_tokens, length, seed=asked.seed)
+        rows = text_rows(encode, asked.calibration, asked.calibration_tokens, length, reading=reading,
+                         seed=asked.seed, console=console)  # fmt: skip
         parts = build_parts(config)
         if way.kind == "analytic":
             from llmtool.methods.dsmoe.calibration import analytic
@@ -107,9 +121,7 @@ def convert_dsmoe(
         _routers(config, source, part, way.kind, asked.seed, routers), check, partial(changed, fitted),
     )  # fmt: skip
     facts = with_method(source, config, entry(part))
-    write_checkpoint(
-        output, tensors, facts, run=run, source=source, read=asked.calibration, force=asked.force, console=console
-    )
+    write_checkpoint(output, tensors, facts, run=run, source=source, read=texts, force=asked.force, console=console)
     if check:
         plan["verified"] = check.report()
         reordered = ", its channels reordered" if fitted else ""

@@ -12,6 +12,8 @@ from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.corpus.calibration import text_rows
+from llmtool.core.corpus.inputs import without_weights
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -32,10 +34,12 @@ def convert_baseline(
     output: Path,
     settings: BaselineSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """kind: topk (LLaMA-MoE), static, channels, 2:4 (Wanda); all but topk look at calibration text."""
+    reading, named_settings = Reading.split(reading, named_settings, BaselineSettings)
     asked = BaselineSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.kernels.cpu import use_threads
@@ -64,9 +68,10 @@ def convert_baseline(
     tensors = source.tensors(by_layer(source))
     facts: dict[str, Any] = {}
     recorded = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
+    recorded |= reading.facts() if calibration else {}
     recorded |= new if kind == "static" else {}
     run = Run("convert dsmoe-baseline", {**recorded, "tokens": asked.calibration_tokens}, seed=asked.seed)
-    claim_checkpoint(output, run, source, read=calibration, force=asked.force, console=console)
+    claim_checkpoint(output, run, source, read=without_weights(calibration), force=asked.force, console=console)
     if kind == "topk":
         active = max(1, round(share * experts))
         share = active / experts
@@ -84,7 +89,9 @@ def convert_baseline(
             calibration,
             asked.calibration_tokens,
             min(ROW, config.max_position_embeddings),
+            reading=reading,
             seed=asked.seed,
+            console=console,
         )
         if kind == "static":
             facts, tensors = static(source, config, tensors, rows, asked, console)
@@ -99,7 +106,14 @@ def convert_baseline(
         elif kind == "2:4":
             facts, share = with_method(source, config, {"name": "sparse24", "version": 1}), 0.5
     written = write_checkpoint(
-        output, tensors, facts, run=run, source=source, read=calibration, force=asked.force, console=console
+        output,
+        tensors,
+        facts,
+        run=run,
+        source=source,
+        read=without_weights(calibration),
+        force=asked.force,
+        console=console,
     )
     console.info(f"{output}: {kind}, {share:.1%} of the feed-forward weights active, {written.parameters:,} parameters")
     return {"schema": SCHEMA, "output": str(output), "kind": kind, "share": share, "parameters": written.parameters}

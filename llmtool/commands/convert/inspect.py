@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeGuard
 
-from llmtool.core.checkpoint.directory import CheckpointReader
+from llmtool.commands.convert.settings import InspectSettings
+from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
 from llmtool.core.model.config import ConfigError, parse_config
 from llmtool.core.run.errors import UserError
@@ -54,6 +56,17 @@ def _sum(values: Iterable[int | None]) -> int | None:
     """Their sum, None where one is not known."""
     held = list(values)
     return None if None in held else sum(value or 0 for value in held)
+
+
+def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **named_settings: Any) -> dict[str, Any]:
+    """Parameters, bytes, FLOPs and KV bytes a token, from headers and config.json alone.
+
+    >>> import llmtool
+    >>> llmtool.convert.inspect("model")["parameters"]
+    36384
+    """
+    asked = InspectSettings.of(settings, named_settings)
+    return describe(open_checkpoint(Path(checkpoint), asked.override), asked.context)
 
 
 def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[str, Any]:

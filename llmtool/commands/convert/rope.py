@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.settings import RotarySettings
 from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -33,20 +34,22 @@ def convert_rope(
     output: Path,
     settings: RotarySettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console | None = None,
     **keywords: Any,
 ) -> dict[str, Any]:
     """Write OUT with the frequencies of a method for `target` positions; the report holds them, and what --check found.
 
     keywords: fields of the settings, instead of the object. check: text to score before and after, on rows as long as
-    the model was made for and on rows of `check_length`.
+    the model was made for and on rows of `check_length`. reading: of that text.
     """
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.checkpoint.writer import write_checkpoint
     from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
 
-    asked = RotarySettings(**keywords) if settings is None else settings
+    reading, keywords = Reading.split(reading, keywords)
+    asked = RotarySettings.of(settings, keywords)
     use_threads(asked.threads, by_load=False)
     console = console or Console(verbosity=-1)
     checkpoint = open_checkpoint(path, asked.override)
@@ -65,7 +68,7 @@ def convert_rope(
     report = {"schema": SCHEMA, "output": str(output), **facts}
     if asked.check:
         short = _original(config)
-        report["check"] = compare(path, output, asked.check, short, asked.check_length, asked.device, console)
+        report["check"] = compare(path, output, asked.check, short, asked.check_length, asked.device, console, reading)
         show(report["check"], console)
     return report
 
@@ -83,6 +86,8 @@ def _original(config: "Config") -> int:
 
 
 def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) -> None:
+    if any(method["name"] == "harpe" for method in config.methods):
+        raise UserError("has a base for each head already", where=str(path), hint="convert the original")
     kinds = {config.rope_of(layer) for layer in range(config.num_hidden_layers)} - {None}
     if len(kinds) != 1 or config.rope.partial != 1:
         what = "turns its layers by several tables" if len(kinds) > 1 else "turns a part of each head only"
@@ -90,8 +95,6 @@ def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) ->
     if target <= _original(config):
         what = f"--target {target:,}: the model was made for {_original(config):,} positions already"
         raise UserError(what, where=str(path))
-    if any(method["name"] == "harpe" for method in config.methods):
-        raise UserError("has a base for each head already", where=str(path), hint="convert the original")
     if asked.method != "harpe" and (asked.bases or asked.range_):
         raise UserError(f"--bases and --range are for --method harpe, not {asked.method}")
     if asked.base is not None and (asked.method != "abf" or not 1 < asked.base < 1e30):
@@ -135,8 +138,8 @@ def with_rotary(raw: Mapping[str, Any], new: Mapping[str, Any], positions: int) 
     return {**kept, "rope_theta": new["rope_theta"], "rope_scaling": None if plain else scaling}
 
 
-def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, list[float]]:
-    """How the bases were made, and they, one a key-value head."""
+def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, list[float] | list[list[float]]]:
+    """How the bases were made, and they, one a key-value head; from a file also a list of them for each layer."""
     from llmtool.methods.harpe import bases
 
     heads = config.num_key_value_heads
@@ -149,7 +152,7 @@ def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, l
         return kind, bases.uniform(heads, ends)
     if kind == "search":
         return kind, bases.search(heads, config.head_dim, ends)
-    return "file", bases.read(Path(kind), heads)
+    return "file", bases.read(Path(kind), heads, config.num_hidden_layers)
 
 
 def _ends(text: str) -> tuple[float, float]:
@@ -170,9 +173,10 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
     if "bases" in facts:
         found, choice = facts["bases"], facts["choice"]
         ours = "; a search of ours, not the published table" if choice == "search" else ""
-        console.info(
-            f"harpe: {len(found)} bases of {min(found):,.0f} to {max(found):,.0f}, one a KV head ({choice}{ours})"
-        )
+        by_layer = isinstance(found[0], list)
+        every = [base for row in found for base in row] if by_layer else found
+        count = f"{len(found[0])} bases in each of {len(found)} layers, of" if by_layer else f"{len(found)} bases of"
+        console.info(f"harpe: {count} {min(every):,.0f} to {max(every):,.0f}, one a KV head ({choice}{ours})")
         console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
     else:
         kind, theta = facts["after"]["rope_type"], facts["after"]["rope_theta"]
@@ -181,11 +185,18 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
 
 
 def compare(
-    before: Path, after: Path, texts: Sequence[str], short: int, long: int, device: str, console: Console
+    before: Path,
+    after: Path,
+    texts: Sequence[str],
+    short: int,
+    long: int,
+    device: str,
+    console: Console,
+    reading: Reading | None = None,
 ) -> list[dict[str, Any]]:
     """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}."""
     lengths = sorted({min(short, long), long})
-    old, new = (_score(at, texts, lengths, device, console) for at in (before, after))
+    old, new = (_score(at, texts, lengths, device, console, reading) for at in (before, after))
     return [
         {
             "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
@@ -196,7 +207,7 @@ def compare(
 
 
 def _score(
-    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console
+    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console, reading: Reading | None
 ) -> "dict[tuple[str, int], PositionLoss]":
     """(text, length of rows) -> its loss by position."""
     from llmtool.core.train.world import World
@@ -207,7 +218,7 @@ def _score(
     found = {}
     for length in lengths:
         for source in parse_sources(texts):
-            held = HeldOut(open_source(source, codec, console, None), length, max(length, CHECK_TOKENS),
+            held = HeldOut(open_source(source, codec, console, None, reading), length, max(length, CHECK_TOKENS),
                            mask_documents=False)  # fmt: skip
             with console.progress(f"scoring {source.name}", held.rows, "rows") as bar:
                 micro = max(1, MICRO_TOKENS // length)

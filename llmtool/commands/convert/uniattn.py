@@ -9,6 +9,8 @@ from llmtool.commands.convert.settings import Sharing, UniattnSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint
 from llmtool.core.corpus.calibration import text_rows
+from llmtool.core.corpus.inputs import without_weights
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -35,7 +37,8 @@ class Calibration:
     tokenizer: Path | None
     """Directory of the tokenizer, where it is not the checkpoint's."""
     seed: int
-    """Of the rows that are drawn; equally many from each input."""
+    """Of the rows that are drawn; equally many from each input, or by weight."""
+    reading: Reading | None = None
 
     def rows(self, checkpoint: CheckpointReader, config: "Config", console: Console) -> "torch.Tensor":
         """Ids [N, window], N up to `samples`."""
@@ -46,7 +49,10 @@ class Calibration:
         if window > longest:
             raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
         encode = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer").encode_prompt
-        found = text_rows(encode, self.inputs, self.samples * window, window, seed=self.seed, joined=True)
+        found = text_rows(
+            encode, self.inputs, self.samples * window, window, reading=self.reading, seed=self.seed, joined=True,
+            console=console,
+        )  # fmt: skip
         if len(found) < self.samples:
             console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
         rows = torch.tensor(found)
@@ -61,10 +67,15 @@ def convert_uniattn(
     output: Path,
     settings: UniattnSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Write OUT; with dry_run only say what it would save. The report holds what each W_c leaves of the error."""
+    """Write OUT; with dry_run only say what it would save. The report holds what each W_c leaves of the error.
+
+    reading: of the calibration text.
+    """
+    reading, named_settings = Reading.split(reading, named_settings, UniattnSettings)
     asked = UniattnSettings.of(settings, named_settings)
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.kernels.cpu import use_threads
@@ -86,7 +97,7 @@ def convert_uniattn(
     if wanted and not asked.calibration:
         hint = "or --init zero, which needs none"
         raise UserError(f"--init {asked.init} looks at text: give --calibration TEXT", hint=hint)
-    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer, asked.seed)
+    calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer, asked.seed, reading)
     _say(facts, config, console)
     if asked.dry_run:
         return {"schema": SCHEMA, "dry_run": True, **facts}
@@ -97,7 +108,10 @@ def convert_uniattn(
         **({"override": list(asked.override)} if asked.override else {}),
     }  # fmt: skip
     run = Run("convert uniattn", recorded, seed=asked.seed)
-    read: list[str | Path] = [*(asked.calibration if wanted else ()), *([asked.plan] if asked.plan else [])]
+    read: list[str | Path] = [
+        *(without_weights(asked.calibration) if wanted else ()),
+        *([asked.plan] if asked.plan else []),
+    ]
     claim_checkpoint(output, run, checkpoint, read=read, force=asked.force, console=console)
     rows = calibration.rows(checkpoint, config, console).to(find_device(asked.device)) if wanted else None
     layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, asked, console)
@@ -162,6 +176,7 @@ def _say(facts: dict[str, Any], config: "Config", console: Console) -> None:
 def _describe(calibration: Calibration) -> dict[str, Any]:
     return {
         "inputs": list(calibration.inputs), "samples": calibration.samples, "window": calibration.window,
+        **(calibration.reading.facts() if calibration.reading else {}),
     }  # fmt: skip
 
 

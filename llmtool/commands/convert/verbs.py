@@ -9,13 +9,12 @@ from llmtool.commands.convert.dsmoe import convert_dsmoe
 from llmtool.commands.convert.dsmoe_baseline import convert_baseline
 from llmtool.commands.convert.export import export_model as export
 from llmtool.commands.convert.gguf import convert_gguf as gguf
-from llmtool.commands.convert.inspect import describe
+from llmtool.commands.convert.inspect import inspect
 from llmtool.commands.convert.lora import merge_lora
 from llmtool.commands.convert.rope import convert_rope
 from llmtool.commands.convert.settings import (
     BaselineSettings,
     DsmoeSettings,
-    InspectSettings,
     RotarySettings,
     UniattnSettings,
 )
@@ -23,7 +22,6 @@ from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask, convert_topk
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
 from llmtool.commands.convert.vocab import convert_vocab as vocab
-from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.console import QUIET, Console
 
 __all__ = [
@@ -43,17 +41,6 @@ __all__ = [
     "uniattn",
     "vocab",
 ]
-
-
-def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **named_settings: Any) -> dict[str, Any]:
-    """Parameters, bytes, FLOPs and KV bytes a token, from headers and config.json alone.
-
-    >>> import llmtool
-    >>> llmtool.convert.inspect("model")["parameters"]
-    36384
-    """
-    asked = InspectSettings.of(settings, named_settings)
-    return describe(open_checkpoint(Path(checkpoint), asked.override), asked.context)
 
 
 def dsmoe(

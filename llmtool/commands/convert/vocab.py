@@ -11,6 +11,8 @@ from llmtool.core.bpe.correspondence import Correspondence, correspondence
 from llmtool.core.bpe.export import write_huggingface
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
+from llmtool.core.corpus.inputs import without_weights
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -36,15 +38,19 @@ def convert_vocab(
     output: str | Path,
     settings: VocabSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Write the checkpoint with `tokenizer`'s ids: rows of the embedding, of the output layer, and of methods' tables.
 
+    reading: of the text that is learned from and compared on.
+
     >>> import llmtool
     >>> llmtool.convert.vocab("model", "again", tokenizer="model")["kept"] > 0
     True
     """
+    reading, named_settings = Reading.split(reading, named_settings, VocabSettings)
     asked = VocabSettings.of(settings, named_settings)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.kernels.cpu import use_threads
@@ -60,8 +66,12 @@ def convert_vocab(
     _check_request(asked, old, config, path)
     found = correspondence(old, new)
     plan = row_plan(found, old, new, config.vocab_size, asked.multiple)
-    read = [asked.tokenizer, *([asked.old_tokenizer] if asked.old_tokenizer else []), *asked.corpus]
-    run = Run("convert vocab", {**asked.facts(), "tokenizer": new.fingerprint()}, seed=asked.seed)
+    read = [asked.tokenizer, *([asked.old_tokenizer] if asked.old_tokenizer else []), *without_weights(asked.corpus)]
+    run = Run(
+        "convert vocab",
+        {**asked.facts(), "tokenizer": new.fingerprint(), **(reading.facts() if asked.corpus else {})},
+        seed=asked.seed,
+    )
     claim_checkpoint(output, run, source, read=read, force=asked.force, console=console)
     _say(found, plan, config, console)
     if asked.init == "zero" and found.pieces:
@@ -72,7 +82,7 @@ def convert_vocab(
     if asked.init == "distil":
         from llmtool.commands.convert.vocab_distil import distil
 
-        learned, facts = distil(source, config, new, found, plan, asked, console)
+        learned, facts = distil(source, config, new, found, plan, asked, console, reading)
     tables = method_tables(config)
 
     def tensors() -> "Iterator[tuple[str, torch.Tensor]]":
@@ -101,7 +111,7 @@ def convert_vocab(
         "init": asked.init, **facts,
     }  # fmt: skip
     if asked.check:
-        report["check"] = check_vocabularies(path, output, asked, console, old=old)
+        report["check"] = check_vocabularies(path, output, asked, console, old=old, reading=reading)
         for line in lines(report["check"]):
             console.info(line)
     return report

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.bpe.correspondence import correspondence
-from llmtool.core.corpus.readers import parse_size, read_documents
+from llmtool.core.corpus.readers import Reading, parse_size, read_documents
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.model import load_model
@@ -30,16 +30,27 @@ ROW = 128
 
 
 def check_vocabularies(
-    before: Path, after: Path, asked: "VocabSettings", console: Console, old: Tokenizer | None = None
+    before: Path,
+    after: Path,
+    asked: "VocabSettings",
+    console: Console,
+    old: Tokenizer | None = None,
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """The three figures for each text of --check, and over all."""
     first, second = (load_model(path, device=asked.device) for path in (before, after))
     size = parse_size(str(asked.check_bytes))
-    return compare(first, second, asked.check, size, console, old)
+    return compare(first, second, asked.check, size, console, old, reading)
 
 
 def compare(
-    first: "Model", second: "Model", texts: Sequence[str], size: int, console: Console, old: Tokenizer | None = None
+    first: "Model",
+    second: "Model",
+    texts: Sequence[str],
+    size: int,
+    console: Console,
+    old: Tokenizer | None = None,
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """Two models of two vocabularies on the first `size` bytes of each text."""
     from llmtool.core.eval.same_bytes import PIECE_BYTES, cut_by_bytes, score
@@ -51,7 +62,7 @@ def compare(
     longest = min(PIECE_BYTES, first.config.max_position_embeddings - 1, second.config.max_position_embeddings - 1)
     logits, bits, read = SharedLogits(shared, sorted(found.pieces)), {}, []
     for text in texts:
-        documents = (document.text for document in read_documents([text], whole=True))
+        documents = (document.text for document in read_documents([text], reading, whole=True))
         pieces = list(cut_by_bytes(documents, longest, size))
         if not pieces:
             raise UserError("no text to compare on", where=text)

@@ -7,7 +7,7 @@ from llmtool.commands.convert.settings import VocabSettings
 from llmtool.core.bpe.correspondence import Correspondence
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.corpus.encoding import encode_documents
-from llmtool.core.corpus.readers import read_documents
+from llmtool.core.corpus.readers import Reading, read_documents
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.model import build, find_device
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def distil(
     source: CheckpointReader, config: "Config", tokenizer: Tokenizer, found: Correspondence, plan: "RowPlan",
-    asked: VocabSettings, console: Console,
+    asked: VocabSettings, console: Console, reading: Reading,
 ) -> "tuple[torch.Tensor, dict[str, Any]]":  # fmt: skip
     """The embedding [rows, d] in float32, its new rows learned; and facts for the report."""
     from dataclasses import replace
@@ -42,7 +42,7 @@ def distil(
     forward = found.new_of()
     # The model speaks new ids throughout: an old piece that has lost its id cannot be read by the teacher.
     pieces = {new: [forward[i] for i in ids] for new, ids in found.pieces.items() if all(i in forward for i in ids)}
-    rows = choose(_rows(tokenizer, asked), pieces, asked.snippets, asked.rows)
+    rows = choose(_rows(tokenizer, asked, reading), pieces, asked.snippets, asked.rows)
     pairs = [pair(row, pieces) for row in rows]
     if not pairs:
         raise UserError(
@@ -92,10 +92,10 @@ def distil(
     }  # fmt: skip
 
 
-def _rows(tokenizer: Tokenizer, asked: VocabSettings) -> Iterator[list[int]]:
+def _rows(tokenizer: Tokenizer, asked: VocabSettings, reading: Reading) -> Iterator[list[int]]:
     import numpy as np
 
-    documents = read_documents(list(asked.corpus), whole=tokenizer.needs_whole())
+    documents = read_documents(list(asked.corpus), reading, whole=tokenizer.needs_whole())
     for encoded in encode_documents(tokenizer, documents, threads=1):
         ids = np.frombuffer(encoded.ids, np.uint32)
         for start, end in zip([0, *encoded.ends], encoded.ends, strict=False):

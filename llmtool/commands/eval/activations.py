@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from llmtool.commands.options import Device, Dtype, TorchThreads
 from llmtool.core.corpus.calibration import text_rows
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
 from llmtool.core.run.settings import Option, Settings
@@ -31,6 +32,7 @@ def activations(
     data: Sequence[str],
     settings: ActivationsSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def activations(
     >>> llmtool.eval.activations("model", ["corpus.txt"], tokens=64, length=16)["schema"]
     'llmtool.eval-activations/1'
     """
+    reading, named_settings = Reading.split(reading, named_settings)
     asked = ActivationsSettings.of(settings, named_settings)
     require("torch", extra="models", why="to run models")
     from llmtool.core.eval.activations import HIGH, LOW, TAUS, measure
@@ -50,7 +53,8 @@ def activations(
     if model.note:
         console.info(model.note)
     length = min(asked.length, model.config.max_position_embeddings)
-    rows = text_rows(model.tokenizer.encode_prompt, data, asked.tokens, length)
+    rows = text_rows(model.tokenizer.encode_prompt, data, asked.tokens, length, reading=reading, seed=reading.seed,
+                     console=console)  # fmt: skip
     layers = measure(model.decoder, rows, str(path))
     shares = [layer["nsar"] for layer in layers]
     mean = {str(tau): sum(share[str(tau)] for share in shares) / len(shares) for tau in TAUS}  # type: ignore[index]

@@ -7,6 +7,8 @@ from typing import Any
 from llmtool.commands.convert.uniattn import Calibration
 from llmtool.commands.eval.settings import AttentionSettings
 from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.corpus.inputs import without_weights
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import CompleteError, UserError
@@ -27,6 +29,7 @@ def attention(
     data: Sequence[str],
     settings: AttentionSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -37,8 +40,9 @@ def attention(
     >>> len(plan["similarity"])
     2
     """
+    reading, named_settings = Reading.split(reading, named_settings)
     asked, path = AttentionSettings.of(settings, named_settings), Path(path)
-    text = Calibration(data, asked.samples, asked.window, asked.tokenizer, seed=0)
+    text = Calibration(data, asked.samples, asked.window, asked.tokenizer, seed=reading.seed, reading=reading)
     figure, output, measure, force = asked.plot, asked.output, asked.measure, asked.force
     require("torch", extra="models", why="to run models")
     from llmtool.core.kernels.cpu import use_threads
@@ -49,8 +53,8 @@ def attention(
     saving = parse_share(asked.kv_saving)
     checkpoint = open_checkpoint(path)
     run = Run("eval attention", {"data": list(data), "samples": asked.samples, "window": asked.window,
-                                 "kv_saving": saving, "measure": measure})  # fmt: skip
-    read: list[str | Path] = [path, *data, *([asked.tokenizer] if asked.tokenizer else [])]
+                                 "kv_saving": saving, "measure": measure, **reading.facts()})  # fmt: skip
+    read: list[str | Path] = [path, *without_weights(data), *([asked.tokenizer] if asked.tokenizer else [])]
 
     def entries() -> list[dict[str, Any]]:
         return [checkpoint.fingerprint(), *map(file_entry, read[1:])]

@@ -7,7 +7,8 @@ from typing import Any
 from llmtool.commands.eval.settings import ExpertsSettings
 from llmtool.commands.options import method_settings
 from llmtool.core.corpus.calibration import text_rows
-from llmtool.core.corpus.inputs import distinct_names
+from llmtool.core.corpus.inputs import distinct_names, without_weights
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -30,10 +31,11 @@ def experts(
     data: Sequence[str],
     settings: ExpertsSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Measure each input as a source of its own; --set is for the checkpoint, not for `dense`.
+    """Measure each input as a source of its own; --set is for the checkpoint, not for `dense`. reading: of text.
 
     >>> import llmtool
     >>> converted = llmtool.convert.dsmoe("model", "sparse-for-eval", experts=4)
@@ -41,6 +43,7 @@ def experts(
     >>> found["schema"]
     'llmtool.eval-experts/1'
     """
+    reading, named_settings = Reading.split(reading, named_settings)
     asked = ExpertsSettings.of(settings, named_settings)
     plot, dense = asked.plot, asked.dense
     require("torch", extra="models", why="to run models")
@@ -49,17 +52,18 @@ def experts(
 
     use_threads(asked.threads)
     grid = taus_of(asked.taus)
-    claim_figure(plot, read=[path, *data, *([dense] if dense else [])])
+    claim_figure(plot, read=[path, *without_weights(data), *([dense] if dense else [])])
     model = load_model(path, asked.dtype, asked.device, settings=method_settings(asked.set))
     if model.note:
         console.info(model.note)
     report.sparse_parts(model.decoder, str(path))
     length = min(asked.length, model.config.max_position_embeddings)
-    names = distinct_names(data)
+    names = distinct_names(without_weights(data))
     sources = {
-        name: text_rows(model.tokenizer.encode_prompt, [one], asked.tokens, length)
+        name: text_rows(model.tokenizer.encode_prompt, [one], asked.tokens, length, reading=reading,
+                        seed=reading.seed, console=console)
         for name, one in zip(names, data, strict=True)
-    }
+    }  # fmt: skip
     rival = None if dense is None else load_model(dense, asked.dtype, asked.device)
     if rival is not None and rival.config.vocab_size != model.config.vocab_size:
         raise UserError("another vocabulary: nothing to compare", where=f"{path}, {dense}")

@@ -9,6 +9,7 @@ from llmtool.commands.eval.loss import MICRO_TOKENS, refuse_ids_out_of_range
 from llmtool.commands.eval.settings import NiahSettings
 from llmtool.commands.options import method_settings
 from llmtool.commands.sources import find_tokenizer, open_source, parse_sources
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -28,18 +29,20 @@ def needles(
     data: Sequence[str] = (),
     settings: NiahSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Needle in a haystack over lengths and depths.
 
     data: text or tokens to hide needles in; without it the haystack is random ids. kind: "words" (needs a tokenizer),
-    "ids", or "auto": words where the haystack is text.
+    "ids", or "auto": words where the haystack is text. reading: of text.
 
     >>> import llmtool
     >>> llmtool.eval.niah("model", samples=1, length=[32], depth=[0.5])["cells"][0]["length"]
     32
     """
+    reading, named_settings = Reading.split(reading, named_settings, NiahSettings)
     asked = NiahSettings.of(settings, named_settings)
     kind, samples, seed, plot = asked.kind, asked.samples, asked.seed, asked.plot
     require("torch", extra="models", why="to run models")
@@ -74,7 +77,7 @@ def needles(
             raise UserError(f"{length} tokens do not hold a needle and its question", hint=f"{least} at least")
     if max(lengths) > longest:
         console.warn(f"{max(lengths):,} tokens, but the model was made for {longest:,}")
-    haystack = open_haystack(data, codec, model, console, max(lengths), size)
+    haystack = open_haystack(data, codec, model, console, max(lengths), size, reading, asked.bin_dtype)
 
     @torch.inference_mode()
     def last_logits(ids: "torch.Tensor", last: int) -> "torch.Tensor":
@@ -105,14 +108,21 @@ def needle_table(report: dict[str, Any], console: Console) -> None:
 
 
 def open_haystack(
-    data: Sequence[str], codec: Tokenizer | None, model: Model, console: Console, longest: int, size: int
+    data: Sequence[str],
+    codec: Tokenizer | None,
+    model: Model,
+    console: Console,
+    longest: int,
+    size: int,
+    reading: Reading | None = None,
+    bin_dtype: str | None = None,
 ) -> "Callable[[int, np.random.Generator], np.ndarray[Any, Any]]":
     """A function (length, random) -> ids [length]: a passage of the data, or random ids."""
     import numpy as np
 
     if not data:
         return lambda length, random: random.integers(0, size, length)
-    files = [open_source(source, codec, console, None) for source in parse_sources(data)]
+    files = [open_source(source, codec, console, None, reading, bin_dtype) for source in parse_sources(data)]
     refuse_ids_out_of_range(files, model)
     ids = np.concatenate([np.asarray(file.ids[: 1 << 24], np.int64) for file in files])
     if len(ids) < longest:

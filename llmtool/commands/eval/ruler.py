@@ -9,6 +9,7 @@ from llmtool.commands.eval.niah import open_haystack
 from llmtool.commands.eval.settings import RulerSettings
 from llmtool.commands.options import method_settings
 from llmtool.commands.sources import find_tokenizer
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
@@ -44,12 +45,14 @@ def ruler(
     data: Sequence[str] = (),
     settings: RulerSettings | None = None,
     *,
+    reading: Reading | None = None,
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Scores by task, length and depth; with dry_run what they would cost.
 
-    data: text or tokens to hide things in; without it random ids, or a few sentences again and again.
+    data: text or tokens to hide things in; without it random ids, or a few sentences again and again. reading:
+    of text.
 
     >>> import llmtool
     >>> llmtool.eval.ruler("model", task=["single"], length=[64], depth=[0.5], samples=1, kind="ids")["schema"]
@@ -61,6 +64,7 @@ def ruler(
     from llmtool.core.kernels.cpu import use_threads
     from llmtool.model import load_model
 
+    reading, named_settings = Reading.split(reading, named_settings, RulerSettings)
     asked = RulerSettings.of(settings, named_settings)
     use_threads(asked.threads)
     claim_figure(asked.plot, read=[checkpoint, *data])
@@ -68,7 +72,7 @@ def ruler(
     codec = find_tokenizer(asked.tokenizer, model.path, console)
     speller, kind = _speller(asked, codec, model)
     plan = _plan(asked, model)
-    haystack = _haystack(data, codec, model, console, max(plan.lengths), speller, kind)
+    haystack = _haystack(data, codec, model, console, max(plan.lengths), speller, kind, reading, asked.bin_dtype)
     cost = _cost(plan, speller, haystack, checkpoint)
     console.info(
         f"{cost['questions']:,} questions of {kind}, {cost['tokens']:,} tokens to read, up to "
@@ -125,12 +129,12 @@ FILLER = "The path goes on. The light is good. The wind is low. We walk along. "
 
 def _haystack(
     data: Sequence[str], codec: "Tokenizer | None", model: "Model", console: Console, longest: int, speller: "Speller",
-    kind: str,
+    kind: str, reading: Reading, bin_dtype: str | None,
 ) -> "Haystack":  # fmt: skip
     import numpy as np
 
     if data or kind == "ids":
-        return open_haystack(data, codec, model, console, longest, model.config.vocab_size)
+        return open_haystack(data, codec, model, console, longest, model.config.vocab_size, reading, bin_dtype)
     filler = np.asarray(speller.spell(FILLER), np.int64)
     return lambda length, random: np.resize(np.roll(filler, -int(random.integers(len(filler)))), length)
 

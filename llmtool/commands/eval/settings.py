@@ -55,6 +55,7 @@ class RulerSettings(Settings):
         Literal["auto", "words", "ids"],
         Option("Words of the tokenizer, or an id a word; auto: words where there is a tokenizer."),
     ] = "auto"
+    bin_dtype: BinDtype = None
     seed: Seed = 0
     dtype: Dtype = None
     device: Device = "auto"
@@ -83,6 +84,7 @@ class NiahSettings(Settings):
     ] = "auto"
     key: Annotated[int, Option("Ids of a key, with --kind ids.", min=1)] = 4
     value: Annotated[int, Option("Ids of a value, with --kind ids.", min=1)] = 4
+    bin_dtype: BinDtype = None
     seed: Seed = 0
     set: Set = ()
     dtype: Dtype = None

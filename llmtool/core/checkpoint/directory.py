@@ -125,7 +125,7 @@ class CheckpointReader:
         else:
             tensor = file.read(name, rows)
         if check:
-            from llmtool.core.checkpoint.finite import refuse_not_finite
+            from llmtool.core.checkpoint.dtypes import refuse_not_finite
 
             refuse_not_finite(tensor, f"{file.path}: {name}")
         return tensor

@@ -1,5 +1,7 @@
-"""Element types: the codes that safetensors headers carry, what torch calls them, and how people write them."""
+"""Element types: the codes that safetensors headers carry, what torch calls them, how people write them, and whether
+a tensor of theirs holds numbers."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,3 +74,19 @@ def type_of(tensor: "torch.Tensor") -> ElementType:
 def torch_for_weights() -> Any:
     """torch, or one line that says how to install it."""
     return require("torch", extra="models", why="to read and write weights")
+
+
+def refuse_not_finite(tensor: "torch.Tensor", where: str, hint: str | None = None) -> None:
+    """Refuse a tensor that holds NaN or infinity, saying how many and where the first one is."""
+    torch = torch_for_weights()
+    if not tensor.numel() or not type_of(tensor).floating:
+        return
+    if type_of(tensor).quantized:  # torch does no arithmetic on these
+        tensor = tensor.float()
+    # NaN propagates through aminmax; unlike isfinite it makes no second tensor.
+    if all(math.isfinite(bound.item()) for bound in tensor.aminmax()):
+        return
+    wrong = ~torch.isfinite(tensor)
+    first = [int(place) for place in wrong.nonzero()[0]]
+    what = f"{int(wrong.sum()):,} of {tensor.numel():,} numbers are NaN or infinite, the first at {first}"
+    raise UserError(what, where=where, hint=hint)

@@ -5,6 +5,7 @@ llama.cpp's converter changed is put back: the pairs that RoPE turns stand side 
 (llama), a norm's weight has one added (Gemma). A model that the metadata do not describe whole is refused by name.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,8 +182,6 @@ class GgufFile:
     def _llama3(self, divisors: list[float]) -> dict[str, Any]:
         import torch
 
-        from llmtool.core.checkpoint.llama3_divisors import divisors_of
-
         found = {
             "rope_type": "llama3", "factor": float(max(divisors)), "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192,
@@ -234,3 +233,19 @@ def halves(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
     """Rows [heads * D, ...] with turned pairs side by side -> in two halves of each head; biases too."""
     rows = weight.view(heads, weight.shape[0] // heads // 2, 2, *weight.shape[1:])
     return rows.transpose(1, 2).reshape(weight.shape)
+
+
+def divisors_of(theta: float, size: int, scaling: Mapping[str, Any]) -> "torch.Tensor":
+    """What Llama 3.1 divides its rotary frequencies by [size / 2], to know the rotation by its numbers.
+
+    `size`: dimensions of a head; `scaling`: as rope_scaling says it.
+    """
+    import torch
+
+    factor, low, high = scaling["factor"], scaling["low_freq_factor"], scaling["high_freq_factor"]
+    length = scaling["original_max_position_embeddings"]
+    wavelength = 2 * math.pi * theta ** (torch.arange(0, size, 2).float() / size)
+    smooth = (length / wavelength - low) / (high - low)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    divisors = torch.where(wavelength > length / low, torch.full_like(wavelength, factor), between)
+    return torch.where(wavelength < length / high, torch.ones_like(wavelength), divisors)

@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from llmtool.core.checkpoint.directory import INDEX, SINGLE
-from llmtool.core.checkpoint.dtypes import ELEMENT_TYPES, ElementType, torch_dtype, type_of
-from llmtool.core.checkpoint.finite import refuse_not_finite
+from llmtool.core.checkpoint.dtypes import ELEMENT_TYPES, ElementType, refuse_not_finite, torch_dtype, type_of
 from llmtool.core.checkpoint.safetensors_file import METADATA, PREFIX
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps

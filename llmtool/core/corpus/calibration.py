@@ -1,15 +1,18 @@
 """Rows of ids from text, for calibration and for reports: equally many from each input, drawn at random.
 
-Twenty novels in front of sixty programs are two inputs and give half of the rows each; within an input rows are drawn
-over the whole of it, whatever stands first.
+Twenty novels in front of sixty programs are two inputs and give half of the rows each; `programs/@3` gives three rows
+for each of theirs. Within an input rows are drawn over the whole of it, whatever stands first.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from dataclasses import replace
+from math import ceil
 from random import Random
 
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import find_inputs, split_weight
 from llmtool.core.corpus.readers import Reading, read_documents
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 
 Encode = Callable[[str], list[int]]
@@ -22,21 +25,33 @@ and rows are to be of many documents. Of long documents excerpts are taken, each
 
 
 def text_rows(
-    encode: Encode, inputs: Sequence[str], tokens: int, length: int, *, seed: int = 0, joined: bool = False
+    encode: Encode,
+    inputs: Sequence[str],
+    tokens: int,
+    length: int,
+    *,
+    reading: Reading | None = None,
+    seed: int = 0,
+    joined: bool = False,
+    console: Console = QUIET,
 ) -> list[list[int]]:
     """About `tokens` ids, fewer only where there is no more text, in rows of up to `length`.
 
-    joined: documents stand one after another and every row is full; else each row is of one document. An input that
-    has too few rows leaves its share to the others. Raises UserError where there is not one row.
+    inputs: PATH or PATH@WEIGHT, rows by weight. reading: how they become documents; broken text is replaced whatever
+    it says. joined: documents stand one after another and every row is full; else each row is of one document. An
+    input that has too few rows leaves its share to the others. Raises UserError where there is not one row.
     """
-    wanted = -(-tokens // max(1, len(inputs)))
-    found = [_drawn(encode, name, wanted, length, seed, joined) for name in inputs]
+    reading = replace(reading or Reading(), broken="replace", sample=None, seed=seed)
+    weights = [split_weight(name)[1] for name in inputs]
+    wanted = [ceil(tokens * weight / sum(weights)) for weight in weights]
+    found = [
+        _drawn(encode, name, share, length, reading, joined, console)
+        for name, share in zip(inputs, wanted, strict=True)
+    ]
     rows: list[list[int]] = []
     left = tokens
-    for turn in zip_longest(*(rows for rows, _ in found)):
-        for row in turn:
-            if row is None or left < (length if joined else min(LEAST, tokens)):
-                continue
+    for row in _in_turn([rows for rows, _ in found], weights):
+        if left >= (length if joined else min(LEAST, tokens)):
             rows.append(row[:left])
             left -= len(rows[-1])
     if not rows:
@@ -47,10 +62,19 @@ def text_rows(
     return rows
 
 
-def _drawn(encode: Encode, name: str, tokens: int, length: int, seed: int, joined: bool) -> tuple[list[list[int]], int]:
+def _in_turn(found: Sequence[list[list[int]]], weights: Sequence[float]) -> list[list[int]]:
+    """The rows of all inputs: at any place, as many of each as its weight says."""
+    places = [((k + 1) / weight, at, k) for at, weight in enumerate(weights) for k in range(len(found[at]))]
+    return [found[at][k] for _, at, k in sorted(places)]
+
+
+def _drawn(
+    encode: Encode, name: str, tokens: int, length: int, reading: Reading, joined: bool, console: Console
+) -> tuple[list[list[int]], int]:
     """(rows of one input in random order, tokens that were looked at)."""
-    random = Random(f"{seed}:{name}")
-    texts = _texts(name, max(1 << 16, DRAWN * tokens), seed)
+    place = split_weight(name)[0]
+    random = Random(f"{reading.seed}:{place}")
+    texts = _texts(place, max(1 << 16, DRAWN * tokens), reading, console)
     share = max(8 * length, -(-ENCODED * tokens // len(texts)))
     ids: list[int] = []
     rows: list[list[int]] = []
@@ -68,16 +92,19 @@ def _drawn(encode: Encode, name: str, tokens: int, length: int, seed: int, joine
     return rows, met
 
 
-def _texts(name: str, size: int, seed: int) -> list[str]:
+def _texts(place: str, size: int, reading: Reading, console: Console) -> list[str]:
     """Documents of one input, drawn from all of it; of a pipe the first ones."""
-    place = [split_weight(name)[0]]
-    first = Reading(broken="replace")
-    drawn = Reading(broken="replace", sample=size, seed=seed)
-    readings = [first] if find_inputs(place)[0].size is None else [drawn, first]
-    for reading in readings:  # a few long documents may all have missed the draw
+    drawn = replace(reading, sample=size)
+    readings = [reading] if find_inputs([place], reading)[0].size is None else [drawn, reading]
+    for one in readings:  # a few long documents may all have missed the draw
+        report = ReadReport()
         try:
-            return [document.text.decode() for document in read_documents(place, reading, limit_bytes=4 * size)]
+            documents = read_documents([place], one, limit_bytes=4 * size, report=report)
+            texts = [document.text.decode() for document in documents]
         except UserError:
-            if reading is first:
+            if one is reading:
                 raise
+        else:
+            report.say(console)
+            return texts
     raise AssertionError("the last reading returns or raises")

@@ -56,11 +56,17 @@ class Reading(Settings):
         super().__post_init__()
 
     @classmethod
-    def split(cls, given: "Reading | None", named: dict[str, Any]) -> tuple["Reading", dict[str, Any]]:
-        """What a caller gave for the reading, as an object or among other keywords; and the other keywords."""
+    def split(
+        cls, given: "Reading | None", named: dict[str, Any], beside: type[Settings] | None = None
+    ) -> tuple["Reading", dict[str, Any]]:
+        """What a caller gave for the reading, as an object or among other keywords; and the other keywords.
+
+        beside: the command's own settings; a name that both have (seed) goes to both.
+        """
         names = {each.name for each in describe(cls)}
         mine = {name: value for name, value in named.items() if name in names}
-        return cls.of(given, mine), {name: value for name, value in named.items() if name not in names}
+        shared = {each.name for each in describe(beside)} if beside else set()
+        return cls.of(given, mine), {k: v for k, v in named.items() if k not in names or k in shared}
 
     def facts(self) -> dict[str, Any]:
         """For run.json: what differs from the defaults, and the field; `format` is often the output's there."""

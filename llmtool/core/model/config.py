@@ -6,12 +6,12 @@ worse than one that does not load. The standard library only; exported with chec
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmtool.core.model.families import FAMILIES, SHARED, Family
 from llmtool.core.model.fields import ConfigError, count, flag, number, optional, refuse_unknown
-from llmtool.core.model.rope_settings import FULL, SLIDING, RopeSettings, read_parameters, rope_settings
+from llmtool.core.model.rope_settings import FULL, SLIDING, RopeSettings, head_bases, read_parameters, rope_settings
 
 __all__ = [
     "MODEL_TYPE", "Config", "ConfigError", "RopeSettings", "architecture_keys", "family_of", "parse_config",
@@ -98,7 +98,10 @@ class Config:
         """Rotation of a layer; None where nothing turns."""
         if layer in self.unrotated:
             return None
-        return self.local_rope if self.local_rope is not None and self.windows[layer] is not None else self.rope
+        local = self.local_rope is not None and self.windows[layer] is not None
+        rope = self.local_rope if local and self.local_rope is not None else self.rope
+        bases = head_bases(self.methods, self.num_hidden_layers, self.num_key_value_heads)
+        return replace(rope, bases=bases[layer]) if bases else rope
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -117,6 +120,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     ropes = rope_parameters(raw)
     main, local = (ropes[FULL], ropes[SLIDING]) if SLIDING in ropes else (ropes, None)
     unrotated = _unrotated(facts, layers)
+    head_bases(methods, layers, key_value_heads)  # for its errors
     common = {
         "qkv_bias": bias,
         "embedding_scale": number(facts, "embedding_multiplier", 1.0),

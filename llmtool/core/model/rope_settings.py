@@ -3,7 +3,7 @@
 The standard library only; exported with checkpoints (core/model/export.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,8 @@ class RopeSettings:
     """LongRoPE: divisors of the frequencies while every position is below original_positions, [turned / 2]."""
     long_factors: tuple[float, ...] = ()
     """The same for passes that reach further."""
+    bases: tuple[float, ...] = ()
+    """A base for each key-value head in theta's place, where a method gives them; empty: theta for all."""
 
 
 def read_parameters(raw: Mapping[str, Any], family: Family) -> dict[str, Any]:
@@ -132,6 +134,27 @@ def _checked(facts: Mapping[str, Any], theta: float, raw: Mapping[str, Any], fam
     if turned and not family.partial_rotary:
         raise ConfigError(f"partial_rotary_factor = {partial!r} is not supported here: only 1.0 is")
     return {"rope_type": kind, "rope_theta": theta, **turned, **facts}
+
+
+def head_bases(methods: Sequence[Mapping[str, Any]], layers: int, heads: int) -> list[tuple[float, ...]]:
+    """Bases of each layer's key-value heads [layers][heads], as a method's entry gives them; [] where none does.
+
+    The entry's `bases`: one list for all layers, or a list for each.
+    """
+    for method in methods:
+        if "bases" not in method:
+            continue
+        given, name = method["bases"], method.get("name")
+        each = given if isinstance(given, list) and any(isinstance(row, list) for row in given) else [given] * layers
+        if len(each) != layers:
+            raise ConfigError(f"{name}: bases of {len(each)} layers: wanted {layers}, or one list for all of them")
+        for row in each:
+            if not isinstance(row, list) or len(row) != heads:
+                raise ConfigError(f"{name}: bases {row!r}: wanted {heads}, one for each key-value head")
+            if not all(isinstance(base, int | float) and type(base) is not bool and 1 < base < 1e30 for base in row):
+                raise ConfigError(f"{name}: bases {row!r}: wanted numbers above 1")
+        return [tuple(map(float, row)) for row in each]
+    return []
 
 
 def rope_settings(facts: Mapping[str, Any], positions: int, head_dim: int) -> RopeSettings:

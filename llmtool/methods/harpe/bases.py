@@ -6,6 +6,7 @@ paper has them (descending differs by the size of its noise).
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,15 +105,23 @@ def _near(places: Places, others: Places) -> float:
     return float(np.minimum(below, above).mean())
 
 
-def read(path: Path, heads: int) -> list[float]:
-    """Bases from a file: JSON, a list with one number for each key-value head."""
+def read(path: Path, heads: int, layers: int) -> list[float] | list[list[float]]:
+    """Bases from a file: JSON, a list with one number for each key-value head, or such a list for each layer."""
     try:
         row = parse_json(path.read_text())
     except OSError as error:
         raise UserError(str(error.strerror), where=str(path), hint="--bases paper, uniform, search or a file") from None
     except ValueError:
         raise UserError("not JSON", where=str(path), hint=f"a list of {heads} numbers") from None
+    if isinstance(row, list) and any(isinstance(entry, list) for entry in row):
+        if len(row) != layers:
+            raise UserError(f"bases of {len(row)} layers; the model has {layers}", where=str(path))
+        return [_one_layer(entry, heads, f"{path}: layer {layer}") for layer, entry in enumerate(row)]
+    return _one_layer(row, heads, str(path))
+
+
+def _one_layer(row: Any, heads: int, where: str) -> list[float]:
     if not isinstance(row, list) or len(row) != heads:
         what = f"{shown(row)} is not a list of {heads} bases above 1, one for each key-value head"
-        raise UserError(what, where=str(path))
-    return [real(base, "base", low=LOWEST, high=1e30, where=str(path)) for base in row]
+        raise UserError(what, where=where)
+    return [real(base, "base", low=LOWEST, high=1e30, where=where) for base in row]

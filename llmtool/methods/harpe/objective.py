@@ -37,14 +37,14 @@ class Ramp(Term):
         """Set the share of this update: (step + 1) / ramp, so that the ramp's last update runs on the bases."""
         if not self.steps:
             return
-        (rope,) = decoder.ropes.values()
-        assert isinstance(rope, HarpeRope)
         if self.steps > steps:
             what = f"harpe.ramp={self.steps}: the run has {steps} steps, and would end before the bases are reached"
             raise UserError(what, where="--set")
-        if step + 1 >= self.steps:
-            rope.share = None
-        elif rope.share is None:
-            rope.share = torch.tensor((step + 1) / self.steps, device=decoder.lm_head.weight.device)
-        else:  # in place: torch.compile then sees the same tensor in every step
-            rope.share.fill_((step + 1) / self.steps)
+        for rope in decoder.ropes.values():
+            assert isinstance(rope, HarpeRope)
+            if step + 1 >= self.steps:
+                rope.share = None
+            elif rope.share is None:
+                rope.share = torch.tensor((step + 1) / self.steps, device=decoder.lm_head.weight.device)
+            else:  # in place: torch.compile then sees the same tensor in every step
+                rope.share.fill_((step + 1) / self.steps)

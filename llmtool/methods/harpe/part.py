@@ -1,8 +1,9 @@
 """The rope part: a base for each key-value head, the same in every layer. Exported with checkpoints.
 
 config.json: {"name": "harpe", "version": 1, "bases": [b_0, ...], "original": {"rope_type", "rope_theta", ...}}. Head h
-turns the pair (i, i + d/2) of q and k by m b_h^(-2i/d), m the position; `original` is what the bases took the place of,
-for the record. No parameters are added, and with every base the model's old one nothing changes, bit for bit.
+turns the pair (i, i + d/2) of q and k by m b_h^(-2i/d), m the position; `bases` may be a list for each layer, and a
+table is then made for each list in use. `original` is what they took the place of, for the record. No parameters are
+added, and with every base the model's old one nothing changes, bit for bit.
 """
 
 import math
@@ -27,23 +28,19 @@ def refuse_other_rotations(config: Config) -> None:
         raise ConfigError(f"harpe: {config.family} turns a part of each head only")
 
 
-def read_bases(settings: Mapping[str, Any], config: Config) -> tuple[float, ...]:
-    """The bases of a method entry, one for each key-value head."""
+def check_entry(settings: Mapping[str, Any]) -> None:
+    """Refuse what this version of the entry does not have; its bases are read where layers learn their rotation."""
     if settings.get("version") != VERSION:
         raise ConfigError(f"harpe: version {settings.get('version')!r} is not supported: only {VERSION} is")
     unknown = sorted(settings.keys() - {"name", "version", "bases", "original"})
     if unknown:
         raise ConfigError(f"harpe: {unknown[0]} is not understood")
-    bases, heads = settings.get("bases"), config.num_key_value_heads
-    if not isinstance(bases, list) or len(bases) != heads:
-        raise ConfigError(f"harpe: bases {bases!r}: wanted {heads}, one for each key-value head")
-    if not all(isinstance(base, int | float) and type(base) is not bool and 1 < base < 1e30 for base in bases):
-        raise ConfigError(f"harpe: bases {bases!r}: wanted numbers above 1")
-    return tuple(float(base) for base in bases)
+    if "bases" not in settings:
+        raise ConfigError("harpe: bases are missing")
 
 
 class HarpeRope:
-    """rope(positions, dtype) -> tables of every key-value head."""
+    """rope(positions, dtype) -> tables of every key-value head, for the layers that have these bases."""
 
     fixed = True
 
@@ -85,7 +82,8 @@ class Harpe:
         """settings: the method's entry in config.json."""
 
         def make(config: Config) -> HarpeRope:
+            check_entry(settings)
             refuse_other_rotations(config)
-            return HarpeRope(config, read_bases(settings, config))
+            return HarpeRope(config, config.rope.bases)
 
         return replace(parts, rope=make)

@@ -47,17 +47,19 @@ def estimate(
     # what was read is a whole number of blocks, at most one of which lies behind the last document looked at
     scale = 1.0 if size is None else max(1.0, size / max(1, min(read, size)))
     chunks, long, tokens, texts = (round(number * scale) for number in (chunks, long, tokens, texts))
-    samples = recipe.samples or max(1, (recipe.tokens or tokens) // recipe.target)
+    rows = recipe.samples or max(1, (recipe.tokens or tokens) // recipe.target)
+    one, packed, _ = recipe.shares
+    samples = max(1, round(rows * (one + packed * (recipe.target // (recipe.packed or recipe.target)))))
     kind = recipe.embedder.split(":")[0]
     queries = min(chunks, samples * max(1, chunks // max(1, long)))
     searched = queries * min(chunks, EXACT_UP_TO) / PAIRS_A_SECOND if recipe.method == "nextlong" else 0.0
-    seconds = (chunks / CHUNKS_A_MINUTE[kind] * 60 + searched + samples * recipe.target / 1.5e6) / workers
+    seconds = (chunks / CHUNKS_A_MINUTE[kind] * 60 + searched + rows * recipe.target / 1.5e6) / workers
     width = {"lsa": 512, "bm25": 0}.get(kind, 2048)
     wide = {"jsonl": texts / max(1, tokens) * 1.1, "bin": 4.0, "npy": 4.0, "mds": 4.0}[recipe.form]
     return {
         "schema": "llmtool.data-nextlong/1", "dry_run": True, "output": str(output), "method": recipe.method,
         "target": recipe.target, "exact": scale == 1.0, "chunks": chunks, "seeds": long, "corpus_tokens": tokens,
-        "samples": min(samples, long) if recipe.method == "nextlong" else samples,
-        "bytes": round(texts + chunks * (width + 160) + samples * recipe.target * wide), "workers": workers,
+        "samples": min(samples, long) if recipe.method == "nextlong" else samples, "wanted": samples, "rows": rows,
+        "bytes": round(texts + chunks * (width + 160) + rows * recipe.target * wide), "workers": workers,
         "seconds": round(seconds),
     }  # fmt: skip

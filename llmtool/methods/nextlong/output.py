@@ -3,8 +3,9 @@
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,14 @@ from llmtool.core.corpus.tokenized import token_array
 from llmtool.core.run.atomic import atomic_file, atomic_files
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.methods.nextlong.chance import held_out
+from llmtool.methods.nextlong.mixture import Mixture, domain
+from llmtool.methods.nextlong.recipe import Form
 from llmtool.methods.nextlong.store import Store
 
+LINES = 4096
+"""Lines of a file of a mixture."""
+
 HELD_OUT = "held-out.jsonl"
-Form = Literal["jsonl", "bin", "npy", "mds"]
 
 
 def write(
@@ -43,9 +48,40 @@ def write(
     return sum(kept)
 
 
+def write_mixture(mixture: Mixture, output: Path, form: Form, tokenizer: BaseTokenizer, facts: dict[str, Any]) -> None:
+    """Write rows of several kinds; the ordinary documents' lines stand in short-*.jsonl."""
+    _clear(output)
+    text = form == "jsonl"
+    _write_lines(output, "samples" if text else "spans", mixture.lines(text=text))
+    _write_lines(output, "short", mixture.documents(text=text))
+    if form in ("bin", "npy"):
+        with atomic_files() as files, token_array(output / f"samples.{form}", tokenizer, form, facts, files) as writer:
+            for row in mixture:
+                documents = [Document(b"", "", 1)] * len(row.ends)
+                writer.write(Encoded(documents, row.ids.astype(np.uint32).tobytes(), row.ends, open=False))
+    if form == "mds":
+        write_mds(output, (_mds_row(row.ids, row.ends, row.domain) for row in mixture))
+
+
+def _write_lines(output: Path, name: str, lines: Iterator[bytes]) -> None:
+    """NAME-NNNNN.jsonl, LINES in each."""
+    number = 0
+    while (first := next(lines, None)) is not None:
+        with atomic_file(output / f"{name}-{number:05d}.jsonl") as file:
+            file.write(first)
+            file.writelines(islice(lines, LINES - 1))
+        number += 1
+
+
+def _mds_row(ids: npt.NDArray[Any], ends: list[int], source: str) -> dict[str, Any]:
+    """indices: the ranges between which trainers mask attention."""
+    ranges = np.array([[0, *ends[:-1]], ends], np.uint32).T
+    return {"input_ids": np.asarray(ids), "length": len(ids), "domain": source, "indices": ranges}
+
+
 def _clear(output: Path) -> None:
     """What an unfinished run left of this step."""
-    for pattern in ("samples*", "spans-*.jsonl", "shard.*.mds", "index.json", HELD_OUT):
+    for pattern in ("samples*", "spans-*.jsonl", "short-*.jsonl", "shard.*.mds", "index.json", HELD_OUT):
         for path in filter(Path.is_file, output.glob(pattern)):
             path.unlink()
 
@@ -94,8 +130,4 @@ def _mds_rows(stage: Stage, parts: list[int], kept: list[int]) -> Iterator[dict[
     for unit, block in zip(parts, _ids(stage, parts, kept), strict=True):
         with stage.path(unit, "jsonl").open("rb") as file:
             for ids, line in zip(block, file, strict=False):
-                row = parse_json(line)
-                domain = max(row["sources"], key=lambda name: (row["sources"][name], name))
-                # one range: trainers mask attention between the ranges, and a sample is one document
-                whole = np.array([[0, len(ids)]], np.uint32)
-                yield {"input_ids": np.asarray(ids), "length": len(ids), "domain": domain, "indices": whole}
+                yield _mds_row(ids, [len(ids)], domain(parse_json(line)["sources"]))  # a sample is one document

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -20,11 +20,14 @@ from llmtool.core.run.atomic import PARTIAL, explained, require_space
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import claim_directory, refuse_overlap
-from llmtool.methods.nextlong import comparison, output, stages
+from llmtool.methods.nextlong import comparison, mixture, output, stages
 from llmtool.methods.nextlong.assembly import NExtLong, assemble_unit
 from llmtool.methods.nextlong.building import Builder
+from llmtool.methods.nextlong.chance import stable_hash
 from llmtool.methods.nextlong.mining import Mined
+from llmtool.methods.nextlong.mixture import Mixture, Samples
 from llmtool.methods.nextlong.recipe import Recipe
+from llmtool.methods.nextlong.short import pack, read_inputs
 from llmtool.methods.nextlong.stages import Choice
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_counts, token_stage
@@ -32,20 +35,18 @@ from llmtool.methods.nextlong.tokens import token_counts, token_stage
 COMMAND = "data nextlong"
 
 
-def samples_wanted(recipe: Recipe, tokens: int) -> int:
-    """As many samples or tokens as asked for; if nobody asked, as many tokens as the corpus has."""
+def rows_wanted(recipe: Recipe, tokens: int) -> int:
+    """As many rows or tokens as asked for; if nobody asked, as many tokens as the corpus has."""
     if recipe.samples is not None:
         return recipe.samples
     return max(1, (tokens if recipe.tokens is None else recipe.tokens) // recipe.target)
 
 
 def make_samples(
-    directory: Path, tokenizer: BaseTokenizer, recipe: Recipe, means: Means
-) -> tuple[Stage, int, int, dict[str, Any]]:
-    """Samples of a work directory as parts: (stage, units, samples wanted, counts)."""
-    counted = stages.count_tokens(directory, tokenizer, recipe.separator, means)
+    directory: Path, tokenizer: BaseTokenizer, recipe: Recipe, counted: Stage, wanted: int, means: Means
+) -> tuple[Samples, dict[str, Any]]:
+    """`wanted` samples of a work directory, or as many as there can be, and counts; counted: tokens of the chunks."""
     store = Store(directory)
-    wanted = samples_wanted(recipe, counted.totals()["tokens"])
     if recipe.method != "nextlong":
         embedded = Stage.existing(directory / "vectors", "llmtool data embed") if recipe.needs_vectors else None
         more = {
@@ -55,7 +56,7 @@ def make_samples(
         }
         stage = part_stage(directory, recipe, tokenizer, more)
         units, counts = comparison.make_samples(directory, stage, store, tokenizer, counted, recipe, wanted, means)
-        return stage, units, wanted, counts
+        return Samples(stage, units), counts
     choice = recipe.choice(stages.measured_ratio(store, counted))
     size = choice.unit_seeds()
     units = -(-int(wanted * 1.1 + 1) // size)
@@ -73,7 +74,33 @@ def make_samples(
         "candidates": mined.totals()["candidates"], "tried": sum(each["seeds"] for each in facts), "rejects": rejects,
         "left_out": mined.totals()["left_out"], "min_similarity": round(stages.floor(directory, mined), 4),
     }  # fmt: skip
-    return stage, units, wanted, counts
+    return Samples(stage, units), counts
+
+
+def make_mixture(
+    directory: Path, tokenizer: BaseTokenizer, recipe: Recipe, counted: Stage, wanted: int, means: Means
+) -> tuple[Mixture, dict[str, Any]]:
+    """Rows of several kinds, in the shares asked for, as many as the scarcest kind allows."""
+    need = mixture.counts(recipe.shares, wanted)
+    long, counts = make_samples(directory, tokenizer, recipe, counted, need[mixture.LONG], means)
+    available, packed, short, per_row = [long.count, 0, 0], None, None, 1
+    if recipe.packed is not None:
+        per_row = recipe.target // recipe.packed
+        # other seeds than those of the long samples, but for chance
+        other = replace(recipe, target=recipe.packed, seed=stable_hash(recipe.seed, "packed") % (1 << 31))
+        packed, more = make_samples(directory, tokenizer, other, counted, need[mixture.PACKED] * per_row, means)
+        available[mixture.PACKED], counts = packed.count // per_row, {**counts, "packed": more}
+    if recipe.short_data:
+        short = pack(directory, tokenizer, recipe, need[mixture.SHORT], means)
+        available[mixture.SHORT] = short.rows
+        counts["short_contaminated"] = short.contaminated
+    rows = mixture.fitting(recipe.shares, wanted, available)
+    counts["rows"] = dict(zip(mixture.KINDS, rows, strict=True))
+    scarce = [f"{held:,} {name} of {most:,}" for name, held, most in zip(mixture.KINDS, available, need, strict=True)
+              if held < most]  # fmt: skip
+    if scarce:
+        means.console.warn(f"{sum(rows):,} rows instead of {wanted:,}: there are only {', '.join(scarce)}")
+    return Mixture(rows, long, packed, short, per_row), counts
 
 
 def _assemble(
@@ -138,11 +165,13 @@ def synthesize(
     recipe.check()
     run = Run(COMMAND, _config(recipe, tokenizer), seed=recipe.seed, backend=recipe.embedder)
     directory = work or target_directory / "work"
-    read = [*corpora, *recipe.decontaminate, *read]
+    read = [*corpora, *recipe.short_data, *recipe.decontaminate, *read]
+
+    def found() -> list[dict[str, Any]]:
+        return [describe(name, Event(), read_whole=True) for name in (*corpora, *recipe.short_data)]
+
     with _nothing_left(target_directory):
-        out = _open_output(
-            target_directory, run, read, lambda: [describe(c, Event(), read_whole=True) for c in corpora], means
-        )
+        out = _open_output(target_directory, run, read, found, means)
         return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=means.force and work is None)
 
 
@@ -154,13 +183,14 @@ def _synthesize(
         shutil.rmtree(directory, ignore_errors=True)
     store = stages.chunk(corpora, directory, recipe.reading, means)
     ids_size = 2 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else 4
-    wanted = samples_wanted(recipe, recipe.target)
+    wanted = rows_wanted(recipe, recipe.target)
     require_space(out.directory / "x", store.chunks * 700 + wanted * recipe.target * ids_size)
     if recipe.needs_vectors:
         stages.embed(directory, recipe.embedder, means, seed=recipe.seed, decontaminate=recipe.decontaminate,
                      ngram=recipe.ngram, fields=recipe.decontaminate_fields, prefix=recipe.embedder_prefix)  # fmt: skip
         stages.index(directory, recipe.index, means, seed=recipe.seed, dedupe=recipe.dedupe)
-    return write_samples(directory, out, tokenizer, recipe, means, run, store.stage.settings["inputs"])
+    inputs = [*store.stage.settings["inputs"], *read_inputs(recipe)]
+    return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
 
 
 def assemble(
@@ -175,10 +205,10 @@ def assemble(
     """Samples from a work directory whose earlier stages are complete."""
     recipe.check()
     store = Store(directory)
-    inputs: list[dict[str, Any]] = store.stage.settings["inputs"]
+    inputs: list[dict[str, Any]] = [*store.stage.settings["inputs"], *read_inputs(recipe)]
     run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed)
     if directory.absolute() != target_directory.absolute() / "work":  # where `data nextlong` itself puts it
-        read = [*read, directory]
+        read = [*read, *recipe.short_data, directory]
     with _nothing_left(target_directory):
         out = _open_output(target_directory, run, read, lambda: inputs, means)
         return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
@@ -189,10 +219,19 @@ def write_samples(
     inputs: list[dict[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
     """Make the samples and write them as their users read them, run.json last."""
-    stage, units, wanted, counts = make_samples(directory, tokenizer, recipe, means)
+    counted = stages.count_tokens(directory, tokenizer, recipe.separator, means)
+    wanted = rows_wanted(recipe, counted.totals()["tokens"])
     about = {"rows": "equal", "row_tokens": recipe.target, "method": recipe.method}
-    written = output.write(stage, units, wanted, out.directory, recipe.form, tokenizer, about)
-    if not written:
+    if recipe.mixed:
+        made, counts = make_mixture(directory, tokenizer, recipe, counted, wanted, means)
+        output.write_mixture(made, out.directory, recipe.form, tokenizer, about)
+        rows, written = sum(made.rows), made.samples
+    else:
+        samples, counts = make_samples(directory, tokenizer, recipe, counted, wanted, means)
+        rows = written = output.write(
+            samples.stage, samples.units, wanted, out.directory, recipe.form, tokenizer, about
+        )
+    if not rows:
         why = ", ".join(f"{number:,} {reason}" for reason, number in counts["rejects"].items())
         raise UserError(f"no sample reaches {recipe.target:,} tokens: {why}", where=str(out.directory),
                         hint="a smaller --target, or more text")  # fmt: skip
@@ -201,12 +240,12 @@ def write_samples(
         means.console.info(f"held out: {held:,} documents, in held-out.jsonl")
     facts = {
         "schema": "llmtool.data-nextlong/1", "output": str(out.directory), "method": recipe.method, "samples": written,
-        "target": recipe.target, "tokens": written * recipe.target, "wanted": wanted, **counts,
+        "target": recipe.target, "tokens": rows * recipe.target, "wanted": wanted, **counts,
     }  # fmt: skip
     out.seal({key: value for key, value in facts.items() if key != "output"} | {"work": _relative(directory, out)})
     run.inputs = inputs
     run.save(out.directory / "run.json", sorted(p.relative_to(out.directory) for p in out.directory.glob("s*-*.jsonl")))
-    if written < wanted:
+    if rows < wanted and not recipe.mixed:
         means.console.warn(f"{written:,} samples instead of {wanted:,}: no candidate is left")
     return facts
 

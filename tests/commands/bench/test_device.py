@@ -24,7 +24,7 @@ from llmtool.core.bench.rows import append, read
 from llmtool.core.kernels.registry import OPS, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from tests.core.bench.command import bench
+from tests.commands.bench.command import bench
 
 JOB = Job("ops", "swiglu")
 

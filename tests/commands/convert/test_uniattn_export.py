@@ -14,8 +14,8 @@ from llmtool.commands.convert.export import export_model
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.core.model.generate import generate
 from llmtool.core.run.console import Console
+from tests.commands.convert.test_export import run_without_llmtool
 from tests.core.model.families import draw_ids, save
-from tests.core.model.test_export import run_without_llmtool
 
 QUIET = Console(verbosity=-1)
 CODE = """

@@ -13,7 +13,7 @@ from llmtool.core.bench.compile import check_archs, compile_ops, problems
 from llmtool.core.bench.machine_code import MachineCode, resources
 from llmtool.core.kernels.spec import CompileConfig
 from llmtool.core.run.errors import UserError
-from tests.core.bench.command import bench
+from tests.commands.bench.command import bench
 
 GOOD = MachineCode(registers=64, spills=0, shared=1024, tensor_cores=4, wide_loads=2, instructions=100)
 

@@ -16,8 +16,8 @@ from llmtool.core.bench.tune import rows_of, tune_op
 from llmtool.core.kernels.registry import OPS, load_spec
 from llmtool.core.kernels.spec import Tuning, case
 from llmtool.core.kernels.tuning import lookup, table, tried
+from tests.commands.bench.command import bench
 from tests.core.bench import planted
-from tests.core.bench.command import bench
 from tests.core.bench.planted import Planted
 from tests.core.kernels.gate import DEVICE, kernel_test
 

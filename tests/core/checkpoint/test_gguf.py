@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 
 from llmtool import Tokenizer, load_model
 from llmtool.commands.convert.gguf import convert_gguf
-from llmtool.core.checkpoint.gguf_file import ARCHITECTURES, OUTER, GgufFile
+from llmtool.core.checkpoint.gguf_file import ARCHITECTURES, OUTER, GgufFile, divisors_of
 from llmtool.core.checkpoint.gguf_tokenizer import merges_of
-from llmtool.core.checkpoint.llama3_divisors import divisors_of
 from llmtool.core.run.errors import UserError
 from tests.core.model.families import BASE, LLAMA3, draw_ids, oracle, save
 

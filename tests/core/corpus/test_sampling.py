@@ -125,3 +125,31 @@ def test_an_input_with_too_few_rows_leaves_its_share(tmp_path: Path) -> None:
     assert Counter(row[0] for row in found) == {97: 14, 98: 2}
     with pytest.raises(UserError, match=r"calibration text of 100 tokens is shorter than the window of 101"):
         text_rows(encode, [str(tmp_path / "b")], 800, 101, joined=True)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_calibration_takes_rows_by_weight(joined: bool, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a" * 60_000)
+    (tmp_path / "b").write_text("b" * 60_000)
+    for weights in ((1, 3), (0.5, 1.5), (0.25, 0.75)):
+        names = [f"{tmp_path / name}@{weight}" for name, weight in zip("ab", weights, strict=True)]
+        found = text_rows(encode, names, 8000, 50, joined=joined)
+        assert Counter(row[0] for row in found) == {97: 40, 98: 120}
+        assert {row[0] for row in found[:4]} == {97, 98}  # also of the first rows: who stops early has both
+    assert text_rows(encode, [f"{tmp_path / 'a'}@2"], 800, 50) == text_rows(encode, [str(tmp_path / "a")], 800, 50)
+
+
+def test_calibration_reads_as_it_is_told_and_says_what_it_left_out(tmp_path: Path, capsys: Any) -> None:
+    from llmtool.core.corpus.reading import Reading
+    from llmtool.core.run.console import Console
+
+    rows = [{"doc": {"body": "x" * 400}} if n % 2 else {"doc": None} for n in range(40)]
+    (tmp_path / "part-00000").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reading = Reading(field=["doc.body"])
+    found = text_rows(encode, [str(tmp_path)], 400, 50, reading=reading, console=Console(0))
+    assert {tuple(row) for row in found} == {(120,) * 50}
+    assert "20 no field 'doc.body'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no field 'text'"):
+        text_rows(encode, [str(tmp_path)], 400, 50)
+    with pytest.raises(UserError, match=r"part-00000:1: no field 'doc.body'"):
+        text_rows(encode, [str(tmp_path)], 400, 50, reading=Reading(field=["doc.body"], strict=True))

@@ -94,7 +94,7 @@ def test_turning_is_a_rotation() -> None:
         ("[1e5, true]", "base True: not a number"),
         ("[1e5, 0.5]", "base 0.5: wanted 1 to"),
         ("[1e5, NaN]", "base nan: not a number"),
-        ("[[1e5, 2e5], [1e5, 2e5]]", "not a number"),
+        ("[[1e5, 2e5], [1e5, 2e5]]", "bases of 2 layers; the model has 3"),
         ("{}", "not a list of 2 bases"),
         ("nonsense", "not JSON"),
     ],
@@ -103,12 +103,12 @@ def test_files_of_bases_are_checked(tmp_path: Path, content: str, message: str) 
     file = tmp_path / "bases.json"
     file.write_text(content)
     with pytest.raises(UserError, match=message):
-        bases.read(file, 2)
+        bases.read(file, 2, 3)
 
 
 def test_files_of_bases(tmp_path: Path) -> None:
     file = tmp_path / "bases.json"
     file.write_text(json.dumps([200_000, 4e5]))
-    assert bases.read(file, 2) == [2e5, 4e5]
+    assert bases.read(file, 2, 3) == [2e5, 4e5]
     with pytest.raises(UserError, match="No such file"):
-        bases.read(tmp_path / "none", 2)
+        bases.read(tmp_path / "none", 2, 3)

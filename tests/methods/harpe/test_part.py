@@ -1,6 +1,8 @@
 """The rope part against the literal definition; identity; grouped queries; what each mutation would break."""
 
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from llmtool.commands.convert.export import export_model
 from llmtool.commands.convert.rope import convert_rope
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
-from llmtool.core.model.config import ConfigError
-from llmtool.core.model.decoder import Parts
+from llmtool.core.model.config import ConfigError, parse_config
+from llmtool.core.model.decoder import Decoder
 from llmtool.core.model.generate import generate
 from llmtool.core.model.loading import read_architecture
 from llmtool.core.model.rope import rotate
@@ -26,15 +28,17 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.harpe import reference
 from llmtool.methods.harpe.objective import Ramp
-from llmtool.methods.harpe.part import Harpe, HarpeRope
+from llmtool.methods.harpe.part import HarpeRope
+from tests.commands.convert.test_export import run_without_llmtool
 from tests.core.model.families import draw_ids, save
-from tests.core.model.test_export import run_without_llmtool
 
 QUIET = Console(verbosity=-1)
 BASES = [300.0, 90_000.0]
 
 
-def converted(source: Path, output: Path, values: list[float] | str = "", **settings: object) -> Path:
+def converted(
+    source: Path, output: Path, values: list[float] | list[list[float]] | str = "", **settings: object
+) -> Path:
     choice = str(values)
     if isinstance(values, list):
         (file := output.with_suffix(".json")).write_text(str(values))
@@ -84,9 +88,8 @@ def test_each_base_and_the_order_of_heads_matter(tmp_path: Path) -> None:
         other = model.load_model(converted(source, tmp_path / f"o{number}", values))(ids)
         assert (other - wanted).abs().max() > 1e-4
     with pytest.raises(ConfigError, match="wanted 2, one for each key-value head"):
-        Harpe()(Parts(), {"name": "harpe", "version": 1, "bases": [1e4] * 6}).rope(
-            read_architecture(open_checkpoint(source))
-        )
+        config = read_architecture(open_checkpoint(source))
+        Decoder(replace(config, methods=({"name": "harpe", "version": 1, "bases": [1e4] * 6},)))
 
 
 def test_attention_equals_its_definition_head_by_head(tmp_path: Path) -> None:
@@ -190,3 +193,55 @@ def test_the_ramp_goes_from_the_old_base_to_the_bases(tmp_path: Path) -> None:
     assert torch.allclose(found(ids), old(ids), atol=1e-5)
     with pytest.raises(UserError, match="the run has 3 steps"):
         Ramp(4).before_step(found.decoder, 0, 3)
+
+
+def test_bases_by_layer(tmp_path: Path) -> None:
+    """A list for each layer: equal lists are the one list bit for bit, two lists are two tables, export included."""
+    source = save(tmp_path / "m", "llama3", 0.5, num_hidden_layers=3)
+    ids = draw_ids(2, 30)
+    one = model.load_model(converted(source, tmp_path / "one", BASES))
+    same = model.load_model(converted(source, tmp_path / "same", [BASES] * 3))
+    assert len(one.decoder.ropes) == len(same.decoder.ropes) == 1
+    assert same(ids).equal(one(ids))
+    other = [BASES, [400.0, 5_000.0], BASES]
+    found = model.load_model(converted(source, tmp_path / "h", other), "fp64")
+    assert len(found.decoder.ropes) == 2
+    attention: Any = found.decoder.model.layers[1].self_attn
+    with torch.no_grad():  # the middle layer turns by its own bases: with the others' it is another model
+        wanted = found(ids)
+        attention.rope = next(key for key in found.decoder.ropes if key.bases == tuple(BASES))
+        assert (found(ids) - wanted).abs().max() > 1e-4
+    literal = model.load_model(source, "fp64")
+    tables = [HarpeRope(literal.config, tuple(row)) for row in other]
+    keys = [replace(literal.config.rope, bases=tuple(row)) for row in other]
+    literal.decoder.ropes = dict(zip(keys, tables, strict=True))
+    for place, key in enumerate(keys):
+        turned: Any = literal.decoder.model.layers[place].self_attn
+        turned.rope = key
+    assert literal(ids).equal(wanted)
+    steps = list(generate(model.load_model(tmp_path / "h", "fp64").decoder, ids.tolist(), max_new_tokens=4))
+    grown = ids
+    for step in steps:
+        assert literal(grown)[:, -1].argmax(-1).tolist() == step
+        grown = torch.cat((grown, torch.tensor(step)[:, None]), 1)
+    export_model(tmp_path / "h", tmp_path / "e", console=QUIET)
+    assert model.load_model(tmp_path / "e", "fp64")(ids).equal(wanted)
+    with pytest.raises(UserError, match="has a base for each head already"):
+        convert_rope(tmp_path / "h", tmp_path / "again", target=512, console=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([[1e4, 1e4]], "bases of 1 layers; the model has 3"),
+        ([[1e4, 1e4], 5, 5], "layer 1"),
+        ([[1e4], [1e4, 2], 3], "layer 0"),
+    ],
+)
+def test_bases_by_layer_that_do_not_fit(tmp_path: Path, values: list[Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        converted(save(tmp_path / "m", "llama3"), tmp_path / "h", values)
+    raw = json.loads((converted(tmp_path / "m", tmp_path / "right", BASES) / "config.json").read_text())
+    raw["llmtool"]["methods"][0]["bases"] = values
+    with pytest.raises(ConfigError, match="harpe: bases"):
+        parse_config(raw)

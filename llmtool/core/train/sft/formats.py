@@ -12,6 +12,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.inputs import find_inputs
+from llmtool.core.corpus.readers import read_records
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.train.sft.conversation import (
     CALL,
@@ -25,7 +28,6 @@ from llmtool.core.train.sft.conversation import (
     read_objects,
     read_turn,
 )
-from llmtool.core.train.sft.rows import read_rows
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "messages": ("messages",),
@@ -49,6 +51,16 @@ BESIDE = ("system", "tools", "functions", "documents", "chat_template_kwargs", *
 """Fields of a row that say something of its conversation."""
 PAIRS = ("chosen", "rejected")
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
+
+
+def read_rows(inputs: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """(source, row from 1, object) of all inputs; a row that is none is an error, plain text in a directory is not."""
+    report = ReadReport()
+    for source, number, row in read_records(find_inputs(inputs, report=report), report=report, strict=True):
+        if not isinstance(row, dict):
+            what = f"a {type(row).__name__}, not an object"
+            raise UserError(what, where=f"{source}:{number}", hint="JSONL has one object a line")
+        yield source, number, row
 
 
 def read_conversations(inputs: Sequence[str], wanted: str = "auto", ignored: Collection[str] = ()) -> Iterator[Row]:

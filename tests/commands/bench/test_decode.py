@@ -19,7 +19,7 @@ from llmtool.core.model.cache import StaticCache
 from llmtool.core.model.carry import Carry
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from tests.core.bench.command import bench
+from tests.commands.bench.command import bench
 from tests.core.model.families import save
 
 MEMORY, COMPUTE = Ceilings(1e6, 1e30, "float64"), Ceilings(1e30, 1e6, "float64")
