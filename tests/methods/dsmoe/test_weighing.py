@@ -12,7 +12,7 @@ import torch
 from llmtool.core.model.config import parse_config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.train.loop import Plan, Row, train
-from llmtool.core.train.objective import IGNORED, Objective, token_losses
+from llmtool.core.train.objective import Objective, token_losses
 from llmtool.core.train.optimizers import Optimizers, OptimizerSettings
 from llmtool.core.train.parallel import Trainee
 from llmtool.core.train.schedules import Schedule
@@ -54,10 +54,10 @@ def literal(data: PackedExamples) -> dict[str, Any]:
         losses = losses + token_losses(decoder, h[0], batch.labels[0]).sum()
         found = torch.stack([carry.shared[f"{GATES}{layer}"] for layer in LAYERS])
         gates = gates + found[:, read].mean((0, 2)).sum()
-        targets += int((batch.labels != IGNORED).sum())
+        targets += int(batch.targets)
         tokens += int(read.sum())
     assert (targets, tokens) == (2 + 18 + 1 + 11, 21 + 18 + 9 + 24)
-    (losses / targets + COEFFICIENT * gates / tokens).backward()
+    (losses / targets + COEFFICIENT * gates / tokens).backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in decoder.parameters() if p.grad is not None]
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
     return {"loss": (losses / targets).item(), "penalty": (gates / tokens).item(), "norm": norm.item()}

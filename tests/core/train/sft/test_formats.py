@@ -162,3 +162,58 @@ def test_a_turn_as_transformers_hands_it_over() -> None:
     facts = Message("assistant", "a", turn).to_json()
     assert next(iter(facts.items())) == ("thinking", "hm")
     assert facts == {"thinking": "hm", "content": "a", "role": "assistant", "reasoning_content": "hm"}
+
+
+U, A = {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}
+HUMAN, GPT = {"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}
+PUBLISHED: dict[str, tuple[dict[str, Any], Any]] = {
+    "tulu 3": ({"id": "x", "messages": [U, A], "source": "s"}, ("user assistant", ("id", "source"))),
+    "ultrachat": ({"prompt": "u", "prompt_id": "9", "messages": [U, A]}, ("user assistant", ("prompt", "prompt_id"))),
+    "lmsys, wildchat": (
+        {"conversation_id": "x", "conversation": [{**U, "language": "en"}, A], "turn": 1, "redacted": False},
+        ("user assistant", ("conversation_id", "turn", "redacted")),
+    ),
+    "slimorca": (
+        {"conversations": [{"from": "system", "value": "s", "weight": 0}, {**HUMAN, "weight": 0},
+                           {**GPT, "weight": 1}]},
+        ("system user assistant", ()),
+    ),
+    "openhermes": (
+        {"conversations": [{**HUMAN, "weight": None}, GPT], "system_prompt": None, "source": "s"},
+        ("user assistant", ("source",)),
+    ),
+    "toolace": (
+        {"system": "s", "conversations": [{"from": "user", "value": "u"}, {"from": "assistant", "value": "[f()]"},
+                                          {"from": "tool", "value": "1"}, {"from": "assistant", "value": "a"}]},
+        ("system user assistant tool assistant", ()),
+    ),
+    "hermes function calling": (
+        {"conversations": [{"from": "system", "value": "s"}, HUMAN, GPT, {"from": "tool", "value": "1"}, GPT], "id": "x",
+         "tools": '[{"type": "function", "function": {"name": "f"}}]', "category": "c"},
+        ("system user assistant tool assistant", ("id", "category")),
+    ),
+    "mathinstruct": ({"source": "s", "instruction": "u", "output": "a"}, ("user assistant", ("source",))),
+    "alpaca-gpt4": ({"instruction": "u", "input": "", "output": "a", "text": None}, ("user assistant", ())),
+    "magpie": ({"instruction": "u", "response": "a", "conversations": [HUMAN, GPT]},
+               ("user assistant", ("instruction", "response"))),
+    "ultrafeedback": ({"prompt": "u", "chosen": [U, A], "rejected": [U, A], "messages": [U, A]}, "preference data"),
+    "hh-rlhf": ({"chosen": "u a", "rejected": "u b"}, "preference data"),
+    "lima": ({"conversations": ["u", "a"], "source": "s"}, r"conversations\[0\] is not an object"),
+    "capybara": ({"conversation": [{"input": "u", "output": "a"}]}, r"conversation\[0\].role is missing"),
+    "dolly": ({"instruction": "u", "context": "", "response": "a"}, "no known format.*'context', 'response'"),
+    "openorca": ({"system_prompt": "s", "question": "u", "response": "a"}, "no known format.*'question'"),
+    "xlam": ({"id": 1, "query": "u", "answers": "[]", "tools": "[]"}, "no known format.*'answers'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_rows_of_published_data_are_read_or_refused_by_what_they_hold(write: Write, name: str) -> None:
+    """Shapes of data sets in use, in words of our own: nothing is lost in silence."""
+    row, wanted = PUBLISHED[name]
+    if isinstance(wanted, str):
+        with pytest.raises(UserError, match=rf"row.jsonl:1: .*{wanted}"):
+            row_of(write, row)
+        return
+    found = row_of(write, row)
+    assert (" ".join(message.role for message in found.messages), found.unknown) == wanted
+    assert found.messages[-1].untrained == ""
