@@ -17,7 +17,9 @@ from llmtool.commands.posttrain.start import (
 )
 from llmtool.commands.sources import count
 from llmtool.commands.train.command import make_objective
-from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, beginning, run_job
+from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything
+from llmtool.commands.train.place import beginning
+from llmtool.commands.train.run import run_job
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object

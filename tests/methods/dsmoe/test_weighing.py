@@ -49,6 +49,7 @@ def literal(data: PackedExamples) -> dict[str, Any]:
     losses, gates, targets, tokens = torch.zeros(()), torch.zeros(()), 0, 0
     for number in range(data.rows):
         batch = data.batch(0, range(number, number + 1))
+        assert batch.documents is not None
         read = batch.documents != LENGTH
         h, carry = decoder.hidden(batch.ids, documents=batch.documents)
         losses = losses + token_losses(decoder, h[0], batch.labels[0]).sum()

@@ -188,8 +188,8 @@ PUBLISHED: dict[str, tuple[dict[str, Any], Any]] = {
         ("system user assistant tool assistant", ()),
     ),
     "hermes function calling": (
-        {"conversations": [{"from": "system", "value": "s"}, HUMAN, GPT, {"from": "tool", "value": "1"}, GPT], "id": "x",
-         "tools": '[{"type": "function", "function": {"name": "f"}}]', "category": "c"},
+        {"conversations": [{"from": "system", "value": "s"}, HUMAN, GPT, {"from": "tool", "value": "1"}, GPT],
+         "id": "x", "tools": '[{"type": "function", "function": {"name": "f"}}]', "category": "c"},
         ("system user assistant tool assistant", ("id", "category")),
     ),
     "mathinstruct": ({"source": "s", "instruction": "u", "output": "a"}, ("user assistant", ("source",))),
