@@ -124,7 +124,7 @@ def test_every_pair(dense: Path, alone: Path, tmp_path: Path, order: tuple[str, 
 
 @pytest.mark.parametrize("name", FEED_FORWARD)
 def test_harpe_with_each(dense: Path, tmp_path: Path, name: str) -> None:
-    """Frequencies and feed-forward parts know nothing of each other: in either order the model is HARPE of the dense."""
+    """Frequencies and feed-forward parts know nothing of each other: either order is HARPE of the dense model."""
     convert_rope(dense, tmp_path / "harpe", target=4096, range_="1M:2M", console=QUIET)
     wanted = model.load_model(tmp_path / "harpe")
     FEED_FORWARD[name](dense, tmp_path / "part")
