@@ -13,7 +13,8 @@ from llmtool.model import load_tokenizer
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from llmtool.core.train.sft.examples import Around, Counts, Examples
+    from llmtool.core.train.sft.example import Examples
+    from llmtool.core.train.sft.examples import Around, Counts
     from llmtool.core.train.sft.template import Template
 
 

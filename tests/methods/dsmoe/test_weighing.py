@@ -17,7 +17,7 @@ from llmtool.core.train.optimizers import Optimizers, OptimizerSettings
 from llmtool.core.train.parallel import Trainee
 from llmtool.core.train.schedules import Schedule
 from llmtool.core.train.sft.batches import PackedExamples
-from llmtool.core.train.sft.examples import Examples
+from llmtool.core.train.sft.example import Examples
 from llmtool.core.train.state import Progress
 from llmtool.core.train.world import World
 from llmtool.methods.dsmoe.objective import Sparsity

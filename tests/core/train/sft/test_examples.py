@@ -1,6 +1,7 @@
 """Examples: masks, truncation, counts and packing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.train.objective import IGNORED
 from llmtool.core.train.sft.batches import PackedExamples, pack
 from llmtool.core.train.sft.conversation import WEIGHTED, Message, Row
-from llmtool.core.train.sft.examples import Around, Examples, make_examples, require_trainable
+from llmtool.core.train.sft.example import Examples
+from llmtool.core.train.sft.examples import Around, Counts, make_examples, require_trainable
 from llmtool.core.train.sft.template import Specials, Template
 
 SPECIALS = Specials("", "~")
@@ -108,3 +110,17 @@ def test_rows_depend_on_seed_and_step_alone() -> None:
 
 def test_packing_is_best_fit() -> None:
     assert sorted(map(sorted, pack([6, 4, 5, 5], 10, 0))) == [[0, 1], [2, 3]]
+
+
+def test_examples_are_mapped_as_they_were_saved(tmp_path: Path) -> None:
+    examples = make([5, 9, 7])
+    examples.save(tmp_path)
+    found = Examples.mapped(tmp_path)
+    assert (found.digest(), found.lengths, found.largest) == (examples.digest(), [5, 9, 7], 306)
+    assert found[1].ids.tolist() == examples[1].ids.tolist()
+    assert found[2].trained.tolist() == examples[2].trained.tolist()
+    np.save(tmp_path / "ends.npy", np.array([0, 5, 14, 20]))
+    with pytest.raises(ValueError, match="arrays of"):
+        Examples.mapped(tmp_path)
+    counts = Counts(rows=3, ends={7: 2}, first={"masked": "d:1"})
+    assert Counts.of_json(counts.to_json()) == counts
