@@ -5,9 +5,10 @@ tokenizer and of the template: the next run of the command, or one that was kill
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llmtool.core.train.sft.example import Examples
     from llmtool.core.train.sft.examples import Counts
 
-COUNTS = "counts.json"
+COUNTS, KEPT = "counts.json", "examples-"
 
 
 def keep(
@@ -38,7 +39,7 @@ def keep(
         examples, counts = reader.examples(inputs, console)
         require_trainable(counts, ", ".join(inputs))
         return examples, counts
-    folder = output / FOLDER / f"examples-{key_of(reader, entries)[:16]}"
+    folder = output / FOLDER / f"{KEPT}{key_of(reader, entries)[:16]}"
     if leader and not folder.is_dir():
         examples, counts = reader.examples(inputs, console)
         require_trainable(counts, ", ".join(inputs))
@@ -67,3 +68,10 @@ def key_of(reader: Reader, entries: Sequence[Mapping[str, Any]]) -> str:
         "around": [reader.around.before, reader.around.after, sorted(reader.around.ends)],
     }  # fmt: skip
     return sha256(dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tidy(output: Path, used: Collection[Path | None]) -> None:
+    """Remove what earlier runs in this place have made and this one does not use."""
+    for folder in sorted((output / FOLDER).glob(f"{KEPT}*")):
+        if folder not in used:
+            rmtree(folder)

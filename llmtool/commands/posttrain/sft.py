@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
-from llmtool.commands.posttrain.kept import keep
+from llmtool.commands.posttrain.kept import keep, tidy
 from llmtool.commands.posttrain.result import result
 from llmtool.commands.posttrain.settings import DataOptions, SftSettings, UniattnSettings
 from llmtool.commands.posttrain.start import (
@@ -57,7 +57,11 @@ def sft(
     trained = Data.read(start, data, output, settings.reading(model, day_of(output)), settings, console)
     moving = only_adapters if is_adapted(start) else anything
     job = make_job("posttrain sft", output, start, trained, settings, moving, console)
-    return plan(job, trained) if settings.dry_run else run_job(job, console)
+    if settings.dry_run:
+        return plan(job, trained)
+    report = run_job(job, console)
+    trained.tidy(output, report)
+    return report
 
 
 def uniattn(
@@ -107,6 +111,7 @@ def uniattn(
         console.info("stage 2: everything" if moving is anything else "stage 2: adapters and compensations")
     job = make_job("posttrain uniattn", output, start, trained, settings, moving, console)
     report = plan(job, trained) if settings.dry_run else run_job(job, console)
+    trained.tidy(output, report)
     return {**report, "stage1": before} if before else report
 
 
@@ -160,6 +165,11 @@ class Data:
         assert packed is not None
         console.info(f"packed: {len(packed.packed):,} rows of {reading.places:,}, {packed.fill:.1%} full")
         return cls(packed, made[1], reader, (*data, *settings.valid), kept)
+
+    def tidy(self, output: Path, report: dict[str, Any]) -> None:
+        """After a finished run, leave its own examples alone in OUT/tokens."""
+        if from_environment("RANK", 0) == 0 and report.get("stopped") is False:
+            tidy(output, [packed.examples.folder for packed in (self.packed, self.valid) if packed])
 
     def evaluate(self, trainee: "Trainee", micro: int) -> dict[str, Any]:
         """Nats a trained token of the held-out rows; processes take turns, and each calls the model equally often."""

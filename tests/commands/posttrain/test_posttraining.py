@@ -19,7 +19,7 @@ from llmtool.commands.convert.lora import merge_lora
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.posttrain import sft as posttraining
 from llmtool.commands.posttrain.check import check as data_check
-from llmtool.commands.posttrain.data import open_reader
+from llmtool.commands.posttrain.data import Reader, open_reader
 from llmtool.commands.posttrain.settings import CheckSettings, LoraOptions
 from llmtool.commands.posttrain.start import open_start
 from llmtool.core.checkpoint.directory import open_checkpoint
@@ -99,7 +99,10 @@ def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
     other.write_text(data.read_text().replace("39 + 1", "38 + 2"))
     with pytest.raises(UserError, match=r"begun with other settings or data.*the data's content"):
         posttraining.sft(base, [str(other)], tmp_path / "broken", **QUICK)
+    assert len(list((tmp_path / "broken/tokens").iterdir())) == 2
+    monkeypatch.setattr(Reader, "examples", None)  # they are found where the first run put them
     posttraining.sft(base, [str(data)], tmp_path / "broken", **QUICK)
+    assert len(list((tmp_path / "broken/tokens").iterdir())) == 1
     whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
     assert all(whole[name].equal(broken[name]) for name in whole)
 

@@ -26,6 +26,8 @@ class Examples:
         self._ids: Any = array("i")
         self._trained: Any = bytearray()
         self._ends: Any = [0]
+        self.folder: Path | None = None
+        """Where they are mapped from."""
 
     @classmethod
     def mapped(cls, folder: Path) -> "Examples":
@@ -33,6 +35,7 @@ class Examples:
         made = cls()
         arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ARRAYS]
         made._ids, made._trained, made._ends = arrays
+        made.folder = folder
         kinds = [one.dtype for one in arrays]
         if kinds != [np.int32, np.bool_, np.int64] or len({len(arrays[0]), len(arrays[1]), int(arrays[2][-1])}) > 1:
             raise ValueError(f"arrays of {kinds}")
