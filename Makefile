@@ -54,7 +54,7 @@ curves: $(VENV)/.built
 	$(BIN)/python benchmarks/curves.py docs/results/temporal_scaling/curves docs/results/temporal_scaling/sweep
 
 golden: $(VENV)/.built
-	$(BIN)/python -m llmtool.cli.completion completions
+	$(BIN)/python -m llmtool.cli.surface
 	$(BIN)/python -m tests.cli.test_surface
 
 fuzz: $(VENV)/.built

@@ -251,7 +251,8 @@ class Model:
             file = self.path / name
             eos = read_json_object(file).get("eos_token_id") if file.is_file() else None
             if eos is not None:
-                return frozenset(eos if isinstance(eos, list) else [eos])
+                ids = eos if isinstance(eos, list) else [eos]
+                return frozenset(whole(number, "eos_token_id", where=str(file)) for number in ids)
         return frozenset()
 
     def generate(

@@ -52,7 +52,9 @@ def predict_fit(path: Path, steps: Sequence[float], look: Look, schedule_of: str
         if not 0 < step <= fitted.horizon:
             raise UserError(f"step {step:g} lies outside the run, whose horizon is {fitted.horizon:g}",
                             hint="give --schedule and --horizon for a longer one")  # fmt: skip
-        rows.append({"step": step, **saved.interval_to_json(bounds(fitted, step, surprise))})
+        with np.errstate(all="ignore"):
+            rows.append({"step": step, **saved.interval_to_json(bounds(fitted, step, surprise))})
+    saved.refuse_no_number(rows, str(path))
     return rows
 
 

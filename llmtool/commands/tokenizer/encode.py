@@ -14,13 +14,13 @@ from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.provenance import InputHashes, describe
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
+from llmtool.core.corpus.token_documents import read_token_documents
 from llmtool.core.corpus.tokenized import (
     IdFormat,
     JsonlWriter,
     LineWriter,
     TokenWriter,
     Totals,
-    read_token_documents,
     sidecars,
     token_array,
 )

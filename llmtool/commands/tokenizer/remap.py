@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.encoding import Encoded
 from llmtool.core.corpus.token_files import TokenFile, is_token_file, open_tokens
 from llmtool.core.corpus.tokenized import Totals, sidecars, token_array
 from llmtool.core.run.atomic import atomic_files, require_space
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.outputs import claim_file
@@ -76,14 +77,7 @@ def remap_file(
 
 def read_map(path: str | Path, tokenizer: BaseTokenizer) -> Any:
     """The map of old to new ids, int64 [old rows], -1 for none; refused where it is not of this tokenizer."""
-    import numpy as np
-
-    try:
-        numbers = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"not an array: {error}", where=str(path)) from None
+    numbers = map_array(Path(path), hint="`llmtool tokenizer trim` writes ids.npy")
     if numbers.ndim != 1 or numbers.dtype.kind != "i" or not numbers.size or int(numbers.min()) < -1:
         raise UserError("is no map of ids", where=str(path), hint="`llmtool tokenizer trim` writes ids.npy")
     if int(numbers.max()) >= tokenizer.vocab_size:

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.places import beside
 from llmtool.commands.tokenizer.extend import SPELLED, write_tsv
 from llmtool.commands.tokenizer.inspect import show
 from llmtool.commands.tokenizer.settings import TrimSettings
@@ -21,7 +22,8 @@ from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.readers import Reading, parse_size
 from llmtool.core.run.atomic import atomic_directory
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import read_text
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import claim_directory
 from llmtool.tokenizer import Tokenizer
@@ -32,7 +34,7 @@ MAP, REMOVED = "ids.npy", "removed.tsv"
 def trim_files(
     source: str | Path,
     inputs: Sequence[str],
-    output: Path,
+    output: Path | None,
     settings: TrimSettings | None = None,
     *,
     reading: Reading | None = None,
@@ -43,6 +45,7 @@ def trim_files(
     console = console or Console(verbosity=-1)
     reading, named = Reading.split(reading, named)
     settings = TrimSettings.of(settings, named)
+    output = beside(source, "trimmed", output)
     tokenizer = Tokenizer.load(source)
     if settings.encoder is not None:
         tokenizer = tokenizer.with_encoder(settings.encoder)
@@ -112,13 +115,8 @@ def _goal(tokenizer: Tokenizer, inputs: Sequence[str], settings: TrimSettings) -
     goal = Goal(settings.to, settings.min_count, multiple=settings.multiple)
     if settings.keep is None:
         return goal
-    try:
-        with settings.keep.open(encoding="utf-8") as file:
-            return replace(goal, keep=read_keep(file, tokenizer.definition, str(settings.keep)))
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(settings.keep)) from None
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8", where=str(settings.keep), hint="tokens, one a line") from None
+    lines = StringIO(read_text(settings.keep, wanted="a list of tokens"), newline=None)
+    return replace(goal, keep=read_keep(lines, tokenizer.definition, str(settings.keep)))
 
 
 def _write_map(path: Path, trimmed: Trimmed) -> None:

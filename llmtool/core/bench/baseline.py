@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.json_file import dumps, read_json_object
+from llmtool.core.run.record import Record
 
 SCHEMA = "llmtool.bench-kernels/1"
 KEY = ("op", "dtype", "direction", "implementation")
@@ -16,10 +17,16 @@ def read_baseline(path: Path, device: str) -> list[dict[str, Any]]:
     report = read_json_object(path)
     if report.get("schema") != SCHEMA:
         raise UserError(f"no report of the kind {SCHEMA}", where=str(path), hint="llmtool bench kernels --json > FILE")
-    if (taken := report.get("machine", {}).get("device")) != device:
+    facts = Record(report, str(path))
+    if (taken := facts.record("machine").text("device")) != device:
         raise UserError(f"was taken on {taken}, this is {device}", where=str(path), hint="compare like with like")
-    rows: list[dict[str, Any]] = report["rows"]
-    return rows
+    for number, fact in enumerate(facts.items("rows")):
+        row = Record(fact, f"{path}: rows[{number}]")
+        row.record("case")
+        row.real("seconds", low=0, default=0)
+        if not isinstance(row.facts.get("own"), bool) or not all(isinstance(row.facts.get(key), str) for key in KEY):
+            raise UserError(f"own is no flag, or one of {', '.join(KEY)} no text", where=row.where)
+    return facts.items("rows")
 
 
 def slower(
@@ -30,11 +37,11 @@ def slower(
     compared = [row for row in rows if row["own"] and "seconds" in row and _key(row) in known]
     found = []
     for row in compared:
-        slowdown = row["seconds"] / known[_key(row)]
+        slowdown = row["seconds"] / max(known[_key(row)], 1e-12)
         if slowdown > most:
             found.append({**{key: row[key] for key in (*KEY, "case")}, "slowdown": slowdown})
     return found, len(compared)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return *(row[key] for key in KEY), tuple(sorted(row["case"].items()))
+    return *(row[key] for key in KEY), dumps(row["case"], sort_keys=True)

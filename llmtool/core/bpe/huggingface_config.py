@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.bpe.definition import Beside
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import read_text
 from llmtool.core.run.json_file import read_json_object
 
 CONFIG = "tokenizer_config.json"
@@ -133,11 +134,4 @@ def _chat_templates(directory: Path, config: dict[str, Any]) -> dict[str, str]:
 
 
 def _read_template(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST_TEMPLATE:
-            raise UserError("too large for a chat template", where=str(path))
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8", where=str(path)) from None
+    return read_text(path, largest=LARGEST_TEMPLATE, wanted="a chat template")

@@ -17,7 +17,8 @@ from typing import Any
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.unicode_data import UNICODE_VERSION
 from llmtool.core.bpe.vocabulary import decode_text, token_to_string
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import read_text
 
 KNOWN, VETOED, SCRIPT = "spelled like a token that is there", "vetoed", "of another script"
 
@@ -77,12 +78,7 @@ def _compile(pattern: str) -> Any:
 
 
 def _read_words(path: Path) -> set[str]:
-    try:
-        return {line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8", where=str(path), hint="--veto takes a file of tokens, one a line") from None
+    return {line for line in read_text(path, wanted="a list of tokens").splitlines() if line.strip()}
 
 
 class Scripts:

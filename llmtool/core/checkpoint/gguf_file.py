@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.files import open_plain
 from llmtool.core.run.numbers import real, whole
 
 if TYPE_CHECKING:
@@ -68,11 +69,8 @@ class GgufFile:
     def __init__(self, path: Path) -> None:
         gguf = require("gguf", extra="gguf", why="to read GGUF files")
         self.path = path
-        try:
-            with path.open("rb") as file:
-                magic = file.read(4)
-        except OSError as error:
-            raise UserError(f"cannot read: {error.strerror}", where=str(path)) from None
+        with open_plain(path) as file:
+            magic = file.read(4)
         if magic != MAGIC:
             raise UserError("not a GGUF file", where=str(path), hint="it would begin with GGUF")
         try:

@@ -3,15 +3,19 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from tokenize import TokenError
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.atomic import atomic_file
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.files import require_plain
 
 Array = npt.NDArray[Any]
+_DAMAGED = (ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError)
+"""What numpy says of a header that is none: it is read as Python's own words."""
 
 
 def save_array(path: Path, array: Array) -> None:
@@ -23,14 +27,15 @@ def save_array(path: Path, array: Array) -> None:
         file.write(array.data.cast("B") if array.size else b"")  # numpy's tofile does not say why it wrote no more
 
 
-def map_array(path: Path) -> Array:
-    """A .npy file, mapped (an empty one cannot be, and is read)."""
+def map_array(path: Path, hint: str | None = "run the stage again with --force") -> Array:
+    """A .npy file, mapped (an empty one cannot be, and is read); a UserError for anything else."""
     try:
-        if path.stat().st_size <= 128:
-            return np.asarray(np.load(path, allow_pickle=False))
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise UserError(f"not an array: {error}", where=str(path), hint="run the stage again with --force") from None
+        mode: Literal["r"] | None = "r" if require_plain(path) > 128 else None
+        return np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
+    except OSError as error:
+        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path), hint=hint) from None
+    except _DAMAGED as error:
+        raise UserError(f"not an array: {error}", where=str(path), hint=hint) from None
 
 
 OPEN = 16

@@ -13,6 +13,8 @@ from llmtool.core.run.extras import require
 
 _BATCH_BYTES = 8 << 20  # text held at a time: rows of a batch follow from the columns' mean size in the file
 _BATCH_ROWS = 1 << 14
+_DAMAGED = (ValueError, OverflowError, SystemError, UnicodeDecodeError)
+"""What pyarrow says of damaged files beside its own errors."""
 _TEXTUAL = ("is_string", "is_large_string", "is_string_view", "is_binary", "is_large_binary", "is_binary_view")
 
 Batch = list[tuple[int, dict[str, Any]]]
@@ -58,7 +60,7 @@ def read_parquet(stream: Input, choose: Choose | None) -> Iterator[tuple[float, 
             for batch in _rows(arrow, batches, columns, as_bytes=choose is not None):
                 read += len(batch)
                 yield read / max(1, rows), batch
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, *_DAMAGED) as error:
         raise UserError(f"not a readable Parquet file: {error}", where=stream.source) from None
 
 
@@ -71,13 +73,23 @@ def read_arrow(chunks: Iterable[bytes], head: bytes, stream: Input, choose: Choo
             if stream.size is None:
                 raise UserError("this Arrow file can be read only from a plain file", where=stream.source)
             with stream.seekable() as place, ipc.open_file(place) as file:
-                batches = (file.get_batch(number) for number in range(file.num_record_batches))
+                batches = (_validated(file.get_batch(number)) for number in range(file.num_record_batches))
                 yield from _rows(arrow, batches, _chosen(file.schema, stream, choose), as_bytes=choose is not None)
             return
         with ipc.open_stream(BufferedReader(Stream(chunks), 1 << 20)) as file:
-            yield from _rows(arrow, iter(file), _chosen(file.schema, stream, choose), as_bytes=choose is not None)
-    except (arrow.ArrowException, OSError) as error:
+            yield from _rows(
+                arrow, map(_validated, file), _chosen(file.schema, stream, choose), as_bytes=choose is not None
+            )
+    except (arrow.ArrowException, OSError, *_DAMAGED) as error:
         raise UserError(f"not readable as Arrow: {error}", where=stream.source) from None
+    except MemoryError:  # a length that is damaged is asked for whole
+        raise UserError("not readable as Arrow: it says to be longer than memory", where=stream.source) from None
+
+
+def _validated(batch: Any) -> Any:
+    """A batch whose offsets stay inside its memory: those of a damaged file end the process."""
+    batch.validate(full=True)
+    return batch
 
 
 def _may_hold_text(arrow: Any, kind: Any) -> bool:

@@ -20,6 +20,7 @@ from llmtool.core.corpus.document import NO_TARGET, NOTES, SAME_FILE, ReadReport
 from llmtool.core.corpus.kinds import Kind
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.files import refuse_device
 from llmtool.core.run.numbers import find_real
 
 STDIN = "-"
@@ -187,6 +188,7 @@ class _Search:
         except OSError as error:
             raise unreadable(name, error) from None
         if not S_ISDIR(status.st_mode):
+            refuse_device(name, status.st_mode)
             size = status.st_size if S_ISREG(status.st_mode) else None
             self._add(Input(name, size, named=True, root=name), (status.st_dev, status.st_ino))
             return

@@ -12,9 +12,11 @@ from typing import Any
 
 from llmtool.core.run.atomic import PARTIAL, atomic_file
 from llmtool.core.run.errors import UserError, explain_os_error
-from llmtool.core.run.json_file import dumps, parse_json, read_json_object
+from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.seal import read_sealed, sealed
 
 SETTINGS, DONE = "settings.json", "done.json"
+AGAIN = "run the stage again with --force"
 
 
 class Stage:
@@ -34,7 +36,7 @@ class Stage:
         stage = cls(directory, {})
         if not stage.complete:
             raise UserError("this stage is not complete", where=str(directory), hint=f"run `{command}` first")
-        stage.settings = read_json_object(directory / SETTINGS)
+        stage.settings = read_sealed(directory / SETTINGS, AGAIN)
         return stage
 
     @property
@@ -53,7 +55,7 @@ class Stage:
             for path in self.directory.glob(f".*{PARTIAL}") if alone else ():
                 path.unlink(missing_ok=True)
             path = self.directory / SETTINGS
-            if path.exists() and (changed := self._changed(read_json_object(path))):
+            if path.exists() and (changed := self._changed(self._before(path, force))):
                 if not force:
                     raise UserError(
                         f"was begun with other settings: {'; '.join(changed)}",
@@ -71,7 +73,11 @@ class Stage:
         marker = self._marker(unit)
         if not marker.exists():
             return False
-        for name, size in read_json_object(marker)["files"].items():
+        try:
+            sizes = read_sealed(marker, AGAIN)["files"]
+        except UserError:  # a damaged one: the unit is made again, to the same bytes
+            return False
+        for name, size in sizes.items():
             path = self.directory / name
             if not path.exists() or path.stat().st_size != size:
                 return False
@@ -84,7 +90,7 @@ class Stage:
 
     def facts(self, unit: int) -> dict[str, Any]:
         """What the unit counted."""
-        found: dict[str, Any] = read_json_object(self._marker(unit))["facts"]
+        found: dict[str, Any] = read_sealed(self._marker(unit), AGAIN)["facts"]
         return found
 
     def path(self, unit: int, suffix: str) -> Path:
@@ -102,14 +108,22 @@ class Stage:
 
     def totals(self) -> dict[str, Any]:
         """What `seal` was told."""
-        return read_json_object(self.directory / DONE)
+        return read_sealed(self.directory / DONE, AGAIN)
 
     def _marker(self, unit: int) -> Path:
         return self.path(unit, "done")
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:
         with atomic_file(self.directory / name) as file:
-            file.write(dumps(facts, indent=1).encode() + b"\n")
+            file.write(sealed(facts, indent=1).encode())
+
+    def _before(self, path: Path, force: bool) -> dict[str, Any]:
+        try:
+            return read_sealed(path, "use --force to replace it, or write elsewhere")
+        except UserError:
+            if not force:
+                raise
+            return {"damaged": True}  # as any other settings
 
     def _changed(self, before: dict[str, Any]) -> list[str]:
         keys = {**before, **self.settings}

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, Encoded, encode_documents
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
-from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA, id_dtype, token_array
+from llmtool.core.corpus.sidecar import Ids, open_described
+from llmtool.core.corpus.tokenized import id_dtype, token_array
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError, explain_os_error
-from llmtool.core.run.json_file import read_json_object
-from llmtool.core.run.numbers import whole
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import require_plain
 
 SUFFIXES = (".bin", ".npy")
-Ids = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,18 @@ def open_tokens(path: str | Path, name: str | None = None, bin_dtype: str | None
     path = Path(path)
     where, name = str(path), name or path.stem
     sidecar = path.with_name(path.name + ".json")
-    try:
-        size = path.stat().st_size
-        if sidecar.is_file():
-            return _described(path, name, read_json_object(sidecar), str(sidecar), size)
-        if path.suffix != ".npy" and bin_dtype is not None:
-            return _bare(path, name, bin_dtype, size)
-        if path.suffix != ".npy":
-            hint = "--bin-dtype uint16 reads nanoGPT's; `llmtool tokenizer encode --format bin` writes both"
-            raise UserError(f"{sidecar.name}, which says what the ids are, is missing", where=where, hint=hint)
-        ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=where) from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"not an array of ids: {error}", where=where) from None
+    size = require_plain(path)
+    if sidecar.is_file():
+        found = open_described(path, sidecar)
+        if not len(found.ids):
+            raise UserError("holds no token", where=where)
+        return TokenFile(name, found.ids, found.starts, found.tokenizer)
+    if path.suffix != ".npy" and bin_dtype is not None:
+        return _bare(path, name, bin_dtype, size)
+    if path.suffix != ".npy":
+        hint = "--bin-dtype uint16 reads nanoGPT's; `llmtool tokenizer encode --format bin` writes both"
+        raise UserError(f"{sidecar.name}, which says what the ids are, is missing", where=where, hint=hint)
+    ids = map_array(path, hint=None)
     if ids.ndim != 1 or ids.dtype.kind not in "ui" or not ids.size:
         what = f"holds {ids.dtype} of shape {list(ids.shape)}"
         raise UserError(f"{what}, wanted whole numbers in one dimension", where=where)
@@ -104,24 +102,6 @@ def _bare(path: Path, name: str, dtype: str, size: int) -> TokenFile:
         raise UserError(what, where=str(path), hint="--bin-dtype uint16 or uint32")
     ids = np.memmap(path, kind, "r")
     return TokenFile(name, ids, np.array([0, len(ids)], np.uint64))
-
-
-def _described(path: Path, name: str, about: dict[str, Any], sidecar: str, size: int) -> TokenFile:
-    if about.get("schema") != SIDECAR_SCHEMA:
-        raise UserError(f"not a sidecar of ids ({SIDECAR_SCHEMA})", where=sidecar)
-    try:
-        tokens, kind = whole(about["tokens"], "tokens", where=sidecar), np.dtype(str(about["dtype"])).newbyteorder("<")
-        starts = np.load(path.with_name(Path(about["offsets"]).name), mmap_mode="r", allow_pickle=False)
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"the sidecar does not fit the array: {error}", where=sidecar) from None
-    skip = NPY_HEADER if path.suffix == ".npy" else 0
-    if not tokens:
-        raise UserError("holds no token", where=str(path))
-    if size != skip + tokens * kind.itemsize or int(starts[-1]) != tokens:
-        held = (size - skip) // kind.itemsize
-        raise UserError(f"holds {held:,} ids, the sidecar says {tokens:,}", where=str(path), hint="truncated?")
-    ids = np.memmap(path, kind, "r", offset=skip, shape=(tokens,))
-    return TokenFile(name, ids, starts, about.get("tokenizer_sha256"))
 
 
 def encode_text(

@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
@@ -18,9 +17,7 @@ from llmtool.core.bpe.engine import format_ids
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.encoding import Around, Encoded
 from llmtool.core.run.atomic import Files
-from llmtool.core.run.errors import UserError, explain_os_error
-from llmtool.core.run.json_file import dumps, parse_json
-from llmtool.core.run.numbers import LONGEST
+from llmtool.core.run.json_file import dumps
 
 IdFormat = Literal["ids", "jsonl", "npy", "bin"]
 SIDECAR_SCHEMA = "llmtool.tokens/1"
@@ -187,63 +184,3 @@ def token_array(
         **facts,
     }
     files.open(beside["about"]).write(dumps(about, indent=2).encode() + b"\n")
-
-
-def read_token_documents(path: str, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
-    """Documents of ids from lines, JSONL or an array with its sidecar, told apart by content. "-" is stdin."""
-    import sys
-
-    if path == "-":
-        yield from _read_lines(sys.stdin.buffer, "-")
-        return
-    source = Path(path)
-    sidecar = source.with_name(source.name + ".json")
-    try:
-        with source.open("rb") as file:
-            if file.peek(6)[:6] == b"\x93NUMPY" or source.suffix in (".bin", ".npy"):
-                yield from _read_array(source, sidecar, tokenizer)
-            else:
-                yield from _read_lines(file, path)
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=path) from None
-
-
-def _read_array(path: Path, sidecar: Path, tokenizer: BaseTokenizer) -> Iterator[list[int]]:
-    import numpy as np
-
-    from llmtool.core.run.json_file import read_json_object
-
-    about = read_json_object(sidecar)
-    if about.get("schema") != SIDECAR_SCHEMA:
-        raise UserError(f"not a sidecar of ids ({SIDECAR_SCHEMA})", where=str(sidecar))
-    if about.get("tokenizer_sha256") != tokenizer.fingerprint():
-        raise UserError("was written with another tokenizer", where=str(path), hint=f"see {sidecar}")
-    try:
-        kind = np.dtype(about["dtype"]).newbyteorder("<")
-        skip = NPY_HEADER if path.suffix == ".npy" else 0
-        ids = np.memmap(path, kind, "r", offset=skip) if about["tokens"] else np.zeros(0, kind)
-        starts = np.load(path.with_name(about["offsets"]), allow_pickle=False)
-    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
-        raise UserError(f"the sidecar does not fit the array: {error}", where=str(sidecar)) from None
-    if len(ids) != starts[-1]:
-        raise UserError(f"holds {len(ids)} ids, the sidecar says {starts[-1]}", where=str(path), hint="truncated?")
-    for start, end in pairwise(starts.tolist()):
-        yield ids[start:end].tolist()
-
-
-def _read_lines(file: IO[bytes], where: str) -> Iterator[list[int]]:
-    for number, line in enumerate(file, 1):
-        try:
-            if line.lstrip().startswith(b"{"):
-                ids = parse_json(line)["ids"]
-                if not all(type(token) is int for token in ids):
-                    raise ValueError
-            else:
-                words = line.split()  # int() takes b"1_0" and thousands of digits
-                if not all(word.isdigit() and len(word) < LONGEST for word in words):
-                    raise ValueError
-                ids = [int(word) for word in words]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            what = "neither a line of ids nor an object with `ids`"
-            raise UserError(what, where=f"{where}:{number}", hint="decode reads what encode writes") from None
-        yield ids

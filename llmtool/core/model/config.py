@@ -19,6 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODEL_TYPE = "llmtool"
+MOST_LAYERS = 10_000
 """model_type of checkpoints that stock readers must not take for one of theirs; `llmtool.family` says whose flags."""
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -111,6 +112,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     refuse_unknown(raw, SHARED | family.own | family.idle, name)
     facts = {**family.defaults, **{key: value for key, value in raw.items() if key in SHARED | family.own}}
     heads, hidden, layers = (count(facts, key) for key in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
+    if layers > MOST_LAYERS:  # lists of each are made of it, before any tensor is compared
+        raise ConfigError(f"num_hidden_layers = {layers}: no model has more than {MOST_LAYERS}")
     key_value_heads = count(facts, "num_key_value_heads", heads)
     if heads % key_value_heads:
         raise ConfigError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")

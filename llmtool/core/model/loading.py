@@ -37,14 +37,27 @@ def load_decoder(
     override: fields of config.json given anew, KEY=VALUE each.
     """
     checkpoint = open_checkpoint(path, override)
+    decoder = on_meta(checkpoint, build)
+    load_tensors(decoder, checkpoint, dtype, device)
+    return decoder.eval()
+
+
+def on_meta(checkpoint: CheckpointReader, build: Build) -> Decoder:
+    """The decoder that config.json describes, without memory for its weights."""
     config = read_architecture(checkpoint)
     try:
         with torch.device("meta"):
-            decoder = build(config)
+            return build(config)
     except ConfigError as error:  # a method's own entry
         raise UserError(str(error), where=str(checkpoint.path / "config.json")) from None
-    load_tensors(decoder, checkpoint, dtype, device)
-    return decoder.eval()
+
+
+def refuse_contradiction(checkpoint: CheckpointReader, build: Build) -> None:
+    """Refuse tensors that are not those of config.json; what the files hold beside them is no matter."""
+    decoder = on_meta(checkpoint, build)
+    expected = expected_shapes(decoder)
+    more = {name: checkpoint.shape(name) for name in checkpoint.names() if name not in expected}
+    check_tensors(checkpoint, {**more, **expected}, _tied(decoder.config))
 
 
 def as_weight(x: torch.Tensor, dtype: torch.dtype | None, device: torch.device | str = "cpu") -> torch.Tensor:

@@ -5,16 +5,20 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.errors import UserError, closest, explain_os_error
+from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.files import read_text
+
+LARGEST = 1 << 20
+"""Bytes: options of one command."""
 
 
 def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
     """Parameters by name ("vocab_size"); keys may be written with hyphens. Unknown keys are refused."""
     try:
-        facts = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        facts = tomllib.loads(read_text(path, largest=LARGEST, wanted="TOML"))
+    except RecursionError:
+        raise UserError("nested too deeply", where=str(path)) from None
+    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
         raise UserError(f"not TOML: {error}", where=str(path)) from None
     settings = {}
     for key, value in facts.items():

@@ -5,7 +5,7 @@ stdout carries the result and nothing else. Progress is drawn only on a terminal
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Protocol
 
@@ -95,6 +95,10 @@ class Console:
         console.print(table)
         if note:
             console.print(f"{note}\n", soft_wrap=True)
+
+    def result(self, lines: Iterable[str]) -> None:
+        """The command's result in lines, on stdout."""
+        print("\n".join(lines))
 
     @contextmanager
     def progress(self, label: str, total: float | None, unit: str) -> Iterator[Progress]:

@@ -19,6 +19,10 @@ class ExitCode(IntEnum):
     CLOSED_PIPE = 141
 
 
+LONGEST = 800
+"""Characters of each part of an error: a file may hold a name of a million."""
+
+
 class UserError(Exception):
     """An expected failure: what is wrong, where (file, line, key), and how to mend it."""
 
@@ -30,9 +34,11 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """One line: `where: what (hint)`."""
-        text = f"{self.where}: {self.what}" if self.where else self.what
-        text = f"{text} ({self.hint})" if self.hint else text
-        return " ".join(text.split())
+        where, what, hint = (f"{part[:LONGEST]}..." if part and len(part) > LONGEST else part
+                             for part in (self.where, self.what, self.hint))  # fmt: skip
+        text = f"{where}: {what}" if where else f"{what}"
+        text = f"{text} ({hint})" if hint else text
+        return printable(" ".join(text.split()))
 
 
 class CompleteError(UserError):
@@ -40,7 +46,16 @@ class CompleteError(UserError):
 
     def __init__(self, output: Path) -> None:
         self.output = output
+        self.next: str | None = None
+        """What the command line says comes next."""
         super().__init__("complete already, nothing to do", where=str(output))
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey: control characters are spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def explain_os_error(error: OSError) -> str:

@@ -183,7 +183,8 @@ def _pairs(output: Path, facts: dict[str, Any]) -> list[tuple[Path, Path]]:
     """Partial files and what they become; only names in the output's own directory, whoever wrote the journal."""
     named = facts.get("files")
     found = []
-    for source, target in named if isinstance(named, list) else []:
+    for pair in named if isinstance(named, list) else []:
+        source, target = pair if isinstance(pair, list) and len(pair) == 2 else ("", "")
         if not (_plain(target) and _is_leftover(source, target, "partial")):
             return []
         found.append((output.with_name(source), output.with_name(target)))

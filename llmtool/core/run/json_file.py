@@ -6,21 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.errors import UserError, explain_os_error
-
-LARGEST = 1 << 30
-"""Bytes of the largest JSON file read whole: vocabularies of a few million tokens fit."""
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import LARGEST, read_plain
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a file; a UserError names the file and the line otherwise."""
+    facts = read_json(path)
+    if not isinstance(facts, dict):
+        raise UserError("not a JSON object", where=str(path))
+    return facts
+
+
+def read_json(path: Path) -> Any:
+    """Any JSON value in a file."""
     where = str(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"larger than {LARGEST >> 20} MiB: not a file of settings", where=where)
-        facts = json.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=where) from None
+        return json.loads(read_plain(path, largest=LARGEST, wanted="JSON").decode())
     except UnicodeDecodeError:
         raise UserError("not UTF-8, so not JSON", where=where) from None
     except json.JSONDecodeError as error:
@@ -30,9 +32,6 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise UserError("not JSON: a number of thousands of digits", where=where) from None
     except RecursionError:
         raise UserError("nested too deeply", where=where) from None
-    if not isinstance(facts, dict):
-        raise UserError("not a JSON object", where=where)
-    return facts
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -23,6 +23,7 @@ from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.journal import exchange, stands
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.numbers import real, whole
+from llmtool.core.run.seal import seal_of, sealed
 from llmtool.core.train.optimizers import Optimizers
 from llmtool.core.train.parallel import Trainee
 from llmtool.core.train.world import World
@@ -230,16 +231,6 @@ def checksums(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def sealed(facts: dict[str, Any]) -> str:
-    """state.json with a checksum of its own."""
-    return dumps({**facts, "sha256": _seal(facts)}, indent=2) + "\n"
-
-
-def _seal(facts: Mapping[str, Any]) -> str:
-    text = dumps({key: value for key, value in facts.items() if key != "sha256"}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def damage(path: Path) -> str | None:
     """What is wrong with a state on the disk; None where every byte is the one that was written."""
     try:
@@ -249,7 +240,7 @@ def damage(path: Path) -> str | None:
         return error.what
     except OSError as error:
         return f"cannot be read: {explain_os_error(error)}"
-    if facts.get("sha256") != _seal(facts) or not isinstance(named, dict):
+    if facts.get("sha256") != seal_of(facts) or not isinstance(named, dict):
         return f"{STATE} is damaged: its checksum differs"
     for name in sorted({*named, *held}):
         if name not in held or name not in named:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import parse_json
+from llmtool.core.run.json_file import read_json
 from llmtool.core.run.numbers import real, shown
 
 GRID = (
@@ -107,12 +107,9 @@ def _near(places: Places, others: Places) -> float:
 
 def read(path: Path, heads: int, layers: int) -> list[float] | list[list[float]]:
     """Bases from a file: JSON, a list with one number for each key-value head, or such a list for each layer."""
-    try:
-        row = parse_json(path.read_text())
-    except OSError as error:
-        raise UserError(str(error.strerror), where=str(path), hint="--bases paper, uniform, search or a file") from None
-    except ValueError:
-        raise UserError("not JSON", where=str(path), hint=f"a list of {heads} numbers") from None
+    if not path.exists():
+        raise UserError("no such file", where=str(path), hint="--bases paper, uniform, search or a file")
+    row = read_json(path)
     if isinstance(row, list) and any(isinstance(entry, list) for entry in row):
         if len(row) != layers:
             raise UserError(f"bases of {len(row)} layers; the model has {layers}", where=str(path))

@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-from llmtool.core.run.json_file import parse_json, read_json_object
+from llmtool.core.run.files import unreadable
+from llmtool.core.run.json_file import read_json, read_json_object
+from llmtool.core.run.record import Record
 from llmtool.methods.nextlong.words import I64, U64
 
 LENGTH = 512
@@ -33,11 +35,16 @@ def _steps(path: Path) -> list[tuple[str, Path]]:
     listed = path / "modules.json"
     if not listed.exists():
         return [("Transformer", path), ("Pooling", path)]
-    rows = parse_json(listed.read_bytes())
-    try:
-        steps = [(str(row["type"]).rpartition(".")[2], path / str(row["path"])) for row in rows]
-    except (TypeError, KeyError):
-        raise UserError("not a list of modules", where=str(listed)) from None
+    rows = read_json(listed)
+    if not isinstance(rows, list):
+        raise UserError("not a list of modules", where=str(listed))
+    steps = []
+    for row in rows:
+        module = Record(row, str(listed))
+        place = module.text("path")
+        if Path(place).is_absolute() or ".." in Path(place).parts or "\0" in place:
+            raise UserError(f"a module at {place!r}, outside the model's directory", where=str(listed))
+        steps.append((module.text("type").rpartition(".")[2], path / place))
     for kind, _ in steps:
         if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
             raise UserError(f"a module {kind!r} is not supported", where=str(listed),
@@ -48,7 +55,10 @@ def _steps(path: Path) -> list[tuple[str, Path]]:
 
 
 def _options(path: Path) -> dict[str, Any]:
-    return read_json_object(path) if path.is_file() else {}
+    try:
+        return read_json_object(path) if path.is_file() else {}
+    except OSError as error:  # a name too long to be asked for
+        raise unreadable(path, error) from None
 
 
 def _poolings(directory: Path, root: Path) -> tuple[list[str], bool]:
@@ -63,7 +73,7 @@ def _poolings(directory: Path, root: Path) -> tuple[list[str], bool]:
     }  # fmt: skip
     asked = options.get("pooling_mode")
     modes = [asked] if isinstance(asked, str) else asked or [name for flag, name in flags.items() if options.get(flag)]
-    if not modes or any(mode not in POOLINGS for mode in modes):
+    if not isinstance(modes, list) or not modes or any(mode not in POOLINGS for mode in modes):
         raise UserError(f"pooling {modes} is not known", where=str(directory / "config.json"))
     return list(modes), bool(options.get("include_prompt", True))
 
@@ -71,10 +81,10 @@ def _poolings(directory: Path, root: Path) -> tuple[list[str], bool]:
 def prompt_of(path: Path) -> str:
     """What the model wants in front of a document: its own prompt of that name, else its default one, else nothing."""
     options = _options(path / "config_sentence_transformers.json")
-    prompts = options.get("prompts") or {}
+    prompts = Record(options.get("prompts") or {}, f"{path / 'config_sentence_transformers.json'}: prompts")
     for name in ("document", "passage", options.get("default_prompt_name")):
-        if prompts.get(name):
-            return str(prompts[name])
+        if isinstance(name, str) and prompts.facts.get(name):
+            return prompts.text(name)
     return ""
 
 

@@ -1,7 +1,7 @@
 """The quality of a run: every figure is counted from the samples as written, and from the vectors where they remain."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import parse_json, read_json_object
 from llmtool.methods.nextlong import copies
 from llmtool.methods.nextlong.counting import CLOSELY, LONG, Counts
 from llmtool.methods.nextlong.duplicates import Contamination
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.indexing import searcher
+from llmtool.methods.nextlong.samples import done_of, rows
 from llmtool.methods.nextlong.search import Flat
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.words import word_hashes
@@ -26,26 +26,9 @@ QUERIES, NEIGHBOURS = 200, 64
 """Chunks searched, and how far down, for the recall of the index."""
 
 
-def rows(output: Path) -> Iterator[dict[str, Any]]:
-    """All samples of an output directory in order, with their text where the format is JSONL."""
-    parts = sorted(output.glob("samples-*.jsonl")) or sorted(output.glob("spans-*.jsonl"))
-    if not parts:
-        raise UserError("holds no samples", where=str(output), hint="name the directory that `data nextlong -o` wrote")
-    for part in parts:
-        with part.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield parse_json(line)
-                except ValueError:
-                    raise UserError("not a sample", where=f"{part}:{number}") from None
-
-
 def work_of(output: Path) -> Path | None:
     """The work directory of an output, if it still stands."""
-    done = output / "done.json"
-    if not done.exists():
-        raise UserError("is not complete", where=str(output), hint="run the same command again: it goes on")
-    path = output / read_json_object(done)["work"]
+    path = output / done_of(output).text("work")
     return path if (path / "chunks" / "done.json").exists() else None
 
 
@@ -54,7 +37,7 @@ def report(
 ) -> dict[str, Any]:
     """All figures of a run as one object."""
     work = work_of(output)
-    done = read_json_object(output / "done.json")
+    done = done_of(output).facts
     counts = Counts()
     store = Store(work) if work else None
     embedded = Embedded(work) if work and (work / "vectors" / "done.json").exists() else None
@@ -111,15 +94,24 @@ def text_of(row: dict[str, Any], store: Store | None) -> bytes:
 
 def span_text(span: dict[str, Any], store: Store) -> str:
     """Text of a span, from its chunks: one, or the run of a document's that some methods take; cut as the sample is."""
-    first = span["chunk_id"]
+    first = _chunk(span, store)
     start, stop = span["chars"]
     return store.passage(first, first + span.get("chunks", 1), 1 << 40).decode()[: stop - start]
 
 
+def _chunk(span: dict[str, Any], store: Store) -> int:
+    """The first chunk of a span, where it and the ones behind it are of this corpus."""
+    first: int = span["chunk_id"]
+    if first + span.get("chunks", 1) > store.chunks:
+        raise UserError(f"chunk {first:,}: the work directory holds {store.chunks:,}",
+                        hint="is it the one that these samples were made from?")  # fmt: skip
+    return first
+
+
 def _leaks(row: dict[str, Any], store: Store) -> int:
     """Negatives that are chunks of the seed."""
-    metas = {int(store.document_of(span["chunk_id"])) for span in row["spans"] if span["role"] == "meta"}
-    others = [span["chunk_id"] for span in row["spans"] if span["role"] == "negative"]
+    metas = {int(store.document_of(_chunk(span, store))) for span in row["spans"] if span["role"] == "meta"}
+    others = [_chunk(span, store) for span in row["spans"] if span["role"] == "negative"]
     return int(np.isin(store.document_of(np.array(others, np.int64)), list(metas)).sum())
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.nextlong.report import rows, span_text, work_of
+from llmtool.methods.nextlong.report import span_text, work_of
+from llmtool.methods.nextlong.samples import rows
 from llmtool.methods.nextlong.store import Store
 
 STYLES = {"meta": "bold green", "negative": "yellow", "document": "cyan"}

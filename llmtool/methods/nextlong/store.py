@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import OPEN, Mapped
-from llmtool.core.corpus.shards import Stage
+from llmtool.core.corpus.shards import AGAIN, Stage
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import parse_json
+from llmtool.core.run.record import Record
 
 I64 = npt.NDArray[np.int64]
 LONGEST = 1 << 18
@@ -35,6 +37,11 @@ class Store:
             Mapped([self.stage.path(unit, f"{name}.npy") for unit in units]) for name in ("bounds", "chars", "docs")
         )
         self._tables = tables
+        for unit, (facts, table) in enumerate(zip(counts, tables, strict=True)):
+            found = bool(table.ndim == 2 and table.shape[1] > 3 and len(table) == facts["documents"])
+            if not found or (len(table) and int(table[:, 2].max()) >= len(facts["sources"])):
+                raise UserError("is not the table of its documents", where=str(self.stage.path(unit, "docs.npy")),
+                                hint=AGAIN)  # fmt: skip
         firsts = [
             table[:, 1].astype(np.int64) + first for table, first in zip(tables, self._chunk_first[:-1], strict=True)
         ]
@@ -64,7 +71,7 @@ class Store:
             unit = int(np.searchsorted(self._chunk_first, start, "right")) - 1
             first = self._chunk_first[unit]
             end = min(stop, int(self._chunk_first[unit + 1]))
-            bounds = self._bounds[unit][start - first : end - first].astype(np.int64)
+            bounds = self._ends(unit)[start - first : end - first].astype(np.int64)
             place = int(bounds[0, 0])
             data = self._read(unit, "text", place, int(bounds[-1, 1]) - place)
             out += [data[a - place : b - place] for a, b in bounds.tolist()]
@@ -76,7 +83,8 @@ class Store:
         bytes."""
         unit = int(np.searchsorted(self._chunk_first, start, "right")) - 1
         first = int(self._chunk_first[unit])
-        begin, end = int(self._bounds[unit][start - first, 0]), int(self._bounds[unit][stop - 1 - first, 1])
+        ends = self._ends(unit)
+        begin, end = int(ends[start - first, 0]), int(ends[stop - 1 - first, 1])
         data = self._read(unit, "text", begin, min(end - begin, most))
         return data if end - begin <= most else data.decode("utf-8", "ignore").encode()
 
@@ -99,13 +107,34 @@ class Store:
         about = self._tables[unit][:, 0]
         start = int(about[local])
         size = (int(about[local + 1]) if local + 1 < len(about) else start + (1 << 20)) - start
-        facts: dict[str, Any] = parse_json(self._read(unit, "docs.jsonl", start, size).split(b"\n", 1)[0])
-        return facts
+        where = str(self.stage.path(unit, "docs.jsonl"))
+        try:
+            facts = parse_json(self._read(unit, "docs.jsonl", start, size, short=True).split(b"\n", 1)[0])
+        except ValueError:
+            raise UserError("holds no document where its table says", where=where, hint=AGAIN) from None
+        row = Record(facts, where)
+        for key in ("id", "source"):
+            row.text(key)
+        row.whole("chunks", low=1)
+        return dict(row.facts)
 
-    def _read(self, unit: int, suffix: str, start: int, size: int) -> bytes:
+    def _ends(self, unit: int) -> npt.NDArray[Any]:
+        """Where each chunk of a unit begins and ends in its text [chunks, 2]."""
+        ends = self._bounds[unit]
+        if ends.shape != (int(self._chunk_first[unit + 1] - self._chunk_first[unit]), 2):
+            where = str(self.stage.path(unit, "bounds.npy"))
+            raise UserError(f"is of shape {list(ends.shape)}, which is not that of its chunks", where=where, hint=AGAIN)
+        return ends
+
+    def _read(self, unit: int, suffix: str, start: int, size: int, *, short: bool = False) -> bytes:
+        """Bytes of a file of a unit; with `short` up to its end, if that comes first."""
         key = (unit, suffix)
         if key not in self._open:
             if len(self._open) >= 2 * OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
             self._open[key] = os.open(self.stage.path(unit, suffix), os.O_RDONLY)
-        return os.pread(self._open[key], size, start)
+        held = os.fstat(self._open[key]).st_size
+        if not (0 <= start <= held and size >= 0 and (short or start + size <= held)):
+            where = str(self.stage.path(unit, suffix))
+            raise UserError(f"ends at byte {held:,}, not at {start + size:,}", where=where, hint=AGAIN)
+        return os.pread(self._open[key], min(size, held - start), start)

@@ -3,7 +3,6 @@
 (S / S_min - 1) (E / E_min - 1) = 1 with E = B S, so B_crit = E_min / S_min; over losses, B_crit = B* / L^(1 / alpha).
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import real
+from llmtool.methods.temporal_scaling.csv_file import read_rows
 
 Array = NDArray[np.float64]
 NAME = "critical-batch"
 SCHEMA = "llmtool.scaling-critical-batch/1"
+SMALLEST = 1e-30
+"""Of a loss, a batch and a number of steps: logarithms of them are taken."""
 
 
 def read_batches(path: Path) -> dict[float, tuple[Array, Array]]:
     """Batch sizes and the steps they took to each loss, from a CSV with columns loss, batch, steps."""
     groups: dict[float, list[tuple[float, float]]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                try:
-                    loss, batch, steps = (
-                        real(row[name], name, where=f"{path}:{number}") for name in ("loss", "batch", "steps")
-                    )
-                except KeyError as error:
-                    raise UserError(f"has no column {error.args[0]!r}", where=str(path),
-                                    hint="it needs loss, batch, steps") from None  # fmt: skip
-                groups.setdefault(loss, []).append((batch, steps))
-    except (OSError, UnicodeDecodeError) as error:
-        why = explain_os_error(error) if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"cannot read: {why}", where=str(path)) from None
+    for number, row in enumerate(read_rows(path), start=2):
+        try:
+            loss, batch, steps = (
+                real(row[name], name, low=SMALLEST, where=f"{path}:{number}") for name in ("loss", "batch", "steps")
+            )
+        except KeyError as error:
+            raise UserError(f"has no column {error.args[0]!r}", where=str(path),
+                            hint="it needs loss, batch, steps") from None  # fmt: skip
+        groups.setdefault(loss, []).append((batch, steps))
     usable = {loss: pairs for loss, pairs in groups.items() if len({batch for batch, _ in pairs}) >= 3}
     if not usable:
         raise UserError("no loss that three batch sizes have reached", where=str(path))

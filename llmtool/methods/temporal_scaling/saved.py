@@ -1,25 +1,29 @@
 """Fits as JSON: what `fit` prints and keeps, and reading it back to predict elsewhere."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
-from llmtool.core.run.numbers import real
-from llmtool.core.run.numbers import whole as count
+from llmtool.core.run.record import Record
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import TEMPORAL, Fitted
 from llmtool.methods.temporal_scaling.fit import Fit
 from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.intervals import Interval
 from llmtool.methods.temporal_scaling.laws import LAWS, POWER
-from llmtool.methods.temporal_scaling.positions import TemporalFit
+from llmtool.methods.temporal_scaling.positions import FORMS, TemporalFit
 from llmtool.methods.temporal_scaling.schedule import Schedule
 
 SCHEMA = "llmtool.scaling-fit/1"
+SMALLEST = 1e-12
+"""Of a step, which is divided by."""
 ELSEWHERE = 4e-3
 """Relative sd of a final loss under another schedule: three public models fitted on three schedules each and asked for
 the ends of six others were off by 0.3% to 0.7% where these had the longest decays."""
@@ -114,25 +118,56 @@ def load(path: Path) -> tuple[Fitted, float]:
     whole = read_json_object(path)
     if whole.get("schema") != SCHEMA:
         raise UserError("not a saved fit", where=str(path), hint="written by: llmtool scaling fit LOG -o FILE")
-    try:
-        return _from_json(whole["fit"]), real(whole["fit"]["surprise"], "surprise", where=str(path))
-    except (KeyError, TypeError, ValueError, IndexError, UserError):
-        raise UserError("damaged: a field is missing or is no number", where=str(path)) from None
+    facts = Record(whole, str(path)).record("fit")
+    return _from_json(facts), facts.real("surprise", low=0)
 
 
-def _from_json(facts: dict[str, Any]) -> Fitted:
-    held = facts["schedule"]
-    schedule = Schedule(np.array(held["steps"]), np.array(held["eta"]), held["warmup"]) if held else None
-    spread = np.array(facts["spread"], dtype=np.float64)
-    horizon, until = real(facts["horizon"], "horizon"), real(facts["until"], "until")
-    elsewhere = real(facts.get("elsewhere", 0.0), "elsewhere")
-    if facts["law"] == TEMPORAL:
-        coefficients = np.array(facts["coefficients"], dtype=np.float64)
-        form, k, positions = str(facts["form"]), real(facts["k"], "k"), count(facts["positions"], "positions")
-        return TemporalFit(form, k, positions, coefficients, spread, horizon, schedule, until, elsewhere,
-                           real(facts.get("together", 0.0), "together"))  # fmt: skip
-    theta = np.array(facts["theta"], dtype=np.float64)
-    return Fit(LAWS[facts["law"]], theta, spread, horizon, schedule, until, facts["reference"], elsewhere)
+def _from_json(facts: Record) -> Fitted:
+    schedule = None if facts.facts.get("schedule") is None else _schedule(facts.record("schedule"))
+    horizon, until = facts.real("horizon", low=SMALLEST), facts.real("until", low=SMALLEST)
+    elsewhere = facts.real("elsewhere", low=0, default=0.0)
+    law = facts.choice("law", (TEMPORAL, *LAWS))
+    if law == TEMPORAL:
+        form = facts.choice("form", tuple(FORMS))
+        columns = 1 + len(FORMS[form])
+        coefficients, spread = array(facts, "coefficients", (2, columns)), array(facts, "spread", (2, columns, columns))
+        return TemporalFit(form, facts.real("k", low=0), facts.whole("positions", low=1), coefficients, spread, horizon,
+                           schedule, until, elsewhere, facts.real("together", low=-1, high=1, default=0.0))  # fmt: skip
+    if schedule is None and LAWS[law].needs_schedule:
+        raise UserError(f"the law {law} needs a schedule", where=facts.where)
+    size = 1 + len(LAWS[law].parameters)
+    reference = None if facts.facts.get("reference") is None else facts.real("reference", low=SMALLEST)
+    theta, spread = array(facts, "theta", (size,)), array(facts, "spread", (size, size))
+    return Fit(LAWS[law], theta, spread, horizon, schedule, until, reference, elsewhere)
+
+
+def _schedule(facts: Record) -> Schedule:
+    steps, eta = facts.reals("steps", low=0), facts.reals("eta", low=0)
+    if len(steps) != len(eta) or len(steps) < 2 or any(b <= a for a, b in pairwise(steps)) or not any(eta):
+        raise UserError("steps and eta are no schedule: as many of both, steps that rise", where=facts.where)
+    return Schedule(np.array(steps), np.array(eta), facts.real("warmup", low=0))
+
+
+def array(facts: Record, key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Lists of finite numbers in lists, as an array of a shape; -1 in the first place is any length."""
+    values: list[Any] = facts.items(key)
+    wanted = shape if shape[0] >= 0 else (len(values), *shape[1:])
+    right = len(values) == wanted[0]
+    for size in wanted[1:]:
+        right = right and all(isinstance(value, list) and len(value) == size for value in values)
+        values = [inner for value in values for inner in value] if right else values
+    if not right:
+        raise UserError(f"{key} is not of shape {list(wanted)}", where=facts.where)
+    flat = Record({key: values}, facts.where).reals(key, length=int(np.prod(wanted)))
+    return np.array(flat).reshape(wanted)
+
+
+def refuse_no_number(rows: Sequence[Mapping[str, float]], where: str) -> None:
+    """A law whose numbers are in order may still run to infinity, or to nothing: no prediction is better than that."""
+    for row in rows:
+        if not all(np.isfinite(value) for value in row.values()) or row["low"] <= 0:
+            what = f"predicts {row['value']:g} [{row['low']:g}, {row['high']:g}], which is no loss"
+            raise UserError(what, where=where, hint="was the file edited? fit again")
 
 
 def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:

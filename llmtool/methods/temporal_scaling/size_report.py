@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.numbers import real
+from llmtool.core.run.record import Record
 from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import KAPLAN, SIZE_LAWS, SizeLaw, fit_sizes, optimal_sizes
+from llmtool.methods.temporal_scaling.saved import array, refuse_no_number
 from llmtool.methods.temporal_scaling.size_table import FLOPS, Table
 
 Array = NDArray[np.float64]
@@ -130,14 +131,14 @@ def to_json(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Sequ
 
 def predict_saved(facts: dict[str, Any], params: float, tokens: float, where: str) -> dict[str, Any]:
     """The loss at a size under a law that was saved, with its interval and what speaks against it."""
-    try:
-        law, fit = SIZE_LAWS[facts["law"]], facts["fit"]
-        theta, draws = np.array(fit["theta"], dtype=np.float64), np.array(fit["draws"], dtype=np.float64)
-        row = predict(law, theta, draws, real(fit["sd"], "sd", low=0, where=where), params, tokens)
-        against = list(facts["doubts"])
-        times = FLOPS * params * tokens / real(fit["largest_compute"], "largest_compute", low=1, where=where)
-    except (KeyError, TypeError, ValueError, IndexError, UserError):
-        raise UserError("damaged: a field is missing or is no number", where=where) from None
+    saved = Record(facts, where)
+    law, fit = SIZE_LAWS[saved.choice("law", tuple(SIZE_LAWS))], saved.record("fit")
+    theta, draws = array(fit, "theta", (len(law.names),)), array(fit, "draws", (-1, len(law.names)))
+    with np.errstate(all="ignore"):
+        row = predict(law, theta, draws, fit.real("sd", low=0), params, tokens)
+    refuse_no_number([row], where)
+    against = saved.texts("doubts")
+    times = FLOPS * params * tokens / fit.real("largest_compute", low=1)
     if times > FAR:
         against.append(f"{times:,.0f} times the compute of the largest run")
     return {"schema": "llmtool.scaling-predict/1", "predictions": [row], "confident": not against, "doubts": against}

@@ -1,6 +1,5 @@
 """A table of finished runs: parameters, tokens, unique tokens, loss, as people write them."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.csv_file import read_rows
 from llmtool.methods.temporal_scaling.logs.names import words
 from llmtool.methods.temporal_scaling.logs.numbers import number
 
@@ -56,12 +56,7 @@ class Table:
 
 def read_table(path: Path, *, need_unique: bool = False) -> Table:
     """Runs from a CSV with columns params, tokens (or FLOP), loss and, for repeated data, unique_tokens."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = explain_os_error(error) if isinstance(error, OSError) else "no CSV in UTF-8"
-        raise UserError(f"cannot read: {why}", where=str(path)) from None
+    rows = read_rows(path)
     header = {" ".join(words(name or "")): name for name in (rows[0] if rows else {})}
     found = {key: next((header[name] for name in names if name in header), None) for key, names in COLUMNS.items()}
     needed = ["params", "loss", *(("unique",) if need_unique else ())]

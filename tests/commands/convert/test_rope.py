@@ -102,7 +102,7 @@ def test_the_check_scores_both(tmp_path: Path) -> None:
         ({"method": "abf", "base": 0.5}, "above 1"),
         ({"range_": "5M:1M"}, "--range 5M:1M"),
         ({"range_": "5M"}, "--range 5M"),
-        ({"bases": "no-such-file"}, "No such file"),
+        ({"bases": "no-such-file"}, "no such file"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

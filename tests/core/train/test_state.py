@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 
 from llmtool.core.run.console import Console  # noqa: E402
 from llmtool.core.run.errors import UserError  # noqa: E402
+from llmtool.core.run.seal import sealed  # noqa: E402
 from llmtool.core.train import state  # noqa: E402
-from llmtool.core.train.state import SCHEMA, STATE, Checkpoints, checksums, damage, files_of, sealed  # noqa: E402
+from llmtool.core.train.state import SCHEMA, STATE, Checkpoints, checksums, damage, files_of  # noqa: E402
 from llmtool.core.train.world import World  # noqa: E402
 
 

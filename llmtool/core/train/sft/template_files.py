@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import read_text
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.train.sft.template import Specials, Template
 
@@ -86,11 +87,4 @@ def find_specials(folder: Path, own: Mapping[str, Any] | None = None) -> Special
 
 
 def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"larger than {LARGEST >> 20} MiB: not a chat template", where=str(path))
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8, so not a chat template", where=str(path)) from None
+    return read_text(path, largest=LARGEST, wanted="a chat template")

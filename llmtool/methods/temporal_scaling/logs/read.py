@@ -1,12 +1,15 @@
 """Which reader a log needs, decided by its content."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
+from llmtool.core.run.files import refuse_device
 from llmtool.core.run.json_file import parse_json
 from llmtool.methods.temporal_scaling.logs import csv_table, stdout, tensorboard
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
@@ -69,7 +72,10 @@ def _bytes(source: str | Path, name: str) -> bytes:
 
 def _file(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(LARGEST + 1)
+        found = os.fstat(file.fileno())
+        refuse_device(path, found.st_mode)
+        # room for as much is taken at once, whatever there is
+        return file.read(min(LARGEST, found.st_size) + 1 if S_ISREG(found.st_mode) else LARGEST + 1)
 
 
 def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:

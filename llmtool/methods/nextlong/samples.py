@@ -1,0 +1,66 @@
+"""Samples as an output directory holds them, read again and checked: samples-*.jsonl, or spans-*.jsonl beside ids."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmtool.core.corpus.shards import AGAIN
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import open_plain
+from llmtool.core.run.json_file import parse_json
+from llmtool.core.run.record import Record
+from llmtool.core.run.seal import read_sealed
+
+ROLES = ("meta", "negative", "document")
+
+
+def rows(output: Path) -> Iterator[dict[str, Any]]:
+    """All samples of an output directory in order, with their text where the format is JSONL."""
+    parts = sorted(output.glob("samples-*.jsonl")) or sorted(output.glob("spans-*.jsonl"))
+    if not parts:
+        raise UserError("holds no samples", where=str(output), hint="name the directory that `data nextlong -o` wrote")
+    for part in parts:
+        with open_plain(part) as file:
+            for number, line in enumerate(file, 1):
+                where = f"{part}:{number}"
+                try:
+                    row = parse_json(line)
+                except ValueError:
+                    raise UserError("not a sample", where=where) from None
+                yield _checked(Record(row, where))
+
+
+def _checked(row: Record) -> dict[str, Any]:
+    """A sample of which every field that a report or a look at it reads is what it should be."""
+    for key in ("id", "seed"):
+        row.text(key)
+    row.text("seed_source", default="")
+    row.text("text", default="")
+    for key in ("n_tokens", "target", "seed_chunks"):
+        row.whole(key)
+    row.whole("behind", default=0)
+    row.record("sources").counts()
+    row.record("licences", default={}).counts()
+    for number, fact in enumerate(row.items("spans")):
+        span = Record(fact, f"{row.where}: spans[{number}]")
+        span.text("doc_id")
+        span.whole("chunk_id")
+        span.whole("chunks", low=1, default=1)
+        for key in ("tokens", "chars"):
+            start, stop = span.reals(key, low=0, length=2)
+            if not (start.is_integer() and stop.is_integer() and start <= stop):
+                raise UserError(f"{key} {span.facts[key]} is no range", where=span.where)
+        if span.choice("role", ROLES) == "negative":
+            span.whole("rank", low=1)
+            span.real("score")
+            if span.facts.get("refill", False) not in (True, False):
+                raise UserError("refill is neither true nor false", where=span.where)
+    return row.facts
+
+
+def done_of(output: Path) -> Record:
+    """What the run that wrote the samples says of them, with a checksum of its own."""
+    done = output / "done.json"
+    if not done.exists():
+        raise UserError("is not complete", where=str(output), hint="run the same command again: it goes on")
+    return Record(read_sealed(done, AGAIN), str(done))
