@@ -54,7 +54,7 @@ def keep(
         time.sleep(PATIENCE)
     try:
         return Examples.mapped(folder), Counts.of_json(read_json_object(folder / COUNTS))
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"not what a run has kept there: {error}", where=str(folder), hint="remove it") from None
 
 

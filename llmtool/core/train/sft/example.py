@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from llmtool.core.corpus.arrays import map_array, save_array
+
 ARRAYS = ("ids.npy", "trained.npy", "ends.npy")
 """The files of saved examples."""
 
@@ -33,7 +35,7 @@ class Examples:
     def mapped(cls, folder: Path) -> "Examples":
         """What `save` wrote; a ValueError where it is something else."""
         made = cls()
-        arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ARRAYS]
+        arrays = [map_array(folder / name, hint="remove it") for name in ARRAYS]
         made._ids, made._trained, made._ends = arrays
         made.folder = folder
         kinds = [one.dtype for one in arrays]
@@ -46,7 +48,7 @@ class Examples:
         ends = np.array(self._ends, np.int64)
         arrays = (np.frombuffer(self._ids, np.int32), np.frombuffer(self._trained, np.bool_), ends)
         for name, values in zip(ARRAYS, arrays, strict=True):
-            np.save(folder / name, values)
+            save_array(folder / name, values)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
