@@ -45,10 +45,9 @@ class Examples:
 
     def save(self, folder: Path) -> None:
         """Three arrays, for `mapped`."""
-        ends = np.array(self._ends, np.int64)
-        arrays = (np.frombuffer(self._ids, np.int32), np.frombuffer(self._trained, np.bool_), ends)
-        for name, values in zip(ARRAYS, arrays, strict=True):
-            save_array(folder / name, values)
+        save_array(folder / ARRAYS[0], np.frombuffer(self._ids, np.int32))
+        save_array(folder / ARRAYS[1], np.frombuffer(self._trained, np.bool_))
+        save_array(folder / ARRAYS[2], np.array(self._ends, np.int64))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -81,5 +80,5 @@ class Examples:
 
         digest = hashlib.sha256(self._ids)
         digest.update(self._trained)
-        digest.update(np.array(self._ends, np.int64))
+        digest.update(np.array(self._ends, np.int64).tobytes())
         return digest.hexdigest()
