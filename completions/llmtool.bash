@@ -374,6 +374,9 @@ _llmtool() {
         "llmtool convert uniattn:--followers") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert uniattn:--plan") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert uniattn:--calibration") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool convert uniattn:--heads") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool convert uniattn:--leaders") mapfile -t COMPREPLY < <(compgen -W "group earlier any" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool convert uniattn:--match") mapfile -t COMPREPLY < <(compgen -W "error similarity" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert uniattn:--init") mapfile -t COMPREPLY < <(compgen -W "lstsq paper zero" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert uniattn:--rank") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert uniattn:--ridge") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -548,7 +551,10 @@ _llmtool() {
         "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval attention:--plan-by") mapfile -t COMPREPLY < <(compgen -W "similarity error" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--measure") mapfile -t COMPREPLY < <(compgen -W "cosine js" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval attention:--heads") mapfile -t COMPREPLY < <(compgen -W "matched identity" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval attention:--leaders") mapfile -t COMPREPLY < <(compgen -W "group earlier any" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--samples") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--window") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--tokenizer") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -902,7 +908,7 @@ _llmtool() {
         "llmtool convert dsmoe") [[ $cur == -* ]] && words="--experts --router-init --partition --form --always-on --off-mean --refit --calibration --calibration-tokens --share --tau --layers --override --seed --threads --dry-run --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --calibration --calibration-tokens --seed --threads --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="topk static channels 2:4" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --heads --leaders --match --refit --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --threads --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert gguf") [[ $cur == -* ]] && words="--dtype --force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert topk") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --form --seed --dry-run --force --json -q --quiet --config --print-config -h --help" || words="" ;;
@@ -915,7 +921,7 @@ _llmtool() {
         "llmtool eval loss") [[ $cur == -* ]] && words="--data --tokenizer --length --tokens --mask-documents --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --against --bytes --bin-dtype --set --dtype --device --threads --plot --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool eval niah") [[ $cur == -* ]] && words="--data --tokenizer --length --depth --samples --kind --key --value --bin-dtype --seed --set --dtype --device --threads --plot --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool eval ruler") [[ $cur == -* ]] && words="--data --tokenizer --task --length --depth --samples --kind --bin-dtype --seed --dtype --device --threads --plot --dry-run --set --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --measure --samples --window --tokenizer -o --output --plot --device --threads --force --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool eval attention") [[ $cur == -* ]] && words="--data --kv-saving --plan-by --measure --heads --leaders --samples --window --tokenizer -o --output --plot --device --threads --force --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool eval experts") [[ $cur == -* ]] && words="--data --taus --dense --tokens --length --set --plot --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool eval activations") [[ $cur == -* ]] && words="--data --tokens --length --dtype --device --threads --field --documents --document-separator --input-format --strict --include --exclude --seed --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool data") [[ $cur == -* ]] && words="-h --help" || words="nextlong chunk embed index mine assemble report show check token-experts" ;;
