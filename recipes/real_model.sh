@@ -10,6 +10,8 @@
 # TEXTS are scored and must not be among CALIBRATION and TRAIN. A row at a time: a row whose OUT/rows/NAME.json exists is
 # skipped, so a run that was stopped goes on; checkpoints are removed after they were scored (KEEP=1 keeps them).
 set -euo pipefail
+bold='' plain=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
 if [ $# -lt 2 ]; then echo "usage: $0 CKPT OUT CALIBRATION=FILES TEXTS=NAME=FILE... [NAME=VALUE...]" >&2; exit 2; fi
 ckpt=$1 out=$2; shift 2
 for setting in "$@"; do
@@ -43,7 +45,7 @@ complete() {  # NAME: all of its rows are there
 row() {  # NAME CHECKPOINT verb...: convert CHECKPOINT by `llmtool convert verb... CHECKPOINT OUTPUT`, score, train, score
     local name=$1 from=$2 model=$out/models/$1 extra=(); shift 2
     if ! wanted "$name" || complete "$name"; then return; fi
-    printf '\n\033[1m%s\033[0m\n' "$name" >&2
+    printf '\n%s%s%s\n' "$bold" "$name" "$plain" >&2
     if [ "$1" = none ]; then model=$from; else
         [ -f "$model/run.json" ] || tool convert "$@" "$from" "$model" "${options[@]}"
     fi

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from llmtool.cli.values import UsageError
+from llmtool.cli.waiting import prepare
 from llmtool.core.run.errors import CompleteError
 
 PRINT = "--print-config"
@@ -75,6 +76,7 @@ class Command(Paged, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Do it, and say what comes next, where it has written something."""
         words = ctx.command_path.split()[1:]
+        prepare(words, ctx.params)
         try:
             result = super().invoke(ctx)
         except typer.Exit as ended:
