@@ -4,6 +4,7 @@
 # make bench   speed against other tokenizers, on demand        make golden  rewrite generated files
 # make curves  train the tiny runs that forecasts of others are checked with, half an hour and more
 # make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
+# make docs    the site into build/site, strict
 # make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS each target
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export OMP_NUM_THREADS := 1
 # A C++ error must fail here; an install without a compiler falls back to portable Python.
 export LLMTOOL_REQUIRE_NATIVE := 1
 
-.PHONY: curves demo quickstart test lint portable fmt bench golden fuzz clean
+.PHONY: docs curves demo quickstart test lint portable fmt bench golden fuzz clean
 demo: $(VENV)/.built
 	BIN=$(BIN) recipes/demo.sh demo-output $(FILES)
 
@@ -56,6 +57,11 @@ curves: $(VENV)/.built
 golden: $(VENV)/.built
 	$(BIN)/python -m llmtool.cli.completion completions
 	$(BIN)/python -m tests.cli.test_surface
+
+docs: $(VENV)/.built
+	$(BIN)/python -c 'import material, mkdocstrings' 2> /dev/null || \
+	    $(BIN)/pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]'
+	$(BIN)/python -m mkdocs build --quiet
 
 fuzz: $(VENV)/.built
 	tests/fuzz/run.sh $(FUZZ_SECONDS)
