@@ -57,7 +57,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(made: Path) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "llmtool").rglob("*.py") if "native" not in path.parts}
     assert modules <= names
     other = {name for name in names if name.startswith("llmtool/")} - modules
-    assert {Path(name).suffix for name in other} <= {".json", ".typed", ".txt", ".bash", ".zsh", ".fish", ".1"}
+    assert {Path(name).suffix for name in other} <= {".json", ".pyi", ".typed", ".txt", ".bash", ".zsh", ".fish", ".1"}
     assert {name.partition("/")[0].partition("-")[0].partition(".")[0] for name in names} == {"llmtool"}
     assert not [name for name in names if "/native/" in name or "tests" in name.split("/")]
 
