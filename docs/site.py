@@ -14,6 +14,14 @@ BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGE
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
+def on_config(config: Any) -> Any:
+    """The sections whose pages come and go."""
+    for folder in ("methods", "results"):
+        pages = sorted((ROOT / "docs" / folder).rglob("*.md"))
+        config.nav.append({folder.capitalize(): [str(page.relative_to(ROOT / "docs")) for page in pages]})
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """The pages that stand beside docs/ in the repository."""
     for name, page in BESIDE.items():

@@ -33,7 +33,8 @@ def test_anchors_lead_somewhere(page: Path) -> None:
 def test_every_page_is_in_the_site() -> None:
     named = set(re.findall(r"[\w/.-]+\.md", (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]))
     made = {"index.md", "CONTRIBUTING.md", "CHANGELOG.md"}
-    assert named == {str(page.relative_to(DOCS)) for page in PAGES} | made
+    pages = {str(page.relative_to(DOCS)) for page in PAGES}  # docs/site.py adds those of methods and results itself
+    assert named == {page for page in pages if not page.startswith(("methods/", "results/"))} | made
 
 
 def test_every_name_of_the_api_is_there() -> None:

@@ -72,8 +72,11 @@ def machine(settings: MachineSettings, as_json: options.Json = False, quiet: opt
 
 @app.command("device")
 def device(
-    out: Annotated[Path, typer.Option("--out", help="A directory, new or of this run begun before.", metavar="DIR")],
     ops: Ops = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A directory, new or of this run begun before. Default: device.", metavar="DIR"),
+    ] = None,
     *,
     settings: DeviceSettings,
     as_json: options.Json = False,

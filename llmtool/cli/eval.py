@@ -61,7 +61,6 @@ def loss(
     pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Nats a token and bits a byte, by source and by position."""
     from llmtool.commands.eval import loss
@@ -82,7 +81,6 @@ def niah(
     pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Needle in a haystack: what is found at which depth of which length; without --data in random ids."""
     from llmtool.commands.eval import niah as search
@@ -106,7 +104,6 @@ def ruler(
     pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Ask questions over a long context, of RULER's kinds: needles, variables, common words, people."""
     from llmtool.commands.eval import ruler as command
@@ -131,7 +128,6 @@ def attention(
     pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Compare the layers' attention maps, and plan which layers can share one for the wanted saving."""
     from llmtool.commands.eval import attention as command
@@ -156,7 +152,6 @@ def experts(
     pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Show which experts a DSMoE checkpoint uses, by layer and by text source, and its loss at other thresholds."""
     from llmtool.commands.eval import experts as command
@@ -179,7 +174,6 @@ def activations(
     pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Measure how many feed-forward activations are not near zero, by layer, on any dense checkpoint (NSAR)."""
     from llmtool.commands.eval import activations as command

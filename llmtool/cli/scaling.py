@@ -40,7 +40,6 @@ def fit(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Predict a run's final loss with a 90% interval, and when it reaches a loss."""
     from llmtool.commands.scaling import fit as fit_command
@@ -76,7 +75,6 @@ def backtest(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """How good would forecasts of finished runs have been at 20, 30 and 50% (or --fit-until)?"""
     from llmtool.commands.scaling import laws
@@ -93,7 +91,6 @@ def compare(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Which of several runs or data mixtures ends lower, and with what probability."""
     from llmtool.commands.scaling import laws

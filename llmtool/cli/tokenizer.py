@@ -8,6 +8,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.cli.signature import Behind
+from llmtool.commands.places import beside
 from llmtool.commands.tokenizer.settings import (
     CompareSettings,
     CuttingSettings,
@@ -30,13 +31,13 @@ app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 @app.command("train")
 def train(
     inputs: options.Inputs,
-    output: options.Output,
+    output: Annotated[Path | None, options.written("File to write.", "tokenizer.json")] = None,
+    *,
     settings: TrainTokenizerSettings,
     reading: Annotated[Reading, Behind("max_memory")],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Train a tokenizer: plain BPE or Scaffold-BPE."""
     from llmtool.commands.tokenizer.train import train_file
@@ -52,13 +53,13 @@ def train(
 def extend(
     tokenizer: options.Tok,
     inputs: options.Inputs,
-    output: options.OutputDirectory,
+    output: Annotated[Path | None, options.written("Directory to make.", "TOK-extended")] = None,
+    *,
     settings: ExtendSettings,
     reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Add tokens to a tokenizer by going on with its own merges; text without new pairs keeps its ids.
 
@@ -74,15 +75,14 @@ def extend(
 @app.command("trim")
 def trim(
     tokenizer: options.Tok,
-    output: options.OutputDirectory,
     inputs: options.OptionalInputs = None,
+    output: Annotated[Path | None, options.written("Directory to make.", "TOK-trimmed")] = None,
     *,
     settings: TrimSettings,
     reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Remove tokens that text does not need; text without a removed token keeps its encoding.
 
@@ -111,7 +111,6 @@ def encode(
     reading: Annotated[Reading, Behind("ties")],
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Turn text into ids, as a stream; with --shards as a job that can be killed, split and checked."""
     from llmtool.commands.tokenizer.encode import encode_files
@@ -195,7 +194,6 @@ def compare(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Compare tokenizers on text: the table of figures.
 
@@ -238,7 +236,8 @@ def diff(
 @app.command("export")
 def export(
     tokenizer: options.Tok,
-    directory: Annotated[Path, typer.Argument(help="Directory to make.", metavar="DIR")],
+    directory: Annotated[Path | None, options.made("TOK-hf, or TOK-tiktoken")] = None,
+    *,
     settings: ExportSettings,
     reading: options.Calibration,
     as_json: options.Json = False,
@@ -252,6 +251,6 @@ def export(
     from llmtool.tokenizer import load
 
     loaded = load(tokenizer, settings.encoder, settings.length, settings.ties)
-    console = options.console(quiet, verbose=False)
-    report = write(loaded, directory, settings, reading=reading, read=[tokenizer], console=console)
+    console, place = options.console(quiet, verbose=False), beside(tokenizer, settings.to, directory)
+    report = write(loaded, place, settings, reading=reading, read=[tokenizer], console=console)
     _finish(report, as_json)

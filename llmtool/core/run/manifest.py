@@ -46,6 +46,7 @@ class Run:
             "command": self.command,
             "kind": self.kind,
             "argv": sys.argv,
+            "directory": str(Path.cwd()),
             "config": self.config,
             "seed": self.seed,
             "backend": self.backend,

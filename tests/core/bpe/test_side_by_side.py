@@ -3,7 +3,7 @@
 from html import unescape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtool import Tokenizer
@@ -42,6 +42,7 @@ def test_pieces_are_the_text_and_its_ids(tokenizers: dict[str, Tokenizer], text:
 
 
 @given(st.text(max_size=40))
+@settings(deadline=None)
 def test_pieces_of_any_text(text: str) -> None:
     check(Tokenizer.train_from_documents(["a b ab abc é 猫 " * 20], vocab_size=264), text)
 
