@@ -216,11 +216,18 @@ def beginning(job: Job) -> dict[str, Any]:
 
 
 def _as_asked(before: dict[str, Any], begun: dict[str, Any], changed: list[str]) -> list[str]:
-    """`--tokens: 100K -> 200K` in the place of the steps that they come to."""
+    """`--tokens: 100K -> 200K` in the place of the steps that they come to; `--tokens: 100K -> --steps 20`."""
     was = before.get("asked")
     told = changes(was, begun["asked"]) if isinstance(was, dict) else []
-    steps = [line for line in changed if line.startswith("--steps:")]
-    return [*told, *(line for line in changed if line not in steps)] if told and steps else changed
+    steps = next((line for line in changed if line.startswith("--steps:")), None)
+    if not told or steps is None:
+        return changed
+    old, _, new = steps.removeprefix("--steps: ").partition(" -> ")
+    spelled = [
+        line.replace(": not given ->", f": --steps {old} ->").replace("-> not given", f"-> --steps {new}")
+        for line in told
+    ]
+    return [*spelled, *(line for line in changed if line != steps)]
 
 
 @contextmanager
