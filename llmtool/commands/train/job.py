@@ -21,6 +21,7 @@ from llmtool.commands.train.texts import FOLDER
 from llmtool.core.run.atomic import atomic_file, explained, require_space, sweep, sync_tree
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.core.run.files import require_plain
 from llmtool.core.run.journal import lock, sync_directory
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import Run, changes, manifest_path
@@ -174,6 +175,9 @@ def check_place(output: Path, read: Sequence[str | Path], console: Console) -> b
     removed = sweep(output)
     if not output.is_dir() or not any(entry.name != FOLDER for entry in output.iterdir()):
         return False
+    for name in (METRICS, "run.json"):
+        if os.path.lexists(output / name):
+            require_plain(output / name)
     if not (output / BEGUN).is_file():
         what = "exists already, and is no run of training that was begun"
         raise UserError(what, where=str(output), hint="write elsewhere")
