@@ -4,7 +4,8 @@
 """
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmtool.core.run.errors import UserError, closest
@@ -19,10 +20,17 @@ OBJECTIVE = "training objective"
 """A function term(config, settings, options) -> core.train.objective.Term: settings is the method's entry in
 config.json, options what `llmtool train --set METHOD.KEY=VALUE` gave, as strings. Looked up with `attribute`."""
 
+BALANCE = {"coefficient": "weight of the penalty on experts that are used unequally"}
+SKIP = {"skip": "each token's best experts to leave out, so many"}
+
 
 @dataclass(frozen=True)
 class Method:
-    """A row: `option` is the method's name on the command line, `target` is "module:attribute"."""
+    """A row: `option` is the method's name on the command line, `target` is "module:attribute".
+
+    settings: what --set takes, key -> one line; an architecture's of any command that loads a checkpoint, an
+    objective's of those that train.
+    """
 
     name: str
     kind: str
@@ -30,6 +38,7 @@ class Method:
     paper: str
     target: str
     summary: str
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 METHODS = (
@@ -96,6 +105,7 @@ METHODS = (
         "ours, for Lian et al., COLING 2025",
         "llmtool.methods.harpe.objective:term",
         "the bases reached step by step from the model's own, where asked for",
+        {"ramp": "steps until the change holds in full"},
     ),
     Method(
         "Cross-layer attention",
@@ -160,6 +170,7 @@ METHODS = (
         "Lv et al., EMNLP 2025, arXiv 2502.12455",
         "llmtool.methods.dsmoe.part:DSMoE",
         "feed-forward layers cut into experts that sigmoid gates switch, as many as each token needs",
+        {"tau": "gates above it are on", "straight-through": "gradients pass closed gates too, while training"},
     ),
     Method(
         "DSMoE sparsity",
@@ -168,6 +179,11 @@ METHODS = (
         "Lv et al., EMNLP 2025, arXiv 2502.12455",
         "llmtool.methods.dsmoe.objective:term",
         "a penalty on open gates, with the paper's weight or moved toward a target share",
+        {
+            "coefficient": "weight of the penalty on open gates",
+            "target-share": "share of open gates that the weight is moved toward, or keep",
+            "rate": "factor by which it moves in a step",
+        },
     ),
     Method(
         "LLaMA-MoE",
@@ -192,6 +208,7 @@ METHODS = (
         "Fedus et al., JMLR 2022, arXiv 2101.03961",
         "llmtool.core.train.balance:term",
         "a penalty on unequal use of the experts of a Mixtral or a Qwen3-MoE",
+        BALANCE,
     ),
     Method(
         "CartesianMoE",
@@ -200,6 +217,7 @@ METHODS = (
         "Su et al., NAACL 2025, arXiv 2410.16077",
         "llmtool.methods.cartesian_moe.part:CartesianMoE",
         "two routed sub-layers in place of one: N x N composite experts that share their halves",
+        SKIP,
     ),
     Method(
         "CartesianMoE balance",
@@ -208,6 +226,7 @@ METHODS = (
         "Su et al., NAACL 2025, arXiv 2410.16077",
         "llmtool.methods.cartesian_moe.objective:term",
         "a penalty on experts that are used unequally, in both sub-layers",
+        BALANCE,
     ),
     Method(
         "CartesianMoE's rivals",
@@ -216,6 +235,7 @@ METHODS = (
         "as compared in Su et al., NAACL 2025; the control is ours",
         "llmtool.methods.cartesian_moe.baselines.rivals_part:CartesianRival",
         "one routed sub-layer at equal parameters: share, top3, hash, fine, topp; deep: two with one choice",
+        SKIP,
     ),
     Method(
         "Rivals' balance",
@@ -224,6 +244,7 @@ METHODS = (
         "Fedus et al., JMLR 2022, arXiv 2101.03961",
         "llmtool.methods.cartesian_moe.baselines.objective:term",
         "a penalty on experts that are used unequally",
+        BALANCE,
     ),
     Method(
         "MaskMoE",
@@ -232,6 +253,7 @@ METHODS = (
         "Su et al., arXiv 2407.09816",
         "llmtool.methods.mask_moe.part:MaskMoE",
         "each token id sees some experts only: rare ones a single one, frequent ones several",
+        SKIP,
     ),
     Method(
         "MaskMoE balance",
@@ -240,6 +262,7 @@ METHODS = (
         "Su et al., arXiv 2407.09816",
         "llmtool.methods.mask_moe.objective:term",
         "a penalty on unequal use, by the tokens that have a choice",
+        BALANCE,
     ),
     Method(
         "Finedeep",
@@ -256,6 +279,7 @@ METHODS = (
         "Pan et al., arXiv 2502.12928",
         "llmtool.methods.finedeep.objective:term",
         "no loss: the gates as figures, and the ramp from parallel to sequential",
+        {"ramp": "steps until the change holds in full"},
     ),
     Method(
         "2:4 pruning",

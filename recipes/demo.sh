@@ -18,7 +18,9 @@ done
 unseen=()
 for package in unittest urllib xml; do unseen+=(--corpus "$library/$package"); done
 
-step() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+bold='' plain=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain" >&2; }
 
 step "1. Train four tokenizers of 8,192 tokens"
 for algorithm in bpe lbpe scaffold scaffold-lbpe; do

@@ -16,7 +16,9 @@ if [ -n "${BIN:-}" ]; then PATH="$(cd "$BIN" && pwd):$PATH"; fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$out"
 tool() { "${PYTHON:-python3}" -m llmtool "$@"; }
-step() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+bold='' plain=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain" >&2; }
 done_() { [ -f "$1/run.json" ]; }
 
 step "1. Split, tokenizer"

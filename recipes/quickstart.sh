@@ -27,7 +27,9 @@ if [ $# -eq 0 ]; then
 fi
 other=${OTHER:-$library/pydoc_data/topics.py}
 
-step() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+bold='' plain=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain" >&2; }
 
 step "1. A tokenizer of 4,096 tokens, and the text in them"
 llmtool tokenizer train "${text[@]}" -o "$out/bpe.json" --vocab-size 4096 --special '<|endoftext|>' --force

@@ -10,6 +10,8 @@
 # TEXTS are scored and must not be among CALIBRATION and TRAIN. A row at a time: a row whose OUT/rows/NAME.json exists is
 # skipped, so a run that was stopped goes on; checkpoints are removed after they were scored (KEEP=1 keeps them).
 set -euo pipefail
+bold='' plain=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
 if [ $# -lt 2 ]; then echo "usage: $0 CKPT OUT CALIBRATION=FILES TEXTS=NAME=FILE... [NAME=VALUE...]" >&2; exit 2; fi
 ckpt=$1 out=$2; shift 2
 for setting in "$@"; do
@@ -43,7 +45,7 @@ complete() {  # NAME: all of its rows are there
 row() {  # NAME CHECKPOINT verb...: convert CHECKPOINT by `llmtool convert verb... CHECKPOINT OUTPUT`, score, train, score
     local name=$1 from=$2 model=$out/models/$1 extra=(); shift 2
     if ! wanted "$name" || complete "$name"; then return; fi
-    printf '\n\033[1m%s\033[0m\n' "$name" >&2
+    printf '\n%s%s%s\n' "$bold" "$name" "$plain" >&2
     if [ "$1" = none ]; then model=$from; else
         [ -f "$model/run.json" ] || tool convert "$@" "$from" "$model" "${options[@]}"
     fi
@@ -88,13 +90,18 @@ options=(); row "dsmoe-paper-50" "$ckpt" dsmoe --router-init paper
 for saved in 20 375; do
     plan=$out/models/plan-$saved.json
     data=(); for file in $CALIBRATION; do data+=(--data "$file"); done
-    { wanted "uniattn-$saved" || wanted "cla-$saved" || wanted "softmax-only-$saved"; } && [ ! -f "$plan" ] &&
+    if { wanted "uniattn-$saved" || wanted "uniattn-refit-$saved" || wanted "uniattn-identity-$saved" ||
+         wanted "softmax-matched-$saved" || wanted "softmax-only-$saved" || wanted "cla-$saved"; } && [ ! -f "$plan" ]; then
         tool eval attention "$ckpt" "${data[@]}" --samples 16 --window "${LENGTH:-256}" --kv-saving "0.$saved" --output "$plan"
-    options=(--plan "$plan" "${calibration[@]}" --samples 32 --window "${LENGTH:-256}")
-    row "uniattn-$saved" "$ckpt" uniattn
-    if tool convert uniattn --help | grep -q -- --heads; then row "uniattn-identity-$saved" "$ckpt" uniattn --heads identity; fi
+    fi
+    options=(--plan "$plan" "${calibration[@]}" --samples $((3 * ${CALIBRATED:-8192} / ${LENGTH:-512})) --window "${LENGTH:-512}")
+    row "uniattn-$saved" "$ckpt" uniattn --heads matched
+    row "uniattn-refit-$saved" "$ckpt" uniattn --heads matched --refit
+    row "uniattn-identity-$saved" "$ckpt" uniattn --heads identity
+    row "softmax-matched-$saved" "$ckpt" uniattn --heads matched --sharing softmax-only
+    options=(--plan "$plan")
+    row "softmax-only-$saved" "$ckpt" uniattn --heads identity --sharing softmax-only
     row "cla-$saved" "$ckpt" uniattn --sharing cla
-    options=(--plan "$plan"); row "softmax-only-$saved" "$ckpt" uniattn --sharing softmax-only
 done
 if [ -d "$out/models/uniattn-20" ]; then
     options=("${fit[@]}" --share 0.75 --off-mean --refit)

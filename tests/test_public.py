@@ -84,7 +84,7 @@ def test_importing_costs_nothing() -> None:
 
 
 def test_every_verb_of_the_command_line_is_there() -> None:
-    from llmtool.cli.completion import tree
+    from llmtool.cli.surface import tree
 
     groups = {command.path.rpartition(" ")[2]: command for command in tree().commands}
     for name in llmtool.PUBLIC:

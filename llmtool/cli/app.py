@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from llmtool.cli.group import Branch, Commands, Group, Leaf, leaf_command
+from llmtool.cli.group import SETTINGS, Branch, Commands, Group, Leaf, leaf_command
+from llmtool.cli.values import UsageError
 from llmtool.core.run.errors import CompleteError, ExitCode, UserError, explain_os_error
 from llmtool.core.run.json_file import dumps
-from llmtool.version import __version__
 
 COMMANDS = {
     "methods": ("environment:methods", "Print the catalog of methods."),
@@ -27,6 +27,9 @@ COMMANDS = {
         "train:train",
         "Train a model. The same command goes on where a stopped run was; exit status 4: stopped, and can go on.",
     ),
+    "rerun": ("again:rerun", "Run the command that made an output once more: from its run.json."),
+    "completions": ("again:completions", "Print the completions of a shell; the README says how to switch them on."),
+    "help": ("again:help_", "Print the page of a command, as `llmtool COMMAND --help` does."),
     "tokenizer": ("tokenizer", "Byte-level BPE, Scaffold-BPE and LBPE tokenizers."),
     "scaling": ("scaling", "Say early where a training run will end."),
     "convert": ("convert", "Checkpoints: inspect, copy, convert."),
@@ -39,12 +42,37 @@ COMMANDS = {
 
 Only the module that a command line names is imported: `--help` took 240 ms with all of them, and takes 70 without."""
 
+PASSED_ON = {
+    "context_settings": {**SETTINGS["context_settings"], "allow_extra_args": True, "ignore_unknown_options": True}
+}
+"""Of `rerun`: options behind a run.json are those of the command in it."""
 MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EINTR, errno.EMFILE, errno.ENFILE)
 """What the machine lacks, in whichever temporary file it shows: no bug of ours."""
+UNREADABLE: Any = typer.BadParameter.__base__
+"""Typer's own UsageError, which it does not export: every way in which a command line can be wrong."""
 
 
 class Root(Branch):
     """The root group: turns expected failures into exit statuses."""
+
+    def main(  # type: ignore[override]
+        self, args: Any = None, *, standalone_mode: bool = True, **kwargs: Any
+    ) -> Any:
+        """Run the words and end the process; a command line that cannot be read is one line and status 2."""
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **kwargs)
+        try:
+            status = super().main(args, standalone_mode=False, **kwargs)
+        except typer.Abort:
+            sys.exit(ExitCode.INTERRUPT)
+        except UNREADABLE as error:
+            _say_unreadable(error)
+            sys.exit(ExitCode.USAGE)
+        sys.exit(status or ExitCode.OK)
+
+    def run(self, words: list[str]) -> None:
+        """Run other words in the same process, and end it as they end."""
+        self.main(words, prog_name="llmtool")
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command and flush stdout while a closed pipe can still be told from success."""
@@ -77,10 +105,23 @@ class Root(Branch):
         return result
 
 
+def _say_unreadable(error: Any) -> None:
+    """What is wrong with the command line, and where its help is."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+        return
+    said = error.format_message().rstrip(".")
+    context = error.ctx
+    words = context.command_path if context else "llmtool"
+    print(f"error: {said[0].lower()}{said[1:]} ({words} --help)", file=sys.stderr)
+
+
 def _say_complete(done: CompleteError, given: list[str]) -> None:
     """Success without work: a line for people, an object for those who asked for one."""
     if not {"-q", "--quiet"} & set(given):
         print(done, file=sys.stderr)
+        if done.next:
+            print(f"next: {done.next}", file=sys.stderr)
     if "--json" in given:
         print(dumps({"schema": "llmtool.complete/1", "complete": True, "output": str(done.output)}))
 
@@ -93,19 +134,24 @@ def _drop_stdout() -> None:
 app = Group(cls=Root)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"llmtool {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", help="Print the version, the engine, torch and the GPU.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --version: as JSON.")] = False,
 ) -> None:
     """Published methods for building language models, on real text, real checkpoints and real GPUs."""
+    if version:
+        from llmtool.cli import again
+
+        again.say_version(as_json)
+        raise typer.Exit
+    if as_json or context.invoked_subcommand is None:
+        raise UsageError(
+            "missing: COMMAND" if context.invoked_subcommand is None else "--json goes behind the command", context
+        )
 
 
 def build() -> Root:
@@ -119,4 +165,5 @@ def build() -> Root:
 def _load(name: str) -> Any:
     module, _, function = COMMANDS[name][0].partition(":")
     found = import_module(f"llmtool.cli.{module}")
-    return leaf_command(name, getattr(found, function)) if function else found.app.branch(name)
+    more = PASSED_ON if name == "rerun" else {}
+    return leaf_command(name, getattr(found, function), **more) if function else found.app.branch(name)

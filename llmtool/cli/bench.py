@@ -7,6 +7,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
+from llmtool.cli.signature import Only
 from llmtool.commands.bench.settings import (
     CompileSettings,
     DecodingSettings,
@@ -18,15 +19,24 @@ from llmtool.commands.bench.settings import (
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.page import Pages
 
 app = Group("Measure kernels, models, tokenizers and this machine.")
+
+Html = Annotated[Pages, Only("html")]
+"""Those that have --markdown print it instead of their table."""
 
 Ops = Annotated[list[str] | None, typer.Argument(help="Ops to look at; all if none is named.", metavar="[OP]...")]
 
 
 @app.command("kernels")
 def kernels(
-    ops: Ops = None, *, settings: KernelSettings, as_json: options.Json = False, quiet: options.Quiet = False
+    ops: Ops = None,
+    *,
+    settings: KernelSettings,
+    pages: Html,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Time each op beside its reference and rivals, as a share of what this machine can do."""
     from llmtool.commands.bench.kernels import time_kernels, tune_kernels
@@ -35,7 +45,8 @@ def kernels(
     if settings.tune:
         tune_kernels(ops or [], settings, console=console)
         return
-    report = time_kernels(ops or [], settings, as_json=as_json, console=console)
+    with pages.open("Kernels measured", console, muted=as_json or settings.markdown) as page:
+        report = time_kernels(ops or [], settings, as_json=as_json, console=page)
     if report["failed"] or report.get("slower"):
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -62,8 +73,11 @@ def machine(settings: MachineSettings, as_json: options.Json = False, quiet: opt
 
 @app.command("device")
 def device(
-    out: Annotated[Path, typer.Option("--out", help="A directory, new or of this run begun before.", metavar="DIR")],
     ops: Ops = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A directory, new or of this run begun before. Default: device.", metavar="DIR"),
+    ] = None,
     *,
     settings: DeviceSettings,
     as_json: options.Json = False,
@@ -91,13 +105,16 @@ def decode(
         list[Path], typer.Argument(help="Checkpoints, of one vocabulary or not, side by side.", metavar="CKPT...")
     ],
     settings: DecodingSettings,
+    pages: Html,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Time to the first token and per token, memory and bounds of checkpoints side by side."""
     from llmtool.commands.bench import decode as measure
 
-    report = measure.decode(checkpoints, settings, as_json=as_json, console=options.console(quiet, False))
+    muted = as_json or settings.markdown
+    with pages.open("Decoding measured", options.console(quiet, False), read=checkpoints, muted=muted) as page:
+        report = measure.decode(checkpoints, page.drawing(settings), as_json=as_json, console=page)
     if report["failed"]:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -106,11 +123,16 @@ def decode(
 def tokenizer(
     corpus: Annotated[Path, typer.Argument(help="Text to measure on, 100 MB or more, and diverse.", metavar="CORPUS")],
     settings: PeersSettings,
+    pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Encode or train beside the fastest tokenizers installed; no ratio where the results differ."""
     from llmtool.commands.bench.tokenizer import measure
 
-    report = measure.benchmark(corpus, settings, console=options.console(quiet, verbose=False))
-    print(dumps(report) if as_json else "\n".join(measure.lines(report)))
+    console = options.console(quiet, verbose=False)
+    with pages.open("Tokenizers beside one another", console, read=[corpus], muted=as_json) as page:
+        report = measure.benchmark(corpus, settings, console=page)
+        page.result(measure.lines(report))
+        if as_json:
+            print(dumps(report))

@@ -7,7 +7,7 @@ import typer
 
 from llmtool.cli import options
 from llmtool.cli.group import Group
-from llmtool.cli.signature import Only
+from llmtool.cli.signature import Choice, Only
 from llmtool.commands.convert import settings as of
 from llmtool.commands.convert import upcycle_settings as upcycling
 from llmtool.commands.options import Replacing
@@ -17,20 +17,19 @@ from llmtool.core.run.settings import Settings
 
 app = Group("Checkpoints: inspect, copy, convert.")
 
-Out = Annotated[Path, typer.Argument(help="Directory to make.", metavar="OUT")]
-
 
 def rewriting(verb: str, kind: type[Settings], summary: str, *reads: Any) -> None:
-    """Add `llmtool convert VERB CKPT OUT` with the options of `kind`; reads: with those of text."""
+    """Add `llmtool convert VERB CKPT [OUT]` with the options of `kind`; reads: with those of text."""
+    out = Annotated[Path | None, options.made(f"CKPT-{verb.replace('merge-lora', 'merged')}")]
 
     def command(
         checkpoint: options.Checkpoint,
-        output: Out,
+        output: out = None,
+        *,
         settings: kind,  # type: ignore[valid-type]
         reading: reads[0] if reads else Annotated[Reading, Only("")],  # type: ignore[valid-type]
         as_json: options.Json = False,
         quiet: options.Quiet = False,
-        config: options.Config = None,
     ) -> None:
         text = {"reading": reading} if reads else {}
         run(verb, checkpoint, output, settings, as_json=as_json, quiet=quiet, **text)
@@ -72,15 +71,12 @@ rewriting(
 @app.command("dsmoe")
 def dsmoe(
     checkpoint: options.Checkpoint,
-    output: Annotated[
-        Path | None, typer.Argument(help="Directory to make. Default: CKPT-dsmoe.", metavar="[OUT]")
-    ] = None,
+    output: Annotated[Path | None, options.made("CKPT-dsmoe")] = None,
     *,
     settings: of.DsmoeSettings,
     reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Cut the feed-forward layers of a dense checkpoint into experts that a router switches (DSMoE)."""
     run("dsmoe", checkpoint, output, settings, as_json=as_json, quiet=quiet, reading=reading)
@@ -90,18 +86,15 @@ def dsmoe(
 def dsmoe_baseline(
     kind: Annotated[
         Literal["topk", "static", "channels", "2:4"],
-        typer.Argument(
-            help="LLaMA-MoE's top k, always the same blocks, channels pruned, or two of four weights (Wanda).",
-            metavar="KIND",
-        ),
+        Choice("KIND", "LLaMA-MoE's top k, always the same blocks, channels pruned, or two of four weights (Wanda)."),
     ],
     checkpoint: options.Checkpoint,
-    output: Out,
+    output: Annotated[Path | None, options.made("CKPT-KIND")] = None,
+    *,
     settings: of.BaselineSettings,
     reading: options.Calibration,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Make what DSMoE is compared with, at the same share of active weights."""
     run("dsmoe-baseline", kind, checkpoint, output, settings, as_json=as_json, quiet=quiet, reading=reading)
@@ -126,7 +119,8 @@ rewriting(
 @app.command("gguf")
 def gguf(
     file: Annotated[Path, typer.Argument(help="GGUF file: llama, qwen2, qwen3 or gemma3.", metavar="FILE")],
-    output: Out,
+    output: Annotated[Path | None, options.made("FILE-checkpoint")] = None,
+    *,
     settings: of.GgufSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -148,12 +142,15 @@ rewriting(
 @app.command("mask")
 def mask(
     checkpoint: options.Checkpoint,
-    output: Out,
-    table: Annotated[Path, typer.Option("--table", help="What `data token-experts` wrote.", metavar="FILE")],
+    output: Annotated[Path | None, options.made("CKPT-mask")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", help="What `data token-experts` wrote. Default: mask.safetensors.", metavar="FILE"),
+    ] = None,
+    *,
     settings: upcycling.MaskSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Upcycle feed-forward layers to copies that token ids choose among by a table (MaskMoE)."""
     run("mask", checkpoint, output, table, settings, as_json=as_json, quiet=quiet)

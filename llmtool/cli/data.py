@@ -14,6 +14,7 @@ from llmtool.commands.token_experts import TokenExpertsSettings
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.page import Pages
 
 app = Group("Training data: check it, make long contexts.")
 
@@ -27,9 +28,6 @@ Corpora = Annotated[
 Work = Annotated[Path, typer.Argument(help="Work directory of the stages.", metavar="DIR")]
 Out = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.", metavar="DIR")]
 OutArgument = Annotated[Path, typer.Argument(help="Directory that `data nextlong -o` wrote.", metavar="OUT")]
-TokOption = Annotated[
-    str, typer.Option("--tokenizer", help="Tokenizer file, tokenizer.json, or its directory.", metavar="TOK")
-]
 
 
 def _print(facts: dict[str, Any], as_json: bool) -> None:
@@ -38,12 +36,12 @@ def _print(facts: dict[str, Any], as_json: bool) -> None:
         print(dumps(facts))
         return
     shown = {key: value for key, value in facts.items() if key != "schema" and value not in (None, {}, [])}
-    _rows([[key.replace("_", " "), _figure(value)] for key, value in shown.items()])
+    print("\n".join(_rows([[key.replace("_", " "), _figure(value)] for key, value in shown.items()])))
 
 
-def _rows(rows: list[list[str]]) -> None:
+def _rows(rows: list[list[str]]) -> list[str]:
     width = max(len(name) for name, _ in rows)
-    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    return [f"{name:<{width}}  {value}" for name, value in rows]
 
 
 def _figure(value: Any) -> str:
@@ -57,13 +55,13 @@ def _figure(value: Any) -> str:
 @app.command("nextlong")
 def nextlong(
     corpora: Corpora,
-    output: Out,
-    tokenizer: TokOption,
+    output: Annotated[Path | None, options.written("Directory to write.", "nextlong")] = None,
+    tokenizer: options.TokOption = None,
+    *,
     settings: NextlongSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Long samples: a document's chunks, each followed by its hardest negatives from other documents."""
     from llmtool.commands import data
@@ -75,7 +73,8 @@ def nextlong(
 @app.command("chunk")
 def chunk(
     corpora: Corpora,
-    output: Out,
+    output: Annotated[Path | None, options.written("Directory to write.", "chunks")] = None,
+    *,
     settings: Annotated[
         NextlongSettings,
         Only(
@@ -86,7 +85,6 @@ def chunk(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 1: cut documents into chunks."""
     from llmtool.commands import data
@@ -104,7 +102,6 @@ def embed(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 2: a vector for each chunk; a sketch against near-duplicates."""
     from llmtool.commands import data
@@ -119,7 +116,6 @@ def index(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 3: the index over the vectors."""
     from llmtool.commands import data
@@ -130,7 +126,8 @@ def index(
 @app.command("mine")
 def mine(
     directory: Work,
-    tokenizer: TokOption,
+    tokenizer: options.TokOption = None,
+    *,
     settings: Annotated[
         NextlongSettings,
         Only(
@@ -141,7 +138,6 @@ def mine(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 4: the hard negatives of each meta-chunk; of all seeds unless --samples is given."""
     from llmtool.commands import data
@@ -154,7 +150,8 @@ def mine(
 def assemble(
     directory: Work,
     output: Out,
-    tokenizer: TokOption,
+    tokenizer: options.TokOption = None,
+    *,
     settings: Annotated[
         NextlongSettings,
         Only(
@@ -166,7 +163,6 @@ def assemble(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Stage 5: samples, from the same options as `mine` (which it goes on with where seeds are missing)."""
     from llmtool.commands import data
@@ -179,17 +175,20 @@ def assemble(
 def report(
     output: OutArgument,
     settings: ReportSettings,
+    pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """The quality of a run: gaps, hardness, reuse, leaks, mix, rejects, recall of the index."""
     from llmtool.commands import data
 
-    facts, rows = data.report(output, settings, console=options.console(quiet, False))
-    if as_json:
-        print(dumps(facts))
-    else:
-        _rows(rows)
+    console = options.console(quiet, False)
+    read: list[str | Path] = [output, *settings.decontaminate]
+    with pages.open(f"Quality of {output}", console, read=read, force=settings.force, muted=as_json) as page:
+        facts, rows = data.report(output, page.drawing(settings), console=page)
+        page.result(_rows(rows))
+        if as_json:
+            print(dumps(facts))
 
 
 @app.command("show")
@@ -213,7 +212,6 @@ def check(
     settings: CheckSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Print one example with the trained tokens marked, and what becomes of the rows; exit 3 if nothing is trained."""
     from llmtool.commands.posttrain import check
@@ -232,12 +230,12 @@ def token_experts(
     corpora: Annotated[
         list[str], typer.Argument(help="Text, or tokens (.bin, .npy), to count ids in.", metavar="CORPUS...")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="mask.safetensors")],
+    output: Annotated[Path | None, options.written("File to write.", "mask.safetensors")] = None,
+    *,
     settings: TokenExpertsSettings,
     reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Decide from a corpus which experts each token id sees, layer by layer (for `convert mask`)."""
     from llmtool.commands import token_experts as command

@@ -16,7 +16,10 @@ from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_group
 from typer.models import CommandInfo
 
+from llmtool.cli.command import Command, Paged
 from llmtool.cli.signature import spread
+from llmtool.cli.values import UsageError
+from llmtool.core.run.errors import closest
 
 SETTINGS: dict[str, Any] = {
     "rich_markup_mode": None,  # rich help costs 60 ms
@@ -54,18 +57,20 @@ class Commands(dict[str, Any]):
         return super().items()
 
 
-class Branch(TyperGroup):
+class Branch(Paged, TyperGroup):
     """What Typer makes of a Group."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names, in the order of their making."""
         return list(self.commands)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The commands' section of a help page, from their summaries."""
-        rows = [(name, leaf.summary) for name, leaf in self.commands.leaves.items()]  # type: ignore[attr-defined]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of a name; of one that is unknown, the nearest is named."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            names = list(self.commands)
+            hint = closest(args[0], names) or f"one of {', '.join(names)}"
+            raise UsageError(f"no such command: {args[0]}. {hint[0].upper()}{hint[1:]}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 class Group(typer.Typer):
@@ -97,7 +102,7 @@ class Group(typer.Typer):
 
 def leaf_command(name: str, function: Callable[..., Any], **kwargs: Any) -> Any:
     """A function as a command of the tree."""
-    info = CommandInfo(name=name, callback=spread(function), **kwargs)
+    info = CommandInfo(name=name, cls=Command, callback=spread(function), **kwargs)
     return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
 
 

@@ -22,7 +22,6 @@ def generate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Continue text; a single prompt streams to stdout."""
     from llmtool.commands.generate import print_texts
@@ -42,7 +41,6 @@ def verify(
     reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
 ) -> None:
     """Compare the logits of two checkpoints: KL divergence, largest difference, same likeliest token."""
     from llmtool.commands.verify import verify as compare

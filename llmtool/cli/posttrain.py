@@ -19,19 +19,18 @@ Data = Annotated[
         help="messages, sharegpt, alpaca, prompt-completion or text rows; see data check.", metavar="DATA..."
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Directory of the run and the model.", metavar="OUT")]
 
 
 @app.command("sft")
 def sft(
     checkpoint: options.Checkpoint,
     data: Data,
-    output: Output,
+    output: Annotated[Path | None, options.written("Directory of the run and the model.", "CKPT-sft")] = None,
+    *,
     settings: SftSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Standard supervised fine-tuning: packed rows, answers alone in the loss. The same command resumes."""
     from llmtool.commands.posttrain.sft import sft as run
@@ -43,12 +42,12 @@ def sft(
 def uniattn(
     checkpoint: options.Checkpoint,
     data: Data,
-    output: Output,
+    output: Annotated[Path | None, options.written("Directory of the run and the model.", "CKPT-posttrained")] = None,
+    *,
     settings: UniattnSettings,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Post-train what `convert uniattn` made: the compensations alone (OUT.stage1), then everything."""
     from llmtool.commands.posttrain.sft import uniattn as run

@@ -16,7 +16,9 @@ from llmtool.commands.scaling.settings import (
     PredictSettings,
     SizeSettings,
 )
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.page import Pages
 
 app = Group("Say early where a training run will end.")
 
@@ -34,16 +36,22 @@ OneLog = Annotated[str, typer.Argument(help="A log as for fit; - for stdin.", me
 def fit(
     logs: Logs,
     settings: FitSettings,
+    pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Predict a run's final loss with a 90% interval, and when it reaches a loss."""
     from llmtool.commands.scaling import fit as fit_command
 
-    request = fit_command.make_request(logs, settings, as_json=as_json)
-    raise typer.Exit(fit_command.run(request, options.console(quiet, verbose)))
+    console = options.console(quiet, verbose)
+    if settings.follow and (pages.html or pages.markdown):
+        raise UserError("--html and --markdown go without --follow", hint="fit the log again when the run has ended")
+    read = [log for log in logs if log != "-"]
+    with pages.open("Where the run will end", console, read=read, force=settings.force, muted=as_json) as page:
+        asked = page.drawing(settings) if len(logs) == 1 and not settings.joint and not settings.follow else settings
+        status = fit_command.run(fit_command.make_request(logs, asked, as_json=as_json), page)
+    raise typer.Exit(status)
 
 
 @app.command("predict")
@@ -67,7 +75,6 @@ def backtest(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """How good would forecasts of finished runs have been at 20, 30 and 50% (or --fit-until)?"""
     from llmtool.commands.scaling import laws
@@ -80,17 +87,20 @@ def backtest(
 def compare(
     logs: Logs,
     settings: CompareSettings,
+    pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Which of several runs or data mixtures ends lower, and with what probability."""
     from llmtool.commands.scaling import laws
 
     console = options.console(quiet, verbose)
-    facts, lines = laws.compare_logs(logs, settings, console=console)
-    print(dumps(facts) if as_json else "\n".join(lines))
+    with pages.open("Which run ends lower", console, read=logs, muted=as_json) as page:
+        facts, lines = laws.compare_logs(logs, page.drawing(settings), console=page)
+        page.result(lines)
+        if as_json:
+            print(dumps(facts))
 
 
 @app.command("positions")

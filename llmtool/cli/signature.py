@@ -1,8 +1,8 @@
 """From settings to options: the signature that Typer reads, made from a command's settings object.
 
 A parameter whose type is a Settings class becomes an option for each of its fields, in their order; the function is
-called with the object; a name that two objects share is one option. Options that settings share with single parameters
-(commands/options.py) are translated too.
+called with the object; a name that two objects share is one option. Such a command has --config and --print-config.
+Options that settings share with single parameters (commands/options.py) are translated too.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
+from llmtool.cli.config import Config, PrintConfig
+from llmtool.cli.values import Value, standin
 from llmtool.core.run.settings import Described, Option, Settings, describe
 
 
@@ -29,6 +31,18 @@ class Behind:
     """An object's options stand after this one, not at their own place: Annotated[Kind, Behind("length")]."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An argument that is one of the words of a Literal."""
+
+    metavar: str
+    help: str
+
+
+FILES: tuple[tuple[str, Any, Any], ...] = (("config", Config, None), ("print_config", PrintConfig, False))
+"""Options of every command that has settings."""
 
 
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,13 +64,22 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
             place = after[0] if after else len(known)
             parameters[place:place] = [_parameter(field) for field in shown if field.name not in known]
         else:
+            chosen = _chosen(name, hint)
+            if chosen is not None:
+                parameters.append(parameter.replace(annotation=chosen))
+                continue
             single = _single(parameter, hint)
             parameters.append(_parameter(single) if single else parameter.replace(annotation=hint))
             if single and single.several:
                 empty[name] = single.default
+    if objects:
+        parameters += [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint) for name, hint, default in FILES
+        ]
     parameters = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in parameters]
 
     def command(**given: Any) -> Any:
+        given = {name: value for name, value in given.items() if not objects or name not in [each[0] for each in FILES]}
         given |= {name: default for name, default in empty.items() if given[name] is None}
         options = dict(given)
         for name, (kind, shown) in objects.items():
@@ -112,7 +135,9 @@ def _words(kind: Any) -> bool:
 def _option(field: Described) -> Any:
     option = field.option
     assert option is not None
-    return typer.Option(*field.flags, help=option.help, metavar=option.metavar, min=option.min, max=option.max)
+    value = Value(field)
+    read = value if value.wanted else None
+    return typer.Option(*field.flags, help=option.help, metavar=standin(field), parser=read)
 
 
 def _single(parameter: Parameter, hint: Any) -> Described | None:
@@ -120,3 +145,12 @@ def _single(parameter: Parameter, hint: Any) -> Described | None:
     option = next((note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Option)), None)
     default = MISSING if parameter.default is Parameter.empty else parameter.default
     return Described(parameter.name, hint.__origin__, default, option) if option else None
+
+
+def _chosen(name: str, hint: Any) -> Any:
+    """Typer's argument for a Choice, read as options are; None for anything else."""
+    note = next((note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Choice)), None)
+    if note is None:
+        return None
+    read = Value(Described(note.metavar, hint.__origin__, MISSING, None))
+    return Annotated[hint.__origin__, typer.Argument(help=note.help, metavar=note.metavar, parser=read)]

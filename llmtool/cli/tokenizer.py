@@ -8,6 +8,7 @@ import typer
 from llmtool.cli import options
 from llmtool.cli.group import Group
 from llmtool.cli.signature import Behind
+from llmtool.commands.places import beside
 from llmtool.commands.tokenizer.settings import (
     CompareSettings,
     CuttingSettings,
@@ -22,6 +23,7 @@ from llmtool.commands.tokenizer.settings import (
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.page import Pages
 
 app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 
@@ -29,13 +31,13 @@ app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 @app.command("train")
 def train(
     inputs: options.Inputs,
-    output: options.Output,
+    output: Annotated[Path | None, options.written("File to write.", "tokenizer.json")] = None,
+    *,
     settings: TrainTokenizerSettings,
     reading: Annotated[Reading, Behind("max_memory")],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Train a tokenizer: plain BPE or Scaffold-BPE."""
     from llmtool.commands.tokenizer.train import train_file
@@ -51,13 +53,13 @@ def train(
 def extend(
     tokenizer: options.Tok,
     inputs: options.Inputs,
-    output: options.OutputDirectory,
+    output: Annotated[Path | None, options.written("Directory to make.", "TOK-extended")] = None,
+    *,
     settings: ExtendSettings,
     reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Add tokens to a tokenizer by going on with its own merges; text without new pairs keeps its ids.
 
@@ -73,15 +75,14 @@ def extend(
 @app.command("trim")
 def trim(
     tokenizer: options.Tok,
-    output: options.OutputDirectory,
     inputs: options.OptionalInputs = None,
+    output: Annotated[Path | None, options.written("Directory to make.", "TOK-trimmed")] = None,
     *,
     settings: TrimSettings,
     reading: Reading,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Remove tokens that text does not need; text without a removed token keeps its encoding.
 
@@ -110,16 +111,16 @@ def encode(
     reading: Annotated[Reading, Behind("ties")],
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Turn text into ids, as a stream; with --shards as a job that can be killed, split and checked."""
     from llmtool.commands.tokenizer.encode import encode_files
-    from llmtool.commands.tokenizer.shards import encode_shards
     from llmtool.tokenizer import load
 
     console = options.console(quiet, verbose)
     loaded, read = load(tokenizer, settings.encoder, settings.length, settings.ties), [tokenizer]
     if settings.shards is not None:
+        from llmtool.commands.tokenizer.shards import encode_shards
+
         found = encode_shards(loaded, inputs or [], output, settings, reading=reading, read=read, console=console)
         if found.get("wrong"):
             raise typer.Exit(ExitCode.CHECK_FAILED)
@@ -190,26 +191,29 @@ def compare(
     ],
     settings: CompareSettings,
     reading: Annotated[Reading, Behind("rare")],
+    pages: Pages,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
-    config: options.Config = None,
 ) -> None:
     """Compare tokenizers on text: the table of figures.
 
-    Compression, fertility, parity, entropy, unused, rare and unreachable tokens, speed.
+    Compression, fertility, parity, entropy, unused, rare and unreachable tokens, speed. With --baseline, exit status 3
+    where a tokenizer has become worse.
     """
-    from llmtool.commands.tokenizer.compare import compare_files, short_names
+    from llmtool.commands.tokenizer.compare import compare_files, short_names, show
     from llmtool.tokenizer import load
 
-    console = options.console(quiet, verbose)
-    loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
-    comparison = compare_files(loaded, corpus, settings, reading=reading, console=console)
-    if as_json:
-        print(dumps(comparison.to_json()))
-        return
-    for table in comparison.tables():
-        console.table(*table, result=True)
+    console, read = options.console(quiet, verbose), [*tokenizers, *corpus]
+    with pages.open("Tokenizers compared", console, read=read, force=settings.force, muted=as_json) as page:
+        loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
+        drawing = page.drawing(settings)
+        comparison = compare_files(loaded, corpus, drawing, reading=reading, console=page)
+        worse = show(comparison, drawing, page)
+        if as_json:
+            print(dumps(comparison.to_json() | ({} if worse is None else {"worse": worse})))
+    if worse:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
 @app.command("diff")
@@ -233,7 +237,8 @@ def diff(
 @app.command("export")
 def export(
     tokenizer: options.Tok,
-    directory: Annotated[Path, typer.Argument(help="Directory to make.", metavar="DIR")],
+    directory: Annotated[Path | None, options.made("TOK-hf, or TOK-tiktoken")] = None,
+    *,
     settings: ExportSettings,
     reading: options.Calibration,
     as_json: options.Json = False,
@@ -247,6 +252,6 @@ def export(
     from llmtool.tokenizer import load
 
     loaded = load(tokenizer, settings.encoder, settings.length, settings.ties)
-    console = options.console(quiet, verbose=False)
-    report = write(loaded, directory, settings, reading=reading, read=[tokenizer], console=console)
+    console, place = options.console(quiet, verbose=False), beside(tokenizer, settings.to, directory)
+    report = write(loaded, place, settings, reading=reading, read=[tokenizer], console=console)
     _finish(report, as_json)

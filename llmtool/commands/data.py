@@ -6,8 +6,9 @@ Settings come as an object or by their names; a stage reads those that it needs.
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from llmtool.commands import places
 from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
@@ -66,12 +67,17 @@ def fields_of(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def needs_tokenizer() -> NoReturn:
+    """Where none is named and none stands here."""
+    raise UserError("which tokenizer?", hint="give --tokenizer TOK, or make one: llmtool tokenizer train FILES")
+
+
 def nextlong(
     corpora: Sequence[str],
-    output: str | Path,
+    output: str | Path | None = None,
     settings: NextlongSettings | None = None,
     *,
-    tokenizer: str,
+    tokenizer: str | None = None,
     console: Console | None = None,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -87,17 +93,18 @@ def nextlong(
     from llmtool.methods.nextlong.estimate import estimate
     from llmtool.methods.nextlong.synthesis import synthesize
 
-    settings = NextlongSettings.of(settings, named_settings)
+    settings, output = NextlongSettings.of(settings, named_settings), Path(output or places.LONG)
+    tokenizer = tokenizer or places.found_tokenizer() or needs_tokenizer()
     made, how = recipe(settings), means(settings, console)
     vocabulary = Tokenizer.load(tokenizer)
     if settings.dry_run:
-        return estimate(corpora, Path(output), vocabulary, made, how.workers)
-    return synthesize(corpora, Path(output), vocabulary, made, how, work=settings.work, read=[tokenizer])
+        return estimate(corpora, output, vocabulary, made, how.workers)
+    return synthesize(corpora, output, vocabulary, made, how, work=settings.work, read=[tokenizer])
 
 
 def chunk(
     corpora: Sequence[str],
-    directory: str | Path,
+    directory: str | Path | None = None,
     settings: NextlongSettings | None = None,
     *,
     console: Console | None = None,
@@ -106,8 +113,8 @@ def chunk(
     """The first stage: documents into chunks."""
     from llmtool.methods.nextlong import stages
 
-    settings = NextlongSettings.of(settings, named_settings)
-    store = stages.chunk(corpora, Path(directory), recipe(settings).reading, means(settings, console))
+    settings, directory = NextlongSettings.of(settings, named_settings), Path(directory or places.CHUNKS)
+    store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
     return {"schema": "llmtool.data-chunk/1", "directory": str(directory), **store.facts}
 
 
@@ -151,7 +158,7 @@ def mine(
     directory: str | Path,
     settings: NextlongSettings | None = None,
     *,
-    tokenizer: str,
+    tokenizer: str | None = None,
     console: Console | None = None,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -160,6 +167,7 @@ def mine(
     from llmtool.methods.nextlong.store import Store
 
     settings = NextlongSettings.of(settings, named_settings)
+    tokenizer = tokenizer or places.found_tokenizer() or needs_tokenizer()
     made, how = recipe(settings), means(settings, console)
     counted = stages.count_tokens(Path(directory), Tokenizer.load(tokenizer), made.separator, how)
     choice = made.choice(stages.measured_ratio(Store(Path(directory)), counted))
@@ -174,7 +182,7 @@ def assemble(
     output: str | Path,
     settings: NextlongSettings | None = None,
     *,
-    tokenizer: str,
+    tokenizer: str | None = None,
     console: Console | None = None,
     **named_settings: Any,
 ) -> dict[str, Any]:
@@ -182,6 +190,7 @@ def assemble(
     from llmtool.methods.nextlong import synthesis
 
     settings = NextlongSettings.of(settings, named_settings)
+    tokenizer = tokenizer or places.found_tokenizer() or needs_tokenizer()
     made, how = recipe(settings), means(settings, console)
     return synthesis.assemble(Path(directory), Path(output), Tokenizer.load(tokenizer), made, how, read=[tokenizer])
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from llmtool.core.corpus.inputs import STDIN, distinct_names, split_weight
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.corpus.remote import is_url
-from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import amount
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ def parse_sources(texts: Sequence[str]) -> list[Source]:
     return sources
 
 
-def find_tokenizer(named: str | None, checkpoint: Path, console: Console) -> Tokenizer | None:
+def find_tokenizer(named: str | None, checkpoint: Path | None, console: Console) -> Tokenizer | None:
     """The tokenizer that was named, else the checkpoint's own; None where there is none that cuts text as we do."""
     if named is not None:
         return Tokenizer.load(named)
-    if not any((checkpoint / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
+    if checkpoint is None or not any((checkpoint / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
         return None
     try:
         return Tokenizer.load(checkpoint)
@@ -72,10 +72,7 @@ def find_tokenizer(named: str | None, checkpoint: Path, console: Console) -> Tok
 
 def count(text: str | int, option: str) -> int:
     """Tokens of "6M" or 6000000."""
-    try:
-        return parse_size(str(text))
-    except UserError:
-        raise UserError(f"{option} {text}: not a number of tokens", hint="write 500K, 6M or 6000000") from None
+    return amount(text, option)
 
 
 def open_source(
@@ -91,7 +88,11 @@ def open_source(
 
     if not is_token_file(source.path):
         if tokenizer is None:
-            raise UserError("is text, which needs a tokenizer", where=source.path, hint="give --tokenizer TOK")
+            raise UserError(
+                "is text, which needs a tokenizer",
+                where=source.path,
+                hint="give --tokenizer TOK, or make one: llmtool tokenizer train",
+            )
         return encode_text(tokenizer, [source.path], source.name, console, threads, reading)
     file = open_tokens(source.path, source.name, bin_dtype)
     if tokenizer is not None and file.tokenizer not in (None, tokenizer.fingerprint()):

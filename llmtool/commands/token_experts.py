@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llmtool.commands.options import BinDtype, DryRun, Force, Seed, Threads
+from llmtool.commands.places import TABLE
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
@@ -57,7 +58,7 @@ class TokenExpertsSettings(Settings):
 
 def token_experts(
     inputs: list[str],
-    output: str | Path,
+    output: str | Path | None = None,
     settings: TokenExpertsSettings | None = None,
     *,
     reading: "Reading | None" = None,
@@ -71,7 +72,7 @@ def token_experts(
     from llmtool.core.corpus.reading import Reading
 
     reading, named_settings = Reading.split(reading, named_settings, TokenExpertsSettings)
-    asked, output = TokenExpertsSettings.of(settings, named_settings), Path(output)
+    asked, output = TokenExpertsSettings.of(settings, named_settings), Path(output or TABLE)
     import numpy as np
 
     from llmtool.commands import sources

@@ -14,7 +14,7 @@ import pytest
 
 from llmtool import Tokenizer, __version__
 from llmtool.cli.app import COMMANDS, build
-from llmtool.cli.completion import scripts
+from llmtool.cli.surface import generated
 from llmtool.core.bpe import engine
 from tests.conftest import SCRIPTS
 from tests.processes import await_event, has_read
@@ -109,7 +109,11 @@ def test_lines_are_documents_if_asked(tok: Path) -> None:
 
 
 def test_exit_statuses(tok: Path, tmp_path: Path) -> None:
-    assert run("--version").stdout.decode() == f"llmtool {__version__}\n"
+    said = run("--version").stdout.decode()
+    assert said.startswith(f"llmtool {__version__} ({engine.NAME} engine, ")
+    assert said.count("\n") == 1
+    facts = json.loads(run("--version", "--json").stdout)
+    assert (facts["llmtool"], facts["engine"], {"torch", "gpu"} <= facts.keys()) == (__version__, engine.NAME, True)
     failed = run("tokenizer", "encode", "nowhere.json", text="a")
     assert (failed.returncode, failed.stderr) == (1, b"error: nowhere.json: cannot read: no such file or directory\n")
     assert run("tokenizer", "encode", tok, "--format", "xml", text="a").returncode == 2
@@ -276,9 +280,13 @@ def test_the_native_engine_is_built() -> None:
         assert json.loads(run("doctor", "--json").stdout)["tokenizer_engine"] == "native"
 
 
-@pytest.mark.parametrize("name, text", scripts().items())
-def test_completions_are_those_of_the_tree(name: str, text: str) -> None:
-    assert (ROOT / "completions" / name).read_text() == text, "run make golden"
+@pytest.mark.parametrize("name, text", generated().items())
+def test_completions_and_manuals_are_those_of_the_tree(name: str, text: str) -> None:
+    assert (ROOT / name).read_text() == text, "run make golden"
+
+
+def test_no_manual_is_of_a_command_that_is_gone() -> None:
+    assert {f"man/{path.name}" for path in (ROOT / "man").iterdir()} == {n for n in generated() if n.startswith("man/")}
 
 
 @pytest.mark.parametrize("shell, name", [("bash", "llmtool.bash"), ("zsh", "_llmtool"), ("fish", "llmtool.fish")])
@@ -297,9 +305,21 @@ def test_completions_are_valid(shell: str, name: str) -> None:
         ("llmtool tokenizer train --algorithm sc", "scaffold scaffold-lbpe"),
         ("llmtool tokenizer train x --pretok", "--pretokenizer --pretokenizer-regex"),
         ("llmtool tokenizer encode --format ", "bin ids jsonl npy"),
+        ("llmtool tokenizer train --algorithm = sc", "scaffold scaffold-lbpe"),  # as readline cuts it
+        ("llmtool tokenizer train --algorithm=sc", "--algorithm=scaffold --algorithm=scaffold-lbpe"),
+        ("llmtool tokenizer encode --format =", "bin ids jsonl npy"),
+        ("llmtool completions ", "bash fish zsh"),
+        ("llmtool convert dsmoe-baseline st", "static"),
+        ("llmtool train {place}/cor", "{place}/corpus.txt"),
+        ("llmtool train x --model {place}/che", "{place}/checkpoint"),
+        ("llmtool train x --model={place}/che", "--model={place}/checkpoint"),
+        ("llmtool train x --config = {place}/cor", "{place}/corpus.txt"),
     ],
 )
-def test_bash_completes(line: str, wanted: str) -> None:
+def test_bash_completes(line: str, wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").touch()
+    (tmp_path / "checkpoint").mkdir()
+    line, wanted = (text.replace("{place}", str(tmp_path)) for text in (line, wanted))
     script = (
         f"source {ROOT / 'completions' / 'llmtool.bash'}; COMP_WORDS=({line}); "
         f"[[ '{line}' == *' ' ]] && COMP_WORDS+=(''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _llmtool; "
@@ -312,6 +332,11 @@ def test_bash_completes(line: str, wanted: str) -> None:
 def test_fish_completes() -> None:
     if not shutil.which("fish"):
         pytest.skip("fish is not installed")
-    script = f"source {ROOT / 'completions' / 'llmtool.fish'}; complete -C 'llmtool tokenizer train --algorithm sca'"
-    done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True)
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["scaffold", "scaffold-lbpe"]
+    for typed, wanted in (
+        ("tokenizer train --algorithm sca", ["scaffold", "scaffold-lbpe"]),
+        ("tokenizer train --algorithm=sca", ["--algorithm=scaffold", "--algorithm=scaffold-lbpe"]),
+        ("completions ba", ["bash"]),
+    ):
+        script = f"source {ROOT / 'completions' / 'llmtool.fish'}; complete -C 'llmtool {typed}'"
+        done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True)
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()][: len(wanted)] == wanted

@@ -7,13 +7,13 @@ from dataclasses import is_dataclass
 from pathlib import Path
 
 import llmtool
-from llmtool.cli.completion import tree
+from llmtool.cli.surface import tree
 from llmtool.core.run.settings import Settings, describe
 
 ROOT = Path(llmtool.__file__).parent
 PRINTING = {"as_json", "quiet", "verbose", "config", "version"}
 """How a command speaks, not what it does: false, or not given."""
-INPUTS = {"inputs", "prompts", "ops", "text", "source", "data", "output", "directory"}
+INPUTS = {"inputs", "prompts", "ops", "text", "source", "data", "output", "out", "directory", "tokenizer", "table"}
 """What a command reads and where it writes; not given, or "-"."""
 
 

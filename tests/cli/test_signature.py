@@ -61,7 +61,7 @@ def test_typer_refuses_as_always(words: str) -> None:
 def test_help_says_bounds_and_defaults_once() -> None:
     _, text, _ = bake("--help")
     lines = {line.split()[0].rstrip(","): " ".join(line.split()) for line in text.splitlines() if " -" in line}
-    assert "Degrees. [default: 200; 50<=x<=300]" in lines["--heat"]
+    assert "Degrees. [default: 200; 50 to 300]" in lines["--heat"]
     assert "Grains: 8K. [default: 8192]" in lines["--grains"]
     assert "FILE What flour. [required]" in lines["-f"]
     assert lines["--seeds"].endswith("SEED Seeds; may be given again.")

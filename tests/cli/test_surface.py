@@ -5,7 +5,7 @@ python -m tests.cli.test_surface        writes it anew (make golden)
 
 from pathlib import Path
 
-from llmtool.cli.completion import tree
+from llmtool.cli.surface import tree
 
 GOLDEN = Path(__file__).with_name("surface.txt")
 

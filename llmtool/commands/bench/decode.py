@@ -13,6 +13,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.page import Page
 
 if TYPE_CHECKING:
     from llmtool.core.bench.decode import Contender
@@ -78,7 +79,7 @@ def decode(
         print(dumps(report))
     elif asked.markdown:
         print(decode_report.markdown(rows, title, notes))
-    else:
+    if isinstance(console, Page) or not (as_json or asked.markdown):
         console.table(title, decode_report.HEADER, list(decode_report.table_rows(rows)), "\n".join(notes), result=True)
     if asked.plot is not None and rows:
         decode_report.plot(rows, asked.plot, title)

@@ -19,6 +19,7 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.manifest import git_revision
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.page import Page
 
 if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Case, Spec
@@ -260,7 +261,7 @@ def _print_report(report: dict[str, Any], asked: KernelSettings, console: Consol
         print(dumps(report))
     elif asked.markdown:
         print(markdown(rows, title, notes))
-    else:
+    if isinstance(console, Page) or not (as_json or asked.markdown):
         console.table(title, HEADER, list(table_rows(rows)), "\n".join(notes), result=True)
     for row in rows:
         if "failed" in row:

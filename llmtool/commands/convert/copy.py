@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.commands.convert.settings import CopySettings
+from llmtool.commands.places import beside
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.dtypes import element_type
 from llmtool.core.checkpoint.writer import expected_size, write_checkpoint
@@ -20,7 +21,7 @@ SCHEMA = "llmtool.convert-copy/1"
 
 def copy_checkpoint(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: CopySettings | None = None,
     *,
     console: Console = QUIET,
@@ -32,7 +33,7 @@ def copy_checkpoint(
     >>> llmtool.convert.copy("model", "half", dtype="bf16")["parameters"]
     36384
     """
-    asked, path, output = CopySettings.of(settings, named_settings), Path(path), Path(output)
+    asked, path, output = CopySettings.of(settings, named_settings), Path(path), beside(path, "copy", output)
     dtype, most = asked.dtype, parse_size(str(asked.max_shard_size))
     source = open_checkpoint(path, asked.override)
     if source.config.get("model_type") in (*FAMILIES, MODEL_TYPE):
@@ -55,10 +56,10 @@ def copy_checkpoint(
     run = Run("convert copy", {"dtype": dtype, "max_shard_size": most, **given})
     # An export's code and card belong to it: without them its auto_map would point at nothing.
     code = [*path.glob("*.py"), path / "README.md"] if "auto_map" in source.config else []
-    beside = {file.name: file.read_bytes() for file in code if file.is_file()}
+    with_it = {file.name: file.read_bytes() for file in code if file.is_file()}
     written = write_checkpoint(
         output, source.tensors(), source.config,
-        run=run, source=source, files=beside, dtype=dtype, max_shard_size=most, force=asked.force, console=console,
+        run=run, source=source, files=with_it, dtype=dtype, max_shard_size=most, force=asked.force, console=console,
     )  # fmt: skip
     size = sum(shard["bytes"] for shard in written.shards)
     files = f"{len(written.shards)} file{'s' if len(written.shards) > 1 else ''}"

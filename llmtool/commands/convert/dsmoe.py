@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.settings import DsmoeSettings
 from llmtool.commands.options import Replacing
+from llmtool.commands.places import beside
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
@@ -66,7 +67,7 @@ def convert_dsmoe(
         raise UserError(f"--tau {asked.tau:g}: wanted 0 or more, and less than 1")
     source = open_checkpoint(path, asked.override)
     config = read_architecture(source)
-    output = output or path.with_name(path.name + "-dsmoe")
+    output = beside(path, "dsmoe", output)
     chosen = numbers(asked.layers, config.num_hidden_layers)
     refuse_experts(config, asked.experts, path)
     refuse_other_ffn(source, config, chosen)
@@ -254,7 +255,7 @@ def without_method(source: CheckpointReader, config: "Config", name: str) -> dic
 
 def convert_dense(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: Replacing | None = None,
     *,
     console: Console = QUIET,
@@ -267,7 +268,7 @@ def convert_dense(
     >>> llmtool.convert.dense("sparse-again", "dense")["parameters"]
     36384
     """
-    asked = Replacing.of(settings, named_settings)
+    asked, output = Replacing.of(settings, named_settings), beside(path, "dense", output)
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.model.loading import read_architecture
     from llmtool.methods.dsmoe import convert as conversion

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool import catalog
 from llmtool.commands.convert.settings import ExportSettings
 from llmtool.commands.options import method_settings
+from llmtool.commands.places import beside
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def export_model(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: ExportSettings | None = None,
     *,
     console: Console = QUIET,
@@ -31,7 +32,7 @@ def export_model(
     >>> llmtool.convert.export("model", "exported")["parameters"]
     36384
     """
-    asked = ExportSettings.of(settings, named_settings)
+    asked, output = ExportSettings.of(settings, named_settings), beside(path, "export", output)
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import export_checkpoint
     from llmtool.core.model.loading import read_architecture
@@ -43,7 +44,7 @@ def export_model(
     given |= {"override": list(asked.override)} if asked.override else {}
     run = Run("convert export", {"checkpoint": str(path), "dtype": asked.dtype, **given})
     report = export_checkpoint(
-        checkpoint, Path(output), run=run, config=config, parts=part_files(config), dtype=asked.dtype,
+        checkpoint, output, run=run, config=config, parts=part_files(config), dtype=asked.dtype,
         force=asked.force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {report['parameters']:,} parameters, code and model card written")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.commands.convert.settings import GgufSettings
+from llmtool.commands.places import beside
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
@@ -15,7 +16,7 @@ SCHEMA = "llmtool.convert-gguf/1"
 
 def convert_gguf(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: GgufSettings | None = None,
     *,
     console: Console = QUIET,
@@ -38,7 +39,7 @@ def convert_gguf(
     from llmtool.core.model.config import parse_config
     from llmtool.core.model.families import FAMILIES
 
-    path, output = Path(path), Path(output)
+    path, output = Path(path), beside(path, "checkpoint", output)
     source = GgufFile(path)
     config = source.config()
     parse_config(config)  # what the metadata lack is said before anything is written

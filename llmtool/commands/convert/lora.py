@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.commands.convert.settings import MergeSettings
+from llmtool.commands.places import beside
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.run.console import QUIET, Console
@@ -16,7 +17,7 @@ from llmtool.core.run.numbers import real, whole
 
 def merge_lora(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: MergeSettings | None = None,
     *,
     console: Console = QUIET,
@@ -29,7 +30,7 @@ def merge_lora(
     >>> llmtool.convert.merge_lora("adapted", "merged")["parameters"]
     36384
     """
-    asked = MergeSettings.of(settings, named_settings)
+    asked, output = MergeSettings.of(settings, named_settings), beside(path, "merged", output)
     require("torch", extra="models", why="to read and write weights")
     from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture

@@ -13,11 +13,11 @@ from llmtool.commands.convert.settings import RotarySettings
 from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.corpus.reading import Reading
-from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.numbers import amount, quantity
 
 if TYPE_CHECKING:
     from llmtool.core.eval.loss import PositionLoss
@@ -74,10 +74,7 @@ def convert_rope(
 
 
 def _positions(target: str | int) -> int:
-    try:
-        return parse_size(str(target)) if isinstance(target, str) else target
-    except UserError:
-        raise UserError(f"--target {target}: not a number of positions", hint="131072") from None
+    return amount(target, "--target")
 
 
 def _original(config: "Config") -> int:
@@ -158,7 +155,7 @@ def _bases(asked: RotarySettings, target: int, config: "Config") -> tuple[str, l
 def _ends(text: str) -> tuple[float, float]:
     low, colon, high = text.partition(":")
     try:
-        ends = float(parse_size(low)), float(parse_size(high))
+        ends = quantity(low, "--range"), quantity(high, "--range")
     except UserError:
         ends = 0.0, 0.0
     if not colon or not 1 < ends[0] <= ends[1]:

@@ -81,6 +81,19 @@ class UniattnSettings(Settings):
     ] = None
     plan: Annotated[Path | None, Option("Groups that `eval attention` found.", metavar="FILE")] = None
     calibration: Annotated[Sequence[str], Option("Text to find W_c on; may be given again.", metavar="TEXT")] = ()
+    heads: Annotated[
+        str | None,
+        Option("matched: the head most alike; identity (the paper's); a plan.json. Default: the plan's, or matched "
+               "where there is text.", metavar="MAP"),
+    ] = None  # fmt: skip
+    leaders: Annotated[
+        Literal["group", "earlier", "any"],
+        Option("Whose heads are matched: the group's leader's, all earlier leaders', any earlier softmax's."),
+    ] = "group"
+    match: Annotated[
+        Literal["error", "similarity"], Option("Heads matched by what they do to the output, or by their maps.")
+    ] = "error"
+    refit: Annotated[bool, Option("Fit the followers' o_proj anew, with W_c.")] = False
     init: Annotated[
         Literal["lstsq", "paper", "zero"],
         Option("W_c by least squares over tokens, over positions (the paper's), or zero."),

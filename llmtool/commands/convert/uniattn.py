@@ -1,15 +1,13 @@
-"""`llmtool convert uniattn`: plan, calibrate, write."""
+"""`llmtool convert uniattn`: plan, match heads, calibrate, write."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.settings import Sharing, UniattnSettings
+from llmtool.commands.convert.uniattn_calibration import Calibration, calibrate, match
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint
-from llmtool.core.corpus.calibration import text_rows
-from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -17,49 +15,15 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run
 from llmtool.methods.uniattn import plan
-from llmtool.model import build_parts, find_device, load_tokenizer
+from llmtool.model import find_device
 
 if TYPE_CHECKING:
     import torch
 
     from llmtool.core.model.config import Config
+    from llmtool.methods.uniattn.part import Heads
 
 SCHEMA = "llmtool.convert-uniattn/1"
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Text that W_c is found on: `samples` rows of `window` tokens (None: 1,024, or the model's own limit if less)."""
-
-    inputs: Sequence[str]
-    samples: int
-    window: int | None
-    tokenizer: Path | None
-    """Directory of the tokenizer, where it is not the checkpoint's."""
-    seed: int
-    """Of the rows that are drawn; equally many from each input, or by weight."""
-    reading: Reading | None = None
-
-    def rows(self, checkpoint: CheckpointReader, config: "Config", console: Console) -> "torch.Tensor":
-        """Ids [N, window], N up to `samples`."""
-        import torch
-
-        longest = config.max_position_embeddings
-        window = self.window or min(1024, longest)
-        if window > longest:
-            raise UserError(f"--window {window:,}: the model was made for {longest:,} tokens")
-        encode = load_tokenizer(self.tokenizer or checkpoint.path, hint="give --tokenizer").encode_prompt
-        found = text_rows(
-            encode, self.inputs, self.samples * window, window, reading=self.reading, seed=self.seed, joined=True,
-            console=console,
-        )  # fmt: skip
-        if len(found) < self.samples:
-            console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
-        rows = torch.tensor(found)
-        if int(rows.max()) >= config.vocab_size:
-            what = f"id {int(rows.max())} is out of range: model.embed_tokens.weight holds {config.vocab_size:,} rows"
-            raise UserError(what, where=str(checkpoint.path), hint="is it the tokenizer of this model?")
-        return rows
 
 
 def convert_uniattn(
@@ -91,32 +55,79 @@ def convert_uniattn(
         chosen = plan.cla_groups(chosen)
     _check(config, chosen, asked.rank)
     kind, compensation = _form(asked.sharing, asked.rank)
-    changed = convert.changed_config(config, convert.entry(chosen, compensation, kind)) if chosen else config
-    facts = {**_savings(checkpoint, chosen, kind, compensation), "output": str(output), "groups": chosen}
-    wanted = chosen and asked.sharing == "uniattn" and asked.init != "zero"
-    if wanted and not asked.calibration:
-        hint = "or --init zero, which needs none"
-        raise UserError(f"--init {asked.init} looks at text: give --calibration TEXT", hint=hint)
+    way = _way(asked)
+    facts = {**_savings(checkpoint, chosen, kind, compensation), "output": str(output), "groups": chosen, "heads": way}
+    given = _given_heads(asked, way, chosen, config)
+    fitted = asked.init != "zero" and (asked.sharing == "uniattn" or asked.refit)
+    if chosen and not asked.calibration and (fitted or way == "matched"):
+        what, hint = (f"--init {asked.init}", "or --init zero, which needs none") if way != "matched" else (
+            "--heads matched", "or --heads identity")  # fmt: skip
+        raise UserError(f"{what} looks at text: give --calibration TEXT", hint=hint)
     calibration = Calibration(asked.calibration, asked.samples, asked.window, asked.tokenizer, asked.seed, reading)
+    wanted = bool(chosen and asked.calibration and asked.sharing != "cla" and (fitted or way == "matched"))
     _say(facts, config, console)
     if asked.dry_run:
         return {"schema": SCHEMA, "dry_run": True, **facts}
     recorded = {
         "groups": chosen, "sharing": asked.sharing, "init": asked.init if asked.sharing == "uniattn" else None,
         "rank": asked.rank, "ridge": asked.ridge, "seed": asked.seed,
-        "calibration": _describe(calibration) if wanted else None,
+        "calibration": calibration.recorded() if wanted else None,
+        **({"heads": way, "leaders": asked.leaders, "match": asked.match} if way == "matched" else {"heads": way}),
+        **({"refit": True} if asked.refit else {}),
         **({"override": list(asked.override)} if asked.override else {}),
     }  # fmt: skip
     run = Run("convert uniattn", recorded, seed=asked.seed)
-    read: list[str | Path] = [
-        *(without_weights(asked.calibration) if wanted else ()),
-        *([asked.plan] if asked.plan else []),
-    ]
+    files = [asked.plan] if asked.plan else []
+    files += [Path(way)] if asked.heads and way == asked.heads and way not in NAMED else []
+    read: list[str | Path] = [*(calibration.read() if wanted else ()), *files]
     claim_checkpoint(output, run, checkpoint, read=read, force=asked.force, console=console)
-    rows = calibration.rows(checkpoint, config, console).to(find_device(asked.device)) if wanted else None
-    layers, states = _compensate(checkpoint, config, changed, chosen, rows, compensation, asked, console)
-    _write(checkpoint, output, changed, chosen, kind, states, run, read, asked.force, console)
-    return {"schema": SCHEMA, **facts, "layers": layers}
+    drawn = _drawn(calibration, checkpoint, config, asked.device, console) if wanted else None
+    heads = given
+    if way == "matched" and drawn is not None:
+        heads = match(checkpoint, config, chosen, drawn[0], asked.match, asked.leaders, console)
+    entry = convert.entry(chosen, compensation, kind, heads)
+    changed = convert.changed_config(config, entry) if chosen else config
+    report, states = _fit(checkpoint, config, changed, chosen, calibration, drawn, heads, compensation, asked, console)
+    _write(checkpoint, output, changed, chosen, heads, kind, states, run, read, asked.force, console)
+    return {"schema": SCHEMA, **facts, **report}
+
+
+NAMED = ("matched", "identity", "plan")
+"""Ways to a head map that are no file."""
+
+
+def _way(asked: UniattnSettings) -> str:
+    """Where the head map comes from: "matched", "identity", "plan" (what --plan holds) or a file."""
+    if asked.sharing == "cla" or asked.followers == "none":
+        if asked.heads not in (None, "identity"):
+            raise UserError(
+                f"--heads {asked.heads}: nobody reads another layer's softmax", where=f"--sharing {asked.sharing}"
+            )
+        return "identity"
+    if asked.heads:
+        return asked.heads
+    if asked.plan and plan.has_heads(asked.plan):
+        return "plan"
+    return "matched" if asked.calibration and asked.init != "paper" else "identity"
+
+
+def _given_heads(asked: UniattnSettings, way: str, groups: plan.Groups, config: "Config") -> "dict[int, Heads]":
+    """The head map of a file, or head by head of the leader (also until it is matched)."""
+    from llmtool.methods.uniattn.part import identity_heads
+
+    if way in ("matched", "identity"):
+        count = config.num_attention_heads
+        return {layer: identity_heads(leader, count) for layer, leader in plan.followers_of(groups).items()}
+    file = asked.plan if way == "plan" else Path(way)
+    assert file is not None
+    return plan.read_heads(file, groups, config)
+
+
+def _drawn(
+    calibration: Calibration, checkpoint: CheckpointReader, config: "Config", device: str, console: Console
+) -> "tuple[torch.Tensor, list[int]]":
+    rows, sources = calibration.rows(checkpoint, config, console)
+    return rows.to(find_device(device)), sources
 
 
 def _form(sharing: Sharing, rank: int | None) -> tuple[str, Any]:
@@ -173,52 +184,35 @@ def _say(facts: dict[str, Any], config: "Config", console: Console) -> None:
     )
 
 
-def _describe(calibration: Calibration) -> dict[str, Any]:
-    return {
-        "inputs": list(calibration.inputs), "samples": calibration.samples, "window": calibration.window,
-        **(calibration.reading.facts() if calibration.reading else {}),
-    }  # fmt: skip
-
-
-def _compensate(
+def _fit(
     checkpoint: CheckpointReader,
     config: "Config",
     changed: "Config",
     groups: plan.Groups,
-    rows: "torch.Tensor | None",
+    calibration: Calibration,
+    drawn: "tuple[torch.Tensor, list[int]] | None",
+    heads: "dict[int, Heads]",
     compensation: Any,
     asked: UniattnSettings,
     console: Console,
-) -> tuple[list[dict[str, Any]], dict[int, dict[str, "torch.Tensor"]]]:
-    """What each follower's W_c leaves, for people and the report, and its state; no W_c, no state."""
+) -> tuple[dict[str, Any], dict[int, dict[str, "torch.Tensor"]]]:
+    """What the fit leaves, by follower and by input, for the report; and the followers' new tensors."""
     import torch
 
-    from llmtool.methods.uniattn import streaming
+    from llmtool.methods.uniattn.fitting import Fit, compensation_state
     from llmtool.methods.uniattn.part import make_compensation
 
-    followers = plan.followers_of(groups)
-    if not followers or compensation in (None, "none"):
-        return [], {}
     torch.manual_seed(asked.seed)
-    module = make_compensation(config, compensation)
-    assert module is not None
-    if rows is None:
-        return [], {layer: streaming.compensation_state(module, None) for layer in followers}
-    states, layers = {}, []
-    old, new = streaming.Model(config, build_parts(config)), streaming.Model(changed, build_parts(changed))
-    exact = torch.float64 if checkpoint.dtype("model.embed_tokens.weight") == "F64" else torch.float32
-    for found in streaming.find_compensations(
-        checkpoint, old, new, followers, rows, init=asked.init, ridge=asked.ridge, dtype=exact, console=console,
-        rank=compensation["rank"] if isinstance(compensation, dict) else None,
-    ):  # fmt: skip
-        state = streaming.compensation_state(module, found)
-        states[found.follower] = {name: value.cpu() for name, value in state.items()}
-        layers.append(found.facts())
-        console.info(
-            f"  layer {found.follower} after {found.leader}: sharing errs by {found.error:.2%} of the stream's energy, "
-            f"W_c leaves {found.left:.0%} of that"
-        )
-    return layers, states
+    module = None if compensation is None else make_compensation(config, compensation)
+    if drawn is None:
+        states = {} if module is None else {one: compensation_state(module, None) for one in plan.followers_of(groups)}
+        return {"layers": [], "losses": []}, states
+    fit = Fit(asked.init, module is not None, asked.refit, asked.rank, asked.ridge)
+    layers, losses, states = calibrate(
+        checkpoint, config, changed, calibration, drawn, heads, fit, module, console
+    )  # fmt: skip
+    leaders = plan.followers_of(groups)
+    return {"layers": [{**one, "leader": leaders[one["layer"]]} for one in layers], "losses": losses}, states
 
 
 def _write(
@@ -226,6 +220,7 @@ def _write(
     output: Path,
     config: "Config",
     groups: plan.Groups,
+    heads: "dict[int, Heads]",
     kind: str,
     states: dict[int, dict[str, "torch.Tensor"]],
     run: Run,
@@ -240,7 +235,7 @@ def _write(
     from llmtool.methods.uniattn import convert
 
     facts = method_config(checkpoint.config, config) if groups else checkpoint.config
-    saved = dumps(plan.to_json(groups, config.num_hidden_layers), indent=2) + "\n"
+    saved = dumps(plan.to_json(groups, config.num_hidden_layers, heads=heads if kind == "uniattn" else None)) + "\n"
     written = write_checkpoint(
         output, convert.convert(checkpoint.tensors(), groups, states, kind), facts, run=run, source=checkpoint,
         files={"plan.json": saved.encode()}, read=read, force=force, console=console,

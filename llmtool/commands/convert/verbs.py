@@ -22,6 +22,7 @@ from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask, convert_topk
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
 from llmtool.commands.convert.vocab import convert_vocab as vocab
+from llmtool.commands.places import TABLE, beside
 from llmtool.core.run.console import QUIET, Console
 
 __all__ = [
@@ -57,14 +58,15 @@ def dsmoe(
     >>> llmtool.convert.dsmoe("model", "sparse", experts=4)["verified"]["layers"]
     2
     """
-    place = None if output is None else Path(output)
-    return convert_dsmoe(Path(checkpoint), place, settings, console=console, **named_settings)
+    return convert_dsmoe(
+        Path(checkpoint), beside(checkpoint, "dsmoe", output), settings, console=console, **named_settings
+    )
 
 
 def dsmoe_baseline(
     kind: str,
     checkpoint: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: BaselineSettings | None = None,
     *,
     console: Console = QUIET,
@@ -76,12 +78,13 @@ def dsmoe_baseline(
     >>> llmtool.convert.dsmoe_baseline("topk", "model", "topk", experts=4, share=0.5)["share"]
     0.5
     """
-    return convert_baseline(kind, Path(checkpoint), Path(output), settings, console=console, **named_settings)
+    place = beside(checkpoint, kind.replace(":", "-"), output)
+    return convert_baseline(kind, Path(checkpoint), place, settings, console=console, **named_settings)
 
 
 def uniattn(
     checkpoint: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: UniattnSettings | None = None,
     *,
     console: Console = QUIET,
@@ -93,12 +96,13 @@ def uniattn(
     >>> llmtool.convert.uniattn("model", "shared", groups="2:0:2", init="zero")["followers"]
     1
     """
-    return convert_uniattn(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+    place = beside(checkpoint, "uniattn", output)
+    return convert_uniattn(Path(checkpoint), place, settings, console=console, **named_settings)
 
 
 def rope(
     checkpoint: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: RotarySettings | None = None,
     *,
     console: Console = QUIET,
@@ -110,12 +114,13 @@ def rope(
     >>> llmtool.convert.rope("model", "longer", method="yarn", target=128)["schema"]
     'llmtool.convert-rope/1'
     """
-    return convert_rope(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+    place = beside(checkpoint, "rope", output)
+    return convert_rope(Path(checkpoint), place, settings, console=console, **named_settings)
 
 
 def topk(
     checkpoint: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: TopKSettings | None = None,
     *,
     console: Console = QUIET,
@@ -127,12 +132,13 @@ def topk(
     >>> llmtool.convert.topk("model", "mixtral", experts=4)["method"]
     'mixtral'
     """
-    return convert_topk(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+    place = beside(checkpoint, "topk", output)
+    return convert_topk(Path(checkpoint), place, settings, console=console, **named_settings)
 
 
 def cartesian(
     checkpoint: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: CartesianSettings | None = None,
     *,
     console: Console = QUIET,
@@ -144,12 +150,13 @@ def cartesian(
     >>> llmtool.convert.cartesian("model", "cartesian", experts=4)["schema"]
     'llmtool.convert-upcycle/1'
     """
-    return convert_cartesian(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+    place = beside(checkpoint, "cartesian", output)
+    return convert_cartesian(Path(checkpoint), place, settings, console=console, **named_settings)
 
 
 def finedeep(
     checkpoint: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: FinedeepSettings | None = None,
     *,
     console: Console = QUIET,
@@ -161,13 +168,14 @@ def finedeep(
     >>> llmtool.convert.finedeep("model", "finedeep", experts=4)["schema"]
     'llmtool.convert-upcycle/1'
     """
-    return convert_finedeep(Path(checkpoint), Path(output), settings, console=console, **named_settings)
+    place = beside(checkpoint, "finedeep", output)
+    return convert_finedeep(Path(checkpoint), place, settings, console=console, **named_settings)
 
 
 def mask(
     checkpoint: str | Path,
-    output: str | Path,
-    table: str | Path,
+    output: str | Path | None = None,
+    table: str | Path | None = None,
     settings: MaskSettings | None = None,
     *,
     console: Console = QUIET,
@@ -180,4 +188,5 @@ def mask(
     >>> llmtool.convert.mask("model", "masked", "table.safetensors")["schema"]
     'llmtool.convert-upcycle/1'
     """
-    return convert_mask(Path(checkpoint), Path(output), Path(table), settings, console=console, **named_settings)
+    place, chosen = beside(checkpoint, "mask", output), Path(table or TABLE)
+    return convert_mask(Path(checkpoint), place, chosen, settings, console=console, **named_settings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.settings import VocabSettings
 from llmtool.commands.convert.vocab_check import check_vocabularies, lines
+from llmtool.commands.places import beside
 from llmtool.core.bpe.correspondence import Correspondence, correspondence
 from llmtool.core.bpe.export import write_huggingface
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
@@ -35,7 +36,7 @@ ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 
 def convert_vocab(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     settings: VocabSettings | None = None,
     *,
     reading: Reading | None = None,
@@ -58,7 +59,7 @@ def convert_vocab(
     from llmtool.core.model.token_rows import INITS, new_table
 
     use_threads(asked.threads, by_load=False)
-    path, output = Path(path), Path(output)
+    path, output = Path(path), beside(path, "vocab", output)
     source = open_checkpoint(path, asked.override)
     config = read_architecture(source)
     old = Tokenizer.load(asked.old_tokenizer) if asked.old_tokenizer else load_tokenizer(path, "give --old-tokenizer")

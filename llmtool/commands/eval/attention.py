@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmtool.commands.convert.uniattn import Calibration
+from llmtool.commands.convert.uniattn_calibration import Calibration, exact_type
 from llmtool.commands.eval.settings import AttentionSettings
-from llmtool.core.checkpoint.directory import open_checkpoint
-from llmtool.core.corpus.inputs import without_weights
+from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import QUIET, Console
@@ -19,7 +18,13 @@ from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.numbers import real
 from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.methods.uniattn import plan, plot
-from llmtool.model import load_model
+from llmtool.model import build_parts, find_device, load_model
+
+if TYPE_CHECKING:
+    import torch
+
+    from llmtool.core.model.config import Config
+    from llmtool.methods.uniattn.heads import Scores
 
 SCHEMA = "llmtool.eval-attention/1"
 
@@ -43,18 +48,22 @@ def attention(
     reading, named_settings = Reading.split(reading, named_settings)
     asked, path = AttentionSettings.of(settings, named_settings), Path(path)
     text = Calibration(data, asked.samples, asked.window, asked.tokenizer, seed=reading.seed, reading=reading)
-    figure, output, measure, force = asked.plot, asked.output, asked.measure, asked.force
+    figure, output, force = asked.plot, asked.output, asked.force
     require("torch", extra="models", why="to run models")
     from llmtool.core.kernels.cpu import use_threads
-    from llmtool.core.model.attention import Attention
-    from llmtool.methods.uniattn import similarity
+    from llmtool.core.model.loading import read_architecture
+    from llmtool.methods.uniattn import heads, similarity
+    from llmtool.methods.uniattn.convert import DROPPED
 
     use_threads(asked.threads, by_load=False)
     saving = parse_share(asked.kv_saving)
     checkpoint = open_checkpoint(path)
-    run = Run("eval attention", {"data": list(data), "samples": asked.samples, "window": asked.window,
-                                 "kv_saving": saving, "measure": measure, **reading.facts()})  # fmt: skip
-    read: list[str | Path] = [path, *without_weights(data), *([asked.tokenizer] if asked.tokenizer else [])]
+    run = Run("eval attention", {
+        "data": list(data), "samples": asked.samples, "window": asked.window, "kv_saving": saving,
+        "plan_by": asked.plan_by, "measure": asked.measure, "heads": asked.heads, "leaders": asked.leaders,
+        "tokenizer": str(asked.tokenizer) if asked.tokenizer else None, **reading.facts(),
+    })  # fmt: skip
+    read: list[str | Path] = [path, *text.read()]
 
     def entries() -> list[dict[str, Any]]:
         return [checkpoint.fingerprint(), *map(file_entry, read[1:])]
@@ -67,26 +76,26 @@ def attention(
             if figure is None or figure.exists():
                 raise
     claim_figure(figure, read=read, force=force)
-    model = load_model(path, None, asked.device)
-    if model.note:
-        console.info(model.note)
-    layers = model.config.num_hidden_layers
+    config = read_architecture(checkpoint)
+    layers = config.num_hidden_layers
     followers = similarity.followers_for(saving, layers)
-    if not all(isinstance(block.self_attn, Attention) for block in model.decoder.model.layers):
+    if any(method["name"] in DROPPED for method in config.methods):
         raise UserError("has layers without a softmax of their own", where=str(path), hint="look at the original")
-    rows = text.rows(checkpoint, model.config, console).to(model.device)
-    with console.progress("comparing layers", len(rows), "rows") as bar:
-
-        def counted() -> Any:
-            for row in rows:
-                yield row
-                bar.advance(1)
-
-        alike = similarity.mean_similarity(model.decoder, counted(), measure).tolist()
-    groups, total = similarity.best_groups(alike, followers, model.config.windows)
-    facts = plan.to_json(groups, layers, alike)
+    rows, _ = text.rows(checkpoint, config, console)
+    matched = asked.heads == "matched"
+    scores = _scores(checkpoint, config, rows.to(find_device(asked.device)), asked, console)
+    table = heads.layer_scores(scores, layers, asked.plan_by, matched=matched)
+    groups, total = similarity.best_groups(table, followers, config.windows)
+    found = None
+    if matched:
+        found = heads.best_heads(scores, heads.readable(groups, asked.leaders, config.windows))
+    facts = plan.to_json(groups, layers, table if asked.plan_by == "similarity" else None, found)
+    if asked.plan_by == "error":
+        facts["error"] = [[-value for value in row] for row in table]
     if figure:
-        plot.draw_likeness(alike, groups, measure, figure)
+        measure = asked.measure if asked.plan_by == "similarity" else "error"
+        pairs = {layer: (leader, scores[layer, leader].tolist()) for layer, leader in plan.followers_of(groups).items()}
+        plot.draw(table, groups, measure, pairs, figure)
         console.info(f"{figure}: drawn")
     if output:
         run.inputs = entries()
@@ -94,8 +103,32 @@ def attention(
             files.open(output).write(dumps(facts, indent=1).encode() + b"\n")
             run.save(manifest_path(output), [output], files)
         console.info(f"{output}: plan written")
-    mean = total / followers
-    return {**facts, "schema": SCHEMA, "measure": measure, "mean_likeness": mean, "tokens": rows.numel()}
+    mean = {"mean_likeness": total / followers} if asked.plan_by == "similarity" else {"mean_error": -total / followers}
+    told = {"plan_by": asked.plan_by, "measure": asked.measure, "heads": asked.heads, "leaders": asked.leaders}
+    return {**facts, "schema": SCHEMA, **told, **mean, "tokens": rows.numel()}
+
+
+def _scores(
+    checkpoint: CheckpointReader, config: "Config", rows: "torch.Tensor", asked: AttentionSettings, console: Console
+) -> "Scores":
+    """Of each pair of layers, head by head: by maps with the whole model in memory, by error a layer at a time."""
+    from llmtool.methods.uniattn import heads, similarity, streaming
+
+    if asked.plan_by == "error":
+        pairs = {layer: list(range(layer)) for layer in range(1, config.num_hidden_layers)}
+        model = streaming.Model(config, build_parts(config))
+        return heads.score_heads(checkpoint, model, rows, pairs, "error", console, exact_type(checkpoint))
+    loaded = load_model(checkpoint.path, None, asked.device)
+    if loaded.note:
+        console.info(loaded.note)
+    with console.progress("comparing layers", len(rows), "rows") as bar:
+
+        def counted() -> Any:
+            for row in rows:
+                yield row
+                bar.advance(1)
+
+        return similarity.mean_similarity(loaded.decoder, counted(), asked.measure)
 
 
 def parse_share(text: str) -> float:
@@ -105,13 +138,18 @@ def parse_share(text: str) -> float:
 
 def show(facts: dict[str, Any], console: Console) -> None:
     """The plan as a table on stdout."""
-    alike = facts["similarity"]
+    by_error = facts["plan_by"] == "error"
+    table = facts["error"] if by_error else facts["similarity"]
+    shown = ".2%" if by_error else ".3f"
     rows = [
-        (", ".join(map(str, group)), str(group[0]), "  ".join(f"{alike[group[0]][layer]:.3f}" for layer in group[1:]))
+        (", ".join(map(str, group)), str(group[0]), "  ".join(f"{table[group[0]][one]:{shown}}" for one in group[1:]))
         for group in facts["groups"]
     ]
-    note = (
-        f"{facts['kv_saving']:.2%} of the cache saved, mean likeness {facts['mean_likeness']:.3f}: {facts['measure']} "
-        f"of the attention maps on {facts['tokens']:,} tokens, 1 for the same map"
-    )
-    console.table("Plan", ("layers", "leader", "likeness of followers"), rows, note, result=True)
+    how = "heads matched" if facts["heads"] == "matched" else "head by head"
+    said = (
+        f"mean error {facts['mean_error']:.2%} of the residual stream's energy" if by_error
+        else f"mean likeness {facts['mean_likeness']:.3f}: {facts['measure']} of the attention maps, 1 for the same map"
+    )  # fmt: skip
+    note = f"{facts['kv_saving']:.2%} of the cache saved, {said}; {how}, on {facts['tokens']:,} tokens"
+    column = "error of followers" if by_error else "likeness of followers"
+    console.table("Plan", ("layers", "leader", column), rows, note, result=True)

@@ -98,7 +98,18 @@ class AttentionSettings(Settings):
     """What is looked at, and what the plan is to save."""
 
     kv_saving: Annotated[str, Option("Share of the cache that the plan saves.", metavar="SHARE")] = "25%"
+    plan_by: Annotated[
+        Literal["similarity", "error"],
+        Option("Groups by likeness of their maps, or by what sharing does to the residual stream."),
+    ] = "similarity"
     measure: Annotated[Literal["cosine", "js"], Option("Cosine, or 1 - Jensen-Shannon divergence / ln 2.")] = "cosine"
+    heads: Annotated[
+        Literal["matched", "identity"], Option("Each head compared with the best of the leader's, or head by head.")
+    ] = "matched"
+    leaders: Annotated[
+        Literal["group", "earlier", "any"],
+        Option("Whose heads the plan's map reads: the group's leader's, all earlier leaders', any earlier softmax's."),
+    ] = "group"
     samples: Annotated[int, Option("Rows of text.", min=1, metavar="N")] = 16
     window: Annotated[int, Option("Tokens in a row.", min=2, metavar="N")] = 256
     tokenizer: Annotated[Path | None, Option("Tokenizer, if the checkpoint has none.", metavar="DIR")] = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.commands.places import beside
 from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
 from llmtool.commands.posttrain.result import result
 from llmtool.commands.posttrain.settings import DataOptions, SftSettings, UniattnSettings
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 def sft(
     model: str | Path,
     data: Sequence[str],
-    output: str | Path,
+    output: str | Path | None = None,
     settings: SftSettings | None = None,
     *,
     console: Console = QUIET,
@@ -49,7 +50,8 @@ def sft(
     >>> report["step"]
     2
     """
-    settings, model, output = SftSettings.of(settings, named_settings), Path(model), Path(output)
+    settings, output = SftSettings.of(settings, named_settings), beside(model, "sft", output)
+    model = Path(model)
     start = open_start(model, settings.adapters(), settings.set)
     trained = Data.read(start, data, settings.reading(model, day_of(output)), settings, console)
     moving = only_adapters if is_adapted(start) else anything
@@ -60,7 +62,7 @@ def sft(
 def uniattn(
     model: str | Path,
     data: Sequence[str],
-    output: str | Path,
+    output: str | Path | None = None,
     settings: UniattnSettings | None = None,
     *,
     console: Console = QUIET,
@@ -76,7 +78,8 @@ def uniattn(
     >>> report["stage1"]["step"], report["step"]
     (2, 2)
     """
-    settings, model, output = UniattnSettings.of(settings, named_settings), Path(model), Path(output)
+    settings, output = UniattnSettings.of(settings, named_settings), beside(model, "posttrained", output)
+    model = Path(model)
     start = open_start(model, settings.adapters(), settings.set)
     method = next((m for m in start.config.methods if m["name"] == "uniattn"), None)
     if method is None:

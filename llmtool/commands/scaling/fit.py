@@ -28,12 +28,14 @@ def make_request(logs: Sequence[str], settings: FitSettings, *, as_json: bool = 
 
 
 def run(request: Request, console: Console, *, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Print the result; the exit status that the checks ask for."""
+    """Print the result; the exit status that the checks ask for. Where JSON is asked the console shows no results."""
     asked = request.asked
     _check(request, asked.joint, asked.follow)
     if asked.joint:
         facts = fit_joint(request, console)
-        print(dumps(facts) if request.as_json else "\n".join(joint_lines(facts)))
+        console.result(joint_lines(facts))
+        if request.as_json:
+            print(dumps(facts))
         return verdict([], request)
     if asked.follow:
         return follow_run(request, console, asked.every, sleep)
@@ -45,8 +47,7 @@ def run(request: Request, console: Console, *, sleep: Callable[[float], None] = 
     for each in made:
         if request.as_json:
             print(dumps(saved.to_json(each, list(asked.target_loss))))
-        else:
-            print("\n".join(_lines(each, request, chart=console.verbosity >= 0)))
+        console.result(_lines(each, request, chart=console.verbosity >= 0))
     return verdict(made, request)
 
 

@@ -1,17 +1,24 @@
 """Tokenizers compared on files: what `llmtool tokenizer compare` does."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmtool.commands.tokenizer.settings import CompareSettings
 from llmtool.core.bpe.comparison import Comparison, Row, compare
+from llmtool.core.bpe.comparison_baseline import against
+from llmtool.core.bpe.side_by_side import MOST, SideBySide
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.page import Page
+
+MOST_SHOWN = 6
+"""Texts that are shown side by side."""
 
 
 def compare_files(
@@ -33,16 +40,17 @@ def compare_files(
     reference, plot = asked.reference, asked.plot
     if len(tokenizers) < 2:
         raise UserError("one tokenizer cannot be compared", hint="name two or more")
-    report = ReadReport()
+    report, names = ReadReport(), short_names(corpora)
+    named, begun = dict(zip(corpora, names, strict=True)), dict[str, str]()
     whole = any(tokenizer.needs_whole() for tokenizer in tokenizers.values())
     claim_figure(plot, read=[*corpora, *([reference] if reference else [])], force=asked.force)
     with console.progress("comparing", total_bytes(corpora, reading), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:
             for document in read_documents([path], reading, whole=whole, report=report, on_bytes=count):
+                begun.setdefault(named.get(path, ""), document.text[: 8 * MOST].decode("utf-8", "replace"))
                 yield Row(document.text, document.id)
 
-        names = short_names(corpora)
         comparison = compare(
             tokenizers,
             {name: rows(path, bar.advance) for name, path in zip(names, corpora, strict=True)},
@@ -52,11 +60,37 @@ def compare_files(
             threads=asked.threads,
         )
     report.say(console)
+    texts = {f"text {n}": text for n, text in enumerate(asked.show_text, 1)} or begun
+    shown = [SideBySide.of(name, text, tokenizers) for name, text in texts.items() if text.strip()]
+    comparison = replace(comparison, cuts=tuple(shown[:MOST_SHOWN]))
     if plot:
         from llmtool.core.bpe.comparison_plot import plot as draw
 
         draw(comparison, plot)
     return comparison
+
+
+def show(comparison: Comparison, settings: CompareSettings, console: Console) -> list[dict[str, Any]] | None:
+    """The tables, and for a page the texts side by side; what is worse than the baseline allows, None without one."""
+    for table in comparison.tables():
+        console.table(*table, result=True)
+    if isinstance(console, Page):
+        for block in comparison.cuts:
+            console.add(block)
+    if settings.baseline is None:
+        return None
+    rows = against(comparison, settings.baseline)
+    cells = [
+        [row["tokenizer"], row["corpus"], *(f"{row[when]:.4f}" for when in ("before", "now")), f"{row['worse']:.2%}"]
+        for row in rows
+    ]
+    header = ["tokenizer", "corpus", "before", "now", "worse by"]
+    note = f"bytes a token; {settings.max_worse:.2%} less is allowed"
+    console.table(f"Against {settings.baseline}", header, cells, note, result=True)
+    worse = [row for row in rows if row["worse"] > settings.max_worse]
+    for row in worse:
+        console.warn(f"{row['tokenizer']} on {row['corpus']}: {row['worse']:.2%} fewer bytes a token than before")
+    return worse
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from llmtool.core.bpe.size_curve import refuse_other, tokens_at
 from llmtool.core.corpus.readers import Reading, parse_size
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.numbers import amount
 from llmtool.tokenizer import Tokenizer
 
 Points = list[tuple[int, float]]
@@ -22,7 +23,7 @@ def curve_sizes(asked: TrainTokenizerSettings) -> list[int]:
         if asked.curve_text or asked.plot:
             raise UserError("--curve-text and --plot go with --curve", hint="--curve 8K,16K,32K")
         return []
-    sizes = sorted({parse_size(word) for word in asked.curve.split(",")} | {asked.vocab_size})
+    sizes = sorted({amount(word.strip(), "--curve") for word in asked.curve.split(",")} | {asked.vocab_size})
     if sizes[-1] > asked.vocab_size:
         what = f"--curve {asked.curve}: --vocab-size {asked.vocab_size:,} is trained, and no more"
         raise UserError(what, hint=f"--vocab-size {sizes[-1]}")

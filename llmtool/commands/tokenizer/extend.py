@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from llmtool import catalog
+from llmtool.commands.places import beside
 from llmtool.commands.tokenizer.compare import short_names
 from llmtool.commands.tokenizer.inspect import show
 from llmtool.commands.tokenizer.settings import ExtendSettings
@@ -42,7 +43,7 @@ CUTOFF = 1024
 def extend_files(
     source: str | Path,
     inputs: Sequence[str],
-    output: Path,
+    output: Path | None,
     settings: ExtendSettings | None = None,
     *,
     reading: Reading | None = None,
@@ -53,6 +54,7 @@ def extend_files(
     console = console or Console(verbosity=-1)
     reading, named = Reading.split(reading, named)
     settings = ExtendSettings.of(settings, named)
+    output = beside(source, "extended", output)
     tokenizer = Tokenizer.load(source)
     base = tokenizer.definition
     room = Room(settings.add, settings.multiple, rows_of(settings.fit_rows))

@@ -39,7 +39,7 @@ MaxMemory = Annotated[
 class TrainTokenizerSettings(Settings):
     """How a vocabulary is made; the defaults of training itself are those of core/bpe/settings.py."""
 
-    vocab_size: Annotated[int, Option("Number of tokens; bytes and special tokens count.", metavar="N")]
+    vocab_size: Annotated[int, Option("Number of tokens; bytes and special tokens count.", metavar="N")] = 32_000
     algorithm: Annotated[Algorithm, Option("How the vocabulary is made; (scaffold-)lbpe also sets --encoder lbpe.")] = (
         "bpe"
     )
@@ -51,8 +51,8 @@ class TrainTokenizerSettings(Settings):
     pretokenizer_regex: Annotated[
         Sequence[str], Option("Cut by this pattern instead; repeatable.", metavar="PATTERN")
     ] = TrainingSettings.pretokenizer_regex
-    special: Annotated[Sequence[str], Option("Special token; may be given again.", metavar="TOKEN")] = (
-        TrainingSettings.special
+    special: Annotated[Sequence[str], Option("Special token; may be given again; '' for none.", metavar="TOKEN")] = (
+        "<|endoftext|>",
     )
     special_position: Annotated[Literal["first", "last"], Option("Ids of special tokens.")] = (
         TrainingSettings.special_position  # type: ignore[assignment]
@@ -84,6 +84,10 @@ class TrainTokenizerSettings(Settings):
     threads: Threads = None
     force: Force = False
     dry_run: DryRun = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "special", tuple(token for token in self.special if token))
+        super().__post_init__()
 
     def facts(self) -> dict[str, Any]:
         """For run.json; patterns of one's own only where there are some."""
@@ -170,7 +174,8 @@ class EncodeSettings(Settings):
     """What ids become, and what stands around each document."""
 
     form: Annotated[
-        Literal["ids", "jsonl", "npy", "bin"], Option("Lines of ids, objects, or flat arrays.", "--format")
+        Literal["ids", "jsonl", "npy", "bin", "mds"],
+        Option("Lines of ids, objects, flat arrays, or (--shards) MDS.", "--format"),
     ] = "ids"
     bos: Annotated[bool | None, Option("Begin each document with the beginning-of-text token.", "--bos/--no-bos")] = (
         None
@@ -183,7 +188,7 @@ class EncodeSettings(Settings):
     offsets: Annotated[bool, Option("Byte range of each id (format jsonl).", "--offsets")] = False
     shards: Annotated[
         str | int | None,
-        Option("-o is a directory of .bin or .npy, each of so much of the corpus: 512MB.", metavar="SIZE"),
+        Option("-o is a directory of .bin, .npy or MDS shards, each of so much of the corpus: 512MB.", metavar="SIZE"),
     ] = None
     part: Annotated[str | None, Option("Only every N-th shard, from the I-th on.", metavar="I/N", matters=False)] = None
     verify: Annotated[
@@ -227,6 +232,20 @@ class CompareSettings(Settings):
     alpha: Annotated[float, Option("Order of the Rényi entropy.")] = ALPHA
     rare: Annotated[int, Option("Count tokens seen fewer times than this.", min=1, metavar="K")] = RARE
     threads: Threads = None
+    baseline: Annotated[
+        Path | None,
+        Option("What --json printed before: exit status 3 where a tokenizer has become worse.", metavar="FILE"),
+    ] = None
+    max_worse: Annotated[
+        float, Option("Share by which bytes a token may fall below the baseline's.", min=0, metavar="SHARE")
+    ] = 0.01
+    show_text: Annotated[
+        Sequence[str],
+        Option(
+            "A text that a page shows cut by each tokenizer; again for more. Default: how each corpus begins.",
+            metavar="TEXT",
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands import places
 from llmtool.commands.tokenizer.curve import curve_sizes, draw_curve
 from llmtool.commands.tokenizer.settings import TrainTokenizerSettings
 from llmtool.core.bpe import engine
@@ -30,7 +31,7 @@ SMALLEST_MEMORY = 1_000_000
 
 def train_file(
     inputs: Sequence[str],
-    output: Path,
+    output: Path | None,
     settings: TrainTokenizerSettings | None = None,
     *,
     reading: Reading | None = None,
@@ -38,7 +39,7 @@ def train_file(
     **named_settings: Any,
 ) -> dict[str, Any]:
     """Train and write `output` with its manifest."""
-    asked = TrainTokenizerSettings.of(settings, named_settings)
+    asked, output = TrainTokenizerSettings.of(settings, named_settings), output or places.TOKENIZER
     reading = reading or Reading()
     limit = None if asked.limit_bytes is None else parse_size(asked.limit_bytes)
     memory = None if asked.max_memory is None else parse_size(asked.max_memory)

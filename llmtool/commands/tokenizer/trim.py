@@ -7,6 +7,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.places import beside
 from llmtool.commands.tokenizer.extend import SPELLED, write_tsv
 from llmtool.commands.tokenizer.inspect import show
 from llmtool.commands.tokenizer.settings import TrimSettings
@@ -33,7 +34,7 @@ MAP, REMOVED = "ids.npy", "removed.tsv"
 def trim_files(
     source: str | Path,
     inputs: Sequence[str],
-    output: Path,
+    output: Path | None,
     settings: TrimSettings | None = None,
     *,
     reading: Reading | None = None,
@@ -44,6 +45,7 @@ def trim_files(
     console = console or Console(verbosity=-1)
     reading, named = Reading.split(reading, named)
     settings = TrimSettings.of(settings, named)
+    output = beside(source, "trimmed", output)
     tokenizer = Tokenizer.load(source)
     if settings.encoder is not None:
         tokenizer = tokenizer.with_encoder(settings.encoder)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
+from llmtool.commands import places
 from llmtool.commands import sources as named
 from llmtool.commands.options import method_settings
 from llmtool.commands.train.job import SCHEMA, Job, anything, check_place, run_job
@@ -18,6 +19,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.numbers import from_environment
+from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llmtool.core.corpus.token_files import TokenFile
@@ -30,7 +32,7 @@ MICRO_TOKENS = 8192
 
 def train(
     data: Sequence[str],
-    output: str | Path,
+    output: str | Path | None = None,
     settings: TrainSettings | None = None,
     *,
     reading: Reading | None = None,
@@ -39,7 +41,7 @@ def train(
     trainable: Callable[[str], bool] = anything,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """Train a model and write it to `output`.
+    """Train a model and write it to `output`, or to `model`.
 
     settings: as on the command line (`llmtool train --help`), as an object or by their names. reading: of text. terms,
     trainable: what a caller in Python adds to the methods' own objectives and limits.
@@ -49,7 +51,7 @@ def train(
     >>> report["step"]
     2
     """
-    asked = TrainSettings.of(settings, named_settings)
+    asked, output = TrainSettings.of(settings, named_settings), Path(output or places.MODEL)
     reading = replace(reading or Reading(), seed=asked.seed)
     require("torch", extra="models", why="to train models")
     import torch
@@ -70,17 +72,19 @@ def train(
     trained, held = named.parse_sources(data), named.parse_sources(asked.valid)
     if not trained:
         raise UserError("no data to train on", hint="name files of text or tokens")
-    codec = named.find_tokenizer(asked.tokenizer, Path(asked.model), console)
+    asked = replace(asked, tokenizer=_tokenizer(asked, trained))
+    codec = named.find_tokenizer(asked.tokenizer, None if asked.model is None else Path(asked.model), console)
     paths = [source.path for source in [*trained, *held]]
     read = [*paths, *(name for name in (asked.tokenizer, asked.model) if name and Path(name).exists())]
     if rank == 0 and not asked.dry_run:
-        check_place(Path(output), read, console)
-    place = None if asked.dry_run else Path(output)
+        check_place(output, read, console)
+    place = None if asked.dry_run else output
     texts = Texts(place, codec, console, asked.threads, asked.bin_dtype, rank == 0)
     files = [texts.open(source, reading) for source in trained]
     checks = [texts.open(source, replace(reading, sample=None)) for source in held]
     vocabulary = None if codec else _vocabulary([*files, *checks])
-    start = find_start(asked.model, asked.length, codec, vocabulary, asked.overrides)
+    asked = replace(asked, model=asked.model or _size(codec, vocabulary))
+    start = find_start(str(asked.model), asked.length, codec, vocabulary, asked.overrides)
     length = row_length(start, asked.length)
     _check(files, checks, start)
     if asked.holdout:
@@ -133,7 +137,7 @@ def train(
             start.shards(used.seed, choice.kernels) if cut else (start.decoder(used.seed, choice.kernels), None)
         )
         job = Job(
-            command="train", output=Path(output), settings=used, config=facts,
+            command="train", output=output, settings=used, config=facts,
             decoder=decoder, rows=values, raw=start.raw, data=batches, objective=objective,
             optimizer=rates, plan=plan, trainable=trainable, written=written_types(start.checkpoint, used.save_dtype),
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
@@ -169,6 +173,43 @@ def make_objective(
         for name, method in used.items()
     }
     return Objective({**terms, **(extra or {})}, cross_entropy or linear_cross_entropy)
+
+
+def _tokenizer(asked: TrainSettings, sources: Sequence[named.Source]) -> str | None:
+    """The one that was named; else, where a new model is asked for, tokenizer.json that stands here, unless all data
+    are tokens of another."""
+    if asked.tokenizer is not None or (asked.model is not None and Path(asked.model).is_dir()):
+        return asked.tokenizer
+    here = places.found_tokenizer()
+    made_with = [_made_with(source.path, asked.bin_dtype) for source in sources if here]
+    if here and all(each is TEXT or each == Tokenizer.load(here).fingerprint() for each in made_with):
+        return here
+    return None
+
+
+def wants_tokenizer(data: Sequence[str], asked: TrainSettings) -> bool:
+    """Whether a new model is to learn from text, and no tokenizer is named or stands here."""
+    if asked.tokenizer is not None or (asked.model is not None and Path(asked.model).exists()):
+        return False
+    paths = [source.path for source in named.parse_sources(data)]
+    texts = [_made_with(path, asked.bin_dtype) is TEXT for path in paths if path != "-" and Path(path).exists()]
+    return len(texts) == len(paths) and all(texts) and places.found_tokenizer() is None
+
+
+TEXT = object()
+"""What text was tokenised with."""
+
+
+def _made_with(path: str, bin_dtype: str | None) -> object:
+    from llmtool.core.corpus.token_files import is_token_file, open_tokens
+
+    return open_tokens(path, path, bin_dtype).tokenizer if is_token_file(path) else TEXT
+
+
+def _size(codec: Tokenizer | None, vocabulary: int | None) -> str:
+    """A million parameters, or so many more that the table of tokens is about half of them."""
+    tokens = codec.definition.vocabulary.id_limit if codec else vocabulary or 0
+    return f"{max(10**6, 128 * tokens) / 1e6:.1f}M".replace(".0M", "M")
 
 
 def _vocabulary(files: "Sequence[TokenFile]") -> int:

@@ -45,10 +45,18 @@ class TrainSettings(Running):
     to steps, overrides to the architecture, valid to the held-out sets' hashes.
     """
 
-    model: Annotated[str, Option("A size (3M), a config.json, or a checkpoint.", "--model -m", metavar="MODEL")] = "1M"
+    model: Annotated[
+        str | None,
+        Option("A size (3M), a config.json, or a checkpoint. Default: 1M, or 128 for each token of the vocabulary.",
+               "--model -m", metavar="MODEL"),
+    ] = None  # fmt: skip
     tokenizer: Annotated[
         str | None,
-        Option("For text; goes along with the model. Default: the checkpoint's.", metavar="TOK", matters=False),
+        Option(
+            "For text; goes along with the model. Default: the checkpoint's, or tokenizer.json.",
+            metavar="TOK",
+            matters=False,
+        ),
     ] = None
     bin_dtype: BinDtype = None
     length: Annotated[

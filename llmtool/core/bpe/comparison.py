@@ -11,6 +11,7 @@ from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.metrics import BATCH_BYTES, Meter, Metrics, Tally, check_alpha, ratio, unreachable_tokens
 from llmtool.core.bpe.settings import ALPHA, RARE
+from llmtool.core.bpe.side_by_side import SideBySide
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
 from llmtool.core.bpe.vocabulary import token_to_string
 from llmtool.core.bpe.words import UNSPACED_SCRIPTS, Ints, batches, word_spans
@@ -57,6 +58,8 @@ class Comparison:
     engine: str
     threads: int
     parallel: bool
+    cuts: tuple[SideBySide, ...] = ()
+    """Texts cut by each tokenizer, for a page."""
 
     @property
     def corpora(self) -> list[str]:

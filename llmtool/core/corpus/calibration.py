@@ -41,6 +41,22 @@ def text_rows(
     it says. joined: documents stand one after another and every row is full; else each row is of one document. An
     input that has too few rows leaves its share to the others. Raises UserError where there is not one row.
     """
+    rows = rows_by_input(encode, inputs, tokens, length, reading=reading, seed=seed, joined=joined, console=console)
+    return [row for row, _ in rows]
+
+
+def rows_by_input(
+    encode: Encode,
+    inputs: Sequence[str],
+    tokens: int,
+    length: int,
+    *,
+    reading: Reading | None = None,
+    seed: int = 0,
+    joined: bool = False,
+    console: Console = QUIET,
+) -> list[tuple[list[int], int]]:
+    """The rows of text_rows, each with the number of the input that it is from."""
     reading = replace(reading or Reading(), broken="replace", sample=None, seed=seed)
     weights = [split_weight(name)[1] for name in inputs]
     wanted = [ceil(tokens * weight / sum(weights)) for weight in weights]
@@ -48,12 +64,12 @@ def text_rows(
         _drawn(encode, name, share, length, reading, joined, console)
         for name, share in zip(inputs, wanted, strict=True)
     ]
-    rows: list[list[int]] = []
+    rows: list[tuple[list[int], int]] = []
     left = tokens
-    for row in _in_turn([rows for rows, _ in found], weights):
+    for row, source in _in_turn([rows for rows, _ in found], weights):
         if left >= (length if joined else min(LEAST, tokens)):
-            rows.append(row[:left])
-            left -= len(rows[-1])
+            rows.append((row[:left], source))
+            left -= len(rows[-1][0])
     if not rows:
         met = sum(size for _, size in found)
         short = f"the window of {length:,}" if joined else f"a row of {LEAST}"
@@ -62,10 +78,10 @@ def text_rows(
     return rows
 
 
-def _in_turn(found: Sequence[list[list[int]]], weights: Sequence[float]) -> list[list[int]]:
-    """The rows of all inputs: at any place, as many of each as its weight says."""
+def _in_turn(found: Sequence[list[list[int]]], weights: Sequence[float]) -> list[tuple[list[int], int]]:
+    """The rows of all inputs, and where each is from: at any place, as many of each as its weight says."""
     places = [((k + 1) / weight, at, k) for at, weight in enumerate(weights) for k in range(len(found[at]))]
-    return [found[at][k] for _, at, k in sorted(places)]
+    return [(found[at][k], at) for _, at, k in sorted(places)]
 
 
 def _drawn(

@@ -153,7 +153,7 @@ def head_bases(methods: Sequence[Mapping[str, Any]], layers: int, heads: int) ->
                 raise ConfigError(f"{name}: bases {row!r}: wanted {heads}, one for each key-value head")
             if not all(isinstance(base, int | float) and type(base) is not bool and 1 < base < 1e30 for base in row):
                 raise ConfigError(f"{name}: bases {row!r}: wanted numbers above 1")
-        return [tuple(map(float, row)) for row in each]
+        return [tuple(float(base) for base in row) for row in each]
     return []
 
 

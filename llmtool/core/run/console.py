@@ -5,7 +5,7 @@ stdout carries the result and nothing else. Progress is drawn only on a terminal
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Protocol
 
@@ -41,6 +41,9 @@ class Progress(Protocol):
 class Console:
     """The one console; `verbosity` is -1 with --quiet, 1 with --verbose."""
 
+    bars = True
+    """False where bars would be drawn over what somebody types at the same terminal."""
+
     def __init__(self, verbosity: int = 0) -> None:
         self.verbosity = verbosity
         self._bar: Any = None
@@ -48,7 +51,7 @@ class Console:
     @property
     def interactive(self) -> bool:
         """Whether to draw: stderr is a terminal that can, and nobody asked for silence."""
-        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and self.verbosity >= 0
+        return self.bars and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and self.verbosity >= 0
 
     def info(self, message: str) -> None:
         """A line for people, dropped with --quiet."""
@@ -95,6 +98,10 @@ class Console:
         console.print(table)
         if note:
             console.print(f"{note}\n", soft_wrap=True)
+
+    def result(self, lines: Iterable[str]) -> None:
+        """The command's result in lines, on stdout."""
+        print("\n".join(lines))
 
     @contextmanager
     def progress(self, label: str, total: float | None, unit: str) -> Iterator[Progress]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.extras import EXTRAS
@@ -11,7 +12,7 @@ from llmtool.core.run.manifest import machine
 BASE = ("typer", "rich", "numpy", "scipy", "tokenizers", "regex", "zstandard")
 DISTRIBUTIONS = {"faiss": "faiss-cpu"}
 
-__all__ = ["extras", "machine", "packages", "report"]
+__all__ = ["extras", "gpu", "machine", "packages", "report"]
 
 
 def version(module: str) -> str | None:
@@ -25,6 +26,20 @@ def version(module: str) -> str | None:
 def packages() -> dict[str, str | None]:
     """Versions of every package that llmtool may use; None where missing."""
     return {module: version(module) for module in (*BASE, *(m for modules in EXTRAS.values() for m in modules))}
+
+
+def gpu() -> str | None:
+    """The first NVIDIA GPU's name as the driver tells it; importing torch for it would take seconds."""
+    for place in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        try:
+            lines = place.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == "Model":
+                return value.strip()
+    return None
 
 
 def extras() -> dict[str, bool]:

@@ -46,6 +46,8 @@ class CompleteError(UserError):
 
     def __init__(self, output: Path) -> None:
         self.output = output
+        self.next: str | None = None
+        """What the command line says comes next."""
         super().__init__("complete already, nothing to do", where=str(output))
 
 

@@ -37,6 +37,11 @@ def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: b
         raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path), hint=hint)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     require("matplotlib", extra="plots", why="for --plot")
+    claim_marked(path, "figure", read=read, force=force)
+
+
+def claim_marked(path: Path, kind: str, *, read: Iterable[str | Path] = (), force: bool = True) -> None:
+    """Refuse a file that is no figure (or page: `kind`) of ours, or one that another command made, without `force`."""
     refuse_overlap([path], read)
     if is_stream(path):
         return
@@ -46,7 +51,7 @@ def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: b
         return
     held = path.read_bytes()
     if MARK.encode() not in held:
-        raise UserError("exists already, and is no figure of llmtool", where=str(path), hint="write elsewhere")
+        raise UserError(f"exists already, and is no {kind} of llmtool", where=str(path), hint="write elsewhere")
     if not force and mark().encode() not in held:
         raise UserError("exists already", where=str(path), hint="use --force to replace it")
 

@@ -18,7 +18,7 @@ LONGEST = 40
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_COUNT = re.compile(r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?P<unit>[KMGBT]?)", re.IGNORECASE)
+_COUNT = re.compile(r"(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?P<unit>[KMGBT]?)(?P<binary>i?)", re.IGNORECASE)
 
 
 def find_real(text: str, *, words: bool = False) -> float | None:
@@ -36,7 +36,7 @@ def from_environment(name: str, default: int) -> int:
     return whole(os.environ.get(name, default), name, high=1 << 31)
 
 
-def whole(value: Any, name: str, *, low: int = 0, high: int = EXACT, where: str | None = None) -> int:
+def whole(value: Any, name: str, *, low: float = 0, high: float = EXACT, where: str | None = None) -> int:
     """A whole number between `low` and `high`, from text or from JSON, where 3.0 is one too."""
     number: int | None = None
     if isinstance(value, str):
@@ -70,19 +70,35 @@ def real(
     return number
 
 
-def amount(value: Any, name: str, *, low: int = 1, high: int = EXACT, where: str | None = None) -> int:
-    """A number of things as people write it: 300, 1.5M, 2b."""
+def amount(value: Any, name: str, *, low: float = 1, high: float = EXACT, where: str | None = None) -> int:
+    """A number of things as people write it: 300, 1.5M, 2b, 128Ki; a part of a thing is refused."""
     if not isinstance(value, str):
         return whole(value, name, low=low, high=high, where=where)
     found = _COUNT.fullmatch(value) if len(value) <= LONGEST else None
-    if found is None:
+    if found is None or (found["binary"] and not found["unit"]):
         raise UserError(f"{name} {shown(value)}: not a number such as 300 or 1.5M", where=where)
     whole_part, _, decimals = found["number"].partition(".")
-    scaled = int((whole_part or "0") + decimals) * UNITS[found["unit"].upper()]
-    number = scaled // int(10 ** len(decimals))
+    digits = (whole_part if whole_part not in ("", "+", "-") else f"{whole_part}0") + decimals
+    number, part = divmod(int(digits) * _scale(found), int(10 ** len(decimals)))
+    if part:
+        raise UserError(f"{name} {shown(value)}: not a whole number", where=where)
     if not low <= number <= high:
         raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
     return number
+
+
+def quantity(value: Any, name: str, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """A number as `real` reads it, or with a unit: 0.5, 25%, 3e-4, 20K."""
+    found = _COUNT.fullmatch(value) if isinstance(value, str) and len(value) <= LONGEST else None
+    if found is None or not found["unit"]:
+        return real(value, name, low=low, high=high)
+    return real(float(found["number"]) * _scale(found), name, low=low, high=high)
+
+
+def _scale(found: re.Match[str]) -> int:
+    """What the unit of a count stands for: thousands, or 1024s with an i."""
+    power: int = UNITS[found["unit"].upper()]
+    return 1024 ** (len(str(power)) // 3) if found["binary"] else power
 
 
 def shown(value: Any) -> str:

@@ -63,12 +63,12 @@ class Described:
     @property
     def several(self) -> bool:
         """Whether it holds a sequence."""
-        return any(get_origin(kind) not in (None, Literal) for kind in _members(self.type))
+        return any(get_origin(kind) not in (None, Literal) for kind in members(self.type))
 
     def check(self, value: Any) -> None:
         """Refuse what the type's choices and the bounds do not allow."""
         shown = f"{self.flags[0].partition('/')[0]} {value}"
-        choices = [choice for kind in _members(self.type) if get_origin(kind) is Literal for choice in get_args(kind)]
+        choices = [choice for kind in members(self.type) if get_origin(kind) is Literal for choice in get_args(kind)]
         if choices and value not in choices:
             hint = closest(str(value), [str(choice) for choice in choices]) or f"one of {', '.join(map(str, choices))}"
             raise UserError(f"{shown}: no such choice", hint=hint)
@@ -91,7 +91,7 @@ class Settings:
         for field in describe(type(self)):
             value = getattr(self, field.name)
             kept = tuple(value) if isinstance(value, list) else value
-            if isinstance(kept, str) and Path in _members(field.type):
+            if isinstance(kept, str) and Path in members(field.type):
                 kept = Path(kept)
             object.__setattr__(self, field.name, kept)
             if kept is not None:
@@ -132,7 +132,7 @@ def _described(kind: Any) -> tuple[Described, ...]:
     return tuple(described)
 
 
-def _members(kind: Any) -> tuple[Any, ...]:
+def members(kind: Any) -> tuple[Any, ...]:
     """The types of a union without None, or the type alone."""
     if get_origin(kind) in (Union, UnionType):
         return tuple(member for member in get_args(kind) if member is not type(None))

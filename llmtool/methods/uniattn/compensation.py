@@ -1,7 +1,8 @@
 """W_c from calibration text: sums over tokens, least squares with a ridge, the paper's form, and low rank.
 
 e = O_base - O_unified is what the residual stream after attention lacks, x the follower's normed attention input, one
-row a token: e ~ x W, and Linear.weight = W^T. Sums are kept in float64: a layer costs two matrices of d x d.
+row a token: e ~ x W, and Linear.weight = W^T. Where o_proj is fitted anew with it, x has the inputs of o_proj behind it
+and W what is added to o_proj. Sums are kept in float64: a layer costs two matrices of d x d, or 2d x 2d.
 """
 
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 class Sums:
     """G = sum x^T x, C = sum x^T e, sum |e|^2 and the count, over tokens."""
 
-    def __init__(self, size: int, device: torch.device) -> None:
+    def __init__(self, size: int, device: torch.device, outputs: int | None = None) -> None:
+        """size: of x; outputs: of e, as many if not given."""
         self.gram = torch.zeros(size, size, dtype=torch.float64, device=device)
-        self.cross = torch.zeros_like(self.gram)
+        self.cross = self.gram.new_zeros(size, outputs or size)
         self.energy = 0.0
         self.tokens = 0
 
     def add(self, x: torch.Tensor, error: torch.Tensor) -> None:
-        """x and error [..., d]."""
+        """x [..., size] and error [..., outputs]."""
         x, error = x.flatten(0, -2).double(), error.flatten(0, -2).double()
         self.gram += x.T @ x
         self.cross += x.T @ error
@@ -39,14 +41,15 @@ class Sums:
 
 @dataclass(frozen=True)
 class Solution:
-    """W [d, d] in float64, and the ridge that it was found with (None: no ridge)."""
+    """W [size, outputs] in float64, and the ridge that it was found with (None: no ridge)."""
 
     weight: torch.Tensor
     ridge: float | None
 
 
 def solve(fitted: Sums, held_out: Sums, ridge: float | None) -> Solution:
-    """Least squares over the fitted tokens; ridge None takes the one that leaves least on the held-out tokens."""
+    """Least squares over the fitted tokens; ridge None takes the one that leaves least on the held-out tokens, or W = 0
+    where every ridge leaves more than there was."""
     unit = float(fitted.gram.trace()) / len(fitted.gram)
 
     def at(factor: float) -> torch.Tensor:
@@ -59,7 +62,7 @@ def solve(fitted: Sums, held_out: Sums, ridge: float | None) -> Solution:
 
     if ridge is not None:
         return Solution(at(ridge), ridge)
-    tried = [Solution(at(factor), factor) for factor in RIDGES]
+    tried = [Solution(at(factor), factor) for factor in RIDGES] + [Solution(torch.zeros_like(fitted.cross), None)]
     return min(tried, key=lambda found: held_out.left(found.weight))
 
 

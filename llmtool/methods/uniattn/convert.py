@@ -9,19 +9,29 @@ import torch
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.model.config import Config
 from llmtool.core.run.errors import UserError
+from llmtool.methods.uniattn.part import Heads, identity_heads
 from llmtool.methods.uniattn.plan import Groups, followers_of
 
 DROPPED = {"uniattn": ("q_proj", "k_proj", "q_norm", "k_norm"), "cla": ("k_proj", "v_proj", "k_norm")}
 """What a follower does not have, for each way to share."""
 
 State = Mapping[int, Mapping[str, torch.Tensor]]
-"""Follower -> state of its compensation."""
+"""Follower -> state of its compensation; where o_proj was fitted anew "o_proj" is what is added to its weight."""
+OUTPUT = "o_proj"
 
 
-def entry(groups: Groups, compensation: str | dict[str, int] | None, kind: str = "uniattn") -> dict[str, Any]:
-    """The method's object in config.json."""
-    more = {} if compensation is None else {"compensation": compensation}
-    return {"name": kind, "version": 1, "groups": groups, **more}
+def entry(
+    groups: Groups,
+    compensation: str | dict[str, int] | None,
+    kind: str = "uniattn",
+    heads: Mapping[int, Heads] | None = None,
+) -> dict[str, Any]:
+    """The method's object in config.json: version 1, or 2 where a head reads another than the leader's own number."""
+    facts: dict[str, Any] = {"name": kind, "version": 1, "groups": groups}
+    leaders = followers_of(groups)
+    if heads and any(list(of) != identity_heads(leaders[layer], len(of)) for layer, of in heads.items()):
+        facts.update(version=2, head_map={str(layer): [list(pair) for pair in of] for layer, of in heads.items()})
+    return facts if compensation is None else {**facts, "compensation": compensation}
 
 
 def refuse_shared(checkpoint: CheckpointReader, config: Config) -> None:
@@ -55,8 +65,9 @@ def convert(
     for name, tensor in tensors:
         if dropped_names([name], groups, kind):
             continue
-        yield name, tensor
-        if name in places:
-            for key, value in compensations[places[name]].items():
-                place = name.replace("o_proj.weight", f"compensation.{key}")
-                yield place, value.to(dtype=tensor.dtype).contiguous()
+        state = compensations[places[name]] if name in places else {}
+        more = state.get(OUTPUT)
+        yield name, tensor if more is None else (tensor.to(more.dtype) + more).to(tensor.dtype).contiguous()
+        for key, value in state.items():
+            if key != OUTPUT:
+                yield name.replace("o_proj.weight", f"compensation.{key}"), value.to(dtype=tensor.dtype).contiguous()

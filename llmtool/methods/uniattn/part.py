@@ -5,12 +5,15 @@ config.json: {"name": "uniattn", "version": 1, "groups": [[leader, follower, ...
 
     h' = h + o_proj(P_leader V) + W_c norm(h)
 
-with P_leader [B, H, T, S] the leader's probabilities, head by head. In training and prefill P V is computed as
-SDPA(q_leader, k_leader, v): exact, no O(T^2) memory, and autograd sums the gradients of q and k. In decoding the leader
-makes P once, softmax in float32, and each layer of the group only multiplies.
+with P_leader [B, H, T, S] the leader's probabilities, head by head: the paper's. Version 2, which is ours, adds
+"head_map": {follower: [[layer, head], ...]}, the head that each head of a follower reads, of any earlier layer that has
+a softmax of its own: the order of heads is arbitrary, and head h of one layer is no kin of head h of another.
+
+In training and prefill P V is computed as SDPA(q_leader, k_leader, v): exact, no O(T^2) memory, and autograd sums the
+gradients of q and k. In decoding a layer that is read makes P once, softmax in float32, and followers only multiply.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +25,12 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.decoder import Parts
 
-NAME, VERSION = "uniattn", 1
+NAME, VERSIONS = "uniattn", (1, 2)
 OP = "shared_softmax_attention"
 """The kernel (core/kernels) that may take the place of `weigh` in decoding."""
 
+Heads = Sequence[tuple[int, int]]
+"""(layer, head) that each head of a follower reads."""
 Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(P [B, H, 1, S], V [B, key-value heads, S, D]) -> P V [B, H, 1, D]."""
 
@@ -59,8 +64,14 @@ def weigh(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return (rows @ v).view(batch, heads, 1, v.shape[3])
 
 
+def gathered(tensors: Mapping[int, torch.Tensor], heads: Heads) -> torch.Tensor:
+    """Heads of several layers' tensors [B, heads, ..] as one, [B, H, ..]: views and one copy, no index on the device
+    (a decode step stays one graph)."""
+    return torch.stack([tensors[layer][:, head] for layer, head in heads], 1)
+
+
 class Leader(Attention):
-    """Attention that leaves what its group needs in carry.shared: q, k and mask, or P where one token is decoded."""
+    """Attention that leaves what its followers need in carry.shared: q, k and mask, or P where one token is decoded."""
 
     weigh: Weigh = staticmethod(weigh)
 
@@ -80,14 +91,18 @@ class Leader(Attention):
 
 
 class Follower(nn.Module):
-    """Values of its own, weighted by the leader's probabilities, and the compensation."""
+    """Values of its own, weighted by probabilities of earlier layers, and the compensation."""
 
     weigh: Weigh = staticmethod(weigh)
 
-    def __init__(self, config: Config, layer: int, leader: int, *, last: bool, compensation: nn.Module | None) -> None:
+    def __init__(
+        self, config: Config, layer: int, heads: Heads, *, last: Collection[int], compensation: nn.Module | None
+    ) -> None:
+        """last: the layers that nobody reads after this one."""
         super().__init__()
-        self.layer, self.window, self.head_dim = layer, config.windows[leader], config.head_dim
-        self.leader, self.last = leader, last
+        self.layer, self.window, self.head_dim = layer, config.windows[heads[0][0]], config.head_dim
+        self.last, self.group = frozenset(last), config.num_attention_heads // config.num_key_value_heads
+        self.read(heads)
         self.attend: Callable[..., torch.Tensor] = attend_of(config)
         hidden = config.hidden_size
         inner, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
@@ -96,29 +111,47 @@ class Follower(nn.Module):
         if compensation is not None:
             self.compensation = compensation
 
+    def read(self, heads: Heads) -> None:
+        """Which head of which layer each head reads; the same head of one layer needs no copy."""
+        self.heads, self.layers = tuple(heads), tuple(dict.fromkeys(layer for layer, _ in heads))
+        self.keys = tuple((layer, head // self.group) for layer, head in heads)
+        self.plain = self.heads == tuple(identity_heads(self.layers[0], len(heads)))
+
     def forward(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] -> delta [B, T, d]."""
         delta = self.unified(x, carry)
         return delta + self.compensation(x) if hasattr(self, "compensation") else delta
 
     def unified(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
-        """o_proj(P_leader V) alone, [B, T, d]."""
+        """o_proj(P V) alone, [B, T, d]."""
+        out: torch.Tensor = self.o_proj(self.weighted(x, carry))
+        return out
+
+    def weighted(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
+        """P V with the heads side by side, [B, T, H D]: what o_proj reads."""
         v = self.v_proj(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
         if carry.cache is not None:
             _, v = carry.cache.update(self.layer, None, v)
-        name = f"{NAME}.{self.leader}"
-        # The last of a group lets its tensors go; each block works on a copy of the dictionary.
-        take = carry.shared.pop if self.last else carry.shared.__getitem__
-        if f"{name}.p" in carry.shared:
-            y = self.weigh(take(f"{name}.p"), v)
+        if f"{NAME}.{self.layers[0]}.p" in carry.shared:
+            p = self._taken(carry, "p")
+            y = self.weigh(p[self.layers[0]] if self.plain else gathered(p, self.heads), v)
         else:
-            q, k = take(f"{name}.q"), take(f"{name}.k")
+            qs, ks = self._taken(carry, "q"), self._taken(carry, "k")
+            q, k = qs[self.layers[0]], ks[self.layers[0]]
+            if not self.plain:  # every query head gets a key and a value of its own
+                q, k, v = gathered(qs, self.heads), gathered(ks, self.keys), v.repeat_interleave(self.group, 1)
             mask = carry.masks[self.window]
             if mask is not None and k.shape[2] < mask.shape[-1]:  # a cache that dropped what no window reaches
                 mask = mask[..., -k.shape[2] :]
             y = self.attend(q, k, v, mask, **carry.options)
-        out: torch.Tensor = self.o_proj(y.transpose(1, 2).flatten(2))
-        return out
+        return y.transpose(1, 2).flatten(2)
+
+    def _taken(self, carry: Carry, kind: str) -> dict[int, torch.Tensor]:
+        """Layer -> its tensor. The last reader lets it go; each block works on a copy of the dictionary."""
+        found = {layer: carry.shared[f"{NAME}.{layer}.{kind}"] for layer in self.layers}
+        for layer in self.last:
+            carry.shared.pop(f"{NAME}.{layer}.{kind}", None)
+        return found
 
 
 class LowRank(nn.Module):
@@ -169,6 +202,38 @@ def check_groups(groups: Any, layers: int) -> list[list[int]]:
     return groups
 
 
+def identity_heads(leader: int, heads: int) -> list[tuple[int, int]]:
+    """Head by head of one layer: the paper's."""
+    return [(leader, head) for head in range(heads)]
+
+
+def check_heads(found: Any, groups: list[list[int]], config: Config) -> dict[int, list[tuple[int, int]]]:
+    """Follower -> (layer, head) for each of its heads, from a `head_map`; keys may be numbers or JSON's strings."""
+    count, followers = config.num_attention_heads, {layer for group in groups for layer in group[1:]}
+    if not isinstance(found, Mapping):
+        raise ConfigError("head_map is not an object of lists")
+    heads = {int(key) if str(key).isdecimal() else key: pairs for key, pairs in found.items()}
+    other = sorted(followers ^ heads.keys(), key=str)
+    if other:
+        raise ConfigError(f"head_map {'lacks' if other[0] in followers else 'names'} layer {other[0]}: "
+                          f"it is for the followers, {sorted(followers)}")  # fmt: skip
+    for layer, pairs in heads.items():
+        if not isinstance(pairs, list | tuple) or len(pairs) != count:
+            raise ConfigError(f"head_map of layer {layer} is not a list of {count} [layer, head], one for each head")
+        for pair in pairs:
+            if not isinstance(pair, list | tuple) or [type(x) for x in pair] != [int, int]:
+                raise ConfigError(f"head_map of layer {layer}: {pair!r} is not [layer, head]")
+            source, head = pair
+            if not 0 <= source < layer or source in followers:
+                raise ConfigError(f"head_map of layer {layer}: layer {source} is no earlier one with its own softmax")
+            if not 0 <= head < count:
+                raise ConfigError(f"head_map of layer {layer}: there is no head {head}, layers have {count}, from 0")
+            if config.windows[source] != config.windows[layer]:
+                raise ConfigError(f"head_map of layer {layer}: it has a sliding window of {config.windows[layer]}, "
+                                  f"layer {source} of {config.windows[source]}")  # fmt: skip
+    return {layer: [(pair[0], pair[1]) for pair in heads[layer]] for layer in sorted(heads)}
+
+
 def check_windows(groups: list[list[int]], windows: tuple[int | None, ...]) -> None:
     """One softmax cannot look through two windows."""
     for group in groups:
@@ -178,6 +243,16 @@ def check_windows(groups: list[list[int]], windows: tuple[int | None, ...]) -> N
                 f"group {group}: layer {other} has a sliding window of {windows[other]}, layer {group[0]} of "
                 f"{windows[group[0]]}"
             )
+
+
+def heads_of_entry(settings: Mapping[str, Any], config: Config) -> dict[int, list[tuple[int, int]]]:
+    """Follower -> (layer, head) for each of its heads, from the method's entry in config.json, checked."""
+    groups = check_groups(settings.get("groups"), config.num_hidden_layers)
+    check_windows(groups, config.windows)
+    if settings["version"] > 1:
+        return check_heads(settings.get("head_map"), groups, config)
+    count = config.num_attention_heads
+    return {layer: identity_heads(group[0], count) for group in groups for layer in group[1:]}
 
 
 class UniAttn:
@@ -192,24 +267,27 @@ class UniAttn:
 
     def __call__(self, parts: Parts, settings: Mapping[str, Any]) -> Parts:
         """settings: the method's entry in config.json."""
-        if settings.get("version") != VERSION:
-            raise ConfigError(f"uniattn: version {settings.get('version')!r} is not supported: only {VERSION} is")
-        unknown = sorted(settings.keys() - {"name", "version", "groups", "compensation"})
+        version = settings.get("version")
+        if type(version) is not int or version not in VERSIONS:
+            raise ConfigError(f"uniattn: version {version!r} is not supported: only 1 and 2 are")
+        known = {"name", "version", "groups", "compensation"} | ({"head_map"} if version > 1 else set())
+        unknown = sorted(settings.keys() - known)
         if unknown:
             raise ConfigError(f"uniattn: {unknown[0]} is not understood")
         before = parts.make_attention
 
         def make(config: Config, layer: int) -> nn.Module:
-            groups = check_groups(settings.get("groups"), config.num_hidden_layers)
-            check_windows(groups, config.windows)
-            group = next((group for group in groups if layer in group), None)
-            if group is None:
-                return before(config, layer)
-            if layer == group[0]:
-                part: Leader | Follower = Leader(config, layer)
-            else:
+            heads = heads_of_entry(settings, config)
+            last = {source: follower for follower in sorted(heads) for source, _ in heads[follower]}
+            part: Leader | Follower
+            if layer in heads:
                 extra = make_compensation(config, settings.get("compensation"))
-                part = Follower(config, layer, group[0], last=layer == group[-1], compensation=extra)
+                gone = [source for source, follower in last.items() if follower == layer]
+                part = Follower(config, layer, heads[layer], last=gone, compensation=extra)
+            elif layer in last:
+                part = Leader(config, layer)
+            else:
+                return before(config, layer)
             part.weigh = parts.kernels.get(OP, weigh)
             return part
 

@@ -1,15 +1,20 @@
 """Which layers lead and which follow: --groups, --followers, or a plan.json; what that saves in the cache.
 
-{"schema": "llmtool.uniattn-plan/1", "groups": [[16, 17, 18, 19], ...], "kv_saving": 0.1875, "similarity": [...]}
+{"schema": "llmtool.uniattn-plan/1", "groups": [[16, 17, 18, 19], ...], "kv_saving": 0.1875, "similarity": [...],
+ "head_map": {"17": [[16, 3], ...], ...}}
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.numbers import whole
+
+if TYPE_CHECKING:
+    from llmtool.core.model.config import Config
+    from llmtool.methods.uniattn.part import Heads
 
 SCHEMA = "llmtool.uniattn-plan/1"
 Groups = list[list[int]]
@@ -78,14 +83,39 @@ def read_plan(path: Path, layers: int) -> Groups:
     from llmtool.core.model.config import ConfigError
     from llmtool.methods.uniattn.part import check_groups
 
-    facts = read_json_object(path)
-    if facts.get("schema") != SCHEMA:
-        hint = "llmtool eval attention -o writes one"
-        raise UserError(f"schema {facts.get('schema')!r} is not {SCHEMA}", where=str(path), hint=hint)
+    facts = _read(path)
     try:
         return sorted(check_groups(facts.get("groups"), layers))
     except ConfigError as error:
         raise UserError(str(error), where=str(path)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    facts = read_json_object(path)
+    if facts.get("schema") != SCHEMA:
+        hint = "llmtool eval attention -o writes one"
+        raise UserError(f"schema {facts.get('schema')!r} is not {SCHEMA}", where=str(path), hint=hint)
+    return facts
+
+
+def has_heads(path: Path) -> bool:
+    """Whether a plan.json holds a head map."""
+    return _read(path).get("head_map") is not None
+
+
+def read_heads(path: Path, groups: Groups, config: "Config") -> "dict[int, Heads]":
+    """The head map of a plan.json, checked for these groups: follower -> (layer, head) for each of its heads."""
+    from llmtool.core.model.config import ConfigError
+    from llmtool.methods.uniattn.part import check_heads
+
+    facts = _read(path)
+    if facts.get("head_map") is None:
+        raise UserError("holds no head_map", where=str(path), hint="llmtool eval attention -o writes one")
+    try:
+        return {**check_heads(facts["head_map"], groups, config)}
+    except ConfigError as error:
+        hint = "--heads matched finds one for these groups"
+        raise UserError(str(error), where=str(path), hint=hint) from None
 
 
 def followers_of(groups: Groups) -> dict[int, int]:
@@ -98,13 +128,19 @@ def kv_saving(groups: Groups, layers: int) -> float:
     return len(followers_of(groups)) / (2 * layers)
 
 
-def to_json(groups: Groups, layers: int, similarity: Sequence[Sequence[float]] | None = None) -> dict[str, Any]:
+def to_json(
+    groups: Groups,
+    layers: int,
+    similarity: Sequence[Sequence[float]] | None = None,
+    heads: "Mapping[int, Heads] | None" = None,
+) -> dict[str, Any]:
     """plan.json."""
     return {
         "schema": SCHEMA,
         "groups": groups,
         "kv_saving": kv_saving(groups, layers),
         "similarity": similarity,
+        **({"head_map": {str(layer): [list(pair) for pair in of] for layer, of in heads.items()}} if heads else {}),
     }
 
 

@@ -1,7 +1,8 @@
-"""Figures, PNG or SVG by name: the likeness of layers with the plan drawn in."""
+"""Figures, PNG or SVG by name: the layers side by side with the plan drawn in, and each follower's heads below."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llmtool.core.run.figures import save_figure
 from llmtool.methods.uniattn.plan import Groups
@@ -9,18 +10,58 @@ from llmtool.methods.uniattn.plan import Groups
 FRAME = "#c8501e"
 
 
-def draw_likeness(alike: Sequence[Sequence[float]], groups: Groups, measure: str, path: Path) -> None:
-    """A heat map of [L, L], a frame around each group; numbers in the cells where they can be read."""
+ACROSS = 6
+"""Followers side by side."""
+Table = Sequence[Sequence[float]]
+
+
+def draw(table: Table, groups: Groups, measure: str, heads: Mapping[int, tuple[int, Table]], path: Path) -> None:
+    """Layers [L, L] above; below for each follower its leader and the scores of their heads [H, H].
+
+    measure: "cosine" or "js", where 1 is best, or "error", where scores are minus shares of the stream's energy.
+    """
     from matplotlib.figure import Figure
+
+    size, rows = max(4.5, min(9.0, 1.5 + 0.5 * len(table))), -(-len(heads) // ACROSS)
+    figure = Figure(layout="constrained", figsize=(size + 0.8, size + 1.7 * rows))
+    if not rows:
+        draw_layers(figure, table, groups, measure)
+    else:
+        parts: Any = figure.subfigures(2, 1, height_ratios=(size, 1.7 * rows))
+        above, below = parts
+        draw_layers(above, table, groups, measure)
+        draw_heads(below, heads, measure)
+    save_figure(figure, path)
+
+
+def draw_heads(figure: Any, heads: Mapping[int, tuple[int, Table]], measure: str) -> None:
+    """A panel a follower: its heads down, the leader's across, a ring around the best for each."""
+    rows = -(-len(heads) // ACROSS)
+    panels = figure.subplots(rows, ACROSS, squeeze=False).flatten()
+    lowest = min(min(map(min, scores)) for _, scores in heads.values())
+    for panel, (layer, (leader, scores)) in zip(panels, heads.items(), strict=False):
+        panel.imshow(scores, vmin=lowest, vmax=0 if measure == "error" else 1, cmap="Blues")
+        best = [max(range(len(row)), key=row.__getitem__) for row in scores]
+        panel.scatter(best, range(len(best)), s=14, facecolors="none", edgecolors=FRAME, linewidths=1)
+        panel.set_title(f"layer {layer} reads {leader}", fontsize=7)
+        panel.set(xticks=(), yticks=())
+    for panel in panels[len(heads) :]:
+        panel.set_visible(False)
+    figure.suptitle(
+        "Heads of the followers (down) and of their leaders (across); ringed: the best for each", fontsize=9
+    )
+
+
+def draw_layers(figure: Any, alike: Table, groups: Groups, measure: str) -> None:
+    """A heat map of [L, L], a frame around each group; numbers in the cells where they can be read."""
     from matplotlib.patches import Rectangle
 
     layers = len(alike)
-    size = max(4.5, min(9.0, 1.5 + 0.5 * layers))
-    figure = Figure(layout="constrained", figsize=(size + 0.8, size))
     axes = figure.add_subplot()
-    lowest = min(min(row) for row in alike)
-    image = axes.imshow(alike, vmin=lowest, vmax=1, cmap="Blues")
-    figure.colorbar(image, ax=axes, shrink=0.8, label=f"likeness ({measure})")
+    lowest, best = min(min(row) for row in alike), 0 if measure == "error" else 1
+    image = axes.imshow(alike, vmin=lowest, vmax=best, cmap="Blues")
+    label = "minus error, of the stream's energy" if measure == "error" else f"likeness ({measure})"
+    figure.colorbar(image, ax=axes, shrink=0.8, label=label)
     for group in groups:
         corner, width = group[0] - 0.5, group[-1] - group[0] + 1
         axes.add_patch(
@@ -30,10 +71,9 @@ def draw_likeness(alike: Sequence[Sequence[float]], groups: Groups, measure: str
         for row in range(layers):
             for column in range(layers):
                 value = alike[row][column]
-                dark = value > lowest + 0.6 * (1 - lowest)
+                dark = value > lowest + 0.6 * (best - lowest)
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7,
                           color="white" if dark else "black")  # fmt: skip
     ticks = range(0, layers, 1 if layers <= 20 else 4)
     axes.set(xlabel="layer", ylabel="layer", xticks=ticks, yticks=ticks)
-    axes.set_title("Attention maps of the layers; framed: groups of the plan", fontsize=10)
-    save_figure(figure, path)
+    axes.set_title("Leader and follower, every pair of layers; framed: groups of the plan", fontsize=10)

@@ -1,9 +1,10 @@
 """The literal definition (arXiv 2502.00439): every probability written out, every projection kept.
 
 What the published code computes, in the notation of docs/methods/uniattn.md; slow, for tests only. Layers count from 0.
+`mapped` and what it is handed are ours: a follower's head may read any head of an earlier layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
@@ -35,6 +36,17 @@ def shared(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """P V with the identity head mapping: p [B, H, T, T], v [B, heads, T, D] -> [B, T, H D]."""
     y: torch.Tensor = p @ v.repeat_interleave(p.shape[1] // v.shape[1], 1)
     return y.transpose(1, 2).flatten(2)
+
+
+def mapped(maps: Sequence[torch.Tensor], heads: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """P of a follower [B, H, T, T], head by head that of (layer, head) among the layers' P [B, H, T, T]."""
+    return torch.stack([maps[layer][:, head] for layer, head in heads], 1)
+
+
+def likeness(p: torch.Tensor, q: torch.Tensor) -> float:
+    """Mean cosine of the rows of two heads' maps [T, T], without the first row, which sees one place in both."""
+    rows = [float(a @ b / (a.norm() * b.norm())) for a, b in zip(p[1:], q[1:], strict=True)]
+    return sum(rows) / len(rows)
 
 
 def paper_compensation(x: torch.Tensor, base: torch.Tensor, unified: torch.Tensor) -> torch.Tensor:
@@ -85,11 +97,20 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def forward(
-    state: Mapping[str, torch.Tensor], config: Config, leader_of: list[int], ids: torch.Tensor
+    state: Mapping[str, torch.Tensor],
+    config: Config,
+    leader_of: list[int],
+    ids: torch.Tensor,
+    heads: Mapping[int, Sequence[tuple[int, int]]] | None = None,
+    *,
+    given: Mapping[int, torch.Tensor] | None = None,
+    keep: list[torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
     """The whole model, ids [B, T] -> logits [B, T, V]; and for each layer x and O = h + attention, [B, T, d].
 
-    state: tensors by checkpoint name; a layer's q_proj and k_proj are looked at only where it leads.
+    state: tensors by checkpoint name; a layer's q_proj and k_proj are looked at only where it leads. heads: follower ->
+    (layer, head) for each of its heads; head by head of its leader where it is not named. given: layer -> the P that
+    it uses; keep: filled with each layer's P.
     """
     h = state["model.embed_tokens.weight"][ids]
     tables = Rope(config)(torch.arange(ids.shape[1])[None], h.dtype)
@@ -99,7 +120,11 @@ def forward(
         prefix = f"model.layers.{layer}."
         weights = {k.removeprefix(prefix + "self_attn."): w for k, w in state.items() if k.startswith(prefix)}
         x = rms_norm(h, state[prefix + "input_layernorm.weight"], config.rms_norm_eps)
-        y, p = attention_output(weights, config, x, tables, None if leader == layer else maps[leader])
+        p = mapped(maps, heads[layer]) if heads and layer in heads else None if leader == layer else maps[leader]
+        p = given[layer] if given and layer in given else p
+        y, p = attention_output(weights, config, x, tables, p)
+        if keep is not None:
+            keep.append(p)
         maps.append(p)
         h = h + y
         if "compensation.weight" in weights:

@@ -9,6 +9,7 @@ import torch
 from llmtool.core.model.attention import Attention, capped
 from llmtool.core.model.decoder import Block, Decoder, prepare
 from llmtool.core.run.errors import UserError
+from llmtool.methods.uniattn.heads import Scores
 from llmtool.methods.uniattn.plan import Groups
 
 Measure = Literal["cosine", "js"]
@@ -52,6 +53,20 @@ def similarity(maps: torch.Tensor, measure: Measure) -> torch.Tensor:
     return found
 
 
+def head_similarity(maps: torch.Tensor, measure: Measure) -> torch.Tensor:
+    """[L, H, T, T] -> [L, H, L, H], each head with each: as `similarity`. js looks at every pair, and is slow."""
+    layers, heads, queries, _ = maps[:, :, 1:].shape
+    rows = maps[:, :, 1:].flatten(0, 1)
+    if measure == "cosine":
+        unit = torch.nn.functional.normalize(rows, dim=-1).flatten(1)
+        return (unit @ unit.T / queries).view(layers, heads, layers, heads)
+    found = torch.ones(len(rows), len(rows), device=maps.device)
+    for one in range(len(rows)):
+        for other in range(one + 1, len(rows)):
+            found[one, other] = found[other, one] = 1 - float(_divergence(rows[one], rows[other]).mean()) / math.log(2)
+    return found.view(layers, heads, layers, heads)
+
+
 def _divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """Jensen-Shannon divergence in nats of each row, p and q [N, T] -> [N]."""
     middle = (p + q) / 2
@@ -60,10 +75,13 @@ def _divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return divergence
 
 
-def mean_similarity(decoder: Decoder, rows: Iterable[torch.Tensor], measure: Measure) -> torch.Tensor:
-    """[L, L], the mean over rows of ids [T]."""
-    found = [similarity(attention_maps(decoder, row), measure).double() for row in rows]
-    return torch.stack(found).mean(0)
+def mean_similarity(decoder: Decoder, rows: Iterable[torch.Tensor], measure: Measure) -> Scores:
+    """(layer, earlier layer) -> [H, H], the mean over rows of ids [T]."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for row in rows:
+        total, count = total + head_similarity(attention_maps(decoder, row), measure).double().cpu(), count + 1
+    layers = len(total)
+    return {(layer, source): total[layer, :, source] / count for layer in range(layers) for source in range(layer)}
 
 
 def followers_for(saving: float, layers: int) -> int:

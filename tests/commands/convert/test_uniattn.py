@@ -14,12 +14,14 @@ import torch
 
 from llmtool import Tokenizer
 from llmtool.commands.convert.inspect import describe
-from llmtool.commands.convert.uniattn import Calibration, convert_uniattn
+from llmtool.commands.convert.uniattn import convert_uniattn
+from llmtool.commands.convert.uniattn_calibration import Calibration
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.uniattn import plan, reference
 from llmtool.methods.uniattn.compensation import Sums, low_rank, solve
+from llmtool.methods.uniattn.fitting import held_out
 from llmtool.model import load_model
 from tests.conftest import SCRIPTS, STDLIB
 from tests.core.model.families import save
@@ -129,11 +131,11 @@ def test_no_followers_is_the_original_bit_for_bit(convert: Callable[..., Any], c
 
 @pytest.mark.parametrize("form", ["full", "rank"])
 def test_zero_init_is_the_plain_shared_softmax(convert: Callable[..., Any], checkpoint: Path, form: str) -> None:
-    path, report = convert(groups="3:0:6", init="zero", rank=None if form == "full" else 4)
+    path, report = convert(groups="3:0:6", init="zero", heads="identity", rank=None if form == "full" else 4)
     state = load_model(checkpoint).decoder.state_dict()
     wanted = reference.forward(state, load_model(checkpoint).config, [0, 0, 0, 3, 3, 3], draw())[0]
     assert (load_model(path)(draw()) - wanted).abs().max() < 1e-5 * float(wanted.abs().max())
-    bare, _ = convert("bare", groups="3:0:6", sharing="softmax-only")
+    bare, _ = convert("bare", groups="3:0:6", sharing="softmax-only", heads="identity")
     assert load_model(bare)(draw()).equal(load_model(path)(draw()))
     facts = describe(open_checkpoint(path))
     assert facts["kv_bytes_per_token"] == report["kv_bytes_per_token"][1]
@@ -145,7 +147,15 @@ def test_zero_init_is_the_plain_shared_softmax(convert: Callable[..., Any], chec
     assert follower["attention_flops"] * 2 == leader["attention_flops"]
 
 
-def literal_init(checkpoint: Path, rows: torch.Tensor, fit: Callable[..., torch.Tensor]) -> dict[int, torch.Tensor]:
+def head_map(path: Path) -> dict[int, list[tuple[int, int]]]:
+    """The head map of a converted checkpoint; {} where it is the paper's."""
+    found = json.loads((path / "config.json").read_text())["llmtool"]["methods"][0].get("head_map", {})
+    return {int(layer): [(source, head) for source, head in of] for layer, of in found.items()}
+
+
+def literal_init(
+    checkpoint: Path, rows: torch.Tensor, fit: Callable[..., torch.Tensor], heads: Any = None
+) -> dict[int, torch.Tensor]:
     """W of each follower in depth order, by whole passes of both models, all earlier W at work."""
     model = load_model(checkpoint)
     state = dict(model.decoder.state_dict())
@@ -153,7 +163,7 @@ def literal_init(checkpoint: Path, rows: torch.Tensor, fit: Callable[..., torch.
         _, _, base = reference.forward(state, model.config, list(range(6)), rows)
         found = {}
         for follower in (1, 2, 4, 5):
-            _, x, unified = reference.forward(state, model.config, [0, 0, 0, 3, 3, 3], rows)
+            _, x, unified = reference.forward(state, model.config, [0, 0, 0, 3, 3, 3], rows, heads)
             found[follower] = fit(x[follower], base[follower], unified[follower])
             state[f"model.layers.{follower}.self_attn.compensation.weight"] = found[follower].T
     return found
@@ -163,26 +173,32 @@ def test_the_papers_init_equals_the_literal_one(convert: Callable[..., Any], che
     path, report = convert(groups="3:0:6", init="paper", samples=8)
     found = open_checkpoint(path)
     calibration = Calibration([TEXT], 8, 16, None, seed=0)
-    rows = calibration.rows(open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET)
+    rows = calibration.rows(open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET)[0]
     wanted = literal_init(checkpoint, rows, reference.paper_compensation)
     for follower, w in wanted.items():
         got = found.read(f"model.layers.{follower}.self_attn.compensation.weight").T
         assert (got - w).abs().max() < 1e-4 * float(w.abs().max()), follower
     assert [layer["layer"] for layer in report["layers"]] == [1, 2, 4, 5]
+    assert (report["heads"], head_map(path)) == ("identity", {})  # the paper's init is all the paper's
 
 
-def test_least_squares_equals_the_literal_one(convert: Callable[..., Any], checkpoint: Path) -> None:
+@pytest.mark.parametrize("settings", [{"heads": "identity"}, {}, {"leaders": "any", "match": "similarity"}], ids=str)
+def test_least_squares_equals_the_literal_one(
+    convert: Callable[..., Any], checkpoint: Path, settings: dict[str, str]
+) -> None:
     ridge = 1e-3
-    path, _ = convert(groups="3:0:6", ridge=ridge, samples=8)
+    path, report = convert(groups="3:0:6", ridge=ridge, samples=8, **settings)
+    heads = head_map(path)
+    assert bool(heads) == (report["heads"] == "matched")
     rows = Calibration([TEXT], 8, 16, None, seed=0).rows(
         open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET
-    )
+    )[0]
 
     def fit(x: torch.Tensor, base: torch.Tensor, unified: torch.Tensor) -> torch.Tensor:
-        x, error = x[:4].flatten(0, 1), (base - unified)[:4].flatten(0, 1)  # the second batch of four is held out
+        x, error = x[:7].flatten(0, 1), (base - unified)[:7].flatten(0, 1)  # the last of eight rows is held out
         return reference.ridge_compensation(x, error, ridge * float((x.T @ x).trace()) / x.shape[1])
 
-    for follower, w in literal_init(checkpoint, rows, fit).items():
+    for follower, w in literal_init(checkpoint, rows, fit, heads).items():
         got = open_checkpoint(path).read(f"model.layers.{follower}.self_attn.compensation.weight").T
         assert (got - w).abs().max() < 1e-4 * float(w.abs().max()), follower
 
@@ -190,17 +206,100 @@ def test_least_squares_equals_the_literal_one(convert: Callable[..., Any], check
 def test_least_squares_brings_the_model_nearer(convert: Callable[..., Any], checkpoint: Path) -> None:
     rows = Calibration([str(STDLIB / "shlex.py")], 8, 16, None, seed=0).rows(
         open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET
-    )
+    )[0]
     wanted = load_model(checkpoint)(rows)
 
     def distance(name: str, **settings: Any) -> float:
         path, report = convert(name, groups="2:2:6", samples=100, **settings)
-        assert all(layer["left"] < 1 for layer in report["layers"])
+        assert all(layer["left"] <= 1 for layer in report["layers"])
+        assert (settings.get("init") == "zero") == all(layer["left"] == 1 for layer in report["layers"])
         return float((load_model(path)(rows) - wanted).square().mean())
 
     # An untrained model's attention says little that is linear in x: little can be gained here (recipes/uniattn.sh).
-    zero = distance("a", init="zero")
-    assert max(distance("b"), distance("c", rank=24)) < zero
+    zero = distance("a", init="zero", heads="identity")
+    assert max(distance("b", heads="identity"), distance("c", rank=24, heads="identity")) < zero
+    assert distance("d", heads="identity", refit=True) < distance("b2", heads="identity")
+
+
+def nats(model: Any, rows: torch.Tensor) -> float:
+    logits = model(rows[:, :-1])
+    return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten()))
+
+
+@pytest.mark.parametrize("settings", [{}, {"refit": True}, {"rank": 8}, {"sharing": "softmax-only"}], ids=str)
+def test_the_losses_of_the_report_are_those_of_the_models(
+    convert: Callable[..., Any], checkpoint: Path, settings: dict[str, Any]
+) -> None:
+    """Three inputs, one of them short: each has rows of its own that were not fitted."""
+    texts = [str(STDLIB / name) for name in ("textwrap.py", "shlex.py", "this.py")]
+    path, report = convert(groups="3:0:6", samples=60, ridge=1e-2, calibration=texts, **settings)
+    drawn = Calibration(texts, 60, 16, None, seed=0)
+    rows, sources = drawn.rows(open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET)
+    assert sources[:6] == [0, 1, 2, 0, 1, 2]
+    kept = held_out(sources)
+    bare = convert("bare", groups="3:0:6", init="zero", heads=str(path / "plan.json"))[0]
+    assert head_map(bare) == head_map(path)
+    assert [one["input"] for one in report["losses"]] == texts
+    for source, one in enumerate(report["losses"]):
+        mine = rows[[n for n, (at, is_kept) in enumerate(zip(sources, kept, strict=True)) if is_kept and at == source]]
+        assert len(mine) == one["rows"] > 0
+        for kind, at in (("dense", checkpoint), ("shared", bare), ("fitted", path)):
+            assert one[kind] == pytest.approx(nats(load_model(at), mine), abs=2e-4), kind
+
+
+def test_the_fit_says_where_it_does_harm(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """W_c from ten times too little text, without a ridge to speak of."""
+    report = convert_uniattn(
+        checkpoint, tmp_path / "o", groups="3:0:6", calibration=[TEXT, str(STDLIB / "shlex.py")], samples=4, window=16,
+        ridge=1e-9, console=Console(),
+    )  # fmt: skip
+    harmed = [one["input"] for one in report["losses"] if one["fitted"] > one["shared"]]
+    said = capsys.readouterr().err
+    assert harmed
+    for one in report["losses"]:
+        warned = f"{one['input']}: the fit makes the loss worse, {one['shared']:.3f} -> {one['fitted']:.3f}" in said
+        assert warned == (one["input"] in harmed)
+        assert f"{one['input']}: dense {one['dense']:.3f}, shared {one['shared']:.3f}" in said
+
+
+def test_held_out_rows_are_of_every_input() -> None:
+    assert held_out([0]) == [False]
+    assert held_out([0, 0]) == [False, True]
+    assert held_out([0, 1, 2] * 3) == [False] * 6 + [True] * 3
+    kept = held_out([0, 1, 2, 3, 4] * 20)
+    assert [sum(kept[source::5]) for source in range(5)] == [2] * 5
+    assert held_out([0] * 9 + [1]) == [False] * 8 + [True, False]
+
+
+def test_head_maps_that_cannot_be(convert: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    for facts, words in (
+        ({"groups": [[0, 1]]}, "holds no head_map"),
+        ({"groups": [[0, 1]], "head_map": {"2": [[0, 0]] * 4}}, "head_map lacks layer 1"),
+        ({"groups": [[0, 1]], "head_map": {"1": [[0, 9]] * 6}}, "there is no head 9, layers have 6, from 0"),
+    ):
+        file.write_text(json.dumps({"schema": plan.SCHEMA, **facts}))
+        with pytest.raises(UserError, match=words) as caught:
+            convert(followers="1", heads=str(file))
+        assert str(file) in str(caught.value)
+    with pytest.raises(UserError, match="--heads matched looks at text: give --calibration"):
+        convert(followers="1", heads="matched", init="zero", calibration=[])
+    with pytest.raises(UserError, match="matchd"):
+        convert(followers="1", heads="matchd")
+    with pytest.raises(UserError, match="nobody reads another layer's softmax"):
+        convert(followers="1", heads="matched", sharing="cla")
+
+
+def test_another_tokenizer_is_another_conversion(convert: Callable[..., Any], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        tokenizer = Tokenizer.train_from_documents(SCRIPTS * 2, 400 if name == "one" else 300)
+        (tmp_path / name).mkdir()
+        tokenizer.save(tmp_path / name / "llmtool.json")
+    convert(groups="3:0:6", tokenizer=tmp_path / "one")
+    with pytest.raises(UserError, match="complete already"):
+        convert(groups="3:0:6", tokenizer=tmp_path / "one")
+    with pytest.raises(UserError, match="tokenizer"):
+        convert(groups="3:0:6", tokenizer=tmp_path / "two")
 
 
 def test_low_rank_is_nearest_on_the_inputs() -> None:

@@ -1,6 +1,8 @@
 """Exports with shared softmaxes load, decode and search with beams in stock transformers, without llmtool."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from llmtool.commands.convert.export import export_model
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.core.model.generate import generate
 from llmtool.core.run.console import Console
+from llmtool.methods.uniattn import plan
 from tests.commands.convert.test_export import run_without_llmtool
 from tests.core.model.families import draw_ids, save
 
@@ -41,11 +44,21 @@ for export in sys.argv[2:]:
 
 def test_stock_transformers_runs_it_with_the_smaller_cache(tmp_path: Path) -> None:
     ids, exports = draw_ids(2, 12), []
-    for family, sharing in (("llama3", "uniattn"), ("mistral", "uniattn"), ("qwen3", "uniattn"), ("llama3", "cla")):
+    kinds = (("llama3", "uniattn"), ("mistral", "uniattn"), ("qwen3", "uniattn"), ("llama3", "cla"), ("llama3", "map"))
+    for family, sharing in kinds:
         name = f"{family}-{sharing}"
         source = save(tmp_path / name, family, 0.3, num_hidden_layers=4)
-        settings = {"groups": "3:1:4", "init": "zero", "rank": 4}
-        convert_uniattn(source, tmp_path / f"{name}-u", sharing=sharing, console=QUIET, **settings)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {"groups": "3:1:4", "init": "zero", "rank": 4}
+        if sharing == "map":  # heads of the leader and of a layer that leads nobody, in no order
+            count = model.load_model(source).config.num_attention_heads
+            heads = {
+                str(layer): [[(0, 1)[at % 2], (at * 3 + layer) % count] for at in range(count)] for layer in (2, 3)
+            }
+            (tmp_path / "map.json").write_text(json.dumps({"schema": plan.SCHEMA, "head_map": heads}))
+            settings["heads"] = str(tmp_path / "map.json")
+        else:
+            settings["sharing"] = sharing
+        convert_uniattn(source, tmp_path / f"{name}-u", console=QUIET, **settings)
         output = tmp_path / f"{name}-export"
         export_model(tmp_path / f"{name}-u", output, console=QUIET)
         loaded = model.load_model(output)

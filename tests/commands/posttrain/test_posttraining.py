@@ -27,10 +27,11 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.train.sft.template import BUILT_IN
 from llmtool.model import load_model
 from tests.cli.test_app import run
-from tests.conftest import SCRIPTS
+from tests.conftest import SCRIPTS, STDLIB
 from tests.core.model.families import oracle, save
 
 QUIET = Console(verbosity=-1)
+TEXT = str(STDLIB / "textwrap.py")
 QUICK: dict[str, Any] = {
     "template": "plain", "length": 64, "batch": 128, "lr": 3e-3, "epochs": 2, "eval_every": 4, "save_every": 2,
     "device": "cpu", "console": QUIET,
@@ -105,7 +106,8 @@ def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
 
 def test_uniattn_trains_the_compensations_first(base: Path, data: Path, tmp_path: Path) -> None:
     start = tmp_path / "u"
-    convert_uniattn(base, start, groups="2:0:4", init="zero", console=QUIET)
+    convert_uniattn(base, start, groups="2:0:4", init="zero", calibration=[TEXT], samples=4, window=32, console=QUIET)
+    assert "head_map" in (start / "config.json").read_text()
     report = posttraining.uniattn(start, [str(data)], tmp_path / "out", **QUICK)
     before, first, last = tensors(start), tensors(tmp_path / "out.stage1"), tensors(tmp_path / "out")
     moved = {name for name in before if not first[name].double().equal(before[name].float().double())}
@@ -127,7 +129,10 @@ def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: 
     settings = {**QUICK, "lora": 4, "lora_targets": "q_proj,v_proj,down_proj"}
     if kind == "uniattn":
         start = tmp_path / "u"
-        convert_uniattn(base, start, groups="2:0:4", init="zero", rank=4, console=QUIET)
+        convert_uniattn(
+            base, start, groups="2:0:4", init="zero", rank=4, calibration=[TEXT], samples=4, window=32, leaders="any",
+            console=QUIET,
+        )  # fmt: skip
         posttraining.uniattn(start, [str(data)], out, **settings)
     else:
         posttraining.sft(start, [str(data)], out, **settings)

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +40,40 @@ def test_names() -> None:
     assert short_names(["a/x.json", "b/x.json"]) == ["a/x.json", "b/x.json"]
     with pytest.raises(UserError, match="named twice"):
         short_names(["a", "a"])
+
+
+def run(*words: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "llmtool", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_worse_than_before(tokenizers: dict[str, Tokenizer], write: Callable[..., Path], tmp_path: Path) -> None:
+    """--baseline: exit status 3 where bytes a token have fallen by more than --max-worse, on the same text only."""
+    text = write("text.txt", SCRIPTS[0])
+    for name, tokenizer in tokenizers.items():
+        tokenizer.save(tmp_path / f"{name}.json")
+    words = ["tokenizer", "compare", str(tmp_path / "bpe.json"), str(tmp_path / "lbpe.json"), "--corpus", str(text)]
+    first = run(*words, "--json", "--html", str(tmp_path / "page.html"))
+    assert first.returncode == 0, first.stderr
+    report = json.loads(first.stdout)
+    page = (tmp_path / "page.html").read_text()
+    assert "How text is cut" in page
+    assert page.count('class="cut"') == 2
+    baseline = tmp_path / "before.json"
+    baseline.write_text(json.dumps(report))
+    assert run(*words, "--baseline", str(baseline)).returncode == 0
+    report["tokenizers"]["bpe"]["corpora"]["text"]["bytes_per_token"] *= 1.02
+    baseline.write_text(json.dumps(report))
+    worse = run(*words, "--baseline", str(baseline), "--markdown", "-")
+    assert worse.returncode == 3
+    assert "| bpe | text |" in worse.stdout
+    assert "2.00% fewer bytes a token than before" in worse.stderr
+    assert run(*words, "--baseline", str(baseline), "--max-worse", "0.05").returncode == 0
+    report["tokenizers"]["bpe"]["corpora"]["text"]["bytes"] += 1
+    baseline.write_text(json.dumps(report))
+    other = run(*words, "--baseline", str(baseline))
+    assert other.returncode == 1
+    assert "not the same text" in other.stderr
 
 
 def test_a_figure_that_cannot_be_drawn_is_refused_first(tokenizers: dict[str, Tokenizer]) -> None:

@@ -13,11 +13,25 @@ GROUPS = [[1, 2, 3], [5, 6]]
 LAYERS = 7
 
 
+MAP = {
+    2: [(1, 2), (1, 2), (1, 0), (1, 1)],  # no permutation, and across key-value heads
+    3: [(1, 3), (1, 0), (0, 1), (1, 1)],  # of a layer that leads nobody, too
+    6: [(5, 0), (1, 2), (4, 3), (0, 0)],  # of another group's leader
+}
+"""(layer, head) that each head of a follower of GROUPS reads."""
+
+
 def config(
-    groups: list[list[int]] | None = None, compensation: Any = "linear", kind: str = "uniattn", **more: Any
+    groups: list[list[int]] | None = None,
+    compensation: Any = "linear",
+    kind: str = "uniattn",
+    heads: Any = None,
+    **more: Any,
 ) -> Config:
-    """Seven layers with four query heads on two key-value heads."""
-    entry = {"name": kind, "version": 1, "groups": GROUPS if groups is None else groups}
+    """Seven layers with four query heads on two key-value heads; heads: a head map."""
+    entry: dict[str, Any] = {"name": kind, "version": 1, "groups": GROUPS if groups is None else groups}
+    if heads is not None:
+        entry.update(version=2, head_map={str(layer): [list(pair) for pair in of] for layer, of in heads.items()})
     if kind == "uniattn":
         entry["compensation"] = compensation
     methods = (entry,) if entry["groups"] else ()

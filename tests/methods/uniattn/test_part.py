@@ -14,7 +14,7 @@ from llmtool.core.model.decoder import Decoder
 from llmtool.core.model.generate import generate
 from llmtool.methods.uniattn import reference
 from llmtool.methods.uniattn.part import check_groups, probabilities, weigh
-from tests.methods.uniattn.models import GROUPS, LAYERS, config, decoder, draw
+from tests.methods.uniattn.models import GROUPS, LAYERS, MAP, config, decoder, draw
 
 TOLERANCE = 1e-6
 """float64, but for RMSNorm, which every model here computes in float32."""
@@ -28,22 +28,31 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
+HEADS = {"identity": None, "map": MAP}
+
+
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = TOLERANCE) -> bool:
     return bool((a - b).abs().max() < tolerance * max(1.0, float(b.abs().max())))
 
 
-def literal(model: Decoder, ids: torch.Tensor) -> torch.Tensor:
+def literal(model: Decoder, ids: torch.Tensor, heads: Any = None) -> torch.Tensor:
     state = dict(model.named_parameters(remove_duplicate=False))
-    return reference.forward(state, model.config, LEADER_OF, ids)[0]
+    return reference.forward(state, model.config, LEADER_OF, ids, heads)[0]
 
 
+@pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("std", [0.05, 0.4])
-def test_the_literal_shared_softmax_equals_sdpa(form: str, std: float) -> None:
-    model = decoder(config(**FORMS[form]), std)
+def test_the_literal_shared_softmax_equals_sdpa(form: str, std: float, heads: str) -> None:
+    model = decoder(config(heads=HEADS[heads], **FORMS[form]), std)
     with torch.no_grad():
-        found, wanted = model(draw()), literal(model, draw())
+        found, wanted = model(draw()), literal(model, draw(), HEADS[heads])
     assert close(found, wanted)
+    if heads == "map":
+        for layer, head in ((2, 0), (3, 2), (6, 1)):  # one head of one follower read elsewhere
+            other = {**MAP, layer: [(0, 0) if at == head else pair for at, pair in enumerate(MAP[layer])]}
+            assert not close(found, literal(model, draw(), other))
+        return
     broken = decoder(config(groups=[[1, 2], [5, 6]], **FORMS[form]), std)
     state = {k: v for k, v in model.state_dict().items() if k in broken.state_dict()}
     broken.load_state_dict(state, strict=False)
@@ -51,11 +60,12 @@ def test_the_literal_shared_softmax_equals_sdpa(form: str, std: float) -> None:
         assert not close(broken(draw()), wanted)
 
 
-def test_gradients_are_those_of_the_literal_definition() -> None:
-    model = decoder(config(), 0.3)
+@pytest.mark.parametrize("heads", HEADS)
+def test_gradients_are_those_of_the_literal_definition(heads: str) -> None:
+    model = decoder(config(heads=HEADS[heads]), 0.3)
     ids = draw()
     found = torch.autograd.grad(model(ids).square().mean(), list(model.parameters()))
-    wanted = torch.autograd.grad(literal(model, ids).square().mean(), list(model.parameters()))
+    wanted = torch.autograd.grad(literal(model, ids, HEADS[heads]).square().mean(), list(model.parameters()))
     names = [name for name, _ in model.named_parameters()]
     assert any("layers.1.self_attn.q_proj" in name for name in names)
     for name, a, b in zip(names, found, wanted, strict=True):
@@ -75,11 +85,14 @@ def test_followers_have_no_queries_no_keys_and_no_place_for_them() -> None:
     assert set(cache._values) == set(range(LAYERS))
 
 
-@pytest.mark.parametrize("kind", ["uniattn", "cla"])
+KINDS: dict[str, dict[str, Any]] = {"uniattn": {}, "map": {"heads": MAP}, "cla": {"kind": "cla"}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cuts", [[1] * 12, [5, 1, 1, 5], [11, 1]])
 @pytest.mark.parametrize("form", ["plain", "qk-norm"])
 def test_cached_decoding_equals_prefill(form: str, cuts: list[int], kind: str) -> None:
-    model, ids = decoder(config(kind=kind, **FORMS[form])), draw(2, 12)
+    model, ids = decoder(config(**KINDS[kind], **FORMS[form])), draw(2, 12)
     cache, parts, start = StaticCache(12), [], 0
     with torch.no_grad():
         for length in cuts:
@@ -88,9 +101,10 @@ def test_cached_decoding_equals_prefill(form: str, cuts: list[int], kind: str) -
         assert close(torch.cat(parts, 1), model(ids))
 
 
-@pytest.mark.parametrize("kind", ["uniattn", "cla"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_windows_padding_packing_and_whole_caches(kind: str) -> None:
-    model, ids = decoder(config(kind=kind, windows=(None, 5, 5, 5, None, 7, 7))), draw(1, 14)
+    windows = (None, 5, 5, 5, None, 7, 7) if kind != "map" else (5,) * LAYERS
+    model, ids = decoder(config(**KINDS[kind], windows=windows)), draw(1, 14)
     padded = torch.cat((torch.zeros(1, 6, dtype=torch.long), ids), 1)
     padding = torch.ones(1, 20, dtype=torch.bool)
     padding[0, :6] = False
@@ -171,8 +185,12 @@ def test_bad_groups_are_named(groups: Any, words: str) -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
+        ({"version": 1.0}, "version 1.0"),
+        ({"version": 2}, "head_map is not an object"),
         ({"heads": 3}, "heads is not understood"),
+        ({"head_map": {}}, "head_map is not understood"),  # version 1 is the paper's, head by head
+        ({"version": 2, "head_map": {}}, r"head_map lacks layer 2: it is for the followers, \[2, 3, 6\]"),
         ({"compensation": "cubic"}, "cubic"),
         ({"compensation": {"rank": 99}}, "rank"),
     ],
@@ -188,6 +206,51 @@ def test_one_softmax_does_not_look_through_two_windows() -> None:
         decoder(config(windows=(None, None, 5, 5, None, None, None)))
 
 
+@pytest.mark.parametrize(
+    "layer, pairs, words",
+    [
+        ("x", [[1, 0]] * 4, "names layer x"),
+        ("5", [[1, 0]] * 4, "names layer 5"),
+        ("2", [[1, 0]] * 3, r"layer 2 is not a list of 4 \[layer, head\]"),
+        ("2", {"0": [1, 0]}, "layer 2 is not a list of 4"),
+        ("2", [[1, 0]] * 3 + [[1, True]], r"\[1, True\] is not \[layer, head\]"),
+        ("2", [[1, 0]] * 3 + [1], r"1 is not \[layer, head\]"),
+        ("2", [[1, 0]] * 3 + [[1, 4]], "no head 4, layers have 4, from 0"),
+        ("2", [[1, 0]] * 3 + [[1, -1]], "no head -1"),
+        ("2", [[2, 0]] * 4, "layer 2 is no earlier one with its own softmax"),
+        ("3", [[2, 0]] * 4, "layer 2 is no earlier one with its own softmax"),
+        ("2", [[4, 0]] * 4, "layer 4 is no earlier one"),
+        ("2", [[-1, 0]] * 4, "layer -1 is no earlier one"),
+        ("2", [[0, 0]] * 4, "it has a sliding window of 5, layer 0 of None"),
+    ],
+)
+def test_bad_head_maps_are_named(layer: str, pairs: Any, words: str) -> None:
+    heads = {**{str(key): [list(pair) for pair in of] for key, of in MAP.items()}, layer: pairs}
+    entry = {**config(heads=MAP).methods[0], "head_map": heads}
+    windows = (None, 5, 5, 5, None, None, None) if "sliding" in words else (None,) * LAYERS
+    with pytest.raises(ConfigError, match=words):
+        decoder(config(methods=(entry,), windows=windows))
+
+
+def test_the_identity_as_a_map_is_the_first_version_bit_for_bit() -> None:
+    heads = {layer: [(leader, head) for head in range(4)] for layer, leader in ((2, 1), (3, 1), (6, 5))}
+    with torch.no_grad():
+        assert decoder(config(heads=heads))(draw()).equal(decoder(config())(draw()))
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("decoding", [False, True])
+def test_nothing_is_kept_longer_than_it_is_read(heads: str, decoding: bool) -> None:
+    model, cache = decoder(config(heads=HEADS[heads])), StaticCache(9) if decoding else None
+    with torch.no_grad():
+        model.hidden(draw(1, 8), cache=cache)
+        _, carry = model.hidden(draw(1, 1), cache=cache) if decoding else model.hidden(draw(1, 8))
+    assert carry.shared == {}
+    if heads == "map":  # 0 and 4 lead nobody, but are read; nobody reads more than that
+        kinds = [type(block.self_attn).__name__ for block in model.model.layers]
+        assert kinds == ["Leader", "Leader", "Follower", "Follower", "Leader", "Leader", "Follower"]
+
+
 def test_groups_may_interleave() -> None:
     model = decoder(config(groups=[[1, 3], [2, 4]]))
     state = dict(model.named_parameters(remove_duplicate=False))
@@ -200,7 +263,7 @@ def test_checkpointed_blocks_give_the_same_gradients() -> None:
     """A follower lets its leader's tensors go: a block that is run again must still find them."""
     from torch.utils.checkpoint import checkpoint
 
-    model, ids = decoder(config(), 0.3), draw()
+    model, ids = decoder(config(heads=MAP), 0.3), draw()
     wanted = torch.autograd.grad(model(ids).square().mean(), list(model.parameters()))
     for block in model.model.layers:
         original = block.forward
@@ -210,10 +273,10 @@ def test_checkpointed_blocks_give_the_same_gradients() -> None:
     assert GROUPS[0] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("kind", ["uniattn", "cla"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_decode_step_is_one_graph(kind: str) -> None:
     """What torch.compile and CUDA graphs want: no break, no shape that changes."""
-    model, ids = decoder(config(kind=kind), dtype=torch.float32), draw(2, 9)
+    model, ids = decoder(config(**KINDS[kind]), dtype=torch.float32), draw(2, 9)
     cache = StaticCache(12, whole=True)
 
     def step(ids: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands import places
 from llmtool.commands.bench.device.child import AGAIN, BROKEN, ROWS, Row
 from llmtool.commands.bench.device.plan import SHARES, Job, jobs_of, parts_of
 from llmtool.commands.bench.machine import find_place, require_torch
@@ -32,7 +33,7 @@ LOG = "stderr.log"
 
 
 def device(
-    out: Path,
+    out: Path | None,
     ops: Sequence[str] = (),
     settings: DeviceSettings | None = None,
     *,
@@ -44,7 +45,7 @@ def device(
 
     On a CPU it is a rehearsal: tiny shapes, kernels by Triton's interpreter, nothing said of speed.
     """
-    asked = DeviceSettings.of(settings, named_settings)
+    asked, out = DeviceSettings.of(settings, named_settings), out or places.DEVICE
     parts, names = parts_of(asked.parts), known_ops(ops)
     require_torch()
     require("triton", extra="kernels", why="to run the kernels")

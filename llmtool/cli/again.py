@@ -1,0 +1,80 @@
+"""`llmtool help`, `completions`, `rerun`, and what `--version` says."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from llmtool.cli.signature import Choice
+from llmtool.cli.values import UsageError
+from llmtool.core.run.json_file import dumps
+from llmtool.version import __version__
+
+
+def help_(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None, typer.Argument(help="A command, such as: tokenizer train.", metavar="[COMMAND]...")
+    ] = None,
+) -> None:
+    """Print the page of a command, as `llmtool COMMAND --help` does."""
+    from llmtool.cli.help import page
+    from llmtool.cli.tree import describe
+    from llmtool.core.run.errors import closest
+
+    node = describe(context.find_root().command, "llmtool")
+    for word in words or []:
+        names = [command.name for command in node.commands]
+        if word not in names:
+            hint = closest(word, names) or f"one of {', '.join(names)}" if names else "it has no commands"
+            raise UsageError(f"no such command: {node.path} {word}. {hint[0].upper()}{hint[1:]}", context)
+        node = next(command for command in node.commands if command.name == word)
+    print(page(node))
+
+
+def completions(
+    context: typer.Context,
+    shell: Annotated[Literal["bash", "zsh", "fish"], Choice("SHELL", "bash, zsh or fish.")],
+) -> None:
+    """Print the completions of a shell; the README says how to switch them on."""
+    from llmtool.cli.completion import FILES, scripts
+    from llmtool.cli.tree import describe
+
+    print(scripts(describe(context.find_root().command, "llmtool"))[FILES[shell]], end="")
+
+
+def rerun(
+    context: typer.Context,
+    manifest: Annotated[Path, typer.Argument(help="F.run.json, or the output that it stands beside.", metavar="RUN")],
+) -> None:
+    """Run the command that made an output once more: from its run.json.
+
+    Where the output stands it is complete already; words behind RUN are added to the command: -o PLACE makes it
+    elsewhere, --force makes it anew. What has changed since is said: inputs, versions.
+    """
+    from llmtool.commands.rerun import command_of
+
+    command = command_of(manifest, context.args)
+    print(f"running: {command.shown}", file=sys.stderr)
+    for warning in command.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
+    os.chdir(command.directory)
+    root: Any = context.find_root().command
+    root.run(command.words)
+
+
+def say_version(as_json: bool) -> None:
+    """Version, engine, torch and GPU: in one line, or as an object."""
+    from llmtool.core.bpe import engine
+    from llmtool.core.run import doctor
+
+    facts = {"engine": engine.NAME, "torch": doctor.version("torch"), "gpu": doctor.gpu()}
+    if as_json:
+        print(dumps({"schema": "llmtool.version/1", "llmtool": __version__, **facts}))
+        return
+    torch, gpu = facts["torch"], facts["gpu"]
+    said: Sequence[str] = [f"{facts['engine']} engine", f"torch {torch}" if torch else "no torch", gpu or "no GPU"]
+    print(f"llmtool {__version__} ({', '.join(said)})")

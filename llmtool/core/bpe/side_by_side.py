@@ -1,0 +1,98 @@
+"""A text cut by several tokenizers, side by side, for the eye: where each cuts, and where they differ.
+
+Borders are found by the tokenizer's own account of places, so they are right under normalization, for special tokens
+and inside characters: what no character border separates is one piece of several tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+from llmtool.core.bpe.tokenizer import BaseTokenizer
+
+MOST = 600
+"""Characters of a text that are shown."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """text[start:end] and the ids of the tokens in it: one, several inside a character, or none where it is dropped."""
+
+    start: int
+    end: int
+    ids: tuple[int, ...]
+    special: bool = False
+
+
+def pieces(tokenizer: BaseTokenizer, text: str) -> list[Piece]:
+    """The text from border to border."""
+    ids, places = tokenizer.encode_with_places(text, range(len(text) + 1))
+    found, start, first = [], 0, 0
+    for place in range(1, len(text) + 1):
+        before, begun = places[place]
+        if place < len(text) and (before != begun or before == first):
+            continue
+        last = len(ids) if place == len(text) else before
+        inside = tuple(ids[first:last])
+        special = len(inside) == 1 and inside[0] in tokenizer.added_tokens.values()
+        found.append(Piece(start, place, inside, special))
+        start, first = place, last
+    return found
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """A block of a page: one text, and how each tokenizer cuts it."""
+
+    title: str
+    text: str
+    cuts: Mapping[str, list[Piece]]
+
+    @classmethod
+    def of(cls, title: str, text: str, tokenizers: Mapping[str, BaseTokenizer]) -> "SideBySide":
+        """The beginning of a text."""
+        shown = text[:MOST]
+        return cls(title, shown, {name: pieces(tokenizer, shown) for name, tokenizer in tokenizers.items()})
+
+    def differing(self, name: str) -> set[tuple[int, int]]:
+        """Pieces that not every tokenizer has: for the first those that another lacks, else those the first lacks."""
+        spans = {each: {(piece.start, piece.end) for piece in cut} for each, cut in self.cuts.items()}
+        first, *others = spans
+        if name == first:
+            return {span for span in spans[first] if any(span not in spans[other] for other in others)}
+        return spans[name] - spans[first]
+
+    def html(self) -> str:
+        """A row of coloured pieces for each tokenizer; underlined where it differs, the ids under the pointer."""
+        rows = []
+        for name, cut in self.cuts.items():
+            differs = self.differing(name)
+            spans = "".join(self._span(piece, (piece.start, piece.end) in differs) for piece in cut)
+            count = sum(len(piece.ids) for piece in cut)
+            rows.append(
+                f'<p class="note">{escape(name)}: {_counted(count, "token")}, {_counted(len(differs), "piece")} cut '
+                f'otherwise</p>\n<div class="cut" dir="auto">{spans}</div>'
+            )
+        return f"<h2>How {escape(self.title)} is cut</h2>\n" + "\n".join(rows)
+
+    def _span(self, piece: Piece, differs: bool) -> str:
+        kinds = [kind for kind, holds in (("special", piece.special), ("differs", differs)) if holds]
+        classes = f' class="{" ".join(kinds)}"' if kinds else ""
+        said = " ".join(map(str, piece.ids)) or "no token"
+        several = f' data-tokens="{len(piece.ids)}"' if len(piece.ids) > 1 else ""
+        shown = self.text[piece.start : piece.end].replace("\r", "␍").replace("\n", "↵\n").replace("\t", "⇥\t")
+        return f'<span{classes}{several} title="{said}">{escape(shown)}</span>'
+
+    def markdown(self) -> str:
+        """The same with bars between the pieces, in a fixed pitch."""
+        from llmtool.core.run.page_blocks import Lines
+
+        lines = []
+        for name, cut in self.cuts.items():
+            bars = "|".join(self.text[piece.start : piece.end].replace("\n", "↵") for piece in cut)
+            lines += [f"{name}: {_counted(sum(len(piece.ids) for piece in cut), 'token')}", bars, ""]
+        return Lines([f"How {self.title} is cut", "", *lines[:-1]]).markdown()
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,155 @@
+"""What a command found as one page: HTML that needs nothing but itself, or Markdown for a comment in CI.
+
+A `Page` is the command's console. The tables and lines that people see are kept in their order, and the figure that
+`--plot` would draw stands between them, so that a page says what the terminal said, and nothing has to be told twice.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from llmtool.core.run.console import Console
+from llmtool.core.run.figures import claim_marked, mark
+from llmtool.core.run.outputs import refuse_overlap
+from llmtool.core.run.settings import Option, Settings
+
+if TYPE_CHECKING:
+    from llmtool.core.run.page_blocks import Block
+
+S = TypeVar("S", bound=Settings)
+
+FIGURE = "figure.svg"
+STDOUT = Path("-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages(Settings):
+    """Where the result is written as a page."""
+
+    html: Annotated[
+        Path | None, Option("Also write a page that needs nothing but itself.", metavar="FILE", matters=False)
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        Option("Also write Markdown, for a comment in CI; - prints it instead.", metavar="FILE", matters=False),
+    ] = None
+
+    @contextmanager
+    def open(
+        self,
+        title: str,
+        console: Console,
+        *,
+        read: Iterable[str | Path] = (),
+        force: bool = False,
+        muted: bool = False,
+    ) -> "Iterator[Page]":
+        """The console that keeps what it shows, written at the end of the block; nothing is where nothing was asked.
+
+        read: what the command reads, which no page replaces. muted: results are kept and not shown, as under --json.
+        """
+        from shutil import rmtree
+        from tempfile import mkdtemp
+
+        if os.environ.get("RANK", "0") != "0":  # of a run of several processes the first one writes
+            yield Page(title, console, muted=muted)
+            return
+        read = list(read)
+        places = [path for path in (self.html, self.markdown) if path is not None and path != STDOUT]
+        refuse_overlap(places, read)
+        for path in places:
+            claim_marked(path, "page", read=read, force=force)
+        drawn = Path(mkdtemp(prefix="llmtool-page-")) if self.html else None
+        page = Page(title, console, drawn, muted=muted or self.markdown == STDOUT)
+        try:
+            yield page
+            page.write(self)
+        finally:
+            if drawn:
+                rmtree(drawn, ignore_errors=True)
+
+
+class Page(Console):
+    """A console that keeps what it shows as blocks; see Pages.open."""
+
+    def __init__(self, title: str, console: Console, drawn: Path | None = None, *, muted: bool = False) -> None:
+        super().__init__(console.verbosity)
+        self.title, self.muted = title, muted
+        self.blocks: list[Block] = []
+        self._console, self._drawn = console, drawn
+        self._figure = drawn / FIGURE if drawn else None
+
+    def info(self, message: str) -> None:
+        """As every console; the figure that is drawn for the page alone is not spoken of."""
+        if self._drawn is None or str(self._drawn) not in message:
+            self._console.info(message)
+
+    def table(
+        self,
+        title: str,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        note: str | None = None,
+        *,
+        result: bool = False,
+    ) -> None:
+        """Shown as by every console, and kept."""
+        from llmtool.core.run.page_blocks import Table
+
+        self.blocks.append(Table(title, list(header), [list(row) for row in rows], note))
+        if not (self.muted and result):
+            self._console.table(title, header, rows, note, result=result)
+
+    def result(self, lines: Iterable[str]) -> None:
+        """Printed as by every console, and kept."""
+        from llmtool.core.run.page_blocks import Lines
+
+        kept = list(lines)
+        self.blocks.append(Lines(kept))
+        if not self.muted:
+            self._console.result(kept)
+
+    def add(self, block: "Block") -> None:
+        """Keep what is for the page alone."""
+        self.blocks.append(block)
+
+    def drawing(self, settings: S) -> S:
+        """The settings with a figure for the page, where --plot draws none and something to draw with is installed."""
+        asked: Path | None = getattr(settings, "plot")  # noqa: B009 - a field of those that draw
+        if asked is not None:
+            self.figure(asked)
+            return settings
+        if self._figure is None or find_spec("matplotlib") is None:
+            return settings
+        return replace(settings, plot=self._figure)  # type: ignore[type-var]
+
+    def figure(self, path: Path) -> None:
+        """The figure that the page shows, if it is there in the end."""
+        self._figure = path if self._drawn else None
+
+    def write(self, pages: Pages) -> None:
+        """The files that were asked for."""
+        from llmtool.core.run import page_blocks
+
+        if pages.html:
+            figures = [self._figure] if self._figure and self._figure.is_file() else []
+            blocks: list[Any] = [*self.blocks, *map(page_blocks.Figure, figures)]
+            page_blocks.write(pages.html, page_blocks.html_page(self.title, blocks, command(), mark()))
+            self._console.info(f"{pages.html}: written")
+        if pages.markdown == STDOUT:
+            print(page_blocks.markdown_page(self.title, self.blocks, None), end="")
+        elif pages.markdown:
+            page_blocks.write(pages.markdown, page_blocks.markdown_page(self.title, self.blocks, mark()))
+            self._console.info(f"{pages.markdown}: written")
+
+
+def command() -> str:
+    """What was typed."""
+    import shlex
+
+    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "llmtool"), *sys.argv[1:]])
