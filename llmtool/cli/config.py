@@ -15,7 +15,9 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
         for parameter in context.command.params:  # a flag may be called otherwise than what it sets: --set, --compile
             names |= {flag.strip("-").replace("-", "_"): parameter.name or "" for flag in parameter.opts}
         known = {name for name in names if len(name) > 1} - {"config"}
-        whole_ones = {parameter.name for parameter in context.command.params if "int" in (parameter.type.name or "")}
+        whole_ones = {
+            parameter.name or "" for parameter in context.command.params if "int" in (parameter.type.name or "")
+        }
         settings = {names[key]: value for key, value in read_config(path, known).items()}
         for name in whole_ones & settings.keys():  # Typer would cut 1.5 to 1
             for each in settings[name] if isinstance(settings[name], list) else [settings[name]]:

@@ -27,7 +27,8 @@ BLOCKED = {module for modules in EXTRAS.values() for module in modules} | {
 }
 MADE = ("tokenizer train text.txt -o tok.json --vocab-size 300", "tokenizer encode tok.json text.txt -o ids.txt")
 WORKING = {
-    "methods": "", "doctor": "", "tokenizer train": "text.txt -o a.json --vocab-size 270",
+    "methods": "", "doctor": "", "help": "", "completions": "bash",
+    "tokenizer train": "text.txt -o a.json --vocab-size 270",
     "tokenizer extend": "tok.json text.txt -o more --add 3", "tokenizer trim": "tok.json text.txt -o less --to 280",
     "tokenizer encode": "tok.json text.txt", "tokenizer decode": "tok.json ids.txt",
     "tokenizer inspect": "tok.json abc", "tokenizer compare": "tok.json less --corpus text.txt",
@@ -57,7 +58,7 @@ NEEDING = {
     "data token-experts": "text.txt -o table.safetensors --model ckpt --experts 4 --tokenizer tok.json",
     "posttrain sft": "ckpt chat.jsonl -o run", "posttrain uniattn": "ckpt chat.jsonl -o run", "bench kernels": "swiglu",
     "bench compile": "swiglu", "bench machine": "", "bench device": "swiglu --out out", "bench decode": "ckpt",
-    "bench tokenizer": "no-such-file",
+    "bench tokenizer": "no-such-file", "rerun": "text.txt",
 }  # fmt: skip
 """What needs an extra, or a checkpoint of another kind; a line either way."""
 
