@@ -9,7 +9,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
 
 if TYPE_CHECKING:
-    from llmtool.core.train.sft.examples import Example
+    from llmtool.core.train.sft.example import Example
 
 SCHEMA = "llmtool.data-check/1"
 OPEN, CLOSE = "⟦", "⟧"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llmtool.commands.train.job import _as_asked
+from llmtool.commands.train.place import _as_asked
 from llmtool.core.run.manifest import changes
 
 
