@@ -2,6 +2,8 @@
 
 import base64
 import json
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -125,3 +127,22 @@ def test_of_several_processes_the_first_writes(tmp_path: Path, monkeypatch: pyte
         page.result(["x"])
     assert not (tmp_path / "p.html").exists()
     assert json.dumps(page.title) == '"t"'
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium here")
+def test_a_browser_shows_it(tmp_path: Path) -> None:
+    """Opened in a headless browser: what it shows is the text, and nothing of it has become markup."""
+    place = tmp_path / "p.html"
+    with Pages(html=place).open(HOSTILE, Console(-1), muted=True) as page:
+        page.table("Losses", ["source", "loss"], [["<i>novels</i>", "2.50"]], result=True)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [str(BROWSER), *options, f"--screenshot={tmp_path / 'p.png'}", "--dump-dom", place.as_uri()],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert "&lt;i&gt;novels&lt;/i&gt;" in done.stdout
+    assert "<script" not in done.stdout
+    read(done.stdout)
