@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmtool import catalog
+from llmtool.core.bpe.compiled import Entry, entry_path, load_entry, store_entry
 from llmtool.core.bpe.definition import SCHEMA, Definition
 from llmtool.core.bpe.definition_file import from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
@@ -25,14 +26,14 @@ from llmtool.core.bpe.training import (
     train_vocabulary,
     trained_definition,
 )
-from llmtool.core.bpe.vocabulary import LONGEST_PIECE, encode_text
+from llmtool.core.bpe.vocabulary import LONGEST_PIECE, Vocabulary, encode_text
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.collector import collector_paused
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.json_file import json_object, read_bytes, read_json_object
 
 LONGEST_TEXT = 16 * LONGEST_PIECE
 """Bytes of text without a safe place to cut that training holds; beyond, a piece may be cut in two."""
@@ -213,14 +214,29 @@ def load_definition(path: Path) -> Definition:
 
 
 def _read_definition(path: Path) -> Definition:
-    facts = read_json_object(path)
+    data = read_bytes(path)
+    place = entry_path(data)
+    entry = place and load_entry(place)
+    if entry:
+        return _definition(entry.facts, path, entry.vocabulary)
+    facts = json_object(data, str(path))
+    definition = _definition(facts, path)
+    if (
+        place and definition.vocabulary.merges
+    ):  # a vocabulary without merges may be an encoder's export, looked at whole
+        store_entry(place, Entry(facts, definition.vocabulary))
+    return definition
+
+
+def _definition(facts: dict[str, Any], path: Path, vocabulary: Vocabulary | None = None) -> Definition:
+    """What a tokenizer file's fields say; vocabulary: where it has been read before."""
     if "schema" in facts:
-        return from_json(facts, str(path))
+        return from_json(facts, str(path), vocabulary)
     if "model" in facts:
         from llmtool.core.bpe.huggingface import read_huggingface
 
         encoders = {name: catalog.resolve(catalog.ENCODING, name) for name in catalog.options(catalog.ENCODING)}
-        return read_huggingface(facts, path, encoders)
+        return read_huggingface(facts, path, encoders, vocabulary)
     raise UserError(
         "not a tokenizer file",
         where=str(path),

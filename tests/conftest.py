@@ -15,6 +15,9 @@ from llmtool.core.bpe import engine
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"
 
+# No test reads or writes the user's cache; those of the cache name a directory of their own.
+os.environ["LLMTOOL_CACHE"] = "off"
+
 # A shell's background job ignores Ctrl-C, and so would the commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -114,12 +114,13 @@ def encode(
 ) -> None:
     """Turn text into ids, as a stream; with --shards as a job that can be killed, split and checked."""
     from llmtool.commands.tokenizer.encode import encode_files
-    from llmtool.commands.tokenizer.shards import encode_shards
     from llmtool.tokenizer import load
 
     console = options.console(quiet, verbose)
     loaded, read = load(tokenizer, settings.encoder, settings.length, settings.ties), [tokenizer]
     if settings.shards is not None:
+        from llmtool.commands.tokenizer.shards import encode_shards
+
         found = encode_shards(loaded, inputs or [], output, settings, reading=reading, read=read, console=console)
         if found.get("wrong"):
             raise typer.Exit(ExitCode.CHECK_FAILED)

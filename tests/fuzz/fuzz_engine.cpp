@@ -4,9 +4,11 @@
 // checked: against a literal merge loop, against the bytes that were encoded, or against other threads and spilling.
 #include <cstdio>
 #include <map>
+#include <set>
 
 #include "count.hpp"
 #include "ids.hpp"
+#include "numbering.hpp"
 #include "policy_scaffold.hpp"
 #include "train.hpp"
 
@@ -238,14 +240,46 @@ void any_training(Input& input) {
   }
 }
 
+// Any texts and pairs: each triple joins two texts into the one that it names, and none that could be numbered is lost.
+void any_numbering(Input& input) {
+  std::vector<std::string> parts;
+  while (!input.empty() && parts.size() < 64) {
+    const std::vector<uint8_t> part = input.bytes(input.byte() % 5);
+    parts.emplace_back(part.begin(), part.end());
+  }
+  const size_t half = parts.size() / 2;
+  const std::vector<std::string_view> texts(parts.begin(), parts.begin() + static_cast<ptrdiff_t>(half));
+  std::vector<TextPair> pairs;
+  for (size_t i = half; i + 1 < parts.size(); i += 2) pairs.emplace_back(parts[i], parts[i + 1]);
+  const auto known = [&](const std::string& text) { return std::find(texts.begin(), texts.end(), text) != texts.end(); };
+  bool plain = std::set<TextPair>(pairs.begin(), pairs.end()).size() == pairs.size();
+  for (const auto& [left, right] : pairs) {
+    plain &= known(std::string(left)) && known(std::string(right)) && known(std::string(left) + std::string(right));
+  }
+  const auto numbers = number_merges(texts, pairs);
+  require(numbers.has_value() == plain, "numbered as far as it can be");
+  for (size_t i = 0; numbers && i < pairs.size(); ++i) {
+    const uint32_t* const triple = numbers->data() + 3 * i;
+    require(texts[triple[0]] == pairs[i].first && texts[triple[1]] == pairs[i].second, "parts of a merge");
+    require(texts[triple[2]] == std::string(pairs[i].first) + std::string(pairs[i].second), "result of a merge");
+  }
+  const auto spelled = spell(texts, "");
+  require(spelled && spelled->ends.size() == texts.size(), "texts that are their own bytes");
+  std::string alphabet;  // the byte b is the character U+0100 + b
+  for (int b = 0; b < 256; ++b) alphabet += {static_cast<char>(0xC4 + b / 64), static_cast<char>(0x80 + b % 64)};
+  const auto bytes = spell(texts, alphabet);
+  require(!bytes || bytes->bytes.size() * 2 == spelled->bytes.size(), "two bytes a character");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
-  switch (input.byte() % 4) {
+  switch (input.byte() % 5) {
     case 0: any_merges(input); break;
     case 1: any_file(input); break;
     case 2: any_text(input); break;
+    case 3: any_numbering(input); break;
     default: any_training(input);
   }
   return 0;

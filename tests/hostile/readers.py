@@ -66,7 +66,7 @@ def tokenizer(path: Path) -> None:
 
 
 def settings_of_tokenizer(path: Path) -> None:
-    from llmtool.core.train.sft.template import find_specials, find_template
+    from llmtool.core.train.sft.template_files import find_specials, find_template
 
     tokenizer(path.parent)
     specials = find_specials(path.parent)
@@ -269,7 +269,8 @@ def command_line(words: list[str]) -> None:
 def template(path: Path) -> None:
     from llmtool.core.run.worker import Limits
     from llmtool.core.train.sft.conversation import Message
-    from llmtool.core.train.sft.template import Specials, Template, _read
+    from llmtool.core.train.sft.template import Specials, Template
+    from llmtool.core.train.sft.template_files import _read
 
     found = Template(_read(path), Specials("<s>", "</s>", {}), str(path), limits=Limits(0.5))
     found.render([Message("user", "a"), Message("assistant", "b")], prompt=False, where="row")

@@ -5,7 +5,7 @@ from typing import Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.sft.conversation import Message
-from llmtool.core.train.sft.template import find_specials, find_template
+from llmtool.core.train.sft.template_files import find_specials, find_template
 from llmtool.model import Model
 
 ANSWER = "\u2060answer\u2060"

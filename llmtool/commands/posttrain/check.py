@@ -8,7 +8,7 @@ from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.core.run.console import QUIET, Console
 
 if TYPE_CHECKING:
-    from llmtool.core.train.sft.examples import Example
+    from llmtool.core.train.sft.example import Example
 
 SCHEMA = "llmtool.data-check/1"
 OPEN, CLOSE = "⟦", "⟧"

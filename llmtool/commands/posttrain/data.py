@@ -13,7 +13,8 @@ from llmtool.model import load_tokenizer
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from llmtool.core.train.sft.examples import Around, Counts, Examples
+    from llmtool.core.train.sft.example import Examples
+    from llmtool.core.train.sft.examples import Around, Counts
     from llmtool.core.train.sft.template import Template
 
 
@@ -75,7 +76,7 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
     from llmtool.core.corpus.inputs import find_inputs
     from llmtool.core.train.sft.examples import Around
     from llmtool.core.train.sft.formats import read_conversations
-    from llmtool.core.train.sft.template import find_specials, find_template
+    from llmtool.core.train.sft.template_files import find_specials, find_template
 
     if options.places < 2:
         raise UserError(f"--length {options.length}: wanted two tokens at least")
@@ -117,6 +118,7 @@ def count_lines(counts: "Counts") -> list[tuple[str, str]]:
     }
     odd = {
         "unprompted": "answers that begin otherwise than prompted",
+        "thoughtless": "answers trained without their thought",
         "seams": "answers that begin within a token",
         "endless": "answers without a special token at the end",
     }

@@ -35,6 +35,10 @@ def result(start: "Start", reader: "Reader", counts: "Counts", *, foreign: bool)
     if foreign:
         kept = {name: content for name, content in files.items() if name.startswith(OF_THE_MODEL)}
         files = {**tokenizer_files(reader.tokenizer, None), **kept}
+        if reader.template is not None:
+            files = with_template(files, reader.template.source)
+            names = {name: source for name, source in reader.template.sources.items() if name != "default"}
+            files |= {f"{FURTHER}{name}.jinja": source.encode() for name, source in names.items()}
     said = []
     if reader.options.template is not None and reader.template is not None:
         files = with_template(files, reader.template.source)

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.places import beside
 from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
+from llmtool.commands.posttrain.kept import keep, tidy
 from llmtool.commands.posttrain.result import result
 from llmtool.commands.posttrain.settings import DataOptions, SftSettings, UniattnSettings
 from llmtool.commands.posttrain.start import (
     Start,
-    build_on_meta,
+    on_meta,
     only_adapters,
     only_compensation,
     open_start,
 )
 from llmtool.commands.sources import count
 from llmtool.commands.train.command import make_objective
-from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, beginning, run_job
+from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything
+from llmtool.commands.train.place import beginning, check_place
+from llmtool.commands.train.run import run_job
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
@@ -53,10 +56,14 @@ def sft(
     settings, output = SftSettings.of(settings, named_settings), beside(model, "sft", output)
     model = Path(model)
     start = open_start(model, settings.adapters(), settings.set)
-    trained = Data.read(start, data, settings.reading(model, day_of(output)), settings, console)
+    trained = Data.read(start, data, output, settings.reading(model, day_of(output)), settings, console)
     moving = only_adapters if is_adapted(start) else anything
     job = make_job("posttrain sft", output, start, trained, settings, moving, console)
-    return plan(job, trained) if settings.dry_run else run_job(job, console)
+    if settings.dry_run:
+        return plan(job, trained)
+    report = run_job(job, console)
+    trained.tidy(output, report)
+    return report
 
 
 def uniattn(
@@ -87,7 +94,7 @@ def uniattn(
     compensated = method.get("compensation") != "none"
     stage = output.with_name(output.name + ".stage1")
     day = day_of(output) or day_of(stage)
-    trained = Data.read(start, data, settings.reading(model, day), settings, console)
+    trained = Data.read(start, data, output, settings.reading(model, day), settings, console)
     first = settings.first_stage()
     moving = only_adapters if is_adapted(start) else anything
     before: dict[str, Any] | None = None
@@ -107,6 +114,7 @@ def uniattn(
         console.info("stage 2: everything" if moving is anything else "stage 2: adapters and compensations")
     job = make_job("posttrain uniattn", output, start, trained, settings, moving, console)
     report = plan(job, trained) if settings.dry_run else run_job(job, console)
+    trained.tidy(output, report)
     return {**report, "stage1": before} if before else report
 
 
@@ -122,11 +130,14 @@ class Data:
 
     @classmethod
     def read(
-        cls, start: Start, data: Sequence[str], reading: DataOptions, settings: SftSettings, console: Console
+        cls, start: Start, data: Sequence[str], output: Path, reading: DataOptions, settings: SftSettings,
+        console: Console,
     ) -> "Data":  # fmt: skip
-        """Read everything, say what was lost, refuse data of which nothing would be trained."""
+        """Read everything, say what was lost, refuse data of which nothing would be trained.
+
+        The leading process reads, into OUT/tokens; every one maps what it finds there.
+        """
         from llmtool.core.train.sft.batches import PackedExamples
-        from llmtool.core.train.sft.examples import require_trainable
 
         reading = reading.within(start.config.max_position_embeddings)
         tokens = count(settings.batch, "--batch")
@@ -134,16 +145,17 @@ class Data:
             raise UserError(f"--batch {tokens:,} is less than a row of {reading.places:,}", hint="a larger --batch")
         reader = open_reader(data, reading)
         rows = tokens // reading.places
+        leader, place = from_environment("RANK", 0) == 0, None if settings.dry_run else output
+        if leader and place is not None:
+            check_place(place, [start.checkpoint.path, *data, *settings.valid], console)
         made: list[PackedExamples | None] = []
         for inputs in (data, settings.valid):
             if not inputs:
                 made.append(None)
                 continue
-            examples, counts = reader.examples(inputs, console)
-            require_trainable(counts, ", ".join(inputs))
-            largest = int(max(examples[number].ids.max() for number in range(len(examples))))
-            if largest >= start.config.vocab_size:
-                what = f"id {largest} is out of range: the model has {start.config.vocab_size:,} tokens"
+            examples, counts = keep(reader, inputs, place, leader, console)
+            if examples.largest >= start.config.vocab_size:
+                what = f"id {examples.largest} is out of range: the model has {start.config.vocab_size:,} tokens"
                 raise UserError(what, where=str(reading.tokenizer), hint="is it the tokenizer of this model?")
             if inputs is data:
                 kept = counts
@@ -156,6 +168,11 @@ class Data:
         assert packed is not None
         console.info(f"packed: {len(packed.packed):,} rows of {reading.places:,}, {packed.fill:.1%} full")
         return cls(packed, made[1], reader, (*data, *settings.valid), kept)
+
+    def tidy(self, output: Path, report: dict[str, Any]) -> None:
+        """After a finished run, leave its own examples alone in OUT/tokens."""
+        if from_environment("RANK", 0) == 0 and report.get("stopped") is False:
+            tidy(output, [packed.examples.folder for packed in (self.packed, self.valid) if packed])
 
     def evaluate(self, trainee: "Trainee", micro: int) -> dict[str, Any]:
         """Nats a trained token of the held-out rows; processes take turns, and each calls the model equally often."""
@@ -235,7 +252,7 @@ def make_job(
 
     decoder, values = None, None
     if settings.dry_run:
-        build_on_meta(start.config)
+        on_meta(start.config)
     elif settings.parallel == "fsdp":
         decoder, values = start.shards(settings.seed)
     else:

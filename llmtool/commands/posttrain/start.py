@@ -13,6 +13,8 @@ from llmtool.core.run.errors import UserError
 from llmtool.model import build
 
 if TYPE_CHECKING:
+    import torch
+
     from llmtool.core.model.config import Config
     from llmtool.core.model.decoder import Decoder
     from llmtool.core.train.sharding import Rows
@@ -34,34 +36,46 @@ class Start:
         from llmtool.core.model.loading import load_tensors, read_architecture
         from llmtool.methods.lora.merge import is_adapter
 
-        torch.manual_seed(seed)
-        decoder = build(self.config)
-        before = read_architecture(self.checkpoint)
+        decoder, before = on_meta(self.config), read_architecture(self.checkpoint)
         if before == self.config:
             load_tensors(decoder, self.checkpoint, torch.float32)
             return decoder
-        with torch.device("meta"):
-            plain = build(before)
+        plain = on_meta(before)
         load_tensors(plain, self.checkpoint, torch.float32)
-        missing, unexpected = decoder.load_state_dict(plain.state_dict(), strict=False, assign=True)
-        assert not unexpected
-        assert all(map(is_adapter, missing))
+        held = plain.state_dict()
+        new = {n: self._first(n, value, seed) for n, value in decoder.state_dict().items() if n not in held}
+        assert all(map(is_adapter, new))
+        decoder.load_state_dict({**held, **new}, strict=True, assign=True)
         if self.config.tie_word_embeddings:
             decoder.lm_head.weight = decoder.model.embed_tokens.weight
         return decoder
 
-    def shards(self, seed: int) -> "tuple[Decoder, Rows | None]":
-        """The decoder on the meta device, and what reads its rows; one with new adapters is made whole, without."""
-        import torch
-
+    def shards(self, seed: int) -> "tuple[Decoder, Rows]":
+        """The decoder on the meta device, and what reads its rows, or draws those of new adapters."""
         from llmtool.core.model.loading import read_architecture, rows_of
 
-        if read_architecture(self.checkpoint) != self.config:
-            return self.decoder(seed), None
-        torch.manual_seed(seed)
-        with torch.device("meta"):
-            decoder = build(self.config)
-        return decoder, rows_of(decoder, self.checkpoint)
+        decoder, plain = on_meta(self.config), on_meta(read_architecture(self.checkpoint))
+        read, held = rows_of(plain, self.checkpoint), plain.state_dict()
+        new = {name: value for name, value in decoder.state_dict().items() if name not in held}
+
+        def rows(name: str, wanted: range) -> "torch.Tensor":
+            if name not in new:
+                return read(name, wanted)
+            return self._first(name, new[name], seed)[wanted.start : wanted.stop].clone()
+
+        return decoder, rows
+
+    def _first(self, name: str, like: "torch.Tensor", seed: int) -> "torch.Tensor":
+        """A new adapter's values, drawn by its name: the same however many processes share the model."""
+        import torch
+
+        from llmtool.core.model.new import draw
+        from llmtool.methods.lora.merge import first_spread
+
+        values = torch.empty(like.shape)
+        with torch.no_grad():
+            draw(name, values, first_spread(name, values.shape), seed)
+        return values
 
     def files(self) -> dict[str, bytes]:
         """Tokenizer, generation defaults and licence, which go along."""
@@ -89,18 +103,18 @@ def _opened(path: Path, lora: LoraOptions | None) -> Start:
         return Start(checkpoint, config, dict(checkpoint.config))
     config = replace(config, methods=(*config.methods, lora.entry()))
     try:
-        build_on_meta(config)
+        on_meta(config)
     except ConfigError as error:
         raise UserError(str(error), hint="see --lora and --lora-targets") from None
     return Start(checkpoint, config, method_config(checkpoint.config, config))
 
 
-def build_on_meta(config: "Config") -> None:
-    """Find what a method refuses, without memory for a single weight."""
+def on_meta(config: "Config") -> "Decoder":
+    """Without memory for a single weight; what a method refuses is found here."""
     import torch
 
     with torch.device("meta"):
-        build(config)
+        return build(config)
 
 
 def only_adapters(name: str) -> bool:

@@ -16,7 +16,6 @@ from llmtool.core.corpus.provenance import InputHashes, describe
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.corpus.token_documents import read_token_documents
 from llmtool.core.corpus.tokenized import (
-    IdFormat,
     JsonlWriter,
     LineWriter,
     TokenWriter,
@@ -53,7 +52,7 @@ def encode_files(
     """
     reading, named_settings = Reading.split(reading, named_settings)
     asked = EncodeSettings.of(settings, named_settings)
-    form: IdFormat = asked.form
+    form = asked.form
     if asked.part or asked.verify:
         raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
     _check_request(output, form, asked.offsets)
@@ -90,9 +89,11 @@ def encode_files(
     return totals
 
 
-def _check_request(output: Path | None, form: IdFormat, offsets: bool) -> None:
+def _check_request(output: Path | None, form: str, offsets: bool) -> None:
     if offsets and form != "jsonl":
         raise UserError(f"offsets cannot be written in format {form!r}", hint="use --format jsonl")
+    if form == "mds":
+        raise UserError("format 'mds' is written in shards", hint="-o DIR --shards 512MB")
     if form in ("npy", "bin") and output is None:
         raise UserError(f"format {form!r} cannot go to stdout", hint="name a file: -o train.bin")
     if form in ("npy", "bin") and output and output.suffix != f".{form}":

@@ -174,7 +174,8 @@ class EncodeSettings(Settings):
     """What ids become, and what stands around each document."""
 
     form: Annotated[
-        Literal["ids", "jsonl", "npy", "bin"], Option("Lines of ids, objects, or flat arrays.", "--format")
+        Literal["ids", "jsonl", "npy", "bin", "mds"],
+        Option("Lines of ids, objects, flat arrays, or (--shards) MDS.", "--format"),
     ] = "ids"
     bos: Annotated[bool | None, Option("Begin each document with the beginning-of-text token.", "--bos/--no-bos")] = (
         None
@@ -187,7 +188,7 @@ class EncodeSettings(Settings):
     offsets: Annotated[bool, Option("Byte range of each id (format jsonl).", "--offsets")] = False
     shards: Annotated[
         str | int | None,
-        Option("-o is a directory of .bin or .npy, each of so much of the corpus: 512MB.", metavar="SIZE"),
+        Option("-o is a directory of .bin, .npy or MDS shards, each of so much of the corpus: 512MB.", metavar="SIZE"),
     ] = None
     part: Annotated[str | None, Option("Only every N-th shard, from the I-th on.", metavar="I/N", matters=False)] = None
     verify: Annotated[

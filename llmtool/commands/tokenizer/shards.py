@@ -1,14 +1,15 @@
 """`llmtool tokenizer encode -o DIR --shards SIZE`: a corpus into token files, as a job for large corpora.
 
-The corpus is cut into units by its bytes, a unit becomes a shard NNNNN.bin (or .npy) with its sidecars, and a marker
-NNNNN.done after them. A killed job goes on where it stopped and writes the same bytes; `--part I/N` makes every N-th
-shard, for clusters and arrays of jobs that share the directory; `verify` checks what stands there.
+The corpus is cut into units by its bytes, a unit becomes a shard NNNNN.bin (or .npy) with its sidecars, or a few MDS
+files, and a marker NNNNN.done after them. A killed job goes on where it stopped and writes the same bytes; `--part I/N`
+makes every N-th shard, for clusters and arrays of jobs that share the directory; `verify` checks what stands there.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,14 +18,16 @@ from llmtool.commands.tokenizer.encode import token_around
 from llmtool.commands.tokenizer.settings import EncodeSettings
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
+from llmtool.core.corpus.cuts import Unpacked, together
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import Input, find_inputs, without_weights
+from llmtool.core.corpus.mds import index, read_ids
 from llmtool.core.corpus.readers import Reading, parse_size, plan_units, read_streams
+from llmtool.core.corpus.shard_files import write_array_unit, write_mds_unit
 from llmtool.core.corpus.shards import SETTINGS, Stage
-from llmtool.core.corpus.tokenized import sidecars, token_array
 from llmtool.core.corpus.units import Means
-from llmtool.core.run.atomic import atomic_files
+from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import parse_json
@@ -38,6 +41,7 @@ CHECKED = 3
 """Shards of which the beginning is encoded again by `verify`, and the documents of each."""
 CHECKED_DOCUMENTS = 200
 _SAMPLED = 16
+INDEX = "index.json"
 
 
 def encode_shards(
@@ -56,7 +60,7 @@ def encode_shards(
     unit. Raises UserError where the directory holds shards of another corpus, tokenizer or other settings.
     """
     if directory is None or asked.form == "jsonl" or asked.shards is None:
-        raise UserError("--shards writes .bin or .npy into a directory", hint="-o DIR --format bin")
+        raise UserError("--shards writes .bin, .npy or MDS into a directory", hint="-o DIR --format bin")
     reading = reading or Reading()
     settings = replace(asked, form="bin") if asked.form == "ids" else asked
     means = Means(asked.workers or available_cores(), console, asked.engine, asked.force)
@@ -85,11 +89,13 @@ def encode_shards(
     stage.begin(force=means.force and not verify, alone=part is None and not verify)
     units = plan_units(streams, reading, size)
     mine = [unit for unit in range(len(units)) if unit % chosen[1] == chosen[0]]
-    work = partial(_work, stage, tokenizer, units, reading, settings, around)
+    tasks = together(units, mine)
+    threads = max(1, means.workers // max(1, len(tasks)))  # one packed file has one reader, and threads that encode
+    work = partial(_work, stage, tokenizer, units, reading, settings, around, threads)
     if verify:
         return _verify(stage, mine, tokenizer, units, reading, settings, around, means)
     run = Run("tokenizer encode --shards", stage.settings, seed=reading.seed, backend=engine.NAME)
-    means.run(stage, mine, work, "encoding")
+    means.run(stage, mine, work, "encoding", tasks)
     done = [unit for unit in range(len(units)) if stage.is_done(unit)]
     facts = [stage.facts(unit) for unit in done]
     for each in facts:
@@ -100,8 +106,12 @@ def encode_shards(
         report.say(means.console)
         if not sums["tokens"]:
             raise UserError("no text found", where=", ".join(inputs))
+        if settings.form == "mds":
+            with atomic_file(directory / INDEX) as file:
+                file.write(_index(stage, done))
         stage.seal({"shards": len(units), **sums})
-        run.save(directory / "run.json", sorted(path for unit in done for path in _files(stage, unit, settings.form)))
+        made = [path for unit in done for path in stage.files(unit)]
+        run.save(directory / "run.json", sorted([*made, directory / INDEX] if settings.form == "mds" else made))
     counted = f"{sums['tokens']:,} tokens of {sums['documents']:,} documents"
     means.console.info(f"{directory}: {len(done):,} of {len(units):,} shards, {counted}")
     return {"schema": SCHEMA, "directory": str(directory), "shards": len(units), "done": len(done), **sums}
@@ -119,9 +129,9 @@ def parse_part(text: str | None) -> tuple[int, int]:
         raise UserError(f"--part {shown(text or '')}: wanted I/N, such as 1/8 to 8/8: {error.what}") from None
 
 
-def _files(stage: Stage, unit: int, form: str) -> list[Path]:
-    array = stage.path(unit, form)
-    return [array, *sidecars(array, form).values()]
+def _index(stage: Stage, units: Sequence[int]) -> bytes:
+    """index.json of all MDS files: what StreamingDataset opens the directory by."""
+    return index([entry for unit in units for entry in stage.facts(unit)["shards"]])
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -156,27 +166,25 @@ def _work(
     reading: Reading,
     settings: EncodeSettings,
     around: Around,
+    threads: int,
 ) -> Callable[[int], None]:
     """What a process does with a unit."""
+    unpacked = Unpacked()
 
     def encode(unit: int) -> None:
         report = ReadReport()
-        path = stage.path(unit, settings.form)
-        texts = read_streams(units[unit], reading, whole=tokenizer.needs_whole(settings.allow_special), report=report)
-        with (
-            atomic_files() as files,
-            token_array(path, tokenizer, settings.form, {"unit": unit}, files) as writer,
-        ):
-            for encoded in encode_documents(
-                tokenizer, texts, allow_special=settings.allow_special, around=around, threads=1
-            ):
-                writer.write(encoded)
-        names = [each.name for each in _files(stage, unit, settings.form)]
-        facts = {
-            "documents": len(writer.starts) - 1, "tokens": writer.starts[-1], "sha256": _sha256(path),
-            "read": report.to_json(),
-        }  # fmt: skip
-        stage.finish(unit, names, facts)
+        texts = read_streams(
+            units[unit], reading, whole=tokenizer.needs_whole(settings.allow_special), report=report, unpacked=unpacked
+        )
+        encoded = encode_documents(
+            tokenizer, texts, allow_special=settings.allow_special, around=around, threads=threads
+        )
+        if settings.form == "mds":
+            names, facts = write_mds_unit(stage, unit, encoded)
+        else:
+            names, facts = write_array_unit(stage, unit, tokenizer, settings.form, encoded)
+        sums = {name: _sha256(stage.directory / name) for name in names}
+        stage.finish(unit, names, {**facts, "sha256": sums, "read": report.to_json()})
 
     return encode
 
@@ -203,15 +211,18 @@ def _verify(
     with means.console.progress("verifying", len(done), "shards") as bar:
         for unit in done:
             path, facts = stage.path(unit, settings.form), stage.facts(unit)
-            about = parse_json(path.with_name(path.name + ".json").read_bytes())
-            if _sha256(path) != facts["sha256"]:
+            if any(_sha256(stage.directory / name) != known for name, known in facts["sha256"].items()):
                 wrong[path.name] = "holds other bytes than were written"
-            elif any(about.get(name) != facts[name] for name in ("tokens", "documents")):
-                wrong[path.name] = "its sidecar counts otherwise"
+            elif settings.form != "mds":
+                about = parse_json(path.with_name(path.name + ".json").read_bytes())
+                if any(about.get(name) != facts[name] for name in ("tokens", "documents")):
+                    wrong[path.name] = "its sidecar counts otherwise"
             bar.advance(1)
+    if settings.form == "mds" and stage.complete and (stage.directory / INDEX).read_bytes() != _index(stage, done):
+        wrong[INDEX] = "does not list the shards"
     sampled = Random(reading.seed).sample(done, min(CHECKED, len(done)))
     for unit in sampled:
-        if not _agrees(stage.path(unit, settings.form), tokenizer, units[unit], reading, settings, around):
+        if not _agrees(stage, unit, tokenizer, units[unit], reading, settings, around):
             wrong[stage.path(unit, settings.form).name] = "the text gives other ids now"
     for name, what in wrong.items():
         means.console.warn(f"{stage.directory / name}: {what}")
@@ -220,27 +231,37 @@ def _verify(
 
 
 def _agrees(
-    path: Path,
+    stage: Stage,
+    number: int,
     tokenizer: BaseTokenizer,
     unit: list[Input],
     reading: Reading,
     settings: EncodeSettings,
     around: Around,
 ) -> bool:
+    """Whether the first documents of a shard give the ids that stand there."""
     import numpy as np
 
     from llmtool.core.corpus.token_files import open_tokens
 
-    if not parse_json(path.with_name(path.name + ".json").read_bytes())["tokens"]:
+    facts = stage.facts(number)
+    if not facts["tokens"]:
         return True
-    stored = open_tokens(path)
-    count = min(CHECKED_DOCUMENTS, len(stored.starts) - 1)
-    texts = read_streams(unit, reading, report=ReadReport())
-    first = [document for document, _ in zip(texts, range(count), strict=False)]
-    ids = [
-        np.frombuffer(encoded.ids, np.uint32)
-        for encoded in encode_documents(
-            tokenizer, first, allow_special=settings.allow_special, around=around, threads=1
-        )
-    ]
-    return bool(np.array_equal(np.concatenate(ids), stored.ids[: int(stored.starts[count])]))
+    count = min(CHECKED_DOCUMENTS, facts["documents"])
+    if settings.form == "mds":
+        samples = (ids for path in stage.files(number) for ids in read_ids(path))
+        stored = np.concatenate(list(islice(samples, count)))
+    else:
+        array = open_tokens(stage.path(number, settings.form))
+        stored = array.ids[: int(array.starts[count])]
+    encoded = encode_documents(
+        tokenizer, read_streams(unit, reading, report=ReadReport()), allow_special=settings.allow_special,
+        around=around, threads=1,
+    )  # fmt: skip
+    ids, held = [], 0
+    for batch in encoded:
+        ids.append(np.frombuffer(batch.ids, np.uint32))
+        held += len(ids[-1])
+        if held >= len(stored):
+            break
+    return bool(np.array_equal(np.concatenate(ids)[: len(stored)], stored))

@@ -9,7 +9,9 @@ from llmtool import catalog
 from llmtool.commands import places
 from llmtool.commands import sources as named
 from llmtool.commands.options import method_settings
-from llmtool.commands.train.job import SCHEMA, Job, anything, check_place, run_job
+from llmtool.commands.train.job import SCHEMA, Job, anything
+from llmtool.commands.train.place import check_place
+from llmtool.commands.train.run import run_job
 from llmtool.commands.train.settings import TrainSettings
 from llmtool.commands.train.start import Start, find_start, row_length, tokenizer_files
 from llmtool.commands.train.texts import Texts

@@ -17,6 +17,14 @@ ENCODING_POLICIES: tuple[str, ...]
 def split(pretokenizer: str, text: Buffer) -> bytes:
     """End offset of each piece (u64)."""
 
+def read_bpe(texts: list[str], merges: list[object], alphabet: str) -> tuple[bytes, bytes, bytes] | None:
+    """(bytes of the units, their ends u64, merges as u32 triples) of a tokenizer file, where all of it is plain.
+
+    texts: the units as the file spells them, which are their places in the triples. merges: "a b" or ["a", "b"]; lines
+    that begin with "#version" are none. alphabet: the characters that spell the bytes 0 to 255; "" for texts that are
+    their own UTF-8. None where an entry is something else, joins or makes what is no unit, or is listed twice.
+    """
+
 class PieceCounter:
     """Counts pre-tokenized pieces in 64 bits; past `max_memory` bytes (0: no limit) it spills to `spill_directory`."""
 

@@ -11,10 +11,12 @@ from typing import Any
 from llmtool.core.bpe.added_tokens import read_added_token, special_tokens
 from llmtool.core.bpe.decoders import read_decoder
 from llmtool.core.bpe.definition import FIRST_SCHEMA, LENGTHS, SCHEMA, TIES, Beside, Definition, check_choice
+from llmtool.core.bpe.engine import plain_units
 from llmtool.core.bpe.normalizers import NFC, read_normalizer
+from llmtool.core.bpe.packed import PackedBytes, PackedIds, PackedTriples
 from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
-from llmtool.core.bpe.pretokenizers import UNICODE_VERSION, find_pretokenizer, name_of_steps
-from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, encode_text, find_unknown, strings_to_tokens
+from llmtool.core.bpe.pretokenizers import UNICODE_VERSION, find_pretokenizer, name_of_pattern, name_of_steps
+from llmtool.core.bpe.vocabulary import Alphabet, Unknown, Vocabulary, encode_text, find_unknown, strings_to_tokens
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.json_file import dumps
 
@@ -26,8 +28,11 @@ def serialize(definition: Definition) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def from_json(facts: dict[str, Any], where: str) -> Definition:
-    """Read the object of a file, strictly: unknown fields and contradictions are refused by name."""
+def from_json(facts: dict[str, Any], where: str, vocabulary: Vocabulary | None = None) -> Definition:
+    """Read the object of a file, strictly: unknown fields and contradictions are refused by name.
+
+    vocabulary: where it has been read before (compiled.py); the fields that hold it are then not looked at.
+    """
     schema = facts.get("schema")
     if schema not in (SCHEMA, FIRST_SCHEMA):
         hint = "written by another version?"
@@ -45,7 +50,7 @@ def from_json(facts: dict[str, Any], where: str) -> Definition:
     check_choice("encoder.length", encoder.get("length"), LENGTHS, where)
     check_choice("encoder.ties", encoder.get("ties"), TIES, where)
     cutting = _read_steps(facts, where) if schema == SCHEMA else _read_first_schema(facts, where)
-    vocabulary = _read_vocabulary(facts, where)
+    vocabulary = vocabulary or _read_vocabulary(facts, where)
     for role in ("bos", "eos"):
         if facts[role] is not None and facts[role] not in vocabulary.added_ids:
             raise UserError(f"{role} {facts[role]!r} is not an added token", where=where)
@@ -100,7 +105,7 @@ def _read_steps(facts: dict[str, Any], where: str) -> dict[str, Any]:
     def sequence(steps: Any, inner: str) -> dict[str, Any]:
         return {"type": "Sequence", inner: steps}
 
-    steps = read_pretokenizer(sequence(pretokenizer.get("steps"), "pretokenizers"), where)
+    steps = read_pretokenizer(sequence(pretokenizer.get("steps"), "pretokenizers"), where, name_of_pattern)
     name = name_of_steps(steps)
     if pretokenizer.get("name") != name and steps != find_pretokenizer(str(pretokenizer.get("name"))).steps:
         raise UserError(f"pretokenizer.steps are not those of {pretokenizer.get('name')!r:.60}", where=where)
@@ -136,19 +141,12 @@ def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:
     alphabet = facts.get("alphabet", "bytes")
     check_choice("alphabet", alphabet, ("bytes", "characters"), where)
     try:
-        units = strings_to_tokens(spelled) if alphabet == "bytes" else list(map(encode_text, spelled))
+        units = PackedBytes.of(strings_to_tokens(spelled) if alphabet == "bytes" else list(map(encode_text, spelled)))
     except KeyError as error:
         text = next(text for text in spelled if error.args[0] in text)
         raise UserError(f"token {text!r} holds {error.args[0]!r}, which spells no byte", where=where) from None
-    number = dict(zip(spelled, range(len(spelled)), strict=True))
-    try:
-        if not set(map(type, facts["merges"])) <= {list}:
-            raise TypeError
-        merges = [(number[left], number[right], number[left + right]) for left, right in facts["merges"]]
-    except (KeyError, TypeError, ValueError):
-        rank, pair = next((rank, pair) for rank, pair in enumerate(facts["merges"]) if not _joins(pair, number))
-        raise UserError(f"merge {rank} ({pair!r}) does not join two units into a third", where=where) from None
-    emit = [*((token,) for token in tokens.values()), *map(tuple, scaffolds.values())]
+    emit = PackedIds.of([*((token,) for token in tokens.values()), *map(tuple, scaffolds.values())])
+    merges = _read_merges(facts["merges"], spelled, alphabet, where)
     added = special_tokens(special)
     unknown = Unknown()
     if facts["schema"] == SCHEMA:
@@ -169,6 +167,20 @@ def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:
             f"the vocabulary lacks {len(missing)} of the 256 bytes (first: 0x{missing[0]:02x})", where=where
         )
     return vocabulary
+
+
+def _read_merges(listed: list[Any], spelled: list[str], alphabet: Alphabet, where: str) -> PackedTriples:
+    plain = plain_units(spelled, listed, alphabet) if set(map(type, listed)) <= {list} else None
+    if plain is not None:
+        return plain[1]
+    number = dict(zip(spelled, range(len(spelled)), strict=True))
+    try:
+        if not set(map(type, listed)) <= {list}:
+            raise TypeError
+        return PackedTriples.of([(number[left], number[right], number[left + right]) for left, right in listed])
+    except (KeyError, TypeError, ValueError):
+        rank, pair = next((rank, pair) for rank, pair in enumerate(listed) if not _joins(pair, number))
+        raise UserError(f"merge {rank} ({pair!r}) does not join two units into a third", where=where) from None
 
 
 def _joins(pair: object, number: dict[str, int]) -> bool:

@@ -9,10 +9,11 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.packed import pack_ends, pack_u32
 from llmtool.core.bpe.policy import PieceCutter
 from llmtool.core.bpe.pretokenizers import CUSTOM, split
 from llmtool.core.bpe.stock_form import bpe, cutting, word_level
-from llmtool.core.bpe.vocabulary import Vocabulary, decode_text, pack_ends, pack_u32, token_to_string
+from llmtool.core.bpe.vocabulary import Vocabulary, decode_text, token_to_string
 from llmtool.core.run.errors import UserError
 
 CACHED_PIECES = 1 << 20

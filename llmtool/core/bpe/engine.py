@@ -6,9 +6,8 @@ LLMTOOL_ENGINE=python forces the portable one (tests, debugging); LLMTOOL_ENGINE
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -16,17 +15,18 @@ from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import Merge, PortableEncoder, document_ends
 from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.normalizers import Step
+from llmtool.core.bpe.packed import PackedBytes, PackedIds, PackedTriples, pack_u32
 from llmtool.core.bpe.policy import Allows, EncodingPolicy, PieceCutter, Start, Trained, TrainingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces, split
 from llmtool.core.bpe.segments import Segments, slices
 from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import (
     BYTE_ORDER,
+    BYTE_TO_UNICODE,
     LONGEST_PIECE,
+    Alphabet,
     Vocabulary,
     decode_text,
-    pack_ends,
-    pack_u32,
     piece_parts,
 )
 from llmtool.core.run.errors import UserError
@@ -76,30 +76,46 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
         return PortableEncoder(definition, policy.cutter(definition))
     chosen = policy.units(definition)
     vocabulary = definition.vocabulary
-    units = [vocabulary.units[unit] for unit in chosen]
-    emit = [vocabulary.emit[unit] for unit in chosen]
+    units, emit = vocabulary.units, vocabulary.emit
+    if len(chosen) < len(units):  # in the order of the units, always
+        units, emit = [units[unit] for unit in chosen], [emit[unit] for unit in chosen]
     unknown: dict[str, Any] = {}
     if not definition.spells_bytes:
         unknown = {"characters": vocabulary.alphabet == "characters", "known": len(units)}
+        units, emit = list(units), list(emit)
         unknown.update(_gaps(vocabulary, units, emit))
-    merges = chain.from_iterable(vocabulary.merges) if policy.native == "merge" else ()
+    merges = vocabulary.merges if policy.native == "merge" else ()
+    spelled, written = PackedBytes.of(units), PackedIds.of(emit)
     order = policy.order(definition)
     if order is not None:
         order = [*order, *[max(order) + 1] * (len(units) - len(order))]
     encoder: DocumentEncoder = _checked(
         _NATIVE.Encoder,
-        _scanner(definition, units[: unknown.get("known")]),
+        _scanner(definition, units[: unknown["known"]] if unknown else units),
         policy.native,
-        b"".join(units),
-        pack_ends(map(len, units)),
-        pack_u32(merges),
-        pack_u32(chain.from_iterable(emit)),
-        pack_ends(map(len, emit)),
+        spelled.data,
+        spelled.ends,
+        PackedTriples.of(merges).data,
+        written.data,
+        written.ends,
         definition.ignore_merges,
         None if order is None else pack_u32(order),
         **unknown,
     )
     return encoder
+
+
+def plain_units(texts: list[str], merges: list[Any], alphabet: Alphabet) -> tuple[PackedBytes, PackedTriples] | None:
+    """The units that a file's texts spell, and its merges by their places; None where only a closer look can tell.
+
+    merges: "a b" or ["a", "b"]. A closer look needs what spells no bytes, a pair that is listed twice or joins or makes
+    what is no unit, and every file where the native engine was not built.
+    """
+    made = _NATIVE.read_bpe(texts, merges, ALPHABET if alphabet == "bytes" else "") if _NATIVE else None
+    return None if made is None else (PackedBytes(*made[:2]), PackedTriples(made[2]))
+
+
+ALPHABET = "".join(BYTE_TO_UNICODE[byte] for byte in range(256))
 
 
 def _gaps(vocabulary: Vocabulary, units: list[bytes], emit: list[tuple[int, ...]]) -> dict[str, Any]:
@@ -125,7 +141,7 @@ def _gaps(vocabulary: Vocabulary, units: list[bytes], emit: list[tuple[int, ...]
     }
 
 
-def _scanner(definition: Definition, units: list[bytes]) -> str:
+def _scanner(definition: Definition, units: Sequence[bytes]) -> str:
     """The engine's scanner. Text of SentencePiece's kind is cut before each U+2581 that follows another character,
     if no unit reaches over such a place: the ids are the same, and the cache of pieces works."""
     if definition.vocabulary.alphabet == "bytes":

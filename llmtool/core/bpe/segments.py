@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, Protocol
 from llmtool.core.bpe.added_tokens import WHITE_SPACE, AddedToken, Match, is_word
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.normalizers import normalize
+from llmtool.core.bpe.packed import pack_ends, pack_u32
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces
 from llmtool.core.bpe.reference_encoding import searches
-from llmtool.core.bpe.vocabulary import decode_text, encode_text, pack_ends, pack_u32
+from llmtool.core.bpe.vocabulary import decode_text, encode_text
 
 SEGMENT, END = 0xFFFFFFFF, 0xFFFFFFFE
 

@@ -14,11 +14,12 @@ from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, token_bytes
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import spans
 from llmtool.core.bpe.engine import DocumentEncoder, document_encoder, segments
+from llmtool.core.bpe.packed import pack_ends
 from llmtool.core.bpe.policy import EncodingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces
 from llmtool.core.bpe.segments import Segments
 from llmtool.core.bpe.streaming import StreamDecoder
-from llmtool.core.bpe.vocabulary import decode_text, encode_text, pack_ends
+from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,13 +9,14 @@ alphabet. A symbol that is no unit (vocabularies read from files may lack some) 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
 from llmtool.core.bpe.added_tokens import AddedToken
+from llmtool.core.bpe.packed import PackedIds
 from llmtool.core.run.errors import UserError
 
 
@@ -185,6 +186,8 @@ class Vocabulary:
     @cached_property
     def scaffolds(self) -> list[int]:
         """Units without an id of their own, in the order of their making."""
+        if isinstance(self.emit, PackedIds) and self.emit.are_single:
+            return []
         return [unit for unit, ids in enumerate(self.emit) if len(ids) > 1]
 
     @property
@@ -202,7 +205,8 @@ class Vocabulary:
         """In an alphabet of bytes: those that are no unit."""
         if self.alphabet != "bytes":
             return []
-        return [byte for byte in range(256) if bytes([byte]) not in self.unit_of]
+        there = {unit for unit in self.units if len(unit) == 1}
+        return [byte for byte in range(256) if bytes([byte]) not in there]
 
     @cached_property
     def unknown_ids(self) -> list[int]:
@@ -244,7 +248,10 @@ class Vocabulary:
         """Refuse ids that two tokens share, and ids that are none."""
         if not self.units and not self.added:
             raise UserError("the vocabulary is empty", where=where)
-        text_ids = [ids[0] for ids in self.emit if len(ids) == 1]
+        if isinstance(self.emit, PackedIds) and self.emit.are_single:
+            text_ids = self.emit.numbers
+        else:
+            text_ids = [ids[0] for ids in self.emit if len(ids) == 1]
         entries = [*text_ids, *self.unused.values()]
         added = list(self.added_ids.values())
         every_id = [*entries, *added]
@@ -266,17 +273,3 @@ class Vocabulary:
             return string_to_token(text) if self.alphabet == "bytes" else encode_text(text)
         except KeyError:
             return None
-
-
-def pack_u32(values: Iterable[int]) -> bytes:
-    """Numbers as the engine takes them: native 32-bit words."""
-    from array import array
-
-    return array("I", values).tobytes()
-
-
-def pack_ends(lengths: Iterable[int]) -> bytes:
-    """Running sum of lengths as native 64-bit words: the engine's offsets."""
-    from array import array
-
-    return array("Q", accumulate(lengths)).tobytes()

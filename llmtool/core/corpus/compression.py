@@ -6,6 +6,7 @@ A stream that ends inside a member is an error, never a shorter corpus.
 
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 
 from llmtool.core.corpus.blocks import BLOCK
@@ -43,13 +44,31 @@ def packing(head: bytes) -> str | None:
     return "zstd" if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5) else None
 
 
-def unpack(chunks: Iterable[bytes], source: str) -> Iterator[bytes]:
-    """The bytes as they are, or unpacked if they begin as gzip or Zstandard do."""
+@dataclass(slots=True)
+class Place:
+    """Where a reading of a packed stream stands.
+
+    packed: bytes that were taken in and used up; unpacked: bytes that were given out.
+    members: (packed, unpacked) at the beginning of each member so far; unpacking may begin at any of them.
+    """
+
+    packed: int = 0
+    unpacked: int = 0
+    members: list[tuple[int, int]] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """A member begins here."""
+        self.members.append((self.packed, self.unpacked))
+
+
+def unpack(chunks: Iterable[bytes], source: str, place: Place | None = None) -> Iterator[bytes]:
+    """The bytes as they are, or unpacked if they begin as gzip or Zstandard do; `place` is kept up to date."""
     head, chunks = peek(chunks, 4)
     packed = packing(head)
     if packed is None:
         return chunks
-    return _gunzip(chunks, source) if packed == "gzip" else _unzstd(chunks, source)
+    place = Place() if place is None else place
+    return _gunzip(chunks, source, place) if packed == "gzip" else _unzstd(chunks, source, place)
 
 
 def _truncated(kind: str, source: str) -> UserError:
@@ -60,43 +79,54 @@ def _corrupt(kind: str, source: str, error: Exception) -> UserError:
     return UserError(f"corrupt {kind} stream: {error}", where=source, hint="the file is damaged: fetch it again")
 
 
-def _gunzip(chunks: Iterable[bytes], source: str) -> Iterator[bytes]:
+def _gunzip(chunks: Iterable[bytes], source: str, place: Place) -> Iterator[bytes]:
     stream = zlib.decompressobj(wbits=31)  # 31: gzip's header and checksum; at most BLOCK bytes come back at a time
+    place.begin()
+    taken = 0
     for data in chunks:
+        taken += len(data)
         while data:
             if stream.eof:
                 data = data.lstrip(b"\0")  # tar and tape pad with zeros
                 if not data:
                     break
                 stream = zlib.decompressobj(wbits=31)
+                place.packed = taken - len(data)
+                place.begin()
             try:
                 output = stream.decompress(data, BLOCK)
             except zlib.error as error:
                 raise _corrupt("gzip", source, error) from None
+            data = stream.unused_data if stream.eof else stream.unconsumed_tail
+            place.packed, place.unpacked = taken - len(data), place.unpacked + len(output)
             if output:
                 yield output
-            data = stream.unused_data if stream.eof else stream.unconsumed_tail
     if not stream.eof:
         raise _truncated("gzip", source)
 
 
-def _unzstd(chunks: Iterable[bytes], source: str) -> Iterator[bytes]:
+def _unzstd(chunks: Iterable[bytes], source: str, place: Place) -> Iterator[bytes]:
     import zstandard
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     stream = decompressor.decompressobj()
+    place.begin()
+    taken = 0
     for chunk in chunks:
         for start in range(0, len(chunk), _ZSTD_INPUT):
             data = chunk[start : start + _ZSTD_INPUT]
+            taken += len(data)
             while data:
                 if stream.eof:
                     stream = decompressor.decompressobj()
+                    place.begin()
                 try:
                     output = stream.decompress(data)
                 except zstandard.ZstdError as error:
                     raise _corrupt("Zstandard", source, error) from None
+                data = stream.unused_data if stream.eof else b""
+                place.packed, place.unpacked = taken - len(data), place.unpacked + len(output)
                 if output:
                     yield output
-                data = stream.unused_data if stream.eof else b""
     if not stream.eof:
         raise _truncated("Zstandard", source)

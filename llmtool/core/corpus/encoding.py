@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
+from llmtool.core.bpe.packed import pack_u32
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
-from llmtool.core.bpe.vocabulary import pack_u32
 from llmtool.core.corpus.document import Document
 
 if TYPE_CHECKING:

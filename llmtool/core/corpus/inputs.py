@@ -44,7 +44,9 @@ class Input:
     named: given by the user, not met in a directory: it is read whatever it holds.
     root: the input that it belongs to, as the user named it (without its weight).
     weight: how often its text is wanted.
-    start, end: the part of a plain file that is meant, whole lines; end None: to its end. first_row: lines before it.
+    start, end: the part of a file that is meant, whole lines; end None: to its end. first_row: lines before it.
+    member: of a part of a packed file, whose start and end are counted unpacked: (place on disk, unpacked bytes before
+        it) of the last member, or frame, that begins at or before the part.
     kind: what the file is, where it is known already: a part cannot be told by its content.
     """
 
@@ -56,18 +58,20 @@ class Input:
     start: int = 0
     end: int | None = None
     first_row: int = 0
+    member: tuple[int, int] | None = None
     kind: Kind | None = None
 
     def chunks(self, on_bytes: Callable[[int], None] | None = None) -> Generator[bytes, None, None]:
-        """The raw bytes as they are read; `on_bytes` is told of each chunk."""
+        """The raw bytes as they are read, of a packed part from its member on; `on_bytes` is told of each chunk."""
         if remote.is_url(self.source):
             yield from remote.chunks(self.source, on_bytes)
             return
         try:
             with self._open() as stream:
-                if self.start:
-                    stream.seek(self.start)
-                left = sys.maxsize if self.end is None else self.end - self.start
+                start, end = (self.member[0], None) if self.member else (self.start, self.end)
+                if start:
+                    stream.seek(start)
+                left = sys.maxsize if end is None else end - start
                 while left and (chunk := stream.read(min(BLOCK, left))):
                     left -= len(chunk)
                     if on_bytes:

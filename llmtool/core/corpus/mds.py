@@ -6,7 +6,8 @@ index.json lists the shards. What the readers of long-context trainers (ProLong'
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps
 
 COLUMNS = {"domain": "str", "indices": "ndarray:uint32", "input_ids": "ndarray:uint32", "length": "int"}
@@ -53,27 +55,58 @@ def encode_row(row: dict[str, Any]) -> bytes:
 
 def write_mds(directory: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Shards and index.json, which is written last."""
+    shards = write_shards(directory, rows, lambda number: f"shard.{number:05d}.mds")
+    with atomic_file(directory / "index.json") as file:
+        file.write(index(shards))
+
+
+def index(shards: list[dict[str, Any]]) -> bytes:
+    """index.json of shards as `write_shards` describes them."""
+    return dumps({"shards": shards, "version": 2}, sort_keys=True).encode()
+
+
+def write_shards(directory: Path, rows: Iterable[dict[str, Any]], name: Callable[[int], str]) -> list[dict[str, Any]]:
+    """Rows in files of at most SIZE_LIMIT, called by their number; what index.json says of each."""
     config = dumps(_config(), sort_keys=True).encode()
     shards: list[dict[str, Any]] = []
     held: list[bytes] = []
+    size = 0
 
     def flush() -> None:
-        name = f"shard.{len(shards):05d}.mds"
         head = 4 * (len(held) + 2) + len(config)
-        offsets = np.cumsum([head, *map(len, held)]).astype("<u4")
-        with atomic_file(directory / name) as file:
-            file.write(struct.pack("<I", len(held)) + offsets.tobytes() + config)
+        ends = np.cumsum([head, *map(len, held)])
+        if ends[-1] >= 1 << 32:
+            raise UserError("a document of 4 GiB of ids does not fit in MDS", hint="--format bin")
+        with atomic_file(directory / name(len(shards))) as file:
+            file.write(struct.pack("<I", len(held)) + ends.astype("<u4").tobytes() + config)
             file.writelines(held)
-        raw = {"basename": name, "bytes": int(offsets[-1]), "hashes": {}}
+        raw = {"basename": name(len(shards)), "bytes": int(ends[-1]), "hashes": {}}
         shards.append({"samples": len(held), "raw_data": raw, "zip_data": None, **_config()})
         held.clear()
 
     for row in rows:
         data = encode_row(row)
-        if held and sum(map(len, held)) + len(data) + 4 * (len(held) + 3) + len(config) > SIZE_LIMIT:
+        if held and size + len(data) + 4 * (len(held) + 3) + len(config) > SIZE_LIMIT:
             flush()
+            size = 0
         held.append(data)
+        size += len(data)
     if held:
         flush()
-    with atomic_file(directory / "index.json") as file:
-        file.write(dumps({"shards": shards, "version": 2}, sort_keys=True).encode())
+    return shards
+
+
+def read_ids(path: Path) -> Iterator[npt.NDArray[np.uint32]]:
+    """The ids of each sample of one file, in order: for checks. UserError where it is no such file."""
+    try:
+        data = np.memmap(path, np.uint8, "r")
+        count = int(data[:4].view("<u4")[0])
+        offsets = data[4 : 4 * (count + 2)].view("<u4").tolist()
+        for start, end in pairwise(offsets):
+            sample = data[start:end]
+            domain, indices, ids = sample[:12].view("<u4").tolist()
+            array = sample[12 + domain + indices : 12 + domain + indices + ids]
+            width = (1, 2, 4, 8)[int(array[0]) & 3]
+            yield np.frombuffer(array[1 + width :].tobytes(), "<u4")
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(f"not a shard of MDS: {error}", where=str(path)) from None

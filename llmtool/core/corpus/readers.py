@@ -4,9 +4,9 @@ A stream from end to end: memory holds a few blocks of 1 MiB (one row of JSON, o
 size of the corpus. Every command that takes text reads it here, with the options of `Reading`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from llmtool.core.corpus.broken import BrokenText
 from llmtool.core.corpus.charset import watched
 from llmtool.core.corpus.columns import Choose, read_arrow, read_parquet, text_columns
 from llmtool.core.corpus.compression import packing, peek, unpack
+from llmtool.core.corpus.cuts import Unpacked, packed_parts, plain_parts
 from llmtool.core.corpus.document import Document, ReadReport, RowErrors
 from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
 from llmtool.core.corpus.jsonl import Row, read_array, read_jsonl
@@ -54,6 +55,7 @@ class _Pass:
     on_bytes: OnBytes | None = None
     separator: bytes | None = None
     longest: int | None = None
+    unpacked: Unpacked = field(default_factory=Unpacked)
 
 
 def read_documents(
@@ -99,11 +101,13 @@ def read_streams(
     keep: Sequence[str] = (),
     report: ReadReport,
     on_bytes: OnBytes | None = None,
+    unpacked: Unpacked | None = None,
     **named: Any,
 ) -> Iterator[Document]:
     """Documents of some of the streams that `find_inputs` named, also if they hold no text at all; whole ones, or as
-    in read_documents."""
+    in read_documents. unpacked: what stays open for the next part of a packed file."""
     one = _pass(Reading.of(reading, named), whole, keep, report, None, on_bytes)
+    one = one if unpacked is None else replace(one, unpacked=unpacked)
     return (document for stream in streams for document in _read(stream, one))
 
 
@@ -127,10 +131,9 @@ def read_records(streams: Sequence[Input], *, report: ReadReport, strict: bool =
 
 
 def plan_units(streams: Sequence[Input], reading: Reading, size: int) -> list[list[Input]]:
-    """Streams in order, in units of about `size` bytes on disk; plain files of lines are cut inside.
+    """Streams in order, in units of about `size` bytes on disk; files of lines are cut inside, packed ones too.
 
-    A unit is a function of the files alone. Lines before each part are counted, so rows keep their numbers; that reads
-    the files that are cut, once, as fast as newlines are found.
+    A unit is a function of the files alone. What is cut is read once for it, a packed file unpacked.
     """
     units: list[list[Input]] = [[]]
     held = 0
@@ -144,33 +147,14 @@ def plan_units(streams: Sequence[Input], reading: Reading, size: int) -> list[li
     return units
 
 
-def _parts(stream: Input, reading: Reading, size: int) -> Iterator[Input]:
+def _parts(stream: Input, reading: Reading, size: int) -> Iterable[Input]:
     if stream.size is None or stream.size <= size or is_url(stream.source):
-        yield stream
-        return
-    one = _pass(reading, True, (), ReadReport(), None, None)
+        return [stream]
     with closing(stream.chunks()) as opened:
-        opening = _open(opened, stream, one)
-    lines = opening.kind == "jsonl" or (opening.kind == "text" and reading.text_mode == "line")
-    if opening.packed or not lines:
-        yield stream
-        return
-    start = place = row = lines_met = 0
-    with closing(stream.chunks()) as blocks:
-        for block in blocks:
-            at = 0
-            while start + size <= place + len(block):
-                cut = block.find(b"\n", max(at, start + size - 1 - place))
-                if cut < 0:
-                    break
-                end = place + cut + 1
-                yield replace(stream, start=start, end=end, size=end - start, first_row=row, kind=opening.kind)
-                row += lines_met + block.count(b"\n", at, cut + 1)
-                start, at, lines_met = end, cut + 1, 0
-            lines_met += block.count(b"\n", at)
-            place += len(block)
-    if start < place:
-        yield replace(stream, start=start, end=place, size=place - start, first_row=row, kind=opening.kind)
+        opening = _open(opened, stream, _pass(reading, True, (), ReadReport(), None, None))
+    if opening.kind != "jsonl" and not (opening.kind == "text" and reading.text_mode == "line"):
+        return [stream]
+    return (packed_parts if opening.packed else plain_parts)(stream, opening.kind, size)
 
 
 def _pass(
@@ -277,7 +261,10 @@ def _read(stream: Input, one: _Pass, drawn: Draws | None = None) -> Iterator[Doc
         advance(max(0, int(part * (stream.size or 0)) - reported))
 
     with closing(stream.chunks(advance)) as opened:
-        opening = _open(opened, stream, one)
+        if stream.member is None:
+            opening = _open(opened, stream, one)
+        else:
+            opening = _Opening(stream.kind, one.unpacked.part(stream), b"", packed=True)
         if opening.kind is not None:
             documents = _documents(opening, stream, one, advance_to)
             rows = 0
@@ -287,7 +274,7 @@ def _read(stream: Input, one: _Pass, drawn: Draws | None = None) -> Iterator[Doc
                     yield document
             finally:  # also of a reading that stops early
                 if rows or opening.kind != "csv":  # a table in a directory may have been left out
-                    one.report.take(opening.kind, rows)
+                    one.report.take(opening.kind, rows, files=0 if stream.start else 1)  # parts are one file
     advance_to(1)
 
 

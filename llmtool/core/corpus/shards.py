@@ -93,6 +93,10 @@ class Stage:
         found: dict[str, Any] = read_sealed(self._marker(unit), AGAIN)["facts"]
         return found
 
+    def files(self, unit: int) -> list[Path]:
+        """The files of a unit that is done."""
+        return [self.directory / name for name in read_sealed(self._marker(unit), AGAIN)["files"]]
+
     def path(self, unit: int, suffix: str) -> Path:
         """Where a file of a unit stands: NNNNN.SUFFIX."""
         return self.directory / f"{unit:05d}.{suffix}"

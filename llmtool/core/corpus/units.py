@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,9 +29,13 @@ class Means:
     engine: Engine = "local"
     force: bool = False
 
-    def run(self, stage: Stage, units: Sequence[int], make: Make, label: str) -> None:
-        """Units of a stage."""
-        run_units(stage, units, make, workers=self.workers, engine=self.engine, console=self.console, label=label)
+    def run(
+        self, stage: Stage, units: Sequence[int], make: Make, label: str, tasks: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        """Units of a stage; tasks: the same units, those together that one process does in order."""
+        run_units(
+            stage, units, make, workers=self.workers, engine=self.engine, console=self.console, label=label, tasks=tasks
+        )
 
 
 def run_units(
@@ -43,28 +47,37 @@ def run_units(
     engine: Engine = "local",
     console: Console,
     label: str,
+    tasks: Sequence[Sequence[int]] | None = None,
 ) -> None:
-    """Do those units that are not done yet."""
-    left = [unit for unit in units if not stage.is_done(unit)]
+    """Do those units that are not done yet; tasks as in Means.run."""
+    left = {unit for unit in units if not stage.is_done(unit)}
     if len(left) < len(units):
         console.detail(f"{label}: {len(units) - len(left)} of {len(units)} units were done already")
     if not left:
         return
     with console.progress(label, len(units), "units") as bar:
         bar.advance(len(units) - len(left))
-        for _ in _over(left, make, workers, engine):
-            bar.advance(1)
+        groups = [[unit] for unit in units] if tasks is None else tasks
+        wanted = [group for task in groups if (group := [unit for unit in task if unit in left])]
+        for count in _over(wanted, make, workers, engine):
+            bar.advance(count)
 
 
-def _over(units: list[int], make: Make, workers: int, engine: Engine) -> Iterable[Any]:
-    if len(units) == 1 or (workers == 1 and engine == "local"):
-        return map(make(), units)
-    if engine == "ray":
-        return _with_ray(units, make, workers)
-    return _with_processes(units, make, min(workers, len(units)))
+def _over(tasks: list[list[int]], make: Make, workers: int, engine: Engine) -> Iterator[int]:
+    """Numbers of units, as they are done."""
+    if len(tasks) == 1 or (workers == 1 and engine == "local"):
+        work = make()
+        for task in tasks:
+            for unit in task:
+                work(unit)
+                yield 1
+    elif engine == "ray":
+        yield from _with_ray(tasks, make, workers)
+    else:
+        yield from _with_processes(tasks, make, min(workers, len(tasks)))
 
 
-def _with_processes(units: list[int], make: Make, workers: int) -> Iterator[Any]:
+def _with_processes(tasks: list[list[int]], make: Make, workers: int) -> Iterator[int]:
     """Fresh processes with one thread each: forks of a process with BLAS threads hang."""
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
@@ -74,7 +87,7 @@ def _with_processes(units: list[int], make: Make, workers: int) -> Iterator[Any]
     os.environ.update(dict.fromkeys(before, "1"))
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (make, os.getpid()))
     try:
-        futures = [pool.submit(_one, unit) for unit in units]
+        futures = [pool.submit(_task, task) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
@@ -104,9 +117,11 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _one(unit: int) -> None:
+def _task(units: list[int]) -> int:
     assert _work is not None
-    _work(unit)
+    for unit in units:
+        _work(unit)
+    return len(units)
 
 
 class RayWorker:
@@ -116,15 +131,17 @@ class RayWorker:
         self._work = make()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Do the row's unit."""
-        self._work(int(row["unit"]))
+        """Do the row's units."""
+        for unit in row["units"]:
+            self._work(int(unit))
         return row
 
 
-def _with_ray(units: list[int], make: Make, workers: int) -> Iterator[Any]:
+def _with_ray(tasks: list[list[int]], make: Make, workers: int) -> Iterator[int]:
     require("ray", extra="ray", why="for --engine ray")
     data: Any = require("ray.data", extra="ray", why="for --engine ray")
-    rows = data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units))
+    rows = data.from_items([{"units": task} for task in tasks], override_num_blocks=len(tasks))
     data.DataContext.get_current().enable_progress_bars = False
-    pool = data.ActorPoolStrategy(size=min(workers, len(units)))
-    yield from rows.map(RayWorker, fn_constructor_args=(make,), compute=pool).iter_rows()
+    pool = data.ActorPoolStrategy(size=min(workers, len(tasks)))
+    for row in rows.map(RayWorker, fn_constructor_args=(make,), compute=pool).iter_rows():
+        yield len(row["units"])

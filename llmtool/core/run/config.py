@@ -1,6 +1,5 @@
 """Settings from a TOML file: the long option names of one command, below whatever the command line says."""
 
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ LARGEST = 1 << 20
 
 def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
     """Parameters by name ("vocab_size"); keys may be written with hyphens. Unknown keys are refused."""
+    import tomllib
+
     try:
         facts = tomllib.loads(read_text(path, largest=LARGEST, wanted="TOML"))
     except RecursionError:

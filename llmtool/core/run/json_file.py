@@ -12,17 +12,31 @@ from llmtool.core.run.files import LARGEST, read_plain
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a file; a UserError names the file and the line otherwise."""
-    facts = read_json(path)
-    if not isinstance(facts, dict):
-        raise UserError("not a JSON object", where=str(path))
-    return facts
+    return json_object(read_bytes(path), str(path))
 
 
 def read_json(path: Path) -> Any:
     """Any JSON value in a file."""
-    where = str(path)
+    return json_value(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file of JSON, not parsed yet."""
+    return read_plain(path, largest=LARGEST, wanted="JSON")
+
+
+def json_object(data: bytes, where: str) -> dict[str, Any]:
+    """The object that the bytes of a file hold; a UserError names the file and the line otherwise."""
+    facts = json_value(data, where)
+    if not isinstance(facts, dict):
+        raise UserError("not a JSON object", where=where)
+    return facts
+
+
+def json_value(data: bytes, where: str) -> Any:
+    """Any JSON value that the bytes of a file hold."""
     try:
-        return json.loads(read_plain(path, largest=LARGEST, wanted="JSON").decode())
+        return json.loads(data.decode())
     except UnicodeDecodeError:
         raise UserError("not UTF-8, so not JSON", where=where) from None
     except json.JSONDecodeError as error:

@@ -4,8 +4,6 @@ DIR/run.json for an output directory, written last; F.run.json for an output fil
 """
 
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -141,6 +139,8 @@ def file_entry(name: str | Path) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """The machine as far as the standard library knows it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    import platform
+
     return {"platform": platform.platform(), "python": platform.python_version(), "cores": cores}
 
 
@@ -150,6 +150,8 @@ def git_revision() -> str | None:
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
+    import subprocess
+
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

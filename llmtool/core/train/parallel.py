@@ -45,12 +45,12 @@ class Step(nn.Module):
         self.decoder, self.objective = decoder, objective
 
     def forward(
-        self, ids: torch.Tensor, labels: torch.Tensor, documents: torch.Tensor | None, each: bool = False
-    ) -> tuple[torch.Tensor, Figures]:
+        self, ids: torch.Tensor, labels: torch.Tensor, documents: torch.Tensor | None,
+        read: torch.Tensor | None = None, scale: torch.Tensor | None = None, each: bool = False,
+    ) -> tuple[torch.Tensor, Figures]:  # fmt: skip
         """Tensors of a Batch -> (loss, figures); with `each` the cross entropy of each position [B, T] float32."""
-        batch = Batch(ids, labels, documents)
         if not each:
-            return self.objective.loss(self.decoder, batch)
+            return self.objective.loss(self.decoder, Batch(ids, labels, documents, read, scale))
         h, _ = self.decoder.hidden(ids, documents=documents)
         losses = token_losses(self.decoder, h.flatten(0, 1), labels.flatten(), self.objective.cross_entropy)
         return losses.view(labels.shape), {}
@@ -100,7 +100,7 @@ class Trainee:
     def loss(self, batch: Batch) -> tuple[torch.Tensor, Figures]:
         """As Objective.loss."""
         with self._precision():
-            loss, figures = self._run(batch.ids, batch.labels, batch.documents)
+            loss, figures = self._run(batch.ids, batch.labels, batch.documents, batch.read, batch.scale)
         return loss, figures
 
     def losses(self, batch: Batch) -> torch.Tensor:

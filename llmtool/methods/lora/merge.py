@@ -1,6 +1,6 @@
 """W + (A / R) up down: a checkpoint without adapters that computes what the one with them does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -12,6 +12,11 @@ DOWN, UP = ".lora_down", ".lora_up"
 def is_adapter(name: str) -> bool:
     """Whether a tensor of this name is one of an adapter's two."""
     return name.endswith((DOWN, UP))
+
+
+def first_spread(name: str, shape: Sequence[int]) -> float:
+    """Standard deviation of a new adapter's values: lora_up [out, R] begins at zero, so that nothing changes."""
+    return float(shape[-1] ** -0.5) if name.endswith(DOWN) else 0.0
 
 
 def merged(checkpoint: CheckpointReader, scale: float) -> Iterator[tuple[str, torch.Tensor]]:

@@ -15,6 +15,7 @@ from hashlib import blake2b
 import numpy as np
 
 from llmtool.core.corpus.arrays import save_array
+from llmtool.core.corpus.cuts import Unpacked
 from llmtool.core.corpus.document import Document, ReadReport
 from llmtool.core.corpus.inputs import Input
 from llmtool.core.corpus.readers import read_streams
@@ -33,8 +34,11 @@ class Group:
     prefixes: list[str] = field(default_factory=list)
 
 
-def read_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) -> None:
-    """Read the streams of a unit and write its files; documents that are left out are counted by reason."""
+def read_unit(stage: Stage, groups: list[Group], reading: Reading, unpacked: Unpacked, unit: int) -> None:
+    """Read the streams of a unit and write its files; documents that are left out are counted by reason.
+
+    unpacked: what stays open between units of one packed file.
+    """
     skipped = ReadReport()
     rejects: dict[str, int] = {}
     # Packed arrays: a unit may hold a million short documents, and Python's objects for one take 0.4 KB.
@@ -43,7 +47,7 @@ def read_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) ->
     with ExitStack() as stack:
         texts = stack.enter_context(atomic_file(stage.path(unit, "text")))
         about = stack.enter_context(atomic_file(stage.path(unit, "about")))
-        for document, label, prefix in _documents(groups[unit], reading, skipped):
+        for document, label, prefix in _documents(groups[unit], reading, skipped, unpacked):
             text, reason = decoded(document.text)
             if reason:
                 rejects[reason] = rejects.get(reason, 0) + 1
@@ -81,10 +85,12 @@ def read_unit(stage: Stage, groups: list[Group], reading: Reading, unit: int) ->
     stage.finish(unit, names, {"bytes": held, "rejects": rejects, "read": skipped.to_json()})
 
 
-def _documents(group: Group, reading: Reading, skipped: ReadReport) -> Iterator[tuple[Document, str, str]]:
+def _documents(
+    group: Group, reading: Reading, skipped: ReadReport, unpacked: Unpacked
+) -> Iterator[tuple[Document, str, str]]:
     keep = [reading.licence_field, *([reading.source_field] if reading.source_field else [])]
     for stream, label, prefix in zip(group.streams, group.labels, group.prefixes, strict=True):
-        for document in read_streams([stream], reading.text, keep=keep, report=skipped):
+        for document in read_streams([stream], reading.text, keep=keep, report=skipped, unpacked=unpacked):
             yield document, label, prefix
 
 

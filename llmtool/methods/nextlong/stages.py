@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array, save_array
+from llmtool.core.corpus.cuts import Unpacked, together
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import STDIN, distinct_names, find_inputs
 from llmtool.core.corpus.provenance import describe
@@ -73,11 +74,12 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     if not read.complete or piped:
         found = ReadReport()
         groups = unit_groups(corpora, reading, found)
+        tasks = together([group.streams for group in groups], range(len(groups)))
         alone = Means(1, means.console) if piped else means
         if piped:  # nobody can tell whether the same came in before
             for path in [*stage.directory.glob("*.done"), *read.directory.glob("*.done")]:
                 path.unlink()
-        alone.run(read, range(len(groups)), partial(_read_work, read, groups, reading), "reading")
+        alone.run(read, range(len(groups)), partial(_read_work, read, groups, reading), "reading", tasks)
         _seal_read(read, len(groups), found, means.console)
     totals = read.totals()
     units = max(1, -(-totals["bytes"] // GROUP_BYTES))
@@ -92,7 +94,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
 
 
 def _read_work(read: Stage, groups: list[Group], reading: Reading) -> Callable[[int], None]:
-    return partial(read_unit, read, groups, reading)
+    return partial(read_unit, read, groups, reading, Unpacked())
 
 
 def _order_work(stage: Stage, read: Stage, sources: int, units: int) -> Callable[[int], None]:

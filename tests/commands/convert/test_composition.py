@@ -15,6 +15,7 @@ from llmtool import Tokenizer, model
 from llmtool.commands.convert import dsmoe
 from llmtool.commands.convert.export import export_model
 from llmtool.commands.convert.inspect import describe
+from llmtool.commands.convert.rope import convert_rope
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.convert.upcycle import convert_cartesian, convert_finedeep, convert_mask
 from llmtool.commands.token_experts import token_experts
@@ -119,6 +120,27 @@ def test_every_pair(dense: Path, alone: Path, tmp_path: Path, order: tuple[str, 
     export_model(at, tmp_path / "export", console=QUIET)
     assert {f"{name}_part.py" for name in order} <= {file.name for file in (tmp_path / "export").iterdir()}
     assert model.load_model(tmp_path / "export")(ids).equal(model.load_model(at)(ids))
+
+
+@pytest.mark.parametrize("name", FEED_FORWARD)
+def test_harpe_with_each(dense: Path, tmp_path: Path, name: str) -> None:
+    """Frequencies and feed-forward parts know nothing of each other: either order is HARPE of the dense model."""
+    convert_rope(dense, tmp_path / "harpe", target=4096, range_="1M:2M", console=QUIET)
+    wanted = model.load_model(tmp_path / "harpe")
+    FEED_FORWARD[name](dense, tmp_path / "part")
+    convert_rope(tmp_path / "part", tmp_path / "after", target=4096, range_="1M:2M", console=QUIET)
+    FEED_FORWARD[name](tmp_path / "harpe", tmp_path / "before")
+    ids = draw_ids(2, 20)
+    assert (wanted(ids) - model.load_model(dense)(ids)).abs().max() > 1e-3
+    for place, order in (("after", [name, "harpe"]), ("before", ["harpe", name])):
+        methods = json.loads((tmp_path / place / "config.json").read_text())["llmtool"]["methods"]
+        assert [method["name"] for method in methods] == order
+        found = model.load_model(tmp_path / place)
+        assert (found(ids) - wanted(ids)).abs().max() < 1e-6
+        steps = list(generate(found.decoder, ids.tolist(), max_new_tokens=4))
+        assert steps == list(generate(wanted.decoder, ids.tolist(), max_new_tokens=4))
+    export_model(tmp_path / "after", tmp_path / "export", console=QUIET)
+    assert model.load_model(tmp_path / "export")(ids).equal(model.load_model(tmp_path / "after")(ids))
 
 
 def test_a_layer_is_converted_once(dense: Path, tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from llmtool.commands.convert.lora import merge_lora
 from llmtool.commands.convert.uniattn import convert_uniattn
 from llmtool.commands.posttrain import sft as posttraining
 from llmtool.commands.posttrain.check import check as data_check
-from llmtool.commands.posttrain.data import open_reader
-from llmtool.commands.posttrain.settings import CheckSettings
+from llmtool.commands.posttrain.data import Reader, open_reader
+from llmtool.commands.posttrain.settings import CheckSettings, LoraOptions
+from llmtool.commands.posttrain.start import open_start
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.train.sft.template import BUILT_IN
+from llmtool.core.train.sft.template_files import BUILT_IN
 from llmtool.model import load_model
 from tests.cli.test_app import run
 from tests.conftest import SCRIPTS, STDLIB
@@ -99,7 +100,10 @@ def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
     other.write_text(data.read_text().replace("39 + 1", "38 + 2"))
     with pytest.raises(UserError, match=r"begun with other settings or data.*the data's content"):
         posttraining.sft(base, [str(other)], tmp_path / "broken", **QUICK)
+    assert len(list((tmp_path / "broken/tokens").iterdir())) == 2
+    monkeypatch.setattr(Reader, "examples", None)  # they are found where the first run put them
     posttraining.sft(base, [str(data)], tmp_path / "broken", **QUICK)
+    assert len(list((tmp_path / "broken/tokens").iterdir())) == 1
     whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
     assert all(whole[name].equal(broken[name]) for name in whole)
 
@@ -156,6 +160,22 @@ def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: 
             merge_lora(merged, tmp_path / "m2", console=QUIET)
     with pytest.raises(UserError, match="has adapters already"):
         posttraining.sft(out, [str(data)], tmp_path / "o2", **settings)
+
+
+def test_new_adapters_are_drawn_by_rows_as_for_a_whole_model(base: Path) -> None:
+    """FSDP2 cuts a model on the meta device: what each process reads and draws is the whole model's."""
+    start = open_start(base, LoraOptions(4))
+    whole, (shape, rows) = start.decoder(3).state_dict(), start.shards(3)
+    assert all(value.is_meta for value in shape.state_dict().values())
+    assert {name for name in whole if ".lora_" in name}
+    for name, value in whole.items():
+        if name != "lm_head.weight" or not start.config.tie_word_embeddings:
+            assert rows(name, range(1, len(value))).equal(value[1:]), name
+            assert rows(name, range(0)).shape == (0, *value.shape[1:])
+    down, up = (whole[f"model.layers.2.mlp.down_proj.lora_{kind}"] for kind in ("down", "up"))
+    assert float(down.std()) == pytest.approx(down.shape[1] ** -0.5, rel=0.2)
+    assert not up.any()
+    assert not start.decoder(4).state_dict()["model.layers.2.mlp.down_proj.lora_down"].equal(down)
 
 
 def test_data_check_shows_what_is_trained(base: Path, data: Path, tmp_path: Path) -> None:
@@ -229,6 +249,33 @@ def test_the_template_and_the_end_that_were_trained_go_into_the_result(base: Pat
     report = data_check([str(data)], tokenizer=base, template="chatml", length=200)
     assert "the chat template writes what the tokenizer has no tokens for: '<|im_end|>'" in report["warnings"][0]
     assert "no special token ends" in report["warnings"][1]
+
+
+def test_a_foreign_tokenizer_goes_into_the_result_with_its_template(base: Path, data: Path, tmp_path: Path) -> None:
+    """Beside the model's licence and defaults; nothing of its old tokenizer stays."""
+    model, other = tmp_path / "model", tmp_path / "other"
+    shutil.copytree(base, model)
+    (model / "LICENSE").write_text("free")
+    (model / "generation_config.json").write_text('{"temperature": 0.6, "eos_token_id": 0}')
+    (model / "tokenizer_config.json").write_text('{"chat_template": "old"}')
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    foreign = Tokenizer.train_from_documents(SCRIPTS[1:], 290, special=marks)
+    other.mkdir()
+    foreign.save(other / "llmtool.json")
+    (other / "chat_template.jinja").write_text(BUILT_IN["chatml"])
+    settings = {**QUICK, "template": None, "steps": 1}
+    posttraining.sft(model, [str(data)], tmp_path / "out", tokenizer=other, **settings)
+    made = Tokenizer.load(tmp_path / "out")
+    texts = [text.decode() if isinstance(text, bytes) else text for text in SCRIPTS]
+    assert [made.encode(text) for text in texts] == [foreign.encode(text) for text in texts]
+    assert [made.encode(text) for text in texts] != [Tokenizer.load(base).encode(text) for text in texts]
+    assert (made.special_tokens, made.definition.chat_template) == (foreign.special_tokens, BUILT_IN["chatml"])
+    assert (tmp_path / "out" / "LICENSE").read_text() == "free"
+    defaults = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert (defaults["temperature"], defaults["eos_token_id"]) == (0.6, [made.special_tokens["<|im_end|>"], 0])
+    report = data_check([str(data)], tokenizer=tmp_path / "out", length=64)
+    assert report["counts"]["ends"] == {str(made.special_tokens["<|im_end|>"]): 40}
+    assert not report["warnings"]
 
 
 def test_what_a_dsmoe_model_has_is_kept_unless_set(base: Path, data: Path, tmp_path: Path) -> None:

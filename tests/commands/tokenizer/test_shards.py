@@ -1,5 +1,6 @@
 """Encoding as a job: the shards are the corpus, whoever makes them, killed or not."""
 
+import gzip
 import json
 import os
 import random
@@ -12,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
 from llmtool import Tokenizer
 from llmtool.commands.tokenizer.encode import encode_files
 from llmtool.commands.tokenizer.settings import EncodeSettings
 from llmtool.commands.tokenizer.shards import encode_shards, parse_part
+from llmtool.core.corpus import mds
+from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.token_files import open_tokens
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -68,6 +72,11 @@ def test_shards_hold_what_one_file_holds(place: Path, whole: dict[str, bytes]) -
     assert sum(len(part.starts) - 1 for part in parts) == len(one.starts) - 1 == 4001
     about = json.loads((place / "whole" / "run.json").read_text())
     assert len(about["outputs"]) == 4 * len(parts)
+    read = ReadReport()
+    for path in (place / "whole").glob("*.done"):
+        read.merge(json.loads(path.read_text())["facts"]["read"])
+    assert read.files == {"jsonl": 1, "text": 1}  # a file in many units is one file
+    assert read.rows == {"jsonl": 4000, "text": 1}
 
 
 def test_parts_and_workers_change_no_byte(place: Path, whole: dict[str, bytes]) -> None:
@@ -146,3 +155,78 @@ def test_requests_that_cannot_be(place: Path, whole: dict[str, bytes]) -> None:
     for text in ("0/2", "3/2", "1", "a/b", "1/0"):
         with pytest.raises(UserError, match="wanted I/N"):
             parse_part(text)
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl.gz", "corpus.jsonl.zst"])
+def test_packed_shards_hold_what_one_file_holds(name: str, place: Path) -> None:
+    """One member: one reader, threads that encode; killed or made in parts, the same bytes."""
+    data = (place / "corpus.jsonl").read_bytes() * 4
+    packed = gzip.compress(data, 1) if name.endswith("gz") else zstandard.ZstdCompressor(level=1).compress(data)
+    (place / name).write_bytes(packed)
+    facts = shards(place, f"{name}-packed", inputs=[name], workers=2)
+    assert facts["shards"] > 2
+    encode_files(Tokenizer.load(place / "tok.json"), [str(place / name)], place / f"{name}.bin", form="bin", eos=True)
+    one = open_tokens(place / f"{name}.bin")
+    parts = [open_tokens(path) for path in sorted((place / f"{name}-packed").glob("*.bin"))]
+    assert (np.concatenate([part.ids for part in parts]) == one.ids).all()
+    whole = files(place / f"{name}-packed")
+    for part in ("2/2", "1/2"):
+        shards(place, f"{name}-parts", inputs=[name], workers=1, part=part)
+    assert files(place / f"{name}-parts") == whole
+    (place / f"{name}-packed" / "00001.done").unlink()
+    shards(place, f"{name}-packed", inputs=[name])
+    assert files(place / f"{name}-packed") == whole
+    assert shards(place, f"{name}-packed", inputs=[name], verify=True)["wrong"] == {}
+
+
+def test_mds_shards_are_samples_of_one_corpus(
+    place: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mds, "SIZE_LIMIT", 60_000)  # several files a unit
+    facts = shards(place, "mds", form="mds")
+    stored = [ids for path in sorted((place / "mds").glob("*.mds")) for ids in mds.read_ids(path)]
+    parts = [open_tokens(path) for path in sorted((place / "whole").glob("*.bin"))]
+    assert (np.concatenate(stored) == np.concatenate([part.ids for part in parts])).all()
+    assert len(stored) == facts["documents"] == 4001
+    listed = json.loads((place / "mds" / "index.json").read_text())["shards"]
+    names = [entry["raw_data"]["basename"] for entry in listed]
+    assert names == sorted(path.name for path in (place / "mds").glob("*.mds"))
+    assert len(names) > 2 * facts["shards"]
+    assert all(entry["raw_data"]["bytes"] == (place / "mds" / name).stat().st_size
+               for name, entry in zip(names, listed, strict=True))  # fmt: skip
+    before = files(place / "mds")
+    shards(place, "mds-parts", form="mds", part="2/2")
+    assert not (place / "mds-parts" / "index.json").exists()
+    shards(place, "mds-parts", form="mds", part="1/2")
+    assert files(place / "mds-parts") == before
+    assert shards(place, "mds", form="mds", verify=True)["wrong"] == {}
+    (place / "mds" / names[0]).write_bytes(before[names[0]][:-1] + b"x")
+    (place / "mds" / "index.json").write_text("{}")
+    assert set(shards(place, "mds", form="mds", verify=True)["wrong"]) == {"00000.mds", "index.json"}
+    with pytest.raises(UserError, match="format 'mds' is written in shards"):
+        encode_files(Tokenizer.load(place / "tok.json"), [str(place / "more.txt")], place / "x.mds", form="mds")
+
+
+def test_mosaic_reads_the_shards(place: Path) -> None:
+    streaming = pytest.importorskip("streaming", reason="mosaicml-streaming is not installed")
+    shards(place, "streamed", form="mds")
+    tokenizer = Tokenizer.load(place / "tok.json")
+    texts = [json.loads(line)["text"] for line in (place / "corpus.jsonl").open()]
+    found = list(streaming.StreamingDataset(local=str(place / "streamed"), shuffle=False, batch_size=1))
+    wanted = [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+    assert [row["input_ids"].tolist() for row in found[:-1]] == wanted
+    assert all(row["indices"].tolist() == [[0, row["length"]]] for row in found)
+    assert found[0]["domain"] == str(place / "corpus.jsonl")
+    assert found[-1]["domain"] == str(place / "more.txt")
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_shards(place: Path, whole: dict[str, bytes]) -> None:
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    try:
+        shards(place, "ray", workers=2, engine="ray")
+    finally:
+        ray.shutdown()
+    assert files(place / "ray") == whole

@@ -7,6 +7,7 @@ import pytest
 
 from llmtool import Tokenizer
 from llmtool.commands.tokenizer.encode import encode_files
+from tests.commands.train.runs import run
 
 WORDS = [
     "the",
@@ -46,6 +47,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tokenizer, [str(folder / f"{name}.txt")], folder / f"{name}.bin", form="bin", eos=True, text_mode="line"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that others are compared with."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    run(corpus, output, valid=[f"other={corpus / 'other.bin'}"])
+    return output
 
 
 @pytest.fixture(autouse=True)

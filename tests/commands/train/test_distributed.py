@@ -11,7 +11,7 @@ import pytest
 
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.train.metrics import read_rows
-from tests.commands.train.test_train import TINY
+from tests.commands.train.runs import TINY
 
 CODE = """
 import json, sys

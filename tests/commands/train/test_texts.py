@@ -20,7 +20,7 @@ from llmtool.core.corpus import token_files
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET
 from llmtool.core.run.errors import CompleteError, UserError
-from tests.commands.train.test_train import TINY
+from tests.commands.train.runs import TINY
 
 HOSTILE = ["", "\n", "a\n\nb", "é漢\U0001f600" * 50, " " * 300, "x" * 5000, "the cat\n" * 400]
 

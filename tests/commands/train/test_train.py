@@ -1,4 +1,4 @@
-"""Training from end to end: it learns, resumes to the bit, and refuses what does not fit."""
+"""Training from end to end: it learns, resumes to the bit, survives kills, and tells what it did."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-import llmtool
 from llmtool import Tokenizer, load_model
 from llmtool.commands.train.command import train
-from llmtool.core.checkpoint.directory import open_checkpoint
-from llmtool.core.checkpoint.writer import write_checkpoint
-from llmtool.core.checkpoint.written import written_types
-from llmtool.core.model.new import fine_tuning_rate
-from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.manifest import Run
 from llmtool.core.train import summary
 from llmtool.core.train.metrics import read_rows
 from llmtool.core.train.objective import Batch, Figures, Term
 from llmtool.methods.temporal_scaling.logs import read_log
-
-TINY: dict[str, Any] = {
-    "model": "40K", "length": 32, "batch": 256, "micro": 4, "steps": 24, "lr": 0.01, "save_every": 6, "eval_every": 8,
-    "eval_tokens": 512,
-}  # fmt: skip
-
-
-def run(corpus: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    settings = {**TINY, "tokenizer": str(corpus / "bpe.json"), **changes}
-    return train([str(corpus / "train.bin")], output, **settings)
-
-
-def weights(output: Path) -> dict[str, torch.Tensor]:
-    return dict(load_model(output).decoder.state_dict())
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.fixture(scope="module")
-def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("whole") / "out"
-    run(corpus, output, valid=[f"other={corpus / 'other.bin'}"])
-    return output
+from tests.commands.train.runs import TINY, run, same, stop_after, weights
 
 
 def test_it_learns_and_the_model_is_a_checkpoint(whole: Path) -> None:
@@ -104,36 +72,6 @@ def test_a_stopped_run_ends_with_the_same_bits(
     assert same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
     losses = [[row["loss"] for row in read_rows(tmp_path / name / "metrics.jsonl")] for name in ("out", "whole")]
     assert losses[0] == losses[1]
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """SIGTERM, sent to ourselves after so many steps."""
-    from llmtool.core.train.metrics import Metrics
-
-    write = Metrics.write
-
-    def write_and_stop(self: Metrics, row: dict[str, Any]) -> None:
-        write(self, row)
-        if row["step"] == steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Metrics, "write", write_and_stop)
-
-
-def test_changed_settings_or_data_are_refused_by_key(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_after(monkeypatch, 5)
-    run(corpus, tmp_path / "out")
-    monkeypatch.undo()
-    with pytest.raises(UserError, match=r"--lr: 0.01 -> 0.02.*--force"):
-        run(corpus, tmp_path / "out", lr=0.02)
-    with pytest.raises(UserError, match=r"the data's content"):
-        train([f"train={corpus / 'other.bin'}"], tmp_path / "out", **TINY, tokenizer=str(corpus / "bpe.json"))
-    run(corpus, tmp_path / "out", save_every=3)  # how often it is saved may change
-    with pytest.raises(UserError, match="complete already"):
-        run(corpus, tmp_path / "out", save_every=3)
-    run(corpus, tmp_path / "out", lr=0.02, force=True)
 
 
 class Planted(Term):
@@ -212,81 +150,6 @@ def test_kill_nine_at_random_moments(corpus: Path, tmp_path: Path) -> None:
     assert [row["step"] for row in read_rows(output / "metrics.jsonl")] == list(range(1, 401))
 
 
-def test_a_full_disk_is_one_line_and_the_last_state_stays(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from llmtool.core.train import state
-
-    save = state._save_tensors
-
-    def full(values: Any, folder: Path, world: Any) -> None:
-        if "12" in folder.name:
-            (folder / "half").write_bytes(b"x")
-            raise OSError(28, "No space left on device")
-        save(values, folder, world)
-
-    monkeypatch.setattr(state, "_save_tensors", full)
-    with pytest.raises(UserError, match=r"cannot write: no space left.*last state is intact"):
-        run(corpus, tmp_path / "out")
-    assert os.listdir(tmp_path / "out" / "checkpoints") == ["00000006"]
-
-
-BAD: list[tuple[dict[str, Any], str]] = [
-    ({"model": "nothing"}, "no such file"),
-    ({"model": "10"}, "no such file"),
-    ({"model": "1K"}, "no model of 1,000 parameters"),
-    ({"length": 64, "model": "START"}, "rows of 64 tokens.*made for 32"),
-    ({"batch": 16}, "less than a row"),
-    ({"batch": "many"}, "--batch many"),
-    ({"tokens": 100}, "say the same thing twice"),
-    ({"lr": -1.0}, "learning rate"),
-    ({"lr": 0.0}, "learning rate"),
-    ({"steps": None, "epochs": 0.0}, "no token to train on"),
-    ({"warmup": 25}, "25 steps of warm-up"),
-    ({"set": ["dsmoe.x=1"]}, "no such method in use"),
-    ({"set": ["x"]}, "METHOD.KEY=VALUE"),
-    ({"overrides": ["rope_theta"]}, "KEY=VALUE"),
-    ({"overrides": ["hidden_act=gelu"]}, "hidden_act"),
-    ({"valid": ["nowhere"]}, "no such file"),
-    ({"tokenizer": None, "valid": ["TEXT"]}, "needs a tokenizer"),
-    ({"parallel": "fsdp"}, "torchrun"),
-    ({"tokenizer": "OTHER"}, "another tokenizer"),
-]
-
-
-@pytest.mark.parametrize("changes, line", BAD)
-def test_bad_requests_are_one_line(
-    corpus: Path, whole: Path, tmp_path: Path, changes: dict[str, Any], line: str, write: Callable[..., Path]
-) -> None:
-    if changes.get("model") == "START":
-        changes = {**changes, "model": str(whole)}
-    if changes.get("tokenizer") == "OTHER":
-        Tokenizer.train([corpus / "other.txt"], 290).save(tmp_path / "other.json")
-        changes = {**changes, "tokenizer": str(tmp_path / "other.json")}
-    if changes.get("valid") == ["TEXT"]:
-        changes = {**changes, "valid": [str(corpus / "other.txt")]}
-    with pytest.raises(UserError, match=line):
-        run(corpus, tmp_path / "out", **changes)
-    assert not (tmp_path / "out").exists()
-
-
-def test_bad_data_is_one_line(corpus: Path, tmp_path: Path, whole: Path) -> None:
-    (tmp_path / "empty.txt").write_text("")
-    np.save(tmp_path / "large.npy", np.arange(5000))
-    for data, line in (("empty.txt", "input is empty"), ("none.txt", "no such file"), ("large.npy", "holds id 4,999")):
-        with pytest.raises(UserError, match=line):
-            train([str(tmp_path / data)], tmp_path / "out", **TINY, tokenizer=str(corpus / "bpe.json"))
-    with pytest.raises(UserError, match="no data"):
-        train([], tmp_path / "out", **TINY)
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    facts = json.loads((whole / "config.json").read_text())
-    (broken / "config.json").write_text(json.dumps({**facts, "hidden_size": 64}))
-    (broken / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
-    with pytest.raises(UserError, match=r"shape .*, wanted"):
-        run(corpus, tmp_path / "out", model=str(broken))
-
-
 def test_bf16_is_near_fp32_and_keeps_fp32_weights(corpus: Path, tmp_path: Path) -> None:
     for dtype in ("fp32", "bf16"):
         run(corpus, tmp_path / dtype, dtype=dtype, steps=8)
@@ -294,80 +157,6 @@ def test_bf16_is_near_fp32_and_keeps_fp32_weights(corpus: Path, tmp_path: Path) 
     assert losses[1] == pytest.approx(losses[0], abs=0.03)
     assert losses[1] != losses[0]
     assert {tensor.dtype for tensor in weights(tmp_path / "bf16").values()} == {torch.float32}
-
-
-def test_a_checkpoint_in_bf16_is_written_in_bf16_from_weights_that_moved_in_fp32(
-    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = tmp_path / "start"
-    llmtool.convert.copy(whole, start, dtype="bf16")
-    given: dict[str, Any] = {"model": str(start), "tokenizer": None, "steps": 12, "lr": 1e-4}
-    run(corpus, tmp_path / "out", **given)
-    run(corpus, tmp_path / "full", **given, save_dtype="fp32")
-    half, full = weights(tmp_path / "out"), weights(tmp_path / "full")
-    assert {tensor.dtype for tensor in half.values()} == {torch.bfloat16}
-    assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "bfloat16"
-    assert {tensor.dtype for tensor in full.values()} == {torch.float32}
-    assert all(full[name].bfloat16().equal(half[name]) for name in full)
-    assert any(not full[name].equal(half[name].float()) for name in full)
-    # A run that goes on takes the weights in fp32 from its state, not what bf16 leaves of them.
-    stop_after(monkeypatch, 5)
-    run(corpus, tmp_path / "again", **given, save_dtype="fp32")
-    monkeypatch.undo()
-    run(corpus, tmp_path / "again", **given, save_dtype="fp32")
-    assert same(weights(tmp_path / "again"), full)
-
-
-def test_types_are_kept_tensor_by_tensor(whole: Path, tmp_path: Path) -> None:
-    checkpoint = open_checkpoint(whole)
-
-    def mixed() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in checkpoint.tensors():
-            yield name, tensor.to(torch.float32 if "norm" in name else torch.bfloat16)
-
-    write_checkpoint(tmp_path / "mixed", mixed(), checkpoint.config, run=Run("test", {}), source=checkpoint)
-    types = written_types(open_checkpoint(tmp_path / "mixed"))
-    assert types.usual.code == "BF16"
-    assert set(types.others) == {name for name in checkpoint.names() if "norm" in name}
-    found = dict(types.typed((name, tensor) for name, tensor in checkpoint.tensors()))
-    assert all((found[name].dtype == torch.float32) == ("norm" in name) for name in found)
-    assert written_types(None).usual.code == "F32"
-
-
-def test_a_checkpoint_goes_on_at_a_rate_for_trained_weights(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    begun = {}
-    for name, model in (("new", "40K"), ("further", str(whole))):
-        run(corpus, tmp_path / name, model=model, tokenizer=str(corpus / "bpe.json"), lr=None)
-        begun[name] = json.loads((tmp_path / name / "train.json").read_text())["config"]
-    assert (begun["new"]["weight_decay"], begun["new"]["warmup"]) == (0.1, 2)
-    assert (begun["further"]["weight_decay"], begun["further"]["warmup"]) == (0.0, 10)
-    assert begun["further"]["lr"] == pytest.approx(begun["new"]["lr"] / 14, rel=0.03)
-    before = read_rows(whole / "metrics.jsonl")[-1]["loss"]
-    assert max(row["loss"] for row in read_rows(tmp_path / "further" / "metrics.jsonl")) < before + 0.3
-    assert [fine_tuning_rate(count) for count in (7 * 10**9, 10**9, 135 * 10**6)] == [2e-5, 2e-5, 4.5e-5]
-
-
-def test_a_loss_that_jumps_is_said_once(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    said = Said()
-    given = {**TINY, "model": str(whole), "steps": 8, "lr": 0.3, "warmup": 0}
-    train([str(corpus / "train.bin")], tmp_path / "high", console=said, **given)
-    lines = [line for line in said.warned if "above its mean so far" in line]
-    assert len(lines) == 1
-    assert "--lr 0.3 may be too high" in lines[0]
-    train([str(corpus / "train.bin")], tmp_path / "usual", console=said, **{**given, "lr": None})
-    assert len(said.warned) == 1
-
-
-class Said(Console):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(verbosity=-1)
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        """Keep it."""
-        self.warned.append(message)
 
 
 def test_the_first_row_and_run_json_carry_the_tokenizer(corpus: Path, whole: Path, tmp_path: Path) -> None:

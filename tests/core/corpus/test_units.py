@@ -93,3 +93,29 @@ def test_ray_writes_what_processes_write(tmp_path: Path) -> None:
         assert made["ray"] == made["local"]
     finally:
         ray.shutdown()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_is_done_in_order_by_one_process(tmp_path: Path, workers: int) -> None:
+    stage = Stage(tmp_path / "stage", {})
+    stage.begin()
+    run_units(
+        stage, range(6), partial(make_noting, stage), workers=workers, console=Console(-1), label="x",
+        tasks=[[0, 2, 4], [1], [3, 5]],
+    )  # fmt: skip
+    done = [stage.facts(unit) for unit in range(6)]
+    for task in ([0, 2, 4], [3, 5]):
+        assert len({done[unit]["process"] for unit in task}) == 1
+        assert [done[unit]["nth"] for unit in task] == sorted(done[unit]["nth"] for unit in task)
+
+
+def make_noting(stage: Stage) -> Callable[[int], None]:
+    import os
+    from itertools import count
+
+    nth = count()
+
+    def work(unit: int) -> None:
+        stage.finish(unit, [], {"process": os.getpid(), "nth": next(nth)})
+
+    return work

@@ -1,6 +1,8 @@
 """Finedeep: the fast path is the definition, planted mistakes are found, M = 1 and the ramp begin dense."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from llmtool.methods.finedeep import reference
 from llmtool.methods.finedeep.objective import Scores, term
 from llmtool.methods.finedeep.part import ROUTERS, FinedeepFFN, Settings, SubLayer, read_settings
 from llmtool.model import build, load_model
+from tests.core.kernels.gate import kernel_test
 from tests.methods.dsmoe.models import RAW, save_dense
 from tests.methods.upcycled import IDS, QUIET, carry, config, logits, normed, randomised, stream
 
@@ -82,6 +85,32 @@ def test_it_is_the_definition(sublayers: int, experts: int, router: str) -> None
     assert difference(part, stream(1, 1), router) < 1e-12
     part.blend = torch.tensor(0.3, dtype=torch.float64)
     assert difference(part, stream(2, 5), router, 0.3) < 1e-12
+
+
+def through(part: FinedeepFFN, compute: Any) -> list[torch.Tensor]:
+    """delta and the gradients of every parameter, in float32; compute: the op's code, None for torch's operators."""
+    copy = deepcopy(part).float()
+    for sub in copy.sub:
+        assert isinstance(sub, SubLayer)
+        sub.kernels = {} if compute is None else {"masked_swiglu": compute}
+    h = stream(2, 5).float()
+    delta = copy(normed(h.double(), NORM, 1e-5).float(), h, carry())
+    (delta * torch.linspace(-1, 1, delta.numel()).view(delta.shape)).sum().backward()
+    return [delta.detach(), *(p.grad for p in copy.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("kind", ["reference", pytest.param("triton", marks=kernel_test)])
+def test_the_kernel_computes_what_the_operators_do(kind: str) -> None:
+    """What --kernels hands to a part: weights per block after 2 s, gradients of the router through them."""
+    compute = import_module(f"llmtool.core.kernels.masked_swiglu.{kind}").masked_swiglu
+    for sublayers, experts in ((1, 8), (2, 5), (4, 1)):
+        part = made(sublayers, experts)
+        wanted, found = through(part, None), through(part, compute)
+        assert len(wanted) == len(found) >= 1 + 4 * sublayers
+        for one, other in zip(wanted, found, strict=True):
+            assert (one - other).norm() < 1e-5 * (1 + one.norm())
+        halved = through(part, lambda gate, up, weights: compute(gate, up, weights / 2))
+        assert (halved[0] - wanted[0]).norm() > 1e-2 * wanted[0].norm()
 
 
 def score_of_the_input(part: Any, patch: pytest.MonkeyPatch) -> None:

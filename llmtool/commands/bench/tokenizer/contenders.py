@@ -33,7 +33,7 @@ def head(documents: list[str]) -> list[str]:
 
 def ours(directory: Path, documents: list[str], threads: int, name: str = "llmtool") -> Encode:
     """Our engine, on the vocabulary and with the encoder that the contender's name says."""
-    from llmtool.core.bpe.vocabulary import pack_ends
+    from llmtool.core.bpe.packed import pack_ends
     from llmtool.tokenizer import Tokenizer
 
     file, encoder = OURS[name]

@@ -8,6 +8,7 @@
 #include "count.hpp"
 #include "encoder.hpp"
 #include "ids.hpp"
+#include "numbering.hpp"
 #include "policy_scaffold.hpp"
 #include "train.hpp"
 
@@ -293,6 +294,52 @@ nb::bytes nest_layouts(nb::handle outer, nb::handle inner) {
   return to_bytes(nest(items<uint32_t>(outer, "outer"), items<uint32_t>(inner, "inner")));
 }
 
+// A view of a str's UTF-8, which lives as long as the str; nothing for other objects and for lone surrogates.
+std::optional<std::string_view> text_of(nb::handle object) {
+  if (!PyUnicode_Check(object.ptr())) return std::nullopt;
+  Py_ssize_t size;
+  const char* const text = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
+  if (!text) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  return std::string_view(text, static_cast<size_t>(size));
+}
+
+// An entry of a file's merges: "a b" or ["a", "b"].
+std::optional<TextPair> pair_of(nb::handle entry) {
+  if (PyList_CheckExact(entry.ptr())) {
+    if (PyList_GET_SIZE(entry.ptr()) != 2) return std::nullopt;
+    const auto left = text_of(PyList_GET_ITEM(entry.ptr(), 0)), right = text_of(PyList_GET_ITEM(entry.ptr(), 1));
+    if (!left || !right) return std::nullopt;
+    return TextPair(*left, *right);
+  }
+  const auto line = text_of(entry);
+  const size_t space = line ? line->find(' ') : std::string_view::npos;
+  if (space == std::string_view::npos || line->find(' ', space + 1) != std::string_view::npos) return std::nullopt;
+  return TextPair(line->substr(0, space), line->substr(space + 1));
+}
+
+nb::object read_bpe(nb::list texts, nb::list merges, const std::string& alphabet) {
+  std::vector<std::string_view> units;
+  for (const nb::handle object : texts) {
+    const auto text = text_of(object);
+    if (!text) return nb::none();
+    units.push_back(*text);
+  }
+  std::vector<TextPair> pairs;
+  for (const nb::handle entry : merges) {
+    if (const auto line = text_of(entry); line && line->substr(0, 8) == "#version") continue;
+    const auto pair = pair_of(entry);
+    if (!pair) return nb::none();
+    pairs.push_back(*pair);
+  }
+  const auto spelled = spell(units, alphabet);
+  const auto numbers = spelled ? number_merges(units, pairs) : std::nullopt;
+  if (!numbers) return nb::none();
+  return nb::make_tuple(to_bytes(spelled->bytes), to_bytes(spelled->ends), to_bytes(*numbers));
+}
+
 nb::bytes format_lines(nb::handle ids, nb::handle ends) {
   const std::vector<uint32_t> numbers = items<uint32_t>(ids, "ids");
   const std::vector<uint64_t> line_ends = items<uint64_t>(ends, "ends");
@@ -325,6 +372,8 @@ NB_MODULE(_engine, module) {
 
   module.def("split", &split, "pretokenizer"_a, "text"_a);
   module.def("format_ids", &format_lines, "ids"_a, "ends"_a);
+
+  module.def("read_bpe", &read_bpe, "texts"_a, "merges"_a, "alphabet"_a);
 
   module.def("join", &join_segments, "ids"_a, "ends"_a, "layout"_a);
   module.def("nest", &nest_layouts, "outer"_a, "inner"_a);

@@ -11,7 +11,7 @@ import torch
 
 from llmtool.core.train.data import draw, shuffled
 from llmtool.core.train.objective import IGNORED, Batch
-from llmtool.core.train.sft.examples import Examples
+from llmtool.core.train.sft.example import Examples
 
 
 def pack(lengths: list[int], room: int, seed: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ A turn's fields go to the chat template as they stand, as `transformers` hands t
 itself is `role`, `content`, and whether an answer is trained (`weight`, `train`, `training`).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ CHOICES = ("weight", "train", "training")
 """Whether an answer is trained, as data sets say it: 0 or 1, true or false."""
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names of a thought, the standard one first."""
+INNER_THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 WEIGHTED, PROMPT = "weighted 0", "part of the prompt"
 """Why an answer is not to be trained."""
@@ -46,6 +48,12 @@ class Message:
         if isinstance(self.content, list):
             return [part["text"] for part in self.content]
         return [self.content] if self.content else []
+
+    @property
+    def thoughts(self) -> list[str]:
+        """What a thought says, told beside the content or within it."""
+        beside = [thought for name in REASONING if isinstance(thought := self.fields.get(name), str)]
+        return [part for part in map(str.strip, beside[:1] or INNER_THOUGHT.findall("".join(self.texts))) if part]
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ A text is tokenised whole, as a model is given it, and the mask is found on it: 
 to an answer.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.sft.conversation import CHOICES, Row
+from llmtool.core.train.sft.example import Examples
 from llmtool.core.train.sft.template import Answer, Rendered, Template
 
 Places = Sequence[tuple[int, int]]
@@ -60,6 +58,8 @@ class Counts:
     """Answers that are not trained, by reason."""
     unprompted: int = 0
     """Answers that do not begin as the template's prompt for one says."""
+    thoughtless: int = 0
+    """Trained answers without their thought, which the template leaves out."""
     seams: int = 0
     """Answers that begin within a token: in use the prompt ends with another."""
     endless: int = 0
@@ -97,48 +97,10 @@ class Counts:
         """For reports."""
         return {**vars(self), "ends": {str(key): count for key, count in self.ends.items()}}
 
-
-@dataclass(frozen=True)
-class Example:
-    """ids [n] and whether each is trained [n]; n is at most the length + 1, of which length are predicted."""
-
-    ids: "np.ndarray[Any, np.dtype[np.int64]]"
-    trained: "np.ndarray[Any, np.dtype[np.bool_]]"
-
-
-class Examples:
-    """All examples in two flat arrays: four bytes a token and one for the mask."""
-
-    def __init__(self) -> None:
-        self._ids, self._trained, self._ends = array("i"), bytearray(), [0]
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def add(self, ids: list[int], trained: list[bool]) -> None:
-        """Append one."""
-        self._ids.extend(ids)
-        self._trained.extend(trained)
-        self._ends.append(len(self._ids))
-
-    def __getitem__(self, number: int) -> Example:
-        start, end = self._ends[number], self._ends[number + 1]
-        ids = np.frombuffer(self._ids, np.int32)[start:end].astype(np.int64)
-        return Example(ids, np.frombuffer(self._trained, np.bool_)[start:end].copy())
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each."""
-        return [end - start for start, end in zip(self._ends, self._ends[1:], strict=False)]
-
-    def digest(self) -> str:
-        """sha256 of ids, masks and ends."""
-        import hashlib
-
-        digest = hashlib.sha256(self._ids.tobytes())
-        digest.update(bytes(self._trained))
-        digest.update(np.array(self._ends).tobytes())
-        return digest.hexdigest()
+    @classmethod
+    def of_json(cls, facts: dict[str, Any]) -> "Counts":
+        """What `to_json` gave."""
+        return cls(**{**facts, "ends": {int(key): count for key, count in facts["ends"].items()}})
 
 
 @dataclass(frozen=True)
@@ -166,9 +128,10 @@ def tokenize(row: Row, template: Template | None, around: Around, encode: Encode
         raise UserError("a conversation, but no chat template", where=row.where, hint="--template")
     rendered = template.answers(row)
     count_fields(row, template, counts)
-    counts.unprompted += rendered.unprompted
-    if rendered.unprompted:
-        counts.first.setdefault("unprompted", row.where)
+    for what in ("unprompted", "thoughtless"):
+        if found := getattr(rendered, what):
+            setattr(counts, what, getattr(counts, what) + found)
+            counts.first.setdefault(what, row.where)
     for role in rendered.hidden:
         counts.tally("hidden", role, row.where)
     return mark(rendered, encode, counts, row.where)

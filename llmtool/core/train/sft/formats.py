@@ -1,6 +1,6 @@
 """Rows of instruction data: what format a file is in is told by its fields, never guessed; errors name file and row.
 
-messages            {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}, ...]}
+messages            {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}, ...]}, or "conversation"
 sharegpt            {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}, ...]}
 alpaca              {"instruction": ..., "input": ..., "output": ...}; input, system and history may be missing
 prompt-completion   {"prompt": ..., "completion": ...}: two texts, taken as they are without a chat template, or two
@@ -37,6 +37,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "text": ("text",),
 }
 """Format -> the fields that tell it."""
+OTHERWISE = {"messages": "conversation"}
+"""Another name of a field, as LMSYS-Chat and WildChat have it."""
 
 FORMATS = tuple(FIELDS)
 OWN_ROLES = {role: role for role in ROLES}
@@ -86,10 +88,12 @@ def read_conversations(inputs: Sequence[str], wanted: str = "auto", ignored: Col
 
 def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:
     """The one format whose fields the row has."""
-    fitting = [name for name, fields in FIELDS.items() if all(row.get(field) is not None for field in fields)]
+    fitting = [
+        name for name, fields in FIELDS.items() if all(row.get(_called(field, row)) is not None for field in fields)
+    ]
     if wanted != "auto":
-        if not all(field in row for field in FIELDS[wanted]):
-            missing = next(field for field in FIELDS[wanted] if field not in row)
+        if not all(_called(field, row) in row for field in FIELDS[wanted]):
+            missing = next(field for field in FIELDS[wanted] if _called(field, row) not in row)
             raise UserError(f"no field {missing!r}, which {wanted} has", where=where, hint=_fields_of(row))
         return wanted
     if pair := [name for name in PAIRS if row.get(name) is not None]:
@@ -104,6 +108,12 @@ def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:
     if not fitting:
         raise UserError(f"a row of no known format ({', '.join(FORMATS)})", where=where, hint=_fields_of(row))
     return fitting[0]
+
+
+def _called(field: str, row: Mapping[str, Any]) -> str:
+    """The name that a field has in a row."""
+    other = OTHERWISE.get(field)
+    return other if other and row.get(field) is None and isinstance(row.get(other), list) else field
 
 
 def _fields_of(row: Mapping[str, Any]) -> str:
@@ -152,10 +162,11 @@ def _unknown(row: Mapping[str, Any], *known: str) -> tuple[str, ...]:
 
 
 def _messages(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Row:
-    turns = row["messages"]
+    name = _called("messages", row)
+    turns = row[name]
     foreign = isinstance(turns, list) and any(isinstance(turn, dict) and "from" in turn for turn in turns)
     roles = FOREIGN_ROLES if foreign else OWN_ROLES
-    return _conversation(row, where, _turns(turns, "messages", where, roles, ignored), "messages")
+    return _conversation(row, where, _turns(turns, name, where, roles, ignored), name)
 
 
 def _sharegpt(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Row:

@@ -5,46 +5,28 @@ of its own, in a sandbox, within limits of time and memory (rendering.py).
 
 Where an answer stands, `{% generation %}` says, or else two more renderings: the conversation up to the answer with the
 prompt for one, and with the answer. Both must be how the whole text begins; an answer that the whole text has otherwise
-(a thought that is taken out once the talk goes on) is not what the model would meet, and is not trained.
+(a thought that is taken out once the talk goes on) is not what the model would meet, and is not trained. The last
+answer of a talk is, behind the prompt for it as the model will be given that, whatever the whole text makes of it.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
-from llmtool.core.run.files import read_text
-from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.worker import Limits, Worker, WorkerError
 from llmtool.core.train.sft.conversation import REASONING, Message, Row
+from llmtool.core.train.sft.search import behind, hidden_turns, shared_length
 
-BUILT_IN = {
-    "plain": (
-        "{{ bos_token }}{% for m in messages %}{{ m.role | capitalize }}: "
-        "{{ m.content | trim if m.role == 'assistant' else m.content }}"
-        "{{ eos_token if m.role == 'assistant' else '' }}\n{% endfor %}"
-        "{% if add_generation_prompt %}Assistant:{% endif %}"
-    ),
-    "chatml": (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    ),
-}
-"""Templates by name. plain wants no tokens of its own; its prompt ends before the space, which most tokenizers join
-with the answer's first word, and an answer that begins with that space is told without it in the next turn. chatml
-wants its tokens in the tokenizer."""
-
-LARGEST = 1 << 20
-ROLES_OF_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 CONTENT = ("tool_calls", "tools", "documents", REASONING[0])
 """Fields that a model is to learn from: a template that does not read one cannot train on its rows."""
 
 REWRITTEN = "written otherwise later on"
+UNMET = "not written behind the prompt for it"
 REFUSED = "the template refuses the talk up to it"
 UNMARKED = "not in a {% generation %} block"
 """Why a template leaves an answer untrained."""
@@ -81,14 +63,17 @@ class Answer:
 class Rendered:
     """The text of a conversation, its answers in order, and what is to be said of it.
 
-    unprompted: answers that do not begin as the prompt for one says. hidden: roles of turns whose text the template
-    does not show. Where turns behind the last answer change how it is written, the text ends with the answer.
+    unprompted: answers that do not begin as the prompt for one says. thoughtless: answers that are trained without
+    their thought. hidden: roles of turns whose text the template does not show. Where turns behind the last answer
+    change how it is written, the text ends with the answer; where the prompt for it is not what stands before it, the
+    text begins with that prompt.
     """
 
     text: str
     answers: tuple[Answer, ...]
     unprompted: int = 0
     hidden: tuple[str, ...] = ()
+    thoughtless: int = 0
 
 
 class Template:
@@ -156,17 +141,21 @@ class Template:
                 answer, prompted = self._between(row, number, text)
                 found.append(answer)
                 unprompted += not prompted
-            if found and found[-1].untrained == REWRITTEN and (last := self._last(row, numbers[-1])):
-                shared = shared_length(text, last[0])
-                found = [answer if answer.untrained or answer.end <= shared else Answer(untrained=REWRITTEN)
-                         for answer in found[:-1]]  # fmt: skip
+            if found and found[-1].untrained in (REWRITTEN, UNMET) and (last := self._last(row, numbers[-1])):
                 text = last[0]
-                found.append(last[1])
+                earlier = [self._between(row, number, text) for number in numbers[:-1]]
+                found = [*(answer for answer, _ in earlier), last[1]]
+                unprompted = sum(not prompted for _, prompted in earlier)
         reasons = [row.messages[number].untrained for number in numbers]
         if len(found) == len(reasons):
             found = [Answer(a.start, a.end, why or a.untrained, a.loose)
                      for a, why in zip(found, reasons, strict=True)]  # fmt: skip
-        return Rendered(text, tuple(found), unprompted, tuple(_hidden(row, text)))
+        thoughtless = sum(
+            not answer.untrained
+            and any(part not in text[answer.start : answer.end] for part in row.messages[n].thoughts)
+            for n, answer in zip(numbers, found, strict=False)
+        )
+        return Rendered(text, tuple(found), unprompted, tuple(hidden_turns(row, text)), thoughtless)
 
     def _ask(self, question: dict[str, Any], where: str) -> Any:
         try:
@@ -239,7 +228,7 @@ class Template:
             bare = self._first(row, number, prompt=False)
             start = shared_length(text, before)
             if bare is None or not text.startswith(bare) or start < len(bare):
-                return Answer(untrained=REWRITTEN), True
+                return Answer(untrained=UNMET if text.startswith(after) else REWRITTEN), True
             place = text.find(said[0].strip(), len(bare)) if said and said[0].strip() else -1
             start = min(start, place) if place >= 0 else start
         if text.startswith(after):
@@ -253,17 +242,20 @@ class Template:
         return Answer(start, shared, loose=True), prompted
 
     def _last(self, row: Row, number: int) -> tuple[str, Answer] | None:
-        """The last answer in the talk that ends with it, where turns behind it change how it is written."""
+        """The last answer behind the prompt for it, where the whole text has it otherwise; None where it has no place.
+
+        Turns behind it may change how it is written; and the prompt may hold what the whole text does not: the thought
+        of the answer before (LFM2.5), a system turn that goes into the last question (Mistral's).
+        """
         before = self._first(row, number, prompt=True)
         after = self._first(row, number + 1, prompt=False)
-        if before is None or after is None or not after.startswith(before):
+        if before is None or after is None:
             return None
-        return after, Answer(len(before), len(after))
-
-
-def shared_length(one: str, other: str) -> int:
-    """Characters that both begin with."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+        start = len(before) if after.startswith(before) else behind(before, after, row.messages[number])
+        if start is None:
+            return None
+        text = before + after[start:]
+        return text, Answer(len(before), len(text))
 
 
 @lru_cache(maxsize=256)
@@ -275,78 +267,3 @@ def _speaks_of(source: str, name: str) -> bool:
 def _takes_parts(source: str) -> bool:
     """Whether a template looks into a content that is a list: `part.text`, `part['text']`."""
     return re.search(r"""\[\s*['"]text['"]\s*\]|\.text\b""", source) is not None
-
-
-def _hidden(row: Row, text: str) -> list[str]:
-    """Roles of turns whose text is nowhere in what the template wrote."""
-    found, place = [], 0
-    for message in row.messages:
-        for said in message.texts:
-            said = said.rpartition("</think>")[2].strip()
-            at = text.find(said, place)
-            at = text.find(said) if at < 0 else at
-            if at < 0 and dumps(said, ensure_ascii=False)[1:-1] not in text and said[:1] not in ("{", "["):
-                found.append(message.role)
-            place = max(place, at)
-    return found
-
-
-def find_template(
-    named: str | None, tokenizer: Path, specials: Specials, own: str | Mapping[str, str] | None = None, *,
-    now: str | None = None,
-) -> Template:  # fmt: skip
-    """named: a built-in name, a file, or a name among the tokenizer's own; None: those that lie beside the tokenizer,
-    or that it holds itself (`own`, one or by name).
-    """
-    if named in BUILT_IN:
-        return Template(BUILT_IN[named], specials, f"--template {named}", now=now)
-    folder = tokenizer if tokenizer.is_dir() else tokenizer.parent
-    if named is not None and Path(named).is_file():
-        return Template(_read(Path(named)), specials, named, now=now)
-    where, found = _beside(folder)
-    if not found and own:
-        where, found = str(tokenizer), {"default": own} if isinstance(own, str) else dict(own)
-    if named is not None:
-        if named in found:
-            return Template(found[named], specials, f"{where}: {named}", now=now)
-        Template(_read(Path(named)), specials, named)  # which says that there is no such file
-    if not found:
-        hint = f"give --template FILE, or one of {', '.join(BUILT_IN)}"
-        raise UserError("the tokenizer has no chat template", where=str(folder), hint=hint)
-    if "default" not in found:
-        hint = f"--template with one of {', '.join(sorted(found))}"
-        raise UserError("the tokenizer has several chat templates and no default", where=where, hint=hint)
-    return Template(found, specials, where, now=now)
-
-
-def _beside(folder: Path) -> tuple[str, dict[str, str]]:
-    """The templates in a tokenizer's directory by name; files stand before those of tokenizer_config.json."""
-    file, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    found = {path.stem: _read(path) for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    if file.is_file():
-        found["default"] = _read(file)
-    if found:
-        return str(file if file.is_file() else folder / "additional_chat_templates"), found
-    listed = read_json_object(settings).get("chat_template") if settings.is_file() else None
-    if isinstance(listed, str):
-        return str(settings), {"default": listed}
-    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    texts = {str(entry.get("name")): entry.get("template") for entry in entries}
-    return str(settings), {name: text for name, text in texts.items() if isinstance(text, str)}
-
-
-def find_specials(folder: Path, own: Mapping[str, Any] | None = None) -> Specials:
-    """The tokens that tokenizer_config.json names, or special_tokens_map.json, else those that the tokenizer does."""
-    files = (folder / "tokenizer_config.json", folder / "special_tokens_map.json")
-    facts: list[Mapping[str, Any]] = [read_json_object(file) for file in files if file.is_file()]
-    texts: dict[str, str] = {}
-    for key in ROLES_OF_TOKENS:
-        for value in (fact.get(key) for fact in (*facts, own or {})):
-            text = value.get("content") if isinstance(value, dict) else value
-            if isinstance(text, str) and text:
-                texts.setdefault(key, text)
-    return Specials(texts.pop("bos_token", ""), texts.pop("eos_token", ""), texts)
-
-
-def _read(path: Path) -> str:
-    return read_text(path, largest=LARGEST, wanted="a chat template")

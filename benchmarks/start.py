@@ -1,0 +1,61 @@
+"""What a start of the command line costs: CPU milliseconds, medians over turns in which every command runs once.
+
+    python benchmarks/start.py [TURNS]
+
+A 32K vocabulary is trained on Python's own sources; encoding a line with it is compared with `tokenizers` from Python.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from statistics import median
+
+PEER = "from tokenizers import Tokenizer; print(Tokenizer.from_file({file!r}).encode('hello world').ids)"
+WITHOUT: dict[str, str] = {"LLMTOOL_CACHE": "off"}
+WITH: dict[str, str] = {}
+
+
+def cpu(command: list[str], environment: dict[str, str]) -> float:
+    """Milliseconds of user and system time that a command takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def main(turns: int) -> None:
+    """Print the table."""
+    llmtool = [sys.executable, "-m", "llmtool"]
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["LLMTOOL_CACHE"] = f"{directory}/cache"
+        tok, export, line = (str(Path(directory) / name) for name in ("tok.json", "export", "line.txt"))
+        Path(line).write_text("hello world\n")
+        sources = sysconfig.get_path("stdlib")
+        subprocess.run(
+            [*llmtool, "tokenizer", "train", sources, "--include", "*.py", "--vocab-size", "32K", "-o", tok], check=True
+        )
+        subprocess.run([*llmtool, "tokenizer", "export", tok, export], check=True)
+        peer = [sys.executable, "-c", PEER.format(file=f"{export}/tokenizer.json")]
+        encode = [*llmtool, "tokenizer", "encode", export, line]
+        commands = {
+            "python": ([sys.executable, "-c", "pass"], WITH),
+            "llmtool --help": ([*llmtool, "--help"], WITH),
+            "encode a line, 32K tokens": (encode, WITH),
+            "the same, not in the cache": (encode, WITHOUT),
+            "tokenizers, from Python": (peer, WITH),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(turns):
+            for name, (command, environment) in commands.items():
+                taken[name].append(cpu(command, environment))
+    peer_took = median(taken["tokenizers, from Python"])
+    for name, times in taken.items():
+        print(f"{name:28} {median(times):6.0f} ms   {median(times) / peer_took:5.2f}x of tokenizers")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)

@@ -1,0 +1,123 @@
+"""The directory of a run: where one may be, whether one goes on there, and what it begins with."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from llmtool.commands.train.job import BEGUN, METRICS, PLOT, SCHEMA, Job
+from llmtool.commands.train.texts import FOLDER
+from llmtool.core.run.atomic import atomic_file, explained, sweep
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.core.run.journal import lock
+from llmtool.core.run.json_file import dumps, parse_json, read_json_object
+from llmtool.core.run.manifest import changes, manifest_path
+from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
+from llmtool.core.run.settings import describe
+
+SPELLED = {"weights": "the model's weights"}
+"""Options of settings that are called otherwise."""
+
+
+def check_place(output: Path, read: Sequence[str | Path], console: Console) -> bool:
+    """Whether a run was begun in OUT; a place where none may be is refused. Text may have been tokenised before."""
+    if output.exists() and not output.is_dir():
+        raise UserError("not a directory", where=str(output), hint="name another place")
+    refuse_overlap([output], read)
+    tidy(output, [output], console)
+    removed = sweep(output)
+    if not output.is_dir() or not any(entry.name != FOLDER for entry in output.iterdir()):
+        return False
+    if not (output / BEGUN).is_file():
+        what = "exists already, and is no run of training that was begun"
+        raise UserError(what, where=str(output), hint="write elsewhere")
+    if removed.number:
+        console.info(f"{output}: {removed}")
+    return True
+
+
+def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
+    """Whether a run stands in OUT that this one continues; one that differs, or is complete, is refused."""
+    output = job.output
+    if not check_place(output, job.read, console) or job.settings.force:
+        return False
+    before = read_json_object(output / BEGUN)
+    if before.get("command") != job.command:
+        what = f"was begun by `llmtool {before.get('command')}`"
+        raise UserError(what, where=str(output), hint="use --force to start over, or write elsewhere")
+    spelled = SPELLED | {field.name: field.flags[0].partition("/")[0] for field in describe(type(job.settings))}
+    changed = _as_asked(before, begun, changes(before.get("config"), job.config, spelled))
+    if before.get("data") != parse_json(dumps(begun["data"])):
+        changed.append("the data's content")
+    if changed:
+        raise UserError(
+            f"was begun with other settings or data: {'; '.join(changed)}",
+            where=str(output),
+            hint="use --force to start over, or write elsewhere",
+        )
+    if not (finished := manifest_path(output)).is_file():
+        return True
+    refuse_damaged(output, read_json_object(finished))
+    raise CompleteError(job.output)
+
+
+def beginning(job: Job) -> dict[str, Any]:
+    """train.json: what a run is, and what was asked for that comes to its steps."""
+    asked = {name: getattr(job.settings, name, None) for name in ("tokens", "epochs")}
+    return {
+        "schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint(), "asked": asked,
+    }  # fmt: skip
+
+
+def _as_asked(before: dict[str, Any], begun: dict[str, Any], changed: list[str]) -> list[str]:
+    """`--tokens: 100K -> 200K` in the place of the steps that they come to."""
+    was = before.get("asked")
+    told = changes(was, begun["asked"]) if isinstance(was, dict) else []
+    steps = [line for line in changed if line.startswith("--steps:")]
+    return [*told, *(line for line in changed if line not in steps)] if told and steps else changed
+
+
+@contextmanager
+def alone(output: Path, begun: dict[str, Any], resumable: bool) -> Iterator[None]:
+    """Begin or go on in OUT, as the only run there; one that ends before it has made anything leaves nothing."""
+    fresh = not output.exists() or {entry.name for entry in output.iterdir()} == {FOLDER}
+    with explained(output):
+        output.mkdir(exist_ok=True)
+        handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not lock(handle):
+            raise UserError("another process is training there", where=str(output), hint="wait, or write elsewhere")
+        if not resumable:
+            with explained(output):
+                begin(output, begun)
+        yield
+    except UserError:
+        if fresh and not any((output / name).exists() for name in ("checkpoints", "run.json")) and not _rows(output):
+            for entry in output.iterdir():  # tokens stay for the next try
+                if entry.name != FOLDER:
+                    rmtree(entry) if entry.is_dir() else entry.unlink()
+            if not any(output.iterdir()):
+                output.rmdir()
+        raise
+    finally:
+        os.close(handle)
+
+
+def _rows(output: Path) -> int:
+    metrics = output / METRICS
+    return metrics.stat().st_size if metrics.is_file() else 0
+
+
+def begin(output: Path, begun: dict[str, Any]) -> None:
+    """Make OUT, without what an earlier run left there; run.json goes first, or half would pass for whole."""
+    manifest_path(output).unlink(missing_ok=True)
+    for name in ("checkpoints", ".finished.partial"):
+        rmtree(output / name, ignore_errors=True)
+    for pattern in (METRICS, PLOT, "config.json", "model*.safetensors*"):
+        for path in output.glob(pattern):
+            path.unlink()
+    with atomic_file(output / BEGUN) as file:
+        file.write(dumps(begun, indent=2, default=str).encode() + b"\n")

@@ -1,0 +1,88 @@
+"""A job is run: begun or resumed, watched, finished."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from llmtool.commands.train.finish import finish
+from llmtool.commands.train.job import METRICS, SCHEMA, TOKENIZER, Job, plan_line
+from llmtool.commands.train.place import alone, beginning, check_output
+from llmtool.commands.train.watch import stop_signals, watch
+from llmtool.core.run.atomic import require_space
+from llmtool.core.run.console import Console
+from llmtool.core.run.manifest import Run
+
+
+def run_job(job: Job, console: Console) -> dict[str, Any]:
+    """Train, and write the finished model; `stopped` in the report says that a signal came first."""
+    from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
+    from llmtool.core.train.loop import train
+    from llmtool.core.train.optimizers import Optimizers, freeze
+    from llmtool.core.train.parallel import Trainee
+    from llmtool.core.train.state import Checkpoints, Progress
+    from llmtool.core.train.world import World
+
+    begun = beginning(job)
+    resumable = check_output(job, begun, console)
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.settings.keep + 1)))
+    world = World(job.device)
+    cleanup = ExitStack()
+    try:
+        console = console if world.leader else Console(verbosity=-1)
+        facts = {**job.config, TOKENIZER: job.tokenizer} if job.tokenizer else job.config
+        run = Run(job.command, facts, seed=job.settings.seed, backend=f"{job.kernels} on {world.device}")
+        moving, total = freeze(
+            job.decoder.named_parameters(), lambda name: job.objective.trainable(name) and job.trainable(name)
+        )
+        how = job.settings
+        trainee = Trainee(
+            job.decoder, job.objective, world, dtype=torch_dtype(element_type(how.dtype)), parallel=how.parallel,
+            recompute=how.recompute, compiled=how.compiled, rows=job.rows,
+        )  # fmt: skip
+        optimizers = Optimizers(job.decoder.named_parameters(), job.optimizer, job.objective.vector)
+        states = Checkpoints(job.output, world, job.settings.keep)
+        world.barrier()
+        if world.leader:
+            cleanup.enter_context(alone(job.output, begun, resumable))
+        world.barrier()
+        found = states.latest(console) if resumable else None
+        progress = Progress() if found is None else states.load(found, trainee, optimizers)
+        for name, state in progress.terms.items():
+            if name in job.objective.terms:
+                job.objective.terms[name].restore(state)
+        share = "" if moving == total else f", {moving:,} of them move"
+        where = f"{world.size} processes ({trainee.kind})" if world.distributed else str(world.device)
+        console.info(
+            f"{total:,} parameters{share}; {plan_line(job)}; {job.settings.dtype} on {where}; kernels: {job.kernels}"
+        )
+        if progress.step:
+            console.info(f"{job.output}: resumed after step {progress.step:,}")
+        with watch(job, world.leader, progress.step, console) as record, stop_signals() as stopped:
+            finished = train(
+                trainee, job.data, optimizers, job.plan, progress, record=record,
+                save=lambda now: states.save(trainee, optimizers, now),
+                evaluate=lambda: job.evaluate(trainee), stopped=stopped,
+            )  # fmt: skip
+        report = {"schema": SCHEMA, "output": str(job.output), "parameters": total, "stopped": not finished}
+        report |= last_row(job.output) if world.leader else {}
+        if finished:
+            finish(job, trainee, run, console)
+        else:
+            console.info(f"{job.output}: stopped after step {progress.step:,}; the same command goes on from there")
+        return report
+    finally:
+        cleanup.close()
+
+
+def last_row(output: Path) -> dict[str, Any]:
+    """The figures of the last step, without the lists."""
+    from llmtool.core.train.metrics import read_rows
+
+    rows = read_rows(output / METRICS)
+    row = {key: value for key, value in rows[-1].items() if key != "schema"} if rows else {}
+    if "eval" in row:
+        row["eval"] = {
+            name: {k: v for k, v in found.items() if k != "positions"} for name, found in row["eval"].items()
+        }
+    return row

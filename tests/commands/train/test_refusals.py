@@ -1,0 +1,106 @@
+"""What training refuses, in one line, with what it had left intact."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmtool import Tokenizer
+from llmtool.commands.train.command import train
+from llmtool.core.run.errors import UserError
+from tests.commands.train.runs import TINY, run, stop_after
+
+
+def test_changed_settings_or_data_are_refused_by_key(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 5)
+    run(corpus, tmp_path / "out")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"--lr: 0.01 -> 0.02.*--force"):
+        run(corpus, tmp_path / "out", lr=0.02)
+    with pytest.raises(UserError, match=r"the data's content"):
+        train([f"train={corpus / 'other.bin'}"], tmp_path / "out", **TINY, tokenizer=str(corpus / "bpe.json"))
+    run(corpus, tmp_path / "out", save_every=3)  # how often it is saved may change
+    with pytest.raises(UserError, match="complete already"):
+        run(corpus, tmp_path / "out", save_every=3)
+    run(corpus, tmp_path / "out", lr=0.02, force=True)
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_stays(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmtool.core.train import state
+
+    save = state._save_tensors
+
+    def full(values: Any, folder: Path, world: Any) -> None:
+        if "12" in folder.name:
+            (folder / "half").write_bytes(b"x")
+            raise OSError(28, "No space left on device")
+        save(values, folder, world)
+
+    monkeypatch.setattr(state, "_save_tensors", full)
+    with pytest.raises(UserError, match=r"cannot write: no space left.*last state is intact"):
+        run(corpus, tmp_path / "out")
+    assert os.listdir(tmp_path / "out" / "checkpoints") == ["00000006"]
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"model": "nothing"}, "no such file"),
+    ({"model": "10"}, "no such file"),
+    ({"model": "1K"}, "no model of 1,000 parameters"),
+    ({"length": 64, "model": "START"}, "rows of 64 tokens.*made for 32"),
+    ({"batch": 16}, "less than a row"),
+    ({"batch": "many"}, "--batch many"),
+    ({"tokens": 100}, "say the same thing twice"),
+    ({"lr": -1.0}, "learning rate"),
+    ({"lr": 0.0}, "learning rate"),
+    ({"steps": None, "epochs": 0.0}, "no token to train on"),
+    ({"warmup": 25}, "25 steps of warm-up"),
+    ({"set": ["dsmoe.x=1"]}, "no such method in use"),
+    ({"set": ["x"]}, "METHOD.KEY=VALUE"),
+    ({"overrides": ["rope_theta"]}, "KEY=VALUE"),
+    ({"overrides": ["hidden_act=gelu"]}, "hidden_act"),
+    ({"valid": ["nowhere"]}, "no such file"),
+    ({"tokenizer": None, "valid": ["TEXT"]}, "needs a tokenizer"),
+    ({"parallel": "fsdp"}, "torchrun"),
+    ({"tokenizer": "OTHER"}, "another tokenizer"),
+]
+
+
+@pytest.mark.parametrize("changes, line", BAD)
+def test_bad_requests_are_one_line(
+    corpus: Path, whole: Path, tmp_path: Path, changes: dict[str, Any], line: str, write: Callable[..., Path]
+) -> None:
+    if changes.get("model") == "START":
+        changes = {**changes, "model": str(whole)}
+    if changes.get("tokenizer") == "OTHER":
+        Tokenizer.train([corpus / "other.txt"], 290).save(tmp_path / "other.json")
+        changes = {**changes, "tokenizer": str(tmp_path / "other.json")}
+    if changes.get("valid") == ["TEXT"]:
+        changes = {**changes, "valid": [str(corpus / "other.txt")]}
+    with pytest.raises(UserError, match=line):
+        run(corpus, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_data_is_one_line(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    np.save(tmp_path / "large.npy", np.arange(5000))
+    for data, line in (("empty.txt", "input is empty"), ("none.txt", "no such file"), ("large.npy", "holds id 4,999")):
+        with pytest.raises(UserError, match=line):
+            train([str(tmp_path / data)], tmp_path / "out", **TINY, tokenizer=str(corpus / "bpe.json"))
+    with pytest.raises(UserError, match="no data"):
+        train([], tmp_path / "out", **TINY)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    facts = json.loads((whole / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**facts, "hidden_size": 64}))
+    (broken / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"shape .*, wanted"):
+        run(corpus, tmp_path / "out", model=str(broken))
