@@ -64,7 +64,7 @@ class NExtLong:
     name: str = "nextlong"
 
     def __post_init__(self) -> None:
-        self.shingles = Shingles(self.store)
+        self.shingles = Shingles(self.store, self.max_overlap)
 
     def document(self, seed: int) -> int:
         """The seed itself."""
@@ -100,7 +100,7 @@ class NExtLong:
         return planning.shares_of(self.caps, room, lambda chunk: int(self.store.source[self.store.document_of(chunk)]))
 
     def _present(self, metas: list[int]) -> Present:
-        return Present(self.shingles, self.max_overlap, metas)
+        return Present(self.shingles, metas)
 
     def _draw(self, seed: int) -> random.Random:
         return random.Random(stable_hash(self.seed, "position", int(self.store.keys[seed])))

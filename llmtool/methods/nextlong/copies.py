@@ -90,7 +90,10 @@ def look(stage: Stage, directory: Path, pairs: I64, unit: int) -> None:
         part = block[start : start + 512].tolist()
         shingles.clear()
         shingles.prepare(chunk for pair in part for chunk in pair)
-        kept += [(a, b) for a, b in part if len(shingles[a] & shingles[b]) >= COPY * len(shingles[a])]
+        kept += [
+            (a, b) for a, b in part
+            if len(np.intersect1d(shingles[a], shingles[b], assume_unique=True)) >= COPY * len(shingles[a])
+        ]  # fmt: skip
     save_array(stage.path(unit, "pairs.npy"), np.array(kept, np.int64).reshape(-1, 2))
     stage.finish(unit, [stage.path(unit, "pairs.npy").name], {"pairs": len(kept)})
 

@@ -97,66 +97,120 @@ def suspects(
 
 
 class Shingles:
-    """The shingles of chunks as sets, made when they are asked for and kept."""
+    """The shingles of chunks, made when they are asked for and kept; and which chunks share `most` of the smaller's."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._sets: dict[int, frozenset[int]] = {}
+    def __init__(self, store: Store, most: float = 1.0) -> None:
+        self._store, self.most = store, most
+        self._held: dict[int, U64] = {}
+        self._waiting: list[int] = []
+        self._hashes: U64 = np.zeros(0, np.uint64)
+        self._owners: I64 = np.zeros(0, np.int64)
+        self._clashing: dict[int, set[int]] = {}
 
     def prepare(self, chunks: Iterable[int]) -> None:
-        """Make those of many chunks together, which is faster than one by one."""
-        missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self._sets]
+        """Make those of many chunks together, which is ten times as fast as one by one."""
+        missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self._held]
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
             values, text = shingles(*word_hashes([self._store.text(chunk)[:LONGEST] for chunk in batch]))
+            order = np.lexsort((values, text))
+            values, text = values[order], text[order]
+            first = np.ones(len(values), np.bool_)
+            first[1:] = (values[1:] != values[:-1]) | (text[1:] != text[:-1])
+            values, text = values[first], text[first]
             edges = np.searchsorted(text, np.arange(len(batch) + 1)).tolist()
             for chunk, a, b in zip(batch, edges, edges[1:], strict=False):
-                self._sets[chunk] = frozenset(values[a:b].tolist())
+                self._held[chunk] = values[a:b]
+        self._waiting += missing
 
-    def __getitem__(self, chunk: int) -> frozenset[int]:
-        if chunk not in self._sets:
+    def __getitem__(self, chunk: int) -> U64:
+        """Of one chunk, each once and sorted."""
+        if chunk not in self._held:
             self.prepare([chunk])
-        return self._sets[chunk]
+        return self._held[chunk]
+
+    def close(self, chunks: Sequence[int], others: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Whether each chunk shares too much with any of the others [chunks]."""
+        from scipy.sparse import csr_array
+
+        both = [*chunks, *others]
+        self.prepare(both)
+        sizes = np.array([len(self._held[chunk]) for chunk in both])
+        values, column = np.unique(np.concatenate([self._held[chunk] for chunk in both]), return_inverse=True)
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        found = csr_array((np.ones(len(column), np.int32), column, ends), shape=(len(both), len(values)))
+        counts = (found[: len(chunks)] @ found[len(chunks) :].T).toarray()
+        least = self.most * np.minimum(sizes[: len(chunks), None], sizes[len(chunks) :])
+        return np.asarray(((counts > 0) & (counts >= least)).any(1))
+
+    def clashing(self, chunk: int) -> set[int]:
+        """The chunks, of those that were made, that share too much with this one; itself if it has any words."""
+        self.prepare([chunk])
+        if self._waiting:
+            self._compare()
+        return self._clashing.get(chunk, set())
+
+    def _compare(self) -> None:
+        """Those that wait with one another and with all before: only shingles of two chunks or more are looked at."""
+        from scipy.sparse import csr_array
+
+        new = self._waiting.copy()
+        self._waiting.clear()
+        sizes = [len(self._held[chunk]) for chunk in new]
+        values, owners = np.concatenate([self._held[chunk] for chunk in new]), np.repeat(new, sizes)
+        self._clashing.update((chunk, {chunk}) for chunk, size in zip(new, sizes, strict=True) if size)
+        order = np.argsort(values, kind="stable")
+        places = np.searchsorted(self._hashes, values[order])
+        self._hashes = np.insert(self._hashes, places, values[order])
+        self._owners = np.insert(self._owners, places, owners[order])
+        follows = np.zeros(len(self._hashes) + 1, np.bool_)
+        follows[1:-1] = self._hashes[1:] == self._hashes[:-1]
+        common = follows[:-1] | follows[1:]
+        if not common.any():
+            return
+        column = np.cumsum(~follows[:-1][common]) - 1
+        chunks, row = np.unique(self._owners[common], return_inverse=True)
+        shape = (len(chunks), int(column[-1]) + 1)
+        found = csr_array((np.ones(len(row), np.int32), (row, column)), shape=shape)
+        fresh = np.flatnonzero(np.isin(chunks, new))
+        counts = (found[fresh] @ found.T).tocoo()
+        size = np.array([len(self._held[chunk]) for chunk in chunks.tolist()])
+        one, other = fresh[counts.row], counts.col
+        close = (counts.data >= self.most * np.minimum(size[one], size[other])) & (one != other)
+        for first, second in zip(chunks[one[close]].tolist(), chunks[other[close]].tolist(), strict=True):
+            self._clashing[first].add(second)
+            self._clashing[second].add(first)
 
     def clear(self) -> None:
         """Forget them."""
-        self._sets.clear()
+        self._held.clear()
+        self._waiting.clear()
+        self._clashing.clear()
+        self._hashes, self._owners = self._hashes[:0], self._owners[:0]
 
 
 class Present:
-    """The chunks of a sample so far, and whether another one shares `most` of the smaller's shingles with any."""
+    """The chunks of a sample so far, and whether another one shares too much with any of them; `most` 1 allows all."""
 
-    def __init__(self, shingles: Shingles, most: float, chunks: Iterable[int] = ()) -> None:
-        self._shingles, self._most = shingles, most
-        self._holders: dict[int, list[int]] = {}
-        self._sizes: dict[int, int] = {}
+    def __init__(self, shingles: Shingles, chunks: Iterable[int] = ()) -> None:
+        self._shingles = shingles
+        self._chunks: set[int] = set()
         for chunk in chunks:
             self.add(chunk)
 
     def prepare(self, chunks: Sequence[int]) -> None:
         """Chunks that are likely to be asked about."""
-        if self._most < 1:
+        if self._shingles.most < 1:
             self._shingles.prepare(chunks)
 
     def add(self, chunk: int) -> None:
         """The chunk is in the sample."""
-        if self._most >= 1:
-            return
-        own = self._shingles[chunk]
-        self._sizes[chunk] = len(own)
-        for shingle in own:
-            self._holders.setdefault(shingle, []).append(chunk)
+        self._chunks.add(chunk)
+        self.prepare([chunk])
 
     def clashes(self, chunk: int) -> bool:
-        """Whether the chunk shares too much with one that is there; `most` 1 allows everything."""
-        if self._most >= 1:
-            return False
-        own = self._shingles[chunk]
-        counts: dict[int, int] = {}
-        for shingle in own & self._holders.keys():
-            for holder in self._holders[shingle]:
-                counts[holder] = counts.get(holder, 0) + 1
-        return any(count >= self._most * min(len(own), self._sizes[holder]) for holder, count in counts.items())
+        """Whether the chunk shares too much with one that is there."""
+        return self._shingles.most < 1 and not self._chunks.isdisjoint(self._shingles.clashing(chunk))
 
 
 class Contamination:

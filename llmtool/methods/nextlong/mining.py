@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.shards import Stage
-from llmtool.methods.nextlong.duplicates import Present, Shingles, suspects
+from llmtool.methods.nextlong.duplicates import Shingles, suspects
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.search import Searcher
 from llmtool.methods.nextlong.store import Store
@@ -117,9 +117,7 @@ def _allowed(
             )
         ]  # fmt: skip
         pool.shingles.clear()
-        pool.shingles.prepare([*metas.tolist(), *doubtful.tolist()] if len(doubtful) else [])
-        present = Present(pool.shingles, most, metas.tolist() if len(doubtful) else [])
-        same = [chunk for chunk in doubtful.tolist() if present.clashes(chunk)]
+        same = doubtful[pool.shingles.close(doubtful.tolist(), metas.tolist())] if len(doubtful) else doubtful
         left["copy of a meta-chunk"] += len(same)
         found = found[~np.isin(found, same)]
     return found

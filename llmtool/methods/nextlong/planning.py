@@ -15,6 +15,9 @@ import numpy as np
 from llmtool.methods.nextlong.duplicates import Present
 from llmtool.methods.nextlong.reference import negatives_per_chunk
 
+AHEAD = 32
+"""Candidates whose shingles are made together, beyond those that a group is sure to ask about."""
+
 Position = Literal["head", "tail", "random"]
 
 
@@ -130,14 +133,23 @@ class Draft:
 
     def others(self, group: int) -> Iterator[tuple[int, float]]:
         """What the other groups found."""
-        return ((chunk, score) for chunk, score, owner in self.everything if owner != group)
+        return self._ahead([(chunk, score) for chunk, score, owner in self.everything if owner != group], AHEAD)
 
     def own(self, group: int) -> Iterator[tuple[int, float]]:
-        """What the group's meta-chunk found; the shingles of those likely to be taken are made together."""
+        """What the group's meta-chunk found."""
         chunks, scores = self.found[group]
         costs = np.cumsum([self.tokens(chunk) for chunk in chunks[:1024]])
-        self.present.prepare(chunks[: int(np.searchsorted(costs, 1.1 * self.share)) + 1])
-        return zip(chunks, scores, strict=True)
+        likely = int(np.searchsorted(costs, 1.1 * self.share)) + 1
+        return self._ahead(list(zip(chunks, scores, strict=True)), likely)
+
+    def _ahead(self, found: list[tuple[int, float]], likely: int) -> Iterator[tuple[int, float]]:
+        """The same; the shingles of those that are likely to be asked about are made together."""
+        start, stop = 0, likely
+        while start < len(found):
+            block = found[start:stop]
+            self.present.prepare([chunk for chunk, _ in block if chunk not in self.used])
+            yield from block
+            start, stop = stop, stop + AHEAD
 
 
 def exact(

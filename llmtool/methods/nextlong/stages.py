@@ -289,7 +289,7 @@ def _mine_work(stage: Stage, directory: Path, size: int) -> Callable[[int], None
     searcher = indexing.searcher(directory, store, embedded)
     seeds: I64 = np.asarray(map_array(stage.directory / "seeds.npy"))
     flags = copies.flags(directory, embedded, _held(store, stage.settings["holdout"]))
-    pool = Pool(embedded, flags, Shingles(store))
+    pool = Pool(embedded, flags, Shingles(store, stage.settings["max_overlap"]))
     return partial(mine_unit, stage, store, searcher, pool, seeds, size, floor(directory, stage) * SCALE**2)
 
 

@@ -103,14 +103,16 @@ def test_present_is_the_references(tmp_path: Path) -> None:
     work = work_of(tmp_path, texts)
     store = Store(work)
     stored = [each.decode() for each in store.texts(0, store.chunks)]
-    shingles = Shingles(store)
     draw = random.Random(0)
     for most in (0.05, 0.3, 0.6, 1.0):
         there = draw.sample(range(store.chunks), 8)
-        present = Present(shingles, most, there)
+        shingles = Shingles(store, most)
+        present = Present(shingles, there)
+        close = shingles.close(list(range(store.chunks)), there)
         for chunk in range(store.chunks):
             wanted = any(reference.containment(stored[chunk], stored[other]) >= most for other in there)
             assert present.clashes(chunk) == (wanted and most < 1)
+            assert close[chunk] == wanted
     assert len(Embedded(work).sketches) == store.chunks
 
 
