@@ -13,7 +13,7 @@ from llmtool.core.bpe.decoders import read_decoder
 from llmtool.core.bpe.definition import FIRST_SCHEMA, LENGTHS, SCHEMA, TIES, Beside, Definition, check_choice
 from llmtool.core.bpe.engine import plain_units
 from llmtool.core.bpe.normalizers import NFC, read_normalizer
-from llmtool.core.bpe.packed import PackedBytes, PackedIds, PackedTriples
+from llmtool.core.bpe.packed import PackedBytes, PackedTriples
 from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
 from llmtool.core.bpe.pretokenizers import UNICODE_VERSION, find_pretokenizer, name_of_pattern, name_of_steps
 from llmtool.core.bpe.vocabulary import Alphabet, Unknown, Vocabulary, encode_text, find_unknown, strings_to_tokens
@@ -145,7 +145,7 @@ def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:
     except KeyError as error:
         text = next(text for text in spelled if error.args[0] in text)
         raise UserError(f"token {text!r} holds {error.args[0]!r}, which spells no byte", where=where) from None
-    emit = PackedIds.of([*((token,) for token in tokens.values()), *map(tuple, scaffolds.values())])
+    emit = [*((token,) for token in tokens.values()), *map(tuple, scaffolds.values())]  # any numbers, until checked
     merges = _read_merges(facts["merges"], spelled, alphabet, where)
     added = special_tokens(special)
     unknown = Unknown()
