@@ -4,6 +4,7 @@
 # make bench   speed against other tokenizers, on demand        make golden  rewrite generated files
 # make curves  train the tiny runs that forecasts of others are checked with, half an hour and more
 # make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
+# make docs    the site into build/site, strict
 # make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS each target
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ export OMP_NUM_THREADS := 1
 # A C++ error must fail here; an install without a compiler falls back to portable Python.
 export LLMTOOL_REQUIRE_NATIVE := 1
 
-.PHONY: curves demo quickstart test lint portable fmt bench golden fuzz clean
+.PHONY: docs curves demo quickstart test lint portable fmt bench golden fuzz clean
 # An environment of its own, with what the demo needs and no torch: a minute after the download.
 demo: $(DEMO)/.installed
 	BIN=$(DEMO)/bin recipes/demo.sh demo-output $(FILES)
@@ -64,6 +65,11 @@ curves: $(VENV)/.built
 golden: $(VENV)/.built
 	$(BIN)/python -m llmtool.cli.surface
 	$(BIN)/python -m tests.cli.test_surface
+
+docs: $(VENV)/.built
+	$(BIN)/python -c 'import material, mkdocstrings' 2> /dev/null || \
+	    $(BIN)/pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]'
+	$(BIN)/python -m mkdocs build --quiet
 
 fuzz: $(VENV)/.built
 	tests/fuzz/run.sh $(FUZZ_SECONDS)

@@ -4,8 +4,9 @@ Borders are found by the tokenizer's own account of places, so they are right un
 and inside characters: what no character border separates is one piece of several tokens.
 """
 
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
@@ -22,6 +23,8 @@ class Piece:
     end: int
     ids: tuple[int, ...]
     special: bool = False
+    sizes: tuple[int, ...] = field(default=(), compare=False)
+    """Bytes of each token where there are several: how a character is cut inside."""
 
 
 def pieces(tokenizer: BaseTokenizer, text: str) -> list[Piece]:
@@ -35,7 +38,8 @@ def pieces(tokenizer: BaseTokenizer, text: str) -> list[Piece]:
         last = len(ids) if place == len(text) else before
         inside = tuple(ids[first:last])
         special = len(inside) == 1 and inside[0] in tokenizer.added_tokens.values()
-        found.append(Piece(start, place, inside, special))
+        sizes = tuple(len(tokenizer.token_bytes(number)) for number in inside) if len(inside) > 1 else ()
+        found.append(Piece(start, place, inside, special, sizes))
         start, first = place, last
     return found
 
@@ -55,12 +59,12 @@ class SideBySide:
         return cls(title, shown, {name: pieces(tokenizer, shown) for name, tokenizer in tokenizers.items()})
 
     def differing(self, name: str) -> set[tuple[int, int]]:
-        """Pieces that not every tokenizer has: for the first those that another lacks, else those the first lacks."""
-        spans = {each: {(piece.start, piece.end) for piece in cut} for each, cut in self.cuts.items()}
-        first, *others = spans
-        if name == first:
-            return {span for span in spans[first] if any(span not in spans[other] for other in others)}
-        return spans[name] - spans[first]
+        """Pieces that not every tokenizer has, cut inside as here: for the first those that another lacks, else those
+        the first lacks."""
+        cuts = {each: {(piece.start, piece.end): piece.sizes for piece in cut} for each, cut in self.cuts.items()}
+        first, *others = cuts
+        against = others if name == first else [first]
+        return {span for span, sizes in cuts[name].items() if any(cuts[other].get(span) != sizes for other in against)}
 
     def html(self) -> str:
         """A row of coloured pieces for each tokenizer; underlined where it differs, the ids under the pointer."""
@@ -80,7 +84,7 @@ class SideBySide:
         classes = f' class="{" ".join(kinds)}"' if kinds else ""
         said = " ".join(map(str, piece.ids)) or "no token"
         several = f' data-tokens="{len(piece.ids)}"' if len(piece.ids) > 1 else ""
-        shown = self.text[piece.start : piece.end].replace("\r", "␍").replace("\n", "↵\n").replace("\t", "⇥\t")
+        shown = "".join(map(_visible, self.text[piece.start : piece.end]))
         return f'<span{classes}{several} title="{said}">{escape(shown)}</span>'
 
     def markdown(self) -> str:
@@ -92,6 +96,18 @@ class SideBySide:
             bars = "|".join(self.text[piece.start : piece.end].replace("\n", "↵") for piece in cut)
             lines += [f"{name}: {_counted(sum(len(piece.ids) for piece in cut), 'token')}", bars, ""]
         return Lines([f"How {self.title} is cut", "", *lines[:-1]]).markdown()
+
+
+JOINERS = "\u200c\u200d"
+"""Join letters and emoji, and part them: the text is not the same without."""
+
+
+def _visible(character: str) -> str:
+    """Line ends and tabs as signs beside what they do; by number what is unseen, or would turn the direction."""
+    if character in "\n\t\r":
+        return {"\n": "↵\n", "\t": "⇥\t", "\r": "␍"}[character]
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Co", "Zl", "Zp") and character not in JOINERS
+    return f"[U+{ord(character):04X}]" if hidden else character
 
 
 def _counted(number: int, noun: str) -> str:

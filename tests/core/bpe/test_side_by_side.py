@@ -3,7 +3,7 @@
 from html import unescape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtool import Tokenizer
@@ -42,6 +42,7 @@ def test_pieces_are_the_text_and_its_ids(tokenizers: dict[str, Tokenizer], text:
 
 
 @given(st.text(max_size=40))
+@settings(deadline=None)
 def test_pieces_of_any_text(text: str) -> None:
     check(Tokenizer.train_from_documents(["a b ab abc é 猫 " * 20], vocab_size=264), text)
 
@@ -60,3 +61,24 @@ def test_differences(tokenizers: dict[str, Tokenizer]) -> None:
     assert "<b>" not in page
     assert "&lt;b&gt;" in page or "&lt;" in page
     assert "hello" in unescape(page)
+
+
+def test_a_character_cut_otherwise_inside_differs() -> None:
+    """By hand: 😀 is F0 9F 98 80, one token, two of two bytes, or four."""
+    whole = Tokenizer.train_from_documents(["😀 " * 50], vocab_size=259)
+    halves = Tokenizer.train_from_documents(["😀 😿 " * 50 + "\u00d8\u0640 " * 9], vocab_size=257)
+    single = Tokenizer.train_from_documents(["a"], vocab_size=256)
+    block = SideBySide.of("text", "x😀", {"single": single, "halves": halves, "whole": whole})
+    counts = {name: len(cut[-1].ids) for name, cut in block.cuts.items()}
+    assert counts == {"single": 4, "halves": 3, "whole": 1}
+    assert block.cuts["single"][-1].sizes == (1, 1, 1, 1)
+    assert all(block.differing(name) == {(1, 2)} for name in block.cuts)
+
+
+def test_what_is_not_seen_is_told_and_nothing_turns_the_page() -> None:
+    tokenizer = Tokenizer.train_from_documents(["a b"], vocab_size=256)
+    page = SideBySide.of("text", "a\u202eb\u200d\x00", {"t": tokenizer}).html()
+    assert "\u202e" not in page
+    assert "[U+202E]" in page
+    assert "[U+0000]" in page
+    assert "\u200d" in page
