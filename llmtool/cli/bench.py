@@ -17,6 +17,7 @@ from llmtool.commands.bench.settings import (
     PeersSettings,
 )
 from llmtool.core.run.errors import ExitCode
+from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.page import Pages
 
@@ -88,6 +89,7 @@ def device(
     rivals), decode and train (Llama-3.2-1B's shape), tune (launch configurations). A part that fails costs only itself.
     On a CPU it is a rehearsal. Exit 3: something is wrong; 4: something is left, the same command goes on.
     """
+    require("torch", extra="models", why="to measure")
     from llmtool.commands.bench.device.run import device as run
 
     found = run(out, ops or [], settings, as_json=as_json, console=options.console(quiet, verbose=False))

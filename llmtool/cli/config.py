@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from llmtool.core.run.config import read_config
+from llmtool.core.run.numbers import EXACT, whole
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
@@ -14,7 +15,13 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
         for parameter in context.command.params:  # a flag may be called otherwise than what it sets: --set, --compile
             names |= {flag.strip("-").replace("-", "_"): parameter.name or "" for flag in parameter.opts}
         known = {name for name in names if len(name) > 1} - {"config"}
+        whole_ones = {
+            parameter.name or "" for parameter in context.command.params if "int" in (parameter.type.name or "")
+        }
         settings = {names[key]: value for key, value in read_config(path, known).items()}
+        for name in whole_ones & settings.keys():  # Typer would cut 1.5 to 1
+            for each in settings[name] if isinstance(settings[name], list) else [settings[name]]:
+                whole(each, f"key {name!r}:", low=-EXACT, where=str(path))
         context.default_map = {**(context.default_map or {}), **settings}
     return path
 

@@ -28,6 +28,8 @@ from tests.faults.trial import Tree, Trial, difference, hidden, import_everythin
 
 SHIM = Path(__file__).with_name("shim.c")
 KILL = -1
+DEAR = 0.25
+"""Seconds of CPU of a run from which on a sample is two tries, not four."""
 WAYS = {"killed": KILL, "full disk": errno.ENOSPC, "broken disk": errno.EIO, "interrupted": errno.EINTR}
 KINDS = {"w": "write", "o": "open", "m": "mkdir", "r": "rename", "l": "link", "u": "unlink", "s": "fsync",
          "t": "truncate", "c": "chmod"}  # fmt: skip
@@ -130,7 +132,8 @@ def choose(kinds: str, cost: float, budget: float | None) -> list[tuple[int, str
     every = [(number, way) for number in range(1, len(kinds) + 1) for way in WAYS]
     if budget is None:
         return every
-    rng, wanted = random.Random(len(kinds)), max(4, int(budget / (2 * max(cost, 1e-3))))
+    least = 4 if cost < DEAR else 2
+    rng, wanted = random.Random(len(kinds)), max(least, int(budget / (2 * max(cost, 1e-3))))
     if wanted >= len(every):
         return every
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}

@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from llmtool.core.run.errors import UserError
 from tests.faults.trial import Trial, import_everything
 from tests.hostile.mutations import mutate
 from tests.hostile.readers import MADE, PREPARE, READERS, TRAIN, Reader, seeds
+from tests.hostile.rows import ROWS
 
 SECONDS, MEMORY = 5, 1 << 30
 LONGEST = 3000
@@ -45,14 +47,42 @@ class Outcome:
     wrong: dict[str, str] = field(default_factory=dict)
 
 
+ROW, SPECIAL = 1 << 40, 1 << 41
+"""Numbers from which on a case is a row of rows.py, or a special file in the place of the one that is read."""
+SPECIALS = ("pipe", "device", "socket", "directory", "nothing")
+
+
 def case(reader: Reader, seed: bytes, number: int) -> bytes:
     """Case `number`: the file itself, then mutations; negative: the first -number - 1 bytes of it."""
-    if number == 0:
+    if number == 0 or number >= SPECIAL:
         return seed
+    if number >= ROW:
+        return ROWS[number - ROW].apply(seed)
     return seed[: -number - 1] if number < 0 else mutate(reader.kind, seed, Random(f"{reader.name} {number}"))
 
 
-def try_one(reader: Reader, root: Path, data: bytes) -> tuple[bool, str]:
+def always(reader: Reader) -> list[int]:
+    """The cases that are tried whatever the sample is."""
+    rows = [ROW + number for number, row in enumerate(ROWS) if row.reader == reader.name]
+    return rows + [SPECIAL + number for number, kind in enumerate(SPECIALS) if not (reader.stream and kind == "pipe")]
+
+
+def put_special(path: Path, kind: str) -> None:
+    """Something that is no file in the place of one."""
+    path.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(str(path))
+        case "directory":
+            path.mkdir()
+
+
+def try_one(reader: Reader, root: Path, data: bytes, special: str | None = None) -> tuple[bool, str]:
     """(whether it was taken, what is wrong); the files that a reader changes have been put back."""
     shutil.rmtree(root / MADE, ignore_errors=True)
     (root / MADE).mkdir()
@@ -60,12 +90,17 @@ def try_one(reader: Reader, root: Path, data: bytes) -> tuple[bool, str]:
         shutil.rmtree(root / reader.again)
         shutil.copytree(root / "saved" / reader.again, root / reader.again)
     path = root / reader.file
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
     path.write_bytes(data)
+    if special is not None:
+        put_special(Path(reader.file), special)
     try:
         reader.read(Path(reader.file))
     except UserError as error:
         text = str(error)
-        if data == (root / "saved" / reader.file).read_bytes():
+        if special is None and data == (root / "saved" / reader.file).read_bytes():
             return False, text
         if len(text) > LONGEST or not text.isprintable():
             return False, f"an error of {len(text):,} characters that are not all printable: {text[:80]!r}"
@@ -139,8 +174,11 @@ def _serve(root: Path, reader: Reader, numbers: list[int], told: int) -> None:
             data = case(reader, seed, number)  # a mutation that fails ends the child, and is told so
             os.write(told, json.dumps({"number": number}).encode() + b"\n")
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            signal.alarm(60)
-            taken, wrong = try_one(reader, root, data)
+            signal.alarm(20)  # of a wait: what works is ended by its processor time
+            special = SPECIALS[number - SPECIAL] if number >= SPECIAL else None
+            taken, wrong = try_one(reader, root, data, special)
+            if special in ("pipe", "device", "socket") and taken and not reader.optional:
+                wrong = wrong or f"a {special} is read"
             if number == 0 and not taken:
                 wrong = f"the file as it was made is refused: {wrong}"
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -193,7 +231,7 @@ def run_all(names: list[str], tries: int | None, seconds: float, cuts: bool) -> 
                 continue
             numbers = [-1 - cut for cut in range(seed.stat().st_size)] if cuts and seed.stat().st_size <= CUTS else []
             if tries is not None:
-                yield examine(trial, reader, [*range(max(2, tries // reader.cost)), *numbers])
+                yield examine(trial, reader, [*range(max(2, tries // reader.cost)), *numbers, *always(reader)])
                 continue
             yield _timed(trial, reader, numbers, seconds)
 

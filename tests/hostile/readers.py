@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmtool.core.run.errors import UserError
+
 PREPARE = (
     "tokenizer export in/tok.json in/hf --to hf",
     "tokenizer encode in/tok.json in/text.txt --format npy -o in/ids.npy",
@@ -47,6 +49,16 @@ class Reader:
     again: str = ""
     cost: int = 1
 
+    @property
+    def stream(self) -> bool:
+        """Whether text may come from a pipe too, which is waited for."""
+        return self.read in (corpus, log, fitted, by_positions, conversations)
+
+    @property
+    def optional(self) -> bool:
+        """Whether what is no file is as if it were not there."""
+        return self.name in OPTIONAL
+
 
 def finite(value: Any) -> Any:
     """A result without NaN and infinity, which JSON cannot say."""
@@ -70,7 +82,7 @@ def settings_of_tokenizer(path: Path) -> None:
 
     tokenizer(path.parent)
     specials = find_specials(path.parent)
-    if '"chat_template"' in path.read_text(errors="replace"):
+    if path.is_file() and '"chat_template"' in path.read_text(errors="replace"):
         find_template(None, path.parent, specials)
 
 
@@ -240,9 +252,7 @@ def chunks(path: Path) -> None:
 
 
 def config(path: Path) -> None:
-    command_line(
-        ["tokenizer", "train", "in/text.txt", "-o", f"{MADE}/t.json", "--config", str(path), "--vocab-size", "257"]
-    )
+    command_line(["tokenizer", "train", "in/text.txt", "-o", f"{MADE}/t.json", "--config", str(path)])
 
 
 def config_of_training(path: Path) -> None:
@@ -264,6 +274,8 @@ def command_line(words: list[str]) -> None:
         sys.stdout, sys.stderr = held, errors
     assert status in (0, 1, 2), f"status {status}: {said}"
     assert status != 1 or said.startswith("error: ") or "\nerror: " in said, said
+    if status:
+        raise UserError("refused on the command line")
 
 
 def template(path: Path) -> None:
@@ -464,7 +476,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         "train.toml",
         b'model = "in/config.json"\nsteps = 4\nlr = 1e-3\nlength = 16\nbatch = 64\nvalid = ["in/ids.bin"]\n',
     )
-    yield "keep.txt", b"old\noutput\n new\n"
+    yield "keep.txt", b"o\nu\nt\n"
     yield "bases.json", b"[10000.0, 500000]"
     yield "map.npy", _npy(list(range(300)))
     yield "foreign.npy", _npy([1, 2, 3, 200])
@@ -549,6 +561,11 @@ def _packed(texts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
 
 CHUNKS = str(Path("in", "long", "work", "chunks"))
 """A stage of `data nextlong`."""
+OPTIONAL = (
+    "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "metrics.jsonl", "journal",
+    "pooling of an encoder", "prompts of an encoder", "rows of a measurement", "state.json",
+)  # fmt: skip
+"""Files that need not be there; what stands in their place and is none is left alone."""
 READERS = (
     Reader("tokenizer of ours", "in/tok.json", "json", tokenizer),
     Reader("tokenizer.json", "in/hf/tokenizer.json", "json", tokenizer),

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.hostile.harness import always
 from tests.hostile.mutations import STRUCTURES, mutate, parse, written
 from tests.hostile.readers import READERS
+from tests.hostile.rows import ROWS
 
 TRIES = 60
 """Of each reader; fewer where one takes long (Reader.cost)."""
@@ -37,9 +39,13 @@ def test_hostile_files_are_refused_in_a_line(reader: Any, outcomes: dict[str, di
     if reader.name not in outcomes:
         pytest.skip("its file could not be made")
     found = outcomes[reader.name]
-    assert found["cases"] == max(2, TRIES // reader.cost)
+    assert found["cases"] == max(2, TRIES // reader.cost) + len(always(reader))
     assert found["taken"] > 0  # the file as it was made
     assert not found["wrong"]
+
+
+def test_every_row_is_of_a_reader() -> None:
+    assert {row.reader for row in ROWS} <= {reader.name for reader in READERS}
 
 
 def test_mutations_can_be_had_again() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
 from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.core.run.console import QUIET, Console
+from llmtool.core.run.extras import require
 
 if TYPE_CHECKING:
     from llmtool.core.train.sft.example import Example
@@ -18,6 +19,7 @@ def check(
     inputs: Sequence[str], settings: CheckSettings | None = None, *, console: Console = QUIET, **named_settings: Any
 ) -> dict[str, Any]:
     """Counts, the share of packed rows that holds tokens, and the kept example number `row` in pieces."""
+    require("torch", extra="models", why="to pack rows as training does")
     from llmtool.core.train.sft.batches import PackedExamples
 
     asked = CheckSettings.of(settings, named_settings)

@@ -10,6 +10,7 @@ from llmtool.commands.posttrain.settings import LoraOptions
 from llmtool.commands.train.start import with_settings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.extras import require
 from llmtool.model import build
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def open_start(path: Path, lora: LoraOptions | None, settings: Sequence[str] = (
 
 
 def _opened(path: Path, lora: LoraOptions | None) -> Start:
+    require("torch", extra="models", why="to post-train")
     from llmtool.core.model.config import ConfigError
     from llmtool.core.model.export import method_config
     from llmtool.core.model.loading import read_architecture

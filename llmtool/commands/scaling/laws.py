@@ -14,7 +14,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
-from llmtool.core.run.outputs import claim_file
+from llmtool.core.run.outputs import claim_file, refuse_overlap
 from llmtool.methods.temporal_scaling import (
     across_runs,
     comparison,
@@ -198,6 +198,8 @@ def size_law(
     if output is not None:
         claim_file(output, run, read=[path], force=asked.force, found=lambda: [file_entry(path)])
     claim_figure(figure, read=[path])
+    if figure is not None and output is not None:
+        refuse_overlap([output, figure], ())
     if law == critical_batch.NAME:
         if figure or compute or output:
             raise UserError(f"--plot, --compute and --output do not go with --law {law}")
@@ -209,13 +211,13 @@ def size_law(
     theta = across_runs.fit_sizes(chosen, table)
     draws = across_runs.bootstrap(chosen, table, theta, asked.bootstrap, asked.seed)
     facts = size_report.to_json(chosen, table, theta, draws, compute)
-    if figure:
-        plot_sizes.draw(chosen, table, theta, draws, figure)
-    if output is not None:
-        run.inputs = [file_entry(path)]
-        with atomic_files() as files:
+    run.inputs = [file_entry(path)]
+    with atomic_files() as files:  # a law and its figure appear together
+        if output is not None:
             files.open(output).write(dumps(facts, indent=1).encode() + b"\n")
             run.save(manifest_path(output), [output], files)
+        if figure:
+            plot_sizes.draw(chosen, table, theta, draws, figure, files)
     shown = {name: value for name, value in facts.items() if name != "fit"}
     return shown, list(size_report.lines(facts))
 

@@ -12,6 +12,7 @@ from llmtool.commands.train.texts import FOLDER
 from llmtool.core.run.atomic import atomic_file, explained, sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.core.run.files import require_plain
 from llmtool.core.run.journal import lock
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import changes, manifest_path
@@ -31,6 +32,9 @@ def check_place(output: Path, read: Sequence[str | Path], console: Console) -> b
     removed = sweep(output)
     if not output.is_dir() or not any(entry.name != FOLDER for entry in output.iterdir()):
         return False
+    for name in (METRICS, "run.json"):
+        if os.path.lexists(output / name):
+            require_plain(output / name)
     if not (output / BEGUN).is_file():
         what = "exists already, and is no run of training that was begun"
         raise UserError(what, where=str(output), hint="write elsewhere")
@@ -76,8 +80,15 @@ def _as_asked(before: dict[str, Any], begun: dict[str, Any], changed: list[str])
     """`--tokens: 100K -> 200K` in the place of the steps that they come to."""
     was = before.get("asked")
     told = changes(was, begun["asked"]) if isinstance(was, dict) else []
-    steps = [line for line in changed if line.startswith("--steps:")]
-    return [*told, *(line for line in changed if line not in steps)] if told and steps else changed
+    steps = next((line for line in changed if line.startswith("--steps:")), None)
+    if not told or steps is None:
+        return changed
+    old, _, new = steps.removeprefix("--steps: ").partition(" -> ")
+    spelled = [
+        line.replace(": not given ->", f": --steps {old} ->").replace("-> not given", f"-> --steps {new}")
+        for line in told
+    ]
+    return [*spelled, *(line for line in changed if line != steps)]
 
 
 @contextmanager

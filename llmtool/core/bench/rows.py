@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import read_plain
 from llmtool.core.run.json_file import dumps, parse_json
 
 Row = dict[str, Any]
@@ -26,7 +27,7 @@ def read(path: Path) -> list[Row]:
     if not path.exists():
         return []
     found = []
-    for line in path.read_bytes().split(b"\n"):
+    for line in read_plain(path).split(b"\n"):
         try:
             row = parse_json(line) if line.strip() else None
         except ValueError:

@@ -19,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODEL_TYPE = "llmtool"
-MOST_LAYERS = 10_000
+MOST_LAYERS, WIDEST = 10_000, 1 << 28
 """model_type of checkpoints that stock readers must not take for one of theirs; `llmtool.family` says whose flags."""
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -118,6 +118,13 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     if heads % key_value_heads:
         raise ConfigError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
     head_dim = _head_dim(facts, family, hidden, heads)
+    widths = {
+        "hidden_size": hidden, "num_attention_heads * head_dim": heads * head_dim,
+        "vocab_size": count(facts, "vocab_size"), "intermediate_size": _inner(facts, name),
+    }  # fmt: skip
+    for name_of, size in widths.items():
+        if size > WIDEST:  # their products are sizes of tensors, before any is compared
+            raise ConfigError(f"{name_of} = {size}: no model is wider than {WIDEST}")
     positions = count(facts, "max_position_embeddings")
     bias = flag(facts, "attention_bias")
     ropes = rope_parameters(raw)

@@ -6,6 +6,7 @@ from typing import Any
 
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.files import read_text
+from llmtool.core.run.numbers import real
 
 LARGEST = 1 << 20
 """Bytes: options of one command."""
@@ -29,5 +30,10 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
             raise UserError(f"unknown key {key!r}", where=str(path), hint=closest(key.replace("_", "-"), options))
         if isinstance(value, dict):
             raise UserError(f"key {key!r} is a table", where=str(path), hint="write the options at the top level")
+        for each in value if isinstance(value, list) else [value]:
+            if not isinstance(each, str | int | float):  # a date, a time, a list in a list
+                raise UserError(f"key {key!r}: {each} is no text, number or flag", where=str(path))
+            if isinstance(each, int | float) and not isinstance(each, bool):
+                real(each, f"key {key!r}:", where=str(path))
         settings[name] = value
     return settings

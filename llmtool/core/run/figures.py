@@ -4,10 +4,11 @@ import hashlib
 import logging
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from llmtool.core.run.atomic import atomic_file, check_output, is_stream
+from llmtool.core.run.atomic import Files, atomic_file, check_output, is_stream
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.outputs import refuse_overlap, tidy
@@ -55,11 +56,11 @@ def claim_marked(path: Path, kind: str, *, read: Iterable[str | Path] = (), forc
         raise UserError("exists already", where=str(path), hint="use --force to replace it")
 
 
-def save_figure(sheet: Any, path: Path, dpi: int = 150) -> None:
-    """Write a matplotlib figure in the format of its name, whole or not at all."""
+def save_figure(sheet: Any, path: Path, dpi: int = 150, files: Files | None = None) -> None:
+    """Write a matplotlib figure in the format of its name, whole or not at all; with `files` when they appear."""
     kind = _kind(path)
     metadata = {KINDS[kind][0]: mark(), **dict.fromkeys(KINDS[kind][1:])}
-    with atomic_file(path) as file:
+    with atomic_file(path) if files is None else nullcontext(files.open(path)) as file:
         sheet.savefig(file, format=kind, dpi=dpi, metadata=metadata)
 
 

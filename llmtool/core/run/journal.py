@@ -31,7 +31,7 @@ def journal_path(output: Path) -> Path:
 
 def stands(output: Path) -> bool:
     """Whether renames of this output are under way, or were broken off."""
-    return journal_path(output).exists()
+    return journal_path(output).is_file()
 
 
 def rename(source: Path, target: Path) -> None:

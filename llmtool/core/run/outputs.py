@@ -155,7 +155,8 @@ def _made(manifest: Path) -> dict[str, Any] | None:
 
 def _outputs(made: dict[str, Any]) -> list[str]:
     entries = made.get("outputs")
-    names = [entry.get("path") if isinstance(entry, dict) else entry for entry in entries or []]
+    listed = entries if isinstance(entries, list) else []
+    names = [entry.get("path") if isinstance(entry, dict) else entry for entry in listed]
     return [str(name) for name in names if name is not None]
 
 
@@ -198,7 +199,8 @@ def _refuse_existing(output: Path, run: Run, made: dict[str, Any] | None, found:
 def refuse_damaged(output: Path, made: dict[str, Any]) -> None:
     """What run.json names must be there, as long as it was."""
     where = output if output.is_dir() else output.parent
-    for entry in made.get("outputs") or []:
+    entries = made.get("outputs")
+    for entry in entries if isinstance(entries, list) else []:
         name, size = (entry.get("path"), entry.get("bytes")) if isinstance(entry, dict) else (entry, None)
         place = where / str(name)
         if not place.exists():

@@ -12,6 +12,7 @@ from typing import IO, Any, Self
 
 from llmtool.core.run.atomic import atomic_file, explained
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import read_plain
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.numbers import whole
 
@@ -48,9 +49,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Lines and what they say, up to the first that is no row: a power cut leaves zeros, or half a line, at the end."""
-    if not path.is_file():
+    if not path.exists():
         return
-    for line in path.read_bytes().splitlines(keepends=True):
+    for line in read_plain(path).splitlines(keepends=True):
         try:
             row = parse_json(line)
             whole(row["step"], "step")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from llmtool.core.corpus.arrays import OPEN, Mapped
 from llmtool.core.corpus.shards import AGAIN, Stage
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.files import require_plain
 from llmtool.core.run.json_file import parse_json
 from llmtool.core.run.record import Record
 
@@ -132,6 +133,7 @@ class Store:
         if key not in self._open:
             if len(self._open) >= 2 * OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
+            require_plain(self.stage.path(unit, suffix))
             self._open[key] = os.open(self.stage.path(unit, suffix), os.O_RDONLY)
         held = os.fstat(self._open[key]).st_size
         if not (0 <= start <= held and size >= 0 and (short or start + size <= held)):

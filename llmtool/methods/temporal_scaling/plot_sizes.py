@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llmtool.core.run.atomic import Files
 from llmtool.core.run.figures import save_figure
 from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import Array, SizeLaw, optimal_sizes
@@ -12,8 +13,8 @@ from llmtool.methods.temporal_scaling.size_report import outliers
 from llmtool.methods.temporal_scaling.size_table import Table
 
 
-def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> None:
-    """Two panels: how well the law fits, and the parameters to choose for a compute budget."""
+def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path, files: Files | None = None) -> None:
+    """Two panels: how well the law fits, and the parameters to choose for a compute budget. files: it is of them."""
     sheet = figure(figsize=(10, 4.4))
     fitted, sizes = sheet.subplots(1, 2)
     predicted = np.exp(law.log_loss(theta, runs))
@@ -53,4 +54,4 @@ def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path) -> N
     sizes.legend(frameon=False, fontsize=9)
     for axes in (fitted, sizes):
         plain(axes)
-    save_figure(sheet, path)
+    save_figure(sheet, path, files=files)
