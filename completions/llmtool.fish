@@ -583,7 +583,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l groups -x -d 
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l followers -x -d 'Layers that follow the one before their run, 17,18,19; or none.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l plan -r -F -d 'Groups that `eval attention` found.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l calibration -r -F -d 'Text to find W_c on; may be given again.'
-complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l heads -r -F -d 'matched: the head most alike; identity (the paper\'s); a plan.json. Default: the plan\'s, or matched where there is text.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l heads -r -F -d 'matched: the best head on the text; identity (the paper\'s); a plan.json. Default: matched where there is text, else the plan\'s.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l leaders -x -a 'group earlier any' -d 'Whose heads are matched: the group\'s leader\'s, all earlier leaders\', any earlier softmax\'s.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l match -x -a 'error similarity' -d 'Heads matched by what they do to the output, or by their maps.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert uniattn'" -l refit -d 'Fit the followers\' o_proj anew, with W_c.'

@@ -53,7 +53,7 @@ def main(work: Path, steps: int, lr: float, seeds: list[int]) -> None:
             if not (output / "run.json").exists():
                 convert_uniattn(
                     base, output, groups=GROUPS, calibration=[str(text)], samples=128, window=256, init=init,
-                    sharing=sharing, seed=seed, device="cpu", console=console,
+                    heads="identity", sharing=sharing, seed=seed, device="cpu", console=console,
                 )  # fmt: skip
             return output
 

@@ -83,8 +83,8 @@ class UniattnSettings(Settings):
     calibration: Annotated[Sequence[str], Option("Text to find W_c on; may be given again.", metavar="TEXT")] = ()
     heads: Annotated[
         str | None,
-        Option("matched: the head most alike; identity (the paper's); a plan.json. Default: the plan's, or matched "
-               "where there is text.", metavar="MAP"),
+        Option("matched: the best head on the text; identity (the paper's); a plan.json. Default: matched where there "
+               "is text, else the plan's.", metavar="MAP"),
     ] = None  # fmt: skip
     leaders: Annotated[
         Literal["group", "earlier", "any"],

@@ -78,7 +78,7 @@ def convert_uniattn(
     }  # fmt: skip
     run = Run("convert uniattn", recorded, seed=asked.seed)
     files = [asked.plan] if asked.plan else []
-    files += [Path(way)] if asked.heads and way == asked.heads and way not in NAMED else []
+    files += [Path(asked.heads)] if asked.heads and way not in NAMED else []
     read: list[str | Path] = [*(calibration.read() if wanted else ()), *files]
     claim_checkpoint(output, run, checkpoint, read=read, force=asked.force, console=console)
     drawn = _drawn(calibration, checkpoint, config, asked.device, console) if wanted else None
@@ -92,8 +92,8 @@ def convert_uniattn(
     return {"schema": SCHEMA, **facts, **report}
 
 
-NAMED = ("matched", "identity", "plan")
-"""Ways to a head map that are no file."""
+NAMED = ("matched", "identity")
+"""What --heads names; else it is a file."""
 
 
 def _way(asked: UniattnSettings) -> str:
@@ -106,19 +106,21 @@ def _way(asked: UniattnSettings) -> str:
         return "identity"
     if asked.heads:
         return asked.heads
-    if asked.plan and plan.has_heads(asked.plan):
-        return "plan"
-    return "matched" if asked.calibration and asked.init != "paper" else "identity"
+    if asked.init == "paper":
+        return "identity"
+    if asked.calibration:  # by error, which did better than the likeness that plans go by
+        return "matched"
+    return "plan" if asked.plan and plan.has_heads(asked.plan) else "identity"
 
 
 def _given_heads(asked: UniattnSettings, way: str, groups: plan.Groups, config: "Config") -> "dict[int, Heads]":
     """The head map of a file, or head by head of the leader (also until it is matched)."""
     from llmtool.methods.uniattn.part import identity_heads
 
-    if way in ("matched", "identity"):
+    if way in NAMED:
         count = config.num_attention_heads
         return {layer: identity_heads(leader, count) for layer, leader in plan.followers_of(groups).items()}
-    file = asked.plan if way == "plan" else Path(way)
+    file = Path(asked.heads) if asked.heads else asked.plan
     assert file is not None
     return plan.read_heads(file, groups, config)
 

@@ -284,8 +284,9 @@ def test_head_maps_that_cannot_be(convert: Callable[..., Any], tmp_path: Path) -
         assert str(file) in str(caught.value)
     with pytest.raises(UserError, match="--heads matched looks at text: give --calibration"):
         convert(followers="1", heads="matched", init="zero", calibration=[])
-    with pytest.raises(UserError, match="matchd"):
-        convert(followers="1", heads="matchd")
+    for name in ("matchd", "plan"):
+        with pytest.raises(UserError, match=name):
+            convert(followers="1", heads=name)
     with pytest.raises(UserError, match="nobody reads another layer's softmax"):
         convert(followers="1", heads="matched", sharing="cla")
 

@@ -1,5 +1,7 @@
 """P V of a group: the kernel against the reference, and a model that decodes with it."""
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("torch")
@@ -15,7 +17,7 @@ from llmtool.core.model.cache import StaticCache
 from llmtool.methods.uniattn.part import weigh
 from llmtool.model import build
 from tests.core.kernels.gate import DEVICE, kernel_test, passes
-from tests.methods.uniattn.models import config, decoder, draw
+from tests.methods.uniattn.models import MAP, config, decoder, draw
 
 
 @kernel_test
@@ -50,9 +52,11 @@ def test_the_reference_is_what_the_part_and_the_rival_compute() -> None:
 
 
 @kernel_test
-def test_a_model_decodes_with_it() -> None:
-    model = decoder(config(), dtype=torch.float32).to(DEVICE)
-    fast = build(config(), {SPEC.name: SPEC.implementation(OURS).load()}).to(DEVICE)
+@pytest.mark.parametrize("heads", [None, MAP], ids=["identity", "map"])
+def test_a_model_decodes_with_it(heads: Any) -> None:
+    settings = config(heads=heads)
+    model = decoder(settings, dtype=torch.float32).to(DEVICE)
+    fast = build(settings, {SPEC.name: SPEC.implementation(OURS).load()}).to(DEVICE)
     fast.load_state_dict(model.state_dict())
     parts = [network.get_submodule("model.layers.2.self_attn") for network in (model, fast)]
     assert parts[0].weigh is not parts[1].weigh
