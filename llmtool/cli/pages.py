@@ -165,8 +165,8 @@ llmtool convert gguf
 llmtool convert topk
     Eight routed copies of each layer.
     $ llmtool convert topk small
-    Four of them, in the middle only, not quite alike.
-    $ llmtool convert topk small routed --experts 4 --layers 1 --noise 0.01
+    Four of them, not quite alike.
+    $ llmtool convert topk small routed --experts 4 --noise 0.01
 llmtool convert cartesian: cartesian_moe
     Two routed sub-layers.
     $ llmtool convert cartesian small --experts 4
@@ -241,7 +241,7 @@ llmtool scaling predict: temporal
     A saved fit at its horizon.
     $ llmtool scaling predict fit.json
     At other steps.
-    $ llmtool scaling predict fit.json --at 2K --at 3K
+    $ llmtool scaling predict fit.json --at 1K --at 1.5K
 llmtool scaling backtest: temporal
     How good would forecasts have been?
     $ llmtool scaling backtest log.jsonl
@@ -266,7 +266,7 @@ llmtool data
     Is the instruction data read as it was meant?
     $ llmtool data check chat.jsonl --tokenizer tokenizer.json --template plain
     Long samples from short documents.
-    $ llmtool data nextlong corpus.jsonl --target 4K --samples 4
+    $ llmtool data nextlong corpus.jsonl --target 2K --chunk 128 --samples 4
 llmtool data check
     One example, what is learned of it marked.
     $ llmtool data check chat.jsonl --tokenizer tokenizer.json --template plain
@@ -278,15 +278,15 @@ llmtool data token-experts: mask_moe
     Into a file of another name.
     $ llmtool data token-experts corpus.jsonl --tokenizer tokenizer.json --layers 2 --experts 4 -o table.safetensors
 llmtool data nextlong: nextlong
-    Samples of 4,096 tokens, into nextlong.
-    $ llmtool data nextlong corpus.jsonl --target 4K --samples 4
+    Four samples of 2,000 tokens, into nextlong.
+    $ llmtool data nextlong corpus.jsonl --target 2K --chunk 128 --samples 4
     Documents in random order, to compare with.
-    $ llmtool data nextlong corpus.jsonl --target 4K --method concat -o concat
+    $ llmtool data nextlong corpus.jsonl --target 2K --method concat -o concat
 llmtool data chunk: nextlong
     The first stage alone.
-    $ llmtool data chunk corpus.jsonl -o work
+    $ llmtool data chunk corpus.jsonl -o work --chunk 256
     Of smaller chunks.
-    $ llmtool data chunk corpus.jsonl -o smaller --size 128
+    $ llmtool data chunk corpus.jsonl -o smaller --chunk 128
 llmtool data embed: nextlong
     A vector for each chunk.
     $ llmtool data embed work
@@ -295,18 +295,18 @@ llmtool data embed: nextlong
 llmtool data index: nextlong
     The index over the vectors.
     $ llmtool data index work
-    Exact search.
-    $ llmtool data index smaller --index exact
+    Exact search, on any size.
+    $ llmtool data index smaller --index flat
 llmtool data mine: nextlong
     Hard negatives of four samples.
-    $ llmtool data mine work --target 4K --samples 4
+    $ llmtool data mine work --target 2K --samples 4
     Of shorter ones.
-    $ llmtool data mine smaller --target 2K --samples 4
+    $ llmtool data mine smaller --target 1K --samples 4
 llmtool data assemble: nextlong
     The samples.
-    $ llmtool data assemble work -o long --target 4K --samples 4
+    $ llmtool data assemble work -o long --target 2K --samples 4
     As token ids for training.
-    $ llmtool data assemble smaller -o long-bin --target 2K --samples 4 --format bin
+    $ llmtool data assemble smaller -o long-bin --target 1K --samples 4 --format bin
 llmtool data report: nextlong
     How good are they?
     $ llmtool data report nextlong
