@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.posttrain.data import Reader
 from llmtool.commands.train.texts import FOLDER, PATIENCE
 from llmtool.core.corpus.provenance import describe
-from llmtool.core.run.atomic import atomic_directory, explained
+from llmtool.core.run.atomic import atomic_directory, explained, sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
@@ -45,6 +45,7 @@ def keep(
         require_trainable(counts, ", ".join(inputs))
         with explained(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)  # what a killed run has left of its examples
         with atomic_directory(folder) as work:
             examples.save(work)
             (work / COUNTS).write_bytes(dumps(counts.to_json()).encode())

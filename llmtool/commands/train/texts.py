@@ -21,7 +21,7 @@ from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.corpus.token_files import TokenFile, is_token_file, open_tokens, write_text
 from llmtool.core.corpus.tokenized import sidecars
-from llmtool.core.run.atomic import explained
+from llmtool.core.run.atomic import explained, sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.json_file import dumps, read_json_object
 
@@ -63,6 +63,7 @@ class Texts:
         if self.leader and not (whole and read_json_object(beside["about"]).get("made_of") == key):
             with explained(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)  # what a killed run has left of its tokens
             facts = {"made_of": key}
             write_text(self.tokenizer, [source.path], path, facts, source.name, self.console, self.threads, reading)
         elif self.leader:

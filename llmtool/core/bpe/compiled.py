@@ -10,7 +10,6 @@ LLMTOOL_CACHE names the directory in place of ~/.cache/llmtool (XDG_CACHE_HOME i
 """
 
 import hashlib
-import json
 import os
 import sys
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from llmtool.core.bpe.added_tokens import AddedToken
 from llmtool.core.bpe.packed import PackedBytes, PackedIds, PackedTriples
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary
-from llmtool.core.run.json_file import dumps
+from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.version import __version__
 
 FORM = 1
@@ -80,7 +79,7 @@ def load_entry(path: Path) -> Entry | None:
         return None
     size = int.from_bytes(data[start : start + 8], "little")
     at = start + 8 + size
-    header = json.loads(data[start + 8 : at])
+    header = parse_json(data[start + 8 : at])
     buffers = []
     for length in header["lengths"]:
         buffers.append(data[at : at + length])

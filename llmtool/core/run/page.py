@@ -120,7 +120,9 @@ class Page(Console):
 
     def drawing(self, settings: S) -> S:
         """The settings with a figure for the page, where --plot draws none and something to draw with is installed."""
-        asked: Path | None = getattr(settings, "plot")  # noqa: B009 - a field of those that draw
+        if not hasattr(settings, "plot"):  # a command without figures
+            return settings
+        asked: Path | None = settings.plot
         if asked is not None:
             self.figure(asked)
             return settings

@@ -100,7 +100,6 @@ NUMBERS_ALLOWED = {
     "commands/bench/tokenizer/hostile.py": "an argument of our own",
     "commands/bench/device/child.py": "an argument of our own",
     "commands/bench/device/models.py": "a table of our own",
-    "core/model/rope_settings.py": "exported, so it imports nothing of ours; checked above",
     "methods/dsmoe/part.py": "exported, so it imports nothing of ours; checked above",
     "methods/nextlong/search.py": "numpy's partition, no text",
 }
