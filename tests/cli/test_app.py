@@ -304,10 +304,10 @@ def test_completions_are_valid(shell: str, name: str) -> None:
         ("llmtool tokenizer ", "compare decode diff encode export extend inspect train trim"),
         ("llmtool tokenizer train --algorithm sc", "scaffold scaffold-lbpe"),
         ("llmtool tokenizer train x --pretok", "--pretokenizer --pretokenizer-regex"),
-        ("llmtool tokenizer encode --format ", "bin ids jsonl npy"),
+        ("llmtool tokenizer encode --format ", "bin ids jsonl mds npy"),
         ("llmtool tokenizer train --algorithm = sc", "scaffold scaffold-lbpe"),  # as readline cuts it
         ("llmtool tokenizer train --algorithm=sc", "--algorithm=scaffold --algorithm=scaffold-lbpe"),
-        ("llmtool tokenizer encode --format =", "bin ids jsonl npy"),
+        ("llmtool tokenizer encode --format =", "bin ids jsonl mds npy"),
         ("llmtool completions ", "bash fish zsh"),
         ("llmtool convert dsmoe-baseline st", "static"),
         ("llmtool train {place}/cor", "{place}/corpus.txt"),

@@ -10,6 +10,7 @@ import random
 import re
 import shlex
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -88,17 +89,17 @@ def run(command: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of one command line."""
     words = shlex.split(command.partition(" > ")[0])[1:]
     program, sys.argv = sys.argv, ["llmtool", *words]
-    out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True), io.StringIO()
-    status: object = 0
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            build()(words, prog_name="llmtool")
-    except SystemExit as ended:
-        status = ended.code
-    finally:
-        sys.argv = program
-    out.seek(0)
-    return int(str(status or 0)), out.read(), err.getvalue()
+    err, status = io.StringIO(), 0
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:  # bytes are written to its descriptor
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                build()(words, prog_name="llmtool")
+        except SystemExit as ended:
+            status = int(str(ended.code or 0))
+        finally:
+            sys.argv = program
+        out.seek(0)
+        return status, out.read(), err.getvalue()
 
 
 @pytest.mark.skipif(engine.NAME != "native", reason="the portable engine takes minutes")

@@ -26,7 +26,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fit_prints_one_object(path: Path, tmp_path: Path) -> None:
     out = tmp_path / "fit.json"
     done = run("fit", path, "--fit-until", "50%", "--law", "cooldown", "--json", "-o", out, "--target-loss", "3.1")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.startswith("next: llmtool scaling predict ")
+    assert len(done.stderr.splitlines()) == 1
     facts = json.loads(done.stdout)
     assert facts["schema"] == "llmtool.scaling-fit/1"
     assert set(facts["final_loss"]) == {"value", "low", "high"}

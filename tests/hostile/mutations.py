@@ -138,14 +138,14 @@ def places(tree: Any) -> list[tuple[Any, int]]:
 def _changed(tree: Any, rng: random.Random) -> Any:
     spots = places(tree)
     if not spots or rng.random() < 0.02:
-        return rng.choice(HOSTILE)
+        return deepcopy(rng.choice(HOSTILE))
     node, at = rng.choice(spots)
     key, value = node[at] if isinstance(node, Pairs) else (None, node[at])
     match rng.randrange(12):
         case 0:
             del node[at]
         case 1:
-            node.insert(at, (key, rng.choice(HOSTILE)) if key is not None else value)
+            node.insert(at, (key, deepcopy(rng.choice(HOSTILE))) if key is not None else value)
         case 2 if key is not None:
             node[at] = (rng.choice(("", "x", key + "_", key.upper(), "\ud800", "__proto__", "a" * 5000)), value)
         case 3:
@@ -165,7 +165,7 @@ def _changed(tree: Any, rng: random.Random) -> Any:
             cut = rng.randrange(len(value) + 1)
             _put(node, at, rng.choice((value[:cut], value * 2, value[:cut] + "\ud800", value.swapcase(), [value])))
         case _:
-            _put(node, at, rng.choice(HOSTILE))
+            _put(node, at, deepcopy(rng.choice(HOSTILE)))
     return tree
 
 

@@ -14,6 +14,7 @@ from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.outputs import claim_file, refuse_overlap
+from llmtool.core.run.page import Page
 from llmtool.methods.temporal_scaling import plot, report, saved
 from llmtool.methods.temporal_scaling.fit import fit_together
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast
@@ -28,12 +29,13 @@ def make_request(logs: Sequence[str], settings: FitSettings, *, as_json: bool = 
 
 
 def run(request: Request, console: Console, *, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Print the result; the exit status that the checks ask for. Where JSON is asked the console shows no results."""
+    """Print the result; the exit status that the checks ask for. A page keeps the lines where JSON is printed."""
     asked = request.asked
     _check(request, asked.joint, asked.follow)
     if asked.joint:
         facts = fit_joint(request, console)
-        console.result(joint_lines(facts))
+        if not request.as_json or isinstance(console, Page):
+            console.result(joint_lines(facts))
         if request.as_json:
             print(dumps(facts))
         return verdict([], request)
@@ -47,7 +49,8 @@ def run(request: Request, console: Console, *, sleep: Callable[[float], None] = 
     for each in made:
         if request.as_json:
             print(dumps(saved.to_json(each, list(asked.target_loss))))
-        console.result(_lines(each, request, chart=console.verbosity >= 0))
+        if not request.as_json or isinstance(console, Page):
+            console.result(_lines(each, request, chart=console.verbosity >= 0))
     return verdict(made, request)
 
 

@@ -20,6 +20,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import SCHEMA, Run, changes, manifest_path
+from llmtool.core.run.numbers import shown
 
 Entries = list[dict[str, Any]]
 _OTHERS = ("__pycache__", ".DS_Store")
@@ -206,5 +207,5 @@ def refuse_damaged(output: Path, made: dict[str, Any]) -> None:
         if not place.exists():
             raise UserError("is not whole: it is missing", where=str(place), hint="use --force to make it again")
         if size is not None and place.stat().st_size != size:
-            what = f"is not whole: {place.stat().st_size:,} bytes, and run.json says {size:,}"
+            what = f"is not whole: {place.stat().st_size} bytes, and run.json says {shown(size)}"
             raise UserError(what, where=str(place), hint="use --force to make it again")

@@ -22,7 +22,7 @@ from tests.methods.nextlong.corpora import tokenizer
 
 def test_samples_are_what_they_say(place: Path) -> None:
     found = rows(make(place, "base"))
-    store = Store(place / "base" / "work")
+    store = Store(make(place, "base") / "work")
     assert len(found) > 10
     for row in found:
         ids = tokenizer().encode(row["text"])
@@ -101,7 +101,7 @@ def test_chunks_are_the_references(place: Path) -> None:
 @pytest.mark.parametrize("form", ["bin", "npy", "mds"])
 def test_formats_hold_the_same_ids(place: Path, form: str) -> None:
     texts = rows(make(place, "base"))  # first: its directory must not hold another run's work
-    output = make(place, form, form=form, work=place / "base" / "work")
+    output = make(place, form, form=form, work=make(place, "base") / "work")
     wanted = [tokenizer().encode(row["text"])[:TARGET] for row in texts]
     if form == "mds":
         shards = json.loads((output / "index.json").read_text())["shards"]
@@ -123,7 +123,7 @@ def test_formats_hold_the_same_ids(place: Path, form: str) -> None:
 def test_mosaic_reads_what_is_written(place: Path) -> None:
     streaming = pytest.importorskip("streaming", reason="mosaicml-streaming is not installed")
     make(place, "base")
-    output = make(place, "streamed", form="mds", work=place / "base" / "work")
+    output = make(place, "streamed", form="mds", work=make(place, "base") / "work")
     found = streaming.StreamingDataset(local=str(output), shuffle=False, batch_size=1)
     wanted = [tokenizer().encode(row["text"])[:TARGET] for row in rows(place / "base")]
     assert [row["input_ids"].tolist() for row in found] == wanted
@@ -134,7 +134,7 @@ def test_mosaic_reads_what_is_written(place: Path) -> None:
 def test_tokens_and_ends(place: Path) -> None:
     """--tokens is a budget; --bos and --eos stand in the ids, and the text is so much shorter."""
     make(place, "base")
-    work = place / "base" / "work"
+    work = make(place, "base") / "work"
     output = make(place, "ends", form="npy", eos=True, tokens=f"{5 * TARGET + 100}", work=work)
     ids = np.fromfile(output / "samples.npy", np.uint16, offset=128).reshape(-1, TARGET)
     assert len(ids) == 5
@@ -155,14 +155,14 @@ def test_tokens_and_ends(place: Path) -> None:
 
 @pytest.mark.parametrize("position", ["tail", "random"])
 def test_positions_keep_all_metas_inside(place: Path, position: str) -> None:
-    output = make(place, position, position=position, work=place / "base" / "work")
+    output = make(place, position, position=position, work=make(place, "base") / "work")
     facts, _ = data.report(output)
     assert facts["all_metas_inside"] == 1
     assert any(row["spans"][0]["role"] == "negative" for row in rows(output))
 
 
 def test_the_papers_plan(place: Path) -> None:
-    output = make(place, "paper", plan="paper", work=place / "base" / "work")
+    output = make(place, "paper", plan="paper", work=make(place, "base") / "work")
     facts, _ = data.report(output)
     assert facts["samples"] > 0
     assert facts["all_metas_inside"] < 1  # what the exact plan is for
@@ -171,7 +171,7 @@ def test_the_papers_plan(place: Path) -> None:
 
 
 def test_long_seeds_are_kept_on_request(place: Path) -> None:
-    output = make(place, "long", keep_long=True, target=1024, work=place / "base" / "work", samples=400)
+    output = make(place, "long", keep_long=True, target=1024, work=make(place, "base") / "work", samples=400)
     long = [row for row in rows(output) if "chunks" in row["spans"][0]]
     assert long
     assert all(row["spans"][0]["chunks"] == row["seed_chunks"] and len(row["spans"]) == 1 for row in long)
@@ -181,7 +181,7 @@ def test_long_seeds_are_kept_on_request(place: Path) -> None:
 
 @pytest.mark.parametrize("method", ["concat", "knn", "iclm", "quest"])
 def test_baselines(place: Path, method: str) -> None:
-    output = make(place, method, method=method, work=place / "base" / "work", samples=8)
+    output = make(place, method, method=method, work=make(place, "base") / "work", samples=8)
     found = rows(output)
     assert len(found) == 8
     for row in found:
@@ -209,7 +209,7 @@ def test_caps_and_decontamination(place: Path) -> None:
 
 
 def test_documents_that_are_held_out(place: Path) -> None:
-    settings: dict[str, Any] = {"work": place / "base" / "work"}
+    settings: dict[str, Any] = {"work": make(place, "base") / "work"}
     make(place, "base")
     texts = {row["id"]: row["text"] for row in map(json.loads, (place / "corpus.jsonl").open(encoding="utf-8"))}
     kept: dict[float, set[str]] = {}
@@ -252,7 +252,7 @@ def test_a_model_gains_from_earlier_metas(place: Path) -> None:
 
 
 def test_the_seed_is_no_negative_even_where_copies_are_allowed(place: Path) -> None:
-    output = make(place, "copies", max_overlap=1.0, work=place / "base" / "work")
+    output = make(place, "copies", max_overlap=1.0, work=make(place, "base") / "work")
     facts, _ = data.report(output)
     assert facts["same_document_leaks"] == 0
     assert facts["negatives"] > 100

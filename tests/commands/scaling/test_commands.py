@@ -69,8 +69,8 @@ def test_the_law_over_positions_is_saved_too(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"schema": "other/1"}, "not a saved fit"),
-        ({"fit": {"law": "cooldown"}}, "damaged"),
-        ({"fit": 3}, "damaged"),
+        ({"fit": {"law": "cooldown"}}, "fit: horizon is missing"),
+        ({"fit": 3}, "fit: 3: not an object"),
     ],
 )
 def test_what_is_no_saved_fit(made: Forecast, tmp_path: Path, change: dict[str, object], says: str) -> None:

@@ -46,7 +46,7 @@ def test_extras_are_those_of_the_package() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
-    assert set(EXTRAS) == set(project["optional-dependencies"]) - {"all", "dev"}
+    assert set(EXTRAS) == set(project["optional-dependencies"]) - {"all", "dev", "docs"}
     with pytest.raises(UserError, match=r"nosuchmodule is needed to draw \(pip install 'llmtool\[plots\]'\)"):
         require("nosuchmodule.sub", extra="plots", why="to draw")
     assert require("json", extra="plots", why="") is json

@@ -110,5 +110,5 @@ def test_files_of_bases(tmp_path: Path) -> None:
     file = tmp_path / "bases.json"
     file.write_text(json.dumps([200_000, 4e5]))
     assert bases.read(file, 2, 3) == [2e5, 4e5]
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="no such file"):
         bases.read(tmp_path / "none", 2, 3)

@@ -91,6 +91,16 @@ def test_ids_and_masks_are_those_of_transformers(built: Built) -> None:
             assert [untrained for *_, untrained in made.spans] == [REWRITTEN, ""]
         else:
             assert not any(untrained for *_, untrained in made.spans) or name == "mistral-v3", (name, talk)
+        if name == "mistral-v3" and turns[0]["role"] == "system":
+            # It writes the system turn before a last question only, so never into a finished conversation: the example
+            # stands behind the prompt that the model will be given, which holds it.
+            behind = theirs.apply_chat_template(turns[:-1], chat_template=source, add_generation_prompt=True)[
+                "input_ids"
+            ]
+            assert made.ids[: len(behind)] == behind
+            assert len(made.ids) > len(wanted["input_ids"])
+            assert turns[-1]["content"] in tokenizer.decode(made.ids[len(behind) :])
+            continue
         assert made.ids == wanted["input_ids"], (name, talk)
         if marked:
             text = theirs.apply_chat_template(turns, chat_template=source, tokenize=False)
