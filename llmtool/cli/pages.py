@@ -89,7 +89,7 @@ llmtool tokenizer extend
     $ llmtool tokenizer extend tokenizer.json held_out.jsonl --add 50 --veto "[0-9]" -o words
 llmtool tokenizer trim
     500 ids that this text needs most.
-    $ llmtool tokenizer trim tokenizer.json corpus.jsonl --to 500
+    $ llmtool tokenizer trim tokenizer.json corpus.jsonl --to 300
     Nothing that the text uses less than twice.
     $ llmtool tokenizer trim tokenizer.json corpus.jsonl --min-count 2 -o frequent
 llmtool tokenizer export
@@ -211,7 +211,7 @@ llmtool eval ruler
     Two questions of one kind.
     $ llmtool eval ruler small --task single --samples 2 --length 64 --kind ids
     What would be asked.
-    $ llmtool eval ruler small --length 64 --kind ids --dry-run
+    $ llmtool eval ruler small --length 128 --kind ids --dry-run
 llmtool eval attention: uniattn
     Which layers look alike.
     $ llmtool eval attention small --data held_out.jsonl --window 64 --samples 2
@@ -274,9 +274,9 @@ llmtool data check
     $ llmtool data check chat.jsonl --tokenizer tokenizer.json --template plain --row 3 --length 256
 llmtool data token-experts: mask_moe
     Which experts each token id sees.
-    $ llmtool data token-experts corpus.jsonl --tokenizer tokenizer.json --layers 2 --experts 4
+    $ llmtool data token-experts corpus.jsonl --tokenizer tokenizer.json --model small --experts 4
     Into a file of another name.
-    $ llmtool data token-experts corpus.jsonl --tokenizer tokenizer.json --layers 2 --experts 4 -o table.safetensors
+    $ llmtool data token-experts corpus.jsonl --tokenizer tokenizer.json --model small --experts 4 -o table.safetensors
 llmtool data nextlong: nextlong
     Four samples of 2,000 tokens, into nextlong.
     $ llmtool data nextlong corpus.jsonl --target 2K --chunk 128 --samples 4

@@ -114,7 +114,7 @@ def test_every_example_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             status, _, err = run(command)
             if status:
                 failed[command] = f"{status}: {err[-300:]}"
-        assert len(failed) < len(rest), failed
+        assert len(failed) < len(rest), "\n".join(f"{command}\n    {said}" for command, said in failed.items())
         rest = [*failed]
 
 
