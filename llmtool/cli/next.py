@@ -1,6 +1,6 @@
 """What to type next: the last line of every command that writes something, with the names that were just used.
 
-One table, so that a walk through the commands is seen in one place; docs/first_session.md is such a walk.
+One table, so that a walk through the commands is seen in one place.
 """
 
 import shlex

@@ -40,7 +40,7 @@ def train(
     if not settings.dry_run and wants_tokenizer(data, settings):
         console.info("no tokenizer is named, and none stands here: one is made first")
         train_file(read, None, reading=reading, console=console)
-    with pages.open(f"Training of {place}", console, read=read, force=True) as page:
+    with pages.open(f"Training of {place}", console, read=read, force=True, muted=as_json) as page:
         report = run(data, place, settings, reading=reading, console=page)
         page.figure(place / PLOT)
         if as_json or settings.dry_run:

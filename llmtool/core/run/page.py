@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_marked, mark
 from llmtool.core.run.outputs import refuse_overlap
 from llmtool.core.run.settings import Option, Settings
@@ -59,6 +60,8 @@ class Pages(Settings):
         if os.environ.get("RANK", "0") != "0":  # of a run of several processes the first one writes
             yield Page(title, console, muted=muted)
             return
+        if muted and self.markdown == STDOUT:
+            raise UserError("--json and --markdown - both print the result", hint="write one of them to a file")
         read = list(read)
         places = [path for path in (self.html, self.markdown) if path is not None and path != STDOUT]
         refuse_overlap(places, read)

@@ -101,6 +101,8 @@ def test_muted_pages_keep_and_do_not_show(tmp_path: Path, capsys: pytest.Capture
     with Pages(markdown=Path("-")).open("t", Console()) as page:
         page.result(["printed once"])
     assert capsys.readouterr().out.count("printed once") == 1
+    with pytest.raises(UserError, match="both print"), Pages(markdown=Path("-")).open("t", Console(), muted=True):
+        pass
 
 
 def test_the_writers_rule(tmp_path: Path) -> None:
