@@ -120,8 +120,8 @@ for saved in 20 375; do
     names=(uniattn uniattn-refit uniattn-identity softmax-matched softmax-only cla)
     for name in "${names[@]}"; do
         if wanted "$name-$saved" && ! complete "$name-$saved" && [ ! -f "$plan" ]; then
-            tool eval attention "$ckpt" "${data[@]}" --plan-by "${PLAN_BY:-similarity}" --samples 16 --window 256 \
-                --kv-saving "0.$saved" --output "$plan"
+            tool eval attention "$ckpt" "${data[@]}" --plan-by "${PLAN_BY:-similarity}" --samples 16 \
+                --window $((length < 256 ? length : 256)) --kv-saving "0.$saved" --output "$plan"
         fi
     done
     options=(--plan "$plan" "${calibration[@]}" --samples $((3 * ${CALIBRATED:-8192} / length)) --window "$length")
