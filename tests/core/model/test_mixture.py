@@ -132,6 +132,20 @@ def test_upcycled_models_load_in_stock_transformers(tmp_path: Path, family: str,
         convert_topk(tmp_path / "t", tmp_path / "x", console=QUIET)
 
 
+def test_fields_given_anew_and_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        source = save(tmp_path / "m", "mistral", 0.3)
+        convert_topk(source, tmp_path / "t", experts=2, override=["sliding_window=null"], threads=1, console=QUIET)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert open_checkpoint(tmp_path / "t").config["sliding_window"] is None
+    manifest = json.loads((tmp_path / "t" / "run.json").read_text())
+    assert manifest["config"]["override"] == ["sliding_window=null"]
+    assert "threads" not in manifest["config"]
+
+
 def test_what_a_form_cannot_hold_is_refused(tmp_path: Path) -> None:
     for family, settings, message in (
         ("qwen2", {}, "cannot hold a qwen2"), ("llama-bias", {}, "cannot hold a llama"),
