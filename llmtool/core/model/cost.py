@@ -66,11 +66,11 @@ def training_flops(decoder: Decoder, length: int) -> int:
     for block, window in zip(decoder.model.layers, decoder.config.windows, strict=True):
         seen = min(window or length, length)
         positions = (seen * (seen + 1) / 2 + (length - seen) * seen) / length
-        attention += 2 * positions * sum(_width(block.self_attn, name) for name in ("q_proj", "o_proj"))
+        attention += 2 * positions * sum(_width(block, name) for name in ("q_proj", "o_proj"))
     return round(2 * forward + weights + 3 * attention)
 
 
-def _width(part: nn.Module, name: str) -> int:
+def _width(block: nn.Module, name: str) -> int:
     """Numbers of a token's queries, or of what its heads give together; 0 where a layer has no such map of its own."""
-    found = getattr(part, name, None)
+    found = getattr(block.self_attn, name, None)
     return 0 if not isinstance(found, nn.Linear) else found.out_features if name == "q_proj" else found.in_features

@@ -43,7 +43,7 @@ def test_a_window_is_what_a_token_sees_at_most() -> None:
 def test_matrices_that_stand_still_have_no_gradient() -> None:
     decoder = Decoder(parse_config(RAW)).requires_grad_(False)
     assert training_flops(decoder, 32) == 4 * MATRICES + attention(16.5)
-    decoder.model.layers[1].mlp.up_proj.requires_grad_(True)
+    decoder.get_submodule("model.layers.1.mlp.up_proj").requires_grad_(True)
     assert training_flops(decoder, 32) == 4 * MATRICES + 2 * WIDTH * INNER + attention(16.5)
 
 
