@@ -9,11 +9,12 @@ Binds the methods of the catalog to the core's tokenizer, so that the core needs
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from llmtool import catalog
-from llmtool.core.bpe.compiled import Entry, entry_path, load_entry, store_entry
+from llmtool.core.bpe.compiled import Entry, Tables, entry_path, load_entry, store_entry
 from llmtool.core.bpe.definition import SCHEMA, Definition
 from llmtool.core.bpe.definition_file import from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
@@ -59,7 +60,11 @@ class Tokenizer(BaseTokenizer):
         >>> tokenizer.decode(tokenizer.encode("the cat"))
         'the cat'
         """
-        return cls(load_definition(Path(path)))
+        definition, place = _load(Path(path))
+        tokenizer = cls(definition)
+        if place is not None:
+            tokenizer._tables = partial(Tables, place)
+        return tokenizer
 
     @classmethod
     def train(
@@ -209,6 +214,11 @@ def _holds_space(special: Sequence[str]) -> bool:
 
 def load_definition(path: Path) -> Definition:
     """Recognise and read a tokenizer by content."""
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[Definition, Path | None]:
+    """A tokenizer, and where the cache keeps what was read, if it does."""
     if path.is_dir():
         found = find_file(path)
         if found is None:
@@ -218,20 +228,21 @@ def load_definition(path: Path) -> Definition:
         return _read_definition(path)
 
 
-def _read_definition(path: Path) -> Definition:
+def _read_definition(path: Path) -> tuple[Definition, Path | None]:
     path = tokens_beside(path) or path
     data = read_bytes(path)
     foreign = is_foreign(path, data)
     place = entry_path(all_that_counts(path, data) if foreign else data)
     entry = place and load_entry(place)
     if entry:
-        return _definition(entry.facts, path, entry.vocabulary)
+        return _definition(entry.facts, path, entry.vocabulary), place
     facts = read_foreign(path, data) if foreign else json_object(data, str(path))
     definition = _definition(facts, path)
     # a vocabulary without merges may be an encoder's export, looked at whole
-    if place and definition.vocabulary.merges:
-        store_entry(place, Entry(facts, definition.vocabulary))
-    return definition
+    if not place or not definition.vocabulary.merges:
+        return definition, None
+    store_entry(place, Entry(facts, definition.vocabulary))
+    return definition, place
 
 
 def _definition(facts: dict[str, Any], path: Path, vocabulary: Vocabulary | None = None) -> Definition:

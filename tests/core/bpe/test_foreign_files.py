@@ -85,7 +85,7 @@ TABLE = double_array({key.encode(): text for key, text in NORMAL_FORMS.items()})
 
 def learned() -> list[str]:
     """Pieces in the order in which they were learned, characters last, as SentencePiece has them."""
-    facts = character_tokenizer(SCRIPTS)["model"]["vocab"]
+    facts = character_tokenizer([*SCRIPTS])["model"]["vocab"]
     pieces = [text for text in facts if not text.startswith("<")]
     return [*(text for text in pieces if len(text) > 1), *(text for text in pieces if len(text) == 1)]
 
@@ -288,7 +288,8 @@ def two_files(directory: Path, facts: dict[str, Any], names: tuple[str, str] = (
 
 
 def gpt2_of(facts: dict[str, Any], **how: Any) -> Theirs:
-    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in facts["model"]["merges"]]
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in facts["model"]["merges"]]
+    merges = [(left, right) for left, right in pairs]
     theirs = Theirs(models.BPE(facts["model"]["vocab"], merges))
     theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=how.get("add_prefix_space", False))
     theirs.decoder = decoders.ByteLevel()
@@ -297,7 +298,7 @@ def gpt2_of(facts: dict[str, Any], **how: Any) -> Theirs:
 
 @pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
 def test_two_files(names: tuple[str, str], tmp_path: Path) -> None:
-    facts = byte_tokenizer(SCRIPTS)
+    facts = byte_tokenizer([*SCRIPTS])
     two_files(tmp_path, facts, names)
     theirs, ours = gpt2_of(facts), Tokenizer.load(tmp_path)
     documents = [*texts(3, 200), *SCRIPTS]
@@ -310,14 +311,14 @@ def test_two_files(names: tuple[str, str], tmp_path: Path) -> None:
 
 def test_two_files_with_a_prefix(tmp_path: Path) -> None:
     """As `tokenizers` saves a model."""
-    gpt2_of(byte_tokenizer(SCRIPTS)).model.save(str(tmp_path), "my")
+    gpt2_of(byte_tokenizer([*SCRIPTS])).model.save(str(tmp_path), "my")
     ours = Tokenizer.load(tmp_path / "my-vocab.json")
     assert ours == Tokenizer.load(tmp_path / "my-merges.txt")
     assert ours.decode(ours.encode(SCRIPTS[0])) == SCRIPTS[0]
 
 
 def test_what_stands_beside_two_files(tmp_path: Path) -> None:
-    facts = byte_tokenizer(SCRIPTS)
+    facts = byte_tokenizer([*SCRIPTS])
     two_files(tmp_path, facts)
     size = len(facts["model"]["vocab"])
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<think>": size, "<pad>": size + 1}))
@@ -334,7 +335,7 @@ def test_what_stands_beside_two_files(tmp_path: Path) -> None:
 
 
 def test_robertas_two_files(tmp_path: Path) -> None:
-    facts = byte_tokenizer(SCRIPTS)
+    facts = byte_tokenizer([*SCRIPTS])
     two_files(tmp_path, facts)
     config = {"tokenizer_class": "RobertaTokenizer", "cls_token": "<|im_start|>", "sep_token": "<|im_end|>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"add_prefix_space": True}))
@@ -345,7 +346,7 @@ def test_robertas_two_files(tmp_path: Path) -> None:
 
 
 def test_a_file_without_its_other_half(tmp_path: Path) -> None:
-    two_files(tmp_path, byte_tokenizer(SCRIPTS))
+    two_files(tmp_path, byte_tokenizer([*SCRIPTS]))
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(UserError, match="the directory holds no tokenizer"):
         Tokenizer.load(tmp_path)
