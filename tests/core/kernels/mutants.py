@@ -10,6 +10,7 @@ they change nothing: a mask on a load whose value another mask discards, and `ma
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -112,6 +113,8 @@ def judged(mutant: Mutant, place: Path) -> tuple[bool, str]:
         return done.returncode == 1 and ("32-bit" in said[0] or "TF32" in said[0]), said[0]
     files = [f"tests/core/kernels/{name}" for name in mutant.tests.split()]
     done = run(place, f"import pytest\nraise SystemExit(pytest.main({[*OPTIONS, *files]!r}))", interpreted=True)
+    if done.returncode < 0:  # an address that is none ends the interpreter
+        return True, f"ended by {signal.Signals(-done.returncode).name}"
     lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     return done.returncode == 1 and bool(lines), lines[0] if lines else (done.stderr or done.stdout)[-200:]
 
