@@ -6,6 +6,7 @@ from typing import Any
 from llmtool.core.run.console import Console
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import save_figure
+from llmtool.core.run.wording import seconds
 from llmtool.core.train.metrics import read_rows
 
 INK = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
@@ -90,8 +91,8 @@ def times(rows: list[dict[str, Any]]) -> str:
         tokens, before = row["tokens"], row["tokens"]
     evaluations = sum(row.get("eval_seconds", 0.0) for row in rows)
     rest = max(0.0, rows[-1]["time"] - updates - evaluations)
-    said = [f"{updates:,.0f} s of updates, {tokens / updates:,.0f} tokens/s"]
-    said += [f"{evaluations:,.0f} s of evaluation"] if evaluations else []
+    said = [f"{seconds(updates)} of updates, {tokens / updates:,.0f} tokens/s"]
+    said += [f"{seconds(evaluations)} of evaluation"] if evaluations else []
     said += [f"{rest:,.0f} s of saving and writing"] if rest >= 1 else []
     return ", ".join(said)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.figures import save_figure
+from llmtool.core.run.wording import counted
 
 BLUE, ORANGE, GREY = "#1f4e79", "#c8501e", "#b8c4d0"
 
@@ -14,7 +15,7 @@ def draw(facts: dict[str, Any], path: Path) -> None:
 
     sheet = Figure(figsize=(11, 7), layout="constrained")
     gap, hard, reuse, mix = sheet.subplots(2, 2).flat
-    title = f"{facts['method']}: {facts['samples']:,} samples of {facts['target']:,} tokens"
+    title = f"{facts['method']}: {counted(facts['samples'], 'sample')} of {facts['target']:,} tokens"
     sheet.suptitle(title, x=0.01, ha="left", fontsize=12)
     _gap(gap, facts)
     _hardness(hard, facts)
