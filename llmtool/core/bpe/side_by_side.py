@@ -75,8 +75,9 @@ class SideBySide:
             spans = "".join(self._span(piece, (piece.start, piece.end) in differs) for piece in cut)
             count = sum(len(piece.ids) for piece in cut)
             rows.append(
-                f'<p class="note">{escape(name)}: {counted(count, "token")}, {counted(len(differs), "piece")} cut '
-                f'otherwise</p>\n<div class="cut" dir="auto">{spans}</div>'
+                f'<p class="note">{escape(name)}: {counted(count, "token")}'
+                + (f", {counted(len(differs), 'piece')} cut otherwise" if len(self.cuts) > 1 else "")
+                + f'</p>\n<div class="cut" dir="auto">{spans}</div>'
             )
         return f"<h2>How {escape(self.title)} is cut</h2>\n" + "\n".join(rows)
 
