@@ -74,6 +74,7 @@ _llmtool() {
         "llmtool train:--keep") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--max-loss-jump") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--set") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool train:--only") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--override") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool train:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -794,6 +795,7 @@ _llmtool() {
         "llmtool posttrain sft:--eval-every") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain sft:--save-every") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain sft:--set") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool posttrain sft:--only") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain sft:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain sft:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain sft:--device") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -826,6 +828,7 @@ _llmtool() {
         "llmtool posttrain uniattn:--eval-every") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain uniattn:--save-every") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain uniattn:--set") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool posttrain uniattn:--only") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain uniattn:--dtype") mapfile -t COMPREPLY < <(compgen -W "fp32 bf16" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain uniattn:--save-dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool posttrain uniattn:--device") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -880,7 +883,7 @@ _llmtool() {
         "llmtool doctor") [[ $cur == -* ]] && words="--json -h --help" || words="" ;;
         "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --threads --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool train") [[ $cur == -* ]] && words="-o --output -m --model --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool train") [[ $cur == -* ]] && words="-o --output -m --model --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --only --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool rerun") [[ $cur == -* ]] && words="-h --help" || words="" ;;
         "llmtool completions") [[ $cur == -* ]] && words="-h --help" || words="bash zsh fish" ;;
         "llmtool help") [[ $cur == -* ]] && words="-h --help" || words="" ;;
@@ -936,8 +939,8 @@ _llmtool() {
         "llmtool data check") [[ $cur == -* ]] && words="--tokenizer --format --template --ignore --date --length --pack --no-pack --drop-overlong --row --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool data token-experts") [[ $cur == -* ]] && words="-o --output -m --model --tokenizer --layers --experts --top-k --rule --frequent-mass --min-per-expert --train-tokens --visible --draw --tid2eid --bin-dtype --seed --threads --dry-run --force --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool posttrain") [[ $cur == -* ]] && words="-h --help" || words="sft uniattn" ;;
-        "llmtool posttrain sft") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
-        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool posttrain sft") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --only --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool posttrain uniattn") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --only --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="-h --help" || words="kernels compile machine device decode tokenizer" ;;
         "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --html --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json -q --quiet --config --print-config -h --help" || words="" ;;
