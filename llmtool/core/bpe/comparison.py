@@ -105,9 +105,10 @@ class Comparison:
             ("zero-frequency tokens", lambda m: m.total.zero_frequency, 0),
             (f"tokens seen fewer than {rare} times", lambda m: m.total.rare_tokens, 0),
             ("unreachable tokens", lambda m: len(m.unreachable), 0),
-            ("encoding, MB/s", lambda m: m.total.encode_mb_per_s, 2),
         ]
         rows = [[label, *(_number(get(m), digits) for m in self.measured.values())] for label, get, digits in lines]
+        speeds = (m.total.encode_mb_per_s for m in self.measured.values())
+        rows.append(["encoding, MB/s", *("-" if speed is None else f"{speed:,.3g}" for speed in speeds)])
         note = f"MB/s: one pass, {self.engine} engine, threads: {self.threads}, this machine; not a benchmark"
         return "All corpora", ["", *self.measured], rows, note
 

@@ -67,10 +67,10 @@ class Pages(Settings):
         if muted and self.markdown == STDOUT:
             raise UserError("--json and --markdown - both print the result", hint="write one of them to a file")
         read = list(read)
-        _refuse_ending("--html", self.html, HTML)
-        _refuse_ending("--markdown", self.markdown, MARKDOWN)
         places = [path for path in (self.html, self.markdown) if path is not None and path != STDOUT]
         refuse_overlap(places, read)
+        _refuse_ending("--html", self.html, HTML)
+        _refuse_ending("--markdown", self.markdown, MARKDOWN)
         for path in places:
             claim_marked(path, "page", read=read, force=force)
         drawn = Path(mkdtemp(prefix="llmtool-page-")) if self.html else None
@@ -163,8 +163,8 @@ def _refuse_ending(option: str, path: Path | None, endings: Sequence[str]) -> No
     """One line where a name says that the file is something else: a page opens by its ending."""
     if path is None or path.suffix.lower() in endings or (path == STDOUT and endings is MARKDOWN) or is_stream(path):
         return
-    known = " or ".join(ending for ending in endings if ending)
-    raise UserError(f"{option} {path}: no {option[2:]} by its name", hint=f"a name that ends in {known}")
+    what, known = ("HTML", "html") if endings is HTML else ("Markdown", "md")
+    raise UserError(f"{option} {path}: no {what} by its name", hint=f"a name that ends in .{known}")
 
 
 def command() -> str:
