@@ -148,7 +148,7 @@ def train(
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,
             inputs=lambda: [*checkpoint, *hashes.wait()], device=device, tensorboard=used.tensorboard,
-            kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
+            length=facts["length"], kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
         )  # fmt: skip
         report = run_job(job, console)
         if rank == 0:

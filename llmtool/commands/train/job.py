@@ -87,6 +87,8 @@ class Job:
     tokenizer: str | None = None
     """Hash of the tokenizer that made the data, where it is known: losses of other tokens cannot be compared."""
     tensorboard: Path | None = None
+    length: int | None = None
+    """Tokens of a row, where all are alike: FLOPs are counted by it."""
 
 
 def plan_line(job: Job) -> str:
