@@ -41,8 +41,8 @@ def ids_and_spans(
                 found.append((inner.token, (own[0][0], own[-1][1])))
                 continue
             cut = _pieces(definition, whole[inner.start : inner.end], own, inner.start == part.start == 0)
-            for piece, piece_origins in cut:
-                pieces.append(encode_text(piece))
+            for spelled, piece_origins in cut:
+                pieces.append(encode_text(spelled))
                 found.append(piece_origins)
     encoded = iter(zip(pieces, encode(pieces), strict=True))
     ids: list[int] = []

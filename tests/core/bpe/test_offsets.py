@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer as Theirs
 
 from llmtool.core.bpe.huggingface import read_huggingface
-from llmtool.core.bpe.normalizers import normalize
+from llmtool.core.bpe.normalizers import Step, normalize
 from llmtool.core.bpe.offsets import _origins
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
@@ -43,7 +43,7 @@ def test_offsets_are_theirs(name: str, built: dict[str, Facts]) -> None:
 
 def test_a_normalizer_of_many_steps_is_followed() -> None:
     """SentencePiece's own: a table, spaces at the ends, several spaces between, one in front."""
-    steps = [
+    steps: list[Step] = [
         {"type": "NFKC"},
         {"type": "Replace", "pattern": {"Regex": r"\A +|[ \u2581]+\z"}, "content": ""},
         {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
