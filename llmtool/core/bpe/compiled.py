@@ -67,6 +67,8 @@ def entry_path(data: bytes) -> Path | None:
 def load_entry(path: Path) -> Entry | None:
     """The entry, if it is there, whole, and our own."""
     try:
+        if not path.is_file():
+            return None  # a pipe would be waited for
         with path.open("rb") as file:
             facts = os.fstat(file.fileno())
             if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
