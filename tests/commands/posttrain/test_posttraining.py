@@ -78,6 +78,19 @@ def test_sft_learns_the_answers_and_resumes_strictly(base: Path, data: Path, tmp
             posttraining.sft(base, [str(data)], tmp_path / "out", **settings)
 
 
+def test_the_named_parameters_move_alone(base: Path, data: Path, tmp_path: Path) -> None:
+    names = ["model.layers.1.mlp.*", "*.self_attn.o_proj.weight"]
+    settings: dict[str, Any] = {**QUICK, "steps": 2, "only": names}
+    posttraining.sft(base, [str(data)], tmp_path / "out", **settings)
+    before, after = tensors(base), tensors(tmp_path / "out")
+    moved = {name for name in before if not after[name].double().equal(before[name].float().double())}
+    assert moved == {name for name in before if "layers.1.mlp." in name or "o_proj" in name}
+    with pytest.raises(UserError, match="begun with other settings"):
+        posttraining.sft(base, [str(data)], tmp_path / "out", **{**settings, "only": names[:1]})
+    with pytest.raises(UserError, match=r"--only \*\.router\.\*"):
+        posttraining.sft(base, [str(data)], tmp_path / "none", **{**settings, "only": ["*.router.*"]})
+
+
 def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
     base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
