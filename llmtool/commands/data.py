@@ -12,6 +12,7 @@ from llmtool.commands import places
 from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
+from llmtool.core.run.atomic import new_directories
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
@@ -113,9 +114,11 @@ def chunk(
 ) -> dict[str, Any]:
     """The first stage: documents into chunks."""
     from llmtool.methods.nextlong import stages
+    from llmtool.methods.nextlong.synthesis import nothing_left
 
     settings, directory = NextlongSettings.of(settings, named_settings), Path(directory or places.CHUNKS)
-    store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
+    with new_directories(directory.parent), nothing_left(directory):
+        store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
     return {"schema": "llmtool.data-chunk/1", "directory": str(directory), **store.facts}
 
 

@@ -20,6 +20,7 @@ from llmtool.cli.template import key, template
 from llmtool.cli.tree import Command
 from llmtool.cli.values import UsageError, Value
 from tests.cli.test_app import run
+from tests.processes import PATIENCE, read_terminal
 
 COMMANDS = [command for command in tree().walk() if not command.commands]
 
@@ -198,9 +199,8 @@ def test_a_terminal_is_told_what_is_waited_for(tmp_path: Path) -> None:
     child = subprocess.Popen(command, cwd=tmp_path, stdin=inner, stdout=subprocess.PIPE, stderr=inner)
     os.close(inner)
     os.write(outer, b"low lower\n\x04")
-    out, _ = child.communicate(timeout=60)
-    said = os.read(outer, 1 << 16)
-    os.close(outer)
+    out, _ = child.communicate(timeout=PATIENCE)
+    said = read_terminal(outer)
     assert child.returncode == 0
     assert b"reading what you type; Ctrl-D" in said
     assert b"encoding" not in said

@@ -7,11 +7,13 @@ makes every N-th shard, for clusters and arrays of jobs that share the directory
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 from typing import Any
 
 from llmtool.commands.tokenizer.encode import token_around
@@ -87,6 +89,7 @@ def encode_shards(
     _refuse_foreign(directory)
     if verify and not (directory / SETTINGS).exists():
         raise UserError("holds no shards to verify", where=str(directory), hint="make them first, without --verify")
+    fresh = [place for place in (directory, *directory.parents) if part is None and not place.exists()]
     stage.begin(force=means.force and not verify, alone=part is None and not verify)
     units = plan_units(streams, reading, size)
     mine = [unit for unit in range(len(units)) if unit % chosen[1] == chosen[0]]
@@ -106,6 +109,9 @@ def encode_shards(
     if complete and not (stage.complete and (directory / "run.json").exists()):
         report.say(means.console)
         if not sums["tokens"]:
+            for place in fresh:  # of no use to anybody
+                with suppress(OSError):
+                    rmtree(place) if place == directory else place.rmdir()
             raise UserError("no text found", where=", ".join(inputs))
         if settings.form == "mds":
             with atomic_file(directory / INDEX) as file:

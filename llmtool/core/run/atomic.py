@@ -223,6 +223,21 @@ def require_space(path: Path, wanted: int) -> None:
         )
 
 
+@contextmanager
+def new_directories(path: Path) -> Iterator[None]:
+    """A directory and those above it; where the block fails, those of them that are new and hold nothing go again."""
+    new = [place for place in (path, *path.parents) if not place.exists()]
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for place in new:
+            with suppress(OSError):  # it holds something
+                place.rmdir()
+        raise
+
+
 def open_stream(path: Path) -> IO[bytes] | None:
     """A pipe, a device, or a file that this process has open already (/dev/stdout); None for anything else."""
     with explained(path):
@@ -250,6 +265,8 @@ def _descriptor(path: Path) -> int | None:
 
 def check_output(path: Path) -> Path:
     """Where a file can be written, links followed; refused before any work where it cannot."""
+    if path.is_socket():
+        raise UserError("is a socket", where=str(path), hint="name a file")
     if is_stream(path):
         return path
     path = Path(os.path.realpath(path))

@@ -13,6 +13,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.page import Pages
 from llmtool.core.run.page_blocks import Block, Figure, Lines, Table, html_page, markdown_page
+from tests.processes import PATIENCE
 
 VOID = {"meta", "img", "br", "link", "input"}
 HOSTILE = '<script>alert(1)</script> & "quotes" | pipe\nline `code` \ud800'
@@ -162,7 +163,7 @@ def test_a_browser_shows_it(tmp_path: Path) -> None:
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
         [str(BROWSER), *options, f"--screenshot={tmp_path / 'p.png'}", "--dump-dom", place.as_uri()],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     assert "&lt;i&gt;novels&lt;/i&gt;" in done.stdout
     assert "<script" not in done.stdout
