@@ -12,7 +12,7 @@ from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
-from llmtool.methods.temporal_scaling.intervals import COVERAGE, FALL_BELOW, UNKNOWN_RATE, Interval, interval, scatter
+from llmtool.methods.temporal_scaling.intervals import FALL_BELOW, UNKNOWN_RATE, Interval, ends, interval
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.run import Run
 
@@ -65,8 +65,7 @@ class Forecast:
         value, noise = self.fit.predict(steps), standard_noise(0)
         posterior = np.log(self.fit.draws(steps, noise) / value)
         drift = self.fit.own_error(steps) * noise[:, -1:]
-        draws = value * scatter(posterior, drift, self.backtest.surprise, below(self.fit, steps))
-        low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+        low, high = value * ends(posterior, drift, self.backtest.surprise, below(self.fit, steps))
         return value, low, high
 
     def at(self, step: float) -> Interval:

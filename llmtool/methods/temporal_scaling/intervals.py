@@ -42,8 +42,16 @@ def interval(value: float, posterior: Array, drift: Array, surprise: float, belo
     surprise: of the back-test, from 1 to MOST_SURPRISE; below: how much lower a fall of the rate may end, see scatter.
     """
     draws = value * scatter(np.log(posterior / value), drift, surprise, below)
-    low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    low, high = value * ends(np.log(posterior / value), drift, surprise, below)
     return Interval(value, float(min(low, value)), float(max(high, value)), draws)
+
+
+def ends(posterior: Array, drift: Array, surprise: float, below: Array | float) -> Array:
+    """The two ends [2, ...] of a 90% interval, as factors; what may end lower does not bring the upper one down."""
+    low = np.quantile(scatter(posterior, drift, surprise, below), (1 - COVERAGE) / 2, axis=0)
+    level = scatter(posterior, drift, surprise, np.zeros_like(below))
+    high = np.quantile(level, (1 + COVERAGE) / 2, axis=0)
+    return np.stack([low, high])
 
 
 def scatter(posterior: Array, drift: Array, surprise: float, below: Array | float) -> Array:

@@ -163,7 +163,7 @@ def test_an_interval_widens_with_surprise_and_down_where_the_rate_may_fall() -> 
     assert width(1.0, UNKNOWN_RATE) > 1.5 * width(1.0)
     assert width(1.0) == pytest.approx(3 * 2 * 1.645 * 0.008, rel=0.15)
     upper = [interval(3.0, posterior, drift, 1.0, below).high for below in (0.0, UNKNOWN_RATE)]
-    assert upper[1] <= upper[0]
+    assert upper[1] == upper[0]
 
 
 def test_intervals_reach_down_by_the_fall_of_the_rate_ahead() -> None:
