@@ -100,7 +100,7 @@ _llmtool() {
         "llmtool tokenizer train:--vocab-size") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer train:--algorithm") mapfile -t COMPREPLY < <(compgen -W "bpe scaffold lbpe scaffold-lbpe" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer train:--encoder") mapfile -t COMPREPLY < <(compgen -W "merge lbpe" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
-        "llmtool tokenizer train:--pretokenizer") mapfile -t COMPREPLY < <(compgen -W "gpt2 cl100k o200k llama3 qwen2 smollm qwen35 tekken deepseek3 none" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool tokenizer train:--pretokenizer") mapfile -t COMPREPLY < <(compgen -W "gpt2 cl100k o200k llama3 qwen2 smollm qwen35 tekken deepseek3 nanochat kimi falcon bloom none" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer train:--pretokenizer-regex") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer train:--special") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool tokenizer train:--special-position") mapfile -t COMPREPLY < <(compgen -W "first last" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;

@@ -160,7 +160,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -s o -l output -
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l vocab-size -x -d 'Number of tokens; bytes and special tokens count.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l algorithm -x -a 'bpe scaffold lbpe scaffold-lbpe' -d 'How the vocabulary is made; (scaffold-)lbpe also sets --encoder lbpe.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l encoder -x -a 'merge lbpe' -d 'How text is cut; lbpe takes the longest token first. Default: as the file says, merge for a new one.'
-complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l pretokenizer -x -a 'gpt2 cl100k o200k llama3 qwen2 smollm qwen35 tekken deepseek3 none' -d 'Published pattern that cuts text into pieces first.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l pretokenizer -x -a 'gpt2 cl100k o200k llama3 qwen2 smollm qwen35 tekken deepseek3 nanochat kimi falcon bloom none' -d 'Published pattern that cuts text into pieces first.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l pretokenizer-regex -x -d 'Cut by this pattern instead; repeatable.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l special -x -d 'Special token; may be given again; \'\' for none.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer train'" -l special-position -x -a 'first last' -d 'Ids of special tokens.'

@@ -140,7 +140,7 @@ def test_uniattn_trains_the_compensations_first(base: Path, data: Path, tmp_path
         posttraining.uniattn(base, [str(data)], tmp_path / "o", **QUICK)
 
 
-@pytest.mark.parametrize("kind", ["dense", "uniattn"])
+@pytest.mark.parametrize("kind", ["dense", "uniattn", "dsmoe"])
 def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: Path, kind: str) -> None:
     start, out, merged = base, tmp_path / "out", tmp_path / "merged"
     settings = {**QUICK, "lora": 4, "lora_targets": "q_proj,v_proj,down_proj"}
@@ -151,13 +151,17 @@ def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: 
             console=QUIET,
         )  # fmt: skip
         posttraining.uniattn(start, [str(data)], out, **settings)
+    elif kind == "dsmoe":  # the unit form, some blocks closed
+        start = tmp_path / "s"
+        convert_dsmoe(base, start, calibration=[TEXT], calibration_tokens=400, share=0.5, off_mean=True, console=QUIET)
+        posttraining.sft(start, [str(data)], out, **settings)
     else:
         posttraining.sft(start, [str(data)], out, **settings)
     before, after = tensors(start), tensors(out)
     new = {name for name in after if name not in before}
     assert new
     assert all(".lora_" in name for name in new)
-    assert not any("layers.1.self_attn.q_proj" in name for name in new) or kind == "dense"
+    assert not any("layers.1.self_attn.q_proj" in name for name in new) or kind != "uniattn"
     moved = {name for name in before if not before[name].float().equal(after[name])}
     assert moved == {name for name in before if "compensation" in name}
     merge_lora(out, merged, console=QUIET)
