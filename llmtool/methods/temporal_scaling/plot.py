@@ -64,7 +64,8 @@ def draw(forecast: Forecast, path: Path) -> None:
     axes.plot(*means(run.steps[seen], run.loss[seen]), ".", color=SEEN, markersize=4, label="fitted")
     axes.fill_between(ahead, lower, upper, color=LAW, alpha=0.18, linewidth=0,
                       label="90% interval")  # fmt: skip
-    axes.plot(grid, forecast.fit.predict(grid), color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
+    law = forecast.fit.predict(grid) * run.level(grid)
+    axes.plot(grid, law, color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
     final = forecast.final
     axes.errorbar([run.horizon], [final.value], [[final.value - final.low], [final.high - final.value]], fmt="o",
                   color=LAW, markersize=5, capsize=4, linewidth=1.4, clip_on=False, zorder=5)  # fmt: skip

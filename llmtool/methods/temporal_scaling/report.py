@@ -24,6 +24,9 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
     yield from _ending(forecast)
     if not forecast.confident:
         yield _line("NOT CONFIDENT", "; ".join(forecast.doubts))
+    for change in run.changes:
+        yield _line("jump", f"of the loss by {100 * np.expm1(change.size):+.1f}% at {unit[:-1]} {amount(change.step)}: "
+                    "what lies before is fitted at the level after it")  # fmt: skip
     yield _line("law", f"{fitted.name}: {fitted.formula}")
     yield _line("why", forecast.why)
     if (asymptote := fitted.asymptote()) is not None:
@@ -37,7 +40,7 @@ def _ending(forecast: Forecast) -> Iterator[str]:
     """How the run ends; how it goes on, where its end is not known; that it has ended, where it has."""
     run = forecast.run
     if run.finished:
-        _, loss = run.seen()
+        _, loss = run.logged()
         last = max(1, round(0.02 * len(loss)))
         yield _line("finished", f"the log reaches the horizon; its last loss is {float(loss[-last:].mean()):.4f}")
         return
@@ -108,7 +111,7 @@ def chart(forecast: Forecast) -> Iterator[str]:
     """Loss over steps: points fitted (o), points beyond (.), the law (-) and its band (:)."""
     run = forecast.run
     grid = np.linspace(run.cut, run.horizon, WIDTH)
-    law, lower, upper = forecast.band(grid)
+    law, lower, upper = (values * run.level(grid) for values in forecast.band(grid))
     shown = run.steps >= run.cut
     steps, loss = run.steps[shown], run.loss[shown]
     column = np.clip(np.searchsorted(grid, steps, side="right") - 1, 0, WIDTH - 1)
