@@ -17,6 +17,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.numbers import amount
+from llmtool.core.run.wording import counted
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -257,7 +258,10 @@ def show(
         from rich.text import Text
 
         out = console.rich(stdout=True)
-        out.print(f"sample {row['id']}, seed {row['seed']}: {row['n_tokens']:,} tokens, {len(row['spans'])} spans")
+        out.print(
+            f"sample {row['id']}, seed {row['seed']}: {counted(row['n_tokens'], 'token')}, "
+            f"{counted(len(row['spans']), 'span')}"
+        )
         for role, heading, text in showing.parts(output, row, None if asked.whole else asked.characters):
             out.print(Text(heading, style=showing.STYLES[role]))
             out.print(Text(text + "\n", style="" if role == "meta" else "dim"))

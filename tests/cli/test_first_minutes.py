@@ -44,6 +44,17 @@ def test_files_alone_make_a_tokenizer(tmp_path: Path) -> None:
     assert run("tokenizer", "train", "a.txt", "-q", cwd=tmp_path).stderr == b""
 
 
+def test_train_refuses_before_it_makes_a_tokenizer(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "a.txt").write_text("low lower lowest " * 50)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/mine").touch()
+    for words in (["--html", "page.md"], ["-o", "taken"], ["--html", "a.txt"]):
+        done = run("train", "a.txt", *words, cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "taken"]
+
+
 def test_everything_missing_is_said_at_once() -> None:
     done = run("tokenizer", "extend")
     line = b"error: missing: TOK, INPUT..., --add N (llmtool tokenizer extend --help)\n"
@@ -163,6 +174,8 @@ def test_what_comes_next_is_a_command() -> None:
         assert line is None or any(f"{line} ".startswith(f"{path} ") for path in paths - {"llmtool"}), line
         assert after(words.split(), {**given, "dry_run": True}) is None
     assert after(["tokenizer", "train"], {**given, "output": None}) == "llmtool train 'a b.txt'"
+    for inputs, named in ((["a", "b", "c"], "a b c"), (["a", "b", "c", "d"], "DATA"), (["-"], "DATA")):
+        assert after(["tokenizer", "train"], {"inputs": inputs}) == f"llmtool train {named}"
 
 
 def test_the_keys_of_set_are_those_that_methods_read() -> None:

@@ -36,6 +36,7 @@ from llmtool.core.run.json_file import parse_json
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import shown, whole
 from llmtool.core.run.outputs import refuse_overlap
+from llmtool.core.run.wording import counted
 
 SCHEMA = "llmtool.tokenizer-shards/1"
 SMALLEST = 1 << 16
@@ -118,8 +119,8 @@ def encode_shards(
         stage.seal({"shards": len(units), **sums})
         made = [path for unit in done for path in stage.files(unit)]
         run.save(directory / "run.json", sorted([*made, directory / INDEX] if settings.form == "mds" else made))
-    counted = f"{sums['tokens']:,} tokens of {sums['documents']:,} documents"
-    means.console.info(f"{directory}: {len(done):,} of {len(units):,} shards, {counted}")
+    sums_said = f"{counted(sums['tokens'], 'token')} of {counted(sums['documents'], 'document')}"
+    means.console.info(f"{directory}: {len(done):,} of {counted(len(units), 'shard')}, {sums_said}")
     return {"schema": SCHEMA, "directory": str(directory), "shards": len(units), "done": len(done), **sums}
 
 
@@ -232,7 +233,9 @@ def _verify(
             wrong[stage.path(unit, settings.form).name] = "the text gives other ids now"
     for name, what in wrong.items():
         means.console.warn(f"{stage.directory / name}: {what}")
-    means.console.info(f"{len(done):,} shards verified, {len(sampled)} of them encoded again: {len(wrong)} wrong")
+    means.console.info(
+        f"{counted(len(done), 'shard')} verified, {len(sampled)} of them encoded again: {len(wrong)} wrong"
+    )
     return {"schema": SCHEMA, "directory": str(stage.directory), "verified": len(done), "wrong": wrong}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
@@ -94,7 +95,7 @@ def forecast(run: Run, law: str = "auto") -> Forecast:
     steps, loss = run.seen()
     if len(steps) < FEWEST:
         raise NotYetError(
-            f"only {len(steps)} points from step {run.cut:g} to {run.until:g}, the warm-up apart",
+            f"only {counted(len(steps), 'point')} from step {run.cut:g} to {run.until:g}, the warm-up apart",
             where=run.log.name,
             hint=f"{FEWEST} are needed: wait, or log more often",
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.intervals import Interval
 from llmtool.methods.temporal_scaling.laws import POWER
@@ -95,8 +96,8 @@ def duration(seconds: float) -> str:
 def backtests(forecast: Forecast) -> Iterator[str]:
     """How the laws would have done so far."""
     power = forecast.backtests[POWER.name]
-    count = len(forecast.backtest.errors)
-    yield f"  back-test at {count} origins: error is the root mean square, relative to the loss; skill 1 is perfect"
+    origins = counted(len(forecast.backtest.errors), "origin")
+    yield f"  back-test at {origins}: error is the root mean square, relative to the loss; skill 1 is perfect"
     yield f"    {'law':<12}{'error':>9}{'MAPE':>9}{'over power law':>17}{'over last value':>17}"
     for name, test in forecast.backtests.items():
         mark = "*" if name == forecast.fit.name else " "
