@@ -32,7 +32,7 @@ from llmtool.methods.nextlong import copies, indexing
 from llmtool.methods.nextlong.chance import held_out
 from llmtool.methods.nextlong.chunking import Reading
 from llmtool.methods.nextlong.copies import Dedupe
-from llmtool.methods.nextlong.duplicates import Contamination, Shingles
+from llmtool.methods.nextlong.duplicates import Contamination
 from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa, identity
 from llmtool.methods.nextlong.hardness import least
 from llmtool.methods.nextlong.indexing import I64, IndexKind
@@ -40,6 +40,7 @@ from llmtool.methods.nextlong.mining import Pool, mine_unit
 from llmtool.methods.nextlong.ordering import order_unit
 from llmtool.methods.nextlong.reading import Group, read_unit
 from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_order
+from llmtool.methods.nextlong.shingles import Shingles
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_stage, token_unit
 from llmtool.methods.nextlong.vectors import SCALE

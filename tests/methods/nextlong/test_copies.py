@@ -9,9 +9,9 @@ import pytest
 
 from llmtool.commands import data
 from llmtool.methods.nextlong import copies, reference
-from llmtool.methods.nextlong.duplicates import Present, Shingles
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.repeats import longest
+from llmtool.methods.nextlong.shingles import Present, Shingles
 from llmtool.methods.nextlong.store import Store
 from tests.methods.nextlong.corpora import sources, tokenizer, write_jsonl
 
