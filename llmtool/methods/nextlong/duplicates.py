@@ -86,14 +86,14 @@ def shared(overlaps: npt.NDArray[np.float32], one: npt.NDArray[np.uint32], many:
 
 @cache
 def surely(most: float) -> npt.NDArray[np.int64]:
-    """Equal bins, of so many that are not empty in both, that texts sharing less than `most` make once in 10^9 cases.
+    """Equal bins, of so many not empty in both, that texts sharing less than `most` make once in a million cases.
 
     [BINS + 1]. Containment below `most` is a Jaccard overlap below most / (2 - most), and each bin is equal with that
-    probability: at 0.1 19 of 64 bins are enough. More than there are where nothing is sure.
+    probability: at 0.1 15 of 64 bins are enough. More than there are where nothing is sure.
     """
     from scipy.stats import binom
 
-    return np.asarray(binom.isf(1e-9, np.arange(BINS + 1), most / (2 - most)) + 1, np.int64)
+    return np.asarray(binom.isf(1e-6, np.arange(BINS + 1), most / (2 - most)) + 1, np.int64)
 
 
 def suspects(
