@@ -85,7 +85,7 @@ class Shingles:
         theirs, hashes, holders = self._gathered(others)
         order = np.argsort(hashes, kind="stable")
         counts = common(values, owners, hashes[order], holders[order], (len(chunks), len(others)))
-        return self._too_much(counts, sizes, theirs).any(1)
+        return np.asarray(self._too_much(counts, sizes, theirs).any(1))
 
     def _too_much(self, counts: I64, sizes: I64, theirs: I64) -> npt.NDArray[np.bool_]:
         """Which of the counts [N, M] are so much of the smaller text."""
