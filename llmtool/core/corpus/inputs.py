@@ -25,7 +25,7 @@ from llmtool.core.run.numbers import find_real
 
 STDIN = "-"
 
-_PACKED = r"(\.(gz|zst|zstd))?"
+_PACKED = r"(\.(gz|bz2|xz|zst|zstd))?"
 _ROWS = re.compile(rf"(.*\.(jsonl|ndjson|parquet|arrow|tar)|part-\d+.*){_PACKED}", re.IGNORECASE)
 _NOTES = re.compile(
     r"(readme|license|licence|copying|citation|changelog|datasheet|notice)([._-].*)?"

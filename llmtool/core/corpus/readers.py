@@ -221,7 +221,9 @@ def _require_text(documents: Iterator[Document], streams: Sequence[Input], repor
     else:
         if report.count:
             where, what = report.first[0]
-            raise UserError(f"no text found; {report.count:,} rows or files skipped, the first: {what}", where=where)
+            hint = "name the field with --field" if what.startswith("no field") else ""
+            left = f"{report.count:,} rows or files skipped, the first: {what}"
+            raise UserError(f"no text found; {left}", where=where, hint=hint)
         named = streams[0].source if len(streams) == 1 else f"{streams[0].source} and {len(streams) - 1} more"
         raise UserError("no text found: the input is empty", where=named)
     yield from documents

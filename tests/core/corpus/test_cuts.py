@@ -1,7 +1,9 @@
 """Parts of packed files: the rows of the file, whatever its members, each byte unpacked once by one reader."""
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +42,10 @@ def pack(data: bytes, how: str) -> bytes:
         return gzip.compress(data, 1)
     if how == "gzip members":  # bgzip, `cat a.gz b.gz`
         return b"".join(gzip.compress(part, 1) for part in members(data, 30_000)) + bytes(700)
+    if how == "bzip2 streams":  # pbzip2
+        return b"".join(bz2.compress(part, 1) for part in members(data, 30_000))
+    if how == "xz":
+        return lzma.compress(data, preset=0)
     if how == "zstd":
         return bytes(zstd.compress(data))
     if how == "one big frame, then small ones":
@@ -51,7 +57,7 @@ def pack(data: bytes, how: str) -> bytes:
     return b"".join(b"\x50\x2a\x4d\x18\4\0\0\0" + len(frame).to_bytes(4, "little") + frame for frame in frames)
 
 
-PACKED = ["gzip", "gzip members", "zstd", "one big frame, then small ones", "zstd frames"]
+PACKED = ["gzip", "gzip members", "zstd", "one big frame, then small ones", "zstd frames", "bzip2 streams", "xz"]
 
 
 @pytest.mark.parametrize("how", PACKED)
@@ -82,7 +88,7 @@ def test_tasks_unpack_every_byte_about_once(how: str, tmp_path: Path, monkeypatc
     units = plan_units(find_inputs([path]), Reading(), 60_000)
     tasks = together(units, range(len(units)))
     assert [unit for task in tasks for unit in task] == list(range(len(units)))
-    assert len(tasks) == 1 if how in ("gzip", "zstd") else len(tasks) > 4
+    assert len(tasks) == 1 if how in ("gzip", "zstd", "xz") else len(tasks) > 4
     unpack, given = compression.unpack, 0
 
     def counted(*arguments: object) -> Iterator[bytes]:
