@@ -17,11 +17,11 @@ import pytest
 import zstandard
 
 from llmtool.core.corpus.inputs import find_inputs
+from llmtool.core.corpus.plans import plan_units
 from llmtool.core.corpus.readers import (
     Document,
     Reading,
     ReadReport,
-    plan_units,
     read_documents,
     read_streams,
     total_bytes,
