@@ -29,29 +29,29 @@ def words(draw: random.Random, count: int) -> list[str]:
 
 
 def write_text(path: Path, size: int) -> None:
-    """About `size` bytes: blocks of known words by Zipf's law, each block with 400 words that are new and a number."""
+    """About `size` bytes: words by Zipf's law, among them words that are new, ever fewer (Heaps), and numbers.
+
+    Each block stands eight times: what is slow here is Python.
+    """
     draw = random.Random(0)
     known = words(draw, 50_000)
-    held = 0
+    weights = list(accumulate(1 / rank for rank in range(1, 50_001)))
+    held = blocks = 0
     with path.open("wb") as file:
         while held < size:
-            weights = list(accumulate(1 / rank for rank in range(1, 50_001)))
-            drawn = draw.choices(known[:50_000], cum_weights=weights, k=BLOCK_WORDS)
-            fresh = words(draw, 400)
-            for number, word in enumerate(fresh):
-                drawn[draw.randrange(BLOCK_WORDS)] = word
-                drawn[number * 50] = f"{draw.randrange(10**6)}.\n"
+            blocks += 1
+            drawn = draw.choices(known, cum_weights=weights, k=BLOCK_WORDS)
+            fresh = words(draw, round(10_000 / blocks**0.5))
+            for place, word in zip(draw.sample(range(BLOCK_WORDS), len(fresh)), fresh, strict=True):
+                drawn[place] = word
+            for _ in range(400):
+                drawn[draw.randrange(BLOCK_WORDS)] = f"{draw.randrange(10**6)}.\n"
             known[draw.randrange(50_000)] = fresh[0]
-            block = " ".join(drawn).encode()
-            # The same words in other orders: what is slow here is Python, and order is nothing to the counter.
-            for _ in range(8):
-                draw.shuffle(drawn)
-                block += b"\n" + " ".join(drawn).encode()
-            held += file.write(block + b"\n")
+            held += file.write(b" ".join([" ".join(drawn).encode()] * 8) + b"\n")
 
 
-def trained(path: Path, options: argparse.Namespace, directory: Path) -> tuple[float, float, int, int]:
-    """(wall s, CPU s, peak RSS in bytes, most bytes of spilled runs seen) of one training."""
+def trained(path: Path, options: argparse.Namespace, directory: Path) -> tuple[float, float, int, int, int]:
+    """(wall s, CPU s, peak RSS, most of it that is no file's, most bytes of spilled runs: in bytes) of one training."""
     spill, log = directory / "spill", directory / "log"
     spill.mkdir()
     command = [
@@ -66,25 +66,38 @@ def trained(path: Path, options: argparse.Namespace, directory: Path) -> tuple[f
         errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(errors, 2)
         os.execv(sys.executable, command)
-    most = 0
+    anonymous = spilled = 0
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
-        most = max(most, sum(size_of(file) for file in spill.rglob("*")))
         if ended:
             break
-        time.sleep(0.2)
+        anonymous, spilled = max(anonymous, own_memory(child)), max(spilled, spilled_bytes(child, spill))
+        time.sleep(0.1)
     if status:
         sys.exit(log.read_text())
     shutil.rmtree(spill)
-    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, most
+    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, anonymous, spilled
 
 
-def size_of(file: Path) -> int:
-    """Bytes on disk; 0 of what is gone meanwhile."""
+def own_memory(process: int) -> int:
+    """Bytes of a process that the system cannot take back: those of mapped files it can."""
     try:
-        return file.stat().st_size
-    except OSError:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:  # it has ended
         return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
+
+
+def spilled_bytes(process: int, directory: Path) -> int:
+    """Bytes of the runs that a process has open in a directory; they have no names."""
+    size = 0
+    try:
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            if directory in link.readlink().parents:
+                size += link.stat().st_size
+    except OSError:  # closed meanwhile
+        pass
+    return size
 
 
 def main() -> None:
@@ -97,13 +110,14 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where the text is made (default: the system's own)")
     options = parser.parse_args()
     print(f"--max-memory {options.max_memory}, --vocab-size {options.vocab_size:,}, {options.threads} threads\n")
-    print("| text, GB | wall s | CPU s | CPU s a GB | peak MB | spilled at once, MB |\n|---|---|---|---|---|---|")
+    print("| text, GB | wall s | CPU s | CPU s a GB | peak MB | of it no file's | spilled MB |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=options.directory) as held:
         directory = Path(held)
         for size in options.sizes:
             write_text(directory / "text", round(size * 1e9))
-            wall, cpu, peak, spilled = trained(directory / "text", options, directory)
-            cells = f"{wall:.0f} | {cpu:.0f} | {cpu / size:.0f} | {peak / 1e6:.0f} | {spilled / 1e6:.0f}"
+            wall, cpu, *memory = trained(directory / "text", options, directory)
+            cells = " | ".join([f"{wall:.0f}", f"{cpu:.1f}", f"{cpu / size:.0f}", *(f"{n / 1e6:.0f}" for n in memory)])
             print(f"| {size:g} | {cells} |", flush=True)
 
 
