@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool import catalog
+from llmtool.core.bpe.foreign_files import holds_tokenizer
 from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
@@ -287,7 +288,7 @@ class Model:
 
 def load_tokenizer(path: Path, hint: str = "give ids with --ids") -> Tokenizer:
     """The tokenizer of a checkpoint's directory; hint says what else would do where there is none."""
-    if path.is_dir() and not any((path / name).is_file() for name in ("tokenizer.json", "llmtool.json")):
+    if path.is_dir() and not holds_tokenizer(path):
         raise UserError("holds no tokenizer.json", where=str(path), hint=hint)
     return Tokenizer.load(path)
 

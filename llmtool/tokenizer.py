@@ -9,14 +9,16 @@ Binds the methods of the catalog to the core's tokenizer, so that the core needs
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from llmtool import catalog
-from llmtool.core.bpe.compiled import Entry, entry_path, load_entry, store_entry
+from llmtool.core.bpe.compiled import Entry, Tables, entry_path, load_entry, store_entry
 from llmtool.core.bpe.definition import SCHEMA, Definition
 from llmtool.core.bpe.definition_file import from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
+from llmtool.core.bpe.foreign_files import all_that_counts, find_file, is_foreign, read_foreign, tokens_beside
 from llmtool.core.bpe.pretokenizers import CUSTOM
 from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES, TrainingSettings
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
@@ -33,7 +35,7 @@ from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.collector import collector_paused
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import json_object, read_bytes, read_json_object
+from llmtool.core.run.json_file import json_object, read_bytes
 
 LONGEST_TEXT = 16 * LONGEST_PIECE
 """Bytes of text without a safe place to cut that training holds; beyond, a piece may be cut in two."""
@@ -50,14 +52,19 @@ class Tokenizer(BaseTokenizer):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read our file, a Hugging Face byte-level BPE tokenizer.json, or a directory that holds one.
+        """Read our file, or others' of BPE: tokenizer.json, vocab.json with its merges.txt, SentencePiece's
+        tokenizer.model; or a directory that holds one.
 
         >>> import llmtool
         >>> tokenizer = llmtool.Tokenizer.load("bpe.json")
         >>> tokenizer.decode(tokenizer.encode("the cat"))
         'the cat'
         """
-        return cls(load_definition(Path(path)))
+        definition, place = _load(Path(path))
+        tokenizer = cls(definition)
+        if place is not None:
+            tokenizer._tables = partial(Tables, place)
+        return tokenizer
 
     @classmethod
     def train(
@@ -207,25 +214,35 @@ def _holds_space(special: Sequence[str]) -> bool:
 
 def load_definition(path: Path) -> Definition:
     """Recognise and read a tokenizer by content."""
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[Definition, Path | None]:
+    """A tokenizer, and where the cache keeps what was read, if it does."""
     if path.is_dir():
-        path = _tokenizer_in(path)
+        found = find_file(path)
+        if found is None:
+            raise UserError("the directory holds no tokenizer.json", where=str(path), hint="nor another tokenizer")
+        path = found
     with collector_paused():
         return _read_definition(path)
 
 
-def _read_definition(path: Path) -> Definition:
+def _read_definition(path: Path) -> tuple[Definition, Path | None]:
+    path = tokens_beside(path) or path
     data = read_bytes(path)
-    place = entry_path(data)
+    foreign = is_foreign(path, data)
+    place = entry_path(all_that_counts(path, data) if foreign else data)
     entry = place and load_entry(place)
     if entry:
-        return _definition(entry.facts, path, entry.vocabulary)
-    facts = json_object(data, str(path))
+        return _definition(entry.facts, path, entry.vocabulary), place
+    facts = read_foreign(path, data) if foreign else json_object(data, str(path))
     definition = _definition(facts, path)
-    if (
-        place and definition.vocabulary.merges
-    ):  # a vocabulary without merges may be an encoder's export, looked at whole
-        store_entry(place, Entry(facts, definition.vocabulary))
-    return definition
+    # a vocabulary without merges may be an encoder's export, looked at whole
+    if not place or not definition.vocabulary.merges:
+        return definition, None
+    store_entry(place, Entry(facts, definition.vocabulary))
+    return definition, place
 
 
 def _definition(facts: dict[str, Any], path: Path, vocabulary: Vocabulary | None = None) -> Definition:
@@ -237,21 +254,5 @@ def _definition(facts: dict[str, Any], path: Path, vocabulary: Vocabulary | None
 
         encoders = {name: catalog.resolve(catalog.ENCODING, name) for name in catalog.options(catalog.ENCODING)}
         return read_huggingface(facts, path, encoders, vocabulary)
-    raise UserError(
-        "not a tokenizer file",
-        where=str(path),
-        hint=f"wanted {SCHEMA} or a Hugging Face tokenizer.json",
-    )
-
-
-def _tokenizer_in(directory: Path) -> Path:
-    """The file of a directory that others would read; our own only where theirs needs remote code, or is not there.
-
-    A stock tokenizer.json may have been edited or saved again since we wrote ours beside it.
-    """
-    stock, own, config = (directory / name for name in ("tokenizer.json", "llmtool.json", "tokenizer_config.json"))
-    if stock.is_file() and not (own.is_file() and config.is_file() and "auto_map" in read_json_object(config)):
-        return stock
-    if own.is_file():
-        return own
-    raise UserError("the directory holds no tokenizer.json", where=str(directory))
+    hint = f"wanted {SCHEMA}, a Hugging Face tokenizer.json, a vocab.json with its merges.txt, or a tokenizer.model"
+    raise UserError("not a tokenizer file", where=str(path), hint=hint)

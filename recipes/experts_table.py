@@ -27,7 +27,7 @@ def table(rows: list[dict[str, Any]], rival: str) -> list[dict[str, Any]]:
         paired = [(row, by[rival][seed]) for seed, row in seeds.items() if seed in by.get(rival, {})]
         made: dict[str, Any] = {
             "variant": name, "seeds": len(seeds), "loss": float(np.mean([row["loss"] for row in seeds.values()])),
-            "tokens_per_second": float(np.mean([row["tokens"] / row["seconds"] for row in seeds.values()])),
+            "tokens_per_second": float(np.mean([row["tokens"] / row["cpu_seconds"] for row in seeds.values()])),
             "over_rival": interval([row["loss"] - other["loss"] for row, other in paired] or [0.0]),
             "deciles_over_rival": [
                 interval([row["deciles"][place] - other["deciles"][place] for row, other in paired] or [0.0])
@@ -48,7 +48,7 @@ def show(rows: list[dict[str, Any]], rival: str) -> None:
     """Markdown."""
     more = [key for key in ("best_off", "pairs", "pair_entropy") if any(key in row for row in rows)]
     names = {"best_off": "best expert off", "pairs": "pairs in use", "pair_entropy": "entropy of pairs"}
-    heads = ["variant", "seeds", "loss", f"over {rival}", "rarest tenth", "most frequent tenth", "tokens/s"]
+    heads = ["variant", "seeds", "loss", f"over {rival}", "rarest tenth", "most frequent tenth", "tokens a CPU second"]
     print("| " + " | ".join([*heads, *(names[key] for key in more)]) + " |")
     print("|" + "---|" * (len(heads) + len(more)))
     for row in rows:

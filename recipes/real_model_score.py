@@ -1,17 +1,24 @@
 """Score one checkpoint of recipes/real_model.sh: loss by text, share of open feed-forward blocks, cache, speed.
 
-Every checkpoint gets the same rows. Loss in nats a predicted token, in rows of LENGTH tokens.
+Every checkpoint gets the same rows. Loss in nats a predicted token, in rows of LENGTH tokens. Tasks: lm-eval's, on the
+exported checkpoint, in a process without a network.
 """
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from llmtool import load_model
 from llmtool.commands.convert.inspect import describe
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.corpus.calibration import text_rows
+from llmtool.core.run.errors import UserError
 from llmtool.methods.dsmoe.part import SparseSwiGLU
 from llmtool.methods.dsmoe.report import loss_of, use
 
@@ -45,6 +52,31 @@ def score(checkpoint: Path, texts: dict[str, str], tokens: int, length: int, dev
     }  # fmt: skip
 
 
+def run_tasks(checkpoint: Path, names: str, folder: Path, device: str) -> dict[str, dict[str, float]]:
+    """Task -> metric -> value, by lm-eval; nothing where it is not installed."""
+    if find_spec("lm_eval") is None:
+        print("lm-eval is not installed: no tasks (pip install 'lm-eval[hf]')", file=sys.stderr)
+        return {}
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    with TemporaryDirectory() as place:
+        exported = Path(place) / "export"
+        subprocess.run(
+            [sys.executable, "-m", "llmtool", "convert", "export", str(checkpoint), str(exported)], check=True
+        )
+        command = [
+            sys.executable, "-m", "lm_eval", "--model", "hf",
+            "--model_args", f"pretrained={exported},trust_remote_code=True,dtype=float32", "--tasks", names,
+            "--include_path", str(folder), "--device", device, "--output_path", str(Path(place) / "results"),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, env=offline, stdout=sys.stderr)
+        (found,) = (Path(place) / "results").rglob("results_*.json")
+        results = json.loads(found.read_text())["results"]
+    return {
+        task: {name.removesuffix(",none"): value for name, value in metrics.items() if isinstance(value, float)}
+        for task, metrics in results.items()
+    }
+
+
 def main() -> None:
     """Print the row as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -53,10 +85,19 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tasks")
+    parser.add_argument("--task-files", type=Path, default=Path())
+    parser.add_argument("--seconds", type=float, help="that making the checkpoint took, for the table")
     given = parser.parse_args()
     texts = dict(text.split("=", 1) for text in given.text)
-    print(json.dumps(score(given.checkpoint, texts, given.tokens, given.length, given.device), indent=1))
+    row = score(given.checkpoint, texts, given.tokens, given.length, given.device)
+    if given.tasks:
+        row["tasks"] = run_tasks(given.checkpoint, given.tasks, given.task_files, given.device)
+    print(json.dumps({**row, "seconds": given.seconds}, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -21,14 +21,18 @@ from intervals import interval
 Rows = dict[str, dict[str, Any]]
 
 
-def read(folder: Path) -> tuple[Rows, dict[tuple[str, int], list[dict[str, Any]]]]:
-    """Untrained rows by name, and trained ones by (name, tokens), a list over seeds."""
+Trained = dict[tuple[str, str, int], list[dict[str, Any]]]
+"""(name, what moved, tokens) -> a row for each seed."""
+
+
+def read(folder: Path) -> tuple[Rows, Trained]:
+    """Untrained rows by name, and trained ones."""
     untrained: Rows = {}
-    trained: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    trained: Trained = defaultdict(list)
     for path in sorted((folder / "rows").glob("*.json")):
         row = json.loads(path.read_text())
-        if match := re.fullmatch(r"(.+)\+(\d+)\+(\d+)", path.stem):
-            trained[match[1], int(match[2])].append(row)
+        if match := re.fullmatch(r"(.+)\+(heal)?(\d+)\+(\d+)", path.stem):
+            trained[match[1], "the new parts" if match[2] else "everything", int(match[3])].append(row)
         else:
             untrained[path.stem] = row
     return untrained, trained
@@ -49,13 +53,19 @@ def share(row: dict[str, Any]) -> str:
     return f"{low:.1%}" if high - low < 5e-4 else f"{low:.1%} to {high:.1%}"
 
 
-def table(untrained: Rows, trained: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
+def made(row: dict[str, Any]) -> str:
+    """How long it took, where that was measured."""
+    seconds = row.get("seconds")
+    return "" if not seconds else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def table(untrained: Rows, trained: Trained) -> str:
     """Markdown."""
     dense = untrained["dense"]
     names = list(dense["loss"])
     lines = [
-        "| | open blocks | " + " | ".join(names) + " | KV bytes a token | read | written |",
-        "|---|---|" + "---|" * (len(names) + 3),
+        "| | open blocks | " + " | ".join(names) + " | KV bytes a token | read | written | made in |",
+        "|---|---|" + "---|" * (len(names) + 4),
     ]
     for name, row in untrained.items():
         losses = [
@@ -65,19 +75,30 @@ def table(untrained: Rows, trained: dict[tuple[str, int], list[dict[str, Any]]])
         ]
         lines.append(
             f"| {name} | {share(row)} | {' | '.join(losses)} | {row['kv_bytes_per_token'] or '':,} | "
-            f"{row['read_tokens_per_cpu_second']:.0f} | {row['written_tokens_per_cpu_second']:.1f} |"
+            f"{row['read_tokens_per_cpu_second']:.0f} | {row['written_tokens_per_cpu_second']:.1f} | {made(row)} |"
         )
     if trained:
         lines += [
             "",
-            "| after training | tokens | seeds | " + " | ".join(names) + " |",
-            "|---|---|---|" + "---|" * len(names),
+            "| after training | what moved | tokens | seeds | " + " | ".join(names) + " | open blocks | trained in |",
+            "|---|---|---|---|" + "---|" * (len(names) + 2),
         ]
-        for (name, tokens), rows in trained.items():
+        for (name, what, tokens), rows in trained.items():
             changes = [told([row["loss"][text] - dense["loss"][text] for row in rows]) for text in names]
-            lines.append(f"| {name} | {tokens:,} | {len(rows)} | {' | '.join(changes)} |")
+            lines.append(
+                f"| {name} | {what} | {tokens:,} | {len(rows)} | {' | '.join(changes)} | {share(rows[0])} | "
+                f"{made(rows[0])} |"
+            )
+    tasks = [(name, row["tasks"]) for name, row in untrained.items() if row.get("tasks")]
+    if tasks:
+        found = sorted({(task, metric) for _, each in tasks for task in each for metric in each[task]})
+        lines += ["", "| lm-eval | " + " | ".join(f"{task} {metric}" for task, metric in found) + " |",
+                  "|---|" + "---|" * len(found)]  # fmt: skip
+        lines += [f"| {name} | " + " | ".join(f"{each.get(task, {}).get(metric, float('nan')):.4f}"
+                                             for task, metric in found) + " |" for name, each in tasks]  # fmt: skip
     lines += ["", f"Nats a token on {dense['tokens']:,} tokens in rows of {dense['length']}, in brackets against "
-              "dense; read, written: tokens a second of CPU time, of a shared machine."]  # fmt: skip
+              "dense; trained rows: what they are above the untrained dense model. read, written: tokens a second of "
+              "CPU time; made, trained in: elapsed time, of a shared machine."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -123,7 +144,9 @@ def main() -> None:
         sys.exit(f"error: {out}/rows holds no dense.json (run the recipe without ONLY, or with ONLY='dense|...')")
     text = table(untrained, trained)
     (out / "results.md").write_text(text)
-    facts = {"untrained": untrained, "trained": [{"name": n, "tokens": k, "seeds": v} for (n, k), v in trained.items()]}
+    facts = {"untrained": untrained, "trained": [
+        {"name": name, "moved": what, "tokens": tokens, "seeds": rows} for (name, what, tokens), rows in trained.items()
+    ]}  # fmt: skip
     (out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
     for kind in ("share", "cache"):
         draw(untrained, out / f"{kind}.png", kind)

@@ -23,6 +23,11 @@ Override = Annotated[
     Sequence[str],
     Option("A field of config.json given anew, as JSON: sliding_window=null. Again for more.", metavar="KEY=VALUE"),
 ]
+Only = Annotated[
+    Sequence[str],
+    Option("Train these parameters alone: a key of the checkpoint or a pattern, '*.router.*'; again for more.",
+           "--only", metavar="NAME"),
+]  # fmt: skip
 Kernels = Annotated[
     Literal["auto", "torch", "triton"],
     Option("Code of the ops: torch, Triton, or auto: Triton where measured on this GPU.", matters=False),

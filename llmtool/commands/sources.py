@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.core.bpe.foreign_files import holds_tokenizer
 from llmtool.core.corpus.inputs import STDIN, distinct_names, split_weight
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.corpus.remote import is_url
@@ -61,7 +62,7 @@ def find_tokenizer(named: str | None, checkpoint: Path | None, console: Console)
     """The tokenizer that was named, else the checkpoint's own; None where there is none that cuts text as we do."""
     if named is not None:
         return Tokenizer.load(named)
-    if checkpoint is None or not any((checkpoint / name).is_file() for name in ("llmtool.json", "tokenizer.json")):
+    if checkpoint is None or not holds_tokenizer(checkpoint):
         return None
     try:
         return Tokenizer.load(checkpoint)

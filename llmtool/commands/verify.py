@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.commands.generation.settings import VerifySettings
+from llmtool.core.bpe.foreign_files import holds_tokenizer
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.readers import Reading, read_documents
 from llmtool.core.run.console import QUIET, Console
@@ -78,7 +79,7 @@ def verify(
 
 def _differ(first: Model, second: Model) -> bool:
     """Whether both have a tokenizer, and not the same."""
-    held = [any((m.path / name).is_file() for name in ("llmtool.json", "tokenizer.json")) for m in (first, second)]
+    held = [holds_tokenizer(m.path) for m in (first, second)]
     return all(held) and first.tokenizer.fingerprint() != second.tokenizer.fingerprint()
 
 

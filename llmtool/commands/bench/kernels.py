@@ -67,15 +67,22 @@ def compile_kernels(
 
 
 def _compile_table(title: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
-    header = ["op", "kernel", "arch", "warps", "stages", "registers", "spills", "shared", "matrix", "wide loads", ""]
+    header = ["op", "kernel", "arch", "warps", "stages", "registers", "spills", "shared", "matrix", "wide loads",
+              "occupied", "issue", ""]  # fmt: skip
     facts = ("registers", "spills", "shared", "tensor_cores", "wide_loads")
     cells = [
         [row["op"], row["config"], row["arch"], str(row["num_warps"]), str(row["num_stages"])]
         + [f"{row[fact]:,}" if fact in row else "-" for fact in facts]
+        + [f"{row['occupancy']:.0%}" if "occupancy" in row else "-"]
+        + [f"{row['issue']:.2f}" if row.get("issue") is not None else "-"]
         + ["FAILED" if row["problems"] else "ok"]
         for row in rows
     ]
-    note = "registers a thread; spills and shared in bytes; matrix: tensor-core instructions; wide: of 128 bits"
+    note = (
+        "registers a thread; spills and shared in bytes; matrix: tensor-core instructions; wide: of 128 bits; "
+        "occupied: warps that a multiprocessor holds, of its most; issue: instructions of the loop around the products "
+        "a cycle that these take a tensor core (above 1 it waits)"
+    )
     console.table(title, header, cells, note, result=True)
 
 

@@ -45,6 +45,8 @@ def copy_checkpoint(
     else:
         what = f"model_type {shown(source.config.get('model_type'))} is not known here"
         console.warn(f"{path}: {what}: copied as it is, config.json and tensors are not compared")
+    if source.wrapper:
+        console.info(f"{path}: the text model of a {source.wrapper}; the other parts are left out")
     if source.left_out:
         console.info(f"left out: {source.left_out} rotary_emb.inv_freq buffers, which follow from config.json")
     if asked.dry_run:

@@ -333,15 +333,29 @@ def _say_fitted(fitted: Sequence[Mapping[str, float]], console: Console) -> None
 
 def say_layers(fitted: Sequence[Mapping[str, float]], console: Console) -> None:
     """The fit of the unit form for people, beside always the first blocks."""
+    guided = all("stream" in f for f in fitted)
+    shown = ("routed", "static", "error", *(["stream"] if guided else []))
     rows = [
         (f"{f['layer']}", f"{f['wanted']:.1%}", f"{f['share']:.1%}", f"{f['none']:.2%}",
-         *(f"{f[name]:.3f}" for name in ("routed", "static", "error")))
+         *(f"{f[name]:.3f}" for name in shown))
         for f in fitted
     ]  # fmt: skip
-    header = ("layer", "wanted", "active", "no block", "routed", "static", "in the end")
+    header = (
+        "layer",
+        "wanted",
+        "active",
+        "no block",
+        "routed",
+        "static",
+        "in the end",
+        *(["stream"] if guided else []),
+    )
+    stream = (
+        "; stream: of the residual stream after it, which --refit leads back to the dense model's" if guided else ""
+    )
     console.table("Fitted to the calibration text", header, rows,
                   "relative error of the layer's output on the quarter of the tokens that nothing was fitted to: by "
-                  "the router, by always the first blocks (pruning), with --off-mean and --refit")  # fmt: skip
+                  f"the router, by always the first blocks (pruning), with --off-mean and --refit{stream}")  # fmt: skip
     behind = [f for f in fitted if f["routed"] > f["static"]]
     if 2 * len(behind) > len(fitted):
         console.warn(

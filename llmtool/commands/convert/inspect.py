@@ -91,6 +91,7 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
         "path": str(checkpoint.path),
         "model_type": config.get("model_type"),
         "architecture": architectures[0] if isinstance(architectures, list) and architectures else None,
+        "wrapper": checkpoint.wrapper or None,
         "llmtool": config.get("llmtool"),
         "supported": unsupported is None,
         "tied": HEAD not in entries,
@@ -242,8 +243,9 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     each = facts["attention_flops_per_token_and_position"]
     position, cache = _short(each), facts["kv_bytes_per_token"]
     flops = f"{_short(facts['flops_per_token'])} + {position} for each position before it"
+    name = ", ".join(str(facts[key]) for key in ("model_type", "architecture") if facts[key] is not None)
     rows = {
-        "model": ", ".join(str(facts[key]) for key in ("model_type", "architecture") if facts[key] is not None),
+        "model": f"{name}: the text model of a {facts['wrapper']}" if facts["wrapper"] else name,
         "methods": dumps(ours) if ours else "none" if facts["supported"] else "none; not supported",
         "tensors": f"{facts['tensors']:,} in {_count(facts['files'], 'file')}: {types or 'none'}",
         "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",

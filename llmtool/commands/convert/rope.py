@@ -110,6 +110,9 @@ def _changed(
     if config.local_rope is not None or config.rope.partial != 1:
         raise UserError(f"{config.family} turns its layers or heads in more than one way", where=str(checkpoint.path),
                         hint="only models with one set of frequencies for all of a head can be converted")  # fmt: skip
+    if config.rope.llama_4_scaling_beta:
+        raise UserError(f"{config.family} lets queries grow with their position, from the old length on: not supported",
+                        where=str(checkpoint.path))  # fmt: skip
     old = rope_parameters(checkpoint.config)
     facts: dict[str, Any] = {
         "method": asked.method, "original": _original(config), "target": target, "before": old,

@@ -45,16 +45,21 @@ class Dense:
         return std if isinstance(std, float) and std > 0 else 0.02
 
 
-def open_dense(path: Path, layers: str | None, default: Callable[[int], list[int]] | None = None) -> Dense:
+Upcycling = TopKSettings | CartesianSettings | MaskSettings | FinedeepSettings
+
+
+def open_dense(path: Path, asked: Upcycling, default: Callable[[int], list[int]] | None = None) -> Dense:
     """Open and refuse what cannot be converted. default: layers where --layers does not say."""
     require("torch", extra="models", why="to convert weights")
+    from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
     from llmtool.core.model.upcycling import refuse_other_ffn
 
-    source = open_checkpoint(path)
+    use_threads(asked.threads, by_load=False)
+    source = open_checkpoint(path, asked.override)
     config = read_architecture(source)
     number = config.num_hidden_layers
-    chosen = default(number) if layers is None and default else numbers(layers, number)
+    chosen = default(number) if asked.layers is None and default else numbers(asked.layers, number)
     refuse_other_ffn(source, config, chosen)
     return Dense(source, config, chosen)
 
@@ -125,7 +130,7 @@ def convert_cartesian(
 ) -> dict[str, Any]:
     """Two routed sub-layers that compute the dense layer; at k = 2 with three times its compute."""
     asked = CartesianSettings.of(settings, named_settings)
-    dense = open_dense(path, asked.layers, lambda number: list(range(1, number, 2)))
+    dense = open_dense(path, asked, lambda number: list(range(1, number, 2)))
     from llmtool.methods.cartesian_moe.convert import upcycle
     from llmtool.methods.cartesian_moe.part import CartesianFFN, read_settings
 
@@ -155,7 +160,7 @@ def convert_mask(
 ) -> dict[str, Any]:  # fmt: skip
     """Copies of the feed-forward layer, each id seeing those of the table; k = 1 costs what the dense one does."""
     asked = MaskSettings.of(settings, named_settings)
-    dense = open_dense(path, asked.layers)
+    dense = open_dense(path, asked)
     import torch
 
     from llmtool.methods.mask_moe.artefact import load_table
@@ -193,7 +198,7 @@ def convert_finedeep(
 ) -> dict[str, Any]:
     """The layer's neurons in M x K experts with scores of 1/2: exact for M = 1."""
     asked = FinedeepSettings.of(settings, named_settings)
-    dense = open_dense(path, asked.layers)
+    dense = open_dense(path, asked)
     from llmtool.methods.finedeep.convert import cut
     from llmtool.methods.finedeep.part import FinedeepFFN, read_settings
 
@@ -229,7 +234,7 @@ def convert_topk(
 ) -> dict[str, Any]:
     """Plain upcycling: copies of each feed-forward layer under a random router, as a Mixtral or a Qwen3-MoE."""
     asked = TopKSettings.of(settings, named_settings)
-    dense = open_dense(path, asked.layers)
+    dense = open_dense(path, asked)
     from llmtool.core.model.config import parse_config
     from llmtool.core.model.experts import RoutedFFN
     from llmtool.core.model.export import topk_config

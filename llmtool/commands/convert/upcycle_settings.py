@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from llmtool.commands.options import DryRun, Force, Seed
+from llmtool.commands.options import DryRun, Force, Override, Seed, TorchThreads
 from llmtool.core.run.settings import Option, Settings
 
 Layers = Annotated[str | None, Option("Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")]
@@ -26,7 +26,9 @@ class TopKSettings(Settings):
         Literal["auto", "mixtral", "qwen3_moe"],
         Option("Whose form is written; auto: Qwen3-MoE's for Qwen3, Mixtral's for Llama and Mistral."),
     ] = "auto"
+    override: Override = ()
     seed: Seed = 0
+    threads: TorchThreads = None
     dry_run: DryRun = False
     force: Force = False
 
@@ -41,7 +43,9 @@ class CartesianSettings(Settings):
     layers: Annotated[
         str | None, Option("Layers to convert: 4-20, or 1,3,5. Default: every other one, from 1.", metavar="A-B")
     ] = None
+    override: Override = ()
     seed: Seed = 0
+    threads: TorchThreads = None
     dry_run: DryRun = False
     force: Force = False
 
@@ -54,7 +58,9 @@ class MaskSettings(Settings):
     noise: Noise = 0.0
     shared: Annotated[bool, Option("A dense expert beside the chosen ones, zero at the start.", "--shared")] = False
     layers: Layers = None
+    override: Override = ()
     seed: Seed = 0
+    threads: TorchThreads = None
     dry_run: DryRun = False
     force: Force = False
 
@@ -70,6 +76,8 @@ class FinedeepSettings(Settings):
     ] = "output-dot"
     bias: Annotated[bool, Option("A bias in each score.", "--bias/--no-bias")] = True
     layers: Layers = None
+    override: Override = ()
     seed: Seed = 0
+    threads: TorchThreads = None
     dry_run: DryRun = False
     force: Force = False

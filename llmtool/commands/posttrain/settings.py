@@ -18,6 +18,7 @@ from llmtool.commands.options import (
     EvalEvery,
     Force,
     Ignore,
+    Only,
     Packing,
     Precision,
     SaveDtype,
@@ -165,6 +166,7 @@ class SftSettings(Running):
         Sequence[str],
         Option("A setting of a method: dsmoe.target-share=0.4. Again for more.", metavar="METHOD.KEY=VALUE"),
     ] = ()
+    only: Only = ()
     dtype: Precision = "fp32"
     save_dtype: SaveDtype = None
     device: Device = "auto"

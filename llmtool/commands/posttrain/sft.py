@@ -19,7 +19,7 @@ from llmtool.commands.posttrain.start import (
 )
 from llmtool.commands.sources import count
 from llmtool.commands.train.command import make_objective
-from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything
+from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, only
 from llmtool.commands.train.place import beginning, check_place
 from llmtool.commands.train.run import run_job
 from llmtool.core.run.console import QUIET, Console
@@ -250,9 +250,10 @@ def make_job(
         with InputHashes(data.inputs) as hashes:
             return [weights, *hashes.wait()]
 
-    decoder, values = None, None
+    empty, decoder, values = on_meta(start.config), None, None
+    limited = only(settings.only, dict(empty.named_parameters()))
     if settings.dry_run:
-        on_meta(start.config)
+        pass
     elif settings.parallel == "fsdp":
         decoder, values = start.shards(settings.seed)
     else:
@@ -267,7 +268,8 @@ def make_job(
     return Job(
         command=command, output=output, settings=used, config=facts, decoder=decoder, raw=made.raw,  # type: ignore[arg-type]
         data=data.packed, objective=objective, optimizer=rates,
-        plan=Plan(shape, micro, settings.clip, settings.max_loss_jump, every, saved), trainable=moving,
+        plan=Plan(shape, micro, settings.clip, settings.max_loss_jump, every, saved),
+        trainable=lambda name: moving(name) and limited(name),
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs,
         device=find_device(settings.device), kernels="torch",
         written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),

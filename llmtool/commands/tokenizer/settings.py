@@ -45,7 +45,22 @@ class TrainTokenizerSettings(Settings):
     )
     encoder: Encoder = None
     pretokenizer: Annotated[
-        Literal["gpt2", "cl100k", "o200k", "llama3", "qwen2", "smollm", "qwen35", "tekken", "deepseek3", "none"],
+        Literal[
+            "gpt2",
+            "cl100k",
+            "o200k",
+            "llama3",
+            "qwen2",
+            "smollm",
+            "qwen35",
+            "tekken",
+            "deepseek3",
+            "nanochat",
+            "kimi",
+            "falcon",
+            "bloom",
+            "none",
+        ],
         Option("Published pattern that cuts text into pieces first."),
     ] = TrainingSettings.pretokenizer  # type: ignore[assignment]
     pretokenizer_regex: Annotated[

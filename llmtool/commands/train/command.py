@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from llmtool import catalog
 from llmtool.commands import places
 from llmtool.commands import sources as named
 from llmtool.commands.options import method_settings
-from llmtool.commands.train.job import SCHEMA, Job, anything
+from llmtool.commands.train.job import SCHEMA, Job, anything, only
 from llmtool.commands.train.place import check_place
 from llmtool.commands.train.run import run_job
 from llmtool.commands.train.settings import TrainSettings
@@ -97,7 +98,8 @@ def train(
     per_epoch = sum(len(file) for file in files)
     steps = _steps(asked, batches.tokens, per_epoch)
     micro = asked.micro or _micro(rows, length, processes)
-    parameters = _parameters(start)
+    shapes = _shapes(start)
+    parameters, limited = sum(map(prod, shapes.values())), only(asked.only, shapes)
     trained_before = start.checkpoint is not None
     decay = (0.0 if trained_before else 0.1) if asked.weight_decay is None else asked.weight_decay
     rates = OptimizerSettings(
@@ -141,11 +143,12 @@ def train(
         job = Job(
             command="train", output=output, settings=used, config=facts,
             decoder=decoder, rows=values, raw=start.raw, data=batches, objective=objective,
-            optimizer=rates, plan=plan, trainable=trainable, written=written_types(start.checkpoint, used.save_dtype),
+            optimizer=rates, plan=plan, trainable=lambda name: trainable(name) and limited(name),
+            written=written_types(start.checkpoint, used.save_dtype),
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,
             inputs=lambda: [*checkpoint, *hashes.wait()], device=device, tensorboard=used.tensorboard,
-            kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
+            length=facts["length"], kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
         )  # fmt: skip
         report = run_job(job, console)
         if rank == 0:
@@ -280,16 +283,15 @@ def _tokenizer_of(files: "Sequence[TokenFile]") -> str | None:
     return named_hashes.pop() if len(named_hashes) == 1 else None
 
 
-def _parameters(start: Start) -> int:
-    from math import prod
-
+def _shapes(start: Start) -> dict[str, tuple[int, ...]]:
+    """Each parameter of the model."""
     import torch
 
     from llmtool.core.model.decoder import expected_shapes
     from llmtool.model import build
 
     with torch.device("meta"):
-        return sum(prod(shape) for shape in expected_shapes(build(start.config)).values())
+        return expected_shapes(build(start.config))
 
 
 def _default_rate(parameters: int, trained_before: bool) -> float:

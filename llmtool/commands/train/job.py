@@ -6,12 +6,14 @@ OUT/checkpoints/     states to resume from
 OUT/config.json, model.safetensors, tokenizer files, loss.png, and run.json last: the finished model
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.settings import Running
+from llmtool.core.run.errors import UserError, closest
 
 if TYPE_CHECKING:
     from llmtool.core.checkpoint.written import Written
@@ -32,6 +34,18 @@ SCHEMA = "llmtool.train/1"
 def anything(name: str) -> bool:  # noqa: ARG001 - a `trainable`
     """Every parameter may move."""
     return True
+
+
+def only(patterns: Sequence[str], names: Collection[str]) -> Callable[[str], bool]:
+    """A `trainable` for --only: the parameters, of these names, that a pattern names; each must name one at least."""
+    moving: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in names if fnmatchcase(name, pattern)}
+        if not found:
+            hint = closest(pattern, sorted(names)) or f"a key of the checkpoint, or a pattern: {max(names, key=len)}"
+            raise UserError(f"--only {pattern}: the model has no parameter of this name", hint=hint)
+        moving |= found
+    return moving.__contains__ if patterns else anything
 
 
 def _nothing(trainee: "Trainee") -> dict[str, Any]:  # noqa: ARG001 - an `evaluate`
@@ -72,6 +86,8 @@ class Job:
     tokenizer: str | None = None
     """Hash of the tokenizer that made the data, where it is known: losses of other tokens cannot be compared."""
     tensorboard: Path | None = None
+    length: int | None = None
+    """Tokens of a row, where all are alike: FLOPs are counted by it."""
 
 
 def plan_line(job: Job) -> str:

@@ -2,7 +2,8 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.finish import finish
 from llmtool.commands.train.job import METRICS, SCHEMA, TOKENIZER, Job, plan_line
@@ -12,10 +13,14 @@ from llmtool.core.run.atomic import require_space
 from llmtool.core.run.console import Console
 from llmtool.core.run.manifest import Run
 
+if TYPE_CHECKING:
+    from llmtool.core.train.world import World
+
 
 def run_job(job: Job, console: Console) -> dict[str, Any]:
     """Train, and write the finished model; `stopped` in the report says that a signal came first."""
     from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
+    from llmtool.core.model.cost import training_flops
     from llmtool.core.train.loop import train
     from llmtool.core.train.optimizers import Optimizers, freeze
     from llmtool.core.train.parallel import Trainee
@@ -36,6 +41,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
             job.decoder.named_parameters(), lambda name: job.objective.trainable(name) and job.trainable(name)
         )
         how = job.settings
+        flops = training_flops(job.decoder, job.length) if job.length else None
         trainee = Trainee(
             job.decoder, job.objective, world, dtype=torch_dtype(element_type(how.dtype)), parallel=how.parallel,
             recompute=how.recompute, compiled=how.compiled, rows=job.rows,
@@ -65,7 +71,10 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
                 evaluate=lambda: job.evaluate(trainee), stopped=stopped,
             )  # fmt: skip
         report = {"schema": SCHEMA, "output": str(job.output), "parameters": total, "stopped": not finished}
-        report |= last_row(job.output) if world.leader else {}
+        if world.leader:
+            report |= last_row(job.output)
+            if flops:
+                report |= speed(job.output, flops, world, how.dtype, console)
         if finished:
             finish(job, trainee, run, console)
         else:
@@ -73,6 +82,31 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         return report
     finally:
         cleanup.close()
+
+
+def speed(output: Path, flops: int, world: "World", dtype: str, console: Console) -> dict[str, Any]:
+    """FLOPs a token and a second and their share of the datasheet's, of the median step: said, and for the report."""
+    import torch
+
+    from llmtool.core.kernels.peaks import datasheet
+    from llmtool.core.train.metrics import read_rows
+
+    rows = read_rows(output / METRICS)
+    if not rows:
+        return {}
+    rate = flops * median(row["tokens_per_s"] for row in rows[len(rows) // 10 :])
+    name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else ""
+    peak = datasheet(name, dtype)
+    share = rate / (peak * world.size) if peak else None
+    of = f", {share:.1%} of what {world.size} x {name} can do by the datasheet" if peak and share is not None else ""
+    console.info(f"{amount(flops)}FLOPs a token, {amount(rate)}FLOP/s{of}")
+    return {"flops_per_token": flops, "flops_per_s": rate, "mfu": share}
+
+
+def amount(number: float) -> str:
+    """Three digits and a prefix: "1.23 G"."""
+    power = max(0, min(5, (len(f"{number:.0f}") - 1) // 3))
+    return f"{number / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P')[power]}"
 
 
 def last_row(output: Path) -> dict[str, Any]:

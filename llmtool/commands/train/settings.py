@@ -12,6 +12,7 @@ from llmtool.commands.options import (
     EvalEvery,
     Force,
     Kernels,
+    Only,
     Precision,
     SaveDtype,
     SaveEvery,
@@ -101,6 +102,7 @@ class TrainSettings(Running):
         float | None, Option("Stop if the loss is so far above its mean, in nats.", min=0, metavar="X")
     ] = None
     set: Annotated[Sequence[str], Option("A setting of a method's objective.", metavar="METHOD.KEY=VALUE")] = ()
+    only: Only = ()
     overrides: Annotated[
         Sequence[str], Option("A field of config.json.", "--override", metavar="KEY=VALUE", matters=False)
     ] = ()

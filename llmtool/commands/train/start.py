@@ -10,7 +10,7 @@ from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import parse_json, read_json_object
 from llmtool.core.run.numbers import real
-from llmtool.model import build, override, settable
+from llmtool.model import build, build_parts, override, settable
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -41,33 +41,30 @@ class Start:
         import torch
 
         from llmtool.core.model.loading import load_tensors
-        from llmtool.core.model.new import SPREAD, initialise
+        from llmtool.core.model.new import initialise
 
         torch.manual_seed(seed)  # for what a method's part draws when it is made
         decoder = build(self.config, kernels)
         if self.checkpoint is None:
-            spread = real(self.raw.get("initializer_range") or SPREAD, "initializer_range", low=0, high=100)
-            initialise(decoder, seed, spread)
+            initialise(decoder, seed, self._spread())
         else:
             load_tensors(decoder, self.checkpoint, torch.float32)
         return decoder
 
     def shards(self, seed: int, kernels: "Mapping[str, Compute] | None" = None) -> "tuple[Decoder, Rows | None]":
-        """The decoder on the meta device, and what reads its rows, so that no process holds it whole.
-
-        A new model with parameters whose first values only its methods' parts know is made whole, without rows.
-        """
+        """The decoder on the meta device, and what reads its rows, so that no process holds it whole."""
         import torch
 
+        from llmtool.core.model.decoder import Block
         from llmtool.core.model.loading import rows_of
         from llmtool.core.model.new import FirstRows
 
-        torch.manual_seed(seed)
+        parts = build_parts(self.config, kernels)
         with torch.device("meta"):
             decoder = build(self.config, kernels)
         if self.checkpoint is not None:
             return decoder, rows_of(decoder, self.checkpoint)
-        first = FirstRows(decoder, seed, self._spread())
+        first = FirstRows(decoder, seed, self._spread(), lambda layer: Block(self.config, parts, layer))
         return (self.decoder(seed, kernels), None) if first.missing else (decoder, first)
 
     def take_settings(self, options: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:

@@ -85,7 +85,7 @@ def compile_config(config: "CompileConfig", arch: str) -> tuple["MachineCode", f
     started = time.perf_counter()
     made: Any = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     seconds = time.perf_counter() - started
-    return examine(made.asm["cubin"], capability, int(made.metadata.shared)), seconds
+    return examine(made.asm["cubin"], capability, int(made.metadata.shared), config.num_warps), seconds
 
 
 def _capability(arch: str) -> int:
@@ -106,6 +106,8 @@ def problems(config: "CompileConfig", code: "MachineCode", arch: str) -> list[st
         found.append(f"{code.registers} registers, {config.max_registers} allowed")
     if code.shared > room:
         found.append(f"{code.shared:,} bytes of shared memory, {room:,} allowed")
+    if config.max_issue is not None and code.issue is not None and code.issue > config.max_issue:
+        found.append(f"{code.issue:.2f} instructions a cycle of the loop's products, {config.max_issue} allowed")
     if config.tensor_cores and not code.tensor_cores:
         found.append("no tensor-core instruction")
     if config.wide_loads and not code.wide_loads:

@@ -6,6 +6,7 @@ Text is UTF-8; every byte that belongs to no well-formed sequence is one code po
 """
 
 from collections.abc import Callable
+from typing import overload
 
 from typing_extensions import Buffer
 
@@ -79,6 +80,7 @@ def train(
 class Encoder:
     """Encodes documents; keeps its bounded per-thread piece caches between calls (that is what "warm" means)."""
 
+    @overload
     def __init__(
         self,
         pretokenizer: str,
@@ -106,6 +108,11 @@ class Encoder:
         unit, and empty units that stand for what unknown symbols become: byte_units (u32, 256 or none) for their
         bytes, where all have one (2^32 - 1: none), else unknown_unit, once for neighbours if `fuse`; else nothing.
         """
+    @overload
+    def __init__(self, state: Buffer) -> None:
+        """The encoder whose `state` it is; ValueError for one of another form. What it holds is not looked at."""
+    def state(self) -> bytes:
+        """The built tables, for this very build of the engine; empty for the policy "lbpe", which builds none."""
     def encode(self, text: Buffer) -> bytes:
         """Ids (u32) of one document."""
     def encode_batch(self, text: Buffer, ends: Buffer, threads: int = 1) -> tuple[bytes, bytes]:

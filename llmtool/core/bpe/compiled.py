@@ -4,7 +4,8 @@ An entry is a file under the sha256 of the tokenizer file that it was made of: a
 header (what the tokenizer file holds besides its vocabulary), and the vocabulary's buffers. It is a copy that may be
 missing, cut short, damaged or of another version: then it is not used, and the tokenizer file is read. Entries are
 written beside and renamed, so that readers and writers at once are no matter; a cache that cannot be written is none.
-It is read, not mapped: a mapped file that somebody truncates ends the process.
+It is read, not mapped: a mapped file that somebody truncates ends the process. Beside an entry lie the tables that the
+engine built of it (`Tables`), for that very build of the engine.
 
 LLMTOOL_CACHE names the directory in place of ~/.cache/llmtool (XDG_CACHE_HOME is honoured); "off" is no cache.
 """
@@ -22,14 +23,14 @@ from llmtool.core.bpe.vocabulary import Unknown, Vocabulary
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.version import __version__
 
-FORM = 1
+FORM = 2
 """To be raised with every change of what an entry holds, or of what the readers make of a tokenizer file."""
 
 SMALLEST = 100_000
 """Bytes of a tokenizer file below which reading it anew costs as little."""
 
-KEPT = 64
-"""Entries; the oldest go first."""
+KEPT = 128
+"""Files; the oldest go first."""
 
 MAGIC = b"llmtool vocabulary\n"
 HELD_BY = ("vocab", "merges", "vocabulary", "scaffolds")
@@ -64,22 +65,31 @@ def entry_path(data: bytes) -> Path | None:
     return place / f"{name}-{__version__}-{FORM}-{sys.byteorder}"
 
 
+class Tables:
+    """The engine's tables of an entry: what an encoder's `state` gives, and what it is made of again."""
+
+    def __init__(self, entry: Path, engine: str) -> None:
+        """engine: the file of the engine, whose every build has tables of its own."""
+        built = os.stat(engine)  # noqa: PTH116 (a millisecond of imports less)
+        self._path = entry.with_name(f"{entry.name}-{built.st_size:x}-{built.st_mtime_ns:x}")
+
+    def load(self) -> bytes | None:
+        """The tables, if they are there and whole."""
+        return _read_own(self._path)
+
+    def store(self, state: bytes) -> None:
+        """Write the tables."""
+        _write_own(self._path, state)
+
+
 def load_entry(path: Path) -> Entry | None:
     """The entry, if it is there, whole, and our own."""
-    try:
-        with path.open("rb") as file:
-            facts = os.fstat(file.fileno())
-            if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-                return None  # others could have written it
-            data = file.read()
-    except OSError:
+    data = _read_own(path)
+    if data is None:
         return None
-    start = len(MAGIC) + 32
-    if data[: len(MAGIC)] != MAGIC or hashlib.sha256(data[start:]).digest() != data[len(MAGIC) : start]:
-        return None
-    size = int.from_bytes(data[start : start + 8], "little")
-    at = start + 8 + size
-    header = parse_json(data[start + 8 : at])
+    size = int.from_bytes(data[:8], "little")
+    at = 8 + size
+    header = parse_json(data[8:at])
     buffers = []
     for length in header["lengths"]:
         buffers.append(data[at : at + length])
@@ -97,6 +107,22 @@ def load_entry(path: Path) -> Entry | None:
     return Entry(header["facts"], vocabulary)
 
 
+def _read_own(path: Path) -> bytes | None:
+    """What a file of ours holds after its digest; None where it is not whole, or others could have written it."""
+    try:
+        with path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+                return None  # others could have written it
+            data = file.read()
+    except OSError:
+        return None
+    start = len(MAGIC) + 32
+    if data[: len(MAGIC)] != MAGIC or hashlib.sha256(memoryview(data)[start:]).digest() != data[len(MAGIC) : start]:
+        return None
+    return data[start:]
+
+
 def store_entry(path: Path, entry: Entry) -> None:
     """Write an entry, and remove the oldest ones; a full disk or a directory that is not ours to write is no matter."""
     vocabulary = entry.vocabulary
@@ -110,8 +136,11 @@ def store_entry(path: Path, entry: Entry) -> None:
             "lengths": list(map(len, buffers)),
         }
     ).encode()  # fmt: skip
-    rest = b"".join([len(header).to_bytes(8, "little"), header, *buffers])
-    beside = path.with_name(f".{path.name}-{os.getpid()}-{id(entry)}")
+    _write_own(path, b"".join([len(header).to_bytes(8, "little"), header, *buffers]))
+
+
+def _write_own(path: Path, rest: bytes) -> None:
+    beside = path.with_name(f".{path.name}-{os.getpid()}-{id(rest)}")
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, Protocol
@@ -70,10 +71,38 @@ def segments(definition: Definition) -> Segments:
     return Segments(definition, _NATIVE)
 
 
-def document_encoder(definition: Definition, policy: EncodingPolicy) -> DocumentEncoder:
-    """The encoder of a tokenizer."""
+class Kept(Protocol):
+    """Where the engine's tables of a tokenizer are kept (compiled.Tables)."""
+
+    def load(self) -> bytes | None:
+        """The tables, if there are any."""
+        ...
+
+    def store(self, state: bytes) -> None:
+        """Keep the tables."""
+        ...
+
+
+def document_encoder(
+    definition: Definition, policy: EncodingPolicy, tables: Callable[[str], Kept] | None = None
+) -> DocumentEncoder:
+    """The encoder of a tokenizer. tables: where its tables are kept, for the engine's file."""
     if _NATIVE is None or policy.native not in _NATIVE.ENCODING_POLICIES:
         return PortableEncoder(definition, policy.cutter(definition))
+    kept = tables(_NATIVE.__file__ or "") if tables is not None and policy.native == "merge" else None
+    state = kept and kept.load()
+    if state:
+        with suppress(ValueError):  # of another form: built anew
+            restored: DocumentEncoder = _NATIVE.Encoder(state)
+            return restored
+    built = _build(_NATIVE, definition, policy)
+    if kept:
+        kept.store(built.state())
+    encoder: DocumentEncoder = built
+    return encoder
+
+
+def _build(native: ModuleType, definition: Definition, policy: EncodingPolicy) -> Any:
     chosen = policy.units(definition)
     vocabulary = definition.vocabulary
     units, emit = vocabulary.units, vocabulary.emit
@@ -89,8 +118,8 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
     order = policy.order(definition)
     if order is not None:
         order = [*order, *[max(order) + 1] * (len(units) - len(order))]
-    encoder: DocumentEncoder = _checked(
-        _NATIVE.Encoder,
+    return _checked(
+        native.Encoder,
         _scanner(definition, units[: unknown["known"]] if unknown else units),
         policy.native,
         spelled.data,
@@ -102,7 +131,6 @@ def document_encoder(definition: Definition, policy: EncodingPolicy) -> Document
         None if order is None else pack_u32(order),
         **unknown,
     )
-    return encoder
 
 
 def plain_units(texts: list[str], merges: list[Any], alphabet: Alphabet) -> tuple[PackedBytes, PackedTriples] | None:

@@ -70,6 +70,10 @@ def read_huggingface(
     vocabulary: where it has been read before (compiled.py); the fields that hold it are then not looked at.
     """
     where = str(path)
+    named: Mapping[str, str] | None = None
+    if "named" in facts and not path.name.endswith("tokenizer.json"):  # read from another kind of file
+        named = facts["named"]
+        facts = {key: value for key, value in facts.items() if key != "named"}
     _refuse_unknown(facts, SECTIONS, "", where)
     if facts.get("version", "1.0") != "1.0":
         raise UserError(f"version {_brief(facts.get('version'))} is not '1.0'", where=where)
@@ -92,7 +96,7 @@ def read_huggingface(
         ignore_merges=_flag(model, "ignore_merges", "model.", where),
     )
     bos = _read_post_processor(facts.get("post_processor"), vocabulary.added_ids, where)
-    if path.name == "tokenizer.json":
+    if path.name == "tokenizer.json" or named is not None:
         beside = read_settings_beside(path.parent, vocabulary.added_ids, facts.get("pre_tokenizer"))
         definition = replace(definition, **beside)
         if facts.get("post_processor") is not None:  # which says itself what stands around a text
@@ -103,6 +107,11 @@ def read_huggingface(
             definition = replace(definition, post_processor=around, add_bos=False)
     if bos is not None:
         definition = replace(definition, add_bos=True, bos=bos)
+    for role, token in (named or {}).items():
+        if role == "bos_token" and definition.bos is None:
+            definition = replace(definition, bos=token)
+        elif role == "eos_token" and definition.eos is None:
+            definition = replace(definition, eos=token)
     if not further:
         return definition
     for name, policy in (encoders or {}).items() if exported else ():

@@ -48,6 +48,10 @@ class Pattern:
         self._finditer = compiled.finditer
         self._names_code_points = names_code_points
 
+    def matches(self, text: str) -> bool:
+        """Whether the pattern matches anywhere."""
+        return any(True for _ in self._finditer(text))
+
     def cuts(self, text: str) -> Iterator[tuple[str, bool]]:
         """The text in order: (piece, whether it is a match). A match may be empty; it cuts all the same."""
         end = 0
@@ -88,6 +92,17 @@ def _newer() -> Any:
 
     # What the installed regex holds for unassigned too stays itself: a pattern may name it in a range.
     return regex.compile(rf"[[{character_class(UNASSIGNED)}]--\p{{Cn}}]|[{''.join(map(chr, CHANGED))}]", regex.V1)
+
+
+def is_later(character: str) -> bool:
+    """Whether a character has come since UNICODE_VERSION."""
+    return of_ranges(UNASSIGNED).matches(character)
+
+
+@lru_cache(maxsize=8)
+def of_ranges(ranges: str) -> Pattern:
+    """One code point in ranges of unicode_data.py."""
+    return of_code_points(f"[{character_class(ranges)}]")
 
 
 def character_class(ranges: str) -> str:

@@ -70,6 +70,30 @@ def _words(contraction: str, digits: str) -> str:
     )
 
 
+def _ling(digits: str) -> str:
+    return (
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]++[\r\n]*"
+        r"|\s*[\r\n]|\s+(?!\S)|\s+"
+    )
+
+
+def _without_han(letters: str) -> str:
+    return rf"[{letters}&&[^\p{{Han}}]]"
+
+
+_KIMI = (
+    rf"[\p{{Han}}]+|[^\r\n\p{{L}}\p{{N}}]?{_without_han(_UPPER)}*{_without_han(_LOWER)}+{_CONTRACTION}?"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?{_without_han(_UPPER)}+{_without_han(_LOWER)}*{_CONTRACTION}?"
+    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_WHITE}"
+)
+
+_FALCON: tuple[Step, ...] = (
+    {"type": "Punctuation", "behavior": "Contiguous"},
+    GPT2,
+    {"type": "Digits", "individual_digits": False},
+    isolating("[0-9][0-9][0-9]"),
+)
+
 _QWEN35 = _CONTRACTION + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + _WHITE
 
 _DEEPSEEK3 = (
@@ -96,7 +120,12 @@ PRETOKENIZERS = {
         Pretokenizer("cl100k", _CL100K, "GPT-4"),
         Pretokenizer("o200k", _words(_CONTRACTION + "?", r"\p{N}{1,3}"), "GPT-4o"),
         Pretokenizer("llama3", _CL100K, "Llama 3 (the same pattern as GPT-4's)"),
-        Pretokenizer("qwen2", _contractions_then_letters(r"\p{N}"), "Qwen2, Qwen3 (single digits)"),
+        Pretokenizer(
+            "qwen2",
+            _contractions_then_letters(r"\p{N}"),
+            "Qwen2, Qwen3 (single digits)",
+            (_ling(r"\p{N}"),),  # Ling's and LLaDA's: possessive where nothing could be given back
+        ),
         Pretokenizer(
             "smollm", "", "SmolLM, StarCoder, Granite 3: single digits, then GPT-2's", own_steps=(DIGITS, GPT2)
         ),
@@ -105,6 +134,10 @@ PRETOKENIZERS = {
         Pretokenizer(
             "deepseek3", "", "DeepSeek V3, R1, V4", own_steps=(*(isolating(pattern) for pattern in _DEEPSEEK3), BYTES)
         ),
+        Pretokenizer("nanochat", _ling(r"\p{N}{1,2}"), "nanochat (two digits)"),
+        Pretokenizer("kimi", _KIMI, "Kimi K2 (Chinese characters apart)"),
+        Pretokenizer("falcon", "", "Falcon: punctuation, then GPT-2's, then three digits", own_steps=_FALCON),
+        Pretokenizer("bloom", r" ?[^(\s|[.,!?…。，、।۔،])]+", "BLOOM"),
     )
 }
 

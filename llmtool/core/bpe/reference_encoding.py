@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from llmtool.core.bpe.added_tokens import AddedToken, find, search_order
 from llmtool.core.bpe.decoders import decode_tokens
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.normalizers import normalize
+from llmtool.core.bpe.normalizers import normalize, symbols_of
 from llmtool.core.bpe.pretokenizers import byte_pieces
 from llmtool.core.bpe.reference import encode_piece
 from llmtool.core.run.errors import UserError
@@ -36,8 +36,11 @@ def searches(definition: Definition) -> tuple[dict[str, AddedToken], dict[str, A
     """The tokens of the two searches, by their content as it is searched."""
     raw: dict[str, AddedToken] = {}
     normalized: dict[str, AddedToken] = {}
+    symbols = symbols_of(definition.normalizer)
     for token in search_order(definition.vocabulary.added):
-        if token.normalized:
+        if token.content in symbols:
+            normalized.setdefault(token.content, token)
+        elif token.normalized:
             normalized.setdefault(normalize(token.content, definition.normalizer), token)
         else:
             raw.setdefault(token.content, token)

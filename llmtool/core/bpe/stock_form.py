@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.normalizers import Step, as_component
+from llmtool.core.bpe.normalizers import Step, as_component, stock_steps
 from llmtool.core.bpe.post_processors import template
 from llmtool.core.bpe.pretokenizers import GPT2
 from llmtool.core.bpe.vocabulary import decode_text, token_to_string
@@ -91,7 +91,7 @@ def tokenizer_json(definition: Definition, pre_tokenizer: dict[str, Any], model:
             {"id": token.id, "content": token.content, **token.flags}
             for token in sorted(definition.vocabulary.added, key=lambda token: token.id)
         ],
-        "normalizer": as_component(definition.normalizer, "normalizers"),
+        "normalizer": as_component(stock_steps(definition.normalizer), "normalizers"),
         "pre_tokenizer": pre_tokenizer,
         "post_processor": definition.post_processor or (_prepend_bos(definition) if definition.add_bos else None),
         "decoder": as_component(definition.decoder, "decoders"),

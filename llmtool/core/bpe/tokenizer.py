@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -13,7 +13,7 @@ from llmtool.core.bpe.alignment import Place, align
 from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, token_bytes
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import spans
-from llmtool.core.bpe.engine import DocumentEncoder, document_encoder, segments
+from llmtool.core.bpe.engine import DocumentEncoder, Kept, document_encoder, segments
 from llmtool.core.bpe.packed import pack_ends
 from llmtool.core.bpe.policy import EncodingPolicy
 from llmtool.core.bpe.pretokenizers import CUSTOM, byte_pieces
@@ -81,6 +81,9 @@ class BaseTokenizer:
     Special tokens in a text are plain text unless allow_special is set.
     """
 
+    _tables: "Callable[[str], Kept] | None" = None
+    """Where the engine's tables are kept, of a tokenizer as it was read."""
+
     def __init__(self, definition: Definition, policy: EncodingPolicy) -> None:
         self.definition = definition
         self.policy = policy
@@ -101,7 +104,7 @@ class BaseTokenizer:
 
     @cached_property
     def _encoder(self) -> DocumentEncoder:
-        return document_encoder(self.definition, self.policy)
+        return document_encoder(self.definition, self.policy, self._tables)
 
     @cached_property
     def _segments(self) -> Segments:

@@ -19,6 +19,7 @@ from llmtool.core.checkpoint.dtypes import torch_dtype
 from llmtool.core.checkpoint.layout import EMBEDDING, HEAD, named_apart, stacks_of, tied_by_head
 from llmtool.core.checkpoint.override import overridden
 from llmtool.core.checkpoint.safetensors_file import SafetensorsFile, TensorEntry
+from llmtool.core.checkpoint.wrapper import text_config, text_entries, with_ties
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.journal import recover
 from llmtool.core.run.json_file import read_json_object
@@ -60,11 +61,18 @@ class CheckpointReader:
     """Tensors of one checkpoint by name; `config` is the raw object of config.json.
 
     `left_out`: number of rotary_emb.inv_freq buffers in the files, which follow from the config and are not shown.
+    `wrapper`: model_type of what the model is a part of, "" where it stands alone; see wrapper.py.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], files: Mapping[str, SafetensorsFile]) -> None:
+    def __init__(
+        self, path: Path, config: dict[str, Any], files: Mapping[str, SafetensorsFile], wrapper: str = ""
+    ) -> None:
         self.path = path
-        self.config = config
+        if wrapper:
+            for file in files.values():
+                file.entries = text_entries(file.entries)
+            config = with_ties(config, (name for file in files.values() for name in file.entries))
+        self.config, self.wrapper = config, wrapper
         for file in files.values():
             file.entries = named_apart(file.entries, config)
         everything = {name: file for file in files.values() for name in file.entries}
@@ -177,14 +185,16 @@ def open_checkpoint(path: str | Path, override: Iterable[str] = ()) -> Checkpoin
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{what}: a checkpoint is a directory", where=str(path), hint=f"with {CONFIG} and {SINGLE}")
-    config = overridden(read_json_object(path / CONFIG), override, str(path / CONFIG))
+    raw = read_json_object(path / CONFIG)
+    text = text_config(raw)
+    config, wrapper = overridden(text or raw, override, str(path / CONFIG)), str(raw["model_type"]) if text else ""
     single, index = path / SINGLE, path / INDEX
     if single.exists() and index.exists():
         raise UserError(f"holds both {SINGLE} and {INDEX}", where=str(path), hint="remove the one that is out of date")
     if single.exists():
-        return CheckpointReader(path, config, {SINGLE: SafetensorsFile(single)})
+        return CheckpointReader(path, config, {SINGLE: SafetensorsFile(single)}, wrapper)
     if index.exists():
-        return CheckpointReader(path, config, _read_shards(path, index))
+        return CheckpointReader(path, config, _read_shards(path, index), wrapper)
     raise _no_weights(path)
 
 

@@ -45,6 +45,8 @@ QKV = Fused(
 GATE_UP = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
 LAYOUTS: Mapping[str, tuple[Fused, ...]] = {
     "phi3": (QKV, Fused("mlp.gate_up_proj.weight", GATE_UP)),
+    "glm": (Fused("mlp.gate_up_proj.weight", GATE_UP),),
+    "glm4": (Fused("mlp.gate_up_proj.weight", GATE_UP),),
     "granitemoehybrid": (
         Fused("shared_mlp.input_linear.weight", GATE_UP),
         Fused("shared_mlp.output_linear.weight", ("mlp.down_proj.weight",)),
@@ -66,6 +68,13 @@ class PerExpert:
 
 STACK = "mlp.experts."
 ROUTER = "mlp.router.weight"
+FUSED_ROUTER = "mlp.gate.weight"
+FUSED_EXPERTS: Mapping[str, tuple[str, ...]] = {
+    f"{STACK}gate_up_proj": ("gate", "up"), f"{STACK}down_proj": ("down",),
+}  # fmt: skip
+"""The stacks of all experts that transformers 5 holds in memory and writes with save_original_format=False: [E, 2
+inner, hidden], an expert's gate rows before its up rows, and [E, hidden, inner]. Read, never written: readers that know
+one tensor an expert only leave them out without a word."""
 EXPERTS = {
     "mixtral": PerExpert(
         "block_sparse_moe.gate.weight", "block_sparse_moe.experts.{}.{}.weight",
@@ -100,11 +109,14 @@ def stacks_of(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, list
 def named_apart(entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> dict[str, TensorEntry]:
     """The entries of a file under the names that the decoder uses; what does not divide evenly stays as it is."""
     fused = {each.whole: each for each in LAYOUTS.get(str(config.get("model_type")), ())}
+    form = EXPERTS.get(str(config.get("model_type")))
     found: dict[str, TensorEntry] = {}
     for name, entry in entries.items():
         prefix, suffix = _split_name(name)
         each = fused.get(suffix)
-        if each is None:
+        if form is not None and (suffix in FUSED_EXPERTS or suffix == FUSED_ROUTER):
+            found.update((part.name, part) for part in _each_expert(entry, prefix, suffix, form))
+        elif each is None:
             found[name] = entry
         else:
             found.update((part.name, part) for part in _cut(entry, prefix, each, each.shares(config)))
@@ -129,6 +141,23 @@ def _cut(entry: TensorEntry, prefix: str, fused: Fused, shares: tuple[int, ...])
         stop = start + entry.size // total * share
         yield replace(entry, name=prefix + part, shape=(rows * share, *entry.shape[1:]), start=start, stop=stop)
         start = stop
+
+
+def _each_expert(entry: TensorEntry, prefix: str, suffix: str, form: PerExpert) -> Iterator[TensorEntry]:
+    """The matrices of a stack of experts, or the router beside it, under the names that the family has on disk."""
+    if suffix == FUSED_ROUTER:
+        yield replace(entry, name=prefix + form.router)
+        return
+    kinds = FUSED_EXPERTS[suffix]
+    if len(entry.shape) != 3 or not entry.shape[0] or entry.shape[1] % len(kinds):
+        yield entry
+        return
+    experts, rows, width = entry.shape[0], entry.shape[1] // len(kinds), entry.shape[2]
+    size = entry.size // (experts * len(kinds))
+    for number in range(experts * len(kinds)):
+        expert, kind = divmod(number, len(kinds))
+        name, start = prefix + form.expert.format(expert, form.matrices[kinds[kind]]), entry.start + number * size
+        yield replace(entry, name=name, shape=(rows, width), start=start, stop=start + size)
 
 
 def tied_by_head(names: Iterable[str], config: Mapping[str, Any]) -> bool:

@@ -27,9 +27,14 @@ def kernel_op(function: Callable[..., Any]) -> Any:
     name = folder if function.__name__ == folder else f"{folder}_{function.__name__}"
     define: Any = library.custom_op if interpreting() else library.triton_op
     made = define(f"llmtool::{name}", function, mutates_args=())
+    BODIES[f"llmtool::{name}"] = function
     if interpreting():
         made.register_fake(function)  # on tensors without numbers nothing is launched; see `launch`
     return made
+
+
+BODIES: dict[str, Callable[..., Any]] = {}
+"""The functions by their operators' names, for those who count what they do."""
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:

@@ -108,6 +108,8 @@ class CompileConfig:
     max_shared: int | None = None
     """Bytes of shared memory; None: what the architecture has."""
     max_registers: int = 255
+    max_issue: float | None = None
+    """Instructions a cycle of the matrix products in their loop (core/bench/machine_code.py: Loop.issue)."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further compiler options."""
 

@@ -31,23 +31,44 @@ def table() -> dict[str, Any]:
     return content
 
 
-def tuned(op: str, kernel: str, device: torch.device, size: int, dtype: torch.dtype | None = None) -> dict[str, int]:
-    """The launch configuration of a kernel at a size (its width, usually) on this device, for elements of this type."""
+ALIGNED = 16
+"""Elements that Triton's launcher knows a size to be a multiple of, so that a row is loaded in whole vectors."""
+
+
+def aligned(*sizes: int) -> bool:
+    """Whether the rows of tensors of these widths all begin on such a multiple."""
+    return all(size % ALIGNED == 0 for size in sizes)
+
+
+def tuned(
+    op: str, kernel: str, device: torch.device, size: int, dtype: torch.dtype | None = None, *, whole: bool = True
+) -> dict[str, int]:
+    """The launch configuration of a kernel at a size (its width, usually) on this device, for elements of this type.
+
+    whole: its rows are `aligned`. Where they are not, the addresses of single elements do not fit into registers beside
+    the accumulators of a large tile: the row by default says what is different then ("unaligned").
+    """
     if device.type != "cuda":
-        return lookup(op, kernel, PLANNED, size, dtype)
+        return lookup(op, kernel, PLANNED, size, dtype, whole=whole)
     index = device.index if device.index is not None else torch.cuda.current_device()
-    return lookup(op, kernel, (device_name(index), architecture(index)), size, dtype)
+    return lookup(op, kernel, (device_name(index), architecture(index)), size, dtype, whole=whole)
 
 
 def lookup(
-    op: str, kernel: str, devices: tuple[str, ...], size: int, dtype: torch.dtype | None = None
+    op: str,
+    kernel: str,
+    devices: tuple[str, ...],
+    size: int,
+    dtype: torch.dtype | None = None,
+    *,
+    whole: bool = True,
 ) -> dict[str, int]:
     """As `tuned`, for the first of these devices that is in the table, or by default."""
     name = typed(kernel, dtype)
     if (op, name) in _TRIED:
         _USED.add((op, name))
         return dict(_TRIED[op, name])
-    return dict(_lookup(op, kernel, devices, size, dtype))
+    return dict(_lookup(op, kernel, devices, size, dtype, whole))
 
 
 def typed(kernel: str, dtype: torch.dtype | None) -> str:
@@ -57,17 +78,19 @@ def typed(kernel: str, dtype: torch.dtype | None) -> str:
 
 @cache
 def _lookup(
-    op: str, kernel: str, devices: tuple[str, ...], size: int, dtype: torch.dtype | None
+    op: str, kernel: str, devices: tuple[str, ...], size: int, dtype: torch.dtype | None, whole: bool
 ) -> dict[str, int]:  # fmt: skip
     names = dict.fromkeys((typed(kernel, dtype), kernel))
     known = (table().get(device, {}).get(op, {}).get(name) for name in names for device in (*devices, DEFAULT))
-    rows = next(rows for rows in known if rows)
-    row = reaching(rows, size)
+    row = reaching(next(rows for rows in known if rows), size)
     found = {key: value for key, value in row.items() if key not in FACTS}
+    if not whole:
+        by_default = next(rows for name in names if (rows := table()[DEFAULT][op].get(name)))
+        found |= reaching(by_default, size).get("unaligned", {})
     return {**found, **(row.get("interpreted", {}) if interpreting() else {})}
 
 
-FACTS = ("up_to", "interpreted", "seconds", "rival", "rival_seconds")
+FACTS = ("up_to", "interpreted", "unaligned", "seconds", "rival", "rival_seconds")
 """Keys of a row that are no launch argument. A measured row holds seconds of ours and of the fastest rival."""
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.norm import make_norm
-from llmtool.core.model.rope import rotate_pair
+from llmtool.core.model.rope import query_growth, rotate_neighbours, rotate_pair
 
 Attend = Callable[..., torch.Tensor]
 """A kernel, chosen by the builder and injected: attend(q [B, H, T, D], k and v [B, key-value heads, S, D], mask as in
@@ -70,9 +70,10 @@ class Attention(nn.Module):
         self.layer, self.window, self.head_dim = layer, config.windows[layer], config.head_dim
         self.scale, self.cap = config.scale, config.attention_cap
         self.attend = attend or attend_of(config)
-        self.rope, self.compute = config.rope_of(layer), rotate_pair
+        self.rope = config.rope_of(layer)
+        self.compute = rotate_neighbours if config.neighbours else rotate_pair
         self.turned = 0 if self.rope is None else int(config.head_dim * self.rope.partial)
-        if config.precise_rope or self.turned != config.head_dim:
+        if config.precise_rope or config.neighbours or self.turned != config.head_dim:
             self.op = ""
         hidden = config.hidden_size
         inner, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
@@ -113,9 +114,11 @@ class Attention(nn.Module):
             return q, k
         tables = carry.ropes[self.rope]
         if self.turned == self.head_dim:
-            return self.compute(q, k, *tables)
-        q_turned, k_turned = self.compute(q[..., : self.turned], k[..., : self.turned], *tables)
-        return torch.cat((q_turned, q[..., self.turned :]), -1), torch.cat((k_turned, k[..., self.turned :]), -1)
+            q, k = self.compute(q, k, *tables)
+        else:
+            q_turned, k_turned = self.compute(q[..., : self.turned], k[..., : self.turned], *tables)
+            q, k = torch.cat((q_turned, q[..., self.turned :]), -1), torch.cat((k_turned, k[..., self.turned :]), -1)
+        return (q * query_growth(carry.positions, self.rope, q.dtype) if self.rope.llama_4_scaling_beta else q), k
 
 
 def qk_norm(config: Config, width: int) -> nn.Module:

@@ -47,6 +47,8 @@ class Config:
     """Layers whose queries and keys are not turned (NoPE: SmolLM3)."""
     precise_rope: bool = False
     """Cosines, sines and the rotation stay in float32 (OLMo)."""
+    neighbours: bool = False
+    """Rotation turns the pairs (2i, 2i + 1) of a head, not (i, i + half of them) (GLM)."""
     activation: str = "silu"
     """Of the feed-forward gate: "silu" or "gelu_tanh"."""
     qkv_bias: bool = False
@@ -57,7 +59,8 @@ class Config:
     norm: str = "rounded"
     """A key of norm.FORMS: where the weight is applied."""
     norms: str = "before"
-    """Norms of a block: "before" each part, "after" each part (OLMo), or "both" (Gemma)."""
+    """Norms of a block, a key of decoder.NORMS: "before" each part, "after" each part (OLMo), "both" (Gemma), or both
+    by other names, "around" (GLM-4)."""
     embedding: str = "plain"
     """What embeddings are multiplied by: "plain" embedding_scale, "sqrt" sqrt(hidden_size), rounded to the weights'
     type first (Gemma)."""
@@ -133,6 +136,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     head_bases(methods, layers, key_value_heads)  # for its errors
     common = {
         "qkv_bias": bias,
+        "o_bias": bias,
         "embedding_scale": number(facts, "embedding_multiplier", 1.0),
         "attention_scale": _attention_scale(facts),
     }
@@ -151,7 +155,6 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         local_rope=None if local is None else rope_settings(local, positions, head_dim),
         unrotated=unrotated,
         activation=_activation(facts),
-        o_bias=bias,
         mlp_bias=flag(facts, "mlp_bias"),
         residual_scale=number(facts, "residual_multiplier", 1.0),
         logits_divisor=number(facts, "logits_scaling", 1.0),

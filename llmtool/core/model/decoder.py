@@ -51,6 +51,7 @@ NORMS = {
     "both": (
         "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
     ),
+    "around": ("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
 }  # fmt: skip
 """Config.norms -> names of the norms before and after attention, before and after the feed-forward part."""
 

@@ -10,7 +10,7 @@ and a method's llmtool/methods/NAME/part.py becomes NAME_part.py by the same rul
 import ast
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,12 @@ def exported_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
+BLOCK = frozenset({
+    "precise_rope", "neighbours", "activation", "qkv_bias", "o_bias", "mlp_bias", "norm", "norms", "embedding",
+    "embedding_scale", "attention_scale", "residual_scale", "logits_divisor", "attention_cap", "logits_cap",
+})  # fmt: skip
+"""Fields of Config that Mixtral and Qwen3-MoE have no place for but at their defaults."""
+
 VLLM = """vLLM: written to the contract of its Transformers backend (`auto_map.AutoModel`, attention functions looked up
   by name, plans for tensor and pipeline parallelism). Checked by reading, not by running: untested."""
 
@@ -183,14 +189,17 @@ def method_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     return facts
 
 
+NEW_ROPE = frozenset({"partial_rotary_factor", "llama_4_scaling_beta"})
+
+
 def spell_for_all(facts: Mapping[str, Any]) -> dict[str, Any]:
     """A stock config with its rotary settings as transformers 4.x writes them, which 5.x reads too.
 
     4.x would take rope_parameters for a field it does not know, and turn by its default theta without a word. Tables by
-    the kind of layer and heads that turn in part have no such spelling for every version: they stay as they are.
+    the kind of layer, heads that turn in part and families that 4.x does not have stay as they are.
     """
     rope = facts.get("rope_parameters")
-    if not isinstance(rope, Mapping) or "rope_theta" not in rope or "partial_rotary_factor" in rope:
+    if not isinstance(rope, Mapping) or "rope_theta" not in rope or rope.keys() & NEW_ROPE:
         return dict(facts)
     scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
     rest = {key: value for key, value in facts.items() if key != "rope_parameters"}
@@ -208,9 +217,9 @@ def topk_config(
     every = set(range(config.num_hidden_layers))
     if config.methods:
         raise ConfigError(f"a {form} has no place for the method {config.methods[0]['name']}")
-    plain = (config.norms, config.norm, config.activation, config.embedding, config.residual_scale)
-    base = plain == ("before", "rounded", "silu", "plain", 1.0) and not config.unrotated and not config.mlp_bias
-    if not base or config.o_bias or config.qkv_bias or config.qk_norm not in ("", "head"):
+    base = all(getattr(config, field.name) == field.default for field in fields(Config) if field.name in BLOCK)
+    turned = config.rope.partial == 1 and not config.rope.llama_4_scaling_beta
+    if not base or not turned or config.local_rope or config.unrotated or config.qk_norm not in ("", "head"):
         raise ConfigError(f"a {form} cannot hold a {config.family}: its blocks are built otherwise")
     if (form == "qwen3_moe") != (config.qk_norm == "head"):
         hint = "Qwen3-MoE has norms of q and k" if form == "qwen3_moe" else "Mixtral has none"

@@ -40,6 +40,10 @@ class Family:
     """Base of layers with a window, where a family turns them by tables of their own."""
     partial_rotary: bool = False
     """Whether transformers reads partial_rotary_factor here."""
+    rope_own: frozenset[str] = frozenset()
+    """Fields of rope_parameters that every rope_type of the family must have, and no other family has."""
+    rope_idle: frozenset[str] = frozenset()
+    """Fields of rope_parameters that stand there and say nothing."""
     idle: frozenset[str] = frozenset()
     """Fields of parts that the family can have and that are not built here (Granite 4's mamba layers)."""
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -52,12 +56,25 @@ _GEMMA_DEFAULTS = {
     "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256,
 }  # fmt: skip
 _GEMMA_FLAGS = {"norm": "plus_one", "norms": "both", "embedding": "sqrt"}
+_GLM_DEFAULTS = {
+    "num_key_value_heads": 2, "head_dim": 128, "rms_norm_eps": 1.5625e-7, "attention_bias": True,
+    "partial_rotary_factor": 0.5,
+}  # fmt: skip
+_GLM_FLAGS = {"o_bias": False, "neighbours": True}
 _OLMO_FLAGS = {"norm": "precise", "norms": "after", "qk_norm": "width", "precise_rope": True}
 
 FAMILIES: Mapping[str, Family] = {
     "llama": Family("LlamaForCausalLM", _BIASES),
     "mistral": Family("MistralForCausalLM", frozenset({"layer_types", "sliding_window"}), _MISTRAL, "all"),
     "ministral": Family("MinistralForCausalLM", frozenset({"layer_types", "sliding_window"}), _MISTRAL, "all"),
+    "ministral3": Family(
+        "Ministral3ForCausalLM", frozenset({"sliding_window"}),
+        {"num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e6,
+         "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "beta_fast": 32.0,
+                             "beta_slow": 1.0, "original_max_position_embeddings": 16384, "mscale": 1.0,
+                             "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}},
+        "all", rope_own=frozenset({"llama_4_scaling_beta"}), rope_idle=frozenset({"max_position_embeddings"}),
+    ),
     "qwen2": Family("Qwen2ForCausalLM", _LATE, {"num_key_value_heads": 32}, "late", flags={"qkv_bias": True}),
     "qwen3": Family(
         "Qwen3ForCausalLM", _LATE | {"attention_bias"}, {"num_key_value_heads": 32, "head_dim": 128}, "late",
@@ -103,6 +120,13 @@ FAMILIES: Mapping[str, Family] = {
         "Phi3ForCausalLM", frozenset({"original_max_position_embeddings", "sliding_window"}),
         {"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096}, "all",
         partial_rotary=True,
+    ),
+    "glm": Family(
+        "GlmForCausalLM", frozenset({"attention_bias"}), _GLM_DEFAULTS, partial_rotary=True, flags=_GLM_FLAGS,
+    ),
+    "glm4": Family(
+        "Glm4ForCausalLM", frozenset({"attention_bias"}), _GLM_DEFAULTS, partial_rotary=True,
+        flags={**_GLM_FLAGS, "norms": "around"},
     ),
     "gemma2": Family(
         "Gemma2ForCausalLM", _GEMMA,

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -129,15 +130,54 @@ def draw(name: str, tensor: torch.Tensor, spread: float, seed: int) -> None:
     if not spread:
         tensor.zero_()
         return
+    tensor.normal_(0.0, spread, generator=_generator(name, seed))
+
+
+def _generator(name: str, seed: int) -> torch.Generator:
     key = int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "little")
-    tensor.normal_(0.0, spread, generator=torch.Generator().manual_seed(key))
+    return torch.Generator().manual_seed(key)
+
+
+GROUP = 16
+"""torch draws normal numbers in groups of so many, and the last group anew where they do not come out even."""
+
+
+def draw_rows(name: str, shape: tuple[int, ...], rows: range, spread: float, seed: int) -> torch.Tensor:
+    """Rows of what `draw` makes of a tensor of this shape, which is never held whole: it is drawn piece by piece."""
+    wanted = torch.zeros(len(rows), *shape[1:])
+    if not spread or not len(rows):
+        return wanted
+    width = math.prod(shape[1:])
+    piece = max(1, PIECE // width // GROUP) * GROUP
+    starts = list(range(0, shape[0], piece))
+    if len(starts) > 1 and (shape[0] - starts[-1]) * width < GROUP:
+        starts.pop()
+    random = _generator(name, seed)
+    for first, last in zip(starts, [*starts[1:], shape[0]], strict=True):
+        drawn = torch.empty(last - first, *shape[1:]).normal_(0.0, spread, generator=random)
+        low, high = max(first, rows.start), min(last, rows.stop)
+        if low < high:
+            wanted[low - rows.start : high - rows.start] = drawn[low - first : high - first]
+    return wanted
+
+
+PIECE = 1 << 22
+"""Numbers that are drawn at a time: 16 MB."""
 
 
 class FirstRows:
-    """The first weights of a new model by rows, for one on the meta device: what `initialise` gives, a tensor at a
-    time. `missing`: parameters whose first values only their own module knows; a model with any is made whole."""
+    """The first weights of a new model by rows, for one on the meta device: what `initialise` gives, and no process
+    holds more of it than its own.
 
-    def __init__(self, decoder: Decoder, seed: int, spread: float = SPREAD) -> None:
+    block: makes a layer's block whole, for parameters whose first values only their own module knows (a method's biases
+    and tables). Only these are kept of it, and the global random state must have no part in them: each process makes
+    its own. `missing`: such parameters outside the layers; a model with any must be made whole.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, decoder: Decoder, seed: int, spread: float = SPREAD, block: Callable[[int], nn.Module] | None = None
+    ) -> None:
         self.seed, self.spreads = seed, spreads_of(decoder, spread)
         state = dict(decoder.state_dict())
         self.shapes = {name: tuple(value.shape) for name, value in state.items()}
@@ -148,12 +188,19 @@ class FirstRows:
         }
         tied = {"lm_head.weight"} if decoder.config.tie_word_embeddings else set()
         self.missing = state.keys() - self.spreads.keys() - self.ones.keys() - tied
+        self.own: dict[str, torch.Tensor] = {}
+        for layer in range(len(decoder.model.layers)):
+            prefix = f"model.layers.{layer}."
+            if block is not None and any(name.startswith(prefix) for name in self.missing):
+                held = block(layer).state_dict()
+                self.own |= {name: held[name[len(prefix) :]] for name in self.missing if name.startswith(prefix)}
+        self.missing -= self.own.keys()
 
     @torch.no_grad()
     def __call__(self, name: str, rows: range) -> torch.Tensor:
-        """Rows of a parameter, float32."""
+        """Rows of a parameter, float32, or of a table in its own type."""
+        if name in self.own:
+            return self.own[name][rows.start : rows.stop].clone()
         if name in self.ones:
             return torch.full((len(rows), *self.shapes[name][1:]), self.ones[name])
-        whole = torch.empty(self.shapes[name])
-        draw(name, whole, self.spreads[name], self.seed)
-        return whole[rows.start : rows.stop].clone()
+        return draw_rows(name, self.shapes[name], rows, self.spreads[name], self.seed)

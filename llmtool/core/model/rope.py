@@ -75,8 +75,9 @@ def inverse_powers(base: float | torch.Tensor, size: int, device: torch.device) 
     return powers
 
 
-def rotate(x: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """Turn the pairs (i, i + D / 2) of x [B, H, T, D]; tables of several heads are repeated for H / heads each.
+def rotate(x: torch.Tensor, tables: Tables, neighbours: bool = False) -> torch.Tensor:
+    """Turn the pairs (i, i + D / 2) of x [B, H, T, D], or (2i, 2i + 1) where neighbours are pairs; tables of several
+    heads are repeated for H / heads each.
 
     Tables of a wider type are worked with as they are; the result has the type of x.
     """
@@ -84,8 +85,9 @@ def rotate(x: torch.Tensor, tables: Tables) -> torch.Tensor:
     if cos.shape[1] not in (1, x.shape[1]):
         repeats = x.shape[1] // cos.shape[1]
         cos, sin = cos.repeat_interleave(repeats, 1), sin.repeat_interleave(repeats, 1)
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
+    a, b = (x[..., ::2], x[..., 1::2]) if neighbours else x.chunk(2, -1)
+    turned = (a * cos - b * sin, b * cos + a * sin)
+    return (torch.stack(turned, -1).flatten(-2) if neighbours else torch.cat(turned, -1)).to(x.dtype)
 
 
 def rotate_together(q: torch.Tensor, k: torch.Tensor, tables: Tables) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,6 +103,19 @@ def rotate_pair(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As rotate_together, with the tables as two tensors: the shape of a kernel."""
     return rotate_together(q, k, (cos, sin))
+
+
+def rotate_neighbours(
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As rotate_pair, for a family whose pairs are neighbours."""
+    return rotate(q, (cos, sin), neighbours=True), rotate(k, (cos, sin), neighbours=True)
+
+
+def query_growth(positions: torch.Tensor, settings: RopeSettings, dtype: torch.dtype) -> torch.Tensor:
+    """positions [1 or B, T] -> what queries are multiplied by, [1 or B, 1, T, 1]: 1 below original_positions."""
+    grown = 1 + settings.llama_4_scaling_beta * torch.log(1 + torch.floor(positions / settings.original_positions))
+    return grown[:, None, :, None].to(dtype)
 
 
 def attention_factor(settings: RopeSettings) -> float:

@@ -55,6 +55,8 @@ class RopeSettings:
     """LongRoPE: divisors of the frequencies while every position is below original_positions, [turned / 2]."""
     long_factors: tuple[float, ...] = ()
     """The same for passes that reach further."""
+    llama_4_scaling_beta: float = 0.0
+    """b of 1 + b ln(1 + floor(position / original_positions)), which queries are multiplied by; 0: they are not."""
     bases: tuple[float, ...] = ()
     """A base for each key-value head in theta's place, where a method gives them; empty: theta for all."""
 
@@ -66,6 +68,10 @@ def read_parameters(raw: Mapping[str, Any], family: Family) -> dict[str, Any]:
     a window turn by tables of their own.
     """
     old, new = raw.get("rope_scaling"), raw.get("rope_parameters")
+    if new is None and "rope_parameters" in family.defaults:
+        if old is not None:  # transformers 5 would mix it with the default, and 4.x has no such family
+            raise ConfigError("rope_scaling is the spelling of transformers 4.x: write rope_parameters here")
+        new = family.defaults["rope_parameters"]
     for spelling in (old, new):
         if spelling is not None and not isinstance(spelling, Mapping):
             raise ConfigError(f"rope_parameters {spelling!r} is not an object")
@@ -123,12 +129,14 @@ def _checked(facts: Mapping[str, Any], theta: float, raw: Mapping[str, Any], fam
             facts.pop(original, None)
     if not isinstance(kind, str) or kind not in ROPE_KEYS:
         raise ConfigError(f"rope_type {kind!r} is not supported: wanted one of {', '.join(ROPE_KEYS)}")
-    partial = facts.pop("partial_rotary_factor", raw.get("partial_rotary_factor"))
-    for key in ROPE_KEYS[kind]:
+    whole = raw.get("partial_rotary_factor", family.defaults.get("partial_rotary_factor"))
+    partial = facts.pop("partial_rotary_factor", whole)
+    facts = {key: value for key, value in facts.items() if key not in family.rope_idle}
+    for key in (*ROPE_KEYS[kind], *sorted(family.rope_own)):
         if key not in facts:
             raise ConfigError(f"rope_type {kind!r} wants {key}")
     for key in facts:
-        if key not in (*ROPE_KEYS[kind], *ROPE_OPTIONS.get(kind, ())):
+        if key not in (*ROPE_KEYS[kind], *ROPE_OPTIONS.get(kind, ()), *family.rope_own):
             raise ConfigError(f"rope_parameters.{key} is not understood for rope_type {kind!r}")
     turned = {} if partial in (None, 1.0) else {"partial_rotary_factor": partial}
     if turned and not family.partial_rotary:

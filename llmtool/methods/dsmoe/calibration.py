@@ -66,6 +66,10 @@ class Stream:
             self.block = block
             yield layer, block, torch.cat([block.ffn_input(h)[0] for h, _ in self.states])
 
+    def hidden(self) -> torch.Tensor:
+        """The residual stream [N, d]."""
+        return torch.cat([h[0] for h, _ in self.states])
+
     def add(self, delta: torch.Tensor) -> None:
         """Add what a layer's feed-forward part gave [N, d] to the residual stream."""
         assert self.block is not None

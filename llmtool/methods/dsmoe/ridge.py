@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.model.config import Config
-from llmtool.core.model.decoder import Parts
+from llmtool.core.model.decoder import NORMS, Parts
 from llmtool.core.model.ffn import ACTIVATIONS
 from llmtool.core.run.console import Console
 from llmtool.methods.dsmoe.calibration import Stream, chunked
@@ -118,19 +118,26 @@ def blockwise(a: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def refitted(
-    a: torch.Tensor, mask: torch.Tensor, o: torch.Tensor, down: torch.Tensor, means: torch.Tensor | None, seen: int
+    a: torch.Tensor,
+    mask: torch.Tensor,
+    wanted: torch.Tensor,
+    size: torch.Tensor,
+    down: torch.Tensor,
+    means: torch.Tensor | None,
+    seen: int,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """down_proj [d, I] (and off_mean [n, d]) by least squares to o [N, d] from the open blocks, tokens by 1 / ||o||^2.
+    """down_proj [d, I] (and off_mean [n, d]) by least squares to `wanted` [N, d] from the open blocks.
 
-    Pulled toward what they were, by the strength of DAMPING that does best on the tokens from `seen` on.
+    size [N]: tokens count by 1 / size. Pulled toward what they were, by the strength of DAMPING that does best on the
+    tokens from `seen` on.
     """
     inputs = blockwise(a, mask)
     start = down
     if means is not None:
         inputs, start = torch.cat([inputs, (~mask).to(a.dtype)], 1), torch.cat([down, means.T], 1)
-    size = o.square().sum(1, keepdim=True).clamp(min=1e-30)
-    missing = (o - inputs @ start.T) / size.sqrt()
-    inputs = inputs / size.sqrt()
+    root = size.clamp(min=1e-30).sqrt()[:, None]
+    missing = (wanted - inputs @ start.T) / root
+    inputs = inputs / root
     gram = (inputs[:seen].T @ inputs[:seen]).double()
     cross = (inputs[:seen].T @ missing[:seen]).double()
     diagonal = gram.diagonal().clamp(min=1e-8 * float(gram.diagonal().mean()))
@@ -148,10 +155,28 @@ def error(o: torch.Tensor, found: torch.Tensor) -> float:
     return float(((o - found).square().sum(1) / o.square().sum(1).clamp(min=1e-30)).mean().sqrt())
 
 
+@dataclass(frozen=True)
+class Guide:
+    """The dense model's residual stream after the layer [N, d], and the converted one's before it [N, d], in units of
+    what the layer adds, and without its bias."""
+
+    after: torch.Tensor
+    before: torch.Tensor
+
+
 def fit_layer(
-    weights: Mapping[str, torch.Tensor], a: torch.Tensor, x: torch.Tensor, settings: Settings, plan: Plan
+    weights: Mapping[str, torch.Tensor],
+    a: torch.Tensor,
+    x: torch.Tensor,
+    settings: Settings,
+    plan: Plan,
+    guide: Guide | None = None,
 ) -> tuple[Fitted, torch.Tensor]:
-    """One layer from its activations a [N, I] and inputs x [N, d] -> what it becomes, and its output without bias."""
+    """One layer from its activations a [N, I] and inputs x [N, d] -> what it becomes, and its output without bias.
+
+    guide: with `refit` down_proj is fitted to what leads back to the dense model's stream, not to the layer's own
+    output; so it makes up for the layers before.
+    """
     down, experts, seen = weights["down_proj.weight"], settings.experts, max(1, min(len(x) - 1, round(SEEN * len(x))))
     ordered = order(importance(a, down)) if settings.partition == "importance" else torch.arange(a.shape[1])
     a, down = a[:, ordered], down[:, ordered]
@@ -177,12 +202,18 @@ def fit_layer(
     }  # fmt: skip
     made = None
     if settings.refit:
-        down, means = refitted(a, mask, o, down, means, seen)
+        wanted, size = o, o.square().sum(1)
+        if guide is not None:
+            wanted, size = guide.after - guide.before, guide.after.square().sum(1)
+        down, means = refitted(a, mask, wanted, size, down, means, seen)
         made = down
     found = F.linear(open_, down)
     if means is not None:
         found = found + (~mask).to(a.dtype) @ means
     facts["error"] = error(o[seen:], found[seen:])
+    if guide is not None:
+        away = guide.after - guide.before - found
+        facts["stream"] = error(guide.after[seen:], guide.after[seen:] - away[seen:])
     return Fitted(ordered, Router(router.weight, bias, 1.0, means), made, facts), found
 
 
@@ -214,17 +245,30 @@ def fit_layers(
     plan: Plan,
     console: Console,
 ) -> dict[int, Fitted]:
-    """Every layer of the settings; later ones on what the converted earlier ones give."""
+    """Every layer of the settings; later ones on what the converted earlier ones give.
+
+    With `refit` the dense model's stream goes along, and each layer is fitted to come back to it. Where a norm stands
+    between the layer and the stream (OLMo, Gemma) no linear map leads there: the layer's own output is fitted.
+    """
     fitted: dict[int, Fitted] = {}
     stream = Stream(checkpoint, config, parts, rows)
+    dense = Stream(checkpoint, config, parts, rows) if settings.refit and not NORMS[config.norms][3] else None
+    guides = dense.layers() if dense else None
     with console.progress("fitting routers", config.num_hidden_layers, "layers") as bar:
         for layer, block, x in stream.layers():
+            guide = None
+            if dense and guides:
+                _, same, clean = next(guides)
+                dense.add(chunked(same.mlp, clean))
+                after, before = (one.hidden() / config.residual_scale for one in (dense, stream))
+                bias = same.mlp.state_dict().get("down_proj.bias", torch.zeros(()))
+                guide = Guide(after, before + bias)
             if layer not in settings.layers:
                 delta = chunked(block.mlp, x)
             else:
                 weights = block.mlp.state_dict()
                 a = activations(weights, config, x)
-                fitted[layer], delta = fit_layer(weights, a, x, settings, plan)
+                fitted[layer], delta = fit_layer(weights, a, x, settings, plan, guide)
                 fitted[layer].facts.update(layer=layer, wanted=plan.share)
                 if "down_proj.bias" in weights:
                     delta = delta + weights["down_proj.bias"]

@@ -26,6 +26,8 @@ def refuse_other_rotations(config: Config) -> None:
         raise ConfigError(f"harpe: {config.family} turns layers with a window by frequencies of their own")
     if config.rope.partial != 1:
         raise ConfigError(f"harpe: {config.family} turns a part of each head only")
+    if config.rope.llama_4_scaling_beta:
+        raise ConfigError(f"harpe: {config.family} lets queries grow with their position")
 
 
 def check_entry(settings: Mapping[str, Any]) -> None:

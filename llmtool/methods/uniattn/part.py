@@ -31,8 +31,9 @@ OP = "shared_softmax_attention"
 
 Heads = Sequence[tuple[int, int]]
 """(layer, head) that each head of a follower reads."""
-Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(P [B, H, 1, S], V [B, key-value heads, S, D]) -> P V [B, H, 1, D]."""
+Weigh = Callable[..., torch.Tensor]
+"""(P [B, H, 1, S], V [B, key-value heads, S, D]) -> P V [B, H, 1, D]; a third argument, int32 [H], is the head of P
+that each head weighs with."""
 
 
 def probabilities(
@@ -57,16 +58,20 @@ def probabilities(
     return p
 
 
-def weigh(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """P V for one token, grouped: p [B, H, 1, S], v [B, key-value heads, S, D] -> [B, H, 1, D]."""
-    batch, heads, _, places = p.shape
-    rows = p.view(batch, v.shape[1], heads // v.shape[1], places)
-    return (rows @ v).view(batch, heads, 1, v.shape[3])
+def weigh(p: torch.Tensor, v: torch.Tensor, heads: torch.Tensor | None = None) -> torch.Tensor:
+    """P V for one token, grouped: p [B, H, 1, S], v [B, key-value heads, S, D] -> [B, H, 1, D].
+
+    heads [H]: the head of p that each head weighs with, gathered here, which a kernel need not.
+    """
+    if heads is not None:
+        p = p.index_select(1, heads)
+    batch, count, _, places = p.shape
+    rows = p.view(batch, v.shape[1], count // v.shape[1], places)
+    return (rows @ v).view(batch, count, 1, v.shape[3])
 
 
 def gathered(tensors: Mapping[int, torch.Tensor], heads: Heads) -> torch.Tensor:
-    """Heads of several layers' tensors [B, heads, ..] as one, [B, H, ..]: views and one copy, no index on the device
-    (a decode step stays one graph)."""
+    """Heads of several layers' tensors [B, heads, ..] as one, [B, H, ..]: views and one copy."""
     return torch.stack([tensors[layer][:, head] for layer, head in heads], 1)
 
 
@@ -116,6 +121,19 @@ class Follower(nn.Module):
         self.heads, self.layers = tuple(heads), tuple(dict.fromkeys(layer for layer, _ in heads))
         self.keys = tuple((layer, head // self.group) for layer, head in heads)
         self.plain = self.heads == tuple(identity_heads(self.layers[0], len(heads)))
+        self.index: torch.Tensor | None = None
+
+    def _index(self, device: torch.device) -> torch.Tensor | None:
+        """The head of one leader that each head reads, int32 [H] on the device; None: its own.
+
+        No buffer: it is no number of the checkpoint, and a part that is made on the meta device would lose it. Made by
+        the first decoded token, so that later ones, and a graph that is captured after it, copy nothing to the device.
+        """
+        if self.plain:
+            return None
+        if self.index is None or self.index.device != device:
+            self.index = torch.tensor([head for _, head in self.heads], dtype=torch.int32, device=device)
+        return self.index
 
     def forward(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] -> delta [B, T, d]."""
@@ -134,7 +152,10 @@ class Follower(nn.Module):
             _, v = carry.cache.update(self.layer, None, v)
         if f"{NAME}.{self.layers[0]}.p" in carry.shared:
             p = self._taken(carry, "p")
-            y = self.weigh(p[self.layers[0]] if self.plain else gathered(p, self.heads), v)
+            if len(self.layers) == 1:
+                y = self.weigh(p[self.layers[0]], v, self._index(v.device))
+            else:
+                y = self.weigh(gathered(p, self.heads), v)
         else:
             qs, ks = self._taken(carry, "q"), self._taken(carry, "k")
             q, k = qs[self.layers[0]], ks[self.layers[0]]

@@ -23,6 +23,7 @@ from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.model.generate import generate
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.methods.dsmoe.report import use
 from tests.conftest import SCRIPTS, STDLIB
 from tests.core.model.families import draw_ids, save
 
@@ -141,6 +142,35 @@ def test_harpe_with_each(dense: Path, tmp_path: Path, name: str) -> None:
         assert steps == list(generate(wanted.decoder, ids.tolist(), max_new_tokens=4))
     export_model(tmp_path / "after", tmp_path / "export", console=QUIET)
     assert model.load_model(tmp_path / "export")(ids).equal(model.load_model(tmp_path / "after")(ids))
+
+
+def unit(source: Path, output: Path) -> None:
+    text = [str(STDLIB / "textwrap.py"), str(STDLIB / "heapq.py")]
+    dsmoe.convert_dsmoe(source, output, calibration=text, calibration_tokens=600, share=0.5, off_mean=True, refit=True,
+                        console=QUIET)  # fmt: skip
+
+
+@pytest.mark.parametrize("order", itertools.permutations(["uniattn", "dsmoe", "harpe"]), ids="-".join)
+def test_fitted_parts_in_any_order(dense: Path, tmp_path: Path, order: tuple[str, ...]) -> None:
+    """DSMoE's unit form with closed blocks, UniAttn with a head map, HARPE: decoded with a cache, and exported."""
+    at = dense
+    for name in order:
+        if name == "harpe":
+            convert_rope(at, tmp_path / name, target=4096, range_="1M:2M", console=QUIET)
+        else:
+            {"uniattn": uniattn, "dsmoe": unit}[name](at, tmp_path / name)
+        at = tmp_path / name
+    methods = json.loads((at / "config.json").read_text())["llmtool"]["methods"]
+    assert [(method["name"], method["version"]) for method in methods if method["name"] != "harpe"] == [
+        (name, 2) for name in order if name != "harpe"
+    ]
+    found, ids = model.load_model(at), draw_ids(2, 20)
+    steps = torch.tensor([list(step) for step in generate(found.decoder, ids.tolist(), max_new_tokens=6)]).T
+    grown = torch.cat([ids, steps], 1)
+    assert found(grown)[:, 19:-1].argmax(-1).equal(steps)
+    assert all(0 < share < 1 for share in use(found.decoder, ids.tolist()).share)
+    export_model(at, tmp_path / "export", console=QUIET)
+    assert model.load_model(tmp_path / "export")(ids).equal(found(ids))
 
 
 def test_a_layer_is_converted_once(dense: Path, tmp_path: Path) -> None:

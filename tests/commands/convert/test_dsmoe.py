@@ -21,10 +21,11 @@ from llmtool.commands.convert import dsmoe_baseline as baselines
 from llmtool.commands.convert.export import export_model
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.checkpoint.layers import numbers
+from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.model.config import parse_config
 from llmtool.core.model.upcycling import PROBE
 from llmtool.core.run.errors import UserError
-from llmtool.methods.dsmoe import report, router_init
+from llmtool.methods.dsmoe import report, ridge, router_init
 from tests.methods.dsmoe.models import QUIET, entry, library, save_dense, tokenizer
 
 IDS = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(4))
@@ -196,6 +197,16 @@ def test_entries_without_anything_new_stay_of_version_1(tmp_path: Path) -> None:
     assert entry(tmp_path / "p")["version"] == 1
 
 
+def streams(path: Path, rows: list[list[int]]) -> torch.Tensor:
+    """The residual stream [N, d] behind the last layer."""
+    decoder, seen = load_model(path, "fp32").decoder, []
+    decoder.model.norm.register_forward_pre_hook(lambda _, got: seen.append(got[0][0]))
+    with torch.inference_mode():
+        for row in rows:
+            decoder(torch.tensor([row]))
+    return torch.cat(seen)
+
+
 def test_always_on_and_refit(ordered: Path) -> None:
     plan = dsmoe(
         ordered / "m", ordered / "q", calibration=library(3)[2:], calibration_tokens=1500, experts=16, share=0.5,
@@ -205,7 +216,25 @@ def test_always_on_and_refit(ordered: Path) -> None:
     usage = report.use(load_model(ordered / "q").decoder, IDS.tolist())
     assert (usage.active[:, :4] == usage.tokens).all()
     assert not (usage.active[:, 4:] == usage.tokens).all()
-    assert all(fact["error"] <= fact["routed"] for fact in plan["fitted"])
+    first, *_, last = plan["fitted"]
+    assert first["error"] <= first["routed"]
+    # What the report says of the stream is what the written model does, on the quarter that nothing was fitted to.
+    dsmoe(ordered / "m", ordered / "r", calibration=library(3)[2:], calibration_tokens=1500, experts=16, share=0.5)
+    encode = model.load_tokenizer(ordered / "m").encode_prompt
+    rows = text_rows(encode, library(3)[2:], 1500, 128)
+    dense, *others = (streams(ordered / name, rows) for name in ("m", "q", "r"))
+    refitted, plain = (ridge.error(dense[-len(dense) // 4 :], other[-len(dense) // 4 :]) for other in others)
+    assert refitted == pytest.approx(last["stream"], rel=1e-3)
+    assert refitted < plain
+
+
+@pytest.mark.parametrize("changes", [{}, {"mlp_bias": True}], ids=str)
+def test_a_refit_of_open_blocks_changes_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """The stream is the dense one's already, a bias of down_proj included."""
+    dense = save_dense(tmp_path / "m", **changes)
+    tokenizer(dense)
+    dsmoe(dense, tmp_path / "q", calibration=library(3)[2:], calibration_tokens=600, share=1.0, refit=True)
+    assert torch.allclose(logits(dense), logits(tmp_path / "q"), atol=1e-4)
 
 
 def test_static_is_pruning(ordered: Path) -> None:

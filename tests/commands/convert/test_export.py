@@ -74,7 +74,7 @@ def run_without_llmtool(code: str, cache: Path, *arguments: object) -> None:
 def test_stock_transformers_computes_the_same(tmp_path: Path) -> None:
     pairs: list[Path] = []
     old = ("llama3.2", "mistral", "qwen2", "qwen3")
-    for family in (*old, "smollm3", "granite", "olmo3", "phi3-long", "gemma2", "gemma3"):
+    for family in (*old, "smollm3", "granite", "olmo3", "phi3-long", "gemma2", "gemma3", "glm4", "ministral3"):
         source, output = save(tmp_path / family, family, 0.3), tmp_path / f"{family}-export"
         if family in old:
             spell_as_4x(source)  # which 4.57 and 5.x both read

@@ -78,6 +78,19 @@ def test_sft_learns_the_answers_and_resumes_strictly(base: Path, data: Path, tmp
             posttraining.sft(base, [str(data)], tmp_path / "out", **settings)
 
 
+def test_the_named_parameters_move_alone(base: Path, data: Path, tmp_path: Path) -> None:
+    names = ["model.layers.1.mlp.*", "*.self_attn.o_proj.weight"]
+    settings: dict[str, Any] = {**QUICK, "steps": 2, "only": names}
+    posttraining.sft(base, [str(data)], tmp_path / "out", **settings)
+    before, after = tensors(base), tensors(tmp_path / "out")
+    moved = {name for name in before if not after[name].double().equal(before[name].float().double())}
+    assert moved == {name for name in before if "layers.1.mlp." in name or "o_proj" in name}
+    with pytest.raises(UserError, match="begun with other settings"):
+        posttraining.sft(base, [str(data)], tmp_path / "out", **{**settings, "only": names[:1]})
+    with pytest.raises(UserError, match=r"--only \*\.router\.\*"):
+        posttraining.sft(base, [str(data)], tmp_path / "none", **{**settings, "only": ["*.router.*"]})
+
+
 def test_a_run_that_was_broken_off_goes_on_bit_for_bit_and_not_with_other_data(
     base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +140,7 @@ def test_uniattn_trains_the_compensations_first(base: Path, data: Path, tmp_path
         posttraining.uniattn(base, [str(data)], tmp_path / "o", **QUICK)
 
 
-@pytest.mark.parametrize("kind", ["dense", "uniattn"])
+@pytest.mark.parametrize("kind", ["dense", "uniattn", "dsmoe"])
 def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: Path, kind: str) -> None:
     start, out, merged = base, tmp_path / "out", tmp_path / "merged"
     settings = {**QUICK, "lora": 4, "lora_targets": "q_proj,v_proj,down_proj"}
@@ -138,13 +151,17 @@ def test_lora_moves_adapters_alone_and_merges(base: Path, data: Path, tmp_path: 
             console=QUIET,
         )  # fmt: skip
         posttraining.uniattn(start, [str(data)], out, **settings)
+    elif kind == "dsmoe":  # the unit form, some blocks closed
+        start = tmp_path / "s"
+        convert_dsmoe(base, start, calibration=[TEXT], calibration_tokens=400, share=0.5, off_mean=True, console=QUIET)
+        posttraining.sft(start, [str(data)], out, **settings)
     else:
         posttraining.sft(start, [str(data)], out, **settings)
     before, after = tensors(start), tensors(out)
     new = {name for name in after if name not in before}
     assert new
     assert all(".lora_" in name for name in new)
-    assert not any("layers.1.self_attn.q_proj" in name for name in new) or kind == "dense"
+    assert not any("layers.1.self_attn.q_proj" in name for name in new) or kind != "uniattn"
     moved = {name for name in before if not before[name].float().equal(after[name])}
     assert moved == {name for name in before if "compensation" in name}
     merge_lora(out, merged, console=QUIET)

@@ -62,6 +62,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"lr": 0.0}, "learning rate"),
     ({"steps": None, "epochs": 0.0}, "no token to train on"),
     ({"warmup": 25}, "25 steps of warm-up"),
+    ({"only": ["*.mlp.*", "*.router.*"]}, r"--only \*\.router\.\*: the model has no parameter of this name"),
+    ({"only": ["model.layers.0.mlp.up_pro.weight"]}, "did you mean 'model.layers.0.mlp.up_proj.weight'"),
     ({"set": ["dsmoe.x=1"]}, "no such method in use"),
     ({"set": ["x"]}, "METHOD.KEY=VALUE"),
     ({"overrides": ["rope_theta"]}, "KEY=VALUE"),

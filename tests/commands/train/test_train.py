@@ -113,6 +113,22 @@ def test_terms_figures_and_trainable(corpus: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "start" / "tokenizer.json").read_bytes()
 
 
+def test_only_the_named_parameters_move(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["*.mlp.down_proj.weight", "model.norm.weight"]
+    for out, stop in (("once", False), ("twice", True)):  # a run that was stopped goes on with the same ones
+        if stop:
+            stop_after(monkeypatch, 3)
+        run(corpus, tmp_path / out, model=str(whole), only=names, steps=6, save_every=3)
+        monkeypatch.undo()
+    run(corpus, tmp_path / "twice", model=str(whole), only=names, steps=6, save_every=3)
+    before, after = weights(whole), weights(tmp_path / "once")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "down_proj" in name or name == "model.norm.weight"}
+    assert same(after, weights(tmp_path / "twice"))
+
+
 def test_accumulation_gives_the_same_gradient(corpus: Path, tmp_path: Path) -> None:
     kinds = {"whole": {"micro": 8}, "parts": {"micro": 2}, "recomputed": {"micro": 8, "recompute": True}}
     for name, changes in kinds.items():

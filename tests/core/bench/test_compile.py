@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 
 from llmtool.core.bench.compile import check_archs, compile_ops, problems
-from llmtool.core.bench.machine_code import MachineCode, resources
+from llmtool.core.bench.machine_code import Loop, MachineCode, matrix_loop, resident, resources
 from llmtool.core.kernels.spec import CompileConfig
 from llmtool.core.run.errors import UserError
 from tests.commands.bench.command import bench
@@ -58,6 +58,49 @@ def test_resource_line() -> None:
     )
     with pytest.raises(RuntimeError):
         resources("nothing")
+
+
+def test_warps_of_a_multiprocessor() -> None:
+    """What binds: registers, shared memory, warps, blocks; by hand from the tables of the architectures."""
+    assert resident(registers=32, shared=0, warps=4, capability=90) == 64
+    assert resident(registers=168, shared=0, warps=4, capability=90) == 12  # 5,376 a warp: 12 warps of 65,536
+    assert resident(registers=168, shared=0, warps=8, capability=90) == 8
+    assert resident(registers=32, shared=147_456, warps=8, capability=90) == 8  # 228 KiB hold one block
+    assert resident(registers=32, shared=65_536, warps=8, capability=80) == 16  # 164 KiB hold two
+    assert resident(registers=16, shared=0, warps=1, capability=90) == 32  # blocks
+    assert resident(registers=32, shared=0, warps=8, capability=86) == 48
+
+
+LOOP = """
+        /*0100*/                   MOV R1, R2 ;
+        /*0110*/                   HGMMA.64x256x16.F32.BF16 R24, gdesc[UR8], R24 ;
+        /*0120*/                   IADD3 R1, R1, 0x1, RZ ;
+        /*0130*/                   HGMMA.64x256x16.F32.BF16 R24, gdesc[UR8], R24, gsb0 ;
+        /*0140*/               @P1 BRA 0x110 ;
+        /*0150*/              @!P5 BRA 0x200 ;
+        /*0160*/                   BRA 0x100;
+        /*0170*/                   BRA 0x170;
+"""
+
+
+def test_the_loop_of_the_products() -> None:
+    """The innermost branch backwards; a product of 64 x 256 x 16 takes the four tensor cores 128 cycles."""
+    lines = LOOP.strip("\n").splitlines()
+    found = matrix_loop(lines, 90)
+    assert found == Loop(instructions=4, products=2, cycles=256.0)
+    assert found.issue == 4 / 256
+    assert matrix_loop(lines[:2] + lines[5:6], 90) is None
+    assert matrix_loop(lines, 80) is None
+    ampere = [line.replace("HGMMA.64x256x16.F32.BF16", "HMMA.16816.F32.BF16") for line in lines]
+    assert matrix_loop(ampere, 80) == Loop(instructions=4, products=2, cycles=16.0)
+
+
+def test_a_loop_that_starves_the_tensor_cores_is_a_problem() -> None:
+    code = MachineCode(**{**GOOD.__dict__, "issue": 1.25})
+    assert problems(config(), code, "sm_90") == []
+    assert problems(config(max_issue=1.0), code, "sm_90") == [
+        "1.25 instructions a cycle of the loop's products, 1.0 allowed"
+    ]
 
 
 def test_unknown_architecture() -> None:

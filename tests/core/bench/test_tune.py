@@ -15,7 +15,7 @@ from llmtool.core.bench.timer import Timing
 from llmtool.core.bench.tune import rows_of, tune_op
 from llmtool.core.kernels.registry import OPS, load_spec
 from llmtool.core.kernels.spec import Tuning, case
-from llmtool.core.kernels.tuning import lookup, table, tried
+from llmtool.core.kernels.tuning import FACTS, lookup, table, tried
 from tests.commands.bench.command import bench
 from tests.core.bench import planted
 from tests.core.bench.planted import Planted
@@ -88,7 +88,7 @@ def test_every_kernel_of_the_table_has_candidates_with_its_keys(op: str) -> None
     tunings = load_spec(op).tunings()
     assert tunings
     for kernel, each in tunings.items():
-        keys = {key for row in table()["default"][op][kernel] for key in row} - {"up_to", "interpreted"}
+        keys = {key for row in table()["default"][op][kernel] for key in row} - set(FACTS)
         assert all(candidate.keys() == keys for candidate in each.candidates)
 
 

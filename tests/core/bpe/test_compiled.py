@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from llmtool.core.bpe import compiled
+from llmtool.core.bpe import compiled, engine
 from llmtool.core.bpe.export import export_huggingface
 from llmtool.tokenizer import Tokenizer, load_definition
 from tests.conftest import SCRIPTS
 from tests.core.bpe.families import families
+from tests.core.bpe.test_families import texts
 
 
 @pytest.fixture
@@ -58,6 +59,35 @@ def test_our_file_comes_back(cache: Path, tok: Path, monkeypatch: pytest.MonkeyP
     assert first == again
     assert again.definition.vocabulary.scaffolds
     assert first.encode(SCRIPTS[0]) == again.encode(SCRIPTS[0])
+
+
+def test_the_engines_tables_come_back(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llmtool.core.bpe._engine")
+    paths, documents = [], [*SCRIPTS, *texts(8, 60)]
+    for name, facts in families(list(SCRIPTS)):
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(facts))
+    monkeypatch.setattr(compiled, "KEPT", 1000)
+    first = [Tokenizer.load(path).encode_batch(documents, allow_special=True) for path in paths]
+    monkeypatch.setattr(engine, "_build", refuse)
+    assert [Tokenizer.load(path).encode_batch(documents, allow_special=True) for path in paths] == first
+
+
+def test_damaged_tables_are_built_anew(cache: Path, tok: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llmtool.core.bpe._engine")
+    first = Tokenizer.load(tok)
+    ids = first.encode(SCRIPTS[0])
+    (tables,) = (path for path in entries(cache) if path.name.count("-") > 5)
+    whole = tables.read_bytes()
+    for damaged in (b"", whole[:60], whole[:-1], whole[:90] + b"\xff" + whole[91:], whole + b"x"):
+        tables.write_bytes(damaged)
+        assert Tokenizer.load(tok).encode(SCRIPTS[0]) == ids
+        assert tables.read_bytes() == whole
+    for state in (whole[51:-1], whole[51:] + b"x", b"\xff" * 8, whole[51:90]):  # what a digest would let through
+        with pytest.raises(ValueError, match="state"):
+            engine._NATIVE.Encoder(state)  # type: ignore[union-attr]
+    lbpe = first.with_encoder("lbpe")
+    assert lbpe.encode(SCRIPTS[0]) == Tokenizer(lbpe.definition).encode(SCRIPTS[0])
 
 
 def test_settings_beside_are_read_each_time(cache: Path, tok: Path, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ SCANNED = {
     "GPT-2, OPT": "gpt2", "StarCoder, SmolLM, Granite 3": "smollm", "Command-R": "smollm", "Phi-4": "cl100k",
     "Llama 3, SmolLM3": "cl100k", "Qwen2, Qwen2.5, Qwen3": "qwen2", "Qwen3.5, Qwen3.6": "qwen35", "GPT-4o": "o200k",
     "Mistral-Nemo, Nemotron 3": "tekken", "DeepSeek V3, R1, V4": "deepseek3", "Gemma 2, Gemma 3": "none",
-    "Llama 2, TinyLlama, Yi": "none", "Falcon": CUSTOM, "Kimi": CUSTOM, "Mistral 7B": CUSTOM,
+    "Llama 2, TinyLlama, Yi": "none", "Falcon": "falcon", "Kimi": "kimi", "nanochat": "nanochat", "BLOOM": "bloom",
+    "Ling, LLaDA": "qwen2", "Seed-Coder": CUSTOM, "Mistral 7B": CUSTOM,
 }  # fmt: skip
 """Families that must not fall back to the general matcher, and some that do."""
 

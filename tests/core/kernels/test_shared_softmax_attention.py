@@ -49,6 +49,10 @@ def test_the_reference_is_what_the_part_and_the_rival_compute() -> None:
     layers = torch.randn(4, 2, 3, 42, 16)
     assert torch.allclose(grouped_matmul(p, layers), reference(p, layers), atol=1e-5)
     assert torch.allclose(reference(p, layers)[2], reference(p, layers[2]), atol=1e-6)
+    heads = torch.tensor([4, 4, 0, 5, 1, 0], dtype=torch.int32)
+    by_hand = torch.stack([p[:, head] @ v[:, number // 2] for number, head in enumerate(heads.tolist())], 1)
+    for compute in (reference, weigh, grouped_matmul):
+        assert torch.allclose(compute(p, v, heads), by_hand, atol=1e-5)
 
 
 @kernel_test

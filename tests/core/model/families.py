@@ -61,6 +61,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 2.0], "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 8.0],
         },
     },
+    "glm": {"model_type": "glm", "head_dim": 16},
+    "glm4": {"model_type": "glm4", "head_dim": 8, "partial_rotary_factor": 0.75, "attention_bias": True},
+    "ministral3": {
+        "model_type": "ministral3", "head_dim": 12,
+        "rope_parameters": {
+            **YARN, "type": "yarn", "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1, "max_position_embeddings": 64,
+        },
+    },
     "gemma2": {
         "model_type": "gemma2", "head_dim": 16, "sliding_window": 5, "query_pre_attn_scalar": 24,
         "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0,

@@ -165,6 +165,19 @@ def test_absent_fields_take_the_familys_own_values() -> None:
     assert (of("granite").scale, of("granite", attention_multiplier=0.25).scale) == (1.0, 0.25)
     assert of("smollm3").unrotated == {3}
     assert of("phi3").rope.original_positions == 128
+    glm = of("glm4")
+    assert (glm.head_dim, glm.num_key_value_heads) == (128, 2)
+    assert parse_config({**bare, "model_type": "glm4"}).rms_norm_eps == 1.5625e-7
+    assert (glm.rope.partial, glm.qkv_bias, glm.o_bias, glm.neighbours, glm.norms) == (0.5, True, False, True, "around")
+    new = of("ministral3").rope
+    assert (new.kind, new.theta, new.factor, new.original_positions) == ("yarn", 1e6, 16.0, 16384)
+    assert (new.llama_4_scaling_beta, new.mscale, new.mscale_all_dim) == (0.1, 1.0, 1.0)
+    with pytest.raises(ConfigError, match="wants llama_4_scaling_beta"):
+        of("ministral3", rope_parameters={"rope_type": "yarn", "rope_theta": 1e6, "factor": 2.0})
+    with pytest.raises(ConfigError, match="llama_4_scaling_beta is not understood"):
+        of("mistral", rope_parameters={"rope_type": "yarn", "factor": 2.0, "llama_4_scaling_beta": 0.1})
+    with pytest.raises(ConfigError, match="spelling of transformers 4"):
+        of("ministral3", rope_scaling={"rope_type": "yarn", "factor": 2.0})
     with pytest.raises(ConfigError, match="head_dim is null"):
         of("qwen3", head_dim=None)
 

@@ -36,6 +36,21 @@ def test_it_is_the_definition(tokens: int, experts: int, k: int, normalise: bool
     found = dispatch(x, route(x, router, k, normalise=normalise), held)
     wanted = reference.top_k(x, router, held, k, normalise)
     assert (found - wanted).norm() <= 1e-13 * wanted.norm()
+    learning = Stacks(*(stack.requires_grad_() for stack in held))
+    found = dispatch(x, route(x, router, k, normalise=normalise), learning)
+    assert (found - wanted).norm() <= 1e-13 * wanted.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("tokens", "k"), [(1, 1), (1, 4), (1, 16), (2, 2), (3, 1), (40, 4)])
+def test_without_gradients_it_is_the_definition_too(tokens: int, k: int) -> None:
+    """One token alone, most experts empty, and most of them full go by ways of their own."""
+    x, router, held = draw(tokens, 6, std=1.0), draw(16, 6, seed=9), stacks(16)
+    choice = route(x, router, k)
+    empty = sorted(set(range(16)) - set(choice.chosen.flatten().tolist()))
+    held.gate[empty] = torch.nan  # who computes an expert without tokens spreads this
+    found, wanted = dispatch(x, choice, held), reference.top_k(x, router, held, k)
+    assert (found - wanted).norm() <= 1e-13 * wanted.norm()
 
 
 def test_equal_scores_go_to_the_lower_number() -> None:

@@ -16,6 +16,7 @@ import transformers
 from llmtool.commands.convert.copy import copy_checkpoint
 from llmtool.commands.convert.upcycle import convert_topk
 from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.checkpoint.safetensors_file import SafetensorsFile
 from llmtool.core.model import experts
 from llmtool.core.model.config import ConfigError, parse_config
 from llmtool.core.run.console import Console
@@ -65,6 +66,26 @@ def test_logits_are_those_of_transformers(tmp_path: Path, name: str) -> None:
     assert load_model(tmp_path / "copy")(draw_ids()).equal(load_model(source)(draw_ids()))
 
 
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe", "qwen3_moe-dense-layers"])
+def test_fused_experts_are_read_and_written_one_by_one(tmp_path: Path, name: str) -> None:
+    """As transformers 5 holds experts in memory, and writes them with save_original_format=False."""
+    source = save(tmp_path / "m", name, 0.3)
+    oracle(source).save_pretrained(tmp_path / "fused", save_original_format=False)
+    held = SafetensorsFile(tmp_path / "fused" / "model.safetensors").entries
+    assert "model.layers.0.mlp.experts.gate_up_proj" in held
+    assert "model.layers.0.mlp.gate.weight" in held
+    one, other = open_checkpoint(source), open_checkpoint(tmp_path / "fused")
+    assert set(one.names()) == set(other.names())
+    for tensor in one.names():
+        assert one.read(tensor).equal(other.read(tensor)), tensor
+        if one.shape(tensor)[0] > 1:
+            assert one.read(tensor, rows=range(1, 2)).equal(other.read(tensor, rows=range(1, 2)))
+    copy_checkpoint(tmp_path / "fused", tmp_path / "copy", dtype=None, console=QUIET)
+    written = SafetensorsFile(tmp_path / "copy" / "model.safetensors").entries
+    assert written.keys() == SafetensorsFile(source / "model.safetensors").entries.keys()
+    assert load_model(tmp_path / "copy")(draw_ids()).equal(load_model(source)(draw_ids()))
+
+
 def all_normalised(patch: pytest.MonkeyPatch, raw: dict[str, Any]) -> None:
     raw["norm_topk_prob"] = not raw["norm_topk_prob"]
 
@@ -109,6 +130,20 @@ def test_upcycled_models_load_in_stock_transformers(tmp_path: Path, family: str,
     assert plan["after"]["parameters"] - plan["before"]["parameters"] == grown * len(plan["layers"])
     with pytest.raises(UserError, match="is no dense feed-forward layer"):
         convert_topk(tmp_path / "t", tmp_path / "x", console=QUIET)
+
+
+def test_fields_given_anew_and_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        source = save(tmp_path / "m", "mistral", 0.3)
+        convert_topk(source, tmp_path / "t", experts=2, override=["sliding_window=null"], threads=1, console=QUIET)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert open_checkpoint(tmp_path / "t").config["sliding_window"] is None
+    manifest = json.loads((tmp_path / "t" / "run.json").read_text())
+    assert manifest["config"]["override"] == ["sliding_window=null"]
+    assert "threads" not in manifest["config"]
 
 
 def test_what_a_form_cannot_hold_is_refused(tmp_path: Path) -> None:

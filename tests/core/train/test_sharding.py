@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from llmtool.commands.train.start import Start
 from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.model import new
 from llmtool.core.model.config import parse_config
 from llmtool.core.model.loading import load_decoder, rows_of
 from llmtool.core.model.new import FirstRows, initialise
@@ -63,6 +65,53 @@ def test_rows_of_a_new_model_are_its_first_weights(family: str) -> None:
         if not (config.tie_word_embeddings and name == "lm_head.weight"):
             assert first(name, range(1, 4)).equal(value[1:4])
             assert first(name, range(len(value))).equal(value)
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "dsmoe": {"version": 2, "experts": 4, "layers": [0, 2], "gate_scale": [1.0, 1.0], "form": "unit", "off_mean": True},
+    "uniattn": {"groups": [[0, 1]], "compensation": "linear"},
+    "uniattn, of a rank": {"groups": [[0, 2]], "compensation": {"rank": 4}},
+    "cla": {"groups": [[0, 1, 2]]},
+    "cartesian_moe": {"experts": 5, "layers": [1]},
+    "mask_moe": {"experts": 11, "layers": [0, 1], "shared": True},
+    "finedeep": {"sublayers": 2, "experts": 4, "layers": [0, 1, 2]},
+    "finedeep, of sums": {"sublayers": 1, "experts": 4, "layers": [1], "router": "output-linear"},
+    "harpe": {"bases": [1e4, 5e4]},
+    **{f"cartesian_rival, {kind}": {"kind": kind, "experts": 4, "layers": [1]}
+       for kind in ("share", "top3", "hash", "fine", "topp", "deep")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_of_a_new_model_with_a_method_are_its_first_weights(name: str) -> None:
+    """Whatever its parts begin with, drawn or not, and whatever the global random state is."""
+    entry = {"name": name.partition(",")[0], "version": 1, **METHODS[name]}
+    raw = {**families.BASE, "model_type": "llmtool", "llmtool": {"family": "llama", "methods": [entry]}}
+    start = Start(raw, parse_config(raw))
+    whole = start.decoder(5).state_dict()
+    torch.manual_seed(99)
+    decoder, rows = start.shards(5)
+    assert rows is not None
+    assert all(value.is_meta for value in decoder.parameters())
+    assert decoder.state_dict().keys() == whole.keys()
+    for of, value in whole.items():
+        middle = rows(of, range(1, len(value) - 1))
+        assert middle.dtype == value.dtype
+        assert middle.equal(value[1:-1]), of
+        assert rows(of, range(len(value))).equal(value), of
+        assert rows(of, range(0)).shape == (0, *value.shape[1:])
+
+
+@pytest.mark.parametrize("shape", [(3,), (7, 1), (17, 1), (40, 3), (33, 5), (100, 16), (9, 4, 7)])
+def test_rows_that_are_drawn_in_pieces_are_those_of_one_draw(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new, "PIECE", 48)
+    whole = torch.empty(shape)
+    new.draw("a name", whole, 0.02, 3)
+    for rows in (range(shape[0]), range(1, shape[0]), range(shape[0] - 1), range(2, 3)):
+        assert new.draw_rows("a name", shape, rows, 0.02, 3).equal(whole[rows.start : rows.stop])
+    assert not new.draw_rows("another", shape, range(shape[0]), 0.02, 3).equal(whole)
 
 
 def test_broken_rows_are_one_line(tmp_path: Path) -> None:

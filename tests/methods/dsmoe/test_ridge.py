@@ -164,5 +164,19 @@ def test_means_are_those_of_closed_tokens() -> None:
 def test_a_refit_that_does_not_help_is_not_taken() -> None:
     """Every block open: the old down_proj has no error."""
     a, down = drawn(200, 16), drawn(6, 16)
-    found, _ = ridge.refitted(a, torch.ones(200, 4, dtype=torch.bool), a @ down.T, down, None, 150)
+    found, _ = ridge.refitted(a, torch.ones(200, 4, dtype=torch.bool), a @ down.T, torch.ones(200), down, None, 150)
     assert found.equal(down)
+
+
+def test_a_refit_leads_back_to_the_dense_stream() -> None:
+    """What earlier layers lack, and this one's open channels can give, is given."""
+    weights, x = layer()
+    a = activations(weights, x)
+    asked = settings(form="unit", partition="importance", refit=True)
+    plain, out = ridge.fit_layer(weights, a, x, asked, ridge.Plan(0.5))
+    before = drawn(*x.shape, seed=11)
+    lost = a[:, plain.order[:16]] @ drawn(16, 24, seed=12)  # of the two blocks that nearly every token opens
+    after = before + a @ weights["down_proj.weight"].T + lost
+    found, guided = ridge.fit_layer(weights, a, x, asked, ridge.Plan(0.5), ridge.Guide(after, before))
+    assert found.facts["stream"] < 0.5 * ridge.error(after[300:], before[300:] + out[300:])
+    assert found.facts["stream"] == pytest.approx(ridge.error(after[300:], before[300:] + guided[300:]), rel=1e-4)

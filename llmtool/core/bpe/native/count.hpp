@@ -7,7 +7,7 @@
 #include "cache.hpp"
 #include "encoder.hpp"
 #include "runs.hpp"
-#include "scan.hpp"
+#include "scanners.hpp"
 #include "threads.hpp"
 
 namespace llmtool {
@@ -221,7 +221,7 @@ class PieceCounter {
     const uint8_t* const readable_end = documents.text + documents.ends.back();
     uint64_t pieces = 0;
     for (size_t i = block.first; i < block.last; ++i) {
-      const Text text{documents.text + documents.ends[i], readable_end};
+      const Text text{documents.text + documents.ends[i], readable_end, documents.text + documents.begin_of(i)};
       const uint8_t* piece_end = nullptr;
       for (const uint8_t* p = documents.text + documents.begin_of(i); p < text.end;) {
         if (LLMTOOL_UNLIKELY(!table.reserve(kBatch, budget_))) spill(table);

@@ -5,7 +5,7 @@
 
 #include "cache.hpp"
 #include "policy_lbpe.hpp"
-#include "scan.hpp"
+#include "scanners.hpp"
 #include "threads.hpp"
 
 namespace llmtool {
@@ -48,7 +48,7 @@ class EncodingThread final : public PieceCutter {
     const uint8_t* const readable_end = documents.text + (documents.ends.empty() ? 0 : documents.ends.back());
     const uint8_t* p = documents.text + documents.begin_of(first);
     size_t scanned = first, written = first;
-    Text text{documents.text + (first < last ? documents.ends[first] : 0), readable_end};
+    Text text{documents.text + (first < last ? documents.ends[first] : 0), readable_end, p};
     uint32_t* to = out;
     Item items[kBatch];
     while (written < last) {
@@ -59,6 +59,7 @@ class EncodingThread final : public PieceCutter {
         item.piece = p;
         if (LLMTOOL_UNLIKELY(p == text.end)) {
           item.length = kDocumentEnd;
+          text.begin = p;
           if (++scanned < last) text.end = documents.text + documents.ends[scanned];
           continue;
         }
@@ -251,6 +252,8 @@ class Encoder {
   virtual uint64_t operations() = 0;
   virtual std::unique_ptr<PieceCutter> cutter() = 0;
   virtual const Vocabulary& vocabulary() const = 0;
+  // What `restore` in module.cpp makes the same encoder of; empty for a policy that builds nothing.
+  virtual std::vector<uint8_t> state() = 0;
 };
 
 // Blocks are encoded in any order, each into a buffer of its own, and copied to their places as soon as the number of
@@ -310,6 +313,17 @@ class EncoderWith final : public Encoder {
   std::unique_ptr<PieceCutter> cutter() override { return make_thread(); }
 
   const Vocabulary& vocabulary() const override { return *vocabulary_; }
+
+  std::vector<uint8_t> state() override {
+    if constexpr (std::is_constructible_v<Policy, const Vocabulary&, StateReader&>) {
+      StateWriter writer;
+      writer(kStateForm), writer(static_cast<uint32_t>(pretokenizer_));
+      vocabulary_->fields(writer), policy_.fields(writer);
+      return writer.bytes();
+    } else {
+      return {};
+    }
+  }
 
   uint64_t operations() override {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -381,7 +395,7 @@ class EncoderWith final : public Encoder {
   const CacheSizes sizes_;
   const Pretokenizer pretokenizer_;
   const std::unique_ptr<Vocabulary> vocabulary_;
-  const Policy policy_;
+  Policy policy_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Thread>> idle_;
 };

@@ -35,6 +35,16 @@ class MergePolicy {
     if (reversible_) number_units(reachable);
   }
 
+  // As it was written, for the same vocabulary.
+  MergePolicy(const Vocabulary& vocabulary, StateReader& state) : vocabulary_(vocabulary) { fields(state); }
+
+  template <class Visit>
+  void fields(Visit& visit) {
+    visit(merges_), visit(ignore_merges_), visit(reversible_), visit(atoms_), visit(unit_of_), visit(parts_);
+    visit(candidates_), visit(candidate_at_);
+    ranks_.fields(visit), times_.fields(visit);
+  }
+
   // Replaces scratch.units by the encoding of [p, p + n), n > 0.
   void encode(const uint8_t* p, size_t n, Scratch& scratch) const { encode(p, n, scratch, ignore_merges_); }
 
@@ -281,9 +291,9 @@ class MergePolicy {
   }
 
   const Vocabulary& vocabulary_;
-  const std::vector<Merge> merges_;
-  const bool ignore_merges_;
-  const PairMap ranks_;  // by unit
+  std::vector<Merge> merges_;
+  bool ignore_merges_ = false;
+  PairMap ranks_;  // by unit
   bool reversible_ = false;
   uint32_t atoms_ = 0;  // numbers below are bytes or characters
   // By number.

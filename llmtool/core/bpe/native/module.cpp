@@ -69,7 +69,7 @@ nb::bytes split(const std::string& pretokenizer, nb::handle text) {
   {
     nb::gil_scoped_release release;
     const uint8_t* const begin = view.data();
-    const Text document{begin + view.size(), begin + view.size()};
+    const Text document{begin + view.size(), begin + view.size(), begin};
     with_scanner(kind, [&](auto scanner) {
       for (const uint8_t* p = begin; p < document.end;) {
         p = scanner.next(p, document);
@@ -192,6 +192,23 @@ class EncoderHandle {
       throw std::invalid_argument("unknown encoding policy: " + policy);
     }
   }
+
+  // The encoder that `state` was taken of.
+  explicit EncoderHandle(nb::handle state) {
+    const BufferView view(state);
+    StateReader reader(view.data(), view.size());
+    uint32_t form = 0, kind = 0;
+    reader(form), reader(kind);
+    if (form != kStateForm || kind > static_cast<uint32_t>(Pretokenizer::kMetaspace)) {
+      throw std::invalid_argument("state: of another engine");
+    }
+    auto vocabulary = std::make_unique<Vocabulary>(reader);
+    encoder_ = std::make_unique<EncoderWith<MergePolicy>>(CacheSizes{}, static_cast<Pretokenizer>(kind),
+                                                          std::move(vocabulary), reader);
+    if (!reader.at_end()) throw std::invalid_argument("state: too long");
+  }
+
+  nb::bytes state() { return to_bytes(encoder_->state()); }
 
   nb::object encode(nb::handle text) {
     const BufferView view(text);
@@ -407,6 +424,8 @@ NB_MODULE(_engine, module) {
            "pretokenizer"_a, "policy"_a, "units"_a, "unit_ends"_a, "merges"_a, "emit"_a, "emit_ends"_a,
            "ignore_merges"_a = false, "order"_a = nb::none(), "characters"_a = false, "known"_a = nb::none(),
            "byte_units"_a = nb::none(), "unknown_unit"_a = nb::none(), "fuse"_a = false)
+      .def(nb::init<nb::handle>(), "state"_a)
+      .def("state", &EncoderHandle::state)
       .def("encode", &EncoderHandle::encode, "text"_a)
       .def("encode_batch", &EncoderHandle::encode_batch, "text"_a, "ends"_a, "threads"_a = 1)
       .def_prop_ro("operations", &EncoderHandle::operations)

@@ -29,6 +29,11 @@ class PairMap {
     }
   }
 
+  template <class Visit>
+  void fields(Visit& visit) {
+    visit(entries_), visit(displacements_), visit(bucket_shift_);
+  }
+
   // kNone if the pair is not there.
   LLMTOOL_INLINE uint32_t find(uint32_t a, uint32_t b) const {
     const uint64_t key = key_of(a, b);

@@ -32,10 +32,11 @@ inline constexpr unsigned kNeither = bit(kPunctuation) | bit(kSymbol) | bit(kLat
 inline constexpr unsigned kOthers = kNeither | bit(kMark);                            // [^\s\p{L}\p{N}]
 LLMTOOL_INLINE bool in(CharClass c, unsigned set) { return set >> c & 1; }
 
-// One document, and the end of the buffer that it lies in: up to there 16 bytes are loaded at once.
+// One document's end, the end of the buffer that it lies in (up to there 16 bytes are loaded at once), its begin.
 struct Text {
   const uint8_t* end;
   const uint8_t* readable_end;
+  const uint8_t* begin;
 };
 
 struct CodePoint {
@@ -435,36 +436,5 @@ struct O200kLike {
 
 using O200k = O200kLike<true, 3>;
 using Tekken = O200kLike<false, 1>;
-
-enum class Pretokenizer {
-  kWholeDocument, kGpt2, kCl100k, kO200k, kLlama3, kQwen2, kSmolLm, kQwen35, kTekken, kDeepSeek3, kMetaspace
-};
-inline constexpr const char* kPretokenizers[] = {"none",   "gpt2",   "cl100k", "o200k",     "llama3",   "qwen2",
-                                                 "smollm", "qwen35", "tekken", "deepseek3", "metaspace"};
-
-inline Pretokenizer pretokenizer_named(const std::string& name) {
-  const auto found = std::find(std::begin(kPretokenizers), std::end(kPretokenizers), name);
-  if (found == std::end(kPretokenizers)) throw std::invalid_argument("unknown pre-tokenizer: " + name);
-  return static_cast<Pretokenizer>(found - std::begin(kPretokenizers));
-}
-
-// visit(Scanner{}) with the scanner's type: the choice is made once a document, not once a piece.
-template <class Visit>
-decltype(auto) with_scanner(Pretokenizer pretokenizer, Visit&& visit) {
-  switch (pretokenizer) {
-    case Pretokenizer::kWholeDocument: return visit(WholeDocument{});
-    case Pretokenizer::kGpt2: return visit(Gpt2{});
-    case Pretokenizer::kO200k: return visit(O200k{});
-    case Pretokenizer::kQwen2: return visit(Qwen2{});
-    case Pretokenizer::kSmolLm: return visit(Gpt2Like<true>{});
-    case Pretokenizer::kQwen35: return visit(Qwen35{});
-    case Pretokenizer::kTekken: return visit(Tekken{});
-    case Pretokenizer::kDeepSeek3: return visit(DeepSeek3{});
-    case Pretokenizer::kMetaspace: return visit(Metaspace{});
-    case Pretokenizer::kCl100k:
-    case Pretokenizer::kLlama3: break;  // both publish the same pattern
-  }
-  return visit(Cl100k{});
-}
 
 }  // namespace llmtool

@@ -42,6 +42,11 @@ class Trie {
   // All non-empty units in the order of their bytes, so that a prefix goes before what it begins.
   const std::vector<uint32_t>& sorted() const { return sorted_; }
 
+  template <class Visit>
+  void fields(Visit& visit) {
+    visit(slots_), visit(unit_at_), visit(shorter_), visit(sorted_), visit(root_);
+  }
+
  private:
   friend class TrieBuilder;
   // A slot: label in bits 0-7, "empty" in bit 8, "a unit ends here" in bit 9, base in the rest.

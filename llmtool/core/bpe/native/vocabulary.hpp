@@ -3,6 +3,7 @@
 #include <iterator>
 
 #include "scan.hpp"
+#include "state.hpp"
 #include "trie.hpp"
 
 namespace llmtool {
@@ -59,8 +60,18 @@ class Vocabulary {
       if (lengths_[u] > 1 && lengths_[u] == symbol_length(unit_bytes(u), unit_bytes(u) + lengths_[u])) atoms_.push_back(u);
     }
   }
+  // As it was written.
+  explicit Vocabulary(StateReader& state) { fields(state); }
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;
+
+  template <class Visit>
+  void fields(Visit& visit) {
+    visit(bytes_), visit(ends_), visit(emit_), visit(emit_ends_), visit(lengths_), visit(byte_units_), visit(atoms_);
+    visit(max_length_), visit(known_), visit(characters_), visit(complete_), visit(one_id_each_);
+    visit(unknown_.byte_units), visit(unknown_.unit), visit(unknown_.fuse);
+    trie_.fields(visit);
+  }
 
   static constexpr size_t kMaxUnits = 1u << 20;
 

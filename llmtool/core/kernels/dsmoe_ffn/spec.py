@@ -123,11 +123,23 @@ class DSMoESpec(Spec):
         made = [
             *(
                 _config(
-                    "prefill_up", triton_prefill.up_kernel, {"EXPERTS": 8, "UPCAST": False}, arch, tensor_cores=True
+                    "prefill_up",
+                    triton_prefill.up_kernel,
+                    {"EXPERTS": 8, "EVEN": True, "UPCAST": False},
+                    arch,
+                    tensor_cores=True,
+                    max_issue=1.0,
                 )
                 for arch in ARCHITECTURES
             ),
-            _config("prefill_down", triton_prefill.down_kernel, {"EXPERTS": 8, "UPCAST": False}, tensor_cores=True),
+            # 1,376 channels a block of Llama-2-7B's are no multiple of DEPTH.
+            _config(
+                "prefill_down",
+                triton_prefill.down_kernel,
+                {"EXPERTS": 8, "EVEN": False, "UPCAST": False},
+                tensor_cores=True,
+                max_issue=1.0,
+            ),
             _config("prefill_route", triton_prefill.route_kernel, constants, tensor_cores=True),
             _config("decode_route", triton_prefill.route_kernel, constants),
             _config("list", triton_prefill.list_kernel, {}),
@@ -152,7 +164,7 @@ ELEMENTS = {
 
 
 def _config(
-    name: str, kernel: Any, constants: dict[str, Any], arch: str | None = None, **promises: bool
+    name: str, kernel: Any, constants: dict[str, Any], arch: str | None = None, **promises: Any
 ) -> CompileConfig:  # fmt: skip
     """A kernel with the tile that tuning.json gives it, for one architecture or for all."""
     tile = lookup("dsmoe_ffn", name, (arch,) if arch else (), SEVEN_B[0])
@@ -163,7 +175,7 @@ def _config(
     return CompileConfig(
         f"{name} {arch}" if arch else name, kernel, signature, {**sizes, **constants}, divisible,
         num_warps=tile["num_warps"], num_stages=tile.get("num_stages", 3), archs=(arch,) if arch else ARCHITECTURES,
-        tensor_cores=promises.get("tensor_cores", False), wide_loads=promises.get("wide_loads", False),
+        **promises,
     )  # fmt: skip
 
 

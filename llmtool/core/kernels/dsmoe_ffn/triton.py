@@ -14,7 +14,7 @@ from llmtool.core.kernels.dsmoe_ffn import triton_decode, triton_prefill
 from llmtool.core.kernels.dsmoe_ffn.reference import Result, masked
 from llmtool.core.kernels.launch import interpreting
 from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
-from llmtool.core.kernels.tuning import tuned
+from llmtool.core.kernels.tuning import aligned, tuned
 
 OP = "dsmoe_ffn"
 FEW = 16
@@ -84,7 +84,7 @@ def routed(
     experts = router.shape[0]
     gates = torch.empty(tokens, experts, dtype=torch.float32, device=x.device)
     weights = torch.empty_like(gates)
-    tile = tuned(OP, kernel, x.device, width, x.dtype)
+    tile = tuned(OP, kernel, x.device, width, x.dtype, whole=aligned(width))
     launch(
         triton_prefill.route_kernel, (triton.cdiv(tokens, tile["ROWS"]),), x, router,
         router if bias is None else bias, gates, weights, tokens, width, experts, tau, scale,
@@ -125,7 +125,8 @@ def decode(
         (triton_decode.up_kernel, "up", size, (x, gate, up, weights, a)),
         (triton_decode.down_kernel, "down", width, (a, down, weights, delta)),
     ):
-        tile = tuned(OP, f"decode_{name}_{'one' if rows == 1 else 'few'}", x.device, width, x.dtype)
+        count = "one" if rows == 1 else "few"
+        tile = tuned(OP, f"decode_{name}_{count}", x.device, width, x.dtype, whole=aligned(width, size))
         programs = triton.cdiv(across, tile["COLS"])
         launch(
             kernel, (experts, programs) if name == "up" else (programs,), *arguments, tokens, width, size, experts,
@@ -167,17 +168,17 @@ def prefill(
         triton_prefill.list_kernel, (experts,), weights, lists, counts, places, tokens, experts, ROWS=tile["ROWS"],
         num_warps=tile["num_warps"],
     )  # fmt: skip
-    for kernel, name, across, arguments in (
-        (triton_prefill.up_kernel, "up", size, (x, gate, up, weights, lists, counts, a, tokens)),
-        (triton_prefill.down_kernel, "down", width, (a, down, counts, o)),
+    for kernel, name, across, deep, arguments in (
+        (triton_prefill.up_kernel, "up", size, width, (x, gate, up, weights, lists, counts, a, tokens)),
+        (triton_prefill.down_kernel, "down", width, size, (a, down, counts, o)),
     ):
-        tile = tuned(OP, f"prefill_{name}", x.device, width, x.dtype)
+        tile = tuned(OP, f"prefill_{name}", x.device, width, x.dtype, whole=aligned(width, size))
+        depth = max(16, tile["DEPTH"] * 2 // x.element_size())  # as many bytes of shared memory for float32
         per_expert = triton.cdiv(tokens, tile["ROWS"]) * triton.cdiv(across, tile["COLS"])
         launch(
             kernel, (experts * per_expert,), *arguments, width, size, experts, per_expert,
-            ROWS=tile["ROWS"], COLS=tile["COLS"],
-            DEPTH=max(16, tile["DEPTH"] * 2 // x.element_size()),  # as many bytes of shared memory for float32
-            EXPERTS=triton.next_power_of_2(experts), GROUP=tile["GROUP"], UPCAST=interpreting(),
+            ROWS=tile["ROWS"], COLS=tile["COLS"], DEPTH=depth, EXPERTS=triton.next_power_of_2(experts),
+            GROUP=tile["GROUP"], EVEN=deep % depth == 0, UPCAST=interpreting(),
             num_warps=tile["num_warps"], num_stages=tile["num_stages"],
         )  # fmt: skip
     tile = tuned(OP, "sum", x.device, width, x.dtype)

@@ -91,10 +91,16 @@ def tile_of(index, row_tiles, col_tiles, GROUP: tl.constexpr):
 
 
 @triton.jit
+def loaded(at, inside, EVEN: tl.constexpr):
+    """A tile of the loop; EVEN: DEPTH divides the depth, and nothing has to be compared."""
+    return tl.load(at) if EVEN else tl.load(at, mask=inside, other=0.0)
+
+
+@triton.jit
 def up_kernel(
     x_ptr, gate_ptr, up_ptr, weights_ptr, lists_ptr, counts_ptr, a_ptr, tokens, width, size, experts, per_expert,
     ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, EXPERTS: tl.constexpr, GROUP: tl.constexpr,
-    UPCAST: tl.constexpr,
+    EVEN: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """a = w silu(x gate^T) (x up^T) of the gathered rows of one expert, a tile ROWS x COLS of a [pairs, size].
 
@@ -120,9 +126,9 @@ def up_kernel(
     u = tl.zeros((ROWS, COLS), tl.float32)
     for start in range(0, width, DEPTH):
         inside = start + deep < width
-        x = tl.load(x_at + start, mask=inside[None, :], other=0.0)
-        gate = tl.load(gate_at + start, mask=inside[:, None], other=0.0)
-        up = tl.load(up_at + start, mask=inside[:, None], other=0.0)
+        x = loaded(x_at + start, inside[None, :], EVEN)
+        gate = loaded(gate_at + start, inside[:, None], EVEN)
+        up = loaded(up_at + start, inside[:, None], EVEN)
         if UPCAST:
             x = x.to(tl.float32)
             gate = gate.to(tl.float32)
@@ -142,7 +148,7 @@ def up_kernel(
 def down_kernel(
     a_ptr, down_ptr, counts_ptr, o_ptr, width, size, experts, per_expert,
     ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, EXPERTS: tl.constexpr, GROUP: tl.constexpr,
-    UPCAST: tl.constexpr,
+    EVEN: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """o = a down_e^T, a tile ROWS x COLS of o [pairs, width]; down [width, experts size]."""
     expert = tl.program_id(0) // per_expert
@@ -163,8 +169,8 @@ def down_kernel(
     o = tl.zeros((ROWS, COLS), tl.float32)
     for start in range(0, size, DEPTH):
         inside = start + deep < size
-        a = tl.load(a_at + start, mask=inside[None, :], other=0.0)
-        down = tl.load(down_at + start, mask=inside[:, None], other=0.0)
+        a = loaded(a_at + start, inside[None, :], EVEN)
+        down = loaded(down_at + start, inside[:, None], EVEN)
         if UPCAST:
             a = a.to(tl.float32)
             down = down.to(tl.float32)

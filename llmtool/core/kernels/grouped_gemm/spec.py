@@ -96,9 +96,13 @@ class GroupedGemmSpec(Spec):
         made = []
         for arch in ARCHITECTURES:
             # A stride of 1 is compiled in, as a launch does.
-            made.append(matrix("rows", arch, rows_kernel, product, aligned, {"GROUPS": 64, "weight_in": 1}))
+            made.append(
+                matrix("rows", arch, rows_kernel, product, aligned, {"GROUPS": 64, "EVEN": True, "weight_in": 1})
+            )
             made.append(matrix("weight", arch, weight_kernel, gradient, tuple(gradient), {}))
-            made.append(matrix("rows", arch, rows_kernel, product, aligned, {"GROUPS": 64, "weight_out": 1}))
+            made.append(
+                matrix("rows", arch, rows_kernel, product, aligned, {"GROUPS": 64, "EVEN": True, "weight_out": 1})
+            )
         return made
 
 
@@ -133,6 +137,7 @@ def matrix(
         archs=(arch,),
         tensor_cores=True,
         wide_loads=True,
+        max_issue=1.0,
     )
 
 

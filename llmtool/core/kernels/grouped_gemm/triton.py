@@ -13,7 +13,7 @@ import triton.language as tl
 
 from llmtool.core.kernels.launch import interpreting
 from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
-from llmtool.core.kernels.tuning import tuned
+from llmtool.core.kernels.tuning import aligned, tuned
 
 
 @triton.jit
@@ -47,11 +47,17 @@ def find_rows(ends_ptr, groups, row_tile, GROUPS: tl.constexpr, ROWS: tl.constex
 
 
 @triton.jit
+def within(known, at, end, EVEN: tl.constexpr):
+    """`known`, and nothing beyond the end of a row; EVEN: no tile reaches there, and the loop needs no comparison."""
+    return known if EVEN else known & (at < end)
+
+
+@triton.jit
 def rows_kernel(
     x_ptr, weight_ptr, ends_ptr, y_ptr, rows, groups, outs, depth,
     weight_group, weight_out, weight_in,
     GROUPS: tl.constexpr, ROWS: tl.constexpr, OUTS: tl.constexpr, DEPTH: tl.constexpr, SWIZZLE: tl.constexpr,
-    WIDEN: tl.constexpr, PRECISION: tl.constexpr,
+    EVEN: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A tile ROWS x OUTS of y [rows, outs] = x [rows, depth] times the group's matrix [outs, depth], transposed."""
     row_tile, out_tile = tile_order(rows, groups, outs, ROWS, OUTS, SWIZZLE)
@@ -65,10 +71,9 @@ def rows_kernel(
         total = tl.zeros((ROWS, OUTS), tl.float32)
         for k in range(0, depth, DEPTH):
             at = k + tl.arange(0, DEPTH)
-            x = tl.load(x_at + at[None, :], mask=inside[:, None] & (at < depth)[None, :], other=0.0)
-            w = tl.load(
-                weight_at + at[:, None] * weight_in, mask=(out < outs)[None, :] & (at < depth)[:, None], other=0.0
-            )
+            x = tl.load(x_at + at[None, :], mask=within(inside[:, None], at[None, :], depth, EVEN), other=0.0)
+            known = within((out < outs)[None, :], at[:, None], depth, EVEN)
+            w = tl.load(weight_at + at[:, None] * weight_in, mask=known, other=0.0)
             if WIDEN:
                 x, w = x.to(tl.float32), w.to(tl.float32)
             total = tl.dot(x, w, total, input_precision=PRECISION)
@@ -111,13 +116,13 @@ def rows_product(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor, tran
     rows, depth = x.shape
     groups, outs = len(weight), weight.shape[2 if transposed else 1]
     y = torch.empty(rows, outs, dtype=x.dtype, device=x.device)
-    tile = tuned("grouped_gemm", "rows", x.device, outs, x.dtype)
+    tile = tuned("grouped_gemm", "rows", x.device, outs, x.dtype, whole=aligned(outs, depth))
     strides = weight.stride(0), weight.stride(2 if transposed else 1), weight.stride(1 if transposed else 2)
     programs = (triton.cdiv(rows, tile["ROWS"]) + groups) * triton.cdiv(outs, tile["OUTS"])
     if rows:
         launch(
             rows_kernel, (programs,), x, weight, ends, y, rows, groups, outs, depth, *strides,
-            GROUPS=triton.next_power_of_2(groups), **tile, **arithmetic(x.dtype),
+            GROUPS=triton.next_power_of_2(groups), EVEN=depth % tile["DEPTH"] == 0, **tile, **arithmetic(x.dtype),
         )  # fmt: skip
     return y
 
@@ -128,7 +133,7 @@ def weight_product(x: torch.Tensor, dy: torch.Tensor, ends: torch.Tensor) -> tor
     x, dy = x.contiguous(), dy.contiguous()
     depth, outs = x.shape[1], dy.shape[1]
     dweight = torch.empty(len(ends), outs, depth, dtype=x.dtype, device=x.device)
-    tile = tuned("grouped_gemm", "weight", x.device, outs, x.dtype)
+    tile = tuned("grouped_gemm", "weight", x.device, outs, x.dtype, whole=aligned(outs, depth))
     tiles = triton.cdiv(outs, tile["OUTS"]) * triton.cdiv(depth, tile["DEPTH"])
     launch(
         weight_kernel, (tiles, len(ends)), x, dy, ends, dweight, outs, depth, **tile, **arithmetic(x.dtype)

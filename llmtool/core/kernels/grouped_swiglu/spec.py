@@ -104,13 +104,14 @@ class GroupedSwiGLUSpec(Spec):
                         "forward, saving" if save else "forward",
                         forward_kernel,
                         signature,
-                        {**tile, "GROUPS": 64, "SAVE": bool(save), "WIDEN": False, "PRECISION": "tf32"},
+                        {**tile, "GROUPS": 64, "EVEN": True, "SAVE": bool(save), "WIDEN": False, "PRECISION": "tf32"},
                         divisible=(*names, "ends_ptr", "inner", "width"),
                         num_warps=warps,
                         num_stages=stages,
                         archs=(arch,),
                         tensor_cores=True,
                         wide_loads=True,
+                        max_issue=1.0,
                     )
                 )
         return made

@@ -16,17 +16,18 @@ from llmtool.core.kernels.grouped_gemm.triton import (
     rows_product,
     tile_order,
     weight_product,
+    within,
 )
 from llmtool.core.kernels.operators import autocast, kernel_op, launch, refuse_double
 from llmtool.core.kernels.swiglu.triton import backward
-from llmtool.core.kernels.tuning import tuned
+from llmtool.core.kernels.tuning import aligned, tuned
 
 
 @triton.jit
 def forward_kernel(
     x_ptr, gate_ptr, up_ptr, ends_ptr, y_ptr, gates_ptr, ups_ptr, rows, groups, inner, width,
     GROUPS: tl.constexpr, ROWS: tl.constexpr, OUTS: tl.constexpr, DEPTH: tl.constexpr, SWIZZLE: tl.constexpr,
-    SAVE: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
+    EVEN: tl.constexpr, SAVE: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A tile ROWS x OUTS of y [rows, inner], and with SAVE of the values before the activation."""
     row_tile, out_tile = tile_order(rows, groups, inner, ROWS, OUTS, SWIZZLE)
@@ -41,8 +42,8 @@ def forward_kernel(
         up = tl.zeros((ROWS, OUTS), tl.float32)
         for k in range(0, width, DEPTH):
             at = k + tl.arange(0, DEPTH)
-            x = tl.load(x_at + at[None, :], mask=inside[:, None] & (at < width)[None, :], other=0.0)
-            known = (out < inner)[None, :] & (at < width)[:, None]
+            x = tl.load(x_at + at[None, :], mask=within(inside[:, None], at[None, :], width, EVEN), other=0.0)
+            known = within((out < inner)[None, :], at[:, None], width, EVEN)
             g = tl.load(gate_ptr + weight_at + at[:, None], mask=known, other=0.0)
             u = tl.load(up_ptr + weight_at + at[:, None], mask=known, other=0.0)
             if WIDEN:
@@ -67,12 +68,14 @@ def forward(
     rows, (groups, inner, width) = len(x), gate.shape
     y = torch.empty(rows, inner, dtype=x.dtype, device=x.device)
     gates, ups = (torch.empty(y.shape if save else (0,), dtype=y.dtype, device=y.device) for _ in range(2))
-    tile = tuned("grouped_swiglu", "saving" if save else "forward", x.device, inner, x.dtype)
+    kernel = "saving" if save else "forward"
+    tile = tuned("grouped_swiglu", kernel, x.device, inner, x.dtype, whole=aligned(inner, width))
     programs = (triton.cdiv(rows, tile["ROWS"]) + groups) * triton.cdiv(inner, tile["OUTS"])
     if rows:
         launch(
             forward_kernel, (programs,), x, gate, up, ends, y, gates, ups, rows, groups, inner, width,
-            GROUPS=triton.next_power_of_2(groups), SAVE=save, **tile, **arithmetic(x.dtype),
+            GROUPS=triton.next_power_of_2(groups), EVEN=width % tile["DEPTH"] == 0, SAVE=save, **tile,
+            **arithmetic(x.dtype),
         )  # fmt: skip
     return y, gates, ups
 

@@ -44,8 +44,8 @@ class Follower(nn.Module):
         self.o_proj = nn.Linear(inner, config.hidden_size, bias=config.o_bias)
         self.q_norm, self.wide = qk_norm(config, inner), config.qk_norm == "width"
         self.rope = config.rope_of(leader)
-        if self.rope is not None and self.rope.partial != 1:
-            raise ConfigError("cla: heads that turn in part are not supported")
+        if self.rope is not None and (self.rope.partial != 1 or config.neighbours or self.rope.llama_4_scaling_beta):
+            raise ConfigError(f"cla: {config.family} turns its queries in another way than Llama: not supported")
 
     def forward(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] -> delta [B, T, d]."""
