@@ -5,8 +5,10 @@ where no suffix is called so. A field `text` that no member has is `txt`.
 """
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from llmtool.core.corpus.blocks import MAX_ROW
@@ -54,7 +56,7 @@ def _named(member: tarfile.TarInfo) -> tuple[str, str] | None:
 def samples(path: str) -> Iterator[tuple[int, int, int]]:
     """(where it ends, 1, bytes) of each sample of a plain tar, from its headers alone."""
     try:
-        with tarfile.open(path, "r:") as members:
+        with Path(path).open("rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
             key, start, end = "", 0, 0
             for member in members:
                 if (named := _named(member)) is not None:
@@ -65,6 +67,9 @@ def samples(path: str) -> Iterator[tuple[int, int, int]]:
                 end = members.offset
             if key:
                 yield end, 1, end - start
+            file.seek(-512, os.SEEK_END)
+            if any(file.read()):  # as in read_tar, which does not see the end of a part's file
+                raise EOFError("it ends too early")
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise UserError(f"not a readable tar: {error}", where=path, hint="is the file complete?") from None
     except OSError as error:

@@ -200,9 +200,12 @@ def test_tars_are_cut_at_samples(form: int, tmp_path: Path) -> None:
     found = [(d.text, d.row, d.id) for unit in units for d in read_streams(unit, report=ReadReport())]
     assert found == wanted
     assert [row for _, row, _ in found] == list(range(1, 301))
-    path.write_bytes(path.read_bytes()[:-100_000])
-    with pytest.raises(UserError, match=r"set.tar: not a readable tar"):
-        [list(read_streams(unit, report=ReadReport())) for unit in plan_units(find_inputs([path]), Reading(), 100_000)]
+    *_, last = (part for unit in units for part in unit)
+    whole = path.read_bytes()
+    for cut in (last.end, -100_000):  # between two members, and inside one
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match=r"set.tar: not a readable tar"):
+            plan_units(find_inputs([path]), Reading(), 100_000)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
