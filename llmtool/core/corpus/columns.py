@@ -56,7 +56,7 @@ def row_groups(stream: Input) -> list[tuple[int, int, int]]:
 
 
 def read_parquet(stream: Input, choose: Choose | None) -> Iterator[tuple[float, Batch]]:
-    """Batches of the stream's row groups, each with the part of them that was read before it (0 to 1).
+    """Batches of the stream's row groups, each with the part of them that is read by then (0 to 1).
 
     Column chunks are read through a small buffer, not whole: a file may be one huge row group.
     """
@@ -74,8 +74,8 @@ def read_parquet(stream: Input, choose: Choose | None) -> Iterator[tuple[float, 
             batches = file.iter_batches(size, row_groups=list(groups), columns=columns, use_threads=False)
             read = 0
             for batch in _rows(arrow, batches, columns, as_bytes=choose is not None, before=stream.first_row):
-                yield read / max(1, rows), batch
                 read += len(batch)
+                yield read / max(1, rows), batch
     except (arrow.ArrowException, OSError, *_DAMAGED) as error:
         raise UserError(f"not a readable Parquet file: {error}", where=stream.source) from None
 

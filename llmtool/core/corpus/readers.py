@@ -328,10 +328,12 @@ def _rows(
         if stream.size is None or opening.packed:
             hint = "save it, unpacked, and name it"
             raise UserError("Parquet can be read only from a plain file", where=source, hint=hint)
+        reached = 0.0
         for part, batch in read_parquet(stream, choose):
-            advance_to(part)  # before its rows: who counts text by then has that of the batches before
+            advance_to(reached)  # before the rows: who counts text at that moment has that of the batches before
             for number, row in batch:
                 yield number, row, False, None
+            reached = part
     elif opening.kind == "arrow":
         place = replace(stream, size=None) if opening.packed else stream
         for batch in read_arrow(chunks, opening.head, place, choose):
