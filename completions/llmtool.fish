@@ -651,7 +651,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert gguf'" -s h -l help -d 'Sh
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l experts -x -d 'Copies of a feed-forward layer.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l top-k -x -d 'Experts that a token takes.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l noise -x -d 'Multiply each copied number by 1 + S N(0, 1); 0 keeps the start exact.'
-complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l layers -x -d 'Layers to convert: 4-20, or 0,3,8-11. Default: all.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l layers -x -d 'Layers to convert: 4-20, or 0,3,8-11; of a Qwen3 only, a Mixtral has experts in all. Default: all.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l form -x -a 'auto mixtral qwen3_moe' -d 'Whose form is written; auto: Qwen3-MoE\'s for Qwen3, Mixtral\'s for Llama and Mistral.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l override -x -d 'A field of config.json given anew, as JSON: sliding_window=null. Again for more.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert topk'" -l seed -x -d 'Seed of everything that is drawn.'

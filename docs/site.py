@@ -11,7 +11,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[1]
 BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
 """Files of the repository, and where they stand on the site."""
-LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(!?)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_config(config: Any) -> Any:
@@ -30,14 +30,15 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links of one page: to a page of the site where there is one, else their text alone, as code."""
+    """Links and pictures of one page: to the site's own where there is one, else their text alone, as code."""
     here = next(
         (ROOT / name for name, to in BESIDE.items() if to == page.file.src_uri), ROOT / "docs" / page.file.src_uri
     )
     folder = Path(page.file.src_uri).parent
 
     def moved(found: re.Match[str]) -> str:
-        target = (here.parent / found[2]).resolve()
+        picture, text, place, anchor = found[1], found[2], found[3], found[4] or ""
+        target = (here.parent / place).resolve()
         name = os.path.relpath(target, ROOT)
         inside = os.path.relpath(target, ROOT / "docs")
         if name in BESIDE:
@@ -45,7 +46,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         elif not inside.startswith("..") and target.is_file() and target.suffix in (".md", ".png", ".svg"):
             place = inside
         else:
-            return f"{found[1]} (`{name}`)" if name not in found[1] else found[1]
-        return f"[{found[1]}]({os.path.relpath(place, folder)}{found[3] or ''})"
+            return f"{text} (`{name}`)" if name not in text else text
+        return f"{picture}[{text}]({os.path.relpath(place, folder)}{anchor})"
 
     return LINK.sub(moved, markdown)

@@ -36,6 +36,7 @@ from llmtool.core.run.collector import collector_paused
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import json_object, read_bytes
+from llmtool.core.run.wording import counted
 
 LONGEST_TEXT = 16 * LONGEST_PIECE
 """Bytes of text without a safe place to cut that training holds; beyond, a piece may be cut in two."""
@@ -165,11 +166,13 @@ class Tokenizer(BaseTokenizer):
             if warning := marks.warning():
                 console.warn(warning)
             if counts.spills:
-                console.detail(f"counts spilled to disk {counts.spills} times")
+                console.detail(f"counts spilled to disk {counted(counts.spills, 'time')}")
             with console.progress("merging", vocab_size, "tokens") as bar:
                 vocabulary, trained = train_vocabulary(counts, policy, settings, bar.update)
         if vocabulary.size < vocab_size:
-            why = f"no pair is left that occurs {min_frequency} times" if min_frequency > 1 else "nothing left to merge"
+            why = (
+                f"no pair is left that occurs {min_frequency:,} times" if min_frequency > 1 else "nothing left to merge"
+            )
             console.warn(f"the corpus gave {vocabulary.size:,} tokens, not {vocab_size:,}: {why}")
         facts = {"documents": number, "bytes": size, "pieces": counts.pieces}
         definition = trained_definition(vocabulary, trained, settings, algorithm, facts)

@@ -53,6 +53,13 @@ def test_the_site_builds(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "llmtool.tokenizer.Tokenizer" in (tmp_path / "site/api/tokenizer/index.html").read_text()
+    pictures = [
+        page.parent / source
+        for page in (tmp_path / "site").rglob("*.html")
+        for source in re.findall(r'<img[^>]* src="([^":]+)"', page.read_text())
+    ]
+    assert len(pictures) > 3
+    assert not [picture for picture in pictures if not picture.is_file()]  # mkdocs does not look at them
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,10 @@ SHOWN = {"FILE", "DATA", "CKPT", "TEXT"}
 """Words that the reader puts in."""
 
 
+NAMED = 3
+"""Inputs that a line names; what a shell's `*.py` stood for is DATA."""
+
+
 def _output(given: Given, default: Path) -> Path:
     return given.get("output") or default
 
@@ -40,9 +44,10 @@ def _first(given: Given, name: str, default: str) -> str:
 
 
 def _train_tokenizer(given: Given) -> str:
-    place, data = _output(given, places.TOKENIZER), _first(given, "inputs", "DATA")
+    place, inputs = _output(given, places.TOKENIZER), given.get("inputs") or ["-"]
+    data = ["DATA"] if len(inputs) > NAMED or "-" in inputs else inputs
     named = [] if place == places.TOKENIZER else ["--tokenizer", place]
-    return typed("train", data, *named)
+    return typed("train", *data, *named)
 
 
 def _encode(given: Given) -> str | None:

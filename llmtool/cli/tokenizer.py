@@ -24,6 +24,7 @@ from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.page import Pages
+from llmtool.core.run.wording import counted
 
 app = Group("Byte-level BPE, Scaffold-BPE and LBPE tokenizers.")
 
@@ -130,11 +131,13 @@ def encode(
 
         force, map_file = settings.force, settings.remap
         totals = remap_file(loaded, inputs or [], output, map_file, read=read, force=force, console=console)
-        console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents, renumbered")
+        console.info(
+            f"{output}: {counted(totals.tokens, 'token')} of {counted(totals.documents, 'document')}, renumbered"
+        )
         return
     totals = encode_files(loaded, inputs or ["-"], output, settings, reading=reading, read=read, console=console)
     if output:
-        console.info(f"{output}: {totals.tokens:,} tokens of {totals.documents:,} documents")
+        console.info(f"{output}: {counted(totals.tokens, 'token')} of {counted(totals.documents, 'document')}")
 
 
 @app.command("decode")

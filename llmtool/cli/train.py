@@ -34,13 +34,15 @@ def train(
     from llmtool.commands.train.command import train as run
     from llmtool.commands.train.command import wants_tokenizer
     from llmtool.commands.train.job import PLOT
+    from llmtool.commands.train.place import check_place
 
     console, place = options.console(quiet, verbose), output or MODEL
     read = [parse_source(source).path for source in data]
-    if not settings.dry_run and wants_tokenizer(data, settings):
-        console.info("no tokenizer is named, and none stands here: one is made first")
-        train_file(read, None, reading=reading, console=console)
     with pages.open(f"Training of {place}", console, read=read, force=True, muted=as_json) as page:
+        if not settings.dry_run and wants_tokenizer(data, settings):
+            check_place(place, read, console)
+            console.info("no tokenizer is named, and none stands here: one is made first")
+            train_file(read, None, reading=reading, console=console)
         report = run(data, place, settings, reading=reading, console=page)
         page.figure(place / PLOT)
         if as_json or settings.dry_run:

@@ -12,10 +12,12 @@ from llmtool.commands import places
 from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
+from llmtool.core.run.atomic import new_directories
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.numbers import amount
+from llmtool.core.run.wording import counted
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -112,9 +114,11 @@ def chunk(
 ) -> dict[str, Any]:
     """The first stage: documents into chunks."""
     from llmtool.methods.nextlong import stages
+    from llmtool.methods.nextlong.synthesis import nothing_left
 
     settings, directory = NextlongSettings.of(settings, named_settings), Path(directory or places.CHUNKS)
-    store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
+    with new_directories(directory.parent), nothing_left(directory):
+        store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
     return {"schema": "llmtool.data-chunk/1", "directory": str(directory), **store.facts}
 
 
@@ -254,7 +258,10 @@ def show(
         from rich.text import Text
 
         out = console.rich(stdout=True)
-        out.print(f"sample {row['id']}, seed {row['seed']}: {row['n_tokens']:,} tokens, {len(row['spans'])} spans")
+        out.print(
+            f"sample {row['id']}, seed {row['seed']}: {counted(row['n_tokens'], 'token')}, "
+            f"{counted(len(row['spans']), 'span')}"
+        )
         for role, heading, text in showing.parts(output, row, None if asked.whole else asked.characters):
             out.print(Text(heading, style=showing.STYLES[role]))
             out.print(Text(text + "\n", style="" if role == "meta" else "dim"))

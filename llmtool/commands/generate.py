@@ -14,6 +14,7 @@ from llmtool.core.run.console import QUIET, Console, binary_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.wording import counted
 from llmtool.model import Model, load_model, read_ids
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             seconds = time.perf_counter() - self.started
-            self.console.info(f"{self.made} tokens in {seconds:.2f} s, {self.made / seconds:.1f} tokens/s")
+            self.console.info(f"{counted(self.made, 'token')} in {seconds:.2f} s, {self.made / seconds:.1f} tokens/s")
 
     def given(self, texts: Iterable[str]) -> Iterator[Prompt]:
         """Prompts of the command line."""
@@ -217,4 +218,4 @@ class Writer:
         longest = max((len(prompt.ids) for prompt in prompts), default=0) + self.asked.max_tokens
         limit = self.model.config.max_position_embeddings
         if longest > limit:
-            self.console.warn(f"{longest:,} tokens, but the model was made for {limit:,}")
+            self.console.warn(f"{counted(longest, 'token')}, but the model was made for {limit:,}")

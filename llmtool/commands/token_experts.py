@@ -10,6 +10,7 @@ from llmtool.commands.places import TABLE
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
+from llmtool.core.run.wording import size
 
 if TYPE_CHECKING:
     from llmtool.core.corpus.reading import Reading
@@ -129,7 +130,7 @@ def token_experts(
             write_table(files.open(output), arrays, held)
             run.save(manifest_path(output), [output], files)
         load_table(output)
-    console.info(f"{output}: {masks.nbytes / 1e6:,.2f} MB of masks, every id sees an expert in every layer (checked)")
+    console.info(f"{output}: {size(masks.nbytes)} of masks, every id sees an expert in every layer (checked)")
     return facts
 
 

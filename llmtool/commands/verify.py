@@ -70,7 +70,7 @@ def verify(
     }
     same = ", identical bit for bit" if found.identical else ""
     console.info(
-        f"{found.tokens:,} tokens of {report['on']}: KL {found.kl:.3g} nats (at most {found.kl_max:.3g}), "
+        f"{found.tokens:,} tokens of {report['on']}: KL {found.kl:.3g} nats (largest {found.kl_max:.3g}), "
         f"max |d| {found.largest:.3g}, same top-1 {found.top1:.2%}, "
         f"loss {found.losses[0]:.4f} and {found.losses[1]:.4f}{same}"
     )

@@ -20,6 +20,7 @@ from llmtool.cli.template import key, template
 from llmtool.cli.tree import Command
 from llmtool.cli.values import UsageError, Value
 from tests.cli.test_app import run
+from tests.processes import PATIENCE, read_terminal
 
 COMMANDS = [command for command in tree().walk() if not command.commands]
 
@@ -41,6 +42,17 @@ def test_files_alone_make_a_tokenizer(tmp_path: Path) -> None:
     again = run("tokenizer", "train", "a.txt", cwd=tmp_path)
     assert (again.returncode, b"complete already" in again.stderr, b"next: " in again.stderr) == (0, True, True)
     assert run("tokenizer", "train", "a.txt", "-q", cwd=tmp_path).stderr == b""
+
+
+def test_train_refuses_before_it_makes_a_tokenizer(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "a.txt").write_text("low lower lowest " * 50)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/mine").touch()
+    for words in (["--html", "page.md"], ["-o", "taken"], ["--html", "a.txt"]):
+        done = run("train", "a.txt", *words, cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "taken"]
 
 
 def test_everything_missing_is_said_at_once() -> None:
@@ -162,6 +174,8 @@ def test_what_comes_next_is_a_command() -> None:
         assert line is None or any(f"{line} ".startswith(f"{path} ") for path in paths - {"llmtool"}), line
         assert after(words.split(), {**given, "dry_run": True}) is None
     assert after(["tokenizer", "train"], {**given, "output": None}) == "llmtool train 'a b.txt'"
+    for inputs, named in ((["a", "b", "c"], "a b c"), (["a", "b", "c", "d"], "DATA"), (["-"], "DATA")):
+        assert after(["tokenizer", "train"], {"inputs": inputs}) == f"llmtool train {named}"
 
 
 def test_the_keys_of_set_are_those_that_methods_read() -> None:
@@ -185,9 +199,8 @@ def test_a_terminal_is_told_what_is_waited_for(tmp_path: Path) -> None:
     child = subprocess.Popen(command, cwd=tmp_path, stdin=inner, stdout=subprocess.PIPE, stderr=inner)
     os.close(inner)
     os.write(outer, b"low lower\n\x04")
-    out, _ = child.communicate(timeout=60)
-    said = os.read(outer, 1 << 16)
-    os.close(outer)
+    out, _ = child.communicate(timeout=PATIENCE)
+    said = read_terminal(outer)
     assert child.returncode == 0
     assert b"reading what you type; Ctrl-D" in said
     assert b"encoding" not in said

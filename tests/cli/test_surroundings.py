@@ -1,5 +1,6 @@
 """What surrounds a command is not always kind: closed streams, signals, an ASCII locale, no home, few descriptors."""
 
+import contextlib
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ import pytest
 
 from llmtool.core.run.atomic import sweep
 from llmtool.core.run.journal import recover
+from tests.processes import PATIENCE
 
 LLMTOOL = [sys.executable, "-m", "llmtool"]
 TEXT = "old output or new one stands whole\n" * 2000
@@ -29,7 +31,7 @@ def run(
     place: Path, *words: str, before: Callable[[], None] | None = None, more: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*LLMTOOL, *words], cwd=place, env={**os.environ, **(more or {})}, preexec_fn=before,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=60)  # fmt: skip
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)  # fmt: skip
 
 
 def closed(*numbers: int) -> Callable[[], None]:
@@ -111,7 +113,7 @@ def test_a_signal_at_any_time_is_no_traceback(place: Path, number: signal.Signal
             time.sleep(0.02)
             if process.poll() is None:
                 os.killpg(process.pid, number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
         if b"Traceback" in said:  # before the first line of ours the interpreter answers for itself
             assert not re.search(rb'__main__\.py", line \d+, in main\n', said), said.decode()
         else:
@@ -123,3 +125,45 @@ def test_a_signal_at_any_time_is_no_traceback(place: Path, number: signal.Signal
         assert left == done or (left == kept and process.returncode != 0)
         for name in left - kept:
             (place / name).unlink()
+
+
+def test_a_full_temporary_directory_is_passed_over(place: Path) -> None:
+    """A file system of its own, filled, where the machine allows one."""
+    (place / "full").mkdir()
+    words = " ".join([*LLMTOOL, *TRAIN])
+    script = (
+        f"mount -t tmpfs -o size=64k none full && (head -c 1000000 /dev/zero > full/fill; TMPDIR=$PWD/full {words})"
+    )
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=place, capture_output=True, text=True)
+    if not (place / "tok.json").exists() and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip(f"no mounts here: {done.stderr.strip()}")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    whole = (place / "tok.json").read_bytes()
+    assert run(place, *TRAIN[:4], "again.json", *TRAIN[5:]).returncode == 0
+    assert (place / "again.json").read_bytes() == whole
+
+
+def test_a_signal_to_a_group_of_workers(place: Path) -> None:
+    """As a batch system ends a job: no traceback of any of them, nobody is left, and the same command goes on."""
+    (place / "rows.jsonl").write_text(
+        "".join(f'{{"text": "{line} {n}"}}\n' for n, line in enumerate(TEXT.split("\n") * 20))
+    )
+    assert run(place, *TRAIN).returncode == 0
+    words = [*LLMTOOL, "tokenizer", "encode", "tok.json", "rows.jsonl", "--shards", "70K", "--workers", "2"]
+    process = subprocess.Popen([*words, "-o", "out"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               start_new_session=True)  # fmt: skip
+    while process.poll() is None and not list((place / "out").glob("*.done")):
+        time.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=PATIENCE)  # ends when the last of them has let go of the pipes
+    assert b"Traceback" not in said, said.decode()
+    assert process.returncode in (0, 128 + signal.SIGTERM)  # 0: it was done before this process was let run
+    for name in ("out", "whole"):
+        done = subprocess.run([*words, "-o", name], cwd=place, capture_output=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr.decode()
+    arrays = {path.name: path.read_bytes() for path in (place / "whole").glob("*.bin")}
+    assert len(arrays) > 10
+    assert {path.name: path.read_bytes() for path in (place / "out").glob("*.bin")} == arrays
+    assert not list((place / "out").glob(".*"))

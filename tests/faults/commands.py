@@ -89,7 +89,7 @@ COMMANDS = (
     Command("data assemble out/work -o out/long --tokenizer in/tok.json --target 256 --workers 1", grows=True,
             before=(CHUNK, EMBED, INDEX, MINE)),
     Command("data token-experts in/ids.bin -o out/table.safetensors --model in/ckpt --experts {}", "4", "2"),
-    Command("scaling law in/runs.csv -o out/law.json --plot out/law.png --bootstrap {}", "2", "3"),
+    Command("scaling law in/runs.csv -o out/law.json --plot out/law.png --bootstrap {}", "0", "1"),
     Command("scaling positions in/positions.jsonl --plot out/positions.png"),
     Command("eval loss in/ckpt --data in/ids.bin --device cpu --plot out/loss.png"),
     Command("eval niah in/ckpt --samples 1 --length 32 --depth 0.5 --kind ids --device cpu --plot out/niah.png"),

@@ -1,10 +1,11 @@
 """Every write, rename, fsync, mkdir and unlink of a command fails once, or the process dies there: SQLite's way.
 
-    python -m tests.faults [NAME]      every call, every way; minutes
+    python -m tests.faults [NAME...]               every call, every way; minutes
+    python -m tests.faults --seconds 60 [NAME...]  as many calls as so much processor time pays for
     LLMTOOL_FAULTS=all pytest tests/faults
 
 After each try (trial.py) the old output stands, or the new one, whole; and the same command again gives the bytes of
-a run that nothing disturbed.
+a run that nothing disturbed. NAME: a command's first words, or a part of its line in commands.py.
 """
 
 import ctypes
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +51,18 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Ends:
+    """The old output and the new one. known: what the command came to, by Trial.state() when it began.
+
+    From the very same bytes it is not run again.
+    """
+
+    old: Tree
+    new: Tree
+    known: dict[str, tuple[int, Tree, str]]
+
+
 def examine(
     trial: Trial, command: Command, *, replace: bool, no_exchange: bool = False, budget: float | None
 ) -> Outcome:
@@ -61,16 +75,17 @@ def examine(
     shutil.rmtree(trial.root / "out")
     (trial.root / "out").mkdir()
     words = command.words.format(command.new) + (" --force" if replace else "")
-    if not all(_plain(trial, each, outcome) for each in command.before):
+    if not _begin(trial, command.before, outcome):
         return outcome
     if replace and not _plain(trial, command.words.format(command.old), outcome):
         return outcome
-    old = trial.outputs()
+    old, started = trial.outputs(), trial.state()
     shutil.copytree(trial.root / "out", saved, symlinks=True)
     clock = _cpu()
     status, kinds, said = trial.run(words, no_exchange=no_exchange)
     cost = _cpu() - clock
     new = trial.outputs()
+    ends = Ends(old, new, {started: (status, new, said)})
     if status or not kinds or new == old:
         outcome.wrong.append(f"undisturbed: status {status}, {len(kinds)} calls\n{said}")
         return outcome
@@ -82,7 +97,7 @@ def examine(
         )  # fmt: skip
         outcome.tries += 1
         where = f"{way} at call {number} of {len(kinds)}, a {KINDS[kinds[number - 1]]}"
-        for what in judge(trial, command, words, status, said, way, old, new, outcome):
+        for what in judge(trial, command, words, status, said, way, ends, outcome):
             outcome.wrong.append(f"{where}: {what}")
     shutil.rmtree(saved)
     outcome.seconds = _cpu() - began
@@ -90,9 +105,10 @@ def examine(
 
 
 def judge(
-    trial: Trial, command: Command, words: str, status: int, said: str, way: str, old: Tree, new: Tree, outcome: Outcome
+    trial: Trial, command: Command, words: str, status: int, said: str, way: str, ends: Ends, outcome: Outcome
 ) -> Iterator[str]:
     """What is wrong after a try; an empty iterator if nothing is."""
+    old, new = ends.old, ends.new
     if "Traceback" in said:
         yield f"a traceback\n{said}"
     if way == "killed" and status not in (-signal.SIGKILL, 0):
@@ -110,8 +126,10 @@ def judge(
     outcome.stood[kind] = outcome.stood.get(kind, 0) + 1
     if kind == "between" and not command.grows:
         yield f"neither the old output nor the new one: {difference(old, stands)}; {difference(new, stands)}"
-    again, _, said = trial.run(words)
-    after = trial.outputs()
+    if (begins := trial.state()) not in ends.known:
+        again, _, said = trial.run(words)
+        ends.known[begins] = again, trial.outputs(), said
+    again, after, said = ends.known[begins]
     if again or "Traceback" in said:
         yield f"the same command again: status {again}\n{said}"
     elif after != new:
@@ -150,8 +168,15 @@ def choose(kinds: str, cost: float, budget: float | None) -> list[tuple[int, str
     return chosen[:wanted]
 
 
-def run_all(names: list[str], budget: float | None) -> Iterator[Outcome]:
-    """Every command, in a directory of its own."""
+def named(names: list[str]) -> list[Command]:
+    """The commands of these names; all of them if none is given."""
+    whole = {command.name for command in COMMANDS}
+    found = [c for c in COMMANDS for name in names if name == c.name or (name not in whole and name in c.words)]
+    return found if names else list(COMMANDS)
+
+
+def run_all(names: list[str], budget: float | None, every: bool) -> Iterator[Outcome]:
+    """The commands in a directory of their own; `every`: also over an old output, and without an exchange."""
     import tempfile
 
     shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
@@ -163,22 +188,20 @@ def run_all(names: list[str], budget: float | None) -> Iterator[Outcome]:
         tempfile.tempdir = None
         import_everything()
         trial.prepare()
-        for command in COMMANDS:
-            if names and command.name not in names:
-                continue
+        for command in named(names):
             if "gguf" in command.words and not (trial.root / "in" / "model.gguf").exists():
                 continue
             replaces = "{}" in command.words
-            if budget is not None:
+            if not every:
                 yield examine(trial, command, replace=replaces and not command.grows, budget=budget)
                 continue
-            yield examine(trial, command, replace=False, budget=None)
+            yield examine(trial, command, replace=False, budget=budget)
             if replaces:
-                yield examine(trial, command, replace=True, budget=None)
-                yield examine(trial, command, replace=True, no_exchange=True, budget=None)
+                yield examine(trial, command, replace=True, budget=budget)
+                yield examine(trial, command, replace=True, no_exchange=True, budget=budget)
 
 
-def start(names: list[str], budget: float | None, shim: Path) -> subprocess.Popen[str]:
+def start(names: list[str], budget: float | None, shim: Path, *, every: bool) -> subprocess.Popen[str]:
     """This module as a process of its own, the shim preloaded; one Outcome as JSON a line on its stdout."""
     if not shim.exists():
         compiler = sysconfig.get_config_var("CC").split()[0]
@@ -186,12 +209,24 @@ def start(names: list[str], budget: float | None, shim: Path) -> subprocess.Pope
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", shim, SHIM, "-ldl"], check=True)
     environment = {
         **os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
-        "LLMTOOL_FAULTS_BUDGET": "" if budget is None else str(budget),
+        "LLMTOOL_FAULTS_ASKED": json.dumps({"names": names, "budget": budget, "every": every}),
     }  # fmt: skip
-    command = [sys.executable, "-m", "tests.faults.harness", *names]
+    command = [sys.executable, "-m", "tests.faults.harness"]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
     )  # fmt: skip
+
+
+def _begin(trial: Trial, before: tuple[str, ...], outcome: Outcome) -> bool:
+    """What is done first, each step once: what comes of it is kept for the commands that follow."""
+    kept = trial.root.with_name(f"{trial.root.name}.before-{zlib.crc32(' '.join(before).encode()):08x}")
+    if before and kept.exists():
+        trial.restore(kept)
+        return True
+    done = not before or (_begin(trial, before[:-1], outcome) and _plain(trial, before[-1], outcome))
+    if before and done:
+        shutil.copytree(trial.root / "out", kept, symlinks=True)
+    return done
 
 
 def _plain(trial: Trial, words: str, outcome: Outcome) -> bool:
@@ -208,9 +243,8 @@ def _cpu() -> float:
 
 def main() -> None:
     """Outcomes as JSON, one a line."""
-    given = os.environ["LLMTOOL_FAULTS_BUDGET"]
     began = time.time()
-    for outcome in run_all(sys.argv[1:], float(given) if given else None):
+    for outcome in run_all(**json.loads(os.environ["LLMTOOL_FAULTS_ASKED"])):
         print(json.dumps(outcome.__dict__), flush=True)
     print(f"{time.time() - began:.0f} s", file=sys.stderr)
 

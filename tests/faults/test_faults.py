@@ -14,6 +14,7 @@ from tests.faults.harness import start
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.xdist_group("faults")  # one process for all: another worker's would try everything again
 BUDGET = None if os.environ.get("LLMTOOL_FAULTS") == "all" else 0.5
 """Seconds of CPU for the tries of a command in one scenario; all calls with LLMTOOL_FAULTS=all."""
 
@@ -24,7 +25,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     compiler = (sysconfig.get_config_var("CC") or "").split()
     if not compiler or shutil.which(compiler[0]) is None or not Path("/proc/self/fd").exists():
         pytest.skip("no C compiler, or no /proc")
-    process = start([], BUDGET, tmp_path_factory.mktemp("shim") / "shim.so")
+    process = start([], BUDGET, tmp_path_factory.mktemp("shim") / "shim.so", every=BUDGET is None)
     assert process.stdout is not None
     found: dict[str, list[dict[str, Any]]] = {}
     for line in process.stdout:

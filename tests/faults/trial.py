@@ -21,8 +21,8 @@ from typing import Any
 from tests.faults.commands import INPUTS
 from tests.faults.inputs import write_gguf, write_inputs
 
-SECONDS = 60
-"""After which a try counts as one that hangs."""
+SECONDS, WAIT = 60, 900
+"""Of processor time, after which a try counts as one that does not end; of a clock, for one that waits for ever."""
 VARYING = ("started", "git", "wall_seconds", "cpu_seconds", "argv", "time", "tokens_per_s", "seconds")
 """Keys of JSON that no two runs have the same."""
 
@@ -58,7 +58,8 @@ class Trial:
         if child == 0:
             status = 99
             try:
-                signal.alarm(SECONDS)
+                signal.setitimer(signal.ITIMER_PROF, SECONDS)
+                signal.alarm(WAIT)
                 os.chdir(self.root)
                 said = os.open(report.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 os.dup2(said, 2)
@@ -94,6 +95,16 @@ class Trial:
                 found[str(path.relative_to(self.root / "out"))] = _digest(path)
         return found
 
+    def state(self) -> str:
+        """A hash of all that a run could find in out/ and tmp/: names, kinds, modes and every byte."""
+        found = hashlib.sha256()
+        for path in sorted([*(self.root / "out").rglob("*"), *(self.root / "tmp").rglob("*")]):
+            held = path.read_bytes() if path.is_file() else b""
+            held = str(path.readlink()).encode() if path.is_symlink() else held
+            about = (str(path.relative_to(self.root)), path.lstat().st_mode, len(held))
+            found.update(repr(about).encode() + held)
+        return found.hexdigest()
+
     def restore(self, saved: Path) -> None:
         """out/ as it was saved."""
         shutil.rmtree(self.root / "out")
@@ -116,7 +127,7 @@ def invoke(words: list[str]) -> int:
 
 def import_everything() -> None:
     """What commands would import; without threads, which a fork does not take along."""
-    import matplotlib.figure  # noqa: F401
+    import matplotlib.figure
     import numpy  # noqa: F401
     import scipy.optimize  # noqa: F401
     import torch
@@ -128,6 +139,13 @@ def import_everything() -> None:
 
     build().commands.items()  # all of them made, and so imported
     torch.set_num_threads(1)
+    save = matplotlib.figure.Figure.savefig
+
+    def save_without_layout(self: Any, *words: Any, **options: Any) -> None:
+        self.set_layout_engine(None)  # half the time of a figure, and no call that writes
+        save(self, *words, **options)
+
+    matplotlib.figure.Figure.savefig = save_without_layout  # type: ignore[method-assign]
     agreement.__dict__["_readers"] = (
         lambda _: {}
     )  # other libraries read exports back in processes of their own: nothing is written

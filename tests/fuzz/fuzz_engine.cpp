@@ -4,8 +4,10 @@
 // checked: against a literal merge loop, against the bytes that were encoded, or against other threads and spilling.
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <set>
 
+#include "added.hpp"
 #include "count.hpp"
 #include "ids.hpp"
 #include "numbering.hpp"
@@ -240,6 +242,123 @@ void any_training(Input& input) {
   }
 }
 
+// Alphabets that do not know every symbol: characters, bytes that stand in for them, one unit for all others.
+void any_alphabet(Input& input) {
+  const uint8_t kind = input.byte();
+  const bool characters = kind & 1, lbpe = kind & 2, ignore_merges = kind & 4;
+  std::vector<uint8_t> bytes;
+  std::vector<uint64_t> ends, emit_ends;
+  std::vector<uint32_t> emit;
+  const auto add = [&](const std::vector<uint8_t>& unit, unsigned ids) {
+    bytes.insert(bytes.end(), unit.begin(), unit.end());
+    ends.push_back(bytes.size());
+    for (; ids; --ids) emit.push_back(static_cast<uint32_t>(ends.size()));
+    emit_ends.push_back(emit.size());
+  };
+  for (unsigned count = input.byte() % 32; count; --count) add(input.bytes(1 + input.byte() % 4), 1);
+  const size_t known = ends.size();
+  for (int b = 0; b < 256; ++b) add({static_cast<uint8_t>(b)}, 1);
+  for (unsigned count = input.byte() % 4; count; --count) add({}, input.byte() % 3);
+  Unknown unknown;
+  if (kind & 8) {
+    for (int b = 0; b < 256; ++b) unknown.byte_units.push_back(kind & 16 ? static_cast<uint32_t>(known + b) : input.number());
+  }
+  if (kind & 32) unknown.unit = input.number() % 400;
+  unknown.fuse = kind & 64;
+  std::vector<Merge> merges;
+  for (unsigned count = input.byte() % 16; count; --count) merges.push_back({input.byte(), input.byte(), input.byte()});
+  const std::vector<uint8_t> text = input.rest();
+  try {
+    auto vocabulary = std::make_unique<Vocabulary>(bytes, ends, emit, emit_ends, characters, known, unknown);
+    std::unique_ptr<Encoder> encoder;
+    if (lbpe) {
+      encoder = std::make_unique<EncoderWith<LbpePolicy>>(kSmall, Pretokenizer::kLlama3, std::move(vocabulary),
+                                                          std::vector<uint32_t>{}, ignore_merges);
+    } else {
+      encoder = std::make_unique<EncoderWith<MergePolicy>>(kSmall, Pretokenizer::kLlama3, std::move(vocabulary), merges, ignore_merges);
+    }
+    require(encode(*encoder, text).size() <= text.size(), "no more ids than bytes");
+  } catch (const std::invalid_argument&) {
+  }
+}
+
+// Any added tokens: what is cut out and what is left are the text; layouts of others are refused, or joined.
+void any_added(Input& input) {
+  std::vector<uint8_t> bytes, flags;
+  std::vector<uint64_t> ends;
+  std::vector<uint32_t> numbers;
+  const uint8_t kept = input.byte();  // which flags are in use: none of them takes white space along, mostly
+  for (unsigned count = input.byte() % 16; count; --count) {
+    for (const uint8_t b : input.bytes(input.byte() % 6)) bytes.push_back(b);
+    ends.push_back(bytes.size());
+    flags.push_back(input.byte() & (kept & 1 ? 7 : 1));
+    numbers.push_back(static_cast<uint32_t>(1000 + numbers.size()));
+  }
+  const bool allow = kept & 2;
+  std::vector<uint64_t> text_ends;
+  std::vector<uint8_t> text = input.bytes(300);
+  for (uint64_t at = input.byte(); at < text.size(); at += input.byte()) text_ends.push_back(at);
+  text_ends.push_back(text.size());
+  const Exact exact(text);
+  std::optional<AddedTokens> tokens;
+  try {
+    tokens.emplace(bytes, ends, numbers, flags);
+  } catch (const std::invalid_argument&) {
+    return;
+  }
+  const Segments segments = tokens->cut(exact.data.get(), text_ends, allow);
+  const Joined joined = join({segments.text.begin(), segments.text.end()}, segments.ends, segments.layout);
+  require(joined.ends.size() == text_ends.size(), "an end for each document");
+  if (!(kept & 1)) {
+    std::vector<uint8_t> whole;
+    std::vector<uint64_t> whole_ends;
+    size_t document = 0;
+    for (size_t i = 0; i <= joined.ids.size(); ++i) {
+      for (; document < joined.ends.size() && joined.ends[document] == i; ++document) whole_ends.push_back(whole.size());
+      if (i == joined.ids.size()) break;
+      const uint32_t id = joined.ids[i];
+      if (id < 256) {
+        whole.push_back(static_cast<uint8_t>(id));
+      } else {
+        require(allow || !(flags[id - 1000] & AddedTokens::kSpecial), "a special token that is not allowed");
+        const uint64_t begin = id > 1000 ? ends[id - 1001] : 0;
+        whole.insert(whole.end(), bytes.begin() + static_cast<ptrdiff_t>(begin), bytes.begin() + static_cast<ptrdiff_t>(ends[id - 1000]));
+      }
+    }
+    require(whole == text && whole_ends == text_ends, "segments and tokens are the text");
+  }
+  std::vector<uint32_t> layout, other;
+  const auto part = [](uint8_t b) { return b < 100 ? kSegment : b < 200 ? kEndOfDocument : uint32_t{b}; };
+  for (const uint8_t b : input.bytes(40)) layout.push_back(part(b));
+  for (const uint8_t b : input.bytes(40)) other.push_back(part(b));
+  std::vector<uint64_t> any_ends;
+  for (const uint8_t b : input.rest()) any_ends.push_back(b == 255 ? UINT64_MAX : b);
+  try {
+    nest(layout, other);
+  } catch (const std::invalid_argument&) {
+  }
+  try {
+    join(layout, any_ends, other);
+  } catch (const std::invalid_argument&) {
+  }
+}
+
+// Any text, every scanner: pieces go on, and end where the text ends.
+void any_scanner(Input& input) {
+  const Exact exact(input.rest());
+  const uint8_t* const begin = exact.data.get();
+  const Text document{begin + exact.ends[0], begin + exact.ends[0]};
+  for (size_t kind = 0; kind < std::size(kPretokenizers); ++kind) {
+    with_scanner(static_cast<Pretokenizer>(kind), [&](auto scanner) {
+      for (const uint8_t* p = begin; p < document.end;) {
+        const uint8_t* const next = scanner.next(p, document);
+        require(next > p && next <= document.end, "a piece of one byte at least, within the text");
+        p = next;
+      }
+    });
+  }
+}
+
 // Any texts and pairs: each triple joins two texts into the one that it names, and none that could be numbered is lost.
 void any_numbering(Input& input) {
   std::vector<std::string> parts;
@@ -275,11 +394,14 @@ void any_numbering(Input& input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
-  switch (input.byte() % 5) {
+  switch (input.byte() % 8) {
     case 0: any_merges(input); break;
     case 1: any_file(input); break;
     case 2: any_text(input); break;
     case 3: any_numbering(input); break;
+    case 4: any_alphabet(input); break;
+    case 5: any_added(input); break;
+    case 6: any_scanner(input); break;
     default: any_training(input);
   }
   return 0;

@@ -25,11 +25,18 @@ from typing import Any
 
 from llmtool.core.run.errors import UserError
 from tests.faults.trial import Trial, import_everything
+from tests.hostile.answers import MADE
 from tests.hostile.mutations import mutate
-from tests.hostile.readers import MADE, PREPARE, READERS, TRAIN, Reader, seeds
+from tests.hostile.readers import PREPARE, READERS, Reader
+from tests.hostile.reading_runs import TRAIN
 from tests.hostile.rows import ROWS
+from tests.hostile.seeds import seeds
 
 SECONDS, MEMORY = 5, 1 << 30
+LOOP = 0.05
+"""Seconds that `slowness` takes where 5 s are the limit; a machine on which it takes longer is given as much more."""
+WAIT = 900
+"""Seconds of a clock after which a case waits for ever; what works is ended by its processor time."""
 LONGEST = 3000
 """Characters of an error: one line, whatever a file holds."""
 CUTS = 6000
@@ -170,11 +177,12 @@ def _serve(root: Path, reader: Reader, numbers: list[int], told: int) -> None:
         seed = (root / "saved" / reader.file).read_bytes()
         held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+        limit = SECONDS * slowness()
         for number in numbers:
             data = case(reader, seed, number)  # a mutation that fails ends the child, and is told so
             os.write(told, json.dumps({"number": number}).encode() + b"\n")
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            signal.alarm(20)  # of a wait: what works is ended by its processor time
+            signal.setitimer(signal.ITIMER_PROF, limit)
+            signal.alarm(WAIT)
             special = SPECIALS[number - SPECIAL] if number >= SPECIAL else None
             taken, wrong = try_one(reader, root, data, special)
             if special in ("pipe", "device", "socket") and taken and not reader.optional:
@@ -186,6 +194,18 @@ def _serve(root: Path, reader: Reader, numbers: list[int], told: int) -> None:
         status = 0
     finally:
         os._exit(status)
+
+
+def slowness() -> float:
+    """How many times slower than that this machine is now, at least 1."""
+
+    def loop() -> float:
+        begun = time.process_time()
+        for _ in range(1_000_000):
+            pass
+        return time.process_time() - begun
+
+    return max(1.0, min(loop() for _ in range(3)) / LOOP)
 
 
 def prepare(root: Path) -> Trial:

@@ -12,6 +12,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.manifest import code
 from llmtool.core.run.numbers import whole
 from llmtool.core.run.page import Page
 
@@ -73,7 +74,7 @@ def decode(
         "schema": SCHEMA, "machine": facts, "ceilings": ceilings.to_json(), "kernels": chosen,
         "rows": rows, "failed": failed, "left_out": left_out,
     }  # fmt: skip
-    title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {facts['commit']}"
+    title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {code(facts['commit'])}"
     notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
     if as_json:
         print(dumps(report))

@@ -17,7 +17,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps, parse_json
-from llmtool.core.run.manifest import git_revision
+from llmtool.core.run.manifest import code, git_revision
 from llmtool.core.run.numbers import whole
 from llmtool.core.run.page import Page
 
@@ -50,17 +50,18 @@ def compile_kernels(
             rows.append(row)
             bar.advance(1)
     failed = [row for row in rows if row["problems"]]
+    commit = git_revision()
     report = {
         "schema": "llmtool.bench-compile/1",
         "triton": metadata.version("triton"),
-        "commit": git_revision(),
+        "commit": commit,
         "rows": rows,
         "failed": len(failed),
     }
     if as_json:
         print(dumps(report))
     else:
-        _compile_table(f"triton {report['triton']}, {report['commit']}", rows, console)
+        _compile_table(f"triton {report['triton']}, {code(commit)}", rows, console)
     for row in failed:
         console.warn(f"{row['op']} {row['config']} on {row['arch']}: {'; '.join(row['problems'])}")
     return report
@@ -262,7 +263,9 @@ def _print_report(report: dict[str, Any], asked: KernelSettings, console: Consol
     from llmtool.core.bench.report import HEADER, legend, markdown, not_run, table_rows
 
     facts, rows = report["machine"], report["rows"]
-    title = f"{facts['device']}, {report['ceilings']['dtype']}, torch {facts['versions']['torch']}, {facts['commit']}"
+    title = (
+        f"{facts['device']}, {report['ceilings']['dtype']}, torch {facts['versions']['torch']}, {code(facts['commit'])}"
+    )
     notes = [legend(report["ceilings"]), *not_run(rows), *_notes(report)]
     if as_json:
         print(dumps(report))

@@ -15,6 +15,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import shown
+from llmtool.core.run.wording import counted, size
 
 SCHEMA = "llmtool.convert-copy/1"
 
@@ -51,9 +52,9 @@ def copy_checkpoint(
         console.info(f"left out: {source.left_out} rotary_emb.inv_freq buffers, which follow from config.json")
     if asked.dry_run:
         number = len(source.names())
-        size = expected_size(source, element_type(dtype) if dtype else None)
-        console.info(f"{output}: {number:,} tensors, {size / 1e9:.2f} GB would be written")
-        return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": number, "bytes": size}
+        held = expected_size(source, element_type(dtype) if dtype else None)
+        console.info(f"{output}: {counted(number, 'tensor')}, {size(held)} would be written")
+        return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": number, "bytes": held}
     given = {"override": list(asked.override)} if asked.override else {}
     run = Run("convert copy", {"dtype": dtype, "max_shard_size": most, **given})
     # An export's code and card belong to it: without them its auto_map would point at nothing.
@@ -63,9 +64,8 @@ def copy_checkpoint(
         output, source.tensors(), source.config,
         run=run, source=source, files=with_it, dtype=dtype, max_shard_size=most, force=asked.force, console=console,
     )  # fmt: skip
-    size = sum(shard["bytes"] for shard in written.shards)
-    files = f"{len(written.shards)} file{'s' if len(written.shards) > 1 else ''}"
-    console.info(f"{output}: {written.parameters:,} parameters, {size / 1e9:.2f} GB in {files}")
+    held = sum(shard["bytes"] for shard in written.shards)
+    console.info(f"{output}: {written.parameters:,} parameters, {size(held)} in {counted(len(written.shards), 'file')}")
     return {
         "schema": SCHEMA,
         "output": str(output),

@@ -20,6 +20,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.wording import counted
 from llmtool.methods.dsmoe.plan import cost, refuse_share
 from llmtool.model import build_parts, load_tokenizer
 
@@ -127,7 +128,8 @@ def convert_dsmoe(
         plan["verified"] = check.report()
         reordered = ", its channels reordered" if fitted else ""
         console.info(
-            f"{output}: {check.layers} layers, each the dense one{reordered} bit for bit (checked before writing)"
+            f"{output}: {counted(check.layers, 'layer')}, each the dense one{reordered} bit for bit "
+            "(checked before writing)"
         )
     else:
         console.info(f"{output}: written; {way.kind} routers change what the model computes")
@@ -293,7 +295,7 @@ def convert_dense(
     tensors = conversion.to_dense(source.tensors(by_layer(source)), weights)
     facts = without_method(source, config, "dsmoe")
     written = write_checkpoint(output, tensors, facts, run=run, source=source, force=asked.force, console=console)
-    how = f"{changed} layers with their blocks' weights in down_proj" if changed else "no weight changed"
+    how = f"{counted(changed, 'layer')} with their blocks' weights in down_proj" if changed else "no weight changed"
     console.info(f"{output}: {written.parameters:,} parameters, {how}")
     return {"schema": DENSE, "output": str(output), "parameters": written.parameters, "layers_rescaled": changed}
 
@@ -307,8 +309,8 @@ def lines(plan: Mapping[str, Any]) -> Iterator[str]:
     """The plan for people."""
     before, after, share = plan["before"], plan["after"], plan["share"]
     yield (
-        f"{len(plan['layers'])} layers of {plan['experts']} experts with {plan['expert_size']:,} channels each, "
-        f"tau {plan['tau']:g}, routers {plan['router_init']}, {plan['partition']} blocks, {plan['form']} form"
+        f"{counted(len(plan['layers']), 'layer')} of {plan['experts']} experts with {plan['expert_size']:,} channels "
+        f"each, tau {plan['tau']:g}, routers {plan['router_init']}, {plan['partition']} blocks, {plan['form']} form"
     )
     yield f"parameters     {before['parameters']:,} -> {after['parameters']:,}"
     yield (
@@ -359,6 +361,6 @@ def say_layers(fitted: Sequence[Mapping[str, float]], console: Console) -> None:
     behind = [f for f in fitted if f["routed"] > f["static"]]
     if 2 * len(behind) > len(fitted):
         console.warn(
-            f"in {len(behind)} of {len(fitted)} layers the router is worse than always the first blocks: "
+            f"in {len(behind)} of {counted(len(fitted), 'layer')} the router is worse than always the first blocks: "
             "compare with convert dsmoe-baseline static"
         )

@@ -23,6 +23,7 @@ from llmtool.core.model.config import ConfigError, parse_config
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.wording import counted
 
 SCHEMA = "llmtool.convert-inspect/1"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -73,7 +74,7 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
     """Facts of the whole and of each layer; `context` defaults to 4096 positions, or the model's own if fewer."""
     config = checkpoint.config
     longest, architectures = config.get("max_position_embeddings"), config.get("architectures")
-    context = context or min(4096, longest if _is_count(longest) else 4096)
+    context = context or min(4096, longest if _iscounted(longest) else 4096)
     entries = _entries(checkpoint)
     unsupported, windows = _understood(config)
     layers = [
@@ -182,7 +183,7 @@ def _used(found: list[tuple[str, TensorEntry]], config: dict[str, Any]) -> int:
     for method in methods if isinstance(methods, list) else []:  # a method with experts of its own says so
         if isinstance(method, dict) and "top_k" in method and layer in method.get("layers", [layer]):
             taken = method["top_k"]
-    taken = min(taken, number) if _is_count(taken) else number
+    taken = min(taken, number) if _iscounted(taken) else number
     of_experts = sum(entry.elements for entry in experts)
     return sum(entry.elements for entry in matrices) - of_experts + of_experts * taken // max(1, number)
 
@@ -197,10 +198,10 @@ def _window(layer: int, config: dict[str, Any]) -> int | None:
     else:  # Qwen's rule: the later layers slide, if asked for
         slides = config.get("use_sliding_window") is True and type(first) is int and layer >= first
     window = config.get("sliding_window")
-    return window if slides and _is_count(window) else None
+    return window if slides and _iscounted(window) else None
 
 
-def _is_count(value: Any) -> TypeGuard[int]:
+def _iscounted(value: Any) -> TypeGuard[int]:
     return type(value) is int and value > 0
 
 
@@ -247,7 +248,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     rows = {
         "model": f"{name}: the text model of a {facts['wrapper']}" if facts["wrapper"] else name,
         "methods": dumps(ours) if ours else "none" if facts["supported"] else "none; not supported",
-        "tensors": f"{facts['tensors']:,} in {_count(facts['files'], 'file')}: {types or 'none'}",
+        "tensors": f"{facts['tensors']:,} in {counted(facts['files'], 'file')}: {types or 'none'}",
         "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",
         "bytes": f"{facts['bytes']:,}",
         "FLOPs a token": f"{flops} = {_short(at['flops_per_token'])} at {at['positions']:,}",
@@ -284,7 +285,3 @@ def _short(number: float | None) -> str:
         if number >= power:
             return f"{number / power:.3g} {prefix}"
     return f"{number} "
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"

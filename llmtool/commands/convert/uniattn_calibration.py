@@ -11,6 +11,7 @@ from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 from llmtool.methods.uniattn import plan
 from llmtool.model import build_parts, load_tokenizer
 
@@ -55,7 +56,9 @@ class Calibration:
             console=console,
         )  # fmt: skip
         if len(found) < self.samples:
-            console.warn(f"calibration text holds {len(found)} rows of {window:,} tokens, not {self.samples}")
+            console.warn(
+                f"calibration text holds {counted(len(found), 'row')} of {window:,} tokens, not {self.samples}"
+            )
         rows = torch.tensor([row for row, _ in found])
         if int(rows.max()) >= config.vocab_size:
             what = f"id {int(rows.max())} is out of range: model.embed_tokens.weight holds {config.vocab_size:,} rows"

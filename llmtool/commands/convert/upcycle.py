@@ -15,6 +15,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.wording import counted
 from llmtool.model import build
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def write(
     before, after = costs(dense, facts)
     name = str(entry["name"])
     plan = {"schema": SCHEMA, "method": name, "output": str(output), "layers": dense.layers, **dict(entry)}
-    plan |= say(before, after, f"{len(dense.layers)} layers: {what}", console)
+    plan |= say(before, after, f"{counted(len(dense.layers), 'layer')}: {what}", console)
     if asked.dry_run:
         return {**plan, "dry_run": True}
     size = source.entry(source.names()[0]).kind.size
@@ -171,9 +172,8 @@ def convert_mask(
     held = load_table(table)
     layers, vocabulary, _ = held.masks.shape
     if vocabulary > config.vocab_size or layers < config.num_hidden_layers:
-        what = (
-            f"a table for {layers} layers and {vocabulary:,} ids, the model has {config.num_hidden_layers} layers and"
-        )
+        held_layers = counted(config.num_hidden_layers, "layer")
+        what = f"a table for {counted(layers, 'layer')} and {vocabulary:,} ids, the model has {held_layers} and"
         raise UserError(
             f"{what} {config.vocab_size:,} ids", where=str(table), hint="llmtool data token-experts --model CKPT"
         )
@@ -251,7 +251,8 @@ def convert_topk(
     before, after = costs(dense, facts)
     what = f"{asked.experts} copies of each feed-forward layer, {asked.top_k} taken a token, written as {form}"
     plan = {"schema": SCHEMA, "method": form, "output": str(output), "layers": dense.layers, "experts": asked.experts,
-            "top_k": asked.top_k, **say(before, after, f"{len(dense.layers)} layers: {what}", console)}  # fmt: skip
+            "top_k": asked.top_k,
+            **say(before, after, f"{counted(len(dense.layers), 'layer')}: {what}", console)}  # fmt: skip
     if asked.dry_run:
         return {**plan, "dry_run": True}
     check = StartCheck(config, lambda layer: RoutedFFN(made_config, layer), exact=not asked.noise, seed=asked.seed)

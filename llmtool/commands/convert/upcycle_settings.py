@@ -21,7 +21,11 @@ class TopKSettings(Settings):
     experts: Experts = 8
     top_k: TopK = 2
     noise: Noise = 0.0
-    layers: Layers = None
+    layers: Annotated[
+        str | None,
+        Option("Layers to convert: 4-20, or 0,3,8-11; of a Qwen3 only, a Mixtral has experts in all. Default: all.",
+               metavar="A-B"),
+    ] = None  # fmt: skip
     form: Annotated[
         Literal["auto", "mixtral", "qwen3_moe"],
         Option("Whose form is written; auto: Qwen3-MoE's for Qwen3, Mixtral's for Llama and Mistral."),

@@ -19,6 +19,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.wording import counted
 from llmtool.model import load_tokenizer, vocabulary_tables
 from llmtool.tokenizer import Tokenizer
 
@@ -177,5 +178,7 @@ def _say(found: Correspondence, plan: "RowPlan", config: "Config", console: Cons
     resized = (
         f"{config.vocab_size:,} -> {plan.rows:,}" if plan.rows != config.vocab_size else f"{plan.rows:,}, as before"
     )
-    numbers = f"{len(found.kept):,} tokens kept bit for bit, {len(found.pieces):,} new, {len(found.gone):,} gone"
+    numbers = (
+        f"{counted(len(found.kept), 'token')} kept bit for bit, {len(found.pieces):,} new, {len(found.gone):,} gone"
+    )
     console.info(f"{numbers}; rows {resized}")

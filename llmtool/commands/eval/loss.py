@@ -71,7 +71,8 @@ def loss(
         with console.progress(f"scoring {file.name}", held.rows, "rows") as bar:
             found[file.name] = held.score(model.losses, micro, World(), sizes, bar.advance)
     if asked.plot:
-        draw_positions({name: total.positions() for name, total in found.items()}, asked.plot)
+        title = f"{Path(checkpoint).name}: loss by position, rows of {length:,} tokens"
+        draw_positions({name: total.positions() for name, total in found.items()}, asked.plot, title)
     rows = {
         name: {**total.figures(), "tokens": total.tokens, "buckets": total.buckets()} for name, total in found.items()
     }

@@ -14,6 +14,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
+from llmtool.core.run.wording import counted
 
 if TYPE_CHECKING:
     from llmtool.core.eval.ruler import Answer, Cell, Haystack, Plan, Speller
@@ -75,7 +76,7 @@ def ruler(
     haystack = _haystack(data, codec, model, console, max(plan.lengths), speller, kind, reading, asked.bin_dtype)
     cost = _cost(plan, speller, haystack, checkpoint)
     console.info(
-        f"{cost['questions']:,} questions of {kind}, {cost['tokens']:,} tokens to read, up to "
+        f"{counted(cost['questions'], 'question')} of {kind}, {cost['tokens']:,} tokens to read, up to "
         f"{cost['decoded']:,} to decode, {cost['flops'] / 1e12:,.2f} TFLOPs"
     )
     facts = {"schema": SCHEMA, "checkpoint": str(checkpoint), "kind": kind, "samples": asked.samples, "cost": cost}
@@ -88,7 +89,7 @@ def ruler(
         cells = run(plan, answers_of(model), speller, haystack,
                     rows=lambda length: max(1, MICRO_TOKENS // length), done=bar.advance)  # fmt: skip
     if asked.plot:
-        draw_scores(cells, asked.plot, f"% of what was asked for,\n{asked.samples} questions each, {kind}")
+        draw_scores(cells, asked.plot, f"% of what was asked for,\n{counted(asked.samples, 'question')} each, {kind}")
     return {**facts, "mean": _mean(cells), "cells": [asdict(cell) for cell in cells]}
 
 
@@ -190,6 +191,7 @@ def lines(report: Mapping[str, Any], console: Console) -> None:
             rows.append([task, place, *(f"{100 * at[length]:.0f}%" for length in lengths)])
     means = [[c["score"] for c in cells if c["length"] == length] for length in lengths]
     rows.append(["all cells", "", *(f"{100 * sum(m) / len(m):.0f}%" for m in means)])
-    note = f"share of what was asked for that the answer held, {report['samples']} questions a cell, {report['kind']}"
+    each = f"{counted(report['samples'], 'question')} a cell, {report['kind']}"
+    note = f"share of what was asked for that the answer held, {each}"
     heads = ["task", "depth", *(f"{n:,}" for n in lengths)]
     console.table(str(report["checkpoint"]), heads, rows, f"{note}; mean over tasks {report['mean']:.1%}", result=True)

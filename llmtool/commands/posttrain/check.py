@@ -7,6 +7,7 @@ from llmtool.commands.posttrain.data import Reader, count_lines, open_reader
 from llmtool.commands.posttrain.settings import CheckSettings
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.extras import require
+from llmtool.core.run.wording import counted
 
 if TYPE_CHECKING:
     from llmtool.core.train.sft.example import Example
@@ -67,6 +68,8 @@ def show(report: dict[str, Any]) -> None:
     for name, text in report["lines"]:
         print(f"{name:44} {text}")
     if report["example"]:
-        print(f"{'packed':44} {report['packed_rows']:,} rows of {report['length']:,}, {report['fill']:.1%} full")
+        print(
+            f"{'packed':44} {counted(report['packed_rows'], 'row')} of {report['length']:,}, {report['fill']:.1%} full"
+        )
     else:
         print("nothing is trainable")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.posttrain.data import Reader
 from llmtool.commands.train.texts import FOLDER, PATIENCE
 from llmtool.core.corpus.provenance import describe
-from llmtool.core.run.atomic import atomic_directory, explained, sweep
+from llmtool.core.run.atomic import atomic_directory, new_directories, sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
@@ -43,12 +43,11 @@ def keep(
     if leader and not folder.is_dir():
         examples, counts = reader.examples(inputs, console)
         require_trainable(counts, ", ".join(inputs))
-        with explained(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep(folder.parent)  # what a killed run has left of its examples
-        with atomic_directory(folder) as work:
-            examples.save(work)
-            (work / COUNTS).write_bytes(dumps(counts.to_json()).encode())
+        with new_directories(folder.parent):
+            sweep(folder.parent)  # what a killed run has left of its examples
+            with atomic_directory(folder) as work:
+                examples.save(work)
+                (work / COUNTS).write_bytes(dumps(counts.to_json()).encode())
     elif leader:
         console.detail(f"{', '.join(inputs)}: read before, {folder}")
     while not folder.is_dir():

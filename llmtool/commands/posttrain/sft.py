@@ -27,6 +27,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import manifest_path
 from llmtool.core.run.numbers import from_environment
+from llmtool.core.run.wording import counted
 from llmtool.model import find_device
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Data:
             made.append(PackedExamples(examples, reading.places, rows, settings.seed, packing=reading.packing))
         packed = made[0]
         assert packed is not None
-        console.info(f"packed: {len(packed.packed):,} rows of {reading.places:,}, {packed.fill:.1%} full")
+        console.info(f"packed: {counted(len(packed.packed), 'row')} of {reading.places:,}, {packed.fill:.1%} full")
         return cls(packed, made[1], reader, (*data, *settings.valid), kept)
 
     def tidy(self, output: Path, report: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.outputs import claim_file, refuse_overlap
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling import (
     across_runs,
     comparison,
@@ -177,7 +178,8 @@ def positions_of(source: str, asked: PositionsSettings) -> list[dict[str, Any]]:
 
 def position_lines(facts: dict[str, Any]) -> Iterator[str]:
     """The law over positions for people."""
-    yield f"{facts['log']}: {facts['metric']} loss at {facts['positions']} positions, {facts['steps']} evaluations"
+    evaluations = counted(facts["steps"], "evaluation")
+    yield f"{facts['log']}: {facts['metric']} loss at {counted(facts['positions'], 'position')}, {evaluations}"
     yield f"  L_i = a2 + g / (i + k), k = {facts['k']:.3f}; R2 over positions {facts['r2_over_positions']:.3f}"
     yield f"  {100 * facts['common_noise']:.0f}% of what it misses is the same at every step (the evaluation's texts)"
     r2 = facts["r2_over_steps"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmtool.commands.tokenizer.settings import CompareSettings
 from llmtool.core.bpe.comparison import Comparison, Row, compare
-from llmtool.core.bpe.comparison_baseline import against
+from llmtool.core.bpe.comparison_baseline import against, unknown
 from llmtool.core.bpe.side_by_side import MOST, SideBySide
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import ReadReport
@@ -38,8 +38,8 @@ def compare_files(
     reading, named_settings = Reading.split(reading, named_settings)
     asked = CompareSettings.of(settings, named_settings)
     reference, plot = asked.reference, asked.plot
-    if len(tokenizers) < 2:
-        raise UserError("one tokenizer cannot be compared", hint="name two or more")
+    if not tokenizers:
+        raise UserError("no tokenizer to measure", hint="name one or more")
     report, names = ReadReport(), short_names(corpora)
     named, begun = dict(zip(corpora, names, strict=True)), dict[str, str]()
     whole = any(tokenizer.needs_whole() for tokenizer in tokenizers.values())
@@ -87,6 +87,8 @@ def show(comparison: Comparison, settings: CompareSettings, console: Console) ->
     header = ["tokenizer", "corpus", "before", "now", "worse by"]
     note = f"bytes a token; {settings.max_worse:.2%} less is allowed"
     console.table(f"Against {settings.baseline}", header, cells, note, result=True)
+    if left := unknown(comparison, rows):
+        console.warn(f"{settings.baseline} has nothing of {', '.join(left)}: not checked")
     worse = [row for row in rows if row["worse"] > settings.max_worse]
     for row in worse:
         console.warn(f"{row['tokenizer']} on {row['corpus']}: {row['worse']:.2%} fewer bytes a token than before")

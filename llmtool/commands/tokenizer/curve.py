@@ -77,8 +77,9 @@ def _plot(found: dict[str, Points], path: Path) -> None:
     sizes = [size for size, _ in next(iter(found.values()))]
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30)
     axes.minorticks_off()
-    axes.set_xlabel("vocabulary")
+    axes.set_xlabel("vocabulary, tokens")
     axes.set_ylabel("bytes a token")
+    axes.set_title("Compression by size of the vocabulary (higher is better)", fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False)

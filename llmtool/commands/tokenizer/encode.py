@@ -146,7 +146,9 @@ def _writer(
     form = asked.form
 
     def row_writer(file: IO[bytes]) -> TokenWriter:
-        return JsonlWriter(file, tokenizer, asked.offsets, around) if form == "jsonl" else LineWriter(file)
+        if form != "jsonl":
+            return LineWriter(file)
+        return JsonlWriter(file, tokenizer, asked.offsets, around, asked.allow_special)
 
     if output:
         with atomic_files() as files:

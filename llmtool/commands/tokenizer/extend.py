@@ -30,6 +30,7 @@ from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import whole
 from llmtool.core.run.outputs import claim_directory
+from llmtool.core.run.wording import counted
 from llmtool.tokenizer import LONGEST_TEXT, Tokenizer
 
 ADDED, CUTOFFS = "added.tsv", "cutoffs.tsv"
@@ -219,16 +220,17 @@ def _say(
     console: Console, output: Path, extension: Extension, extended: Tokenizer, allows: TokenFilter, table: Table
 ) -> None:
     scaffolds = len(extension.trained.scaffolds)
-    built = f" and {scaffolds:,} scaffolds" if scaffolds else ""
+    built = f" and {counted(scaffolds, 'scaffold')}" if scaffolds else ""
     first = extension.base.vocabulary.id_limit
     console.info(
-        f"{output}: {extension.added:,} tokens added{built}, ids {first:,} to {first + extension.added - 1:,}; "
-        f"a model needs {extended.vocab_size:,} rows"
+        f"{output}: {counted(extension.added, 'token')} added{built}, "
+        f"ids {first:,} to {first + extension.added - 1:,}; a model needs {extended.vocab_size:,} rows"
     )
     for reason, number in allows.refused.items():
         examples = ", ".join(show(token) for token in allows.examples[reason][:5])
         more = ": no text is cut into it, and its pair is left alone" if reason == KNOWN else ""
         console.info(f"refused {number:,} {reason}{more} ({examples}{', ...' if number > 5 else ''})")
     if unreachable := extension.unreachable():
-        console.warn(f"{len(unreachable):,} new tokens are cut otherwise: {', '.join(map(show, unreachable[:5]))}")
+        many = counted(len(unreachable), "new token is", "new tokens are")
+        console.warn(f"{many} cut otherwise: {', '.join(map(show, unreachable[:5]))}")
     console.table("what each cut-off gives", *table)

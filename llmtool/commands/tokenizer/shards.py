@@ -7,11 +7,13 @@ makes every N-th shard, for clusters and arrays of jobs that share the directory
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 from typing import Any
 
 from llmtool.commands.tokenizer.encode import token_around
@@ -35,6 +37,7 @@ from llmtool.core.run.json_file import parse_json
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import shown, whole
 from llmtool.core.run.outputs import refuse_overlap
+from llmtool.core.run.wording import counted
 
 SCHEMA = "llmtool.tokenizer-shards/1"
 SMALLEST = 1 << 16
@@ -88,6 +91,7 @@ def encode_shards(
     _refuse_foreign(directory)
     if verify and not (directory / SETTINGS).exists():
         raise UserError("holds no shards to verify", where=str(directory), hint="make them first, without --verify")
+    fresh = [place for place in (directory, *directory.parents) if part is None and not place.exists()]
     stage.begin(force=means.force and not verify, alone=part is None and not verify)
     inside = not tokenizer.needs_whole(settings.allow_special)
     units = kept_units(stage, lambda: plan_units(streams, reading, size, inside=inside))
@@ -109,6 +113,9 @@ def encode_shards(
     if complete and not (stage.complete and (directory / "run.json").exists()):
         report.say(means.console)
         if not sums["tokens"]:
+            for place in fresh:  # of no use to anybody
+                with suppress(OSError):
+                    rmtree(place) if place == directory else place.rmdir()
             raise UserError("no text found", where=", ".join(inputs))
         if settings.form == "mds":
             with atomic_file(directory / INDEX) as file:
@@ -116,10 +123,8 @@ def encode_shards(
         stage.seal({"shards": len(units), **sums})
         made = [path for unit in done for path in stage.files(unit)]
         run.save(directory / "run.json", sorted([*made, directory / INDEX] if settings.form == "mds" else made))
-    counted = (
-        f"{sums['tokens']:,} tokens of {sums['documents']:,} {'document' if sums['documents'] == 1 else 'documents'}"
-    )
-    means.console.info(f"{directory}: {len(done):,} of {len(units):,} shards, {counted}")
+    sums_said = f"{counted(sums['tokens'], 'token')} of {counted(sums['documents'], 'document')}"
+    means.console.info(f"{directory}: {len(done):,} of {counted(len(units), 'shard')}, {sums_said}")
     return {"schema": SCHEMA, "directory": str(directory), "shards": len(units), "done": len(done), **sums}
 
 
@@ -238,7 +243,9 @@ def _verify(
             wrong[stage.path(unit, settings.form).name] = "the text gives other ids now"
     for name, what in wrong.items():
         means.console.warn(f"{stage.directory / name}: {what}")
-    means.console.info(f"{len(done):,} shards verified, {len(sampled)} of them encoded again: {len(wrong)} wrong")
+    means.console.info(
+        f"{counted(len(done), 'shard')} verified, {len(sampled)} of them encoded again: {len(wrong)} wrong"
+    )
     return {"schema": SCHEMA, "directory": str(stage.directory), "verified": len(done), "wrong": wrong}
 
 

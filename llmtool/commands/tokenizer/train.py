@@ -21,6 +21,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.manifest import Run, manifest_path
 from llmtool.core.run.outputs import claim_file, refuse_overlap
+from llmtool.core.run.wording import counted, size
 from llmtool.tokenizer import Tokenizer, method_pair
 
 SPELLED = {"text_mode": "--documents"}
@@ -54,8 +55,8 @@ def train_file(
     with InputHashes([] if asked.dry_run else inputs, reading, read_whole=whole) as hashes:
         run = Run("tokenizer train", config, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
         if asked.dry_run:
-            size = total_bytes(inputs, reading)
-            plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": size, "output": str(output)}
+            on_disk = total_bytes(inputs, reading)
+            plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": on_disk, "output": str(output)}
             return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **config}
         sizes = curve_sizes(asked)
         claim_figure(asked.plot, read=[*without_weights(inputs), *asked.curve_text], force=asked.force)
@@ -69,9 +70,9 @@ def train_file(
     curve = draw_curve(tokenizer, inputs, sizes, asked, reading, console) if sizes else {}
     facts = tokenizer.definition.training
     seconds = time.time() - run.started
-    scaffolds = f" and {facts['scaffolds']:,} scaffolds" if facts["scaffolds"] else ""
+    scaffolds = f" and {counted(facts['scaffolds'], 'scaffold')}" if facts["scaffolds"] else ""
     console.info(
-        f"{output}: {facts['vocab_size']:,} tokens{scaffolds} from {facts['bytes'] / 1e6:,.1f} MB "
+        f"{output}: {counted(facts['vocab_size'], 'token')}{scaffolds} from {size(facts['bytes'])} "
         f"in {seconds:.1f} s ({engine.NAME} engine)"
     )
     return {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.settings import Running
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.wording import counted
 
 if TYPE_CHECKING:
     from llmtool.core.checkpoint.written import Written
@@ -94,6 +95,6 @@ def plan_line(job: Job) -> str:
     """What will be done, in a line."""
     schedule = job.plan.schedule
     return (
-        f"{schedule.steps:,} steps of {job.data.tokens:,} tokens, {job.optimizer.name} at {job.optimizer.lr:g}, "
-        f"{schedule.shape}"
+        f"{counted(schedule.steps, 'step')} of {job.data.tokens:,} tokens, {job.optimizer.name} at "
+        f"{job.optimizer.lr:g}, {schedule.shape}"
     )

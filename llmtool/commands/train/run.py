@@ -9,7 +9,7 @@ from llmtool.commands.train.finish import finish
 from llmtool.commands.train.job import METRICS, SCHEMA, TOKENIZER, Job, plan_line
 from llmtool.commands.train.place import alone, beginning, check_output
 from llmtool.commands.train.watch import stop_signals, watch
-from llmtool.core.run.atomic import require_space
+from llmtool.core.run.atomic import new_directories, require_space
 from llmtool.core.run.console import Console
 from llmtool.core.run.manifest import Run
 
@@ -29,11 +29,11 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
 
     begun = beginning(job)
     resumable = check_output(job, begun, console)
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    require_space(job.output, 4 * sum(p.numel() for p in job.decoder.parameters()) * (1 + 3 * (job.settings.keep + 1)))
     world = World(job.device)
-    cleanup = ExitStack()
-    try:
+    with ExitStack() as cleanup:
+        cleanup.enter_context(new_directories(job.output.parent))
+        size = sum(p.numel() for p in job.decoder.parameters())
+        require_space(job.output, 4 * size * (1 + 3 * (job.settings.keep + 1)))
         console = console if world.leader else Console(verbosity=-1)
         facts = {**job.config, TOKENIZER: job.tokenizer} if job.tokenizer else job.config
         run = Run(job.command, facts, seed=job.settings.seed, backend=f"{job.kernels} on {world.device}")
@@ -80,8 +80,6 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         else:
             console.info(f"{job.output}: stopped after step {progress.step:,}; the same command goes on from there")
         return report
-    finally:
-        cleanup.close()
 
 
 def speed(output: Path, flops: int, world: "World", dtype: str, console: Console) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.corpus.token_files import TokenFile, is_token_file, open_tokens, write_text
 from llmtool.core.corpus.tokenized import sidecars
-from llmtool.core.run.atomic import explained, sweep
+from llmtool.core.run.atomic import new_directories, sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.json_file import dumps, read_json_object
 
@@ -61,11 +61,10 @@ class Texts:
         self.kept |= {path, *beside.values()}
         whole = path.is_file() and all(place.is_file() for place in beside.values())
         if self.leader and not (whole and read_json_object(beside["about"]).get("made_of") == key):
-            with explained(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            sweep(path.parent)  # what a killed run has left of its tokens
             facts = {"made_of": key}
-            write_text(self.tokenizer, [source.path], path, facts, source.name, self.console, self.threads, reading)
+            with new_directories(path.parent):
+                sweep(path.parent)  # what a killed run has left of its tokens
+                write_text(self.tokenizer, [source.path], path, facts, source.name, self.console, self.threads, reading)
         elif self.leader:
             self.console.detail(f"{source.name}: tokenised before, {path}")
         while not all(place.is_file() for place in (path, *beside.values())):

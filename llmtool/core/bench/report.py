@@ -6,6 +6,7 @@ from typing import Any
 
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import save_figure
+from llmtool.core.run.wording import size as of_bytes
 
 Row = dict[str, Any]
 HEADER = ("case", "direction", "implementation", "error", "time", "±", "rate", "of ceiling", "ours", "memory")
@@ -101,7 +102,7 @@ def size(count: float | None) -> str:
     """Bytes; "-" where they are not known."""
     if count is None:
         return "-"
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+    return of_bytes(count)
 
 
 def plot(rows: Sequence[Row], folder: Path, subtitle: str) -> list[Path]:

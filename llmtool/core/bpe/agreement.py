@@ -18,6 +18,7 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer, Text
 from llmtool.core.bpe.vocabulary import encode_text
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.wording import counted
 
 SAMPLE = (
     "The quick brown fox doesn't jump over 1234567 lazy dogs; it's 3.14 o'clock.\r\n\r\n\tWE'LL SEE...  ",
@@ -108,7 +109,7 @@ class Agreement:
                 found.append(f"{check.reader}: not checked ({check.skipped})")
                 continue
             exact = ", exact" if check.exact else ""
-            found.append(f"{check.reader}: {check.equal} of {check.documents} documents equal{exact}")
+            found.append(f"{check.reader}: {check.equal} of {counted(check.documents, 'document')} equal{exact}")
             found += [f"{check.reader}: {what}" for what in check.differs]
         return found
 

@@ -172,8 +172,8 @@ def token_ends(definition: Definition, whole: bytes, ids: Sequence[int]) -> list
         return ends
     ends, place = [], 0
     for number, surface in zip(ids, spelled, strict=True):
-        if number in bytes_of and whole[place : place + 1] == bytes([bytes_of[number]]):
-            place += 1
+        if number in bytes_of and (at := whole.find(bytes([bytes_of[number]]), place)) >= 0:
+            place = at + 1  # what is unknown before it is written after it
         elif number == unknown.id and not whole.startswith(surface, place):
             place += len(encode_text(decode_text(whole[place:])[:1]))
         elif (found := whole.find(surface, place)) >= 0:

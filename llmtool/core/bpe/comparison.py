@@ -105,9 +105,10 @@ class Comparison:
             ("zero-frequency tokens", lambda m: m.total.zero_frequency, 0),
             (f"tokens seen fewer than {rare} times", lambda m: m.total.rare_tokens, 0),
             ("unreachable tokens", lambda m: len(m.unreachable), 0),
-            ("encoding, MB/s", lambda m: m.total.encode_mb_per_s, 2),
         ]
         rows = [[label, *(_number(get(m), digits) for m in self.measured.values())] for label, get, digits in lines]
+        speeds = (m.total.encode_mb_per_s for m in self.measured.values())
+        rows.append(["encoding, MB/s", *("-" if speed is None else f"{speed:,.3g}" for speed in speeds)])
         note = f"MB/s: one pass, {self.engine} engine, threads: {self.threads}, this machine; not a benchmark"
         return "All corpora", ["", *self.measured], rows, note
 
@@ -129,13 +130,18 @@ class Comparison:
         note = "tokens of the rows that have a counterpart in the reference / tokens of the counterparts"
         return "Parity with the reference", ["corpus", "rows", *self.measured], rows, note
 
-    def _frequencies(self) -> Table:
+    def frequencies(self) -> list[tuple[str, list[float | None]]]:
+        """The mean frequency of tokens by their length: the bytes of each bin that holds any, and each tokenizer's."""
         rows = []
         for low, high in zip((0, *LENGTH_BINS), (*LENGTH_BINS, None), strict=True):
             label = f"{low + 1}" if high == low + 1 else f"{low + 1}+" if high is None else f"{low + 1}-{high}"
             cells = [_mean_frequency(m.total, low, high) for m in self.measured.values()]
             if any(cell is not None for cell in cells):
-                rows.append([label, *(_number(cell, 1) for cell in cells)])
+                rows.append((label, cells))
+        return rows
+
+    def _frequencies(self) -> Table:
+        rows = [[label, *(_number(cell, 1) for cell in cells)] for label, cells in self.frequencies()]
         return "Mean frequency by token length", ["bytes", *self.measured], rows, "over all tokens, also unused ones"
 
 

@@ -15,7 +15,7 @@ def against(comparison: Comparison, path: Path) -> list[Row]:
     """{"tokenizer", "corpus", "before", "now", "worse"}: bytes a token then and now, by tokenizer and corpus.
 
     worse: by what share fewer bytes stand in a token. Only what has the same name in both is compared, and only on the
-    same number of bytes.
+    same number of bytes; `unknown` says what was not.
     """
     report = read_json_object(path)
     if report.get("schema") != SCHEMA or not isinstance(held := report.get("tokenizers"), dict):
@@ -32,12 +32,19 @@ def against(comparison: Comparison, path: Path) -> list[Row]:
                 what = f"{corpus} had {before['bytes']:,} bytes and has {metrics.bytes:,}: not the same text"
                 raise UserError(what, where=str(path), hint="compare on the text that the baseline was made on")
             then, now = before["bytes_per_token"], metrics.bytes_per_token
-            worse = 0.0 if not now or not then else max(0.0, then / now - 1)
+            worse = 0.0 if not now or not then else max(0.0, 1 - now / then)
             rows.append({"tokenizer": name, "corpus": corpus, "before": then, "now": now, "worse": worse})
     if not rows:
         near = closest(next(iter(comparison.measured)), list(held))
         raise UserError("has no tokenizer and corpus of these names", where=str(path), hint=near or HINT)
     return rows
+
+
+def unknown(comparison: Comparison, rows: list[Row]) -> list[str]:
+    """Tokenizers and corpora that the earlier report has nothing of: they pass whatever they are."""
+    held = {(row["tokenizer"], row["corpus"]) for row in rows}
+    every = [(name, corpus) for name, measured in comparison.measured.items() for corpus in measured.corpora]
+    return [f"{name} on {corpus}" for name, corpus in every if (name, corpus) not in held]
 
 
 def _figures(entry: Any, corpus: str, path: Path) -> Row | None:

@@ -110,6 +110,8 @@ def load_entry(path: Path) -> Entry | None:
 def _read_own(path: Path) -> bytes | None:
     """What a file of ours holds after its digest; None where it is not whole, or others could have written it."""
     try:
+        if not path.is_file():
+            return None  # a pipe would be waited for
         with path.open("rb") as file:
             facts = os.fstat(file.fileno())
             if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:

@@ -22,6 +22,7 @@ from llmtool.core.bpe.reference_encoding import model_units
 from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import Vocabulary
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 
 
 def definition(
@@ -189,10 +190,10 @@ def extend(
     made = len(trained.merges) - len(trained.scaffolds)
     added = room.added(base, made)
     if added <= 0:
-        what = f"{made:,} tokens were found" if made else f"no new pair occurs {min_frequency:,} times"
+        what = f"{counted(made, 'token')} found" if made else f"no new pair occurs {counted(min_frequency, 'time')}"
         raise UserError(f"{what}: nothing to add", hint="more text, or a lower --min-count or --multiple")
     extension = Extension(base, trained, policy, algorithm, added)
     if not extension.nested and added < made:
-        what = f"{made:,} tokens were found, not {wanted:,}, and of scaffolds the last cannot be left out"
+        what = f"{counted(made, 'token')} found, not {wanted:,}, and of scaffolds the last cannot be left out"
         raise UserError(what, hint="more text, a lower --min-count, or no --multiple")
     return extension

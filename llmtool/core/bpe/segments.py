@@ -88,15 +88,15 @@ class Segments:
             return data
         return encode_text(normalize(decode_text(data), steps))
 
-    def parts(self, text: str, *, normalized: bool = False) -> Iterator[Part]:
-        """What a text is cut into by the search in raw, or in normalized text; special tokens are read as such."""
-        search = self._searches[True][normalized]
+    def parts(self, text: str, *, normalized: bool = False, allow_special: bool = True) -> Iterator[Part]:
+        """What a text is cut into by the search in raw, or in normalized text."""
+        search = self._searches[allow_special][normalized]
         if search is None:
             if text:
                 yield Part(0, len(text))
             return
         data = encode_text(text)
-        found, ends, layout = search.cut(data, _ends([data]), True)
+        found, ends, layout = search.cut(data, _ends([data]), allow_special)
         segments, place = iter(slices(found, ends)), 0
         for entry in memoryview(layout).cast("I").tolist():
             if entry == END:

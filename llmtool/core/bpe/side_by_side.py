@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.run.wording import counted
 
 MOST = 600
 """Characters of a text that are shown."""
@@ -74,8 +75,9 @@ class SideBySide:
             spans = "".join(self._span(piece, (piece.start, piece.end) in differs) for piece in cut)
             count = sum(len(piece.ids) for piece in cut)
             rows.append(
-                f'<p class="note">{escape(name)}: {_counted(count, "token")}, {_counted(len(differs), "piece")} cut '
-                f'otherwise</p>\n<div class="cut" dir="auto">{spans}</div>'
+                f'<p class="note">{escape(name)}: {counted(count, "token")}'
+                + (f", {counted(len(differs), 'piece')} cut otherwise" if len(self.cuts) > 1 else "")
+                + f'</p>\n<div class="cut" dir="auto">{spans}</div>'
             )
         return f"<h2>How {escape(self.title)} is cut</h2>\n" + "\n".join(rows)
 
@@ -94,7 +96,7 @@ class SideBySide:
         lines = []
         for name, cut in self.cuts.items():
             bars = "|".join(self.text[piece.start : piece.end].replace("\n", "↵") for piece in cut)
-            lines += [f"{name}: {_counted(sum(len(piece.ids) for piece in cut), 'token')}", bars, ""]
+            lines += [f"{name}: {counted(sum(len(piece.ids) for piece in cut), 'token')}", bars, ""]
         return Lines([f"How {self.title} is cut", "", *lines[:-1]]).markdown()
 
 
@@ -108,7 +110,3 @@ def _visible(character: str) -> str:
         return {"\n": "↵\n", "\t": "⇥\t", "\r": "␍"}[character]
     hidden = unicodedata.category(character) in ("Cc", "Cf", "Co", "Zl", "Zp") and character not in JOINERS
     return f"[U+{ord(character):04X}]" if hidden else character
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

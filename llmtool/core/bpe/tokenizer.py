@@ -154,13 +154,23 @@ class BaseTokenizer:
 
     def encode_with_places(self, text: str, places: Sequence[int]) -> "tuple[list[int], list[Place]]":
         """Ids of a text, special tokens read as such, and for each place in it (characters) the ids before it."""
+        return align(self.definition, self._segments, self._encode_pieces, text, places)
 
-        def encode(pieces: list[bytes]) -> list[list[int]]:
-            ids, ends = self._encoder.encode_batch(b"".join(pieces), pack_ends(map(len, pieces)), 1)
-            numbers, limits = memoryview(ids).cast("I"), memoryview(ends).cast("Q").tolist()
-            return [numbers[start:end].tolist() for start, end in zip([0, *limits], limits, strict=False)]
+    def _encode_pieces(self, pieces: list[bytes]) -> list[list[int]]:
+        """Ids of each of the texts that come out of the pre-tokenizer's steps."""
+        ids, ends = self._encoder.encode_batch(b"".join(pieces), pack_ends(map(len, pieces)), 1)
+        numbers, limits = memoryview(ids).cast("I"), memoryview(ends).cast("Q").tolist()
+        return [numbers[start:end].tolist() for start, end in zip([0, *limits], limits, strict=False)]
 
-        return align(self.definition, self._segments, encode, text, places)
+    def encode_with_offsets(self, text: str, *, allow_special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text, and the characters [start, end) of it, as given, that each comes from.
+
+        Of every kind of tokenizer, as `tokenizers` has them: an id that holds a part of a character has all of it.
+        """
+        from llmtool.core.bpe.offsets import ids_and_spans
+
+        text = decode_text(encode_text(text))
+        return ids_and_spans(self.definition, self._segments, self._encode_pieces, text, allow_special)
 
     def encode_batch(
         self, texts: Sequence[Text], *, allow_special: bool = False, threads: int | None = None

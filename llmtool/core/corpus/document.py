@@ -6,6 +6,7 @@ from typing import Any
 
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted, size
 
 NOT_TEXT = "not text (NUL bytes)"
 """Reason of files in directories that nobody takes for text: counted, not listed one by one."""
@@ -93,22 +94,22 @@ class ReadReport:
         if not self.files or plain:
             return None
         parts = [
-            f"{files:,} {'file' if files == 1 else 'files'} as {NAMES[kind]}"
-            + (f" ({self.rows[kind]:,} {'row' if self.rows[kind] == 1 else 'rows'})" if kind != "text" else "")
+            f"{counted(files, 'file')} as {NAMES[kind]}"
+            + (f" ({counted(self.rows[kind], 'row')})" if kind != "text" else "")
             for kind, files in sorted(self.files.items(), key=lambda item: list(NAMES).index(item[0]))
         ]
         if self.sample is None:
             return f"read {', '.join(parts)}"
-        return f"drew {self.sample[0]:,} bytes of about {self.sample[1]:,} from {', '.join(parts)}"
+        return f"drew {size(self.sample[0])} of about {size(self.sample[1])} from {', '.join(parts)}"
 
     def lines(self) -> Iterator[str]:
         """The warnings: what is odd, what was left out by totals and then the locations, and broken text."""
         yield from (f"{where}: {what}" for where, what in self.notes[:KEPT])
         if len(self.notes) > KEPT:
-            yield f"and {len(self.notes) - KEPT:,} more texts like these"
+            yield f"and {counted(len(self.notes) - KEPT, 'more text')} like these"
         if self.count:
             totals = ", ".join(f"{number:,} {reason}" for reason, number in self.reasons.items())
-            yield f"skipped {self.count:,} rows or files: {totals}"
+            yield f"skipped {counted(self.count, 'row or file', 'rows or files')}: {totals}"
         listed = [(where, what) for where, what in self.first if what not in QUIET]
         for where, what in listed:
             yield f"  {where}: {what}"

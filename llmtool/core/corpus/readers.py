@@ -30,6 +30,7 @@ from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.corpus.tables import read_table
 from llmtool.core.corpus.tars import read_tar
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 
 __all__ = [
     "Broken", "Document", "Format", "ReadReport", "Reading", "TextMode", "parse_size", "read_documents", "read_streams",
@@ -201,9 +202,9 @@ def _require_text(documents: Iterator[Document], streams: Sequence[Input], repor
     else:
         if report.count:
             where, what = report.first[0]
+            skipped = counted(report.count, "row or file", "rows or files")
             hint = "name the field with --field" if what.startswith("no field") else ""
-            left = f"{report.count:,} rows or files skipped, the first: {what}"
-            raise UserError(f"no text found; {left}", where=where, hint=hint)
+            raise UserError(f"no text found; {skipped} skipped, the first: {what}", where=where, hint=hint)
         named = streams[0].source if len(streams) == 1 else f"{streams[0].source} and {len(streams) - 1} more"
         raise UserError("no text found: the input is empty", where=named)
     yield from documents

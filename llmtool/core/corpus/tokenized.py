@@ -10,11 +10,13 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
 from llmtool.core.bpe.engine import format_ids
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.corpus.encoding import Around, Encoded
 from llmtool.core.run.atomic import Files
 from llmtool.core.run.json_file import dumps
@@ -66,12 +68,18 @@ class LineWriter:
 class JsonlWriter:
     """One object a document: source, row, its id if it has one, ids, and on request the byte range of each id."""
 
-    def __init__(self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool, around: Around) -> None:
+    def __init__(
+        self, file: IO[bytes], tokenizer: BaseTokenizer, offsets: bool, around: Around, allow_special: bool = False
+    ) -> None:
         self._file = file
         self._tokenizer = tokenizer
         self._offsets = offsets
         self._around = around
         self._held: list[int] = []
+        self._allow_special = allow_special
+        definition = tokenizer.definition
+        self._follows = offsets and bool(definition.normalizer or not definition.spells_bytes)
+        self._text = b""
 
     def write(self, encoded: Encoded) -> None:
         """Write the documents that end in this batch."""
@@ -80,6 +88,8 @@ class JsonlWriter:
         for document, end in zip(encoded.documents, encoded.ends, strict=True):
             self._held += ids[start:end].tolist()
             start = end
+            if self._follows:
+                self._text += document.text
             if document.more:
                 continue
             row: dict[str, Any] = {"source": document.source, "row": document.row}
@@ -88,11 +98,19 @@ class JsonlWriter:
             row["ids"] = self._held
             if self._offsets:
                 first, last = self._around.bos is not None, len(self._held) - (self._around.eos is not None)
-                row["offsets"] = self._around.spans(self._tokenizer.offsets(self._held[first:last]))
-                if self._tokenizer.definition.normalizer:
-                    row["offsets_in"] = f"text after {self._tokenizer.definition.normalizer_name}"
+                row["offsets"] = self._around.spans(self._ranges(self._held[first:last]))
+                self._text = b""
             self._file.write(dumps(row).encode() + b"\n")
             self._held = []
+
+    def _ranges(self, ids: list[int]) -> list[tuple[int, int]]:
+        """The bytes of the document that each id comes from; whole characters, where a normalizer is followed."""
+        if not self._follows:
+            return self._tokenizer.offsets(ids)
+        text = decode_text(self._text)
+        _, spans = self._tokenizer.encode_with_offsets(text, allow_special=self._allow_special)
+        places = [0, *accumulate(len(encode_text(character)) for character in text)]
+        return [(places[start], places[end]) for start, end in spans]
 
 
 class ArrayWriter:

@@ -12,15 +12,17 @@ from llmtool.core.run.figures import save_figure
 INK = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
 
 
-def draw_positions(losses: Mapping[str, Sequence[float]], path: Path) -> None:
+def draw_positions(losses: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
     """Loss by position, a line for each source; means over windows that grow with the position."""
     sheet, axes = _sheet(7.5, 4.2)
     for number, (name, values) in enumerate(losses.items()):
         x, y = binned(values)
         axes.plot(x, y, color=INK[number % len(INK)], marker="o", markersize=3, label=name)
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
     axes.set_xlabel("position in the context, tokens")
-    axes.set_ylabel("nats a token")
+    axes.set_ylabel("loss, nats a token")
+    axes.set_title(title, fontsize=10, loc="left")
     axes.legend(frameon=False)
     save_figure(sheet, path)
 

@@ -225,7 +225,7 @@ def topk_config(
         hint = "Qwen3-MoE has norms of q and k" if form == "qwen3_moe" else "Mixtral has none"
         raise ConfigError(f"a {form} cannot hold a {config.family}: {hint}")
     if form == "mixtral" and set(layers) != every:
-        raise ConfigError("a mixtral has experts in every layer: leave --layers out")
+        raise ConfigError("a mixtral has experts in every layer: leave --layers out; --layers is for a Qwen3")
     facts = method_config(raw, config)
     for key in FAMILIES[config.family].own - FAMILIES[form].own:
         facts.pop(key, None)

@@ -18,6 +18,7 @@ from llmtool.core.model.config import Config
 from llmtool.core.model.ffn import SwiGLU
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.wording import counted
 
 Named = tuple[str, torch.Tensor]
 Tensors = Mapping[str, torch.Tensor]
@@ -147,9 +148,11 @@ class StartCheck:
     def line(self) -> str:
         """For people."""
         if self.identical:
-            return f"{self.layers} layers, each the dense one bit for bit (checked before writing)"
+            return f"{counted(self.layers, 'layer')}, each the dense one bit for bit (checked before writing)"
         kind = "the dense one up to rounding" if self.exact else "not the dense one"
-        return f"{self.layers} layers, {kind}: largest relative error {self.error:.2g} (checked before writing)"
+        return (
+            f"{counted(self.layers, 'layer')}, {kind}: largest relative error {self.error:.2g} (checked before writing)"
+        )
 
 
 def generator(seed: int, layer: int, what: str) -> torch.Generator:

@@ -25,6 +25,7 @@ from typing import IO
 from llmtool.core.run import journal
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.wording import size
 
 PARTIAL = ".partial"
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(partial|old)", re.DOTALL)
@@ -187,7 +188,7 @@ class Swept:
     def __str__(self) -> str:
         """A line for people."""
         what = "an unfinished output" if self.number == 1 else f"{self.number:,} unfinished outputs"
-        return f"removed {what} of runs that were killed ({self.bytes / 1e6:,.1f} MB)"
+        return f"removed {what} of runs that were killed ({size(self.bytes)})"
 
 
 def sweep(directory: Path, names: Collection[str] | None = None) -> Swept:
@@ -195,7 +196,7 @@ def sweep(directory: Path, names: Collection[str] | None = None) -> Swept:
 
     A living writer holds a lock on its own, wherever it runs; what a journal names is needed and stays.
     """
-    number = size = 0
+    number = taken = 0
     for entry in os.scandir(directory) if directory.is_dir() else ():
         found = _LEFTOVER.fullmatch(entry.name)
         if found is None or (names is not None and found["name"] not in names):
@@ -207,8 +208,8 @@ def sweep(directory: Path, names: Collection[str] | None = None) -> Swept:
             files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
             held = sum(file.lstat().st_size for file in files)
             shutil.rmtree(place) if place.is_dir() else place.unlink()
-            number, size = number + 1, size + held
-    return Swept(number, size)
+            number, taken = number + 1, taken + held
+    return Swept(number, taken)
 
 
 def require_space(path: Path, wanted: int) -> None:
@@ -216,10 +217,25 @@ def require_space(path: Path, wanted: int) -> None:
     parent = Path(path).absolute().parent
     if parent.is_dir() and (free := shutil.disk_usage(parent).free) < wanted:
         raise UserError(
-            f"not enough disk space: about {wanted / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free",
+            f"not enough disk space: about {size(wanted)} needed, {size(free)} free",
             where=str(path),
             hint="free some space or write elsewhere",
         )
+
+
+@contextmanager
+def new_directories(path: Path) -> Iterator[None]:
+    """A directory and those above it; where the block fails, those of them that are new and hold nothing go again."""
+    new = [place for place in (path, *path.parents) if not place.exists()]
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for place in new:
+            with suppress(OSError):  # it holds something
+                place.rmdir()
+        raise
 
 
 def open_stream(path: Path) -> IO[bytes] | None:
@@ -249,6 +265,8 @@ def _descriptor(path: Path) -> int | None:
 
 def check_output(path: Path) -> Path:
     """Where a file can be written, links followed; refused before any work where it cannot."""
+    if path.is_socket():
+        raise UserError("is a socket", where=str(path), hint="name a file")
     if is_stream(path):
         return path
     path = Path(os.path.realpath(path))

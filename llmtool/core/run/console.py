@@ -72,7 +72,7 @@ class Console:
         from rich.console import Console as RichConsole
 
         terminal = (sys.stdout if stdout else sys.stderr).isatty()
-        return RichConsole(stderr=not stdout, highlight=False, width=None if terminal else 160)
+        return RichConsole(stderr=not stdout, highlight=False, markup=False, width=None if terminal else 160)
 
     def table(
         self,
@@ -89,12 +89,13 @@ class Console:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(header):
             table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         console = self.rich(stdout=result)
+        console.print(title, style="table.title", soft_wrap=True)  # a table's own is broken at the table's width
         console.print(table)
         if note:
             console.print(f"{note}\n", soft_wrap=True)

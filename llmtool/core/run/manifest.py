@@ -144,6 +144,11 @@ def machine() -> dict[str, Any]:
     return {"platform": platform.platform(), "python": platform.python_version(), "cores": cores}
 
 
+def code(commit: str | None) -> str:
+    """What code made a figure, as a heading says it: its commit, or the version of an installed package."""
+    return commit or f"llmtool {__version__}"
+
+
 def git_revision() -> str | None:
     """Revision of the checkout that llmtool runs from; None for an installed package."""
     checkout = Path(__file__).parents[3]

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from llmtool.core.run.atomic import is_stream
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_marked, mark
@@ -26,6 +27,9 @@ S = TypeVar("S", bound=Settings)
 
 FIGURE = "figure.svg"
 STDOUT = Path("-")
+HTML = (".html", ".htm")
+MARKDOWN = (".md", ".markdown", ".txt", "")
+"""Endings of the two forms; GitHub's own $GITHUB_STEP_SUMMARY, which Markdown is written to, has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,8 @@ class Pages(Settings):
         read = list(read)
         places = [path for path in (self.html, self.markdown) if path is not None and path != STDOUT]
         refuse_overlap(places, read)
+        _refuse_ending("--html", self.html, HTML)
+        _refuse_ending("--markdown", self.markdown, MARKDOWN)
         for path in places:
             claim_marked(path, "page", read=read, force=force)
         drawn = Path(mkdtemp(prefix="llmtool-page-")) if self.html else None
@@ -151,6 +157,14 @@ class Page(Console):
         elif pages.markdown:
             page_blocks.write(pages.markdown, page_blocks.markdown_page(self.title, self.blocks, mark()))
             self._console.info(f"{pages.markdown}: written")
+
+
+def _refuse_ending(option: str, path: Path | None, endings: Sequence[str]) -> None:
+    """One line where a name says that the file is something else: a page opens by its ending."""
+    if path is None or path.suffix.lower() in endings or (path == STDOUT and endings is MARKDOWN) or is_stream(path):
+        return
+    what, known = ("HTML", "html") if endings is HTML else ("Markdown", "md")
+    raise UserError(f"{option} {path}: no {what} by its name", hint=f"a name that ends in .{known}")
 
 
 def command() -> str:

@@ -24,6 +24,7 @@ body { margin: 2.5rem auto; max-width: 76rem; padding: 0 1.5rem; background: var
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; color: var(--accent); overflow-wrap: anywhere; }
 h2, caption { font-size: 1.05rem; font-weight: 600; text-align: left; margin: 2rem 0 .5rem; padding: .3rem 0; }
+caption { white-space: nowrap; }
 .wide { overflow-x: auto; margin: 1.6rem 0 .3rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .28rem .8rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmtool.core.run.wording import counted
+
 TIMES, LEAST = 20, 5
 """Evaluations of a run that is long enough, and of a short one before their size is cut."""
 TOKENS = 32768
@@ -44,7 +46,8 @@ def plan(every: int | None, tokens: int | None, sizes: Sequence[int], steps: int
     if tokens is None and read(chosen, most) > trained:
         most = max(1, trained // number(chosen) // len(sizes))
     if read(chosen, most) <= trained:
-        what = f"evaluation: {number(chosen)} times up to {most:,} tokens of each held-out set, a quarter of the time"
+        times = counted(number(chosen), "time")
+        what = f"evaluation: {times} up to {most:,} tokens of each held-out set, a quarter of the time"
         return Evaluations(chosen, most, f"{what} at most (--eval-every and --eval-tokens choose)")
     share = read(chosen, most) / (read(chosen, most) + 3 * trained)
     what = f"evaluation reads {read(chosen, most):,} tokens, the updates {trained:,}: about {share:.0%} of the time"

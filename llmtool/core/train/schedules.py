@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import cos, pi
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 
 SHAPES = ("cosine", "linear", "wsd", "constant")
 
@@ -30,7 +31,7 @@ class Schedule:
         if self.shape not in SHAPES:
             raise UserError(f"schedule {self.shape!r} is not known", hint=f"one of {', '.join(SHAPES)}")
         if not 0 <= self.warmup <= self.steps:
-            raise UserError(f"{self.warmup} steps of warm-up do not fit into {self.steps} steps")
+            raise UserError(f"{counted(self.warmup, 'step')} of warm-up do not fit into {counted(self.steps, 'step')}")
         if not 0 <= self.final <= 1 or not 0 < self.decay <= 1:
             raise UserError(f"a final rate of {self.final:g} and a decay of {self.decay:g} are no shares of 1")
         return self

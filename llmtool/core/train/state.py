@@ -6,6 +6,7 @@ saved by one number of processes is resumed by any other.
 """
 
 import hashlib
+import os
 import re
 import shutil
 import warnings
@@ -250,6 +251,25 @@ def damage(path: Path) -> str | None:
     return None
 
 
+def reason_of(error: BaseException) -> str | None:
+    """The operating system's reason for a failure, wherever torch or safetensors have put it; None if it is another."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return explain_os_error(cause)
+        for failed, _ in getattr(cause, "failures", {}).values():  # a CheckpointException's, by process
+            if (reason := reason_of(failed)) is not None:
+                return reason
+        if number := _NUMBERED.search(str(cause)):
+            return os.strerror(whole(number[1], "number of an error")).lower()
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+_NUMBERED = re.compile(r"(?:os error|Errno) (\d{1,5})\b")
+"""As Rust and Python spell the number of an operating system's error."""
+
+
 class _explained:  # noqa: N801 - reads as a word where it is used
     """Failures of writing as one line; the run goes on from the last state that is whole."""
 
@@ -263,13 +283,8 @@ class _explained:  # noqa: N801 - reads as a word where it is used
         """The operating system's reason, wherever torch has wrapped it."""
         if error is None or isinstance(error, KeyboardInterrupt | SystemExit | UserError):
             return
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, OSError):
-            cause = cause.__cause__ or cause.__context__
-        reason = explain_os_error(cause) if isinstance(cause, OSError) else None
-        if reason is None and any(word in str(error) for word in ("No space left", "os error 28", "Errno 28")):
-            reason = "no space left on device"
-        if reason is None:
+        if (reason := reason_of(error)) is None:
             return
-        hint = "the last state is intact: free some space and run the same command again"
+        first = "free some space and " if "no space" in reason else ""
+        hint = f"the last state is intact: {first}run the same command again"
         raise UserError(f"cannot write: {reason}", where=str(self.path), hint=hint) from error

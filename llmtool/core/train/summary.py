@@ -6,8 +6,10 @@ from typing import Any
 from llmtool.core.run.console import Console
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import save_figure
+from llmtool.core.run.wording import counted, seconds
 from llmtool.core.train.metrics import read_rows
 
+UNITS = (("billion tokens", 1e9), ("million tokens", 1e6), ("thousand tokens", 1e3), ("tokens", 1))
 INK = ("#1f4e79", "#c8501e", "#3a7d44", "#7a4f9a", "#a07800", "#555555")
 
 
@@ -19,23 +21,29 @@ def draw(log: Path, path: Path, console: Console) -> bool:
         console.detail("no figure of the loss: pip install 'llmtool[plots]'")
         return False
     rows = read_rows(log)
-    tokens = [row["tokens"] / 1e6 for row in rows]
+    most = rows[-1]["tokens"]
+    unit, scale = next((pair for pair in UNITS if most >= 2 * pair[1]), UNITS[-1])
+    tokens = [row["tokens"] / scale for row in rows]
     sheet: Any = Figure(figsize=(8, 5.2), layout="constrained")
     losses, rate = sheet.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
     losses.plot(tokens, [row["loss"] for row in rows], color=INK[0], alpha=0.25, linewidth=0.8)
-    losses.plot(tokens, smoothed([row["loss"] for row in rows]), color=INK[0], linewidth=1.4, label="training")
+    alone = "o" if len(rows) == 1 else None
+    losses.plot(tokens, smoothed([row["loss"] for row in rows]), color=INK[0], linewidth=1.4, marker=alone,
+                label="training, smoothed")  # fmt: skip
     names = list(dict.fromkeys(name for row in rows for name in row.get("eval", {})))
     for number, name in enumerate(names):
         at = [row for row in rows if name in row.get("eval", {})]
-        x, y = [row["tokens"] / 1e6 for row in at], [row["eval"][name]["loss"] for row in at]
+        x, y = [row["tokens"] / scale for row in at], [row["eval"][name]["loss"] for row in at]
         losses.plot(x, y, color=INK[(number + 1) % len(INK)], marker="o", markersize=3, label=name)
     late = sorted(row["loss"] for row in rows[len(rows) // 50 :])
     losses.set_ylim(late[0] - 0.05 * (late[-1] - late[0]) - 0.02, late[-1] + 0.05 * (late[-1] - late[0]) + 0.02)
-    losses.set_ylabel("nats a token")
+    losses.set_ylabel("loss, nats a token")
+    steps = counted(rows[-1]["step"], "step")
+    losses.set_title(f"{log.parent.name}: {steps}, {most:,} tokens", loc="left", fontsize=11)
     losses.legend(frameon=False)
     rate.plot(tokens, [row["lr"] for row in rows], color=INK[5])
-    rate.set_ylabel("rate")
-    rate.set_xlabel("million tokens")
+    rate.set_ylabel("learning rate")
+    rate.set_xlabel(unit)
     rate.set_ylim(bottom=0)
     for axes in (losses, rate):
         axes.spines[["top", "right"]].set_visible(False)
@@ -90,8 +98,8 @@ def times(rows: list[dict[str, Any]]) -> str:
         tokens, before = row["tokens"], row["tokens"]
     evaluations = sum(row.get("eval_seconds", 0.0) for row in rows)
     rest = max(0.0, rows[-1]["time"] - updates - evaluations)
-    said = [f"{updates:,.0f} s of updates, {tokens / updates:,.0f} tokens/s"]
-    said += [f"{evaluations:,.0f} s of evaluation"] if evaluations else []
+    said = [f"{seconds(updates)} of updates, {tokens / updates:,.0f} tokens/s"]
+    said += [f"{seconds(evaluations)} of evaluation"] if evaluations else []
     said += [f"{rest:,.0f} s of saving and writing"] if rest >= 1 else []
     return ", ".join(said)
 

@@ -30,8 +30,13 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
     left.set_title(f"active blocks at tau {facts['tau']:g}", loc="left", fontsize=11)
     left.set_xlabel("layer")
     left.set_ylabel("% of blocks")
-    left.set_ylim(0, None)
-    left.xaxis.get_major_locator().set_params(integer=True)
+    left.set_ylim(0, 105)
+    layers = facts["layers"]
+    left.set_xlim(min(layers) - 0.5, max(layers) + 0.5)
+    if len(layers) <= 16:
+        left.set_xticks(layers)
+    else:
+        left.xaxis.get_major_locator().set_params(integer=True)
     left.legend(frameon=False, fontsize=8)
     taus = [point["tau"] for point in facts["curve"]]
     right.plot(taus, [point["loss"] for point in facts["curve"]], "o-", color=LOSS, markersize=4, linewidth=1.6)
@@ -40,7 +45,7 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
         right.annotate("dense", (taus[0], facts["dense_loss"]), color=LOSS, fontsize=8, va="bottom")
     right.set_title("loss and active blocks over tau", loc="left", fontsize=11)
     right.set_xlabel("tau")
-    right.set_ylabel("loss, nats", color=LOSS)
+    right.set_ylabel("loss, nats a token", color=LOSS)
     plain(left)
     plain(right)
     beside = right.twinx()

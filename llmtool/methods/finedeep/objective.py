@@ -14,6 +14,7 @@ from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.wording import counted
 from llmtool.core.train.objective import Batch, Figures, Term
 from llmtool.methods.finedeep.part import NAME, SCORES, FinedeepFFN, Settings, read_settings
 
@@ -41,7 +42,9 @@ class Scores(Term):
         if not self.ramp:
             return
         if self.ramp >= steps:
-            raise UserError(f"{NAME}.ramp={self.ramp}: the run has {steps} steps, and the ramp must end before it does")
+            raise UserError(
+                f"{NAME}.ramp={self.ramp}: the run has {counted(steps, 'step')}, and the ramp must end before it does"
+            )
         self.blend = min(1.0, step / self.ramp)
         for part in decoder.modules():
             if isinstance(part, FinedeepFFN):

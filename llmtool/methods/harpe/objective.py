@@ -14,6 +14,7 @@ from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.wording import counted
 from llmtool.core.train.objective import Term
 from llmtool.methods.harpe.part import HarpeRope
 
@@ -38,7 +39,9 @@ class Ramp(Term):
         if not self.steps:
             return
         if self.steps > steps:
-            what = f"harpe.ramp={self.steps}: the run has {steps} steps, and would end before the bases are reached"
+            what = (
+                f"harpe.ramp={self.steps}: the run has {counted(steps, 'step')} and ends before the bases are reached"
+            )
             raise UserError(what, where="--set")
         for rope in decoder.ropes.values():
             assert isinstance(rope, HarpeRope)

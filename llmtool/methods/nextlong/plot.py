@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.figures import save_figure
+from llmtool.core.run.wording import counted
 
 BLUE, ORANGE, GREY = "#1f4e79", "#c8501e", "#b8c4d0"
 
@@ -14,7 +15,7 @@ def draw(facts: dict[str, Any], path: Path) -> None:
 
     sheet = Figure(figsize=(11, 7), layout="constrained")
     gap, hard, reuse, mix = sheet.subplots(2, 2).flat
-    title = f"{facts['method']}: {facts['samples']:,} samples of {facts['target']:,} tokens"
+    title = f"{facts['method']}: {counted(facts['samples'], 'sample')} of {facts['target']:,} tokens"
     sheet.suptitle(title, x=0.01, ha="left", fontsize=12)
     _gap(gap, facts)
     _hardness(hard, facts)
@@ -63,8 +64,8 @@ def _hardness(axes: Any, facts: dict[str, Any]) -> None:
     margin = facts["hardness_margin"]
     note = f", margin {margin['mean']:+.3f}" if margin else ""
     axes.set_title(f"hardness: similarity of negatives{note}", loc="left", fontsize=10)
-    axes.set_xlabel("rank")
-    axes.set_ylabel("similarity")
+    axes.set_xlabel("rank of the negative")
+    axes.set_ylabel("similarity, cosine")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     return None
 
@@ -72,10 +73,11 @@ def _hardness(axes: Any, facts: dict[str, Any]) -> None:
 def _reuse(axes: Any, facts: dict[str, Any]) -> None:
     if not facts["reuse"]:
         return _nothing(axes, "reuse of negatives")
-    axes.bar(list(facts["reuse"]), list(facts["reuse"].values()), color=BLUE)
+    axes.bar([int(times) for times in facts["reuse"]], list(facts["reuse"].values()), color=BLUE)
     axes.set_title(
         f"reuse: {100 * facts['unique_negatives']:.1f}% of the negatives are unique", loc="left", fontsize=10
     )
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("times a chunk is used")
     axes.set_ylabel("chunks")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

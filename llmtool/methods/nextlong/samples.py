@@ -61,6 +61,8 @@ def _checked(row: Record) -> dict[str, Any]:
 def done_of(output: Path) -> Record:
     """What the run that wrote the samples says of them, with a checksum of its own."""
     done = output / "done.json"
+    if not output.is_dir():
+        raise UserError("no such directory", where=str(output), hint="name the one that `data nextlong -o` wrote")
     if not done.exists():
         raise UserError("is not complete", where=str(output), hint="run the same command again: it goes on")
     return Record(read_sealed(done, AGAIN), str(done))

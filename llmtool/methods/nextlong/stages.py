@@ -80,7 +80,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
             for path in [*stage.directory.glob("*.done"), *read.directory.glob("*.done")]:
                 path.unlink()
         alone.run(read, range(len(groups)), partial(_read_work, read, groups, reading), "reading", tasks)
-        _seal_read(read, len(groups), found, means.console)
+        _seal_read(read, len(groups), found, means.console, ", ".join(corpora))
     totals = read.totals()
     units = max(1, -(-totals["bytes"] // GROUP_BYTES))
     means.run(stage, range(units), partial(_order_work, stage, read, totals["units"], units), "chunking")
@@ -124,7 +124,7 @@ def unit_groups(
     return groups
 
 
-def _seal_read(read: Stage, units: int, found: ReadReport, console: Console) -> None:
+def _seal_read(read: Stage, units: int, found: ReadReport, console: Console, where: str) -> None:
     facts = [read.facts(unit) for unit in range(units)]
     rejects = total(each["rejects"] for each in facts)
     report = ReadReport()
@@ -134,7 +134,7 @@ def _seal_read(read: Stage, units: int, found: ReadReport, console: Console) -> 
     size = sum(each["bytes"] for each in facts)
     if not size:
         why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **report.reasons}.items())
-        raise UserError(f"no text found{': ' + why if why else ''}", where=str(read.directory.parent))
+        raise UserError(f"no text found{': ' + why if why else ''}", where=where)
     read.seal({"units": units, "bytes": size, "rejects": rejects, "skipped": report.reasons})
 
 

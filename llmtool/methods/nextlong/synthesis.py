@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -170,7 +171,7 @@ def synthesize(
     def found() -> list[dict[str, Any]]:
         return [describe(name, Event(), read_whole=True) for name in (*corpora, *recipe.short_data)]
 
-    with _nothing_left(target_directory):
+    with nothing_left(target_directory):
         out = _open_output(target_directory, run, read, found, means)
         return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=means.force and work is None)
 
@@ -209,7 +210,7 @@ def assemble(
     run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed)
     if directory.absolute() != target_directory.absolute() / "work":  # where `data nextlong` itself puts it
         read = [*read, *recipe.short_data, directory]
-    with _nothing_left(target_directory):
+    with nothing_left(target_directory):
         out = _open_output(target_directory, run, read, lambda: inputs, means)
         return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
 
@@ -282,13 +283,17 @@ def _open_output(
 
 
 @contextmanager
-def _nothing_left(path: Path) -> Iterator[None]:
-    """A run that ends with an error leaves no directory behind that it made; what was there before stays."""
+def nothing_left(path: Path) -> Iterator[None]:
+    """A run that ends with an error leaves no directory behind that it made; what was there before stays.
+
+    So does the work of one that a full disk or a killed worker has stopped: the same command goes on from there.
+    """
     fresh = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     try:
         with explained(path):
             yield
-    except UserError:
-        if fresh and path.is_dir() and not (path / "run.json").exists():
+    except UserError as error:
+        stopped = isinstance(error.__context__, OSError | BrokenExecutor) and any(path.rglob("*.done"))
+        if fresh and path.is_dir() and not (path / "run.json").exists() and not stopped:
             shutil.rmtree(path)
         raise

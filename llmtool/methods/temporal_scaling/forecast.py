@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
@@ -94,14 +95,14 @@ def forecast(run: Run, law: str = "auto") -> Forecast:
     steps, loss = run.seen()
     if len(steps) < FEWEST:
         raise NotYetError(
-            f"only {len(steps)} points from step {run.cut:g} to {run.until:g}, the warm-up apart",
+            f"only {counted(len(steps), 'point')} from step {run.cut:g} to {run.until:g}, the warm-up apart",
             where=run.log.name,
             hint=f"{FEWEST} are needed: wait, or log more often",
         )
     choice = choose(run, law)
     test = choice.backtests[choice.law.name]
     fitted = choice.law.fit(run)
-    if doubt := float(np.hypot(choice.doubt, FIRST_ERROR * _too_early(run))):
+    if doubt := float(np.linalg.norm([choice.doubt, FIRST_ERROR * _too_early(run), _jumps_ahead(run)])):
         fitted = replace(fitted, elsewhere=doubt)  # type: ignore[type-var]
     final = bounds(fitted, run.horizon, test.surprise)
     endings = _endings(fitted, test)
@@ -116,6 +117,14 @@ def forecast(run: Run, law: str = "auto") -> Forecast:
 def _too_early(run: Run) -> float:
     """The log of FIRST_STEPS over the last step looked at, 0 beyond it and where the axis does not count updates."""
     return float(np.log(max(FIRST_STEPS / run.until, 1.0))) if run.log.unit == "step" else 0.0
+
+
+def _jumps_ahead(run: Run) -> float:
+    """Relative sd of jumps still to come: as many for each factor of the step as there were so far, up or down."""
+    if not run.changes or run.until >= run.horizon:
+        return 0.0
+    again = np.log(run.horizon / run.until) / np.log(run.until / run.cut)
+    return float(np.sqrt(again * sum(change.size**2 for change in run.changes)))
 
 
 def _endings(fitted: Fitted, test: Backtest) -> dict[str, Interval]:
@@ -158,6 +167,10 @@ def _doubts(run: Run, choice: Choice, test: Backtest, final: Interval, steps: Ar
         doubts.append(f"only {run.until:,.0f} steps were looked at: below {FIRST_STEPS:,.0f} no law holds well yet")
     if np.log(run.horizon / run.until) > FARTHEST * np.log(run.until / steps[0]):
         doubts.append(f"steps {steps[0]:,.0f} to {run.until:,.0f} are a short base for step {run.horizon:,.0f}")
+    if run.changes:
+        largest = max(run.changes, key=lambda change: abs(change.size))
+        doubts.append(f"the loss jumped by {100 * np.expm1(largest.size):+.1f}% at step {largest.step:,.0f} (other "
+                      "texts, another batch?), and may again")  # fmt: skip
     if not test.errors:
         doubts.append("too few points for a back-test")
     elif test.error > LARGEST_ERROR:

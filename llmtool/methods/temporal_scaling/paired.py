@@ -73,7 +73,7 @@ def pair(first: Forecast, second: Forecast) -> Gap | None:
 def common(first: Forecast, second: Forecast) -> tuple[Array, Array] | None:
     """Steps that both have, and log L_A - log L_B there; None where there are too few or the rates differ."""
     one, other = first.run, second.run
-    (steps, loss), (others, other_loss) = one.seen(), other.seen()
+    (steps, loss), (others, other_loss) = one.logged(), other.logged()
     shared, here, there = np.intersect1d(steps, others, return_indices=True)
     if len(shared) < FEWEST or abs(one.horizon - other.horizon) > 0.01 * one.horizon:
         return None

@@ -60,21 +60,25 @@ def draw(forecast: Forecast, path: Path) -> None:
     ahead = grid[grid >= run.until] if run.until < run.horizon else grid[-1:]
     _, lower, upper = forecast.band(ahead)
     axes.axvspan(run.cut, run.until, color="#f2f5f8", zorder=0)
-    axes.plot(*means(run.steps[later], run.loss[later]), ".", color=LATER, markersize=3, label="later (not looked at)")
+    if later.any():
+        axes.plot(*means(run.steps[later], run.loss[later]), ".", color=LATER, markersize=3,
+                  label="later (not looked at)")  # fmt: skip
     axes.plot(*means(run.steps[seen], run.loss[seen]), ".", color=SEEN, markersize=4, label="fitted")
-    axes.fill_between(ahead, lower, upper, color=LAW, alpha=0.18, linewidth=0,
-                      label="90% interval")  # fmt: skip
-    axes.plot(grid, forecast.fit.predict(grid), color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
+    if len(ahead) > 1:
+        axes.fill_between(ahead, lower, upper, color=LAW, alpha=0.18, linewidth=0, label="90% interval")
+    law = forecast.fit.predict(grid) * run.level(grid)
+    axes.plot(grid, law, color=LAW, linewidth=1.4, label=f"law: {forecast.fit.name}")
     final = forecast.final
     axes.errorbar([run.horizon], [final.value], [[final.value - final.low], [final.high - final.value]], fmt="o",
-                  color=LAW, markersize=5, capsize=4, linewidth=1.4, clip_on=False, zorder=5)  # fmt: skip
+                  color=LAW, markersize=5, capsize=4, linewidth=1.4, clip_on=False, zorder=5,
+                  label="the end, 90% interval" if len(ahead) == 1 else None)  # fmt: skip
     beside = f"{final.value:.3f}\n[{final.low:.3f}, {final.high:.3f}]"
     axes.annotate(beside, (run.horizon, final.value), (8, 0), textcoords="offset points", va="center", fontsize=9,
                   annotation_clip=False)  # fmt: skip
     visible = run.loss[shown]
     low, high = min(float(visible.min()), final.low), max(float(np.quantile(visible, 0.99)), final.high)
     axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    axes.set_ylabel(f"{run.metric} loss")
+    axes.set_ylabel(f"{run.metric} loss, nats a token")
     title = f"{Path(run.log.name).name}: fitted on {100 * run.until / run.horizon:.0f}% of the run"
     axes.set_title(title, loc="left", fontsize=11)
     if not forecast.confident:
@@ -112,8 +116,8 @@ def _positions_row(row: Any, name: str, fitted: TemporalFit, shapes: Hyperbolas,
         over.plot(places, losses[at] - shapes.common, ".", color=colour, markersize=2.5, alpha=0.5)
         over.plot(places, curve, color=colour, linewidth=1.6, label=f"step {shapes.steps[at]:,.0f}")
     over.set_xscale("log")
-    over.set_xlabel("position i")
-    over.set_ylabel("loss (noise common to all steps taken off)")
+    over.set_xlabel("position i, tokens")
+    over.set_ylabel("loss, nats (noise common to all steps taken off)")
     over.set_title(f"{name}L_i = a2 + g / (i + k), k = {fitted.k:.2f}", loc="left", fontsize=11)
     over.legend(frameon=False, fontsize=9)
     grid = np.linspace(shapes.steps[0], fitted.horizon, POINTS)

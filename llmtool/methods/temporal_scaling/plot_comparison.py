@@ -48,6 +48,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     for axes in (losses, apart):
         axes.set_xlim(0, None)
         axes.set_xlabel("step")
+        axes.xaxis.get_major_locator().set_params(nbins=6)  # more run into one another in the narrow panel
         axes.xaxis.set_major_formatter(thousands)
         plain(axes)
     save_figure(sheet, path)

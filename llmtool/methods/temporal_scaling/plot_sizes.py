@@ -21,8 +21,8 @@ def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path, file
     ends = [min(predicted.min(), runs.loss.min()), max(predicted.max(), runs.loss.max())]
     fitted.plot(ends, ends, color="#999999", linewidth=1)
     fitted.plot(predicted, runs.loss, "o", color=SEEN, markersize=4)
-    fitted.set_xlabel("predicted loss")
-    fitted.set_ylabel("measured loss")
+    fitted.set_xlabel("predicted loss, nats a token")
+    fitted.set_ylabel("measured loss, nats a token")
     fitted.set_title(f"{law.name}: {law.formula}", loc="left", fontsize=10)
     far = outliers(law, runs, theta)[:6]
     names = list(runs.names)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.run import Run
 from llmtool.methods.temporal_scaling.schedule import Schedule
 
@@ -170,7 +171,9 @@ class TemporalLaw:
         """The regressors that did best at rolling origins, fitted on what may be looked at."""
         steps, losses = run.seen_at_positions(last)
         if len(steps) < FEWEST_STEPS:
-            raise UserError(f"only {len(steps)} evaluations by position, {FEWEST_STEPS} are needed", where=run.log.name)
+            raise UserError(
+                f"only {counted(len(steps), 'evaluation')} by position, {FEWEST_STEPS} are needed", where=run.log.name
+            )
         shapes = hyperbolas(steps, losses)
         errors = {form: _rolling_error(form, shapes, run) for form in FORMS}
         usable = [form for form in FORMS if STEPS_A_REGRESSOR * len(FORMS[form]) <= len(steps)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.intervals import Interval
 from llmtool.methods.temporal_scaling.laws import POWER
@@ -24,6 +25,9 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
     yield from _ending(forecast)
     if not forecast.confident:
         yield _line("NOT CONFIDENT", "; ".join(forecast.doubts))
+    for change in run.changes:
+        yield _line("jump", f"of the loss by {100 * np.expm1(change.size):+.1f}% at {unit[:-1]} {amount(change.step)}: "
+                    "what lies before is fitted at the level after it")  # fmt: skip
     yield _line("law", f"{fitted.name}: {fitted.formula}")
     yield _line("why", forecast.why)
     if (asymptote := fitted.asymptote()) is not None:
@@ -37,7 +41,7 @@ def _ending(forecast: Forecast) -> Iterator[str]:
     """How the run ends; how it goes on, where its end is not known; that it has ended, where it has."""
     run = forecast.run
     if run.finished:
-        _, loss = run.seen()
+        _, loss = run.logged()
         last = max(1, round(0.02 * len(loss)))
         yield _line("finished", f"the log reaches the horizon; its last loss is {float(loss[-last:].mean()):.4f}")
         return
@@ -92,8 +96,8 @@ def duration(seconds: float) -> str:
 def backtests(forecast: Forecast) -> Iterator[str]:
     """How the laws would have done so far."""
     power = forecast.backtests[POWER.name]
-    count = len(forecast.backtest.errors)
-    yield f"  back-test at {count} origins: error is the root mean square, relative to the loss; skill 1 is perfect"
+    origins = counted(len(forecast.backtest.errors), "origin")
+    yield f"  back-test at {origins}: error is the root mean square, relative to the loss; skill 1 is perfect"
     yield f"    {'law':<12}{'error':>9}{'MAPE':>9}{'over power law':>17}{'over last value':>17}"
     for name, test in forecast.backtests.items():
         mark = "*" if name == forecast.fit.name else " "
@@ -108,7 +112,7 @@ def chart(forecast: Forecast) -> Iterator[str]:
     """Loss over steps: points fitted (o), points beyond (.), the law (-) and its band (:)."""
     run = forecast.run
     grid = np.linspace(run.cut, run.horizon, WIDTH)
-    law, lower, upper = forecast.band(grid)
+    law, lower, upper = (values * run.level(grid) for values in forecast.band(grid))
     shown = run.steps >= run.cut
     steps, loss = run.steps[shown], run.loss[shown]
     column = np.clip(np.searchsorted(grid, steps, side="right") - 1, 0, WIDTH - 1)

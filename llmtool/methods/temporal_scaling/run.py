@@ -1,12 +1,13 @@
 """A run as it is fitted: the points between the cut and `until`, the schedule, the horizon."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import find_real
+from llmtool.methods.temporal_scaling.levels import Change, changes, levels
 from llmtool.methods.temporal_scaling.logs.log import Log
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
 
@@ -24,7 +25,8 @@ class Run:
     """Steps and losses of one metric, all of them; `cut` and `until` bound what may be fitted.
 
     cut: the end of the warm-up, or a thirtieth of what is looked at, whichever is later. open_end: the end of
-    the run is not known, and the horizon is the last of the steps ahead.
+    the run is not known, and the horizon is the last of the steps ahead. changes: jumps of the loss in what may be
+    looked at.
     """
 
     log: Log
@@ -36,6 +38,7 @@ class Run:
     cut: float
     until: float
     open_end: bool = False
+    changes: tuple[Change, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -47,10 +50,19 @@ class Run:
         """Steps to tell the loss of: multiples of the last one, where the end of the run is not known."""
         return tuple(self.until * times for times in AHEAD) if self.open_end else ()
 
-    def seen(self, last: float | None = None) -> tuple[Array, Array]:
-        """Steps and losses that may be looked at, up to `last` if it is given."""
+    def logged(self, last: float | None = None) -> tuple[Array, Array]:
+        """Steps and losses that may be looked at, up to `last` if it is given, as they were logged."""
         keep = (self.steps >= self.cut) & (self.steps <= min(self.until, last or self.until))
         return self.steps[keep], self.loss[keep]
+
+    def seen(self, last: float | None = None) -> tuple[Array, Array]:
+        """The same, the losses at the level that they have after the last jump: what laws are fitted to."""
+        steps, loss = self.logged(last)
+        return steps, loss / levels(steps, self.changes)
+
+    def level(self, steps: Array) -> Array:
+        """The logged loss at some steps over what it would be at the level after the last jump."""
+        return levels(steps, self.changes)
 
     def seen_at_positions(self, last: float | None = None) -> tuple[Array, Array]:
         """Steps, and losses by position [steps, positions], that may be looked at."""
@@ -93,7 +105,9 @@ def prepare(
     risen = schedule.warmup if schedule else warmup or 0.0
     reached = _until(until, horizon, last, log.name)
     cut = max(WARMUPS * risen, reached / SPAN, float(steps[steps > 0].min(initial=reached)))
-    return Run(log, metric, steps, loss, schedule, horizon, cut, reached, known is None)
+    run = Run(log, metric, steps, loss, schedule, horizon, cut, reached, known is None)
+    # Losses by position are not levelled, and their mean goes with them.
+    return run if metric in log.positions else replace(run, changes=changes(*run.logged(), schedule))
 
 
 def _horizon(log: Log, last: float, given: float | None, until: str | None) -> float | None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.record import Record
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import KAPLAN, SIZE_LAWS, SizeLaw, fit_sizes, optimal_sizes
 from llmtool.methods.temporal_scaling.saved import array, refuse_no_number
@@ -42,7 +43,7 @@ def doubts(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Seque
     """What speaks against the law, each in a line."""
     found = []
     if len(runs.loss) < FEW * len(law.names):
-        found.append(f"{len(runs.loss)} runs are few for {len(law.names)} parameters")
+        found.append(f"{counted(len(runs.loss), 'run')} for {len(law.names)} parameters")
     if together(runs):
         ratio = np.median(runs.tokens / runs.params)
         found.append(f"parameters and tokens go together (D / N about {ratio:.3g}): their terms, and the best sizes, "
@@ -146,7 +147,7 @@ def predict_saved(facts: dict[str, Any], params: float, tokens: float, where: st
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The law for people."""
-    yield f"{facts['law']}: {facts['formula']}, {facts['runs']} runs, MAPE {facts['mape']:.3f}%"
+    yield f"{facts['law']}: {facts['formula']}, {counted(facts['runs'], 'run')}, MAPE {facts['mape']:.3f}%"
     for doubt in facts["doubts"]:
         yield f"  NOT CONFIDENT: {doubt}"
     for name, value in facts["parameters"].items():

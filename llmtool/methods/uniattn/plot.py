@@ -52,6 +52,12 @@ def draw_heads(figure: Any, heads: Mapping[int, tuple[int, Table]], measure: str
     )
 
 
+def _digits(alike: Table, best: float) -> int:
+    """Decimals that tell what is almost the best from the diagonal: 0.995 is not 1.00."""
+    near = [value for row in alike for value in row if value < best]
+    return next((digits for digits in (2, 3) if all(round(value, digits) < best for value in near)), 4)
+
+
 def draw_layers(figure: Any, alike: Table, groups: Groups, measure: str) -> None:
     """A heat map of [L, L], a frame around each group; numbers in the cells where they can be read."""
     from matplotlib.patches import Rectangle
@@ -68,11 +74,12 @@ def draw_layers(figure: Any, alike: Table, groups: Groups, measure: str) -> None
             Rectangle((corner, corner), width, width, fill=False, edgecolor=FRAME, linewidth=2, clip_on=False)
         )
     if layers <= 16:
+        digits = _digits(alike, best)
         for row in range(layers):
             for column in range(layers):
                 value = alike[row][column]
                 dark = value > lowest + 0.6 * (best - lowest)
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7,
+                axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=9 - digits,
                           color="white" if dark else "black")  # fmt: skip
     ticks = range(0, layers, 1 if layers <= 20 else 4)
     axes.set(xlabel="layer", ylabel="layer", xticks=ticks, yticks=ticks)

@@ -25,6 +25,7 @@ from llmtool.core.kernels.registry import OPS, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from tests.commands.bench.command import bench
+from tests.processes import PATIENCE
 
 JOB = Job("ops", "swiglu")
 
@@ -66,7 +67,7 @@ def test_a_killed_part_leaves_its_rows_and_goes_on(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(subprocess, "Popen", kept)
     thread = threading.Thread(
-        target=lambda: statuses.append(run.run_job(tmp_path, Job("big", "all"), time.time() + 200, "cpu"))
+        target=lambda: statuses.append(run.run_job(tmp_path, Job("big", "all"), time.time() + PATIENCE, "cpu"))
     )
     thread.start()
     while not any(row.get("event") == "end" for row in read(tmp_path / ROWS)):
@@ -78,7 +79,7 @@ def test_a_killed_part_leaves_its_rows_and_goes_on(tmp_path: Path, monkeypatch: 
     assert first
     assert statuses == [-signal.SIGKILL]
     assert not run.done(tmp_path, Job("big", "all"))
-    assert run.run_job(tmp_path, Job("big", "all"), time.time() + 200, "cpu") == 0
+    assert run.run_job(tmp_path, Job("big", "all"), time.time() + PATIENCE, "cpu") == 0
     rows = read(tmp_path / ROWS)
     assert [row["unit"] for row in rows if row.get("event") == "begin"].count("rms_norm") == 1
     assert {row["op"] for row in report.of(rows, "big") if row["passed"]} == set(kernels.BIG)
@@ -102,17 +103,17 @@ def test_a_broken_device_costs_one_unit(tmp_path: Path, monkeypatch: pytest.Monk
         return log.status()
 
     monkeypatch.setattr(run, "run_process", process)
-    assert run.run_job(tmp_path, JOB, time.time() + 60, "cpu") == 0
+    assert run.run_job(tmp_path, JOB, time.time() + 900, "cpu") == 0
     assert [row["said"] for row in report.of(read(tmp_path / ROWS), "ops")] == ["one", "three"]
     assert len(calls) == 2
     assert "its process ended with -11 in two" in "\n".join(report.failures(read(tmp_path / ROWS)))
     monkeypatch.setattr(run, "run_process", lambda *_: 1)
-    assert run.run_job(tmp_path, Job("tune", "swiglu"), time.time() + 60, "cpu") == 1
+    assert run.run_job(tmp_path, Job("tune", "swiglu"), time.time() + 900, "cpu") == 1
 
 
 def test_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What raises is a row; what has no time is left; what ran into its limit twice is passed over."""
-    log = Log(tmp_path, *("ops", "swiglu"), time.time() + 60)
+    log = Log(tmp_path, *("ops", "swiglu"), time.time() + 900)
     log.unit("raises", raises)
     log.unit("late", lambda: [{"a": 1}], need=1000)
     assert log.status() == AGAIN
@@ -122,7 +123,7 @@ def test_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         append(tmp_path / ROWS, {"event": "process", "part": "ops", "job": "swiglu", "status": -9, "open": "slow"})
     assert "slow" in Log(tmp_path, "ops", "swiglu", 0.0).over
     monkeypatch.setattr(child, "healthy", lambda: False)
-    lost = Log(tmp_path, "ops", "rope", time.time() + 60)
+    lost = Log(tmp_path, "ops", "rope", time.time() + 900)
     lost.unit("breaks", raises)
     lost.unit("next", lambda: [{"a": 1}])
     assert lost.status() == BROKEN

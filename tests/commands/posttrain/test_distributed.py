@@ -17,6 +17,7 @@ from llmtool.commands.posttrain.sft import uniattn
 from llmtool.core.run.console import QUIET
 from llmtool.core.train.metrics import read_rows
 from tests.commands.posttrain.test_posttraining import base, data, tensors
+from tests.processes import PATIENCE
 
 __all__ = ["base", "data"]
 
@@ -49,7 +50,7 @@ def test_both_stages_end_with_the_numbers_of_one_process(
         str(shared), str(data), "-o", str(tmp_path / "out"), "--parallel", parallel, "--device", "cpu",
         "--valid", str(data), *words,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("out.stage1", "out"):
         ours, theirs = (read_rows(place.with_name(name) / "metrics.jsonl") for place in (tmp_path / "out", one))

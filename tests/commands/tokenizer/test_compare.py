@@ -67,7 +67,13 @@ def test_worse_than_before(tokenizers: dict[str, Tokenizer], write: Callable[...
     worse = run(*words, "--baseline", str(baseline), "--markdown", "-")
     assert worse.returncode == 3
     assert "| bpe | text |" in worse.stdout
-    assert "2.00% fewer bytes a token than before" in worse.stderr
+    assert "1.96% fewer bytes a token than before" in worse.stderr
+    alone = run(*words[:3], *words[4:], "--baseline", str(baseline), "--plot", str(tmp_path / "alone.svg"))
+    assert alone.returncode == 3
+    assert "1.96% fewer" in alone.stderr
+    del report["tokenizers"]["lbpe"]
+    baseline.write_text(json.dumps(report))
+    assert f"warning: {baseline} has nothing of lbpe on text: not checked" in run(*words, "--baseline", baseline).stderr
     assert run(*words, "--baseline", str(baseline), "--max-worse", "0.05").returncode == 0
     report["tokenizers"]["bpe"]["corpora"]["text"]["bytes"] += 1
     baseline.write_text(json.dumps(report))

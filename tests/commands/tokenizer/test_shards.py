@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,11 @@ def test_kills_change_no_byte(place: Path, whole: dict[str, bytes]) -> None:
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
+        if process.returncode == 0 and kills < 3:  # this process was not let run for long: from the start again
+            rmtree(place / "killed")
+            times.clear()
+            kills = 0
+            continue
         for path in (place / "killed").glob("*.bin"):
             written = times.setdefault(path.name, path.stat().st_mtime_ns)
             done = path.with_suffix(".done").exists()

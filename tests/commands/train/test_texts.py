@@ -20,7 +20,9 @@ from llmtool.core.corpus import token_files
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET
 from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.core.run.journal import recover
 from tests.commands.train.runs import TINY
+from tests.processes import PATIENCE
 
 HOSTILE = ["", "\n", "a\n\nb", "é漢\U0001f600" * 50, " " * 300, "x" * 5000, "the cat\n" * 400]
 
@@ -103,7 +105,7 @@ def test_another_process_waits_for_what_the_leading_one_makes(corpus: Path, tmp_
     other = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, env=environment)
     time.sleep(0.5)
     ours = open_text(corpus, tmp_path / "out", corpus / "train.txt", Reading())
-    said, _ = other.communicate(timeout=60)
+    said, _ = other.communicate(timeout=PATIENCE)
     assert said.strip() == ours.fingerprint()["sha256"]
 
 
@@ -118,6 +120,8 @@ def test_a_kill_while_it_tokenises_leaves_nothing_half(corpus: Path, tmp_path: P
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    for path in list((output / "tokens").glob(".*.llmtool-commit")):  # as the next start does
+        recover(path.with_name(path.name[1:].removesuffix(".llmtool-commit")))
     whole = len(list((output / "tokens").glob("long*")))
     assert whole in (0, 3)
     assert subprocess.run(command, check=False).returncode == 0

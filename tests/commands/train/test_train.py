@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,13 +140,16 @@ def test_accumulation_gives_the_same_gradient(corpus: Path, tmp_path: Path) -> N
     assert norms["recomputed"] == norms["whole"]
 
 
-def kill(command: list[str], log: Path, after: float) -> bool:
-    """Start, wait for a row beyond those that stand there, and kill; whether there was something left to kill."""
-    before = log.stat().st_mtime_ns if log.is_file() else 0
+def kill(command: list[str], log: Path, rows: int) -> bool:
+    """Start, wait for so many rows beyond those that stand there, and kill; whether there was something to kill."""
+
+    def written() -> int:
+        return log.read_bytes().count(b"\n") if log.is_file() else 0
+
+    wanted = written() + rows
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    while process.poll() is None and not (log.is_file() and log.stat().st_size and log.stat().st_mtime_ns > before):
-        time.sleep(0.02)
-    time.sleep(after)
+    while process.poll() is None and written() < wanted:
+        time.sleep(0.002)
     process.kill()
     process.communicate()
     return process.returncode == -signal.SIGKILL
@@ -156,9 +161,12 @@ def test_kill_nine_at_random_moments(corpus: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "llmtool", "train", str(corpus / "train.bin"), "-o", str(output), "-q"]
     names = {**TINY, "steps": 400, "save_every": 5, "eval_every": 100, "tokenizer": corpus / "bpe.json"}
     command += [word for key, value in names.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    moments = np.random.default_rng(1).uniform(0, 0.8, 3)
-    killed = [kill(command, output / "metrics.jsonl", moment) for moment in moments]
-    assert sum(killed) >= 2
+    killed, moments = 0, random.Random(1)
+    while killed < 3:  # a machine on which this process waits too long begins anew
+        killed += kill(command, output / "metrics.jsonl", moments.randrange(1, 60))
+        if (output / "run.json").exists():
+            shutil.rmtree(output)
+            killed = 0
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or "complete already" in done.stderr, done.stderr
     run(corpus, tmp_path / "whole", steps=400, save_every=0, eval_every=100)

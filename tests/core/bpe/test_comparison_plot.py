@@ -32,15 +32,22 @@ def test_svg_says_what_was_measured(tmp_path: Path) -> None:
     found = comparison()
     plot(found, tmp_path / "out.svg")
     said = texts(tmp_path / "out.svg")
-    assert {"en", "empty", "ja", "bytes per token", "token length (bytes)", "rank"} <= set(said)
-    assert "0.000" not in said  # what is not defined is not drawn
-    for entry in found.measured.values():
-        assert f"{entry.corpora['en'].bytes_per_token:.3f}" in said
+    assert {"en", "empty", "ja", "fewer tokens, %", "token length, bytes", "learned tokens that never occur"} <= set(
+        said
+    )
+    assert "nan" not in "".join(said)  # what is not defined is not drawn
+    first, *others = found.measured.values()
+    for entry in others:
+        assert f"{100 * (1 - entry.corpora['en'].tokens / first.corpora['en'].tokens):+.2f}%" in said
+    assert "Tokens saved against scaffold, by corpus (higher is better)" in said
+    assert {label for label, _ in found.frequencies()} <= set(said)
     unused = found.measured["scaffold"].total.zero_frequency
     assert unused > 0
     short = "a name that is… has room for"
-    legends = [f"scaffold: {unused}", r" _a$\b$: 2", f"{short}: 0", "scaffold", r" _a$\b$", short]
-    assert said[said.index("zero-frequency tokens") + 1 :] == legends
+    names = ["scaffold", r" _a$\b$", short]
+    assert said[-3:] == names  # the legend
+    place = said.index("learned tokens that never occur")
+    assert said[place + 1 : place + 7] == [*names, str(unused), "2", "0"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".SVG"])

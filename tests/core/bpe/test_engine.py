@@ -299,6 +299,21 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "merge misspelled": ({"merges": u32([0, 1, 2])}, "merge 0 does not spell its result"),
     "order too short": ({"policy": "lbpe", "order": u32([1])}, "order: not one for each unit"),
     "order of merges": ({"order": u32(range(256))}, "order: only for policy lbpe"),
+    "an unknown unit that is none": ({"unknown_unit": 256}, "unknown: names a unit that does not exist"),
+    "a byte's unit that is none": (
+        {"byte_units": u32([*range(255), 256])},
+        "unknown: names a unit that does not exist",
+    ),
+    "an unknown unit of two ids": (
+        {
+            "units": b"".join(BYTES) + b'!"',
+            "unit_ends": ends_of([*BYTES, b'!"']),
+            "emit": u32(range(258)),
+            "emit_ends": array.array("Q", [*range(1, 257), 258]).tobytes(),
+            "unknown_unit": 256,
+        },
+        "unknown: a unit is written as more than one id",
+    ),
 }
 
 

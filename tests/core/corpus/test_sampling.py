@@ -13,6 +13,7 @@ from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import split_weight
 from llmtool.core.corpus.readers import read_documents
+from llmtool.core.run import wording
 from llmtool.core.run.errors import UserError
 
 
@@ -63,7 +64,7 @@ def test_a_sample_says_what_it_drew(corpus: list[Path | str]) -> None:
     size = sum(size for _, _, size in drawn(corpus, sample="50K", report=report))
     line = report.taken()
     assert line is not None
-    assert line.startswith(f"drew {size:,} bytes of about 1,440,000 from 3 files as JSONL")
+    assert line.startswith(f"drew {wording.size(size)} of about 1.44 MB from 3 files as JSONL")
 
 
 def test_a_plain_file_is_drawn_in_blocks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmtool.core.run import journal
-from llmtool.core.run.atomic import atomic_directory, atomic_file, require_space
+from llmtool.core.run.atomic import atomic_directory, atomic_file, check_output, new_directories, require_space
 from llmtool.core.run.errors import UserError
 
 
@@ -119,6 +120,29 @@ def test_bad_places(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "precious"
     with pytest.raises(UserError, match="not enough disk space"):
         require_space(tmp_path / "out", 1 << 60)
+
+
+def test_a_socket_is_no_place_for_an_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("s")  # a name of at most 107 bytes
+    with pytest.raises(UserError, match="s: is a socket"):
+        check_output(Path("s"))
+
+
+def test_directories_that_were_made_on_the_way_go_again(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for deep in ("old/a/b", "c"):
+        with pytest.raises(ZeroDivisionError), new_directories(tmp_path / deep):
+            raise ZeroDivisionError
+    assert os.listdir(tmp_path) == ["old"]
+    with pytest.raises(ZeroDivisionError), new_directories(tmp_path / "d" / "e"):
+        (tmp_path / "d" / "kept").touch()
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path / "d") == ["kept"]
+    with new_directories(tmp_path / "f" / "g"):
+        pass
+    assert (tmp_path / "f" / "g").is_dir()
 
 
 def test_killed_while_writing(tmp_path: Path) -> None:

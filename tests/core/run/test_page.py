@@ -13,6 +13,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.page import Pages
 from llmtool.core.run.page_blocks import Block, Figure, Lines, Table, html_page, markdown_page
+from tests.processes import PATIENCE
 
 VOID = {"meta", "img", "br", "link", "input"}
 HOSTILE = '<script>alert(1)</script> & "quotes" | pipe\nline `code` \ud800'
@@ -105,6 +106,25 @@ def test_muted_pages_keep_and_do_not_show(tmp_path: Path, capsys: pytest.Capture
         pass
 
 
+@pytest.mark.parametrize("html, markdown", [
+    ("p.md", None), ("p", None), ("-", None), ("p.svg", None), (None, "p.html"), (None, "p.json"), (None, "p.png"),
+])  # fmt: skip
+def test_a_name_that_says_something_else(html: str | None, markdown: str | None, tmp_path: Path) -> None:
+    places = [None if name is None else Path("-") if name == "-" else tmp_path / name for name in (html, markdown)]
+    asked = Pages(html=places[0], markdown=places[1])
+    with pytest.raises(UserError, match="by its name"), asked.open("t", Console()):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_suit(tmp_path: Path) -> None:
+    for html, markdown in (("p.HTM", "p.markdown"), ("q.html", "step_summary_1f")):
+        with Pages(html=tmp_path / html, markdown=tmp_path / markdown).open("t", Console()) as page:
+            page.result(["kept"])
+        assert "kept" in (tmp_path / html).read_text()
+        assert "kept" in (tmp_path / markdown).read_text()
+
+
 def test_the_writers_rule(tmp_path: Path) -> None:
     place = tmp_path / "p.html"
     place.write_text("mine")
@@ -143,7 +163,7 @@ def test_a_browser_shows_it(tmp_path: Path) -> None:
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
         [str(BROWSER), *options, f"--screenshot={tmp_path / 'p.png'}", "--dump-dom", place.as_uri()],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     assert "&lt;i&gt;novels&lt;/i&gt;" in done.stdout
     assert "<script" not in done.stdout

@@ -1,6 +1,6 @@
 """A process with limits: what it answers, what it refuses, and that it goes on after what it could not do."""
 
-import time
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -54,5 +54,4 @@ def test_a_worker_ends_with_its_object() -> None:
     assert process is not None
     assert process.poll() is None
     del worker
-    time.sleep(0.01)
-    assert process.poll() == 0
+    assert process.returncode in (0, -signal.SIGKILL)  # by itself, or killed where it takes long for that

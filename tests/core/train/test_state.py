@@ -1,5 +1,6 @@
 """States of training on the disk: a changed bit is told, and the state before is taken."""
 
+import errno
 import random
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from llmtool.core.run.console import Console  # noqa: E402
 from llmtool.core.run.errors import UserError  # noqa: E402
 from llmtool.core.run.seal import sealed  # noqa: E402
 from llmtool.core.train import state  # noqa: E402
-from llmtool.core.train.state import SCHEMA, STATE, Checkpoints, checksums, damage, files_of  # noqa: E402
+from llmtool.core.train.state import SCHEMA, STATE, Checkpoints, checksums, damage, files_of, reason_of  # noqa: E402
 from llmtool.core.train.world import World  # noqa: E402
 
 
@@ -72,3 +73,16 @@ def test_a_state_is_cut_into_files_and_read_back(tmp_path: Path) -> None:
     found = {name: torch.zeros_like(value) for name, value in values.items()}
     state._load_tensors(found, tmp_path, world)
     assert all(found[name].equal(values[name]) for name in values)
+
+
+def test_the_disk_s_reason_is_found_wherever_it_was_put() -> None:
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    broken = OSError(errno.EIO, "Input/output error")
+    inside = RuntimeError("wrapped")
+    inside.__cause__ = broken
+    rust = ValueError("Error while serializing: I/O error: Input/output error (os error 5)")
+    of_processes = CheckpointException("write", {1: (inside, None)})  # type: ignore[dict-item]
+    for error in (broken, inside, rust, of_processes):
+        assert reason_of(error) == "input/output error"
+    assert reason_of(CheckpointException("write", {0: (ValueError("a shape"), None)})) is None  # type: ignore[dict-item]

@@ -15,6 +15,7 @@ from llmtool.core.kernels.spec import Case
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.figures import save_figure
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.wording import counted
 
 REPORT, TUNING = "report.md", "tuning.json"
 
@@ -64,7 +65,9 @@ def summary(rows: Sequence[Row]) -> Row:
 def lines(found: Row) -> str:
     """The summary for people."""
     said = [f"{found['device']}: {found['out']}/{REPORT}"]
-    said += [f"{part}: {each['rows']} rows, {each['failed']} failed" for part, each in found["parts"].items()]
+    said += [
+        f"{part}: {counted(each['rows'], 'row')}, {each['failed']} failed" for part, each in found["parts"].items()
+    ]
     return "\n".join([*said, f"left: {', '.join(found['left']) or 'nothing'}"])
 
 

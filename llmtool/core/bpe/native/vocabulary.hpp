@@ -52,9 +52,8 @@ class Vocabulary {
     if (unknown_.byte_units.size() != 0 && unknown_.byte_units.size() != 256) {
       throw std::invalid_argument("unknown: not a unit for each byte");
     }
-    for (const uint32_t unit : unknown_.byte_units) {
-      if (unit != kNone && unit >= size()) throw std::invalid_argument("unknown: names a unit that does not exist");
-    }
+    check_stand_in(unknown_.unit);
+    for (const uint32_t unit : unknown_.byte_units) check_stand_in(unit);
     std::copy_if(byte_units_.begin(), byte_units_.end(), std::back_inserter(atoms_), [this](uint32_t u) { return is_known(u); });
     for (uint32_t u = 0; characters && u < known_; ++u) {
       if (lengths_[u] > 1 && lengths_[u] == symbol_length(unit_bytes(u), unit_bytes(u) + lengths_[u])) atoms_.push_back(u);
@@ -120,6 +119,13 @@ class Vocabulary {
     // The lengths of units, and what is derived from them, are 32-bit.
     if (items.size() >= kNone) throw std::invalid_argument(std::string(name) + ": over 4 GB");
     return items;
+  }
+
+  // What stands for a byte or for an unknown symbol is there, and written as one id: no text has more ids than bytes.
+  void check_stand_in(uint32_t unit) const {
+    if (unit == kNone) return;
+    if (unit >= size()) throw std::invalid_argument("unknown: names a unit that does not exist");
+    if (emit_count(unit) > 1) throw std::invalid_argument("unknown: a unit is written as more than one id");
   }
 
   uint64_t begin_of(uint32_t unit) const { return unit ? ends_[unit - 1] : 0; }

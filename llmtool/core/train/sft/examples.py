@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 from llmtool.core.train.sft.conversation import CHOICES, Row
 from llmtool.core.train.sft.example import Examples
 from llmtool.core.train.sft.template import Answer, Rendered, Template
@@ -254,5 +255,7 @@ def require_trainable(counts: Counts, where: str) -> None:
     found = [f"{getattr(counts, key)} {text}" for key, text in reasons.items() if getattr(counts, key)]
     found += [f"answers: {count} {reason}" for reason, count in counts.untrained.items() if reason != BEYOND]
     first = next((counts.first[key] for key in reasons if key in counts.first), where)
-    what = f"nothing is trainable: of {counts.rows} rows {', '.join(found)}" if counts.rows else "holds no row"
+    what = (
+        f"nothing is trainable: of {counted(counts.rows, 'row')} {', '.join(found)}" if counts.rows else "holds no row"
+    )
     raise UserError(what, where=first, hint="llmtool data check DATA shows what is trained")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record
 from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope
 
@@ -184,7 +185,7 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
     if not losses:
         raise NotYetError("every loss in it is NaN or not positive", where=reading.name)
     if dropped:
-        notes.append(f"dropped {dropped} rows whose step or loss is not a positive number")
+        notes.append(f"dropped {counted(dropped, 'row')} whose step or loss is not a positive number")
     if restarts:
         notes.append(f"{restarts} restarts: the last run of each step counts")
     return losses, held, notes, columns
@@ -204,7 +205,7 @@ def _amiss(reading: Reading, axis: str) -> list[str]:
     """What was left out or chosen, in a line each."""
     notes = []
     if reading.unread:
-        notes.append(f"{reading.unread} cells are no numbers and were left out, the first: {reading.first_unread}")
+        notes.append(f"{counted(reading.unread, 'cell')} left out as no number, the first: {reading.first_unread}")
     if reading.closing:
         notes.append("the closing row's training loss is the mean of the run, and was left out")
     others = [

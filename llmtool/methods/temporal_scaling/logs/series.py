@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 
 Array = NDArray[np.float64]
 MOST_RESTARTS = 20
@@ -77,8 +78,8 @@ def _last_wins(steps: Array, name: str | None) -> tuple[list[int], int]:
     many = restarts > max(MOST_RESTARTS, len(rising) // 20)
     if name is not None and (many or (restarts + repeats >= MIXED and 2 * len(kept) <= len(rising))):
         raise UserError(
-            f"steps go back {restarts} times and repeat {repeats} times in {len(rising)} rows: "
-            "out of order, or several runs mixed",
+            f"steps go back {counted(restarts, 'time')} and repeat {counted(repeats, 'time')} "
+            f"in {len(rising)} rows: out of order, or several runs mixed",
             where=name,
             hint="one run a file, in order of step",
         )

@@ -1,0 +1,169 @@
+"""Files that no command of ours writes: logs, corpora and settings of other programs."""
+
+import csv
+import io
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+BASELINE = {
+    "schema": "llmtool.bench-kernels/1", "machine": {"device": "cpu"},
+    "rows": [{"op": "swiglu", "dtype": "fp32", "direction": "forward", "implementation": "torch", "own": True,
+              "seconds": 0.01, "case": {"tokens": 8}}],
+}  # fmt: skip
+
+
+def seeds() -> Iterator[tuple[str, bytes]]:
+    """Files that no command of ours writes: logs, corpora and settings of other programs."""
+    rows = [{"step": s, "loss": 2 + 8 * s**-0.4, "lr": 1e-3 * (1 - s / 4200)} for s in range(100, 4001, 100)]
+    state = {"max_steps": 4200, "log_history": [{"learning_rate": r["lr"], **r} for r in rows]}
+    yield "trainer_state.json", json.dumps(state).encode()
+    for name, delimiter in (("log.csv", ","), ("log.tsv", "\t")):
+        file = io.StringIO()
+        writer = csv.DictWriter(file, ["step", "loss", "lr"], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+        yield name, file.getvalue().encode()
+    head = "| step | loss | lr |\n|---|---|---|\n"
+    yield "log.md", (head + "".join(f"| {r['step']} | {r['loss']:.4f} | {r['lr']} |\n" for r in rows)).encode()
+    line = "[2025-01-01 00:00:{0:02}] step {step}/4200: loss {loss:.4f} | lr {lr:.2e} | {0}.5s/it\n"
+    printed = "".join(line.format(number, **row) for number, row in enumerate(rows))
+    yield "log.txt", printed.encode()
+    yield "events.out.tfevents.1", _events(rows)
+    yield "batches.csv", b"loss,batch,steps\n" + "".join(
+        f"{loss},{b},{1000 * (1 + 64 / b):.0f}\n" for loss in ("3.0", "2.5") for b in (8, 32, 128, 512)
+    ).encode()  # fmt: skip
+    texts: list[dict[str, Any]] = [
+        {"id": str(n), "text": f"document {n} né 漢 \n with two lines", "meta": {"n": n}} for n in range(40)
+    ]
+    yield "docs.jsonl", "".join(json.dumps(row) + "\n" for row in texts).encode()
+    yield "docs.json", json.dumps(texts).encode()
+    file = io.StringIO()
+    csv.writer(file).writerows([("id", "text"), *((row["id"], row["text"]) for row in texts)])
+    yield "docs.csv", file.getvalue().encode()
+    yield "docs.txt", "\n\n".join(row["text"] for row in texts).encode()
+    yield "docs.html", ("<html><body>" + "".join(f"<p>{row['text']}</p>" for row in texts) + "</body></html>").encode()
+    yield from _packed(texts)
+    yield "sharegpt.jsonl", b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}\n' * 5
+    yield "alpaca.jsonl", b'{"instruction": "a", "input": "b", "output": "c", "history": [["d", "e"]]}\n' * 5
+    yield "pairs.jsonl", b'{"prompt": "a", "completion": "b"}\n' * 5
+    call = {"function": {"name": "f", "arguments": '{"a": 1}'}}
+    turns = [
+        {"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "u"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "t"},
+        {"role": "assistant", "content": "b", "reasoning_content": "r"},
+    ]  # fmt: skip
+    row = {"messages": turns, "tools": [{"type": "function", "function": {"name": "f"}}], "documents": []}
+    yield "tools.jsonl", (json.dumps(row) + "\n").encode() * 3
+    yield (
+        "chat.jinja",
+        (
+            b"{% for m in messages %}<|{{ m['role'] }}|>{{ m.content | trim }}{% generation %}{{ eos_token }}"
+            b"{% endgeneration %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+        ),
+    )
+    yield (
+        "options.toml",
+        b'vocab-size = 300\nalgorithm = "bpe"\nspecial = ["<a>", "<b>"]\nmin-frequency = 2\nquiet = true\n',
+    )
+    yield (
+        "train.toml",
+        b'model = "in/config.json"\nsteps = 4\nlr = 1e-3\nlength = 16\nbatch = 64\nvalid = ["in/ids.bin"]\n',
+    )
+    yield "keep.txt", b"o\nu\nt\n"
+    yield "bases.json", b"[10000.0, 500000]"
+    yield "map.npy", _npy(list(range(300)))
+    yield "foreign.npy", _npy([1, 2, 3, 200])
+    yield "encoder/modules.json", json.dumps(
+        [{"idx": n, "name": str(n), "path": p, "type": f"sentence_transformers.models.{k}"}
+         for n, (p, k) in enumerate((("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")))]
+    ).encode()  # fmt: skip
+    yield "encoder/1_Pooling/config.json", b'{"word_embedding_dimension": 8, "pooling_mode_mean_tokens": true}'
+    yield "encoder/config_sentence_transformers.json", b'{"prompts": {"document": "d: "}, "default_prompt_name": null}'
+    yield "compiled", _compiled()
+    yield "rows.jsonl", b'{"op": "swiglu", "seconds": 0.1}\n' * 3
+    yield "baseline.json", json.dumps(BASELINE).encode()
+    left = ".text.txt.abcdefgh.partial"
+    yield left, b"new"
+    facts = {"schema": "llmtool.commit/1", "files": [[left, "text.txt"]], "work": left, "old": ".text.txt.abcdefgh.old"}
+    yield ".text.txt.llmtool-commit", json.dumps(facts).encode()
+
+
+def _compiled() -> bytes:
+    """An entry of the cache of vocabularies."""
+    import tempfile
+    from pathlib import Path
+
+    from llmtool.core.bpe.compiled import Entry, store_entry
+    from llmtool.tokenizer import Tokenizer
+
+    vocabulary = Tokenizer.train_from_documents(["the cat sat on a mat " * 20], 270).definition.vocabulary
+    with tempfile.TemporaryDirectory() as folder:
+        store_entry(Path(folder) / "kept" / "entry", Entry({}, vocabulary))
+        return (Path(folder) / "kept" / "entry").read_bytes()
+
+
+def _npy(ids: list[int]) -> bytes:
+    import numpy as np
+
+    file = io.BytesIO()
+    np.save(file, np.array(ids, np.int64))
+    return file.getvalue()
+
+
+def _events(rows: list[dict[str, Any]]) -> bytes:
+    """As TensorBoard's writer makes them."""
+    import numpy as np
+
+    from llmtool.methods.temporal_scaling.logs.tensorboard import masked_checksums
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    def event(step: int, payload: bytes) -> bytes:
+        held = b"\x09" + struct.pack("<d", 1e9 + step) + (b"\x10" + _varint(step) if step else b"") + payload
+        length = struct.pack("<Q", len(held))
+        sums = [
+            masked_checksums(np.frombuffer(part, np.uint8)[None]).astype("<u4").tobytes() for part in (length, held)
+        ]
+        return length + sums[0] + held + sums[1]
+
+    def scalars(row: dict[str, Any]) -> bytes:
+        values = [field(1, field(1, tag.encode()) + b"\x15" + struct.pack("<f", row[key]))
+                  for tag, key in (("train/loss", "loss"), ("train/lr", "lr"))]  # fmt: skip
+        return field(5, b"".join(values))
+
+    return event(0, field(3, b"brain.Event:2")) + b"".join(event(row["step"], scalars(row)) for row in rows)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _packed(texts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    import tarfile
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist(texts)
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    yield "docs.parquet", file.getvalue()
+    file = io.BytesIO()
+    with pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    yield "docs.arrow", file.getvalue()
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for row in texts[:8]:
+            for suffix, data in (("txt", row["text"].encode()), ("json", json.dumps(row["meta"]).encode())):
+                about = tarfile.TarInfo(f"{row['id']}.{suffix}")
+                about.size = len(data)
+                tar.addfile(about, io.BytesIO(data))
+    yield "docs.tar", file.getvalue()
