@@ -31,6 +31,7 @@ def test_workers_change_no_byte(place: Path) -> None:
     assert files(make(place, "other", seed=1)) != base
 
 
+@pytest.mark.slow
 def test_many_units_with_few_open_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """400 units of a corpus of 13 GB, in small: files that are open are no more than the process may have."""
     base = files(make(place, "base"))
