@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.posttrain.settings import DataOptions
+from llmtool.core.bpe.foreign_files import FILES
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
@@ -84,7 +85,7 @@ def open_reader(inputs: Sequence[str], options: DataOptions) -> Reader:
         if stream.size is None:  # read twice: once to see what it is, once for the rows
             raise UserError("instruction data is read from files only", where=stream.source, hint="save it first")
     path = options.tokenizer
-    if path.name in ("tokenizer.json", "llmtool.json"):  # what stands beside it belongs to it
+    if path.name in FILES:  # what stands beside it belongs to it
         path = path.parent
     tokenizer = load_tokenizer(path, hint="give --tokenizer")
     own = tokenizer.definition

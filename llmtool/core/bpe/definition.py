@@ -4,10 +4,11 @@ How text is normalized and cut, the vocabulary, the encoder, and what decodes. T
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from llmtool.core.bpe.decoders import BYTE_LEVEL
-from llmtool.core.bpe.normalizers import NFC, Step
+from llmtool.core.bpe.normalizers import NFC, Step, normalize, symbols_of
 from llmtool.core.bpe.post_processors import put_around
 from llmtool.core.bpe.pretokenizers import CUSTOM, PRETOKENIZERS, UNICODE_VERSION
 from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES
@@ -92,6 +93,17 @@ class Definition:
     def normalizer_name(self) -> str | None:
         """The normalizer's steps in words; None where there are none."""
         return " then ".join(step["type"] for step in self.normalizer) or None
+
+    @cached_property
+    def spellings(self) -> dict[int, str]:
+        """Text of each id as it is decoded: that of an added token that is matched in normalized text is normalized."""
+        symbols, known = symbols_of(self.normalizer), self.vocabulary.spellings
+        changed = {
+            token.id: normalize(token.content, self.normalizer)
+            for token in self.vocabulary.added
+            if self.normalizer and token.normalized and token.content not in symbols
+        }
+        return {**known, **changed} if any(known[number] != text for number, text in changed.items()) else known
 
     @property
     def spells_bytes(self) -> bool:

@@ -6,6 +6,7 @@ an alphabet of characters. A scaffold is listed with the ids of the tokens that 
 needs no training method. The second schema adds what files of others hold: steps, flags of added tokens, a decoder.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from llmtool.core.bpe.added_tokens import read_added_token, special_tokens
@@ -13,10 +14,18 @@ from llmtool.core.bpe.decoders import read_decoder
 from llmtool.core.bpe.definition import FIRST_SCHEMA, LENGTHS, SCHEMA, TIES, Beside, Definition, check_choice
 from llmtool.core.bpe.engine import plain_units
 from llmtool.core.bpe.normalizers import NFC, read_normalizer
-from llmtool.core.bpe.packed import PackedBytes, PackedTriples
+from llmtool.core.bpe.packed import PackedBytes, PackedIds, PackedTriples
 from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
 from llmtool.core.bpe.pretokenizers import UNICODE_VERSION, find_pretokenizer, name_of_pattern, name_of_steps
-from llmtool.core.bpe.vocabulary import Alphabet, Unknown, Vocabulary, encode_text, find_unknown, strings_to_tokens
+from llmtool.core.bpe.vocabulary import (
+    LARGEST_ID,
+    Alphabet,
+    Unknown,
+    Vocabulary,
+    encode_text,
+    find_unknown,
+    strings_to_tokens,
+)
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.json_file import dumps
 
@@ -140,13 +149,13 @@ def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:
     spelled = [*tokens, *scaffolds]
     alphabet = facts.get("alphabet", "bytes")
     check_choice("alphabet", alphabet, ("bytes", "characters"), where)
-    try:
-        units = PackedBytes.of(strings_to_tokens(spelled) if alphabet == "bytes" else list(map(encode_text, spelled)))
-    except KeyError as error:
-        text = next(text for text in spelled if error.args[0] in text)
-        raise UserError(f"token {text!r} holds {error.args[0]!r}, which spells no byte", where=where) from None
-    emit = [*((token,) for token in tokens.values()), *map(tuple, scaffolds.values())]  # any numbers, until checked
-    merges = _read_merges(facts["merges"], spelled, alphabet, where)
+    plain = None
+    if not scaffolds and "" not in tokens and set(map(type, facts["merges"])) <= {list}:
+        plain = plain_units(spelled, facts["merges"], alphabet)
+    units, merges = plain or _read_closely(spelled, facts["merges"], alphabet, where)
+    emit: Sequence[tuple[int, ...]] = [*((token,) for token in tokens.values()), *map(tuple, scaffolds.values())]
+    if plain and 0 <= min(tokens.values(), default=0) <= max(tokens.values(), default=0) <= LARGEST_ID:
+        emit = PackedIds.single(list(tokens.values()))  # else any numbers, until they are checked
     added = special_tokens(special)
     unknown = Unknown()
     if facts["schema"] == SCHEMA:
@@ -160,7 +169,10 @@ def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:
                 raise UserError(f"unknown.{key} has the wrong type", where=where)
         unknown = find_unknown(how["token"], how["fuse"], how["byte_fallback"], {**tokens, **unused, **special})
     vocabulary = Vocabulary(units, merges, emit, added, dict(unused), unknown, alphabet)
-    vocabulary.check(where)
+    if plain:
+        vocabulary.check_ids(where)  # the rest holds by how it was read
+    else:
+        vocabulary.check(where)
     if facts["schema"] == FIRST_SCHEMA and vocabulary.missing_bytes:
         missing = vocabulary.missing_bytes
         raise UserError(
@@ -169,15 +181,24 @@ def _read_vocabulary(facts: dict[str, Any], where: str) -> Vocabulary:
     return vocabulary
 
 
-def _read_merges(listed: list[Any], spelled: list[str], alphabet: Alphabet, where: str) -> PackedTriples:
+def _read_closely(
+    spelled: list[str], listed: list[Any], alphabet: Alphabet, where: str
+) -> tuple[PackedBytes, PackedTriples]:
+    """By definition, saying what is wrong."""
+    try:
+        units = PackedBytes.of(strings_to_tokens(spelled) if alphabet == "bytes" else list(map(encode_text, spelled)))
+    except KeyError as error:
+        text = next(text for text in spelled if error.args[0] in text)
+        raise UserError(f"token {text!r} holds {error.args[0]!r}, which spells no byte", where=where) from None
     plain = plain_units(spelled, listed, alphabet) if set(map(type, listed)) <= {list} else None
     if plain is not None:
-        return plain[1]
+        return units, plain[1]
     number = dict(zip(spelled, range(len(spelled)), strict=True))
     try:
         if not set(map(type, listed)) <= {list}:
             raise TypeError
-        return PackedTriples.of([(number[left], number[right], number[left + right]) for left, right in listed])
+        joined = [(number[left], number[right], number[left + right]) for left, right in listed]
+        return units, PackedTriples.of(joined)
     except (KeyError, TypeError, ValueError):
         rank, pair = next((rank, pair) for rank, pair in enumerate(listed) if not _joins(pair, number))
         raise UserError(f"merge {rank} ({pair!r}) does not join two units into a third", where=where) from None

@@ -18,6 +18,8 @@ from llmtool.core.run.json_file import json_object, read_json_object
 
 STOCK, OWN, MODEL = "tokenizer.json", "llmtool.json", "tokenizer.model"
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}
+FILES = frozenset({STOCK, OWN, MODEL, *PAIRS, *PAIRS.values()})
+"""What a directory's tokenizer may be called."""
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
 """What changes the reading of a file that is no tokenizer.json."""
 

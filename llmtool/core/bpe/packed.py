@@ -70,6 +70,10 @@ class PackedBytes(_Packed[bytes]):
         """The same items in one buffer."""
         return items if isinstance(items, cls) else cls(b"".join(items), pack_ends(map(len, items)))
 
+    def singles(self) -> set[bytes]:
+        """The items of one byte, without a look at the others."""
+        return {self.data[start:end] for start, end in pairwise([0, *self._ends.tolist()]) if end - start == 1}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.data, self.ends)
 

@@ -123,7 +123,7 @@ def decode(definition: Definition, ids: list[int], skip_special: bool = False) -
     skip_special drops by text: also a token of the model that is spelled like a special one.
     """
     vocabulary = definition.vocabulary
-    tokens = [vocabulary.spellings[number] for number in ids if number in vocabulary.spellings]
+    tokens = [definition.spellings[number] for number in ids if number in definition.spellings]
     if skip_special:
         tokens = [token for token in tokens if token not in vocabulary.special]
     return decode_tokens(tokens, definition.decoder)

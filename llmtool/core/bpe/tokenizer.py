@@ -226,17 +226,16 @@ class BaseTokenizer:
     def _token_bytes(self) -> dict[int, bytes]:
         """Bytes that each id decodes to, wherever it stands."""
         definition = self.definition
-        if definition.decoder == (BYTE_LEVEL,) and definition.vocabulary.alphabet == "bytes":
+        plain = definition.spellings is definition.vocabulary.spellings
+        if plain and definition.decoder == (BYTE_LEVEL,) and definition.vocabulary.alphabet == "bytes":
             return definition.vocabulary.tokens
-        return {
-            number: token_bytes(text, definition.decoder) for number, text in definition.vocabulary.spellings.items()
-        }
+        return {number: token_bytes(text, definition.decoder) for number, text in definition.spellings.items()}
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids that skip_special leaves out: of special tokens, and of tokens that are spelled like one."""
         special = self.special_tokens
-        return frozenset(number for number, text in self.definition.vocabulary.spellings.items() if text in special)
+        return frozenset(number for number, text in self.definition.spellings.items() if text in special)
 
     def token_bytes(self, token: int) -> bytes:
         """Bytes of an id."""
@@ -260,7 +259,7 @@ class BaseTokenizer:
         """
         if errors != "replace" or self._spells_utf8:
             return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
-        spellings = self.definition.vocabulary.spellings
+        spellings = self.definition.spellings
         kept = self._kept(ids, skip_special)
         for token in kept:
             self.token_bytes(token)  # refuses what is no id
@@ -273,7 +272,7 @@ class BaseTokenizer:
     def decode_stream(self, *, skip_special: bool = False) -> StreamDecoder:
         """What decodes ids as they arrive: `push(id)` and `finish()` give text, never half a character."""
         skipped = self.special_ids if skip_special else frozenset[int]()
-        return StreamDecoder(self.definition.vocabulary.spellings, self.definition.decoder, skipped)
+        return StreamDecoder(self.definition.spellings, self.definition.decoder, skipped)
 
     @cached_property
     def _spells_utf8(self) -> bool:

@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Literal
 
 from llmtool.core.bpe.added_tokens import AddedToken
-from llmtool.core.bpe.packed import PackedIds
+from llmtool.core.bpe.packed import PackedBytes, PackedIds
 from llmtool.core.run.errors import UserError
 
 
@@ -205,7 +205,8 @@ class Vocabulary:
         """In an alphabet of bytes: those that are no unit."""
         if self.alphabet != "bytes":
             return []
-        there = {unit for unit in self.units if len(unit) == 1}
+        units = self.units
+        there = units.singles() if isinstance(units, PackedBytes) else {unit for unit in units if len(unit) == 1}
         return [byte for byte in range(256) if bytes([byte]) not in there]
 
     @cached_property

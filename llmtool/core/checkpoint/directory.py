@@ -39,6 +39,8 @@ TOKENIZER = (
     "tokenizer.model",
     "vocab.json",
     "merges.txt",
+    "encoder.json",
+    "vocab.bpe",
     "chat_template.*",
     "additional_chat_templates/*.jinja",
     "tokenization_*.py",

@@ -78,4 +78,4 @@ class Entry:
         if getattr(self.config, "activation", "silu") != "silu":
             raise self.error(f"experts are SwiGLU, but the family {self.config.family} has another activation")
         if getattr(self.config, "norms", "before") != "before":
-            raise self.error(f"the family {self.config.family} has its norms behind the parts, not before them")
+            raise self.error(f"the family {self.config.family} has norms behind its parts: not supported")

@@ -170,8 +170,8 @@ class Fitting:
     def _follow(self, block: Block, changed: Block, layer: int) -> Found:
         """The attention half of a follower in the base and the unified model, and what is fitted between.
 
-        Where attention's output is normed before it is added (OLMo, Gemma), what it lacks is no linear map away:
-        there the compensation makes up for the part's own output, O in front of that norm.
+        Where attention's output is normed before it is added (OLMo, Gemma, GLM-4), the compensation stands in front of
+        that norm: what the stream lacks is carried back through it (`before_norm`).
         """
         fit, norm, ours, follower = self.fit, self.norm, self.ours, changed.self_attn
         assert isinstance(follower, Follower)
@@ -187,7 +187,9 @@ class Fitting:
             deltas.append(follower.o_proj(y))
             z = [x] * fit.compensated + [y] * fit.refit
             features.append(torch.cat(z, -1) if z else x[..., :0])
-            lacking = 0.0 if normed else (norm.h[number] - ours.h[number]) / scale
+            lacking = (norm.h[number] - ours.h[number]) / scale
+            if normed:
+                lacking = before_norm(block, wanted, lacking)
             error = wanted - deltas[-1] + lacking
             norm.h[number] = block.add_attention(norm.h[number], wanted)
             energy += float((wanted if normed else norm.h[number] / scale).double().square().sum())
@@ -213,6 +215,18 @@ class Fitting:
             both[-inner:] if fit.refit else None, found.ridge, (fitted.energy + judged.energy) / energy,
             seen.left(both),
         )  # fmt: skip
+
+
+def before_norm(block: Block, wanted: torch.Tensor, lacking: torch.Tensor) -> torch.Tensor:
+    """What must be added to `wanted` [B, T, d] for the norm behind it to give `lacking` more, to the first order.
+
+    rms(O) lacking / w. Where a weight w is small there is little to be had, and a large number would shrink all the
+    others: hence w / (w^2 + 0.01 mean w^2).
+    """
+    one = torch.ones_like(wanted[:1, :1])
+    weight = block.add_attention(torch.zeros_like(one), one) / block.residual_scale
+    size = wanted.square().mean(-1, keepdim=True).sqrt()
+    return lacking * size * weight / (weight.square() + 0.01 * weight.square().mean())
 
 
 def attend_bare(changed: Block, stream: Stream) -> None:

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken, decoders, models, normalizers
 from tokenizers import Tokenizer as Theirs
 
 from llmtool.core.bpe import reference_encoding
@@ -79,10 +80,29 @@ def test_equals_theirs(name: str, built: dict[str, Facts], sources: list[bytes])
     for skip in (False, True):
         decoded = [reference_encoding.decode(ours.definition, row, skip) for row in ids]
         assert decoded == theirs.decode_batch(ids, skip_special_tokens=skip)
+        assert decoded == ours.decode_batch(ids, skip_special=skip)
     theirs.encode_special_tokens = True
     plain = [encoding.ids for encoding in theirs.encode_batch(documents, add_special_tokens=False)]
     assert ours.encode_batch(documents) == plain
     assert ours.definition.pretokenizer == SCANNED.get(name, ours.definition.pretokenizer)
+
+
+def test_an_added_token_is_decoded_as_it_is_matched() -> None:
+    """Where it is matched in normalized text: normalized, and no special one then; 9 of 10,000 strings of Phi-3."""
+    theirs = Theirs(models.BPE({"a": 0, "▁": 1, "b": 2, "▁a": 3}, [("▁", "a")]))
+    theirs.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Lowercase()])
+    theirs.add_tokens([AddedToken("<Th>", normalized=True)])
+    theirs.add_special_tokens([AddedToken("<SP>", normalized=True, special=True), AddedToken("<RA>", normalized=False)])
+    theirs.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    ours = Tokenizer(read_huggingface(json.loads(theirs.to_str()), Path("x.json")))
+    for text in ("<Th>", "a<RA><th>b", "<SP>a", "A<RA><sp>", "<RA>"):
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text, allow_special=True) == ids
+        for skip in (False, True):
+            wanted = theirs.decode(ids, skip_special_tokens=skip)
+            assert ours.decode(ids, skip_special=skip) == wanted
+            stream = ours.decode_stream(skip_special=skip)
+            assert "".join([*map(stream.push, ids), stream.finish()]) == wanted
 
 
 @pytest.mark.parametrize("name", NAMES)
