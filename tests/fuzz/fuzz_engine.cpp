@@ -297,7 +297,8 @@ void any_added(Input& input) {
   const bool allow = kept & 2;
   std::vector<uint64_t> text_ends;
   std::vector<uint8_t> text = input.bytes(300);
-  for (uint64_t at = input.byte(); at < text.size(); at += input.byte()) text_ends.push_back(at);
+  uint64_t at = 0;
+  for (unsigned documents = input.byte() % 8; documents && (at += input.byte()) < text.size(); --documents) text_ends.push_back(at);
   text_ends.push_back(text.size());
   const Exact exact(text);
   std::optional<AddedTokens> tokens;
@@ -347,7 +348,7 @@ void any_added(Input& input) {
 void any_scanner(Input& input) {
   const Exact exact(input.rest());
   const uint8_t* const begin = exact.data.get();
-  const Text document{begin + exact.ends[0], begin + exact.ends[0]};
+  const Text document{begin + exact.ends[0], begin + exact.ends[0], begin};
   for (size_t kind = 0; kind < std::size(kPretokenizers); ++kind) {
     with_scanner(static_cast<Pretokenizer>(kind), [&](auto scanner) {
       for (const uint8_t* p = begin; p < document.end;) {

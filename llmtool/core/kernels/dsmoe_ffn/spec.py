@@ -142,6 +142,9 @@ class DSMoESpec(Spec):
             ),
             _config("prefill_route", triton_prefill.route_kernel, constants, tensor_cores=True),
             _config("decode_route", triton_prefill.route_kernel, constants),
+            replace(
+                _config("decode_route", triton_prefill.route_kernel, {**constants, "UNIT": True}), name="unit_route"
+            ),
             _config("list", triton_prefill.list_kernel, {}),
             _config("sum", triton_prefill.sum_kernel, {}, wide_loads=True),
         ]
