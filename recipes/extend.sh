@@ -5,13 +5,14 @@
 #     recipes/extend.sh CHECKPOINT ENGLISH OUT NAME=TEXT.jsonl...
 #
 # TEXT: documents {"text": ...}; every tenth is held out. ENGLISH: a control, which should keep its tokens.
-# ADD, TRAIN_BYTES and TEST_BYTES size it, SEEDS="0 1 2" trains in as many orders; RUN goes before each command (RUN=nice).
+# ADD, TRAIN_BYTES and TEST_BYTES size it, SEEDS="0 1 2" trains in as many orders, LR sets its rate; RUN goes before each
+# command (RUN=nice).
 # Run again it goes on where it stopped. Ends with OUT/extend.json, .md, .png, and run.json, which says what made them.
 set -euo pipefail
 
 model=$1 english=$2 out=$3
 shift 3
-add=${ADD:-2000} train_bytes=${TRAIN_BYTES:-16000} test_bytes=${TEST_BYTES:-8000} seeds=${SEEDS:-0}
+add=${ADD:-2000} train_bytes=${TRAIN_BYTES:-16000} test_bytes=${TEST_BYTES:-8000} seeds=${SEEDS:-0} lr=${LR:-3e-4}
 distil_rows=${DISTIL_ROWS:-192}
 here=$(cd "$(dirname "$0")" && pwd)
 run=${RUN:-}
@@ -37,7 +38,7 @@ for named in "$@"; do
             from=$work/$init
             [ "$init" = unchanged ] && from=$model
             $run llmtool train "$work/part.jsonl" -m "$from" -o "$work/$init-trained-$seed" --epochs 1 --length 128 \
-                --batch 256 --lr 3e-4 --warmup 2 --eval-every 0 --save-every 1000 --seed "$seed" --device cpu -q
+                --batch 256 --lr "$lr" --warmup 2 --eval-every 0 --save-every 1000 --seed "$seed" --device cpu -q
         done
     done
 
@@ -58,4 +59,4 @@ for named in "$@"; do
 done
 
 python3 "$here/extend_results.py" table "$out" "$model" "add=$add" "train_bytes=$train_bytes" \
-    "test_bytes=$test_bytes" "seeds=$seeds" "distil_rows=$distil_rows"
+    "test_bytes=$test_bytes" "seeds=$seeds" "lr=$lr" "distil_rows=$distil_rows"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.transcript import differences, run, steps
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -82,6 +84,15 @@ def shell(script: str, place: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     words = ["bash", "-c", f"set -euo pipefail\n{script}"]
     return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_first_session_prints_what_it_shows(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    todo = steps((DOCS / "first_session.md").read_text())
+    work = tmp_path / "work"
+    work.mkdir()
+    said = differences(todo, run(todo, work, tmp_path / "log"))
+    assert not said, "\n".join(said)
 
 
 CI = (DOCS / "ci.md").read_text()

@@ -55,7 +55,8 @@ def run(todo: list[Step], work: Path, log: Path) -> list[str]:
     for name, words in (("llmtool", " -m llmtool"), ("python", ""), ("python3", "")):
         (shim / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{words} "$@"\n')
         (shim / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{shim}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    environment = {**os.environ, "PATH": f"{shim}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "120",
+                   "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(log / "modules")}  # fmt: skip
     script = ["set -euo pipefail"]
     for place, step in enumerate(todo):
         script += [f"exec > '{log}/{place}' 2>&1", step.command]

@@ -243,7 +243,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     types = ", ".join(f"{code} {count / max(1, of):.1%}" for code, count in facts["elements"].items())
     each = facts["attention_flops_per_token_and_position"]
     position, cache = _short(each), facts["kv_bytes_per_token"]
-    flops = f"{_short(facts['flops_per_token'])} + {position} for each position before it"
+    flops = f"{_short(facts['flops_per_token'])} + {position.rstrip()} for each position before it"
     name = ", ".join(str(facts[key]) for key in ("model_type", "architecture") if facts[key] is not None)
     rows = {
         "model": f"{name}: the text model of a {facts['wrapper']}" if facts["wrapper"] else name,

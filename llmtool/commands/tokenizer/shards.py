@@ -25,7 +25,8 @@ from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import Input, find_inputs, without_weights
 from llmtool.core.corpus.mds import index, read_ids
-from llmtool.core.corpus.readers import Reading, parse_size, plan_units, read_streams
+from llmtool.core.corpus.plans import CUTS, kept_units, plan_units
+from llmtool.core.corpus.readers import Reading, parse_size, read_streams
 from llmtool.core.corpus.shard_files import write_array_unit, write_mds_unit
 from llmtool.core.corpus.shards import SETTINGS, Stage
 from llmtool.core.corpus.units import Means
@@ -59,8 +60,9 @@ def encode_shards(
 ) -> dict[str, Any]:
     """Make the shards that are missing, or with --verify check those that are there.
 
-    --shards: bytes of the corpus (on disk) in a shard; a file that cannot be cut inside, packed or one document, is one
-    unit. Raises UserError where the directory holds shards of another corpus, tokenizer or other settings.
+    --shards: bytes of the corpus (on disk) in a shard. One long text goes on from shard to shard, where no token is
+    cut, if the tokenizer can be cut there; a JSON array, a table, an Arrow file or a packed tar is one unit. Raises
+    UserError where the directory holds shards of another corpus, tokenizer or other settings.
     """
     if directory is None or asked.form == "jsonl" or asked.shards is None:
         raise UserError("--shards writes .bin, .npy or MDS into a directory", hint="-o DIR --format bin")
@@ -84,14 +86,15 @@ def encode_shards(
     stage = Stage(directory, {
         "stage": "encode", "tokenizer": tokenizer.fingerprint(), "inputs": [_identity(stream) for stream in streams],
         "shards": size, "format": settings.form, "bos": around.bos, "eos": around.eos,
-        "allow_special": settings.allow_special, **reading.facts(),
+        "allow_special": settings.allow_special, "cuts": CUTS, **reading.facts(),
     })  # fmt: skip
     _refuse_foreign(directory)
     if verify and not (directory / SETTINGS).exists():
         raise UserError("holds no shards to verify", where=str(directory), hint="make them first, without --verify")
     fresh = [place for place in (directory, *directory.parents) if part is None and not place.exists()]
     stage.begin(force=means.force and not verify, alone=part is None and not verify)
-    units = plan_units(streams, reading, size)
+    inside = not tokenizer.needs_whole(settings.allow_special)
+    units = kept_units(stage, lambda: plan_units(streams, reading, size, inside=inside))
     mine = [unit for unit in range(len(units)) if unit % chosen[1] == chosen[0]]
     tasks = together(units, mine)
     threads = max(1, means.workers // max(1, len(tasks)))  # one packed file has one reader, and threads that encode
@@ -105,6 +108,7 @@ def encode_shards(
     for each in facts:
         report.merge(each["read"])
     sums = {name: sum(each[name] for each in facts) for name in ("documents", "tokens")}
+    sums["documents"] -= sum(_begun(units[unit]) for unit in done)
     complete = len(done) == len(units)
     if complete and not (stage.complete and (directory / "run.json").exists()):
         report.say(means.console)
@@ -184,8 +188,9 @@ def _work(
             units[unit], reading, whole=tokenizer.needs_whole(settings.allow_special), report=report, unpacked=unpacked
         )
         encoded = encode_documents(
-            tokenizer, texts, allow_special=settings.allow_special, around=around, threads=threads
-        )
+            tokenizer, texts, allow_special=settings.allow_special, around=around, threads=threads,
+            begun=_begun(units[unit]),
+        )  # fmt: skip
         if settings.form == "mds":
             names, facts = write_mds_unit(stage, unit, encoded)
         else:
@@ -194,6 +199,11 @@ def _work(
         stage.finish(unit, names, {**facts, "sha256": sums, "read": report.to_json()})
 
     return encode
+
+
+def _begun(unit: list[Input]) -> bool:
+    """Whether a unit begins inside a document."""
+    return bool(unit) and unit[0].begun
 
 
 def _sha256(path: Path) -> str:
@@ -263,10 +273,10 @@ def _agrees(
     else:
         array = open_tokens(stage.path(number, settings.form))
         stored = array.ids[: int(array.starts[count])]
+    texts = read_streams(unit, reading, whole=tokenizer.needs_whole(settings.allow_special), report=ReadReport())
     encoded = encode_documents(
-        tokenizer, read_streams(unit, reading, report=ReadReport()), allow_special=settings.allow_special,
-        around=around, threads=1,
-    )  # fmt: skip
+        tokenizer, texts, allow_special=settings.allow_special, around=around, threads=1, begun=_begun(unit)
+    )
     ids, held = [], 0
     for batch in encoded:
         ids.append(np.frombuffer(batch.ids, np.uint32))

@@ -1,1 +1,1 @@
-"""Streaming readers of text: plain, JSONL, Parquet, .gz, .zst, directories, stdin."""
+"""Streaming readers of text: plain, JSONL, Parquet and more, packed or not, directories, URLs, stdin."""

@@ -1,5 +1,6 @@
 """Arrays in files of equal length, one for each unit of a stage, mapped and not read: rows of any of them together."""
 
+import errno
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,13 +34,16 @@ def map_array(path: Path, hint: str | None = "run the stage again with --force")
         mode: Literal["r"] | None = "r" if require_plain(path) > 128 else None
         return np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
     except OSError as error:
+        if error.errno == errno.EMFILE:  # nothing is damaged: to make the stage again would fail in the same place
+            hint = "allow more: ulimit -n 1024"
         raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path), hint=hint) from None
     except _DAMAGED as error:
         raise UserError(f"not an array: {error}", where=str(path), hint=hint) from None
 
 
-OPEN = 16
-"""Arrays of one kind that are mapped at a time: a map holds its file open, and a process may have 256 or 1,024."""
+OPEN = 4
+"""Arrays of one kind that are mapped at a time: a map holds its file open, a process may have 256, and several stages'
+arrays, of three kinds each, are in use at once."""
 
 
 class Mapped(Sequence[Array]):

@@ -41,8 +41,22 @@ def text_columns(select: Selector) -> Choose:
     return choose
 
 
+def row_groups(stream: Input) -> list[tuple[int, int, int]]:
+    """(number from 1, rows, bytes on disk) of each row group of a Parquet file."""
+    arrow = require("pyarrow", extra="parquet", why="to read Parquet")
+    parquet = require("pyarrow.parquet", extra="parquet", why="to read Parquet")
+    try:
+        with stream.seekable() as place, parquet.ParquetFile(place) as file:
+            found = file.metadata
+            groups = [found.row_group(number) for number in range(found.num_row_groups)]
+            sizes = [sum(group.column(at).total_compressed_size for at in range(group.num_columns)) for group in groups]
+            return [(n, group.num_rows, size) for n, (group, size) in enumerate(zip(groups, sizes, strict=True), 1)]
+    except (arrow.ArrowException, OSError, *_DAMAGED) as error:
+        raise UserError(f"not a readable Parquet file: {error}", where=stream.source) from None
+
+
 def read_parquet(stream: Input, choose: Choose | None) -> Iterator[tuple[float, Batch]]:
-    """Batches, with the part of the file that is read by then (0 to 1).
+    """Batches of the stream's row groups, each with the part of them that is read by then (0 to 1).
 
     Column chunks are read through a small buffer, not whole: a file may be one huge row group.
     """
@@ -54,10 +68,12 @@ def read_parquet(stream: Input, choose: Choose | None) -> Iterator[tuple[float, 
             parquet.ParquetFile(place, buffer_size=1 << 20, pre_buffer=False) as file,
         ):
             columns = _chosen(file.schema_arrow, stream, choose)
-            rows = file.metadata.num_rows
-            batches = file.iter_batches(_batch_rows(file.metadata, columns), columns=columns, use_threads=False)
+            groups = range(file.metadata.num_row_groups)[stream.start : stream.end]
+            rows = sum(file.metadata.row_group(number).num_rows for number in groups)
+            size = _batch_rows(file.metadata, columns)
+            batches = file.iter_batches(size, row_groups=list(groups), columns=columns, use_threads=False)
             read = 0
-            for batch in _rows(arrow, batches, columns, as_bytes=choose is not None):
+            for batch in _rows(arrow, batches, columns, as_bytes=choose is not None, before=stream.first_row):
                 read += len(batch)
                 yield read / max(1, rows), batch
     except (arrow.ArrowException, OSError, *_DAMAGED) as error:
@@ -122,8 +138,10 @@ def _chosen(schema: Any, stream: Input, choose: Choose | None) -> list[str]:
     return list(schema.names) if choose is None else choose(schema, stream.source)
 
 
-def _rows(arrow: Any, batches: Iterable[Any], columns: list[str], *, as_bytes: bool) -> Iterator[Batch]:
-    row = 1
+def _rows(
+    arrow: Any, batches: Iterable[Any], columns: list[str], *, as_bytes: bool, before: int = 0
+) -> Iterator[Batch]:
+    row = before + 1
     for whole in batches:
         for start in range(0, whole.num_rows, _BATCH_ROWS):
             batch = whole.slice(start, _BATCH_ROWS)

@@ -1,18 +1,22 @@
-"""gzip and Zstandard recognised by content, unpacked as a stream in bounded memory.
+"""gzip, bzip2, xz and Zstandard recognised by content, unpacked as a stream in bounded memory.
 
-Both formats allow several members (frames) one after another, as `cat a.gz b.gz`, pigz, bgzip and pzstd write them.
+All allow several members (frames, streams) one after another, as `cat a.gz b.gz`, bgzip, pbzip2 and pzstd write them.
 A stream that ends inside a member is an error, never a shorter corpus.
 """
 
+import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from llmtool.core.corpus.blocks import BLOCK
 from llmtool.core.run.errors import UserError
 
 _GZIP = b"\x1f\x8b\x08"
+_BZIP2 = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")  # a block, or the end: `BZh9` alone could be a word of a text
+_XZ = b"\xfd7zXZ\0"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte 0x50..0x5f; pzstd begins its files so
 
@@ -21,6 +25,10 @@ _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte 0x50..0x5f; pzstd begins its
 _ZSTD_INPUT = 1024
 # `zstd --long=31`, the longest there is; large public dumps use it. Taken only if a frame asks for it.
 _ZSTD_WINDOW = 1 << 31
+# The two others keep what is not unpacked yet, so how far they are is known to within one piece. `xz -9` takes 65 MiB.
+_PIECE = 1 << 16
+_XZ_MEMORY = 1 << 31
+_LOOK = 10  # bytes that tell the formats
 
 
 def peek(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
@@ -38,10 +46,15 @@ def peek(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
 
 
 def packing(head: bytes) -> str | None:
-    """ "gzip" or "zstd", if a stream that begins so is packed."""
+    """The format's name, if a stream that begins so is packed."""
     if head.startswith(_GZIP):
         return "gzip"
-    return "zstd" if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5) else None
+    if head.startswith(_XZ):
+        return "xz"
+    if _BZIP2.match(head):
+        return "bzip2"
+    skippable = len(head) >= 4 and head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5
+    return "Zstandard" if head.startswith(_ZSTD) or skippable else None
 
 
 @dataclass(slots=True)
@@ -62,13 +75,17 @@ class Place:
 
 
 def unpack(chunks: Iterable[bytes], source: str, place: Place | None = None) -> Iterator[bytes]:
-    """The bytes as they are, or unpacked if they begin as gzip or Zstandard do; `place` is kept up to date."""
-    head, chunks = peek(chunks, 4)
+    """The bytes as they are, or unpacked if they begin as a packed stream does; `place` is kept up to date."""
+    head, chunks = peek(chunks, _LOOK)
     packed = packing(head)
     if packed is None:
         return chunks
     place = Place() if place is None else place
-    return _gunzip(chunks, source, place) if packed == "gzip" else _unzstd(chunks, source, place)
+    if packed == "gzip":
+        return _gunzip(chunks, source, place)
+    if packed == "Zstandard":
+        return _unzstd(chunks, source, place)
+    return _expand(chunks, source, place, packed, *(_bzip2() if packed == "bzip2" else _xz()))
 
 
 def _truncated(kind: str, source: str) -> UserError:
@@ -103,6 +120,49 @@ def _gunzip(chunks: Iterable[bytes], source: str, place: Place) -> Iterator[byte
                 yield output
     if not stream.eof:
         raise _truncated("gzip", source)
+
+
+def _bzip2() -> tuple[Callable[[], Any], type[Exception]]:
+    from bz2 import BZ2Decompressor
+
+    return BZ2Decompressor, OSError
+
+
+def _xz() -> tuple[Callable[[], Any], type[Exception]]:
+    from lzma import FORMAT_XZ, LZMADecompressor, LZMAError
+
+    return lambda: LZMADecompressor(FORMAT_XZ, _XZ_MEMORY), LZMAError
+
+
+def _expand(
+    chunks: Iterable[bytes], source: str, place: Place, kind: str, new: Callable[[], Any], fault: type[Exception]
+) -> Iterator[bytes]:
+    """bzip2 and xz, which the standard library unpacks in one way; `fault` is what it raises."""
+    stream = new()
+    place.begin()
+    taken = 0
+    for data in (chunk[start : start + _PIECE] for chunk in chunks for start in range(0, len(chunk), _PIECE)):
+        taken += len(data)
+        while True:
+            if stream.eof:
+                data = data.lstrip(b"\0")  # xz pads with zeros
+                if not data:
+                    break
+                stream = new()
+                place.packed = taken - len(data)
+                place.begin()
+            try:
+                output = stream.decompress(data, BLOCK)
+            except fault as error:
+                raise _corrupt(kind, source, error) from None
+            data = stream.unused_data if stream.eof else b""
+            place.packed, place.unpacked = taken - len(data), place.unpacked + len(output)
+            if output:
+                yield output
+            if not stream.eof and stream.needs_input:
+                break
+    if not stream.eof:
+        raise _truncated(kind, source)
 
 
 def _unzstd(chunks: Iterable[bytes], source: str, place: Place) -> Iterator[bytes]:

@@ -49,8 +49,12 @@ def encode_documents(
     allow_special: bool = False,
     around: Around = Around(),
     threads: int | None = None,
+    begun: bool = False,
 ) -> Iterator[Encoded]:
-    """Encode a stream in order, with ids of `around` at the ends of each document."""
+    """Encode a stream in order, with ids of `around` at the ends of each document.
+
+    begun: the first document is under way already.
+    """
     threads = threads or available_cores()
 
     def encode(batch: list[Document], continued: bool) -> Encoded:
@@ -61,13 +65,13 @@ def encode_documents(
     batches = _batches(documents, BATCH_BYTES * threads)
     first, second = next(batches, None), next(batches, None)
     if first is None or second is None:  # no need for a thread, nor for the 10 ms that its import takes
-        yield from [encode(first, False)] if first else []
+        yield from [encode(first, begun)] if first else []
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1, "encode") as worker:
         waiting: Future[Encoded] | None = None
-        continued = False  # whether the batch begins in the middle of a document
+        continued = begun  # whether the batch begins in the middle of a document
         for batch in chain([first, second], batches):
             future = worker.submit(encode, batch, continued)
             continued = batch[-1].more

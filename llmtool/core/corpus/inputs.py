@@ -25,7 +25,7 @@ from llmtool.core.run.numbers import find_real
 
 STDIN = "-"
 
-_PACKED = r"(\.(gz|zst|zstd))?"
+_PACKED = r"(\.(gz|bz2|xz|zst|zstd))?"
 _ROWS = re.compile(rf"(.*\.(jsonl|ndjson|parquet|arrow|tar)|part-\d+.*){_PACKED}", re.IGNORECASE)
 _NOTES = re.compile(
     r"(readme|license|licence|copying|citation|changelog|datasheet|notice)([._-].*)?"
@@ -44,7 +44,8 @@ class Input:
     named: given by the user, not met in a directory: it is read whatever it holds.
     root: the input that it belongs to, as the user named it (without its weight).
     weight: how often its text is wanted.
-    start, end: the part of a file that is meant, whole lines; end None: to its end. first_row: lines before it.
+    start, end: the part of a file that is meant, bytes (of Parquet: row groups); end None: to its end.
+    first_row: rows, lines or documents before it. begun, more: a document reaches over its beginning, over its end.
     member: of a part of a packed file, whose start and end are counted unpacked: (place on disk, unpacked bytes before
         it) of the last member, or frame, that begins at or before the part.
     kind: what the file is, where it is known already: a part cannot be told by its content.
@@ -58,6 +59,8 @@ class Input:
     start: int = 0
     end: int | None = None
     first_row: int = 0
+    begun: bool = False
+    more: bool = False
     member: tuple[int, int] | None = None
     kind: Kind | None = None
 
@@ -202,11 +205,12 @@ class _Search:
         self._add_below(name, [(Input(path, size, named=False, root=name), key) for path, size, key in below])
 
     def _take_remote(self, name: str) -> None:
-        listing = remote.find(name)
-        if listing is None:
+        found = remote.find(name)
+        if found is None:
             self._add(Input(name, remote.size(name), named=True, root=name), name)
         else:
-            self._add_below(name, [(Input(url, size, named=False, root=name), url) for url, size in listing])
+            root, listing = found
+            self._add_below(root, [(Input(url, size, named=False, root=root), url) for url, size in listing])
 
     def _add_below(self, root: str, below: list[tuple[Input, object]]) -> None:
         """What a directory holds, as far as it is wanted."""

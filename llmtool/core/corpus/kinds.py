@@ -24,15 +24,22 @@ BOM = b"\xef\xbb\xbf"
 
 # Formats that would pass for text: learning from them is never what was meant.
 _FOREIGN = (
-    ("bzip2 files are not read", "unpack it first", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")),
-    ("xz files are not read", "unpack it first", re.compile(rb"\xfd7zXZ\x00")),
     ("lz4 files are not read", "unpack it first", re.compile(rb"\x04\x22M\x18")),
     ("zip files are not read", "unpack it first", re.compile(rb"PK[\x03\x05][\x04\x06]")),
     ("7-Zip files are not read", "unpack it first", re.compile(rb"7z\xbc\xaf\x27\x1c")),
+    ("RAR files are not read", "unpack it first", re.compile(rb"Rar!\x1a\x07")),
+    ("ar files (.deb, .a) are not read", "unpack it first", re.compile(rb"!<arch>\n")),
     ("PDF files are not read", "extract its text first", re.compile(rb"%PDF-\d")),
+    ("SQLite files are not read", "export its rows first", re.compile(rb"SQLite format 3\x00")),
+    ("Avro files are not read", "convert it to Parquet", re.compile(rb"Obj\x01")),
+    ("ORC files are not read", "convert it to Parquet", re.compile(rb"ORC[\x00-\x12]")),
+    ("Feather files of version 1 are not read", "convert it to Parquet", re.compile(rb"FEA1")),
+    ("HDF5 files are not read", "export its text first", re.compile(rb"\x89HDF\r\n\x1a\n")),
+    ("arrays of NumPy are no text", "name a file of text", re.compile(rb"\x93NUMPY")),
+    ("Office files of before 2007 are not read", "export its text first", re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1")),
 )  # fmt: skip
 
-_PACKED = re.compile(r"\.(gz|zst|zstd)$")
+_PACKED = re.compile(r"\.(gz|bz2|xz|zst|zstd)$")
 _NUMBERED = re.compile(r"[._-]\d+$")  # data.jsonl.1, as log rotation and `split -d` name parts
 _JSONL_NAMES = (".jsonl", ".ndjson", ".jsonlines")
 _CSV_NAMES = (".csv", ".tsv")
@@ -50,7 +57,7 @@ def foreign(head: bytes, *, named: bool) -> tuple[str, str] | None:
 
 
 def plain_name(source: str) -> str:
-    """A name in lower case, without .gz, .zst or .zstd, and without the number of a part."""
+    """A name in lower case, without .gz, .zst and their kind, and without the number of a part."""
     return _NUMBERED.sub("", _PACKED.sub("", source.lower()))
 
 

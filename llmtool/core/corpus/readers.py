@@ -4,10 +4,11 @@ A stream from end to end: memory holds a few blocks of 1 MiB (one row of JSON, o
 size of the corpus. Every command that takes text reads it here, with the options of `Reading`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,13 @@ from llmtool.core.corpus.broken import BrokenText
 from llmtool.core.corpus.charset import watched
 from llmtool.core.corpus.columns import Choose, read_arrow, read_parquet, text_columns
 from llmtool.core.corpus.compression import packing, peek, unpack
-from llmtool.core.corpus.cuts import Unpacked, packed_parts, plain_parts
+from llmtool.core.corpus.cuts import Unpacked
 from llmtool.core.corpus.document import Document, ReadReport, RowErrors
 from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
 from llmtool.core.corpus.jsonl import Row, read_array, read_jsonl
 from llmtool.core.corpus.kinds import HEAD, Kind, foreign, tell
 from llmtool.core.corpus.reading import Broken, Format, Reading, TextMode
 from llmtool.core.corpus.records import Selector
-from llmtool.core.corpus.remote import is_url
 from llmtool.core.corpus.sampling import Draw, passes, text_share
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.corpus.tables import read_table
@@ -131,31 +131,11 @@ def read_records(streams: Sequence[Input], *, report: ReadReport, strict: bool =
                     yield stream.source, number, row
 
 
-def plan_units(streams: Sequence[Input], reading: Reading, size: int) -> list[list[Input]]:
-    """Streams in order, in units of about `size` bytes on disk; files of lines are cut inside, packed ones too.
-
-    A unit is a function of the files alone. What is cut is read once for it, a packed file unpacked.
-    """
-    units: list[list[Input]] = [[]]
-    held = 0
-    for stream in streams:
-        for part in _parts(stream, reading, size):
-            if held >= size:
-                units.append([])
-                held = 0
-            units[-1].append(part)
-            held += part.size or 0
-    return units
-
-
-def _parts(stream: Input, reading: Reading, size: int) -> Iterable[Input]:
-    if stream.size is None or stream.size <= size or is_url(stream.source):
-        return [stream]
+def kind_of(stream: Input, reading: Reading) -> tuple[Kind | None, bool]:
+    """(what a stream is read as, None if it is left out; whether it is packed), by its beginning."""
     with closing(stream.chunks()) as opened:
         opening = _open(opened, stream, _pass(reading, True, (), ReadReport(), None, None))
-    if opening.kind != "jsonl" and not (opening.kind == "text" and reading.text_mode == "line"):
-        return [stream]
-    return (packed_parts if opening.packed else plain_parts)(stream, opening.kind, size)
+    return opening.kind, opening.packed
 
 
 def _pass(
@@ -223,7 +203,8 @@ def _require_text(documents: Iterator[Document], streams: Sequence[Input], repor
         if report.count:
             where, what = report.first[0]
             skipped = counted(report.count, "row or file", "rows or files")
-            raise UserError(f"no text found; {skipped} skipped, the first: {what}", where=where)
+            hint = "name the field with --field" if what.startswith("no field") else ""
+            raise UserError(f"no text found; {skipped} skipped, the first: {what}", where=where, hint=hint)
         named = streams[0].source if len(streams) == 1 else f"{streams[0].source} and {len(streams) - 1} more"
         raise UserError("no text found: the input is empty", where=named)
     yield from documents
@@ -263,7 +244,9 @@ def _read(stream: Input, one: _Pass, drawn: Draws | None = None) -> Iterator[Doc
         advance(max(0, int(part * (stream.size or 0)) - reported))
 
     with closing(stream.chunks(advance)) as opened:
-        if stream.member is None:
+        if stream.kind == "parquet":
+            opening = _Opening(stream.kind, iter(()), b"", packed=False)  # start and end count row groups
+        elif stream.member is None:
             opening = _open(opened, stream, one)
         else:
             opening = _Opening(stream.kind, one.unpacked.part(stream), b"", packed=True)
@@ -319,7 +302,7 @@ def _documents(opening: _Opening, stream: Input, one: _Pass, advance_to: Callabl
             texts = line_documents(blocks, source, whole=one.whole, longest=one.longest)
         else:
             texts = file_document(blocks, source, whole=one.whole, most=one.most, longest=one.longest)
-        for text in texts:
+        for text in _goes_on(texts) if stream.more else texts:
             text.row += stream.first_row
             text.text = one.broken.of_bytes(text.text, source, text.row)
             yield text
@@ -328,6 +311,13 @@ def _documents(opening: _Opening, stream: Input, one: _Pass, advance_to: Callabl
         if (document := one.select.document(record, source, row, damaged=damaged)) is not None:
             document.id = document.id or key
             yield document
+
+
+def _goes_on(texts: Iterator[Document]) -> Iterator[Document]:
+    """The blocks of a part whose document does not end with it."""
+    for text in texts:
+        text.more = True
+        yield text
 
 
 def _rows(
@@ -339,17 +329,21 @@ def _rows(
         if stream.size is None or opening.packed:
             hint = "save it, unpacked, and name it"
             raise UserError("Parquet can be read only from a plain file", where=source, hint=hint)
+        reached = 0.0
         for part, batch in read_parquet(stream, choose):
+            advance_to(reached)  # before the rows: who counts text at that moment has that of the batches before
             for number, row in batch:
                 yield number, row, False, None
-            advance_to(part)
+            reached = part
     elif opening.kind == "arrow":
         place = replace(stream, size=None) if opening.packed else stream
         for batch in read_arrow(chunks, opening.head, place, choose):
             for number, row in batch:
                 yield number, row, False, None
     elif opening.kind == "tar":
-        for number, row, key in read_tar(chunks, source, errors, one.select.fields if choose else None):
+        ending = () if stream.end is None else (bytes(1024),)  # of a part: what the end of a tar looks like
+        fields = one.select.fields if choose else None
+        for number, row, key in read_tar(chain(chunks, ending), source, errors, fields, stream.first_row):
             yield number, row, False, key
     elif opening.kind == "csv":
         yield from ((*row, None) for row in _table(regroup(chunks), stream, one, choose))

@@ -18,7 +18,7 @@ class Reading(Settings):
     field: several fields, and the items of a list, are joined by a blank line. One that is null or missing is passed
         over where another has text. In Python a single name may stand alone.
     text_mode: a file is handed on in blocks, see `Document.more`. document_separator: belongs to no document.
-    format: gzip and Zstandard are unpacked in any case.
+    format: gzip, bzip2, xz and Zstandard are unpacked in any case.
     seed: of the sample and of weights; a command's own.
     """
 

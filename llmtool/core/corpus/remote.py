@@ -18,6 +18,8 @@ TRIES = 4
 """Attempts at one place of a file; the waits between them are 0.5, 1 and 2 seconds."""
 
 FIRST_WAIT = 0.5
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
+_GLOB = re.compile(r"[*?\[]")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
@@ -26,21 +28,32 @@ def is_url(source: str) -> bool:
     return _URL.match(source) is not None
 
 
-def find(url: str) -> list[tuple[str, int]] | None:
-    """(URL, size) of all files below a directory, sorted; None where the URL is a file."""
+def find(url: str) -> tuple[str, list[tuple[str, int]]] | None:
+    """(the directory, (URL, size) of all files below it, sorted); None where the URL is a file.
+
+    A URL with `*`, `?` or `[` that is no file itself is a glob, as the shell has it for paths here.
+    """
     if url.lower().startswith(("http://", "https://")):
         return None  # a page of links is no directory, and to look for links fetches the whole file
     system, path = _system(url)
     with _explained(url):
-        if system.info(path)["type"] != "directory":
+        mark = _GLOB.search(path)
+        if mark and not system.exists(path):
+            root = path[: mark.start()].rpartition("/")[0]
+            listing = {name: facts for name, facts in system.glob(path, detail=True).items() if facts["type"] == "file"}
+            if not listing:
+                raise UserError("no file is called so", where=url)
+        elif system.info(path)["type"] != "directory":
             return None
-        listing = system.find(path, detail=True)
+        else:
+            root, listing = path, system.find(path, detail=True)
         below = [
             (system.unstrip_protocol(name), whole(facts["size"] or 0, "size", where=name))
             for name, facts in listing.items()
         ]
+        base = system.unstrip_protocol(root)
     hidden = re.compile(r"/(\.|__pycache__)")
-    return sorted((name, length) for name, length in below if not hidden.search(name.partition("://")[2][len(path) :]))
+    return base, sorted((name, length) for name, length in below if not hidden.search(name[len(base) :]))
 
 
 def size(url: str) -> int | None:
@@ -97,7 +110,9 @@ def _system(url: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.url_to_fs(url)
     except ImportError as error:  # s3fs, gcsfs, ...: fsspec says which
-        raise UserError(f"cannot read: {error}", where=url, hint="pip install it beside 'llmtool[remote]'") from None
+        package = _PACKAGES.get(url.partition("://")[0].lower())
+        hint = f"pip install {package}" if package else "pip install it beside 'llmtool[remote]'"
+        raise UserError(f"cannot read: {error}", where=url, hint=hint) from None
     except ValueError as error:
         raise UserError(f"cannot read: {error}", where=url) from None
     return system, path

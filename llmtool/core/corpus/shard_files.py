@@ -1,6 +1,7 @@
 """The files of one shard of a tokenised corpus: a flat array with its sidecars, or MDS files, a sample a document."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
@@ -19,6 +20,7 @@ def write_array_unit(
 ) -> Written:
     """NNNNN.bin or .npy with its sidecars."""
     path = stage.path(unit, form)
+    batches = _closed(batches)
     with atomic_files() as files, token_array(path, tokenizer, form, {"unit": unit}, files) as writer:
         for encoded in batches:
             writer.write(encoded)
@@ -28,10 +30,24 @@ def write_array_unit(
 
 def write_mds_unit(stage: Stage, unit: int, batches: Iterable[Encoded]) -> Written:
     """NNNNN.KKK.mds; the `domain` of a sample is where its document was read."""
-    shards = write_shards(stage.directory, _samples(batches), lambda number: f"{unit:05d}.{number:03d}.mds")
+    shards = write_shards(stage.directory, _samples(_closed(batches)), lambda number: f"{unit:05d}.{number:03d}.mds")
     names = [shard["raw_data"]["basename"] for shard in shards]
     tokens = sum(len(ids) for name in names for ids in read_ids(stage.directory / name))
     return names, {"documents": sum(shard["samples"] for shard in shards), "tokens": tokens, "shards": shards}
+
+
+def _closed(batches: Iterable[Encoded]) -> Iterator[Encoded]:
+    """The same ids; a document that goes on in the next shard ends here, as far as this one knows."""
+    last: Encoded | None = None
+    for encoded in batches:
+        if last is not None:
+            yield last
+        last = encoded
+    if last is not None and last.open:
+        *documents, document = last.documents
+        last = replace(last, documents=[*documents, replace(document, more=False)], open=False)
+    if last is not None:
+        yield last
 
 
 def _samples(batches: Iterable[Encoded]) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ Units are functions of the settings alone, so it does not matter who makes them,
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,18 @@ class Stage:
     def path(self, unit: int, suffix: str) -> Path:
         """Where a file of a unit stands: NNNNN.SUFFIX."""
         return self.directory / f"{unit:05d}.{suffix}"
+
+    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What was found out once for the stage, in a file of that name; made, and kept, where it is not there."""
+        path = self.directory / name
+        if path.exists():
+            try:
+                return read_sealed(path, AGAIN)
+            except UserError:  # a damaged one: the same is found again
+                pass
+        made: dict[str, Any] = parse_json(dumps(make()))
+        self._write(name, made)
+        return made
 
     @property
     def complete(self) -> bool:

@@ -16,7 +16,7 @@ _LARGEST_CELL = 1 << 28
 def read_table(
     blocks: Iterable[bytes], source: str, errors: RowErrors, check: Callable[[list[str]], None]
 ) -> Iterator[Row]:
-    """Rows below the line of names, which `check` may refuse; numbered from 1."""
+    """Rows below the line of names, which `check` may refuse; numbered from 1. More cells than names: left out."""
     csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))
     lines = _lines(blocks)
     first = next(lines, "")
@@ -30,11 +30,14 @@ def read_table(
         for row, cells in enumerate(table, start=1):
             if not cells:
                 continue
-            if len(cells) != len(names):
-                what = "not as many cells as column names"
-                errors.add(f"{source}:{row}", what, detail=f"{len(cells)}, not {len(names)}")
+            if len(cells) > len(names):
+                what = "more cells than column names"
+                errors.add(
+                    f"{source}:{row}", what, detail=f"{len(cells)}, not {len(names)}: a mark that is not quoted?"
+                )
                 continue
-            yield row, dict(zip(names, cells, strict=True)), any(map(is_damaged, cells))
+            # Cells that a row leaves out at its end are empty: spreadsheets and Debian's tables write so.
+            yield row, dict(zip(names, cells, strict=False)), any(map(is_damaged, cells))
     except csv.Error as error:
         raise UserError(
             f"not a table: {error}", where=f"{source}:{row + 1}", hint="for plain text give --input-format text"

@@ -5,8 +5,10 @@ where no suffix is called so. A field `text` that no member has is `txt`.
 """
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from llmtool.core.corpus.blocks import MAX_ROW
@@ -44,31 +46,59 @@ class Stream(io.RawIOBase):
 _PADDING = 1 << 16  # zeros behind the end: tar pads to 10 KiB unless told otherwise
 
 
+def _named(member: tarfile.TarInfo) -> tuple[str, str] | None:
+    """(key of its sample, suffix) of a member; None of what belongs to no sample."""
+    folder, slash, base = member.name.rpartition("/")
+    name, _, suffix = base.partition(".")
+    return (folder + slash + name, suffix.lower()) if member.isfile() and name else None
+
+
+def samples(path: str) -> Iterator[tuple[int, int, int]]:
+    """(where it ends, 1, bytes) of each sample of a plain tar, from its headers alone."""
+    try:
+        with Path(path).open("rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
+            key, start, end = "", 0, 0
+            for member in members:
+                if (named := _named(member)) is not None:
+                    if key and named[0] != key:
+                        yield member.offset, 1, member.offset - start
+                        start = member.offset
+                    key = named[0]
+                end = members.offset
+            if key:
+                yield end, 1, end - start
+            file.seek(-512, os.SEEK_END)
+            if any(file.read()):  # as in read_tar, which does not see the end of a part's file
+                raise EOFError("it ends too early")
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise UserError(f"not a readable tar: {error}", where=path, hint="is the file complete?") from None
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror}", where=path) from None
+
+
 def read_tar(
-    chunks: Iterable[bytes], source: str, errors: RowErrors, fields: Sequence[str] | None = None
+    chunks: Iterable[bytes], source: str, errors: RowErrors, fields: Sequence[str] | None = None, before: int = 0
 ) -> Iterator[tuple[int, dict[str, Any], str]]:
     """(number from 1, row, its key) of each sample; members of other types than files are passed over.
+
+    before: samples of the tar in front of these.
 
     fields: members that these do not need are not read, and are empty.
     """
     wanted = None if fields is None else {"json", "txt", *(field.partition(".")[0] for field in fields), *fields}
-    row, key, held = 0, "", dict[str, Any]()
+    row, key, held = before, "", dict[str, Any]()
     stream = Stream(chunks)
     try:
         with tarfile.open(fileobj=io.BufferedReader(stream, 1 << 20), mode="r|") as members:
             for member in members:
-                if not member.isfile():
+                if (named := _named(member)) is None:
                     continue
-                folder, slash, base = member.name.rpartition("/")
-                name, _, suffix = base.partition(".")
-                if not name or base.startswith("."):
-                    continue
-                if folder + slash + name != key:
+                if named[0] != key:
                     if held:
                         row += 1
                         yield row, _row(held, f"{source}:{row}", errors), key
-                    key, held = folder + slash + name, {}
-                suffix = suffix.lower()
+                    key, held = named[0], {}
+                suffix = named[1]
                 needed = wanted is None or suffix in wanted
                 if needed and member.size > MAX_ROW:
                     raise UserError(f"{member.name} is larger than {MAX_ROW >> 20:,} MiB", where=source)

@@ -16,9 +16,9 @@ from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong import planning
 from llmtool.methods.nextlong.building import Builder, Sample
 from llmtool.methods.nextlong.chance import stable_hash
-from llmtool.methods.nextlong.duplicates import Present, Shingles
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.planning import Position, Segment
+from llmtool.methods.nextlong.shingles import Present, Shingles
 from llmtool.methods.nextlong.store import Store
 
 I64 = npt.NDArray[np.int64]

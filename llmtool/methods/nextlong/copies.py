@@ -22,8 +22,9 @@ import numpy.typing as npt
 from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
-from llmtool.methods.nextlong.duplicates import BINS, DOUBT, EMPTY, Shingles, overlap, shared
+from llmtool.methods.nextlong.duplicates import BINS, DOUBT, EMPTY, overlap, shared
 from llmtool.methods.nextlong.embedding import Embedded
+from llmtool.methods.nextlong.shingles import Shingles
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.words import mix
 

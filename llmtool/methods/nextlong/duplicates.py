@@ -1,18 +1,19 @@
-"""Texts that share word sequences: sketches that find them, sets that decide; and evaluation files.
+"""Texts that share word sequences: sketches that find them; and evaluation files.
 
 What counts is containment, the share of the smaller text's shingles (5 words in a row) that the other has too: a copy
 with shifted borders, or a paragraph inside a longer chunk, has a small Jaccard overlap. A sketch is one-permutation
 MinHash of the shingles: 64 bins, 16 bits each, 128 bytes a chunk; the share of equal bins estimates the Jaccard overlap
-with a standard error of at most 0.0625, and with the sizes the containment. What is left out is decided on the sets.
+with a standard error of at most 0.0625, and with the sizes the containment. What is left out is decided on the sets
+(shingles.py), or where a sketch leaves no doubt.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.readers import read_documents
-from llmtool.methods.nextlong.store import LONGEST, Store
 from llmtool.methods.nextlong.words import I64, U64, ngrams, word_hashes
 
 BINS = 64
@@ -61,156 +62,64 @@ def sizes(ends: I64) -> Sizes:
     return np.asarray(np.where(counts < SHINGLE, counts > 0, counts - SHINGLE + 1), np.uint32)
 
 
-def overlap(one: Sketches, many: Sketches) -> npt.NDArray[np.float32]:
-    """Estimated Jaccard overlap of sketches [..., 64] with [M, 64] -> [..., M]; nothing overlaps with an empty text."""
+def bins(one: Sketches, many: Sketches) -> tuple[I64, I64]:
+    """Bins that sketches [..., 64] and [M, 64] have equal, and those that are not empty in both -> [..., M] each."""
     either = (one != EMPTY) | (many != EMPTY)
-    equal = (one == many) & (one != EMPTY)
-    return np.asarray(equal.sum(-1) / np.maximum(1, either.sum(-1)), np.float32)
+    return ((one == many) & either).sum(-1), either.sum(-1)
 
 
-def shared(jaccard: npt.NDArray[np.float32], one: npt.NDArray[np.uint32], many: Sizes) -> npt.NDArray[np.float64]:
+def jaccard(equal: I64, either: I64) -> npt.NDArray[np.float32]:
+    """Estimated Jaccard overlap; nothing overlaps with an empty text."""
+    return np.asarray(equal / np.maximum(1, either), np.float32)
+
+
+def overlap(one: Sketches, many: Sketches) -> npt.NDArray[np.float32]:
+    """The same of sketches [..., 64] with [M, 64] -> [..., M]."""
+    return jaccard(*bins(one, many))
+
+
+def shared(overlaps: npt.NDArray[np.float32], one: npt.NDArray[np.uint32], many: Sizes) -> npt.NDArray[np.float64]:
     """Estimated number of shingles that two texts of these sizes share."""
     total = one.astype(np.float64) + many
-    return np.asarray(jaccard * total / (1 + jaccard))
+    return np.asarray(overlaps * total / (1 + overlaps))
+
+
+@cache
+def surely(most: float) -> npt.NDArray[np.int64]:
+    """Equal bins, of so many not empty in both, that texts sharing less than `most` make once in a million cases.
+
+    [BINS + 1]. Containment below `most` is a Jaccard overlap below most / (2 - most), and each bin is equal with that
+    probability: at 0.1 15 of 64 bins are enough. More than there are where nothing is sure.
+    """
+    from scipy.stats import binom
+
+    return np.asarray(binom.isf(1e-6, np.arange(BINS + 1), most / (2 - most)) + 1, np.int64)
 
 
 def suspects(
     metas: Sketches, meta_sizes: Sizes, found: Sketches, found_sizes: Sizes, most: float
-) -> npt.NDArray[np.bool_]:
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which of `found` [N, 64] seem to share `most` of the smaller, CLEARLY at least, with any of `metas` [p, 64].
 
-    First in how many bins each equals any meta-chunk; few have LIKE, and these are compared with each. What this lets
-    pass is compared on its texts when a sample takes it: here copies are kept from filling the rankings.
+    And those of them that surely do, so that nobody has to look at their texts. First in how many bins each equals any
+    meta-chunk; few have LIKE, and these are compared with each. What this lets pass is compared on its texts when a
+    sample takes it: here copies are kept from filling the rankings.
     """
     places = np.arange(BINS)
     known = np.zeros((BINS, 1 << 16), np.bool_)  # 4 MB to look up in: a search among sorted bins took 8 times as long
     known[np.broadcast_to(places, metas.shape), metas] = True
     known[:, EMPTY] = False
     rows = np.flatnonzero(known[places, found].sum(1) >= LIKE)
-    out = np.zeros(len(found), np.bool_)
+    out, sure = np.zeros(len(found), np.bool_), np.zeros(len(found), np.bool_)
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
         own = found_sizes[part][:, None]
-        both = shared(overlap(found[part][:, None], metas), own, meta_sizes)
-        out[part] = (both >= max(most, CLEARLY) * np.minimum(own, meta_sizes)).any(1)
-    return out
-
-
-class Shingles:
-    """The shingles of chunks, made when they are asked for and kept; and which chunks share `most` of the smaller's."""
-
-    def __init__(self, store: Store, most: float = 1.0) -> None:
-        self._store, self.most = store, most
-        self._held: dict[int, U64] = {}
-        self._waiting: list[int] = []
-        self._hashes: U64 = np.zeros(0, np.uint64)
-        self._owners: I64 = np.zeros(0, np.int64)
-        self._clashing: dict[int, set[int]] = {}
-
-    def prepare(self, chunks: Iterable[int]) -> None:
-        """Make those of many chunks together, which is ten times as fast as one by one."""
-        missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self._held]
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            values, text = shingles(*word_hashes([self._store.text(chunk)[:LONGEST] for chunk in batch]))
-            order = np.lexsort((values, text))
-            values, text = values[order], text[order]
-            first = np.ones(len(values), np.bool_)
-            first[1:] = (values[1:] != values[:-1]) | (text[1:] != text[:-1])
-            values, text = values[first], text[first]
-            edges = np.searchsorted(text, np.arange(len(batch) + 1)).tolist()
-            for chunk, a, b in zip(batch, edges, edges[1:], strict=False):
-                self._held[chunk] = values[a:b]
-        self._waiting += missing
-
-    def __getitem__(self, chunk: int) -> U64:
-        """Of one chunk, each once and sorted."""
-        if chunk not in self._held:
-            self.prepare([chunk])
-        return self._held[chunk]
-
-    def close(self, chunks: Sequence[int], others: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """Whether each chunk shares too much with any of the others [chunks]."""
-        from scipy.sparse import csr_array
-
-        both = [*chunks, *others]
-        self.prepare(both)
-        sizes = np.array([len(self._held[chunk]) for chunk in both])
-        values, column = np.unique(np.concatenate([self._held[chunk] for chunk in both]), return_inverse=True)
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        found = csr_array((np.ones(len(column), np.int32), column, ends), shape=(len(both), len(values)))
-        counts = (found[: len(chunks)] @ found[len(chunks) :].T).toarray()
-        least = self.most * np.minimum(sizes[: len(chunks), None], sizes[len(chunks) :])
-        return np.asarray(((counts > 0) & (counts >= least)).any(1))
-
-    def clashing(self, chunk: int) -> set[int]:
-        """The chunks, of those that were made, that share too much with this one; itself if it has any words."""
-        self.prepare([chunk])
-        if self._waiting:
-            self._compare()
-        return self._clashing.get(chunk, set())
-
-    def _compare(self) -> None:
-        """Those that wait with one another and with all before: only shingles of two chunks or more are looked at."""
-        from scipy.sparse import csr_array
-
-        new = self._waiting.copy()
-        self._waiting.clear()
-        sizes = [len(self._held[chunk]) for chunk in new]
-        values, owners = np.concatenate([self._held[chunk] for chunk in new]), np.repeat(new, sizes)
-        self._clashing.update((chunk, {chunk}) for chunk, size in zip(new, sizes, strict=True) if size)
-        order = np.argsort(values, kind="stable")
-        places = np.searchsorted(self._hashes, values[order])
-        self._hashes = np.insert(self._hashes, places, values[order])
-        self._owners = np.insert(self._owners, places, owners[order])
-        follows = np.zeros(len(self._hashes) + 1, np.bool_)
-        follows[1:-1] = self._hashes[1:] == self._hashes[:-1]
-        common = follows[:-1] | follows[1:]
-        if not common.any():
-            return
-        column = np.cumsum(~follows[:-1][common]) - 1
-        chunks, row = np.unique(self._owners[common], return_inverse=True)
-        shape = (len(chunks), int(column[-1]) + 1)
-        found = csr_array((np.ones(len(row), np.int32), (row, column)), shape=shape)
-        fresh = np.flatnonzero(np.isin(chunks, new))
-        counts = (found[fresh] @ found.T).tocoo()
-        size = np.array([len(self._held[chunk]) for chunk in chunks.tolist()])
-        one, other = fresh[counts.row], counts.col
-        close = (counts.data >= self.most * np.minimum(size[one], size[other])) & (one != other)
-        for first, second in zip(chunks[one[close]].tolist(), chunks[other[close]].tolist(), strict=True):
-            self._clashing[first].add(second)
-            self._clashing[second].add(first)
-
-    def clear(self) -> None:
-        """Forget them."""
-        self._held.clear()
-        self._waiting.clear()
-        self._clashing.clear()
-        self._hashes, self._owners = self._hashes[:0], self._owners[:0]
-
-
-class Present:
-    """The chunks of a sample so far, and whether another one shares too much with any of them; `most` 1 allows all."""
-
-    def __init__(self, shingles: Shingles, chunks: Iterable[int] = ()) -> None:
-        self._shingles = shingles
-        self._chunks: set[int] = set()
-        for chunk in chunks:
-            self.add(chunk)
-
-    def prepare(self, chunks: Sequence[int]) -> None:
-        """Chunks that are likely to be asked about."""
-        if self._shingles.most < 1:
-            self._shingles.prepare(chunks)
-
-    def add(self, chunk: int) -> None:
-        """The chunk is in the sample."""
-        self._chunks.add(chunk)
-        self.prepare([chunk])
-
-    def clashes(self, chunk: int) -> bool:
-        """Whether the chunk shares too much with one that is there."""
-        return self._shingles.most < 1 and not self._chunks.isdisjoint(self._shingles.clashing(chunk))
+        equal, either = bins(found[part][:, None], metas)
+        both = shared(jaccard(equal, either), own, meta_sizes)
+        close = both >= max(most, CLEARLY) * np.minimum(own, meta_sizes)
+        out[part] = close.any(1)
+        sure[part] = (close & (equal >= surely(most)[either])).any(1)
+    return out, sure
 
 
 class Contamination:

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.shards import Stage
-from llmtool.methods.nextlong.duplicates import Shingles, suspects
+from llmtool.methods.nextlong.duplicates import suspects
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.search import Searcher
+from llmtool.methods.nextlong.shingles import Shingles
 from llmtool.methods.nextlong.store import Store
 
 I64 = npt.NDArray[np.int64]
@@ -110,14 +111,14 @@ def _allowed(
     if most < 1 and len(found):
         metas = np.arange(own.start, own.stop)
         embedded = pool.embedded
-        doubtful = found[
-            suspects(
-                embedded.sketches.rows(metas), embedded.sizes.rows(metas), embedded.sketches.rows(found),
-                embedded.sizes.rows(found), most,
-            )
-        ]  # fmt: skip
+        likely, sure = suspects(
+            embedded.sketches.rows(metas), embedded.sizes.rows(metas), embedded.sketches.rows(found),
+            embedded.sizes.rows(found), most,
+        )  # fmt: skip
+        doubtful = found[likely & ~sure]
         pool.shingles.clear()
         same = doubtful[pool.shingles.close(doubtful.tolist(), metas.tolist())] if len(doubtful) else doubtful
+        same = np.concatenate([same, found[sure]])
         left["copy of a meta-chunk"] += len(same)
         found = found[~np.isin(found, same)]
     return found

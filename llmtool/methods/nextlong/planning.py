@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from llmtool.methods.nextlong.duplicates import Present
 from llmtool.methods.nextlong.reference import negatives_per_chunk
+from llmtool.methods.nextlong.shingles import Present
 
 AHEAD = 32
 """Candidates whose shingles are made together, beyond those that a group is sure to ask about."""

@@ -21,8 +21,8 @@ from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.cuts import Unpacked, together
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import STDIN, distinct_names, find_inputs
+from llmtool.core.corpus.plans import CUTS, kept_units, plan_units
 from llmtool.core.corpus.provenance import describe
-from llmtool.core.corpus.readers import plan_units
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.console import Console
@@ -32,7 +32,7 @@ from llmtool.methods.nextlong import copies, indexing
 from llmtool.methods.nextlong.chance import held_out
 from llmtool.methods.nextlong.chunking import Reading
 from llmtool.methods.nextlong.copies import Dedupe
-from llmtool.methods.nextlong.duplicates import Contamination, Shingles
+from llmtool.methods.nextlong.duplicates import Contamination
 from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa, identity
 from llmtool.methods.nextlong.hardness import least
 from llmtool.methods.nextlong.indexing import I64, IndexKind
@@ -40,6 +40,7 @@ from llmtool.methods.nextlong.mining import Pool, mine_unit
 from llmtool.methods.nextlong.ordering import order_unit
 from llmtool.methods.nextlong.reading import Group, read_unit
 from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_order
+from llmtool.methods.nextlong.shingles import Shingles
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_stage, token_unit
 from llmtool.methods.nextlong.vectors import SCALE
@@ -64,7 +65,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     """Read the corpora, cut their documents into chunks, and put the documents into the order of their keys."""
     inputs = [describe(name, Event(), read_whole=True, reading=reading.text) for name in corpora]
     settings = {"stage": "chunk", "version": CHUNK_VERSION, "inputs": inputs, **asdict(reading)}
-    stage, read = Stage(directory / "chunks", settings), Stage(directory / "documents", settings)
+    stage, read = Stage(directory / "chunks", settings), Stage(directory / "documents", {**settings, "cuts": CUTS})
     stage.begin(force=means.force)
     piped = any(entry["sha256"] is None for entry in inputs)  # stdin, a FIFO, <(a command)
     if stage.complete and not piped:
@@ -73,7 +74,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     read.begin(force=True)
     if not read.complete or piped:
         found = ReadReport()
-        groups = unit_groups(corpora, reading, found)
+        groups = unit_groups(corpora, reading, found, None if piped else read)
         tasks = together([group.streams for group in groups], range(len(groups)))
         alone = Means(1, means.console) if piped else means
         if piped:  # nobody can tell whether the same came in before
@@ -101,13 +102,19 @@ def _order_work(stage: Stage, read: Stage, sources: int, units: int) -> Callable
     return partial(order_unit, stage, read, sources, units)
 
 
-def unit_groups(corpora: Sequence[str], reading: Reading, report: ReadReport) -> list[Group]:
-    """Units of about GROUP_BYTES, big files cut inside; a source is named after the input as the user named it."""
+def unit_groups(
+    corpora: Sequence[str], reading: Reading, report: ReadReport, stage: Stage | None = None
+) -> list[Group]:
+    """Units of about GROUP_BYTES, big files cut inside; a source is named after the input as the user named it.
+
+    stage: keeps the plan.
+    """
     groups: list[Group] = []
     streams = find_inputs(list(map(str, corpora)), reading.text, report)
     roots = list(dict.fromkeys(stream.root for stream in streams))
     labels = dict(zip(roots, distinct_names(["stdin" if root == STDIN else root for root in roots]), strict=True))
-    for unit in plan_units(streams, reading.text, GROUP_BYTES):
+    plan = partial(plan_units, streams, reading.text, GROUP_BYTES)
+    for unit in plan() if stage is None else kept_units(stage, plan):
         groups.append(Group())
         for stream in unit:
             label = labels[stream.root]

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from llmtool.commands import data
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.errors import UserError
+from llmtool.methods.nextlong import stages
 from llmtool.methods.nextlong.store import Store
 from tests.commands.data.nextlong import TARGET, files, make, rows
 from tests.methods.nextlong.corpora import corpus, write_jsonl
@@ -27,6 +29,34 @@ def test_workers_change_no_byte(place: Path) -> None:
     base = files(make(place, "base"))
     assert files(make(place, "two", workers=2)) == base
     assert files(make(place, "other", seed=1)) != base
+
+
+@pytest.mark.slow
+def test_many_units_with_few_open_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 units of a corpus of 13 GB, in small: files that are open are no more than the process may have."""
+    base = files(make(place, "base"))
+    monkeypatch.setattr(stages, "GROUP_BYTES", (place / "corpus.jsonl").stat().st_size // 400)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 64
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, opened + 128), hard))
+    try:
+        output = make(place, "many")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert Stage.existing(output / "work" / "chunks", "").totals()["units"] > 300
+    assert files(output) == base
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_samples(place: Path) -> None:
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    try:
+        output = make(place, "ray", workers=2, engine="ray")
+    finally:
+        ray.shutdown()
+    assert files(output) == files(make(place, "base"))
 
 
 def test_stages_one_by_one(place: Path) -> None:

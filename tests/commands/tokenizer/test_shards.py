@@ -185,6 +185,35 @@ def test_packed_shards_hold_what_one_file_holds(name: str, place: Path) -> None:
     assert shards(place, f"{name}-packed", inputs=[name], verify=True)["wrong"] == {}
 
 
+@pytest.mark.parametrize("name", ["long.txt", "long.txt.gz"])
+@pytest.mark.parametrize("form", ["bin", "mds"])
+def test_one_long_text_goes_on_from_shard_to_shard(name: str, form: str, place: Path) -> None:
+    """No token is cut, and the ids around a document stand at its ends alone; killed, only what is missing is made."""
+    text = "".join(f"word{number % 500} and\n{number}.  Next\r\n" for number in range(140_000)).encode()
+    (place / name).write_bytes(gzip.compress(text, 1) if name.endswith("gz") else text)
+    out, inputs = f"{name}-{form}", [name, "more.txt"]
+    facts = shards(place, out, inputs=inputs, size="1M" if name == "long.txt" else "200K", form=form)
+    assert facts["shards"] > 2
+    assert facts["documents"] == 2
+    encode_files(
+        Tokenizer.load(place / "tok.json"), [str(place / each) for each in inputs], place / "long.bin", form="bin",
+        eos=True, force=True,
+    )  # fmt: skip
+    if form == "bin":
+        parts = [open_tokens(path) for path in sorted((place / out).glob("*.bin"))]
+        found = np.concatenate([part.ids for part in parts])
+        assert all(int(part.starts[-1]) == len(part.ids) for part in parts)
+    else:
+        found = np.concatenate([ids for path in sorted((place / out).glob("*.mds")) for ids in mds.read_ids(path)])
+    assert (found == open_tokens(place / "long.bin").ids).all()
+    before = files(place / out)
+    (place / out / "00001.done").unlink()
+    shards(place, out, inputs=inputs, size="1M" if name == "long.txt" else "200K", form=form, workers=2)
+    assert files(place / out) == before
+    assert shards(place, out, inputs=inputs, size="1M" if name == "long.txt" else "200K", form=form,
+                  verify=True)["wrong"] == {}  # fmt: skip
+
+
 def test_mds_shards_are_samples_of_one_corpus(
     place: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import array
 import itertools
+import os
 import random
 import threading
 from collections import Counter
@@ -14,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from llmtool.core.bpe import pretokenizers, reference
+from llmtool.core.bpe import engine, merge_loop, pretokenizers, reference
+from llmtool.core.bpe.engine import PieceCounts
+from llmtool.core.bpe.policy import Start, TrainingPolicy
+from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import BYTE_ORDER
 from llmtool.methods.lbpe import reference as lbpe_reference
+from llmtool.methods.scaffold_bpe.training import ScaffoldBPE
 
 _engine = pytest.importorskip("llmtool.core.bpe._engine")
 
@@ -374,6 +379,48 @@ def test_counts_are_the_same_when_they_spill(threads: int, sources: list[bytes],
     assert trained[0] == trained[1]
     spilling.add(text, ends)
     assert spilling.items() == sorted((piece, 7 * count) for piece, count in expected.items())
+
+
+def planted(directory: Path, counts: dict[bytes, int]) -> set[bytes]:
+    """Write counts into the records (length, count, bytes) of runs that lie in a directory without a name."""
+    found = set()
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if directory not in Path(f"/proc/self/fd/{descriptor}").readlink().parents:
+                continue
+        except OSError:  # the listing's own
+            continue
+        place, end = 0, os.fstat(descriptor).st_size
+        while place < end:
+            length = int.from_bytes(os.pread(descriptor, 8, place), "little")
+            piece = os.pread(descriptor, length, place + 16)
+            if piece in counts:
+                os.pwrite(descriptor, counts[piece].to_bytes(8, "little"), place + 8)
+                found.add(piece)
+            place += 16 + length
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc: the unnamed runs cannot be found")
+@pytest.mark.parametrize("policy", [merge_loop.BPE(), ScaffoldBPE()], ids=["bpe", "scaffold"])
+def test_counts_beyond_32_bits(policy: TrainingPolicy, tmp_path: Path) -> None:
+    """Half a terabyte of text says a word so often: planted where counts were spilled, found in sums and in merges."""
+    huge = {b" planted": 2**32 + 5, b" rarer": 2**32 + 4, b" wrapped": 2**33, b" many": 3 * 2**40}
+    text = b"".join(huge) + b" " + b" ".join(b"word%d" % number for number in range(60_000))
+    counts = PieceCounts("gpt2", 1, 1 << 20, str(tmp_path))
+    counts.add([text])
+    assert counts.spills > 1
+    assert planted(tmp_path, huge) == set(huge)
+    counts.add([b" planted many many"])
+    found = dict(counts.items())
+    assert [found[word] for word in huge] == [2**32 + 6, 2**32 + 4, 2**33, 3 * 2**40 + 2]
+    made = engine.train(counts, policy, 290, 0, lambda _: None)
+    wanted = policy.extend(Start.of_bytes(found), 290, 0, MAX_TOKEN_BYTES, lambda _: None)
+    assert made == wanted
+    assert made.frequencies == wanted.frequencies
+    assert made.frequencies[0] > 3 * 2**40
+    assert 2**32 + 4 in made.frequencies  # wrapped at 32 bits, this would be 4
+    assert 2**33 in made.frequencies  # and this one nothing
 
 
 def test_nowhere_to_spill(sources: list[bytes], tmp_path: Path) -> None:

@@ -133,13 +133,15 @@ def test_tables(name: str, mark: str, tmp_path: Path) -> None:
         ["2", "d", "n"],
         ["3", "short"],
         ["4", "café", ""],
+        ["5"],
+        ["6", "one", "mark", "too many"],
     ]
     data = "\ufeff" + "\r\n".join(mark.join(row) for row in rows) + "\r\n"
     (tmp_path / name).write_bytes(gzip.compress(data.encode()) if name.endswith("gz") else data.encode())
     report = ReadReport()
     found = [(d.text.decode(), d.row, d.id) for d in read_documents([tmp_path / name], report=report)]
-    assert found == [(f'a{mark} "b"\nc', 1, "1"), ("d", 2, "2"), ("café", 4, "4")]
-    assert report.reasons == {"not as many cells as column names": 1}
+    assert found == [(f'a{mark} "b"\nc', 1, "1"), ("d", 2, "2"), ("short", 3, "3"), ("café", 4, "4")]
+    assert report.reasons == {"no field 'text'": 1, "more cells than column names": 1}
     with pytest.raises(UserError, match=r"no column 'body'; the file has 'id', 'text', 'note'"):
         read(tmp_path / name, field="body")
     (tmp_path / "other.txt").write_text("words")

@@ -1,7 +1,9 @@
 """The reader as a whole: formats told by content, the same documents however they are packed, one-line failures."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -15,11 +17,11 @@ import pytest
 import zstandard
 
 from llmtool.core.corpus.inputs import find_inputs
+from llmtool.core.corpus.plans import plan_units
 from llmtool.core.corpus.readers import (
     Document,
     Reading,
     ReadReport,
-    plan_units,
     read_documents,
     read_streams,
     total_bytes,
@@ -33,6 +35,8 @@ PLAIN = ("A line of plain text, with numbers 123.\n" * 80_000).encode()  # 3.2 M
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
     ".zst": zstandard.ZstdCompressor().compress,
 }
 
@@ -168,11 +172,10 @@ def test_directories_hold_more_than_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
-        ("bzip2", b"BZh91AY&SY\0"),
-        ("xz", b"\xfd7zXZ\0\0"),
         ("zip", b"PK\x03\x04\0"),
         ("lz4", b"\x04\x22M\x18d"),
         ("7-Zip", b"7z\xbc\xaf\x27\x1c"),
+        ("RAR", b"Rar!\x1a\x07\1\0"),
     ],
 )
 def test_other_archives_are_refused_by_name(kind: str, data: bytes, tmp_path: Path) -> None:
@@ -180,6 +183,25 @@ def test_other_archives_are_refused_by_name(kind: str, data: bytes, tmp_path: Pa
     with pytest.raises(UserError, match=rf"f.txt: {kind} files are not read \(unpack it first"):
         texts([path])
     assert texts([path], format="text") == [data]
+
+
+@pytest.mark.parametrize(
+    ("line", "data"),
+    [
+        (r"ar files \(.deb, .a\) are not read \(unpack", b"!<arch>\ndebian-binary   "),
+        (r"PDF files are not read \(extract its text", b"%PDF-1.7\n"),
+        (r"SQLite files are not read \(export its rows", b"SQLite format 3\0\x10\0"),
+        (r"Avro files are not read \(convert it to Parquet", b"Obj\x01\x04\x14avro.codec"),
+        (r"ORC files are not read \(convert it to Parquet", b"ORC\x07\0\0"),
+        (r"HDF5 files are not read \(export its text", b"\x89HDF\r\n\x1a\n\0"),
+        (r"arrays of NumPy are no text \(name a file of text", b"\x93NUMPY\x01\0"),
+    ],
+)
+def test_data_of_other_programs_is_refused_by_name(line: str, data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=line):
+        texts([put(tmp_path / "f.txt", data)])
+    put(tmp_path / "good.txt", b"text")
+    assert texts([tmp_path]) == [b"text"]
 
 
 def test_bytes_read_add_up(tmp_path: Path) -> None:

@@ -51,6 +51,16 @@ def test_files_and_directories(base: str) -> None:
         texts(f"{base}/nothing")
 
 
+def test_globs(base: str) -> None:
+    assert texts(f"{base}/data/*.gz") == TEXTS
+    assert texts(f"{base}/*/part-?.jsonl*") == TEXTS * 2
+    with pytest.raises(UserError, match=r"nothing-\*: no file is called so"):
+        texts(f"{base}/nothing-*")
+    system, path = fsspec.core.url_to_fs(f"{base}/one[1].jsonl")
+    system.pipe(path, ROWS)
+    assert texts(f"{base}/one[1].jsonl") == TEXTS  # a name as it stands comes first
+
+
 def test_parquet_is_read_where_it_lies(base: str) -> None:
     pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
     pq = pytest.importorskip("pyarrow.parquet")
@@ -58,6 +68,18 @@ def test_parquet_is_read_where_it_lies(base: str) -> None:
     with system.open(path, "wb") as file:
         pq.write_table(pa.table({"text": ["a", "b"], "id": [1, 2]}), file)
     assert [(d.text, d.id) for d in read_documents([f"{base}/f.parquet"])] == [(b"a", "1"), (b"b", "2")]
+
+
+@pytest.mark.parametrize(
+    ("url", "package"), [("s3://b/x", "s3fs"), ("gs://b/x", "gcsfs"), ("hf://x/y", "huggingface_hub")]
+)
+def test_a_missing_file_system_is_named(url: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise ImportError("Please install it")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(UserError, match=rf"^{url}: cannot read: Please install it \(pip install {package}\)"):
+        texts(url)
 
 
 def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

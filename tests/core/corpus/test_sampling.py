@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmtool.core.corpus import columns, sampling
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import split_weight
@@ -154,3 +155,17 @@ def test_calibration_reads_as_it_is_told_and_says_what_it_left_out(tmp_path: Pat
         text_rows(encode, [str(tmp_path)], 400, 50)
     with pytest.raises(UserError, match=r"part-00000:1: no field 'doc.body'"):
         text_rows(encode, [str(tmp_path)], 400, 50, reading=Reading(field=["doc.body"], strict=True))
+
+
+def test_the_estimate_of_parquet_counts_a_batch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes were told behind its rows: text of one batch more than bytes, twice as much for a file of two."""
+    pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    pq = pytest.importorskip("pyarrow.parquet")
+    texts = [f"{number} " * 40 for number in range(40_000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "rows.parquet", row_group_size=8000)
+    monkeypatch.setattr(sampling, "PROBE_BYTES", 1 << 20)
+    monkeypatch.setattr(columns, "_BATCH_BYTES", 1 << 20)
+    report = ReadReport()
+    list(read_documents([tmp_path / "rows.parquet"], sample="1MB", report=report))
+    assert report.sample is not None
+    assert 0.8 < report.sample[1] / sum(map(len, texts)) < 1.25

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from llmtool.commands import data
-from llmtool.methods.nextlong import copies, reference
-from llmtool.methods.nextlong.duplicates import Present, Shingles
+from llmtool.methods.nextlong import copies, reference, shingles
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.repeats import longest
+from llmtool.methods.nextlong.shingles import Present, Shingles
 from llmtool.methods.nextlong.store import Store
 from tests.methods.nextlong.corpora import sources, tokenizer, write_jsonl
 
@@ -67,6 +67,18 @@ def test_merged_copies_are_the_references(tmp_path: Path, kind: copies.Dedupe) -
     assert facts["chunks"] == store.chunks - len(held) - int((Embedded(work).flags > 0).sum())
     assert not np.isin(list(held.values()), list(held)).any()
     assert data.index(work, dedupe=kind, workers=1) == facts
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 1 << 20])
+def test_shingles_in_common_are_counted(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    """So many at a time or all at once: as sets have them in common."""
+    monkeypatch.setattr(shingles, "PAIRS", pairs)
+    draw = random.Random(pairs)
+    sets = [sorted(draw.sample(range(40), draw.randint(0, 12))) for _ in range(9)]
+    values, owners = (np.array(each) for each in zip(*[(v, n) for n in range(4) for v in sets[n]], strict=True))
+    held, holders = (np.array(each) for each in zip(*sorted((v, n) for n in range(9) for v in sets[n]), strict=True))
+    counts = shingles.common(values.astype(np.uint64), owners, held.astype(np.uint64), holders, (4, 9))
+    assert counts.tolist() == [[len({*one} & {*other}) for other in sets] for one in sets[:4]]
 
 
 def test_a_sample_holds_no_copy(tmp_path: Path) -> None:

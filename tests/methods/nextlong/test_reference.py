@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from llmtool.methods.nextlong import planning, reference
 from llmtool.methods.nextlong.chunking import Split, byte_places, spans
-from llmtool.methods.nextlong.duplicates import Present
 from llmtool.methods.nextlong.search import best, likely
 from llmtool.methods.nextlong.sentences import sentences
+from llmtool.methods.nextlong.shingles import Present
 from tests.methods.nextlong.corpora import sources
 
 

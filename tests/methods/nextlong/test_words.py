@@ -1,6 +1,7 @@
 """Words, sketches, contamination, vectors."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtool.methods.nextlong import reference
-from llmtool.methods.nextlong.duplicates import Contamination, overlap, sizes, sketches, suspects
+from llmtool.methods.nextlong.duplicates import Contamination, overlap, sizes, sketches, surely, suspects
 from llmtool.methods.nextlong.lsa import fit
 from llmtool.methods.nextlong.vectors import SCALE, quantise, similarities
 from llmtool.methods.nextlong.words import ngrams, word_hashes
@@ -94,8 +95,30 @@ def test_overlap_estimates_jaccard() -> None:
     assert shares[2] == pytest.approx(0.5, abs=0.2)
     assert shares[3] < 0.05
     counts = sizes(np.array([600, 1200, 1505, 1685]))
-    assert suspects(drawn[:1], counts[:1], drawn, counts, 0.3).tolist() == [True, True, True, False]
-    assert not overlap(sketches(*word_hashes([b""]))[0], drawn).any()
+    likely, sure = suspects(drawn[:1], counts[:1], drawn, counts, 0.3)
+    assert likely.tolist() == [True, True, True, False]
+    assert sure.tolist() == [True, True, bool(shares[2] * 64 >= surely(0.3)[64]), False]
+
+
+@pytest.mark.parametrize("most", [0.05, 0.1, 0.3])
+def test_what_a_sketch_is_sure_of_is_so(most: float) -> None:
+    """Texts of many lengths that share much, little and nothing: those of which sketches are sure share `most`."""
+    draw = random.Random(most)
+    base = [f"w{draw.randrange(5000)}" for _ in range(400)]
+    texts = [" ".join(base)]
+    for _ in range(400):
+        size = draw.choice([3, 8, 30, 200, 400, 900])
+        start, part = draw.randrange(400), int(size * draw.random())
+        texts.append(" ".join([f"v{draw.randrange(5000)}" for _ in range(size - part)] + base[start : start + part]))
+    hashes, ends = word_hashes([text.encode() for text in texts])
+    drawn, counts = sketches(hashes, ends), sizes(ends)
+    likely, sure = suspects(drawn[:1], counts[:1], drawn, counts, most)
+    shares = np.array([reference.containment(texts[0], text) for text in texts])
+    assert sure[0]
+    assert not (sure & ~likely).any()
+    assert 10 < sure.sum() < likely.sum()
+    assert (shares[sure] >= most).all()
+    assert (shares < most).sum() > 100
 
 
 def test_contamination(tmp_path) -> None:  # type: ignore[no-untyped-def]
