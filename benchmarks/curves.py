@@ -1,9 +1,10 @@
-"""Tiny runs for `benchmarks/scaling.py`: `python benchmarks/curves.py OUT [SWEEP]`, half an hour on one core and more.
+"""Tiny runs for `benchmarks/scaling.py`: `python benchmarks/curves.py OUT [SWEEP]`, an hour on one core.
 
 A forecast that was tuned on one project's runs fails on another's. These differ in what projects differ in: schedule,
 warm-up, batch, optimizer, size, seed; all learn Python's standard library. Each becomes OUT/NAME.csv with the step, the
 rate, the mean training loss since the row before, and the loss of held-out text. A curve that is there is kept.
 
+OUT/../longer/NAME.csv: smaller models over 5,000 steps, on all of the library, which none of them sees twice.
 SWEEP/NAME.csv: runs of one schedule and one evaluation set that differ in their mixture of data or in their rate, as
 `scaling compare` meets them.
 """
@@ -34,6 +35,13 @@ RUNS = {
     "wsd_long_decay": "--schedule wsd --warmup 40 --decay 0.5 --final-lr 0 --seed 3 --model 400K",
     "linear_high_rate": "--schedule linear --warmup 0 --final-lr 0 --lr 0.01 --seed 4 --model 100K",
 }
+LONGER = {
+    "cosine": "--schedule cosine --warmup 100",
+    "linear_to_zero": "--schedule linear --warmup 20 --final-lr 0 --seed 1",
+    "muon_cosine": "--schedule cosine --warmup 50 --optimizer muon --final-lr 0 --seed 2",
+    "wsd_no_warmup": "--schedule wsd --warmup 0 --final-lr 0 --decay 0.2 --seed 3",
+    "constant": "--schedule constant --warmup 50 --seed 4",
+}
 MIXTURES = {
     "modules": ("1", "0.004"),
     "modules_low_rate": ("1", "0.002"),
@@ -46,8 +54,9 @@ MIXTURES = {
 """The share of the library's modules in what is trained on, the rest being its packages; and the peak rate. All are
 evaluated on modules that none has seen."""
 USUAL = "--model 200K --length 64 --batch 1024 --steps 1200 --holdout 0.03 --eval-tokens 16K --threads 1"
+LONG = "--model 50K --batch 512 --steps 5000 --eval-every 50"
 ROWS = 80
-"""Evaluations a run."""
+"""Evaluations a run, where it does not say."""
 
 
 def llmtool(*arguments: str) -> None:
@@ -61,7 +70,7 @@ def options(text: str) -> list[str]:
     for words in (USUAL, text):
         pairs = words.split()
         values |= dict(zip(pairs[::2], pairs[1::2], strict=True))
-    values["--eval-every"] = str(int(values["--steps"]) // ROWS)
+    values.setdefault("--eval-every", str(int(values["--steps"]) // ROWS))
     return [word for pair in values.items() for word in pair]
 
 
@@ -112,6 +121,12 @@ def main(out: Path, sweep: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for run, settings in RUNS.items():
             train(out / f"{run}.csv", work, [text], settings)
+        longer = out.with_name("longer")
+        longer.mkdir(parents=True, exist_ok=True)
+        sources = [path for path in library.rglob("*.py") if not {"test", "site-packages"} & set(path.parts)]
+        whole = encode(work, "whole", sorted(map(str, sources)))
+        for run, settings in LONGER.items():
+            train(longer / f"{run}.csv", work, [whole], f"{LONG} {settings}")
         if sweep is None:
             return
         sweep.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,9 @@
 `python benchmarks/scaling.py CURVES [--sweep]`.
 
 CURVES holds a folder a project: mpl/, modded/, zsl/ (no rate); docs/results/temporal_scaling/curves, tiny runs of our
-own (benchmarks/curves.py), is one more. A forecast sees the steps up to a share f of the run and the schedule to the
-end; the truth is the mean of the last 2% of the points, and the prediction the mean of the law over the same steps.
+own (benchmarks/curves.py), is one more, and so is `longer` beside it, on which --sweep tunes nothing. A forecast sees
+the steps up to a share f of the run and the schedule to the end; the truth is the mean of the last 2% of the points,
+and the prediction the mean of the law over the same steps.
 
 `tuned`: the two constants of the fit (early, gain) are those of SETTINGS that did best on the *other* projects, and so
 is the scale of the intervals. `shipped`: what a user gets, which has seen every project here but zsl. --sweep tries the
@@ -39,7 +40,7 @@ TRAPEZOIDS = {
     "modernarch_124M_2024-10-14": (5100, 0, 1450), "scaleup_1.5B_2024-10-20": (15258, 0, 4359),
 }  # fmt: skip
 """Logs without a rate whose schedule is published: steps, warm-up, and the steps of the linear fall to zero."""
-METRICS = {"modded": "val", "own": "val"}
+METRICS = {"modded": "val", "own": "val", "longer": "val"}
 Key = tuple[str, str, float]
 
 
@@ -72,7 +73,8 @@ class Outcome:
 
 def curves(directory: Path) -> dict[str, list[Path]]:
     groups = {path.name: sorted(path.glob("*.csv")) for path in sorted(directory.iterdir()) if path.is_dir()}
-    return {name: paths for name, paths in {**groups, "own": sorted(OWN.glob("*.csv"))}.items() if paths}
+    groups |= {"own": sorted(OWN.glob("*.csv")), "longer": sorted(OWN.with_name("longer").glob("*.csv"))}
+    return {name: paths for name, paths in groups.items() if paths}
 
 
 def look(group: str, path: Path, origin: float) -> Run:
@@ -221,7 +223,7 @@ def main(directory: Path, sweep: bool) -> None:
     groups = curves(directory)
     figures: dict[str, Any] = {"early": EARLY}
     if sweep:
-        figures["tuned"] = tuned(swept(groups))
+        figures["tuned"] = tuned(swept({name: paths for name, paths in groups.items() if name != "longer"}))
     rows, refused = shipped(groups)
     figures["shipped"] = table(rows, refused)
     print(json.dumps({"schema": "llmtool.bench-scaling/2", **figures}))

@@ -12,7 +12,7 @@ from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
-from llmtool.methods.temporal_scaling.intervals import COVERAGE, Interval, interval, scatter
+from llmtool.methods.temporal_scaling.intervals import FALL_BELOW, UNKNOWN_RATE, Interval, ends, interval
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.run import Run
 
@@ -65,8 +65,7 @@ class Forecast:
         value, noise = self.fit.predict(steps), standard_noise(0)
         posterior = np.log(self.fit.draws(steps, noise) / value)
         drift = self.fit.own_error(steps) * noise[:, -1:]
-        draws = value * scatter(posterior, drift, self.backtest.surprise, rate_known(self.fit))
-        low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+        low, high = value * ends(posterior, drift, self.backtest.surprise, below(self.fit, steps))
         return value, low, high
 
     def at(self, step: float) -> Interval:
@@ -147,13 +146,16 @@ def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
     at, noise = np.array([step]), standard_noise(0)
     drift = fitted.own_error(at)[0] * noise[:, -1]
     posterior = fitted.draws(at, noise)[:, 0]
-    return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, rate_known(fitted))
+    return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, float(below(fitted, at)[0]))
 
 
-def rate_known(fitted: Fitted) -> bool:
-    """Whether no decay can lie ahead that the law does not know of."""
+def below(fitted: Fitted, steps: Array) -> Array:
+    """How much lower the loss may be at some steps than told (see intervals), for the fall of the rate up to there."""
     schedule = fitted.schedule
-    return schedule is not None and (fitted.knows_rate or not schedule.decays_after(fitted.until))
+    if schedule is None or (not fitted.knows_rate and schedule.decays_after(fitted.until)):
+        return np.full(len(steps), UNKNOWN_RATE)
+    now = schedule.rate(np.array([fitted.until]))
+    return np.asarray(FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0))
 
 
 def _doubts(run: Run, choice: Choice, test: Backtest, final: Interval, steps: Array, loss: Array) -> tuple[str, ...]:

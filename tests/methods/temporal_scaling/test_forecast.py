@@ -10,8 +10,8 @@ from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
 from llmtool.methods.temporal_scaling.choice import NAMES, choose
 from llmtool.methods.temporal_scaling.fit import fit, fit_together, standard_noise, thin
-from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast, slope_growth
-from llmtool.methods.temporal_scaling.intervals import interval, interval_score
+from llmtool.methods.temporal_scaling.forecast import Forecast, below, bounds, forecast, slope_growth
+from llmtool.methods.temporal_scaling.intervals import FALL_BELOW, UNKNOWN_RATE, interval, interval_score
 from llmtool.methods.temporal_scaling.laws import ANNEALING, COOLDOWN, HYPERBOLA, LOGARITHM, POWER, SHIFTED, Law, view
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
@@ -149,19 +149,33 @@ def test_intervals_cover() -> None:
     assert sum(covered) >= 9
 
 
-def test_an_interval_widens_with_surprise_and_without_a_rate() -> None:
+def test_an_interval_widens_with_surprise_and_down_where_the_rate_may_fall() -> None:
     noise = standard_noise(0)
     posterior, drift = 3 * np.exp(0.01 * noise[:, 0]), 1e-3 * noise[:, -1]
 
-    def width(surprise: float, known: bool) -> float:
-        made = interval(3.0, posterior, drift, surprise, known)
+    def width(surprise: float, below: float = 0.0) -> float:
+        made = interval(3.0, posterior, drift, surprise, below)
         assert made.low < 3.0 < made.high
         return made.high - made.low
 
-    assert width(2.0, True) == pytest.approx(2 * width(1.0, True), rel=0.02)
-    assert width(0.5, True) == width(1.0, True)
-    assert width(1.0, False) > 1.5 * width(1.0, True)
-    assert width(1.0, True) == pytest.approx(3 * 2 * 1.645 * 0.008, rel=0.15)
+    assert width(2.0) == pytest.approx(2 * width(1.0), rel=0.02)
+    assert width(0.5) == width(1.0)
+    assert width(1.0, UNKNOWN_RATE) > 1.5 * width(1.0)
+    assert width(1.0) == pytest.approx(3 * 2 * 1.645 * 0.008, rel=0.15)
+    upper = [interval(3.0, posterior, drift, 1.0, below).high for below in (0.0, UNKNOWN_RATE)]
+    assert upper[1] == upper[0]
+
+
+def test_intervals_reach_down_by_the_fall_of_the_rate_ahead() -> None:
+    early, late = (forecast(prepare(log("wsd"), until=until)) for until in ("60%", "98%"))
+    horizon = np.array([HORIZON])
+    assert below(early.fit, horizon)[0] == pytest.approx(FALL_BELOW * 0.9, rel=0.01)
+    assert below(late.fit, horizon)[0] < 0.15 * FALL_BELOW
+    final = early.final
+    assert final.value - final.low > 2 * (final.high - final.value)
+    assert below(replace(early.fit, schedule=None), horizon)[0] == UNKNOWN_RATE  # type: ignore[type-var]
+    flat = forecast(prepare(log("constant"), until="60%"))
+    assert below(flat.fit, horizon)[0] == 0
 
 
 def test_interval_score() -> None:
