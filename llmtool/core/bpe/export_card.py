@@ -5,8 +5,11 @@ from llmtool.core.bpe.definition import Definition
 GGUF_PRE = {
     "gpt2": "gpt-2", "cl100k": "llama-bpe", "llama3": "llama-bpe", "qwen2": "qwen2", "o200k": "gpt-4o",
     "qwen35": "qwen35", "tekken": "tekken", "deepseek3": "deepseek-v3", "smollm": "smollm",
+    "bloom": "bloom", "kimi": "kimi-k2",
 }  # fmt: skip
-"""Pre-tokenizer -> the value of tokenizer.ggml.pre under which llama.cpp cuts by the same pattern."""
+"""Pre-tokenizer -> the value of tokenizer.ggml.pre under which llama.cpp cuts by the same pattern. There is none for
+nanochat's; under "falcon" no piece ends inside of a character, as some of Falcon's do.
+"""
 
 MERGES_IGNORED = ("llama-bpe", "tekken")
 """Values under which llama.cpp takes a piece that is a token as that token, as ignore_merges does."""
