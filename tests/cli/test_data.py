@@ -92,7 +92,7 @@ def test_stdin_and_sentences(place: Path) -> None:
         (["nextlong", "{corpus}", "-o", "{place}/x", "--tokenizer", "{tok}", "--min-chunks", "1"], "no dependency"),
         (["nextlong", "{tiny}", "-o", "{place}/tiny", "--tokenizer", "{tok}"], "no sample reaches 131,072 tokens"),
         (["embed", "{place}/nothing"], "run `llmtool data chunk` first"),
-        (["report", "{place}/nothing"], "is not complete"),
+        (["report", "{place}/nothing"], "no such directory"),
         (["report", "{place}", "--plot", "a.gif"], "cannot draw .gif"),
     ],
 )

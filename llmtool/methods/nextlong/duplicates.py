@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.readers import read_documents
+from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong.words import I64, U64, ngrams, word_hashes
 
 BINS = 64
@@ -136,8 +137,12 @@ class Contamination:
     @classmethod
     def read(cls, files: Sequence[str], n: int, fields: Sequence[str] = ("text",)) -> "Contamination":
         """Of all texts of the files: a row's fields together, a plain file whole, as an n-gram may lie across lines."""
-        documents = read_documents(files, field=tuple(fields), text_mode="file", whole=True)
-        texts = [document.text for document in documents]
+        try:
+            texts = [each.text for each in read_documents(files, field=tuple(fields), text_mode="file", whole=True)]
+        except UserError as error:
+            if error.hint and error.hint.endswith("--field"):
+                error.hint = "name its fields with --decontaminate-field"
+            raise
         parts, short = [np.zeros(0, np.uint64)], 0
         for start in range(0, len(texts), 4096):
             hashes, ends = word_hashes(texts[start : start + 4096])

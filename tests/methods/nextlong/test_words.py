@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong import reference
 from llmtool.methods.nextlong.duplicates import Contamination, overlap, sizes, sketches, surely, suspects
 from llmtool.methods.nextlong.lsa import fit
@@ -168,3 +169,5 @@ def test_fields_of_evaluation_rows(tmp_path: Path) -> None:
     assert known(*word_hashes([text.encode() for text in texts])).tolist() == [True, False, False]
     both = " ".join([*question.split()[-9:], "none of them at all"])
     assert known(*word_hashes([both.encode()])).tolist() == [True]
+    with pytest.raises(UserError, match=r"no field 'text'.*\(name its fields with --decontaminate-field\)"):
+        Contamination.read([str(tmp_path / "eval.jsonl")], 13)
