@@ -27,6 +27,10 @@ def draw(facts: dict[str, Any], path: Path) -> None:
     save_figure(sheet, path)
 
 
+FEW = 8
+"""Ranks that are all named on the axis; half as many sources fill a figure."""
+
+
 def _nothing(axes: Any, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10)
     axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color="#777777")
@@ -47,6 +51,7 @@ def _gap(axes: Any, facts: dict[str, Any]) -> None:
     axes.set_title("dependency gap: tokens between a meta-chunk and the next", loc="left", fontsize=10)
     axes.set_xlabel("tokens")
     axes.set_ylabel("pairs")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     return None
 
@@ -59,7 +64,10 @@ def _hardness(axes: Any, facts: dict[str, Any]) -> None:
     counts = facts["negatives_by_rank"]
     shown = {rank: value for rank, value in ranks.items() if 4 * counts[rank] >= max(counts.values())}
     axes.plot(list(shown), list(shown.values()), color=BLUE, linewidth=1.6)
-    axes.set_xscale("log", base=2)
+    if max(shown) > FEW:
+        axes.set_xscale("log", base=2)
+    else:
+        axes.set_xticks(list(shown))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     margin = facts["hardness_margin"]
     note = f", margin {margin['mean']:+.3f}" if margin else ""
@@ -80,6 +88,7 @@ def _reuse(axes: Any, facts: dict[str, Any]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("times a chunk is used")
     axes.set_ylabel("chunks")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     return None
 
@@ -94,6 +103,7 @@ def _mix(axes: Any, facts: dict[str, Any]) -> None:
         axes.barh([place - 0.2 for place in places], [100 * corpus.get(name, 0) for name in names], 0.4, color=GREY,
                   label="corpus")  # fmt: skip
     axes.set_yticks(list(places), names, fontsize=8)
+    axes.set_ylim(-0.6, max(len(names), FEW // 2) - 0.1)  # one source is no bar as thick as the figure
     axes.set_xlabel("% of the tokens (of the corpus: of the chunks)")
     axes.set_title("mix of sources", loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
