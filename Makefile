@@ -33,7 +33,7 @@ quickstart: $(VENV)/.built
 	BIN=$(BIN) recipes/quickstart.sh quickstart-output $(FILES)
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.built
 	$(BIN)/ruff check .

@@ -66,7 +66,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus, held-out text, a log, and llmtool by its name."""
+    """A corpus, held-out text, a log, and llmtool by its name, where the commands of docs/ci.md have run."""
     folder = tmp_path_factory.mktemp("ci")
     text = [path.read_text() for path in sorted((ROOT / "llmtool/core/run").glob("*.py"))]
     (folder / "corpus.txt").write_text("".join(text[1:]))
@@ -77,6 +77,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m llmtool "$@"\n')
     shim.chmod(0o755)
+    done = shell("\n".join(BLOCKS), folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -100,8 +102,6 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", CI, re.DOTALL | re.MULTILINE)
 
 
 def test_the_commands_of_ci_run(shop: Path) -> None:
-    done = shell("\n".join(BLOCKS), shop)
-    assert done.returncode == 0, done.stderr
     comment = (shop / "comment.md").read_text()
     assert "held-out" in comment
     assert "final loss" in (shop / "forecast.md").read_text()

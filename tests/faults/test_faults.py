@@ -14,7 +14,6 @@ from tests.faults.harness import start
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
-pytestmark = pytest.mark.xdist_group("faults")  # one process for all: another worker's would try everything again
 BUDGET = None if os.environ.get("LLMTOOL_FAULTS") == "all" else 0.5
 """Seconds of CPU for the tries of a command in one scenario; all calls with LLMTOOL_FAULTS=all."""
 

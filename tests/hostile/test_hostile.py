@@ -15,7 +15,6 @@ from tests.hostile.mutations import STRUCTURES, mutate, parse, written
 from tests.hostile.readers import READERS
 from tests.hostile.rows import ROWS
 
-pytestmark = pytest.mark.xdist_group("hostile")  # one process for all: another worker's would try everything again
 TRIES = 60
 """Of each reader; fewer where one takes long (Reader.cost)."""
 

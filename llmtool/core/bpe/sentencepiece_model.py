@@ -33,7 +33,7 @@ def read_sentencepiece(data: bytes, where: str) -> dict[str, Any]:
     """
     try:
         pieces, training, normalizing = _parts(data)
-        kind = int(training.get(3, 1))
+        kind = training.get(3, 1)
         if kind != 2:
             what = f"a SentencePiece model of {ALGORITHMS.get(kind, f'kind {kind}')}, not of BPE"
             raise UserError(what, where=where, hint="another algorithm: such vocabularies are not read")
@@ -171,6 +171,6 @@ def _merges(pieces: list[Piece]) -> list[list[str]]:
 
 def _named(pieces: list[Piece], training: Mapping[int, Any]) -> dict[str, str]:
     """The control pieces that a model names as begin and end of a text; -1, for none, is a large number here."""
-    places = {"bos_token": int(training.get(41, 1)), "eos_token": int(training.get(42, 2))}
+    places = {"bos_token": training.get(41, 1), "eos_token": training.get(42, 2)}
     known = {role: pieces[place] for role, place in places.items() if place < len(pieces)}
     return {role: piece.text for role, piece in known.items() if piece.kind == CONTROL}

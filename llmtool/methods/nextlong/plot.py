@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.figures import save_figure
+from llmtool.core.run.numbers import whole
 from llmtool.core.run.wording import counted
 
 BLUE, ORANGE, GREY = "#1f4e79", "#c8501e", "#b8c4d0"
@@ -81,7 +82,7 @@ def _hardness(axes: Any, facts: dict[str, Any]) -> None:
 def _reuse(axes: Any, facts: dict[str, Any]) -> None:
     if not facts["reuse"]:
         return _nothing(axes, "reuse of negatives")
-    axes.bar([int(times) for times in facts["reuse"]], list(facts["reuse"].values()), color=BLUE)
+    axes.bar([whole(times, "reuse") for times in facts["reuse"]], list(facts["reuse"].values()), color=BLUE)
     axes.set_title(
         f"reuse: {100 * facts['unique_negatives']:.1f}% of the negatives are unique", loc="left", fontsize=10
     )

@@ -218,7 +218,7 @@ def test_nothing_to_train_is_exit_3_in_check_and_one_line_in_training(base: Path
     assert b"nothing is trainable" in done.stdout
     wrong = run("posttrain", "sft", base, file, "-o", tmp_path / "o", "--template", "plain", "--length", "64")
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count(b"\n")) == (1, b"", 1)
-    assert f"{file}:1: nothing is trainable: of 1 rows 1 without an answer that is trained" in wrong.stderr.decode()
+    assert f"{file}:1: nothing is trainable: of 1 row 1 without an answer that is trained" in wrong.stderr.decode()
 
 
 def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:

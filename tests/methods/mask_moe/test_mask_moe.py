@@ -273,7 +273,7 @@ def test_the_artefact_is_checked(dense: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="beyond the 12"):
         load_table(tmp_path / "broken")
     rewrite(tmp_path / "short", {"masks": held.masks[:1], "counts": held.counts}, facts)
-    with pytest.raises(UserError, match="a table for 1 layers"):
+    with pytest.raises(UserError, match="a table for 1 layer and"):
         convert_mask(dense, tmp_path / "c", tmp_path / "short", console=QUIET)
     (tmp_path / "none").write_bytes(b"no")
     with pytest.raises(UserError):

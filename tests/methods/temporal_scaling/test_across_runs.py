@@ -148,7 +148,7 @@ def test_one_size_is_refused_and_a_fixed_ratio_is_flagged(tmp_path: Path) -> Non
     assert not facts["confident"]
     assert facts["compute_optimal"] == []
     found = " ".join(facts["doubts"])
-    for said in ("8 runs are few", "D / N about 20", "times the largest run"):
+    for said in ("8 runs for 5 parameters", "D / N about 20", "times the largest run"):
         assert said in found
     assert sum(line.startswith("  NOT CONFIDENT") for line in lines) == len(facts["doubts"])
 

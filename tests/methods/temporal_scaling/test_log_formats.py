@@ -184,7 +184,7 @@ def test_what_is_no_number_is_counted(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("step,loss\n10,4\n20,n/a\n30,[3]\n40,3\n")
     log = read_log(tmp_path / "log")
     assert log.losses["train"].steps.tolist() == [10, 40]
-    assert log.notes == ("2 cells are no numbers and were left out, the first: loss 'n/a'",)
+    assert log.notes == ("2 cells left out as no number, the first: loss 'n/a'",)
 
 
 def test_a_name_that_meets_another_in_a_row_is_told(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ CASES: Mapping[str, Sequence[Case]] = {
     "linear_cross_entropy": [case(tokens=8192, width=2048, vocabulary=128256)],
     "masked_swiglu": [case(rows=16384, inner=8192, experts=8)],
     "dsmoe_ffn": [case(tokens=t, width=2048, inner=8192, experts=8, active=3) for t in (1, 8, 1024, 8192)],
-    "shared_softmax_attention": [case(layers=1, batch=1, heads=8, group=4, places=65536, size=64),
-                                 case(layers=1, batch=16, heads=8, group=4, places=8192, size=64)],
+    "shared_softmax_attention": [case(layers=1, batch=1, heads=8, group=4, places=65536, size=64, mapped=0),
+                                 case(layers=1, batch=16, heads=8, group=4, places=8192, size=64, mapped=0)],
     "grouped_gemm": [case(rows=32768, groups=64, out=1408, width=2048),
                      case(rows=16384, groups=8, out=14336, width=4096)],
     "grouped_swiglu": [case(rows=32768, groups=64, inner=1408, width=2048)],
@@ -38,7 +38,7 @@ CASES: Mapping[str, Sequence[Case]] = {
 
 REHEARSED: Mapping[str, Sequence[Case]] = {
     "dsmoe_ffn": [case(tokens=1, width=32, inner=64, experts=4, active=2)],
-    "shared_softmax_attention": [case(layers=2, batch=1, heads=2, group=4, places=42, size=16)],
+    "shared_softmax_attention": [case(layers=2, batch=1, heads=2, group=4, places=42, size=16, mapped=0)],
 }
 """On a CPU; else the first of an op's odd cases."""
 

@@ -28,6 +28,10 @@ FREE = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"
 """Operators that allocate, rename or ask, and are no views by their schema."""
 
 
+CONTEXT = 2048
+"""Tokens before the one that is counted: enough for UniAttn to cut them into stretches."""
+
+
 class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Names of the kernels that run while this mode is on, with how often."""
 
@@ -49,7 +53,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.names[kernel.fn.__name__] += 1
 
 
-def step(methods: tuple[str, ...], own: bool, context: int = 2048) -> Counter[str]:
+def step(methods: tuple[str, ...], own: bool) -> Counter[str]:
     """Kernels of one token's step of the model with these methods, with our kernels or torch's operators."""
     shape = config(torch.device("cuda"), *methods)
     kernels = {op: load_spec(op).implementation(OURS).load() for op in INFERENCE} if own else {}
@@ -60,8 +64,8 @@ def step(methods: tuple[str, ...], own: bool, context: int = 2048) -> Counter[st
     try:
         with FakeTensorMode(), torch.inference_mode():
             decoder = build(shape, kernels).eval().requires_grad_(False)
-            run = plain_step(decoder, StaticCache(context + 2), None)
-            run(torch.zeros(1, context, dtype=torch.int64))
+            run = plain_step(decoder, StaticCache(CONTEXT + 2), None)
+            run(torch.zeros(1, CONTEXT, dtype=torch.int64))
             run(torch.zeros(1, 1, dtype=torch.int64))  # makes what a cache makes once
             counted.names.clear()
             with counted:
