@@ -27,6 +27,7 @@ from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
 from llmtool.core.bpe.pretokenizers import name_of_pattern, name_of_steps
 from llmtool.core.bpe.stock_form import number_added_tokens
 from llmtool.core.bpe.vocabulary import (
+    LARGEST_ID,
     UNICODE_TO_BYTE,
     Alphabet,
     Unknown,
@@ -36,9 +37,6 @@ from llmtool.core.bpe.vocabulary import (
     strings_to_tokens,
 )
 from llmtool.core.run.errors import UserError, closest
-
-LARGEST_ID = 1 << 24
-"""Ids index tables: a larger one is a broken file, not a vocabulary."""
 
 SECTIONS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
@@ -168,16 +166,16 @@ def _token_ids(model: dict[str, Any], where: str) -> dict[str, int]:
     if not isinstance(numbers, dict):
         raise UserError("model.vocab is not an object", where=where)
     values = numbers.values()
-    if not set(map(type, values)) <= {int} or not 0 <= min(values, default=0) <= max(values, default=0) < LARGEST_ID:
+    if not set(map(type, values)) <= {int} or not 0 <= min(values, default=0) <= max(values, default=0) <= LARGEST_ID:
         for text, number in numbers.items():
             _check_id(number, f"model.vocab[{_brief(text)}]", where)
     return numbers
 
 
 def _check_id(number: Any, key: str, where: str) -> None:
-    if type(number) is not int or not 0 <= number < LARGEST_ID:
+    if type(number) is not int or not 0 <= number <= LARGEST_ID:
         what = f"{key} is {_brief(number)}, not an id"
-        raise UserError(what, where=where, hint=f"whole numbers from 0 to {LARGEST_ID - 1}")
+        raise UserError(what, where=where, hint=f"whole numbers from 0 to {LARGEST_ID}")
 
 
 def _read_added_tokens(tokens: Any, numbers: Mapping[str, int], where: str) -> tuple[AddedToken, ...]:

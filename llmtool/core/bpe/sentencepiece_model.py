@@ -7,10 +7,11 @@ normalized text.
 
 import base64
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.protobuf import fields
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 MARK = "\u2581"
@@ -43,51 +44,16 @@ def read_sentencepiece(data: bytes, where: str) -> dict[str, Any]:
         raise UserError(f"not a SentencePiece model: {error}", where=where, hint="is the file complete?") from None
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field of a message: a number, or bytes."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        wire = key & 7
-        if wire == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        if wire == 2:
-            size, at = _varint(message, at)
-        elif wire in (1, 5):
-            size = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"a field of wire type {wire}")
-        if at + size > len(message):
-            raise ValueError("a field is cut short")
-        yield key >> 3, message[at : at + size]
-        at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of over ten bytes")
-
-
 def _parts(data: bytes) -> tuple[list[Piece], dict[int, Any], dict[int, Any]]:
     """Pieces by their ids, and the fields of TrainerSpec and NormalizerSpec by their numbers."""
     pieces: list[Piece] = []
     specs: dict[int, dict[int, Any]] = {2: {}, 3: {}}
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 1:
-            facts = {1: b"", 2: b"\0\0\0\0", 3: NORMAL, **dict(_fields(value))}
+            facts = {1: b"", 2: b"\0\0\0\0", 3: NORMAL, **dict(fields(value))}
             pieces.append(Piece(facts[1].decode(), struct.unpack("<f", facts[2])[0], int(facts[3])))
         elif number in specs:
-            specs[number].update(_fields(value))
+            specs[number].update(fields(value))
     if not pieces:
         raise ValueError("it holds no pieces")
     return pieces, specs[2], specs[3]

@@ -6,23 +6,17 @@ summary = 5}, Summary{value = 1}, Value{tag = 1, simple_value = 2, tensor = 8}, 
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.protobuf import fields
 from llmtool.methods.temporal_scaling.logs.columns import Record
 
 _HEADER = 12
 _CASTAGNOLI = 0x82F63B78
 _VERSION = b"brain.Event:"
-
-
-@dataclass(frozen=True)
-class _Field:
-    number: int
-    value: int | bytes
 
 
 def is_event_file(data: bytes) -> bool:
@@ -83,65 +77,36 @@ def masked_checksums(block: NDArray[np.uint8]) -> NDArray[np.uint32]:
 def _record(event: bytes) -> Record | None:
     step, clock = 0, None
     record: dict[str, float] = {}
-    for field in _fields(event):
-        if field.number == 1 and isinstance(field.value, bytes):
-            (clock,) = struct.unpack("<d", field.value)
-        elif field.number == 2 and isinstance(field.value, int):
-            step = field.value
-        elif field.number == 5 and isinstance(field.value, bytes):
-            for part in _fields(field.value):
-                if part.number == 1 and isinstance(part.value, bytes):
-                    record.update(_scalar(part.value))
+    for number, value in fields(event):
+        if number == 1 and isinstance(value, bytes):
+            (clock,) = struct.unpack("<d", value)
+        elif number == 2 and isinstance(value, int):
+            step = value
+        elif number == 5 and isinstance(value, bytes):
+            for part, content in fields(value):
+                if part == 1 and isinstance(content, bytes):
+                    record.update(_scalar(content))
     return {**record, "step": step, "wall_time": clock} if record else None
 
 
-def _scalar(value: bytes) -> dict[str, float]:
-    tag, number = "", None
-    for field in _fields(value):
-        if not isinstance(field.value, bytes):
+def _scalar(message: bytes) -> dict[str, float]:
+    tag, scalar = "", None
+    for number, value in fields(message):
+        if not isinstance(value, bytes):
             continue
-        if field.number == 1:
-            tag = field.value.decode("utf-8", "replace")
-        elif field.number == 2:
-            (number,) = struct.unpack("<f", field.value)
-        elif field.number == 8:
-            number = _tensor(field.value)
-    return {} if number is None else {tag: number}
+        if number == 1:
+            tag = value.decode("utf-8", "replace")
+        elif number == 2:
+            (scalar,) = struct.unpack("<f", value)
+        elif number == 8:
+            scalar = _tensor(value)
+    return {} if scalar is None else {tag: scalar}
 
 
-def _tensor(value: bytes) -> float | None:
+def _tensor(message: bytes) -> float | None:
     """The one float32 of a tensor, as content or as a repeated field."""
-    for field in _fields(value):
-        if field.number in (4, 5) and isinstance(field.value, bytes) and len(field.value) == 4:
-            (number,) = struct.unpack("<f", field.value)
-            return float(number)
+    for number, value in fields(message):
+        if number in (4, 5) and isinstance(value, bytes) and len(value) == 4:
+            (scalar,) = struct.unpack("<f", value)
+            return float(scalar)
     return None
-
-
-def _fields(message: bytes) -> Iterator[_Field]:
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        kind = key & 7
-        if kind == 0:
-            number, place = _varint(message, place)
-            yield _Field(key >> 3, number)
-            continue
-        length, place = _varint(message, place) if kind == 2 else ({1: 8, 5: 4}[kind] if kind in (1, 5) else -1, place)
-        if length < 0 or place + length > len(message):
-            raise ValueError
-        yield _Field(key >> 3, message[place : place + length])
-        place += length
-
-
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[place]
-        value |= (byte & 127) << shift
-        place += 1
-        if byte < 128:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError
