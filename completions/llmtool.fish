@@ -253,7 +253,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -l config -r -F -
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -l print-config -d 'Print such a file of this command, with what is given, and end.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -s h -l help -d 'Show this help.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -s o -l output -r -F -d 'File to write instead of stdout.'
-complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l format -x -a 'ids jsonl npy bin mds' -d 'Lines of ids, objects, flat arrays, or (--shards) MDS.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l format -x -a 'ids jsonl npy bin mds' -d 'Lines of ids, objects, flat arrays, or (--shards) MDS; if not given, what -o ends in.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l bos -l no-bos -d 'Begin each document with the beginning-of-text token.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l eos -d 'End each document with the end-of-text token.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l bos-token -x -d '--bos with this added token.'

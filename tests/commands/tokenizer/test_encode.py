@@ -65,6 +65,15 @@ def test_arrays_and_sidecars(tokenizer: Tokenizer, corpus: str, tmp_path: Path, 
     assert restored.read_bytes() == b"".join(row.encode() + END.encode() for row in [*SCRIPTS, "", "last"])
 
 
+@pytest.mark.parametrize("name", ["t.bin", "t.npy", "t.jsonl", "t.ids", "t"])
+def test_the_name_says_the_format(tokenizer: Tokenizer, corpus: str, tmp_path: Path, name: str) -> None:
+    form: Any = {"t.ids": "ids", "t": "ids"}.get(name, name[2:])
+    encode_files(tokenizer, [corpus], tmp_path / name)
+    encode_files(tokenizer, [corpus], tmp_path / f"told-{name}", form=form)
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"told-{name}").read_bytes()
+    assert json.loads((tmp_path / f"{name}.run.json").read_text())["config"]["format"] == form
+
+
 def test_megatron_index(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:
     """Read back as Megatron's MMapIndexedDataset lays it out."""
     encode_files(tokenizer, [corpus], tmp_path / "train.bin", form="bin")
