@@ -217,7 +217,7 @@ class EncodeSettings(Settings):
     ] = "local"
     remap: Annotated[
         Path | None,
-        Option("INPUT is a .bin or .npy of ids: renumber them by trim's ids.npy.", metavar="MAP", matters=False),
+        Option("INPUT is a .bin or .npy of ids: renumber them by trim's ids.npy or DIR.", metavar="MAP", matters=False),
     ] = None
     allow_special: Annotated[
         bool, Option("Special tokens in the text become their ids; else they are plain text.", "--allow-special")
