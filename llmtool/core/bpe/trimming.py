@@ -232,6 +232,7 @@ def read_keep(lines: Iterable[str], base: Definition, where: str) -> frozenset[b
             spellings.append(string_to_token(text))
         token = next((spelling for spelling in spellings if spelling in units), None)
         if token is None:
-            raise UserError(f"{text!r:.100} is no token of the tokenizer", where=f"{where}:{number}")
+            what = f"{text!r:.100} is no token of the tokenizer"
+            raise UserError(what, where=f"{where}:{number}", hint="one a line: its text, or as tokenizer.json has it")
         found.add(token)
     return frozenset(found)

@@ -56,7 +56,7 @@ class Files:
 
     def sizes(self) -> dict[str, int]:
         """Bytes written so far, by the file's name."""
-        return {part.path.name: part.file.tell() for part in self._parts}
+        return {part.path.name: part.size() for part in self._parts}
 
     def commit(self) -> None:
         """Sync, then rename; several files by a journal, so that nobody is left with half of them."""
@@ -104,6 +104,14 @@ class _Part:
             if journal.lock(handle) and os.fstat(handle).st_nlink:  # else `sweep` of another took it for a dead one's
                 return cls(os.fdopen(handle, "wb"), Path(name), path)
             os.close(handle)
+
+    def size(self) -> int:
+        """Bytes written, wherever the file stands: numpy's header is filled in last."""
+        with explained(self.path):
+            place = self.file.tell()
+            end = self.file.seek(0, os.SEEK_END)
+            self.file.seek(place)
+        return end
 
     def sync(self) -> None:
         self.file.flush()
