@@ -60,6 +60,10 @@ def test_arrays_and_sidecars(tokenizer: Tokenizer, corpus: str, tmp_path: Path, 
     offsets = np.load(tmp_path / about["offsets"])
     assert np.diff(offsets).tolist() == [len(row) for row in expected(tokenizer, True)]
     assert [p.name for p in tmp_path.glob(".*")] == []
+    for entry in json.loads((tmp_path / f"train.{form}.run.json").read_text())["outputs"]:
+        assert entry["bytes"] == (tmp_path / entry["path"]).stat().st_size
+    with pytest.raises(CompleteError):
+        encode_files(tokenizer, [corpus], out, form=form, eos=True)
     restored = tmp_path / "restored"
     assert decode_files(tokenizer, str(out), restored) == len(SCRIPTS) + 2
     assert restored.read_bytes() == b"".join(row.encode() + END.encode() for row in [*SCRIPTS, "", "last"])

@@ -176,7 +176,13 @@ def test_the_same_bytes_by_any_number_of_workers(place: Path) -> None:
 
     one = files(make(place, "one", work=place / "one" / "work"))
     assert files(make(place, "two", work=place / "two" / "work", workers=2)) == one
-    assert data.report(place / "one")[0]["all_metas_inside"] == 1
+    facts, lines_ = data.report(place / "one")
+    assert facts["all_metas_inside"] == 1
+    assert facts["targets"] == {str(TARGET): 5, str(PACKED): 36}
+    shown = dict(lines_)
+    assert shown["samples"] == "5 of 4,096 tokens, 36 of 1,024 tokens"
+    assert {"seeds accepted", "seeds accepted, packed"} <= shown.keys()
+    assert facts["weak"] == 0
 
 
 def test_evaluation_text_is_kept_out_of_documents(place: Path) -> None:
