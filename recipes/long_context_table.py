@@ -19,7 +19,7 @@ ORDER = ("none", "pi", "ntk", "yarn", "abf", "stages", "uniform", "paper", "sear
 
 
 def read() -> dict[tuple[str, str, int], dict[str, float]]:
-    """(method, data, seed) -> recall at the greatest length and in all cells, loss of the row and of its last quarter."""
+    """(method, data, seed) -> recall at the greatest length and in all cells, loss of the row, of its last quarter."""
     found = {}
     for path in sorted(Path().glob("run-*.niah.json")):
         _, method, data, seed = path.name.removesuffix(".niah.json").split("-")
