@@ -1,10 +1,11 @@
 """What `llmtool scaling fit` is asked for, what it writes, and the exit status that its checks ask for."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.atomic import atomic_files
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
@@ -33,12 +34,18 @@ class Request:
 
     def run(self) -> Run:
         """What makes the saved law what it is."""
-        facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), **asdict(self.look)}
+        facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), "like": list(self.asked.like),
+                 **asdict(self.look)}  # fmt: skip
         return Run("scaling fit", facts, spelled=SPELLED)
 
     def inputs(self) -> list[dict[str, Any]]:
         """The logs, as they are now."""
-        return [file_entry(source) for source in self.sources]
+        return [file_entry(source) for source in self.read]
+
+    @property
+    def read(self) -> list[str]:
+        """The logs, and those of the runs to learn from."""
+        return [*self.sources, *self.asked.like]
 
 
 def write_law(request: Request, facts: dict[str, Any]) -> None:

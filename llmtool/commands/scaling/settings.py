@@ -1,11 +1,11 @@
 """The settings of `llmtool scaling`, each said once: how logs are looked at, and what is made of a fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from llmtool.commands.options import Force, Plot
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class LogSettings(Settings):
     step_column: Annotated[str | None, Option("Column of the step, if not seen by its name.", metavar="NAME")] = None
     loss_column: Annotated[str | None, Option("Column of the loss, if not seen by its name.", metavar="NAME")] = None
     lr_column: Annotated[str | None, Option("Column of the learning rate, if not seen.", metavar="NAME")] = None
+    like: Annotated[
+        Sequence[str], Option("Finished run of the same project to learn from; may be given again.", metavar="LOG")
+    ] = ()
 
     def look(self) -> "Look":
         """The same as the method's code has it."""

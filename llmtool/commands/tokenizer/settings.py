@@ -1,13 +1,13 @@
 """The settings of the commands of `llmtool tokenizer`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llmtool import catalog
 from llmtool.commands.options import DryRun, Force, Plot, TextMode, Threads
 from llmtool.core.bpe.settings import ALPHA, RARE, USUAL_LENGTH, USUAL_TIES, TrainingSettings
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ Symbols (bytes, characters), added tokens, entries that no text is cut into, and
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import merge
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, encode_text, string_to_token
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:
