@@ -34,7 +34,7 @@ class Request:
     def run(self) -> Run:
         """What makes the saved law what it is."""
         facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), **asdict(self.look)}
-        return Run("scaling fit", facts, spelled=SPELLED)
+        return Run("scaling fit", facts, spelled=SPELLED, defaults=self.asked.defaults())
 
     def inputs(self) -> list[dict[str, Any]]:
         """The logs, as they are now."""
