@@ -15,6 +15,8 @@ NATIVE := $(shell find llmtool/core/bpe/native -type f)
 FUZZ_SECONDS ?= 60
 # Two spinning threads on two busy cores are 20 to 60 times slower than one.
 export OMP_NUM_THREADS := 1
+# Tests start llmtool many hundred times: it is compiled once, also where nothing is to be written by default.
+export PYTHONDONTWRITEBYTECODE :=
 # A C++ error must fail here; an install without a compiler falls back to portable Python.
 export LLMTOOL_REQUIRE_NATIVE := 1
 

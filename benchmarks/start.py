@@ -1,8 +1,9 @@
 """What a start of the command line costs: CPU milliseconds, medians over turns in which every command runs once.
 
-    python benchmarks/start.py [TURNS]
+    python benchmarks/start.py [TURNS] [CHECKPOINT]
 
 A 32K vocabulary is trained on Python's own sources; encoding a line with it is compared with `tokenizers` from Python.
+With a checkpoint (a directory with a tokenizer.json) the same with its tokenizer, and `convert inspect`.
 """
 
 import os
@@ -27,7 +28,7 @@ def cpu(command: list[str], environment: dict[str, str]) -> float:
     return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def main(turns: int) -> None:
+def main(turns: int, checkpoint: str | None) -> None:
     """Print the table."""
     llmtool = [sys.executable, "-m", "llmtool"]
     with tempfile.TemporaryDirectory() as directory:
@@ -51,16 +52,26 @@ def main(turns: int) -> None:
             "the same, not in the cache": (encode, WITHOUT),
             "tokenizers, from Python": (peer, WITH),
         }
+        if checkpoint:
+            theirs = [sys.executable, "-c", PEER.format(file=f"{checkpoint}/tokenizer.json")]
+            commands |= {
+                "convert inspect": ([*llmtool, "convert", "inspect", checkpoint], WITH),
+                "encode a line, CHECKPOINT": ([*llmtool, "tokenizer", "encode", checkpoint, line], WITH),
+                "tokenizers, CHECKPOINT": (theirs, WITH),
+            }
         taken: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(turns + 1):
             for name, (command, environment) in commands.items():
                 took = cpu(command, environment)
                 if turn:  # the first one compiles and fills the cache
                     taken[name].append(took)
-    peer_took = median(taken["tokenizers, from Python"])
-    for name, times in taken.items():
-        print(f"{name:28} {median(times):6.0f} ms   {median(times) / peer_took:5.2f}x of tokenizers")
+    medians = {name: median(times) for name, times in taken.items()}
+    for name, took in medians.items():
+        peer_took = medians["tokenizers, CHECKPOINT" if "CHECKPOINT" in name else "tokenizers, from Python"]
+        ratio = f"{took / peer_took:5.2f}x of tokenizers" if "encode" in name or "same" in name else ""
+        print(f"{name:28} {took:6.0f} ms   {ratio}".rstrip())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
+    given = sys.argv[1:]
+    main(int(given[0]) if given else 9, given[1] if len(given) > 1 else None)

@@ -5,9 +5,10 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, closest
 
 TRAINING = "tokenizer training"

@@ -235,6 +235,8 @@ def _read_definition(path: Path) -> tuple[Definition, Path | None]:
     path = tokens_beside(path) or path
     data = read_bytes(path)
     foreign = is_foreign(path, data)
+    if path.suffix in (".npy", ".bin") and not foreign and not data.lstrip().startswith(b"{"):
+        raise UserError("holds ids, and is no tokenizer", where=str(path), hint="name the tokenizer first: TOK INPUT")
     place = entry_path(all_that_counts(path, data) if foreign else data)
     entry = place and load_entry(place)
     if entry:

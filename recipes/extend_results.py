@@ -6,29 +6,37 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from intervals import interval
+
 from llmtool.core.run.manifest import Run
+from llmtool.tokenizer import Tokenizer
 
 INITS = ("unchanged", "pieces", "mean", "zero", "distil")
 
 
-def split(text: Path, work: Path, train_bytes: int) -> None:
-    """train.jsonl and test.jsonl, every tenth document; part.jsonl, the first so many bytes of train.jsonl's text."""
-    rows = [json.loads(line) for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts: dict[str, list[dict[str, Any]]] = {
-        "test": rows[::10],
-        "train": [row for place, row in enumerate(rows) if place % 10],
-        "part": [],
-    }
-    left = train_bytes
-    for row in parts["train"]:
-        data = row["text"].encode()[:left]
-        parts["part"].append({"text": data.decode(errors="ignore")})
-        left -= len(data)
-        if left <= 0:
-            break
-    for name, held in parts.items():
-        lines = "".join(json.dumps({"text": row["text"]}, ensure_ascii=False) + "\n" for row in held)
+def split(text: Path, work: Path, model: Path, train_tokens: int, test_tokens: int) -> None:
+    """train.jsonl and test.jsonl, every tenth document; part.jsonl, the first of train.jsonl that the model reads as so
+    many tokens; test_bytes: how much of test.jsonl is measured."""
+    documents = [json.loads(line)["text"] for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
+    test, train = documents[::10], [each for place, each in enumerate(documents) if place % 10]
+    tokenizer = Tokenizer.load(model)
+    for name, texts in (("test", test), ("train", train), ("part", beginning(train, tokenizer, train_tokens))):
+        lines = "".join(json.dumps({"text": each}, ensure_ascii=False) + "\n" for each in texts)
         (work / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    measured = sum(len(text.encode()) for text in beginning(test, tokenizer, test_tokens))
+    (work / "test_bytes").write_text(f"{measured}\n")
+
+
+def beginning(texts: list[str], tokenizer: Tokenizer, tokens: int) -> list[str]:
+    """The first texts, the last of them cut, that have so many tokens together."""
+    found: list[str] = []
+    for text in texts:
+        ids = tokenizer.encode(text)
+        if len(ids) >= tokens:
+            return [*found, tokenizer.decode_bytes(ids[:tokens]).decode(errors="ignore")]
+        found.append(text)
+        tokens -= len(ids)
+    return found
 
 
 def gather(out: Path, model: str) -> dict[str, Any]:
@@ -53,21 +61,21 @@ def gather(out: Path, model: str) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Markdown; after training the mean over the seeds, and how far they lie apart."""
+    """Markdown; after training the mean over the seeds and its 95% interval."""
     lines = ["| language | rows | tokens of the same text | bits a byte before | after |", "|---|---|---|---|---|"]
     for language, rows in found.items():
         base = rows["unchanged"]["tokens"]
         for way, row in rows.items():
             saved = "" if way == "unchanged" else f" ({row['tokens'] / base - 1:+.0%})"
-            after = spread(list(row["after"].values())) if "after" in row else "not trained"
+            after = shown(list(row["after"].values())) if "after" in row else "not trained"
             lines.append(f"| {language} | {way} | {row['tokens']:,}{saved} | {row['before']:.3f} | {after} |")
     return "\n".join(lines) + "\n"
 
 
-def spread(values: list[float]) -> str:
-    """The mean, and from where to where if there are several."""
-    apart = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
-    return f"{mean(values):.3f}{apart}"
+def shown(values: list[float]) -> str:
+    """The mean, and its interval if there are several."""
+    middle, half = interval(values)
+    return f"{middle:.3f}" + (f" ± {half:.3f}" if len(values) > 1 else "")
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -85,7 +93,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
             values = [mean(each) for each in seeds]
             bars = panel.bar(at, values, 0.36, label=f"{when} training", color=("#b8c4d6", "#2f5d8c")[place])
             if place:
-                panel.vlines(at, [min(each) for each in seeds], [max(each) for each in seeds], color="black", lw=1)
+                halves = [interval(each)[1] if len(each) > 1 else 0.0 for each in seeds]
+                panel.errorbar(at, values, halves, fmt="none", ecolor="black", lw=1)
             panel.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)
         panel.set_xticks([number + 0.19 for number in range(len(rows))], list(rows), rotation=20)
         saved = 1 - rows["pieces"]["tokens"] / rows["unchanged"]["tokens"]
@@ -99,9 +108,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """split TEXT WORK BYTES, or table OUT MODEL NAME=VALUE..."""
+    """split TEXT WORK MODEL TOKENS TOKENS, or table OUT MODEL NAME=VALUE..."""
     if sys.argv[1] == "split":
-        split(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+        split(*map(Path, sys.argv[2:5]), *map(int, sys.argv[5:7]))
         return
     out, model = Path(sys.argv[2]), sys.argv[3]
     found = gather(out, model)

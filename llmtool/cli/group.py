@@ -7,7 +7,6 @@ def check(...) -> None: ...
 """
 
 from collections.abc import Callable, ItemsView, Mapping
-from dataclasses import dataclass
 from inspect import getdoc
 from typing import Any
 
@@ -19,6 +18,7 @@ from typer.models import CommandInfo
 from llmtool.cli.command import Command, Paged
 from llmtool.cli.signature import spread
 from llmtool.cli.values import UsageError
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import closest
 
 SETTINGS: dict[str, Any] = {

@@ -57,7 +57,7 @@ def _encode(given: Given) -> str | None:
     if given.get("shards"):
         return typed("tokenizer", "encode", given["tokenizer"], *(given.get("inputs") or []), "-o", place, "--shards",
                      given["shards"], "--verify")  # fmt: skip
-    if given.get("form") in ("bin", "npy"):
+    if given.get("form") in ("bin", "npy") or (not given.get("form") and str(place).endswith((".bin", ".npy"))):
         return typed("train", place, "--tokenizer", given["tokenizer"])
     return typed("tokenizer", "decode", given["tokenizer"], place)
 

@@ -6,10 +6,10 @@ log_b.jsonl, runs.csv and what the examples before it have written. tests/cli/te
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from llmtool import catalog
 from llmtool.cli.tree import Command
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 

@@ -6,7 +6,7 @@ Options that settings share with single parameters (commands/options.py) are tra
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from inspect import Parameter, signature
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -15,6 +15,7 @@ import typer
 
 from llmtool.cli.config import Config, PrintConfig
 from llmtool.cli.values import Value, standin
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Described, Option, Settings, describe
 
 

@@ -1,11 +1,11 @@
 """The command tree as plain data: what help, man pages, completions and the golden file of the surface are made of."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from inspect import cleandoc
 from typing import Any
 
 from llmtool.cli.values import Value
+from llmtool.core.run.dataclass import dataclass
 
 FILES = {
     "BASES", "CKPT", "CKPT|N", "CORPUS", "DATA", "DIR", "FILE", "FIT", "INPUT", "LOG", "MAP", "MODEL", "OUT", "PATH",

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.abc import MetaPathFinder
 from typing import Any
 
 from llmtool.core.run.console import Console
@@ -12,8 +11,8 @@ SLOW = {"torch": "loading torch ...", "transformers": "loading transformers ..."
 """Seconds on a laptop: 1.5 to 3."""
 
 
-class Watcher(MetaPathFinder):
-    """Finds no module, but sees which are looked for; each slow one is said once, when it is really imported."""
+class Watcher:
+    """A finder that finds no module, but sees which are looked for; each slow one is said once, when it is imported."""
 
     def __init__(self) -> None:
         self.left = dict(SLOW)

@@ -1,7 +1,6 @@
 """The settings of `llmtool data nextlong` and its stages, each said once; a stage shows those that it reads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,6 +19,7 @@ from llmtool.commands.options import (
     Strict,
     TextMode,
 )
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:

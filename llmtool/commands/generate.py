@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from llmtool.commands.generation.settings import GenerateSettings
 from llmtool.commands.generation.spelling import Cut, SpelledIds, write_stream
 from llmtool.commands.options import method_settings
 from llmtool.core.run.console import QUIET, Console, binary_stdout
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps

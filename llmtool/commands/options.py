@@ -4,11 +4,11 @@ Spelled, explained and bounded here once; `Annotated[type, Option(help)]` (core/
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.core.corpus.reading import Format
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
 

@@ -2,10 +2,10 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import SCHEMA, file_entry, manifest_path

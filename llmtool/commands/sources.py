@@ -1,7 +1,7 @@
 """Data and held-out text as `llmtool train` and `llmtool eval` name them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from llmtool.core.corpus.inputs import STDIN, distinct_names, split_weight
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.corpus.remote import is_url
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import amount
 from llmtool.tokenizer import Tokenizer

@@ -1,13 +1,13 @@
 """`llmtool data token-experts`: MaskMoE's table from a corpus, with a report of who sees what and how loads fall."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llmtool.commands.options import BinDtype, DryRun, Force, Seed, Threads
 from llmtool.commands.places import TABLE
 from llmtool.core.run.console import QUIET, Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
 from llmtool.core.run.wording import size

@@ -1,11 +1,11 @@
 """The settings of `llmtool bench`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.commands.options import Device, Dtype, Kernels, Plot
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 ARCHITECTURES = "sm_80,sm_90,sm_100"

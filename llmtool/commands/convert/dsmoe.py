@@ -1,7 +1,7 @@
 """`llmtool convert dsmoe` and `llmtool convert dense`: a checkpoint in, a checkpoint out, with a plan and a check."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run

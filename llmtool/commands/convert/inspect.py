@@ -11,7 +11,7 @@ model that is not supported has neither, it is not known.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -20,6 +20,7 @@ from llmtool.commands.convert.settings import InspectSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
 from llmtool.core.model.config import ConfigError, parse_config
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.numbers import whole

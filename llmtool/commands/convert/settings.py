@@ -1,11 +1,11 @@
 """The settings of the commands of `llmtool convert`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.commands.options import Device, DryRun, Dtype, Force, Override, Seed, Set, TorchThreads
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 Sharing = Literal["uniattn", "softmax-only", "cla"]

@@ -1,7 +1,6 @@
 """What `convert uniattn` and `eval attention` learn from text: rows, the head map, W_c, and the loss on each input."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from llmtool.core.corpus.calibration import rows_by_input
 from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.wording import counted
 from llmtool.methods.uniattn import plan

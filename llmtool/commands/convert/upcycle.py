@@ -1,7 +1,6 @@
 """`llmtool convert topk|cartesian|mask|finedeep`: feed-forward layers replaced; a plan first, a check of each layer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +11,7 @@ from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.run.atomic import require_space
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run

@@ -1,9 +1,9 @@
 """The settings of `llmtool convert topk|cartesian|mask|finedeep`, each said once."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from llmtool.commands.options import DryRun, Force, Override, Seed, TorchThreads
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 Layers = Annotated[str | None, Option("Layers to convert: 4-20, or 0,3,8-11. Default: all.", metavar="A-B")]

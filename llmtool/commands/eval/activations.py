@@ -1,7 +1,6 @@
 """`llmtool eval activations`: the rate of non-sparse activations by layer, on any checkpoint with dense layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from llmtool.commands.options import Device, Dtype, TorchThreads
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.extras import require
 from llmtool.core.run.settings import Option, Settings
 from llmtool.model import load_model

@@ -1,11 +1,11 @@
 """The settings of `llmtool eval`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from llmtool.commands.options import BinDtype, Device, DryRun, Dtype, Force, Plot, Seed, Set, TorchThreads
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 KINDS = ("single", "multikey", "multivalue", "multiquery", "tracking", "common", "qa")

@@ -1,10 +1,10 @@
 """The settings of `llmtool generate` and `llmtool verify`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from llmtool.commands.options import Device, Dtype, Kernels, Override, Seed, Set, Template, TorchThreads
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 Ids = Annotated[bool, Option("The input is token ids, with spaces between, not text.", "--ids")]

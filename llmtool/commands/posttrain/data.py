@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.posttrain.settings import DataOptions
 from llmtool.core.bpe.foreign_files import FILES
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.model import load_tokenizer

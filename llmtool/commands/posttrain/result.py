@@ -1,11 +1,12 @@
 """The files of the finished model beside its weights: the tokenizer, the template and the end that were trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.start import tokenizer_files
 from llmtool.core.bpe.definition_file import from_json, serialize
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json
 

@@ -5,7 +5,7 @@ One epoch, cosine, AdamW, no decay.
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +29,7 @@ from llmtool.commands.options import (
     TorchThreads,
 )
 from llmtool.commands.train.settings import Parallel, Running
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.settings import Option, Settings
 

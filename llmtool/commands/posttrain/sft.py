@@ -1,7 +1,7 @@
 """`llmtool posttrain sft` and `posttrain uniattn`: jobs of the one training loop on instruction data."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from llmtool.commands.train.job import BEGUN, SCHEMA, Job, anything, only
 from llmtool.commands.train.place import beginning, check_place
 from llmtool.commands.train.run import run_job
 from llmtool.core.run.console import QUIET, Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import manifest_path

@@ -1,7 +1,7 @@
 """What post-training starts from: a checkpoint, with adapters beside its matrices where LoRA is asked for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from llmtool.commands.options import method_settings
 from llmtool.commands.posttrain.settings import LoraOptions
 from llmtool.commands.train.start import with_settings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.model import build

@@ -1,10 +1,11 @@
 """What `llmtool scaling fit` is asked for, what it writes, and the exit status that its checks ask for."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.atomic import atomic_files
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run, file_entry, manifest_path

@@ -1,11 +1,11 @@
 """The settings of `llmtool scaling`, each said once: how logs are looked at, and what is made of a fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from llmtool.commands.options import Force, Plot
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:

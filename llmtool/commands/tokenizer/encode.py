@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from llmtool.commands.tokenizer.settings import DecodeSettings, EncodeSettings
 from llmtool.core.bpe import engine
@@ -52,7 +53,8 @@ def encode_files(
     """
     reading, named_settings = Reading.split(reading, named_settings)
     asked = EncodeSettings.of(settings, named_settings)
-    form = asked.form
+    form = asked.form or _form_of(output)
+    asked = replace(asked, form=form)
     if asked.part or asked.verify:
         raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
     _check_request(output, form, asked.offsets)
@@ -90,6 +92,12 @@ def encode_files(
                 totals.add(encoded)
     report.say(console)
     return totals
+
+
+def _form_of(output: Path | None) -> Literal["ids", "jsonl", "npy", "bin"]:
+    """The format that a name asks for by its ending."""
+    endings: dict[str, Literal["jsonl", "npy", "bin"]] = {".jsonl": "jsonl", ".npy": "npy", ".bin": "bin"}
+    return endings.get(output.suffix, "ids") if output else "ids"
 
 
 def _check_request(output: Path | None, form: str, offsets: bool) -> None:
@@ -146,7 +154,7 @@ def _writer(
     run: Run,
     hashes: InputHashes,
 ) -> Iterator[TokenWriter]:
-    form = asked.form
+    form = asked.written
 
     def row_writer(file: IO[bytes]) -> TokenWriter:
         if form != "jsonl":

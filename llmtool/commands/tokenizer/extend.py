@@ -92,6 +92,8 @@ def extend_files(
             seal(work, run)
     checked = agreement(extended, output, None)
     _say(console, output, extension, extended, allows, table)
+    if not settings.held_out:
+        console.info("--held-out TEXT shows what they save on text that was not learned from")
     console.info("\n".join(checked.lines()))
     return {
         "schema": "llmtool.tokenizer-extend/1",

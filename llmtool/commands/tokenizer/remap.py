@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.commands.tokenizer.trim import MAP
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.encoding import Encoded
@@ -44,6 +45,8 @@ def remap_file(
     source = Path(sources[0])
     if not is_token_file(source) or output.suffix not in (".bin", ".npy"):
         raise UserError("--remap reads and writes .bin or .npy", where=str(source), hint="-o OUT.bin")
+    map_file = Path(map_file)
+    map_file = map_file / MAP if map_file.is_dir() else map_file
     form = output.suffix.removeprefix(".")
     numbers = read_map(map_file, tokenizer)
     file = open_tokens(source)

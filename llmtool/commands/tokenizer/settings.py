@@ -1,13 +1,13 @@
 """The settings of the commands of `llmtool tokenizer`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llmtool import catalog
 from llmtool.commands.options import DryRun, Force, Plot, TextMode, Threads
 from llmtool.core.bpe.settings import ALPHA, RARE, USUAL_LENGTH, USUAL_TIES, TrainingSettings
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ class EncodeSettings(Settings):
     """What ids become, and what stands around each document."""
 
     form: Annotated[
-        Literal["ids", "jsonl", "npy", "bin", "mds"],
-        Option("Lines of ids, objects, flat arrays, or (--shards) MDS.", "--format"),
-    ] = "ids"
+        Literal["ids", "jsonl", "npy", "bin", "mds"] | None,
+        Option("Lines of ids, objects, flat arrays, or (--shards) MDS; if not given, what -o ends in.", "--format"),
+    ] = None
     bos: Annotated[bool | None, Option("Begin each document with the beginning-of-text token.", "--bos/--no-bos")] = (
         None
     )
@@ -217,7 +217,7 @@ class EncodeSettings(Settings):
     ] = "local"
     remap: Annotated[
         Path | None,
-        Option("INPUT is a .bin or .npy of ids: renumber them by trim's ids.npy.", metavar="MAP", matters=False),
+        Option("INPUT is a .bin or .npy of ids: renumber them by trim's ids.npy or DIR.", metavar="MAP", matters=False),
     ] = None
     allow_special: Annotated[
         bool, Option("Special tokens in the text become their ids; else they are plain text.", "--allow-special")
@@ -227,6 +227,11 @@ class EncodeSettings(Settings):
     ties: Ties = USUAL_TIES
     threads: Threads = None
     force: Force = False
+
+    @property
+    def written(self) -> Literal["ids", "jsonl", "npy", "bin", "mds"]:
+        """The format, where none is given lines of ids."""
+        return self.form or "ids"
 
 
 @dataclass(frozen=True, kw_only=True)

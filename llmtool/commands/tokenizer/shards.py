@@ -64,10 +64,10 @@ def encode_shards(
     cut, if the tokenizer can be cut there; a JSON array, a table, an Arrow file or a packed tar is one unit. Raises
     UserError where the directory holds shards of another corpus, tokenizer or other settings.
     """
-    if directory is None or asked.form == "jsonl" or asked.shards is None:
+    if directory is None or asked.written == "jsonl" or asked.shards is None:
         raise UserError("--shards writes .bin, .npy or MDS into a directory", hint="-o DIR --format bin")
     reading = reading or Reading()
-    settings = replace(asked, form="bin") if asked.form == "ids" else asked
+    settings = replace(asked, form="bin") if asked.written == "ids" else asked
     means = Means(asked.workers or available_cores(), console, asked.engine, asked.force)
     chosen, part, verify = parse_part(asked.part), asked.part, asked.verify
     size = parse_size(str(asked.shards))
@@ -85,7 +85,7 @@ def encode_shards(
     around = token_around(tokenizer, settings, console)
     stage = Stage(directory, {
         "stage": "encode", "tokenizer": tokenizer.fingerprint(), "inputs": [_identity(stream) for stream in streams],
-        "shards": size, "format": settings.form, "bos": around.bos, "eos": around.eos,
+        "shards": size, "format": settings.written, "bos": around.bos, "eos": around.eos,
         "allow_special": settings.allow_special, "cuts": CUTS, **reading.facts(),
     })  # fmt: skip
     _refuse_foreign(directory)
@@ -117,12 +117,12 @@ def encode_shards(
                 with suppress(OSError):
                     rmtree(place) if place == directory else place.rmdir()
             raise UserError("no text found", where=", ".join(inputs))
-        if settings.form == "mds":
+        if settings.written == "mds":
             with atomic_file(directory / INDEX) as file:
                 file.write(_index(stage, done))
         stage.seal({"shards": len(units), **sums})
         made = [path for unit in done for path in stage.files(unit)]
-        run.save(directory / "run.json", sorted([*made, directory / INDEX] if settings.form == "mds" else made))
+        run.save(directory / "run.json", sorted([*made, directory / INDEX] if settings.written == "mds" else made))
     sums_said = f"{counted(sums['tokens'], 'token')} of {counted(sums['documents'], 'document')}"
     means.console.info(f"{directory}: {len(done):,} of {counted(len(units), 'shard')}, {sums_said}")
     return {"schema": SCHEMA, "directory": str(directory), "shards": len(units), "done": len(done), **sums}
@@ -191,10 +191,10 @@ def _work(
             tokenizer, texts, allow_special=settings.allow_special, around=around, threads=threads,
             begun=_begun(units[unit]),
         )  # fmt: skip
-        if settings.form == "mds":
+        if settings.written == "mds":
             names, facts = write_mds_unit(stage, unit, encoded)
         else:
-            names, facts = write_array_unit(stage, unit, tokenizer, settings.form, encoded)
+            names, facts = write_array_unit(stage, unit, tokenizer, settings.written, encoded)
         sums = {name: _sha256(stage.directory / name) for name in names}
         stage.finish(unit, names, {**facts, "sha256": sums, "read": report.to_json()})
 
@@ -224,23 +224,24 @@ def _verify(
     """Hashes and counts of all shards, and the beginning of some encoded again: what does not fit, by shard."""
     wrong: dict[str, str] = {}
     done = [unit for unit in mine if stage.is_done(unit)]
-    wrong |= {stage.path(unit, settings.form).name: "is not there, or not whole" for unit in mine if unit not in done}
+    lacking = [stage.path(unit, settings.written).name for unit in mine if unit not in done]
+    wrong |= dict.fromkeys(lacking, "is not there, or not whole")
     with means.console.progress("verifying", len(done), "shards") as bar:
         for unit in done:
-            path, facts = stage.path(unit, settings.form), stage.facts(unit)
+            path, facts = stage.path(unit, settings.written), stage.facts(unit)
             if any(_sha256(stage.directory / name) != known for name, known in facts["sha256"].items()):
                 wrong[path.name] = "holds other bytes than were written"
-            elif settings.form != "mds":
+            elif settings.written != "mds":
                 about = parse_json(path.with_name(path.name + ".json").read_bytes())
                 if any(about.get(name) != facts[name] for name in ("tokens", "documents")):
                     wrong[path.name] = "its sidecar counts otherwise"
             bar.advance(1)
-    if settings.form == "mds" and stage.complete and (stage.directory / INDEX).read_bytes() != _index(stage, done):
+    if settings.written == "mds" and stage.complete and (stage.directory / INDEX).read_bytes() != _index(stage, done):
         wrong[INDEX] = "does not list the shards"
     sampled = Random(reading.seed).sample(done, min(CHECKED, len(done)))
     for unit in sampled:
         if not _agrees(stage, unit, tokenizer, units[unit], reading, settings, around):
-            wrong[stage.path(unit, settings.form).name] = "the text gives other ids now"
+            wrong[stage.path(unit, settings.written).name] = "the text gives other ids now"
     for name, what in wrong.items():
         means.console.warn(f"{stage.directory / name}: {what}")
     means.console.info(
@@ -267,11 +268,11 @@ def _agrees(
     if not facts["tokens"]:
         return True
     count = min(CHECKED_DOCUMENTS, facts["documents"])
-    if settings.form == "mds":
+    if settings.written == "mds":
         samples = (ids for path in stage.files(number) for ids in read_ids(path))
         stored = np.concatenate(list(islice(samples, count)))
     else:
-        array = open_tokens(stage.path(number, settings.form))
+        array = open_tokens(stage.path(number, settings.written))
         stored = array.ids[: int(array.starts[count])]
     texts = read_streams(unit, reading, whole=tokenizer.needs_whole(settings.allow_special), report=ReadReport())
     encoded = encode_documents(

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import encode_documents
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The settings of `llmtool train`, each said once: name, type, default, help, bounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from llmtool.commands.options import (
     Schedule,
     Seed,
 )
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 from llmtool.core.train.schedules import Schedule as RateSchedule
 

@@ -1,10 +1,11 @@
 """What this machine can do, measured in the same run as what is compared with it: a large copy, a large matmul."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 
 from llmtool.core.bench.timer import measure
+from llmtool.core.run.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ weights each token took. The others use all.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from llmtool.core.bench.timer import Call, Timing, clock_of
 from llmtool.core.model.cache import StaticCache
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.model.generate import plain_step
+from llmtool.core.run.dataclass import dataclass
 
 AGREEMENT = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """Relative difference (2-norm) of logits with and without a cache: other sums, and experts close to a threshold."""

@@ -6,13 +6,13 @@ the implementation gets from torch.empty is poisoned with NaN, so that an elemen
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from llmtool.core.kernels.launch import interpreting
 from llmtool.core.kernels.spec import REFERENCE, Case, Compute, Direction, Spec
+from llmtool.core.run.dataclass import dataclass
 
 ELEMENT = 16
 """An element may be off by so many tolerances of its own size and the tensor's root mean square together: rounding

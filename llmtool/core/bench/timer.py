@@ -7,13 +7,13 @@ sample repeats a call until it is long enough for the clock; what is reported is
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
 import torch
 
 from llmtool.core.bench.graph import capture
+from llmtool.core.run.dataclass import dataclass
 
 Call = Callable[[int], object]
 """A call is told its number, to take the next of several equal inputs."""

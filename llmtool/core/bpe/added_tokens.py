@@ -6,11 +6,12 @@ normalization, for those that are. In each search the leftmost, longest match is
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 from llmtool.core.bpe.pattern import pinned
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, closest
 
 FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")

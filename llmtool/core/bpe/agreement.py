@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text
 from llmtool.core.bpe.vocabulary import encode_text
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.wording import counted

@@ -4,7 +4,7 @@ Figures come for each corpus and in total; parity for each corpus whose rows hav
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from llmtool.core.bpe import engine
@@ -15,6 +15,7 @@ from llmtool.core.bpe.side_by_side import SideBySide
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
 from llmtool.core.bpe.vocabulary import token_to_string
 from llmtool.core.bpe.words import UNSPACED_SCRIPTS, Ints, batches, word_spans
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 SCHEMA = "llmtool.tokenizer-compare/1"

@@ -73,7 +73,7 @@ class Tables:
         built = os.stat(engine)  # noqa: PTH116 (a millisecond of imports less)
         self._path = entry.with_name(f"{entry.name}-{built.st_size:x}-{built.st_mtime_ns:x}")
 
-    def load(self) -> bytes | None:
+    def load(self) -> memoryview | None:
         """The tables, if they are there and whole."""
         return _read_own(self._path)
 
@@ -89,10 +89,10 @@ def load_entry(path: Path) -> Entry | None:
         return None
     size = int.from_bytes(data[:8], "little")
     at = 8 + size
-    header = parse_json(data[8:at])
+    header = parse_json(bytes(data[8:at]))
     buffers = []
     for length in header["lengths"]:
-        buffers.append(data[at : at + length])
+        buffers.append(bytes(data[at : at + length]))
         at += length
     unknown = header["unknown"]
     vocabulary = Vocabulary(
@@ -107,7 +107,7 @@ def load_entry(path: Path) -> Entry | None:
     return Entry(header["facts"], vocabulary)
 
 
-def _read_own(path: Path) -> bytes | None:
+def _read_own(path: Path) -> memoryview | None:
     """What a file of ours holds after its digest; None where it is not whole, or others could have written it."""
     try:
         if not path.is_file():
@@ -116,11 +116,11 @@ def _read_own(path: Path) -> bytes | None:
             facts = os.fstat(file.fileno())
             if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
                 return None  # others could have written it
-            data = file.read()
+            data = memoryview(file.read())  # its slices are no copies
     except OSError:
         return None
     start = len(MAGIC) + 32
-    if data[: len(MAGIC)] != MAGIC or hashlib.sha256(memoryview(data)[start:]).digest() != data[len(MAGIC) : start]:
+    if data[: len(MAGIC)] != MAGIC or hashlib.sha256(data[start:]).digest() != data[len(MAGIC) : start]:
         return None
     return data[start:]
 

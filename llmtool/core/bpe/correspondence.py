@@ -4,9 +4,8 @@ found = correspondence(old, new)
 found.kept[7], found.pieces[49152]      # an old id; old ids
 """
 
-from dataclasses import dataclass
-
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.run.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 How text is normalized and cut, the vocabulary, the encoder, and what decodes. The file of it is definition_file.py's.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from llmtool.core.bpe.post_processors import put_around
 from llmtool.core.bpe.pretokenizers import CUSTOM, PRETOKENIZERS, UNICODE_VERSION
 from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, decode_text, token_to_string
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.json_file import dumps
 

@@ -2,12 +2,13 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import heappush, heappushpop
 from typing import Any
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.run.dataclass import dataclass
 
 SHOWN_BYTES = 48
 """Of a text around the first place where two encodings part."""

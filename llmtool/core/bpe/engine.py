@@ -74,7 +74,7 @@ def segments(definition: Definition) -> Segments:
 class Kept(Protocol):
     """Where the engine's tables of a tokenizer are kept (compiled.Tables)."""
 
-    def load(self) -> bytes | None:
+    def load(self) -> bytes | memoryview | None:
         """The tables, if there are any."""
         ...
 

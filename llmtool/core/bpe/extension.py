@@ -10,7 +10,7 @@ adding n would have given: one training answers for every cut-off. `definition` 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from llmtool.core.bpe import engine, reference
@@ -21,6 +21,7 @@ from llmtool.core.bpe.policy import Allows, Start, Trained, TrainingPolicy
 from llmtool.core.bpe.reference_encoding import model_units
 from llmtool.core.bpe.settings import MAX_TOKEN_BYTES
 from llmtool.core.bpe.vocabulary import Vocabulary
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.wording import counted
 

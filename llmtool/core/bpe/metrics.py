@@ -7,7 +7,7 @@ Nothing here trains a model, so no figure says which tokenizer trains the better
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from llmtool.core.bpe.settings import ALPHA, RARE
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.bpe.words import Ints, Words, batches, word_spans
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 BATCH_BYTES = 8 << 20

@@ -6,13 +6,14 @@ for what is rewritten here:
 - `X{n,m}+` is not possessive, it is `(?:X{n,m})+`, and `X{n}?` is `(?:X{n})?`; `X++`, `X*+` and `X?+` are possessive.
 - `\\w` counts superscript digits and vulgar fractions of Latin-1, but not U+200C and U+200D; `\\b` follows it.
 - `\\h` is a hexadecimal digit; `\\Z` may stand before a last newline; `(?m:` lets a dot match a newline.
+- Under (?i) a property by itself, as `\\p{Lu}`, keeps its case; inside a class it does not.
 - Inside a class `--`, `||` and `~~` are two characters, no operators.
-- Classes are those of UNICODE_VERSION: a code point that has come since is looked at as an unassigned one, and one
-  that has moved since as one of the class that it had.
+- Classes are those of UNICODE_VERSION: a code point that has come since is in those that an unassigned one is in, and
+  one that has moved since in those that it was in. A range or a letter that a pattern spells means what it spells.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -42,21 +43,25 @@ _FOLDS = "\u00df|ss|st|ff|fi|fl|[\u0149\u01f0\u0390\u03b0\u0587\u1e96-\u1e9e\ufb
 
 
 class Pattern:
-    """A compiled pattern."""
+    """A compiled pattern; `exact` compiles the form, slower, for text with code points that came or moved later.
 
-    def __init__(self, compiled: Any, names_code_points: bool = False) -> None:
-        self._finditer = compiled.finditer
-        self._names_code_points = names_code_points
+    Graphemes (\\X) have no form that could be rewritten: for them the text is.
+    """
+
+    def __init__(self, compiled: Any, exact: Callable[[], Any] | None = None, graphemes: bool = False) -> None:
+        self._compiled = compiled
+        self._exact = exact
+        self._graphemes = graphemes
 
     def matches(self, text: str) -> bool:
         """Whether the pattern matches anywhere."""
-        return any(True for _ in self._finditer(text))
+        return any(True for _ in self._matches(text))
 
     def cuts(self, text: str) -> Iterator[tuple[str, bool]]:
         """The text in order: (piece, whether it is a match). A match may be empty; it cuts all the same."""
         end = 0
         last = -1
-        for match in self._finditer(text if self._names_code_points else pinned(text)):
+        for match in self._matches(text):
             start, stop = match.span()
             if start == stop == last:
                 continue  # Oniguruma's iterator takes no empty match where the one before ended
@@ -66,6 +71,12 @@ class Pattern:
             end = last = stop
         if end < len(text):
             yield text[end:], False
+
+    def _matches(self, text: str) -> Iterator[Any]:
+        if self._exact is not None and not text.isascii() and _newer().search(text):
+            self._compiled, self._exact = self._exact(), None
+        found: Iterator[Any] = self._compiled.finditer(pinned(text) if self._graphemes else text)
+        return found
 
 
 def pinned(text: str) -> str:
@@ -94,6 +105,21 @@ def _newer() -> Any:
     return regex.compile(rf"[[{character_class(UNASSIGNED)}]--\p{{Cn}}]|[{''.join(map(chr, CHANGED))}]", regex.V1)
 
 
+@lru_cache
+def as_then(named: str) -> str:
+    """A class of the installed `regex` as UNICODE_VERSION has it: what came since is where U+FFFF is, never assigned.
+
+    A code point that has moved is where another letter of the class that it had is.
+    """
+    import regex
+
+    moved = [(f"\\U{code:08x}", chr(_STAND_INS[code])) for code in CHANGED]
+    for inside, stand_in in [(rf"[{character_class(UNASSIGNED)}]--\p{{Cn}}", "\uffff"), *moved]:
+        operator = "||" if regex.fullmatch(named, stand_in, regex.V1) else "--"
+        named = f"[{named}{operator}[{inside}]]"
+    return named
+
+
 def is_later(character: str) -> bool:
     """Whether a character has come since UNICODE_VERSION."""
     return of_ranges(UNASSIGNED).matches(character)
@@ -118,30 +144,45 @@ def compile_pattern(pattern: str, where: str | None = None) -> Pattern:
 
     if len(pattern) > LONGEST_PATTERN:
         raise UserError(f"a regex of {len(pattern):,} characters", where=where, hint=f"at most {LONGEST_PATTERN:,}")
+    flags = regex.V1 | regex.MULTILINE
     try:
-        return Pattern(regex.compile(as_regex(pattern), regex.V1 | regex.MULTILINE))
+        return Pattern(
+            regex.compile(as_regex(pattern), flags),
+            lambda: regex.compile(as_regex(pattern, exact=True), flags),
+            graphemes=r"\X" in pattern,
+        )
     except (regex.error, IndexError) as error:
         raise UserError(f"the regex {pattern!r:.100} is not understood: {error}", where=where) from None
 
 
-def as_regex(pattern: str) -> str:
-    """A pattern in Oniguruma's Ruby syntax as the `regex` module must be given it."""
+def as_regex(pattern: str, exact: bool = False) -> str:
+    """A pattern in Oniguruma's Ruby syntax as the `regex` module must be given it.
+
+    `exact`: each class without, or with, what came or moved after UNICODE_VERSION.
+    """
     literal = re.sub(r"\\.|\[[^\]]*\]", "\0", pattern)
-    if re.search(r"\(\?[a-z]*i", pattern) and re.search(_FOLDS, literal, re.IGNORECASE):
+    if ignores_case(pattern) and re.search(_FOLDS, literal, re.IGNORECASE):
         raise IndexError("under (?i) one letter that folds to several (\u00df to ss) is not implemented")
-    rewriter = _Rewriter(pattern)
+    rewriter = _Rewriter(pattern, exact)
     rewritten = "".join(rewriter.sequence())
     if rewriter.rest:
         raise IndexError("a parenthesis closes no group")
     return rewritten
 
 
+def ignores_case(pattern: str) -> bool:
+    """Whether (?i) stands anywhere in a pattern."""
+    return re.search(r"\(\?[a-z]*i", pattern) is not None
+
+
 class _Rewriter:
     """Goes through a pattern atom by atom, so that a quantifier's atom can be put in a group."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, exact: bool) -> None:
         self._pattern = pattern
         self._at = 0
+        self._named = as_then if exact else str
+        self._folds = ignores_case(pattern)
 
     @property
     def rest(self) -> str:
@@ -191,17 +232,18 @@ class _Rewriter:
         if letter in "pP" and pattern[at + 2 : at + 3] == "{":
             end = pattern.index("}", at) if "}" in pattern[at:] else len(pattern)
             self._at = end + 1
-            return pattern[at : self._at]
+            named = self._named(pattern[at : self._at])
+            return named if in_class or not self._folds else f"(?-i:{named})"
         self._at += 2
         if letter == "x" and pattern[at + 2 : at + 3] == "{":
             end = pattern.index("}", at) if "}" in pattern[at:] else len(pattern)
             self._at = end + 1
             return f"\\U{int(pattern[at + 3 : end] or '0', 16):08x}"
         if letter in _REWRITTEN and not (in_class and letter in "bBzZ"):
-            return _REWRITTEN[letter]
+            return _REWRITTEN[letter].replace(_WORD, self._named(_WORD))
         if letter in "GK" and not in_class:
             raise IndexError(f"\\{letter} is not implemented")
-        return pattern[at : self._at]
+        return self._named(pattern[at : self._at]) if letter in "dDsS" else pattern[at : self._at]
 
     def _class(self) -> str:
         """A class with the classes in it; `]` first is a character."""
@@ -216,7 +258,7 @@ class _Rewriter:
             character = pattern[self._at]
             if pattern.startswith("[:", self._at) and ":]" in pattern[self._at :]:
                 end = pattern.index(":]", self._at) + 2
-                out.append(pattern[self._at : end])
+                out.append(self._named(f"[{pattern[self._at : end]}]"))
                 self._at = end
             elif character == "[":
                 out.append(self._class())
@@ -260,11 +302,14 @@ def word_pattern() -> Pattern:
     """The words of the step Whitespace, and what lies between them: Rust's \\w is that of `regex`."""
     import regex
 
-    return Pattern(regex.compile(r"\w+|[^\w\s]+"))
+    def compiled(word: str) -> Any:
+        return regex.compile(rf"{word}+|[^{word}\s]+", regex.V1)
+
+    return Pattern(compiled(r"\w"), lambda: compiled(as_then(r"\w")))
 
 
 def of_code_points(pattern: str) -> Pattern:
     """A pattern of `regex` that says itself which code points it means, whatever version is installed."""
     import regex
 
-    return Pattern(regex.compile(pattern, regex.V1), names_code_points=True)
+    return Pattern(regex.compile(pattern, regex.V1))

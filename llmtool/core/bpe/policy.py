@@ -5,11 +5,12 @@ A method's class is named in the catalog and handed to the core from above; the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.vocabulary import BYTE_ORDER
+from llmtool.core.run.dataclass import dataclass
 
 PieceCutter = Callable[[bytes], list[int]]
 """The units that one piece is cut into."""

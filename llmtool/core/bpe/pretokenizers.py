@@ -4,12 +4,11 @@ The steps are the definition (pretokenizer_steps.py); the engine's scanners and 
 Undecodable bytes are one code point each, neither letter nor number nor white space (U+DC80..U+DCFF, PEP 383).
 """
 
-from dataclasses import dataclass
-
 from llmtool.core.bpe.normalizers import Step
 from llmtool.core.bpe.pattern import UNICODE_VERSION as UNICODE_VERSION
 from llmtool.core.bpe.pretokenizer_steps import GPT2_PATTERN, pieces_of
 from llmtool.core.bpe.vocabulary import decode_text, encode_text, string_to_token
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, closest
 
 CUSTOM = "custom"

@@ -3,9 +3,9 @@
 `--help` takes its defaults from here, so that what is heavy is imported where it is used.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ and inside characters: what no character border separates is one piece of severa
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.wording import counted
 
 MOST = 600

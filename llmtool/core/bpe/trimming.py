@@ -11,7 +11,7 @@ Symbols (bytes, characters), added tokens, entries that no text is cut into, and
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import merge
 from llmtool.core.bpe.vocabulary import Unknown, Vocabulary, encode_text, string_to_token
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ def read_keep(lines: Iterable[str], base: Definition, where: str) -> frozenset[b
             spellings.append(string_to_token(text))
         token = next((spelling for spelling in spellings if spelling in units), None)
         if token is None:
-            raise UserError(f"{text!r:.100} is no token of the tokenizer", where=f"{where}:{number}")
+            what = f"{text!r:.100} is no token of the tokenizer"
+            raise UserError(what, where=f"{where}:{number}", hint="one a line: its text, or as tokenizer.json has it")
         found.add(token)
     return frozenset(found)

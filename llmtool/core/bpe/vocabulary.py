@@ -10,13 +10,14 @@ alphabet. A symbol that is no unit (vocabularies read from files may lack some) 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
 from llmtool.core.bpe.added_tokens import AddedToken
 from llmtool.core.bpe.packed import PackedBytes, PackedIds
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 

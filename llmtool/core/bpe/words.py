@@ -6,7 +6,6 @@ and fertility reads tokens per character. `WORD` defines both; `word_spans` find
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.bpe.vocabulary import decode_text
+from llmtool.core.run.dataclass import dataclass
 
 Ints = npt.NDArray[np.int64]
 Item = TypeVar("Item")

@@ -2,9 +2,9 @@
 a tensor of theirs holds numbers."""
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 

@@ -7,10 +7,10 @@ llama.cpp's converter changed is put back: the pairs that RoPE turns stand side 
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.files import open_plain

@@ -7,10 +7,11 @@ any other: nothing is copied, and whoever reads a checkpoint sees one set of nam
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.numbers import whole
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.checkpoint.dtypes import ELEMENT_TYPES, ElementType, torch_dtype, torch_for_weights
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import open_plain
 from llmtool.core.run.numbers import shown

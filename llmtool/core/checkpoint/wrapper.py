@@ -7,10 +7,11 @@ tower is left out, and what is written from it is a checkpoint of the text model
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
+from llmtool.core.run.dataclass import dataclass
 
 
 @dataclass(frozen=True)

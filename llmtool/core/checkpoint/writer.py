@@ -6,7 +6,6 @@ write_checkpoint("out", tensors, config, source=checkpoint, run=Run("convert", s
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from llmtool.core.checkpoint.layout import put_together
 from llmtool.core.checkpoint.shards import ShardWriter
 from llmtool.core.run.atomic import atomic_directory, require_space
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.outputs import claim_directory

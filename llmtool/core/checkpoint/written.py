@@ -5,11 +5,12 @@ finished model has the type of the checkpoint that training started from, tensor
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.dtypes import ELEMENT_TYPES, ElementType, element_type, torch_dtype
+from llmtool.core.run.dataclass import dataclass
 
 if TYPE_CHECKING:
     import torch

@@ -38,7 +38,17 @@ def map_array(path: Path, hint: str | None = "run the stage again with --force")
             hint = "allow more: ulimit -n 1024"
         raise UserError(f"cannot read: {explain_os_error(error)}", where=str(path), hint=hint) from None
     except _DAMAGED as error:
-        raise UserError(f"not an array: {error}", where=str(path), hint=hint) from None
+        what = str(error)
+        if not _begins_as_an_array(path):
+            what = "the file does not begin as .npy does"
+        elif "allow_pickle" in what:
+            what = "it holds Python objects, which are not read"
+        raise UserError(f"not an array: {what}", where=str(path), hint=hint) from None
+
+
+def _begins_as_an_array(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(6) == b"\x93NUMPY"
 
 
 OPEN = 4

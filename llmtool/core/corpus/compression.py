@@ -7,11 +7,12 @@ A stream that ends inside a member is an error, never a shorter corpus.
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from typing import Any
 
 from llmtool.core.corpus.blocks import BLOCK
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 
 _GZIP = b"\x1f\x8b\x08"

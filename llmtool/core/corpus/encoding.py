@@ -1,13 +1,13 @@
 """Documents to ids, as a stream: reading runs beside encoding, and memory holds three batches whatever the corpus."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 from llmtool.core.bpe.packed import pack_u32
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
 from llmtool.core.corpus.document import Document
+from llmtool.core.run.dataclass import dataclass
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -19,6 +19,7 @@ from llmtool.core.corpus.blocks import BLOCK
 from llmtool.core.corpus.document import NO_TARGET, NOTES, SAME_FILE, ReadReport
 from llmtool.core.corpus.kinds import Kind
 from llmtool.core.corpus.reading import Reading
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import refuse_device
 from llmtool.core.run.numbers import find_real
@@ -26,13 +27,13 @@ from llmtool.core.run.numbers import find_real
 STDIN = "-"
 
 _PACKED = r"(\.(gz|bz2|xz|zst|zstd))?"
-_ROWS = re.compile(rf"(.*\.(jsonl|ndjson|parquet|arrow|tar)|part-\d+.*){_PACKED}", re.IGNORECASE)
-_NOTES = re.compile(
-    r"(readme|license|licence|copying|citation|changelog|datasheet|notice)([._-].*)?"
-    r"|(dataset_infos?|dataset_dict|state|metadata|croissant)\.json|.*\.(ya?ml|bib|cff)",
-    re.IGNORECASE,
+_ROWS = rf"(?i)(.*\.(jsonl|ndjson|parquet|arrow|tar)|part-\d+.*){_PACKED}"
+_NOTES = (
+    r"(?i)(readme|license|licence|copying|citation|changelog|datasheet|notice)([._-].*)?"
+    r"|(dataset_infos?|dataset_dict|state|metadata|croissant)\.json|.*\.(ya?ml|bib|cff)"
 )
-_SUFFIX = re.compile(rf"(\.[a-z][a-z0-9]{{0,8}})?{_PACKED}$", re.IGNORECASE)
+_SUFFIX = rf"(?i)(\.[a-z][a-z0-9]{{0,8}})?{_PACKED}$"
+"""Not compiled here: that takes a millisecond, and only directories ask for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
     for path in paths:
         parts = Path(path).parts or (path,)
         ends = ["/".join(parts[-count:]).replace("//", "/") for count in range(1, len(parts) + 1)]
-        forms.append([_SUFFIX.sub("", ends[0]) or ends[0], *ends, path])
+        forms.append([re.sub(_SUFFIX, "", ends[0]) or ends[0], *ends, path])
     level = [0] * len(forms)
     while True:
         names = [form[min(step, len(form) - 1)] for form, step in zip(forms, level, strict=True)]
@@ -221,10 +222,10 @@ class _Search:
         if not matching:
             hint = f"--include {' '.join(asked)}" if asked else f"--exclude {' '.join(self._reading.exclude)}"
             raise UserError(f"none of {len(below):,} files is wanted", where=root, hint=hint)
-        dataset = not asked and any(_ROWS.fullmatch(_base(entry.source)) for entry, _ in matching)
+        dataset = not asked and any(re.fullmatch(_ROWS, _base(entry.source)) for entry, _ in matching)
         self._report.directory = True
         for entry, key in matching:
-            if dataset and _NOTES.fullmatch(_base(entry.source)):
+            if dataset and re.fullmatch(_NOTES, _base(entry.source)):
                 self._report.add(entry.source, NOTES)
             else:
                 self._add(entry, key)

@@ -6,7 +6,7 @@ size of the corpus. Every command that takes text reads it here, with the option
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,7 @@ from llmtool.core.corpus.sampling import Draw, passes, text_share
 from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.corpus.tables import read_table
 from llmtool.core.corpus.tars import read_tar
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.wording import counted
 

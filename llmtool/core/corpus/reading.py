@@ -1,9 +1,9 @@
 """How text is read: the options that every command which takes text has, said once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings, describe
 
 Format = Literal["auto", "text", "jsonl", "json", "csv", "tar", "parquet", "arrow"]

@@ -1,6 +1,5 @@
 """An array of ids and the sidecar that describes it, read and compared: a sidecar that is believed loses tokens."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import require_plain
 from llmtool.core.run.json_file import read_json_object

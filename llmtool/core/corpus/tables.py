@@ -1,7 +1,6 @@
 """Tables as text: CSV and TSV with a line of column names, as rows."""
 
 import codecs
-import csv
 from collections.abc import Callable, Iterable, Iterator
 
 from llmtool.core.corpus.document import RowErrors
@@ -17,6 +16,8 @@ def read_table(
     blocks: Iterable[bytes], source: str, errors: RowErrors, check: Callable[[list[str]], None]
 ) -> Iterator[Row]:
     """Rows below the line of names, which `check` may refuse; numbered from 1. More cells than names: left out."""
+    import csv
+
     csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))
     lines = _lines(blocks)
     first = next(lines, "")

@@ -6,15 +6,17 @@ where no suffix is called so. A field `text` that no member has is `txt`.
 
 import io
 import os
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmtool.core.corpus.blocks import MAX_ROW
 from llmtool.core.corpus.document import RowErrors
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import parse_json
+
+if TYPE_CHECKING:
+    import tarfile
 
 
 class Stream(io.RawIOBase):
@@ -46,7 +48,7 @@ class Stream(io.RawIOBase):
 _PADDING = 1 << 16  # zeros behind the end: tar pads to 10 KiB unless told otherwise
 
 
-def _named(member: tarfile.TarInfo) -> tuple[str, str] | None:
+def _named(member: "tarfile.TarInfo") -> tuple[str, str] | None:
     """(key of its sample, suffix) of a member; None of what belongs to no sample."""
     folder, slash, base = member.name.rpartition("/")
     name, _, suffix = base.partition(".")
@@ -55,6 +57,8 @@ def _named(member: tarfile.TarInfo) -> tuple[str, str] | None:
 
 def samples(path: str) -> Iterator[tuple[int, int, int]]:
     """(where it ends, 1, bytes) of each sample of a plain tar, from its headers alone."""
+    import tarfile  # 1.5 ms of a start that few need
+
     try:
         with Path(path).open("rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
             key, start, end = "", 0, 0
@@ -85,6 +89,8 @@ def read_tar(
 
     fields: members that these do not need are not read, and are empty.
     """
+    import tarfile
+
     wanted = None if fields is None else {"json", "txt", *(field.partition(".")[0] for field in fields), *fields}
     row, key, held = before, "", dict[str, Any]()
     stream = Stream(chunks)

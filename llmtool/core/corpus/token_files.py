@@ -6,7 +6,6 @@ it, is one document of an unknown tokenizer; a bare .bin says nothing of its ele
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from llmtool.core.corpus.sidecar import Ids, open_described
 from llmtool.core.corpus.tokenized import id_dtype, token_array
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import require_plain
 

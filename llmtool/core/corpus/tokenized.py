@@ -9,7 +9,6 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -19,6 +18,7 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.corpus.encoding import Around, Encoded
 from llmtool.core.run.atomic import Files
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.json_file import dumps
 
 IdFormat = Literal["ids", "jsonl", "npy", "bin"]

@@ -5,11 +5,12 @@ model that has learned to copy from its context ("induction") finds them; `chanc
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from llmtool.core.run.dataclass import dataclass
 
 Ids = NDArray[np.int64]
 LastLogits = Callable[[torch.Tensor, int], torch.Tensor]

@@ -17,12 +17,13 @@ the score is the share of the wanted words found in it.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from llmtool.core.run.dataclass import dataclass
 
 Ids = npt.NDArray[np.int64]
 Random = np.random.Generator

@@ -15,14 +15,13 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from llmtool.core.run import journal
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.numbers import whole
 from llmtool.core.run.wording import size
@@ -56,7 +55,7 @@ class Files:
 
     def sizes(self) -> dict[str, int]:
         """Bytes written so far, by the file's name."""
-        return {part.path.name: part.file.tell() for part in self._parts}
+        return {part.path.name: part.size() for part in self._parts}
 
     def commit(self) -> None:
         """Sync, then rename; several files by a journal, so that nobody is left with half of them."""
@@ -99,11 +98,21 @@ class _Part:
 
     @classmethod
     def begin(cls, path: Path) -> "_Part":
+        from tempfile import mkstemp  # 2 ms of a start: what goes to stdout needs none
+
         while True:
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+            handle, name = mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
             if journal.lock(handle) and os.fstat(handle).st_nlink:  # else `sweep` of another took it for a dead one's
                 return cls(os.fdopen(handle, "wb"), Path(name), path)
             os.close(handle)
+
+    def size(self) -> int:
+        """Bytes written, wherever the file stands: numpy's header is filled in last."""
+        with explained(self.path):
+            place = self.file.tell()
+            end = self.file.seek(0, os.SEEK_END)
+            self.file.seek(place)
+        return end
 
     def sync(self) -> None:
         self.file.flush()
@@ -167,8 +176,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _begin_directory(path: Path) -> tuple[Path, int]:
+    from tempfile import mkdtemp
+
     while True:
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+        work = Path(mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
         try:
             handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:  # swept before it could be locked

@@ -1,7 +1,5 @@
 """Figures: checked before the work, written whole, and marked as ours, since no run.json stands beside them."""
 
-import hashlib
-import logging
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -20,6 +18,8 @@ KINDS = {"png": ("Software",), "svg": ("Creator", "Date"), "pdf": ("Creator", "C
 
 def mark() -> str:
     """What stands in a figure: that it is ours, and a hash of the command that drew it, --force left out."""
+    import hashlib
+
     words = [word for word in sys.argv[1:] if word != "--force"]
     return f"{MARK} {hashlib.sha256(chr(0).join(words).encode(errors='surrogateescape')).hexdigest()[:16]}"
 
@@ -35,6 +35,8 @@ def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: b
     if _kind(path) not in KINDS:
         hint = f"name it {', '.join('.' + kind for kind in KINDS)}"
         raise UserError(f"cannot draw {path.suffix or 'a file without a suffix'}", where=str(path), hint=hint)
+    import logging
+
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a writable home, but complains
     require("matplotlib", extra="plots", why="for --plot")
     claim_marked(path, "figure", read=read, force=force)

@@ -7,11 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.atomic import Files, atomic_file
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.version import __version__
 

@@ -6,12 +6,12 @@ names inside two figures cannot meet.
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Protocol
 
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.dataclass import dataclass
 from llmtool.version import __version__
 
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}

@@ -10,13 +10,14 @@ run.json and the check of a resumed run take `facts()`. Standard library only: `
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, fields, replace
 from functools import cache
 from math import isnan
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, closest
 
 

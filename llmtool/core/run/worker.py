@@ -16,10 +16,11 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
+
+from llmtool.core.run.dataclass import dataclass
 
 
 @dataclass(frozen=True)

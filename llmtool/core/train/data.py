@@ -9,7 +9,6 @@ micro-batch: a process asks for the rows that are its own.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from llmtool.core.corpus.token_files import TokenFile
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.objective import IGNORED, Batch
 

@@ -11,13 +11,13 @@ in the teacher's row that they should equal.
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import torch
 
 from llmtool.core.model.decoder import Decoder
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.train.objective import IGNORED, Batch, Figures, Objective, Term
 
 

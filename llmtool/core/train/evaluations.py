@@ -1,8 +1,8 @@
 """How often a run evaluates, and on how much: by default at most a quarter of its time, however short it is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.wording import counted
 
 TIMES, LEAST = 20, 5

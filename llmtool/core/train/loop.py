@@ -7,11 +7,12 @@ caller's: `record` takes a row for metrics.jsonl, `save` a state, `evaluate` giv
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.data import Batches
 from llmtool.core.train.objective import Figures

@@ -5,7 +5,7 @@ add a Term to it, so that objectives compose as the parts of the decoder do.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.decoder import Decoder
 from llmtool.core.model.embedding import finish_logits
+from llmtool.core.run.dataclass import dataclass
 
 IGNORED = -100
 """Label of a position whose prediction is not in the loss."""

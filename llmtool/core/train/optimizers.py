@@ -4,12 +4,12 @@ AdamW for everything, or Muon for the matrices of hidden layers and AdamW for th
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.muon import Muon
 

@@ -4,9 +4,9 @@ A schedule gives the share of the peak; each group of parameters has a peak of i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import cos, pi
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.wording import counted
 

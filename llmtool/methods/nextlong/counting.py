@@ -28,6 +28,9 @@ class Counts:
 
     samples: int = 0
     tokens: int = 0
+    targets: Counter[int] = field(default_factory=Counter)
+    """Samples by their length: a mixture has two."""
+
     extended: int = 0
     inside: int = 0
     gaps: list[int] = field(default_factory=list)
@@ -50,6 +53,7 @@ class Counts:
         """One sample; floor: the cosine that random pairs have."""
         self.samples += 1
         self.tokens += row["target"]
+        self.targets[row["target"]] += 1
         spans = row["spans"]
         metas = [span for span in spans if span["role"] == "meta"]
         cut = bool(metas) and metas[-1] is spans[-1] and metas[-1]["tokens"][1] >= row["target"] - row.get("behind", 0)

@@ -97,30 +97,40 @@ def surely(most: float) -> npt.NDArray[np.int64]:
     return np.asarray(binom.isf(1e-6, np.arange(BINS + 1), most / (2 - most)) + 1, np.int64)
 
 
-def suspects(
-    metas: Sketches, meta_sizes: Sizes, found: Sketches, found_sizes: Sizes, most: float
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which of `found` [N, 64] seem to share `most` of the smaller, CLEARLY at least, with any of `metas` [p, 64].
+class Suspects:
+    """Which chunks seem to share `most` of the smaller's shingles, CLEARLY at least, with any meta-chunk of a seed.
 
-    And those of them that surely do, so that nobody has to look at their texts. First in how many bins each equals any
-    meta-chunk; few have LIKE, and these are compared with each. What this lets pass is compared on its texts when a
-    sample takes it: here copies are kept from filling the rankings.
+    What this lets pass is compared on its texts when a sample takes it: here copies are kept from filling the rankings.
     """
-    places = np.arange(BINS)
-    known = np.zeros((BINS, 1 << 16), np.bool_)  # 4 MB to look up in: a search among sorted bins took 8 times as long
-    known[np.broadcast_to(places, metas.shape), metas] = True
-    known[:, EMPTY] = False
-    rows = np.flatnonzero(known[places, found].sum(1) >= LIKE)
-    out, sure = np.zeros(len(found), np.bool_), np.zeros(len(found), np.bool_)
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        own = found_sizes[part][:, None]
-        equal, either = bins(found[part][:, None], metas)
-        both = shared(jaccard(equal, either), own, meta_sizes)
-        close = both >= max(most, CLEARLY) * np.minimum(own, meta_sizes)
-        out[part] = close.any(1)
-        sure[part] = (close & (equal >= surely(most)[either])).any(1)
-    return out, sure
+
+    def __init__(self, most: float) -> None:
+        self._most, self._surely = most, surely(most)
+        # 4 MB to look up in, made once: a search among sorted bins took 8 times as long
+        self._known = np.zeros(BINS << 16, np.bool_)
+        self._places = np.arange(BINS) << 16
+
+    def __call__(
+        self, metas: Sketches, meta_sizes: Sizes, found: Sketches, found_sizes: Sizes
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Of `found` [N, 64] beside `metas` [p, 64]; and those that surely do, whose texts nobody has to look at.
+
+        First in how many bins each equals any meta-chunk; few have LIKE, and these are compared with each.
+        """
+        theirs = (self._places | metas)[metas != EMPTY]
+        self._known[theirs] = True
+        like = self._known[self._places | found].view(np.uint8).sum(1, dtype=np.uint8)
+        self._known[theirs] = False
+        rows = np.flatnonzero(like >= LIKE)
+        out, sure = np.zeros(len(found), np.bool_), np.zeros(len(found), np.bool_)
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            own = found_sizes[part][:, None]
+            equal, either = bins(found[part][:, None], metas)
+            both = shared(jaccard(equal, either), own, meta_sizes)
+            close = both >= max(self._most, CLEARLY) * np.minimum(own, meta_sizes)
+            out[part] = close.any(1)
+            sure[part] = (close & (equal >= self._surely[either])).any(1)
+        return out, sure
 
 
 class Contamination:

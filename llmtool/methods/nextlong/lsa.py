@@ -92,18 +92,30 @@ def fit(parts: Iterable[tuple[U64, I64]], seed: int, dimensions: int = DIMENSION
     words = np.concatenate([np.diff(ends, prepend=0) for _, ends in kept])
     weights = np.sqrt(words / max(1.0, float(words.mean()))).astype(np.float32)
     matrix: Any = (diags_array(weights) @ vstack(rows, format="csr")).tocsr()
-    return Lsa(names, idf, _right_vectors(matrix, dimensions, seed))
+    return Lsa(names, idf, right_vectors(matrix, dimensions, seed))
 
 
-def _right_vectors(matrix: Any, dimensions: int, seed: int) -> F32:
+def right_vectors(matrix: Any, dimensions: int, seed: int) -> F32:
     """The first right singular vectors [F, dimensions] of [n, F]; fewer singular vectors leave columns of zeros."""
     rows, columns = matrix.shape
     rank = min(dimensions + _OVERSAMPLING, rows, columns)
     test = np.random.Generator(np.random.PCG64(seed)).standard_normal((columns, rank), np.float32)
-    basis = np.linalg.qr(matrix @ test)[0]
+    basis = _orthonormal(matrix @ test)
     for _ in range(_POWER):
-        basis = np.linalg.qr(matrix @ np.linalg.qr(matrix.T @ basis)[0])[0]
-    right = np.linalg.svd(np.asarray((matrix.T @ basis).T), full_matrices=False)[2][:dimensions].T
+        basis = _orthonormal(matrix @ _orthonormal(matrix.T @ basis))
+    right = _orthonormal(np.asarray(matrix.T @ basis))[:, :dimensions]
     out = np.zeros((columns, dimensions), np.float32)
     out[:, : right.shape[1]] = right
     return out
+
+
+def _orthonormal(vectors: F32) -> F32:
+    """The left singular vectors [n, r] of [n, k] whose singular values are not nothing, the largest first.
+
+    From the products of the k columns in float64: a tenth of the time of a QR decomposition, and of the SVD at the end.
+    Values that are 1e-6 of the largest are below float32's rounding.
+    """
+    exact = np.asarray(vectors, np.float64)
+    squares, turn = np.linalg.eigh(exact.T @ exact)
+    kept = np.flatnonzero(squares > 1e-12 * squares.max(initial=np.finfo(np.float64).tiny))[::-1]
+    return np.asarray(exact @ (turn[:, kept] / np.sqrt(squares[kept])), np.float32)

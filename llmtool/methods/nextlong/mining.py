@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.shards import Stage
-from llmtool.methods.nextlong.duplicates import suspects
+from llmtool.methods.nextlong.duplicates import Suspects
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.search import Searcher
 from llmtool.methods.nextlong.shingles import Shingles
@@ -33,6 +33,7 @@ class Pool:
     embedded: Embedded
     flags: npt.NDArray[np.uint8]
     shingles: Shingles
+    suspects: Suspects
 
 
 def depth(target: int, chars_per_token: float, mean_chars: float, metas: int) -> int:
@@ -111,9 +112,9 @@ def _allowed(
     if most < 1 and len(found):
         metas = np.arange(own.start, own.stop)
         embedded = pool.embedded
-        likely, sure = suspects(
+        likely, sure = pool.suspects(
             embedded.sketches.rows(metas), embedded.sizes.rows(metas), embedded.sketches.rows(found),
-            embedded.sizes.rows(found), most,
+            embedded.sizes.rows(found),
         )  # fmt: skip
         doubtful = found[likely & ~sure]
         pool.shingles.clear()

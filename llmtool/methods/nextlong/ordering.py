@@ -23,8 +23,8 @@ from llmtool.core.run.json_file import parse_json
 from llmtool.methods.nextlong.words import mix
 
 U64 = npt.NDArray[np.uint64]
-Found = tuple[int, bytes, int, int, bytes, bytes]
-"""Key, digest, unit it was read in, first chunk there, text, JSON line."""
+Found = tuple[int, bytes, bytes, bytes, U64, npt.NDArray[np.uint32]]
+"""Key, digest, text, JSON line, bounds of its chunks, their characters."""
 
 
 def share_of(keys: U64, unit: int, units: int) -> slice:
@@ -53,8 +53,13 @@ def _found(read: Stage, sources: int, unit: int, units: int) -> list[Found]:
             continue
         texts = _read(read.path(source, "text"), rows[:, 1:3].astype(np.int64))
         lines = _read(read.path(source, "about"), rows[:, 3:5].astype(np.int64))
-        for key, first, text, line in zip(rows[:, 0].tolist(), rows[:, 5].tolist(), texts, lines, strict=True):
-            found.append((key, blake2b(text + b"\0" + line, digest_size=16).digest(), source, first, text, line))
+        # mapped once: to map them anew for each document was a third of the stage
+        bounds, chars = (map_array(read.path(source, f"{name}.npy")) for name in ("bounds", "chars"))
+        places = zip(rows[:, 0].tolist(), rows[:, 5].tolist(), rows[:, 6].tolist(), strict=True)
+        for (key, first, chunks), text, line in zip(places, texts, lines, strict=True):
+            digest = blake2b(text + b"\0" + line, digest_size=16).digest()
+            own = slice(first, first + chunks)
+            found.append((key, digest, text, line, bounds[own].copy(), chars[own].copy()))
     return sorted(found, key=lambda each: each[:2])
 
 
@@ -68,15 +73,14 @@ def order_unit(stage: Stage, read: Stage, sources: int, units: int, unit: int) -
     with ExitStack() as stack:
         texts = stack.enter_context(atomic_file(stage.path(unit, "text")))
         about = stack.enter_context(atomic_file(stage.path(unit, "docs.jsonl")))
-        for key, content, source, first, text, line in _found(read, sources, unit, units):
+        for key, content, text, line, ends, lengths in _found(read, sources, unit, units):
             again = again + 1 if key == before else 0  # a name, or a text, that came before
             before = key
             row = parse_json(line)
-            stop = first + row["chunks"]
             own = mix(np.array([key + again & (1 << 64) - 1], np.uint64))[0] if again else key
             documents.extend((described, len(chars), names.setdefault(row["source"], len(names)), int(own)))
-            bounds.frombytes((map_array(read.path(source, "bounds.npy"))[first:stop] + np.uint64(held)).tobytes())
-            chars.frombytes(np.ascontiguousarray(map_array(read.path(source, "chars.npy"))[first:stop]).tobytes())
+            bounds.frombytes((ends + np.uint64(held)).tobytes())
+            chars.frombytes(lengths.tobytes())
             texts.write(text)
             about.write(line)
             digest.update(content)

@@ -16,7 +16,8 @@ def draw(facts: dict[str, Any], path: Path) -> None:
 
     sheet = Figure(figsize=(11, 7), layout="constrained")
     gap, hard, reuse, mix = sheet.subplots(2, 2).flat
-    title = f"{facts['method']}: {counted(facts['samples'], 'sample')} of {facts['target']:,} tokens"
+    lengths = [f"{counted(number, 'sample')} of {int(target):,} tokens" for target, number in facts["targets"].items()]
+    title = f"{facts['method']}: {', '.join(lengths)}"
     sheet.suptitle(title, x=0.01, ha="left", fontsize=12)
     _gap(gap, facts)
     _hardness(hard, facts)

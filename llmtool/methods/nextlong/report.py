@@ -43,10 +43,12 @@ def report(
     embedded = Embedded(work) if work and (work / "vectors" / "done.json").exists() else None
     known = Contamination.read(decontaminate, ngram, fields) if decontaminate else None
     level = done.get("min_similarity")
+    levels = {done["target"]: level}  # a packed sample is shorter, and its negatives nearer
+    other = (done.get("packed") or {}).get("min_similarity", level)
     dirty = 0
     with console.progress("reading samples", done["samples"], "samples") as bar:
         for row in rows(output):
-            counts.add(row, level)
+            counts.add(row, levels.get(row["target"], other))
             if store:
                 counts.leaks += _leaks(row, store)
             if embedded:
@@ -124,8 +126,9 @@ def _facts(counts: Counts, done: dict[str, Any]) -> dict[str, Any]:
     looked = counts.total("looked_at")
     return {
         "schema": SCHEMA, "method": done["method"], "samples": counts.samples, "target": done["target"],
+        "targets": {str(target): counts.targets[target] for target in sorted(counts.targets, reverse=True)},
         "tokens": counts.tokens, "tried": done.get("tried"), "rejects": done.get("rejects", {}),
-        "left_out": done.get("left_out", {}), "negatives": counts.negatives,
+        "left_out": done.get("left_out", {}), "packed": done.get("packed"), "negatives": counts.negatives,
         "all_metas_inside": counts.inside / counts.extended if counts.extended else None,
         "metas": _spread(np.array(counts.metas)) if any(counts.metas) else None,
         "dependency_gap": _spread(gaps) if counts.gaps else None,

@@ -23,12 +23,12 @@ class Searcher(Protocol):
 
 
 def best(scores: F32, ids: I64, k: int) -> tuple[I64, F32]:
-    """The k best of a row by (score descending, id ascending)."""
+    """The k best of a row by (score descending, id ascending); of equal scores the lower id stands first already."""
     if len(scores) > k:
         edge = np.partition(scores, len(scores) - k)[len(scores) - k]
         kept = scores >= edge
         scores, ids = scores[kept], ids[kept]
-    order = np.lexsort((ids, -scores))[:k]
+    order = np.argsort(-scores, kind="stable")[:k]
     return ids[order], scores[order]
 
 
@@ -61,29 +61,37 @@ class Flat:
         self._pool = np.ones(len(vectors), np.bool_) if pool is None else pool
         step = max(1, TILE // vectors.size)
         self._tiles = [slice(place, place + step) for place in range(0, len(vectors.parts), step)]
+        self._held: tuple[slice, I64, F32] | None = None
 
     def scores(self, chunk: int, others: I64) -> F32:
         """See hardness.Scorer."""
         return np.asarray(similarities(self._vectors.rows(np.array([chunk])), self._vectors.rows(others))[0])
 
+    def _tile(self, place: slice) -> tuple[I64, F32]:
+        """The chunks of a tile that may be found, ascending [N], and their vectors [N, d].
+
+        The last one asked for is kept: of a corpus of one tile it is made once and not for every batch of queries.
+        """
+        if self._held is None or self._held[0] != place:
+            self._held = None
+            first = place.start * self._vectors.size
+            tile = np.concatenate(self._vectors.parts[place])
+            inside = np.flatnonzero(self._pool[first : first + len(tile)])
+            self._held = (place, first + inside, tile[inside].astype(np.float32))
+        return self._held[1:]
+
     def search(self, chunks: I64, k: int) -> list[tuple[I64, F32]]:
         """See Searcher."""
-        queries = self._vectors.rows(chunks)
+        queries = self._vectors.rows(chunks).astype(np.float32)
         ids: list[I64] = [np.zeros(0, np.int64)] * len(chunks)
         scores: list[F32] = [np.zeros(0, np.float32)] * len(chunks)
-        first = 0
         for place in self._tiles:
-            parts = self._vectors.parts[place]
-            tile = np.concatenate(parts) if len(parts) > 1 else parts[0]
-            inside = np.flatnonzero(self._pool[first : first + len(tile)])
-            numbers = first + inside
-            first += len(tile)
-            if not len(inside):
-                continue
-            tile = tile[inside] if len(inside) < len(tile) else tile
+            numbers, tile = self._tile(place)
+            products = np.empty((min(QUERIES, len(chunks)), len(tile)), np.float32)
             for start in range(0, len(chunks), QUERIES):
-                products = similarities(queries[start : start + QUERIES], tile)
-                for row, values in enumerate(products, start):
+                block = queries[start : start + QUERIES]
+                np.matmul(block, tile.T, out=products[: len(block)])  # exact: see vectors.py
+                for row, values in enumerate(products[: len(block)], start):
                     floor = float(scores[row][-1]) if len(scores[row]) == k else -np.inf
                     places = likely(values, k, floor)
                     found = np.concatenate([ids[row], numbers[places]])

@@ -1,6 +1,7 @@
 """The shingles of texts as sets: which chunks share too much is counted on them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +15,54 @@ _BITS = np.uint64(64 - (BATCH.bit_length() - 1))
 PAIRS = 1 << 20
 """Equal shingles of two texts that are counted at a time."""
 
+KEPT_BYTES = 64 << 20
+"""Shingles that are kept for the next seeds, some 25,000 chunks' (of LONGEST bytes one chunk's are 1 MB)."""
 
-def common(values: U64, owners: I64, hashes: U64, holders: I64, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+
+def common(
+    values: U64, owners: I64, hashes: U64, holders: I64, shape: tuple[int, int], first: I64 | None = None
+) -> npt.NDArray[np.int64]:
     """How many shingles each of the texts 0..shape[0]-1 has in common with each of 0..shape[1]-1 [shape].
 
     Text owners[i] has values[i], text holders[i] has hashes[i], which are sorted. PAIRS of equal ones at a time.
+    first: np.searchsorted(hashes, values), where it is known.
     """
-    first = np.searchsorted(hashes, values)
-    times = np.searchsorted(hashes, values, "right") - first
-    found = np.flatnonzero(times)
-    first, times, owners = first[found], times[found], owners[found]
+    counts = np.zeros(shape[0] * shape[1], np.int64)
+    first = np.searchsorted(hashes, values) if first is None else first
+    found = np.flatnonzero(hashes[np.minimum(first, len(hashes) - 1)] == values) if len(hashes) else first[:0]
+    first, owners = first[found], owners[found]
+    times = np.searchsorted(hashes, values[found], "right") - first
     ends = np.cumsum(times)
     total = int(ends[-1]) if len(ends) else 0
-    counts = np.zeros(shape[0] * shape[1], np.int64)
     cuts = np.searchsorted(ends, np.arange(0, total, PAIRS), "right").tolist()
-    for a, b in zip(cuts, [*cuts[1:], len(ends)], strict=True):
+    for a, b in pairwise([*cuts, len(ends)]):
         size = times[a:b]
         place = np.arange(int(size.sum())) + np.repeat(first[a:b] - (np.cumsum(size) - size), size)
         counts += np.bincount(np.repeat(owners[a:b], size) * shape[1] + holders[place], minlength=len(counts))
     return counts.reshape(shape)
+
+
+class Kept:
+    """Arrays by number; of more than `most` bytes those go that were not asked for longest."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._arrays: dict[int, U64] = {}
+        self._bytes = 0
+
+    def get(self, number: int) -> U64 | None:
+        """The array, if it is there still."""
+        array = self._arrays.pop(number, None)
+        if array is not None:
+            self._arrays[number] = array  # now the last to go
+        return array
+
+    def add(self, number: int, array: U64) -> None:
+        """Keep one that is not there."""
+        self._arrays[number] = array
+        self._bytes += array.nbytes
+        while self._bytes > self._most:
+            self._bytes -= self._arrays.pop(next(iter(self._arrays))).nbytes
 
 
 class Shingles:
@@ -41,15 +71,19 @@ class Shingles:
     def __init__(self, store: Store, most: float = 1.0) -> None:
         self._store, self.most = store, most
         self._held: dict[int, U64] = {}
+        self._kept = Kept(KEPT_BYTES)
         self._waiting: list[int] = []
         self._compared: list[int] = []
+        self._sizes: list[int] = []  # of those in _compared
         self._hashes: U64 = np.zeros(0, np.uint64)
         self._owners: I64 = np.zeros(0, np.int64)  # places in _compared
         self._clashing: dict[int, set[int]] = {}
 
     def prepare(self, chunks: Iterable[int]) -> None:
         """Make those of many chunks together, which is ten times as fast as one by one."""
-        missing = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self._held]
+        new = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self._held]
+        self._held.update((chunk, known) for chunk in new if (known := self._kept.get(chunk)) is not None)
+        missing = [chunk for chunk in new if chunk not in self._held]
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
             values, text = shingles(*word_hashes([self._store.text(chunk)[:LONGEST] for chunk in batch]))
@@ -61,8 +95,9 @@ class Shingles:
             edges = np.searchsorted(keys >> _BITS, np.arange(len(batch) + 1)).tolist()
             keys &= (np.uint64(1) << _BITS) - np.uint64(1)
             for chunk, a, b in zip(batch, edges, edges[1:], strict=False):
-                self._held[chunk] = keys[a:b]
-        self._waiting += missing
+                self._held[chunk] = keys[a:b].copy()
+                self._kept.add(chunk, self._held[chunk])
+        self._waiting += new
 
     def __contains__(self, chunk: int) -> bool:
         return chunk in self._held
@@ -85,12 +120,15 @@ class Shingles:
         theirs, hashes, holders = self._gathered(others)
         order = np.argsort(hashes, kind="stable")
         counts = common(values, owners, hashes[order], holders[order], (len(chunks), len(others)))
-        return np.asarray(self._too_much(counts, sizes, theirs).any(1))
+        out = np.zeros(len(chunks), np.bool_)
+        out[self._too_much(counts, sizes, theirs)[0]] = True
+        return out
 
-    def _too_much(self, counts: I64, sizes: I64, theirs: I64) -> npt.NDArray[np.bool_]:
-        """Which of the counts [N, M] are so much of the smaller text."""
-        least = self.most * np.minimum(sizes[:, None], theirs)
-        return np.asarray((counts > 0) & (counts >= least))
+    def _too_much(self, counts: I64, sizes: I64, theirs: I64) -> tuple[I64, I64]:
+        """Which of the counts [N, M] are so much of the smaller text: rows and columns."""
+        rows, columns = counts.nonzero()
+        much = counts[rows, columns] >= self.most * np.minimum(sizes[rows], theirs[columns])
+        return rows[much], columns[much]
 
     def clashing(self, chunk: int) -> set[int]:
         """The chunks, of those that were made, that share too much with this one; itself if it has any words."""
@@ -107,23 +145,36 @@ class Shingles:
         self._clashing.update((chunk, {chunk}) for chunk, size in zip(new, sizes.tolist(), strict=True) if size)
         order = np.argsort(values, kind="stable")
         values, owners = values[order], owners[order]
+        before = len(self._compared)
         places = np.searchsorted(self._hashes, values)
-        self._hashes = np.insert(self._hashes, places, values)
-        self._owners = np.insert(self._owners, places, owners + len(self._compared))
+        counts = np.concatenate([  # apart, as each value would find itself among them all
+            common(values, owners, self._hashes, self._owners, (len(new), before), places),
+            common(values, owners, values, owners, (len(new), len(new))),
+        ], 1)  # fmt: skip
+        self._merge(places, values, owners + before)
         self._compared += new
-        shape = (len(new), len(self._compared))
-        counts = common(values, owners, self._hashes, self._owners, shape)
-        theirs = np.array([len(self._held[chunk]) for chunk in self._compared], np.int64)
-        rows, columns = self._too_much(counts, sizes, theirs).nonzero()
+        self._sizes += sizes.tolist()
+        rows, columns = self._too_much(counts, sizes, np.array(self._sizes))
         for one, other in zip(rows.tolist(), columns.tolist(), strict=True):
             self._clashing[new[one]].add(self._compared[other])
             self._clashing[self._compared[other]].add(new[one])
 
+    def _merge(self, places: I64, values: U64, owners: I64) -> None:
+        """Put sorted values before those that stand at `places`; np.insert would look for the places twice."""
+        new = places + np.arange(len(values))
+        old = np.ones(len(self._hashes) + len(values), np.bool_)
+        old[new] = False
+        hashes, holders = np.empty(len(old), np.uint64), np.empty(len(old), np.int64)
+        hashes[new], hashes[old] = values, self._hashes
+        holders[new], holders[old] = owners, self._owners
+        self._hashes, self._owners = hashes, holders
+
     def clear(self) -> None:
-        """Forget them."""
+        """Begin anew, with another seed; those that were used last are kept, as many as may be."""
         self._held.clear()
         self._waiting.clear()
         self._compared.clear()
+        self._sizes.clear()
         self._clashing.clear()
         self._hashes, self._owners = self._hashes[:0], self._owners[:0]
 

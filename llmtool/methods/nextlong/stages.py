@@ -32,7 +32,7 @@ from llmtool.methods.nextlong import copies, indexing
 from llmtool.methods.nextlong.chance import held_out
 from llmtool.methods.nextlong.chunking import Reading
 from llmtool.methods.nextlong.copies import Dedupe
-from llmtool.methods.nextlong.duplicates import Contamination
+from llmtool.methods.nextlong.duplicates import Contamination, Suspects
 from llmtool.methods.nextlong.embedding import UNIT, Embedded, check_embedder, embed_unit, embedder, fit_lsa, identity
 from llmtool.methods.nextlong.hardness import least
 from llmtool.methods.nextlong.indexing import I64, IndexKind
@@ -45,7 +45,7 @@ from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_stage, token_unit
 from llmtool.methods.nextlong.vectors import SCALE
 
-CHUNK_VERSION, EMBED_VERSION = 2, 2
+CHUNK_VERSION, EMBED_VERSION = 2, 3
 """Go up when the same text gets other chunks or vectors, so that a work directory of before is not gone on with."""
 
 GROUP_BYTES = 32 << 20
@@ -296,7 +296,8 @@ def _mine_work(stage: Stage, directory: Path, size: int) -> Callable[[int], None
     searcher = indexing.searcher(directory, store, embedded)
     seeds: I64 = np.asarray(map_array(stage.directory / "seeds.npy"))
     flags = copies.flags(directory, embedded, _held(store, stage.settings["holdout"]))
-    pool = Pool(embedded, flags, Shingles(store, stage.settings["max_overlap"]))
+    most = stage.settings["max_overlap"]
+    pool = Pool(embedded, flags, Shingles(store, most), Suspects(most))
     return partial(mine_unit, stage, store, searcher, pool, seeds, size, floor(directory, stage) * SCALE**2)
 
 

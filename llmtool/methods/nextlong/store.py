@@ -1,6 +1,7 @@
 """The chunks of a corpus as the stage `chunk` left them, read from disk where needed."""
 
 import os
+from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Store:
         counts = [self.stage.facts(unit) for unit in units]
         self.chunks, self.documents = totals["chunks"], totals["documents"]
         self._chunk_first = np.cumsum([0, *(facts["chunks"] for facts in counts)])
+        self._starts: list[int] = self._chunk_first.tolist()  # for one chunk bisect is ten times as fast as numpy
         self._document_first = np.cumsum([0, *(facts["documents"] for facts in counts)])
         self._bounds, self._chars, tables = (
             Mapped([self.stage.path(unit, f"{name}.npy") for unit in units]) for name in ("bounds", "chars", "docs")
@@ -63,7 +65,9 @@ class Store:
 
     def text(self, chunk: int) -> bytes:
         """Text of one chunk."""
-        return self.texts(chunk, chunk + 1)[0]
+        unit = bisect_right(self._starts, chunk) - 1
+        begin, end = self._ends(unit)[chunk - self._starts[unit]].tolist()
+        return self._read(unit, "text", begin, end - begin)
 
     def texts(self, start: int, stop: int) -> list[bytes]:
         """Texts of chunks start..stop-1."""

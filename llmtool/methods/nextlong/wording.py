@@ -6,7 +6,7 @@ from typing import Any
 def lines(facts: dict[str, Any]) -> list[list[str]]:
     """The report for people: rows of a table."""
     out = [
-        ["samples", f"{facts['samples']:,} of {facts['target']:,} tokens"],
+        ["samples", ", ".join(f"{number:,} of {int(target):,} tokens" for target, number in facts["targets"].items())],
     ]
     if facts["all_metas_inside"] is not None:
         share = f"{100 * facts['all_metas_inside']:.2f}% of the samples"
@@ -43,10 +43,12 @@ def lines(facts: dict[str, Any]) -> list[list[str]]:
         out.append(["gain from earlier meta-chunks", text])
     if "contaminated_samples" in facts:
         out.append(["samples with evaluation text", f"{facts['contaminated_samples']:,}"])
-    if facts["tried"] is not None:
-        accepted = facts["tried"] - sum(n for why, n in facts["rejects"].items() if why in _AFTER_TRIAL)
-        out.append(["seeds accepted", f"{accepted:,} of {facts['tried']:,} tried"])
-    out += [[f"rejected: {why}", f"{number:,}"] for why, number in facts["rejects"].items()]
+    for kind, found in (("", facts), (", packed", facts["packed"] or {})):
+        rejects = found.get("rejects", {})
+        if found.get("tried") is not None:
+            accepted = found["tried"] - sum(n for why, n in rejects.items() if why in _AFTER_TRIAL)
+            out.append([f"seeds accepted{kind}", f"{accepted:,} of {found['tried']:,} tried"])
+        out += [[f"rejected{kind}: {why}", f"{number:,}"] for why, number in rejects.items()]
     mix = facts.get("corpus", {}).get("sources", {})
     for name, share in list(facts["sources"].items())[:12]:
         beside = f" ({100 * mix[name]:.1f}% of the corpus)" if name in mix else ""

@@ -204,7 +204,8 @@ def test_least_squares_equals_the_literal_one(
 
 
 def test_least_squares_brings_the_model_nearer(convert: Callable[..., Any], checkpoint: Path) -> None:
-    rows = Calibration([str(STDLIB / "shlex.py")], 8, 16, None, seed=0).rows(
+    # 200 rows: a gain of 1-4% over eight draws; of 8 rows some are no nearer
+    rows = Calibration([str(STDLIB / "shlex.py")], 200, 16, None, seed=0).rows(
         open_checkpoint(checkpoint), load_model(checkpoint).config, QUIET
     )[0]
     wanted = load_model(checkpoint)(rows)

@@ -60,9 +60,22 @@ def test_arrays_and_sidecars(tokenizer: Tokenizer, corpus: str, tmp_path: Path, 
     offsets = np.load(tmp_path / about["offsets"])
     assert np.diff(offsets).tolist() == [len(row) for row in expected(tokenizer, True)]
     assert [p.name for p in tmp_path.glob(".*")] == []
+    for entry in json.loads((tmp_path / f"train.{form}.run.json").read_text())["outputs"]:
+        assert entry["bytes"] == (tmp_path / entry["path"]).stat().st_size
+    with pytest.raises(CompleteError):
+        encode_files(tokenizer, [corpus], out, form=form, eos=True)
     restored = tmp_path / "restored"
     assert decode_files(tokenizer, str(out), restored) == len(SCRIPTS) + 2
     assert restored.read_bytes() == b"".join(row.encode() + END.encode() for row in [*SCRIPTS, "", "last"])
+
+
+@pytest.mark.parametrize("name", ["t.bin", "t.npy", "t.jsonl", "t.ids", "t"])
+def test_the_name_says_the_format(tokenizer: Tokenizer, corpus: str, tmp_path: Path, name: str) -> None:
+    form: Any = {"t.ids": "ids", "t": "ids"}.get(name, name[2:])
+    encode_files(tokenizer, [corpus], tmp_path / name)
+    encode_files(tokenizer, [corpus], tmp_path / f"told-{name}", form=form)
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"told-{name}").read_bytes()
+    assert json.loads((tmp_path / f"{name}.run.json").read_text())["config"]["format"] == form
 
 
 def test_megatron_index(tokenizer: Tokenizer, corpus: str, tmp_path: Path) -> None:

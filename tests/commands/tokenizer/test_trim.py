@@ -58,6 +58,10 @@ def test_arrays_are_renumbered(base: Path, form: str, write: Callable[[str, str]
     encode_files(old, [text], array, **made)
     encode_files(new, [text], again, **made)
     totals = remap_file(new, array, tmp_path / f"new.{form}", tmp_path / "less" / "ids.npy", force=False)
+    with pytest.raises(CompleteError):  # its directory is the same map
+        remap_file(new, array, tmp_path / f"new.{form}", tmp_path / "less", force=False)
+    with pytest.raises(UserError, match=r"holds ids, and is no tokenizer.*name the tokenizer first"):
+        Tokenizer.load(array)
     assert totals.documents == 2
     assert (tmp_path / f"new.{form}").read_bytes() == again.read_bytes()
     beside = (".json", ".offsets.npy")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmtool.core.corpus.arrays import OPEN, Mapped, Sharded, save_array
+from llmtool.core.corpus.arrays import OPEN, Mapped, Sharded, map_array, save_array
+from llmtool.core.run.errors import UserError
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
@@ -27,3 +28,12 @@ def test_four_hundred_arrays_hold_few_files_open(tmp_path: Path) -> None:
     assert len(Sharded([], 5)) == 0
     with pytest.raises(IndexError):
         Mapped(paths)[400]
+
+
+def test_what_is_no_array_is_said(tmp_path: Path) -> None:
+    text, objects = tmp_path / "ids.npy", tmp_path / "objects.npy"
+    text.write_text("1 2 3\n" * 40)
+    np.save(objects, np.array([{}, None] * 40), allow_pickle=True)
+    for path, what in ((text, "does not begin as .npy does"), (objects, "holds Python objects")):
+        with pytest.raises(UserError, match=what):
+            map_array(path)

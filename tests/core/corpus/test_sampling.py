@@ -141,6 +141,38 @@ def test_calibration_takes_rows_by_weight(joined: bool, tmp_path: Path) -> None:
     assert text_rows(encode, [f"{tmp_path / 'a'}@2"], 800, 50) == text_rows(encode, [str(tmp_path / "a")], 800, 50)
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_calibration_hangs_on_the_text_and_not_on_where_it_lies(
+    joined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows were drawn by the path as it was typed, so that a documented loss could not be had again elsewhere."""
+    novel = " ".join(f"word {n}" for n in range(20_000))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there" / "deep").mkdir(parents=True)
+    names = [tmp_path / "here" / "novel.txt", tmp_path / "there" / "deep" / "other name.txt"]
+    for name in names:
+        name.write_text(novel)
+    rows = [{"text": novel[start : start + 2000]} for start in range(0, 100_000, 1000)]
+    for folder in ("here", "there"):
+        (tmp_path / folder / "rows").mkdir()
+        for part in range(2):
+            lines = "".join(json.dumps(row) + "\n" for row in rows[part::2])
+            (tmp_path / folder / "rows" / f"part-{part}.jsonl").write_text(lines)
+    (tmp_path / "beside").write_text("b" * 60_000)
+    monkeypatch.chdir(tmp_path / "here")
+
+    def drawn(*inputs: str, seed: int = 0) -> list[list[int]]:
+        found = text_rows(encode, inputs, 1600 * len(inputs), 50, seed=seed, joined=joined)
+        return [row for row in found if row[0] != ord("b")]
+
+    expected = drawn("novel.txt")
+    assert expected != drawn("novel.txt", seed=1)
+    for typed in ("./novel.txt", str(names[0]), "../there/deep/other name.txt", "novel.txt@2"):
+        assert drawn(typed) == expected
+    assert drawn("../beside", "novel.txt") == drawn("novel.txt", "../beside") == expected
+    assert drawn("rows") == drawn("../there/rows") == drawn(str(tmp_path / "there" / "rows")) != expected
+
+
 def test_calibration_reads_as_it_is_told_and_says_what_it_left_out(tmp_path: Path, capsys: Any) -> None:
     from llmtool.core.corpus.reading import Reading
     from llmtool.core.run.console import Console

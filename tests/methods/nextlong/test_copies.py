@@ -79,6 +79,57 @@ def test_shingles_in_common_are_counted(monkeypatch: pytest.MonkeyPatch, pairs: 
     held, holders = (np.array(each) for each in zip(*sorted((v, n) for n in range(9) for v in sets[n]), strict=True))
     counts = shingles.common(values.astype(np.uint64), owners, held.astype(np.uint64), holders, (4, 9))
     assert counts.tolist() == [[len({*one} & {*other}) for other in sets] for one in sets[:4]]
+    for other in ([], [77], range(90, 99)):  # with nobody at all, and with texts that share nothing
+        hashes = np.array(other, np.uint64)
+        nothing = shingles.common(values.astype(np.uint64), owners, hashes, np.zeros(len(hashes), np.int64), (4, 1))
+        assert nothing.tolist() == [[0]] * 4
+
+
+def test_as_many_shingles_are_kept_as_may_be() -> None:
+    """What was not asked for longest goes first; an array that is too large by itself is not kept."""
+    kept = shingles.Kept(40)
+    arrays = {number: np.full(1 + number, number, np.uint64) for number in range(5)}
+    for number in range(3):
+        kept.add(number, arrays[number])  # 8 + 16 + 24 bytes: the first goes
+    assert kept.get(0) is None
+    assert kept.get(1) is arrays[1]
+    kept.add(0, arrays[0])  # 2 was asked for longest ago
+    assert kept.get(2) is None
+    assert kept.get(1) is arrays[1]
+    kept.add(4, arrays[4])
+    assert [kept.get(number) is arrays[number] for number in range(5)] == [False, False, False, False, True]
+    kept.add(5, np.zeros(6, np.uint64))
+    assert kept.get(4) is None
+    assert kept.get(5) is None
+
+
+@pytest.mark.parametrize("kept", [0, 2000, 1 << 20])
+def test_what_clashes_is_what_shares_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    """In any order of asking, a few at a time, for one seed after another, whatever is kept between them."""
+    monkeypatch.setattr(shingles, "KEPT_BYTES", kept)
+    monkeypatch.setattr(shingles, "BATCH", 4)
+    monkeypatch.setattr(shingles, "_BITS", np.uint64(62))
+    draw = random.Random(kept)
+    topics = [prose(draw, 40) for _ in range(4)]
+    texts = [prose(draw, draw.randint(1, 60)) + " " + draw.choice(topics) for _ in range(20)]
+    texts += [prose(draw, draw.randint(1, 90)) for _ in range(20)]
+    write_jsonl(tmp_path / "corpus.jsonl", ({"id": str(n), "text": text} for n, text in enumerate(texts)))
+    data.chunk([str(tmp_path / "corpus.jsonl")], tmp_path / "work", workers=1)
+    store = Store(tmp_path / "work")
+    stored = [text.decode() for text in store.texts(0, store.chunks)]
+    close = [[reference.containment(one, other) >= 0.2 for other in stored] for one in stored]
+    assert 100 < sum(map(sum, close)) < 1000
+    held = shingles.Shingles(store, 0.2)
+    for _ in range(6):
+        held.clear()
+        asked = draw.sample(range(store.chunks), 25)
+        for start in range(0, 25, 5):
+            held.prepare(asked[start : start + 5])
+            for chunk in asked[: start + 5]:
+                wanted = {other for other in asked[: start + 5] if close[chunk][other]}
+                assert held.clashing(chunk) & set(asked) == wanted
+        others = draw.sample(range(store.chunks), 6)
+        assert held.close(asked, others).tolist() == [any(close[one][other] for other in others) for one in asked]
 
 
 def test_a_sample_holds_no_copy(tmp_path: Path) -> None:

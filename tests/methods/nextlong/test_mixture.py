@@ -156,13 +156,33 @@ def test_mds_has_a_range_for_each(place: Path) -> None:
     assert count == 20
 
 
+def test_mosaic_reads_a_mixture(place: Path) -> None:
+    """Ids, ranges and what a row is called, as the trainers' own reader has them."""
+    streaming = pytest.importorskip("streaming", reason="mosaicml-streaming is not installed")
+    output = make(place, "streamed", form="mds")
+    expected: dict[int, list[list[int]]] = {}
+    for row in sorted([*lines(output, "spans"), *lines(output, "short")], key=lambda row: row["range"]):
+        expected.setdefault(row["row"], []).append(row["range"])
+    found = list(streaming.StreamingDataset(local=str(output), shuffle=False, batch_size=1))
+    assert [row["input_ids"].tolist() for row in found] == ids_of(make(place, "streamed-array")).tolist()
+    assert [row["indices"].tolist() for row in found] == [expected[number] for number in range(20)]
+    assert {len(ranges) for ranges in expected.values()} >= {1, TARGET // PACKED}
+    assert all(row["length"] == TARGET and row["domain"] for row in found)
+
+
 def test_the_same_bytes_by_any_number_of_workers(place: Path) -> None:
     def files(output: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file() and path.name != "run.json"}
 
     one = files(make(place, "one", work=place / "one" / "work"))
     assert files(make(place, "two", work=place / "two" / "work", workers=2)) == one
-    assert data.report(place / "one")[0]["all_metas_inside"] == 1
+    facts, lines_ = data.report(place / "one")
+    assert facts["all_metas_inside"] == 1
+    assert facts["targets"] == {str(TARGET): 5, str(PACKED): 36}
+    shown = dict(lines_)
+    assert shown["samples"] == "5 of 4,096 tokens, 36 of 1,024 tokens"
+    assert {"seeds accepted", "seeds accepted, packed"} <= shown.keys()
+    assert facts["weak"] == 0
 
 
 def test_evaluation_text_is_kept_out_of_documents(place: Path) -> None:

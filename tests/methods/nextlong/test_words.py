@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.nextlong import reference
-from llmtool.methods.nextlong.duplicates import Contamination, overlap, sizes, sketches, surely, suspects
+from llmtool.methods.nextlong import lsa, reference
+from llmtool.methods.nextlong.duplicates import Contamination, Suspects, overlap, sizes, sketches, surely
 from llmtool.methods.nextlong.lsa import fit
 from llmtool.methods.nextlong.vectors import SCALE, quantise, similarities
 from llmtool.methods.nextlong.words import ngrams, word_hashes
@@ -96,7 +97,7 @@ def test_overlap_estimates_jaccard() -> None:
     assert shares[2] == pytest.approx(0.5, abs=0.2)
     assert shares[3] < 0.05
     counts = sizes(np.array([600, 1200, 1505, 1685]))
-    likely, sure = suspects(drawn[:1], counts[:1], drawn, counts, 0.3)
+    likely, sure = Suspects(0.3)(drawn[:1], counts[:1], drawn, counts)
     assert likely.tolist() == [True, True, True, False]
     assert sure.tolist() == [True, True, bool(shares[2] * 64 >= surely(0.3)[64]), False]
 
@@ -113,7 +114,9 @@ def test_what_a_sketch_is_sure_of_is_so(most: float) -> None:
         texts.append(" ".join([f"v{draw.randrange(5000)}" for _ in range(size - part)] + base[start : start + part]))
     hashes, ends = word_hashes([text.encode() for text in texts])
     drawn, counts = sketches(hashes, ends), sizes(ends)
-    likely, sure = suspects(drawn[:1], counts[:1], drawn, counts, most)
+    looked = Suspects(most)
+    looked(drawn[200:], counts[200:], drawn, counts)  # what another seed's looks leave behind
+    likely, sure = looked(drawn[:1], counts[:1], drawn, counts)
     shares = np.array([reference.containment(texts[0], text) for text in texts])
     assert sure[0]
     assert not (sure & ~likely).any()
@@ -143,6 +146,20 @@ def test_vectors_are_exact() -> None:
     assert np.abs(found / SCALE**2 - unit @ unit.T).max() < 1e-3
     assert not quantise(np.zeros((1, 8))).any()
     assert found[0, 1] == reference.similarity(vectors[0].tolist(), vectors[1].tolist())
+
+
+@pytest.mark.parametrize("rank", [0, 1, 5, 40])
+def test_right_vectors_are_those_of_the_svd(rank: int) -> None:
+    """The same directions, the largest first; of a matrix that has fewer the rest are zeros."""
+    draw = np.random.default_rng(rank)
+    parts = [np.linalg.qr(draw.standard_normal((size, rank)))[0] for size in (90, 60)]
+    dense = (parts[0] * 0.5 ** np.arange(rank)) @ parts[1].T
+    found = lsa.right_vectors(csr_array(dense.astype(np.float32)), 16, 0)
+    assert found.shape == (60, 16)
+    wanted, count = np.linalg.svd(dense, full_matrices=False)[2], min(rank, 16)
+    assert not found[:, count:].any()
+    assert np.abs((found[:, :count] * wanted[:count].T).sum(0)) == pytest.approx(np.ones(count), abs=1e-4)
+    assert found.T @ found == pytest.approx(np.diag(np.arange(16) < count).astype(float), abs=1e-4)
 
 
 def test_lsa_finds_the_same_package() -> None:

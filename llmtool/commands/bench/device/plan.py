@@ -1,9 +1,9 @@
 """Parts of a run on a device, as data: what is done, in which processes, with which share of the time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from llmtool.core.kernels.spec import Case, case
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, closest
 
 SHARES = {

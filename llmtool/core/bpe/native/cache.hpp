@@ -4,6 +4,7 @@
 // bytes is its own key in a 32-byte entry, one of up to 31 bytes in a 64-byte entry; both kinds hold the ids too,
 // so that a hit touches one cache line. Longer pieces, and results that do not fit, lie in bounded pools.
 #pragma once
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -38,6 +39,14 @@ struct CacheSizes {
   size_t pool = 4u << 20;                                      // ids of short and medium pieces that do not fit
   size_t long_pool = 16u << 20;                                // bytes of long pieces
 };
+
+// For a few lines of text.
+inline CacheSizes small_caches(CacheSizes large) {
+  large.log2_short = std::min(large.log2_short, 10u);
+  large.log2_medium = std::min(large.log2_medium, 8u);
+  large.log2_long = std::min(large.log2_long, 8u);
+  return large;
+}
 
 using ShortKey = PieceKey<2>;
 using MediumKey = PieceKey<4>;

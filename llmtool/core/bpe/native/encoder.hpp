@@ -39,7 +39,8 @@ class EncodingThread final : public PieceCutter {
         short_(sizes.log2_short),
         medium_(sizes.log2_medium),
         long_(sizes.log2_long, sizes.long_pool),
-        max_pool_(sizes.pool) {}
+        max_pool_(sizes.pool),
+        log2_entries_(sizes.log2_short) {}
 
   // Encodes documents [first, last) to `out`, which has room for an id a byte and kOutputSlack; id_ends[i] becomes
   // the end of document i, counted from `out`. Returns the end of the ids.
@@ -101,6 +102,7 @@ class EncodingThread final : public PieceCutter {
   }
 
   uint64_t operations() const { return scratch_.operations; }
+  unsigned log2_entries() const { return log2_entries_; }
 
  private:
   static constexpr unsigned kBatch = 32;
@@ -237,6 +239,7 @@ class EncodingThread final : public PieceCutter {
   MediumCache medium_;
   LongCache long_;
   const size_t max_pool_;
+  const unsigned log2_entries_;
   std::vector<uint32_t> pool_;
   Scratch scratch_;
   std::vector<uint32_t> ids_, units_;
@@ -299,12 +302,13 @@ class EncoderWith final : public Encoder {
  public:
   template <class... Args>
   EncoderWith(const CacheSizes& sizes, Pretokenizer pretokenizer, std::unique_ptr<Vocabulary> vocabulary, Args&&... args)
-      : sizes_(sizes),
+      : large_(sizes),
         pretokenizer_(pretokenizer),
         vocabulary_(std::move(vocabulary)),
         policy_(*vocabulary_, std::forward<Args>(args)...) {}
 
   uint64_t encode(const Documents& documents, unsigned threads, uint32_t* out, uint64_t* id_ends) override {
+    expect(documents.ends.empty() ? 0 : documents.ends.back());
     return with_scanner(pretokenizer_, [&](auto scanner) {
       return encode_with<decltype(scanner)>(documents, threads, out, id_ends);
     });
@@ -327,7 +331,7 @@ class EncoderWith final : public Encoder {
 
   uint64_t operations() override {
     const std::lock_guard<std::mutex> lock(mutex_);
-    uint64_t sum = 0;
+    uint64_t sum = operations_;
     for (const auto& thread : idle_) sum += thread->operations();
     return sum;
   }
@@ -373,6 +377,17 @@ class EncoderWith final : public Encoder {
     return in_order.total();
   }
 
+  // Large caches are large pages, zeroed at the first touch: 0.5 ms, and 14 where the system has to make room for them.
+  // A line of text is encoded in less, so the first text has small caches.
+  void expect(uint64_t bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    text_ += bytes;
+    if (sizes_.log2_short == large_.log2_short || text_ <= kLittleText) return;
+    sizes_ = large_;
+    for (const auto& thread : idle_) operations_ += thread->operations();
+    idle_.clear();
+  }
+
   std::unique_ptr<Thread> take() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -385,14 +400,25 @@ class EncoderWith final : public Encoder {
     return make_thread();
   }
 
-  std::unique_ptr<Thread> make_thread() const { return std::make_unique<Thread>(*vocabulary_, policy_, sizes_); }
+  std::unique_ptr<Thread> make_thread() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return std::make_unique<Thread>(*vocabulary_, policy_, sizes_);
+  }
 
   void give_back(std::unique_ptr<Thread> thread) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    idle_.push_back(std::move(thread));
+    if (thread->log2_entries() == sizes_.log2_short) {
+      idle_.push_back(std::move(thread));
+    } else {  // begun before the text had become long
+      operations_ += thread->operations();
+    }
   }
 
-  const CacheSizes sizes_;
+  static constexpr uint64_t kLittleText = 64u << 10;
+
+  const CacheSizes large_;
+  CacheSizes sizes_ = small_caches(large_);
+  uint64_t text_ = 0, operations_ = 0;
   const Pretokenizer pretokenizer_;
   const std::unique_ptr<Vocabulary> vocabulary_;
   Policy policy_;

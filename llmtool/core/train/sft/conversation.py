@@ -6,9 +6,10 @@ itself is `role`, `content`, and whether an answer is trained (`weight`, `train`
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.json_file import parse_json
 

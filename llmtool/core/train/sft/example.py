@@ -1,13 +1,13 @@
 """What a model is trained on: ids with a mask; many of them, in memory or mapped from files."""
 
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmtool.core.corpus.arrays import map_array, save_array
+from llmtool.core.run.dataclass import dataclass
 
 ARRAYS = ("ids.npy", "trained.npy", "ends.npy")
 """The files of saved examples."""

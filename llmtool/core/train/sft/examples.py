@@ -6,9 +6,10 @@ to an answer.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.wording import counted
 from llmtool.core.train.sft.conversation import CHOICES, Row

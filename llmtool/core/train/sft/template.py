@@ -11,10 +11,11 @@ answer of a talk is, behind the prompt for it as the model will be given that, w
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any
 
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.worker import Limits, Worker, WorkerError
