@@ -261,6 +261,7 @@ _llmtool() {
         "llmtool scaling fit:--step-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--lr-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling fit:--like") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--target-loss") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--every") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--max-predicted-loss") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -295,6 +296,7 @@ _llmtool() {
         "llmtool scaling backtest:--step-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--lr-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling backtest:--like") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--metric") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -309,6 +311,7 @@ _llmtool() {
         "llmtool scaling compare:--step-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--lr-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling compare:--like") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -906,10 +909,10 @@ _llmtool() {
         "llmtool tokenizer diff") [[ $cur == -* ]] && words="--corpus --show --limit-bytes --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="-h --help" || words="fit predict backtest compare positions law" ;;
-        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot -o --output --force --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot -o --output --force --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --config --print-config -h --help" || words="" ;;
-        "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
-        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --config --print-config -h --help" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot -o --output --force --json --config --print-config -h --help" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="-h --help" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora vocab" ;;

@@ -40,7 +40,7 @@ def test_kills_over_every_form(tmp_path: Path) -> None:
     names = sorted(str(path) for path in tmp_path.iterdir())
     Tokenizer.train([tmp_path / "a.jsonl"], 700, special=["<|endoftext|>"]).save(tmp_path / "tok.json")
     code = [sys.executable, "-m", "llmtool", "tokenizer", "encode", str(tmp_path / "tok.json"), *names, "-q"]
-    code += ["--shards", "64K", "--eos", "--workers", "1", "-o"]
+    code += ["--shards", "70K", "--eos", "--workers", "1", "-o"]
     subprocess.run([*code, str(tmp_path / "whole")], check=True)
     killed, kills = tmp_path / "killed", 0
     marked: dict[str, int] = {}  # finished shards, and when they were
