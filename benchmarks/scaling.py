@@ -1,5 +1,5 @@
 """Forecasts of finished runs, each project judged with what was tuned on the others:
-`python benchmarks/scaling.py CURVES [--sweep]`.
+`python benchmarks/scaling.py CURVES [--sweep | --like]`.
 
 CURVES holds a folder a project: mpl/, modded/, zsl/ (no rate); docs/results/temporal_scaling/curves, tiny runs of our
 own (benchmarks/curves.py), is one more, and so is `longer` beside it, on which --sweep tunes nothing. A forecast sees
@@ -8,13 +8,14 @@ and the prediction the mean of the law over the same steps.
 
 `tuned`: the two constants of the fit (early, gain) are those of SETTINGS that did best on the *other* projects, and so
 is the scale of the intervals. `shipped`: what a user gets, which has seen every project here but zsl. --sweep tries the
-SETTINGS anew (minutes); without it only the shipped constants are scored.
+SETTINGS anew (minutes); without it only the shipped constants are scored. --like leaves one run out instead: each is
+told with some of the other runs of its project, drawn at random, as earlier ones (`scaling fit --like`).
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,8 @@ from llmtool.methods.temporal_scaling.schedule import Plan
 
 OWN = Path(__file__).parents[1] / "docs/results/temporal_scaling/curves"
 ORIGINS = (0.3, 0.5, 0.8)
+EARLIER = (1, 3, 8)
+"""Finished runs that are learnt from; as many as there are where a project has fewer."""
 SETTINGS = tuple(product((3e-3, 6e-3, 1.2e-2), (0.3, 0.36, 0.43)))
 """Values of `early` and of the centre of `gain`."""
 TRAPEZOIDS = {
@@ -91,10 +94,10 @@ def end(run: Run) -> tuple[Any, float]:
     return run.steps[-last:], float(run.loss[-last:].mean())
 
 
-def outcome(group: str, path: Path, origin: float) -> Outcome:
+def outcome(group: str, path: Path, origin: float, like: Sequence[Run] = ()) -> Outcome:
     run = look(group, path, origin)
     begun = time.process_time()
-    made = forecast(run)
+    made = forecast(run, like=like)
     seconds = time.process_time() - begun
     steps, truth = end(run)
     value = float(made.fit.predict(steps).mean())
@@ -219,8 +222,41 @@ def table(rows: list[Outcome], refused: list[Key]) -> dict[str, Any]:
     return facts
 
 
-def main(directory: Path, sweep: bool) -> None:
+def by_others(groups: dict[str, list[Path]]) -> dict[str, Any]:
+    """Leave one run out: each run of a project told with 1, 3 and 8 of the others as earlier runs."""
+    generator = np.random.default_rng(1)
+    facts: dict[str, Any] = {}
+    print(f"{'group':<8}{'earlier':>8}{'f':>5}{'runs':>6}{'median':>9}{'within 1%':>11}{'covered':>9}{'width':>8}"
+          f"{'confident':>11}{'of these':>10}{'largest':>9}")  # fmt: skip
+    for group, paths in groups.items():
+        whole = {path: run for path in paths if (run := look(group, path, 1.0)).schedule is not None}
+        for count, origin in product(EARLIER if whole else (), ORIGINS):
+            rows = []
+            for path in whole:
+                others = [other for other in whole if other != path]
+                drawn = generator.choice(len(others), min(count, len(others)), replace=False)
+                rows.append(outcome(group, path, origin, [whole[others[place]] for place in drawn]))
+            sure = [row for row in rows if row.confident]
+            fact = {
+                "runs": len(rows), "median": middle(row.error for row in rows),
+                "within": 100 * float(np.mean([abs(row.error) < 1 for row in rows])),
+                "covered": 100 * float(np.mean([row.covered for row in rows])),
+                "width": float(np.median([row.high - row.low for row in rows])), "confident": len(sure),
+                "covered_confident": 100 * float(np.mean([row.covered for row in sure or rows])),
+                "largest_confident": max((abs(row.error) for row in sure), default=0.0),
+            }  # fmt: skip
+            facts[f"{group} {count} {origin}"] = fact
+            print(f"{group:<8}{count:>8}{origin:>5}{fact['runs']:>6}{fact['median']:>8.2f}%{fact['within']:>10.0f}%"
+                  f"{fact['covered']:>8.0f}%{fact['width']:>7.2f}%{fact['confident']:>11}"
+                  f"{fact['covered_confident']:>9.0f}%{fact['largest_confident']:>8.2f}%", flush=True)  # fmt: skip
+    return facts
+
+
+def main(directory: Path, sweep: bool, like: bool) -> None:
     groups = curves(directory)
+    if like:
+        print(json.dumps({"schema": "llmtool.bench-scaling/2", "like": by_others(groups)}))
+        return
     figures: dict[str, Any] = {"early": EARLY}
     if sweep:
         figures["tuned"] = tuned(swept({name: paths for name, paths in groups.items() if name != "longer"}))
@@ -230,6 +266,6 @@ def main(directory: Path, sweep: bool) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[2:] not in ([], ["--sweep"]):
-        sys.exit("usage: python benchmarks/scaling.py DIRECTORY_OF_CURVES [--sweep]")
-    main(Path(sys.argv[1]), "--sweep" in sys.argv)
+    if len(sys.argv) < 2 or sys.argv[2:] not in ([], ["--sweep"], ["--like"]):
+        sys.exit("usage: python benchmarks/scaling.py DIRECTORY_OF_CURVES [--sweep | --like]")
+    main(Path(sys.argv[1]), "--sweep" in sys.argv, "--like" in sys.argv)

@@ -261,6 +261,7 @@ _llmtool() {
         "llmtool scaling fit:--step-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--lr-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling fit:--like") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--target-loss") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--every") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling fit:--max-predicted-loss") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -295,6 +296,7 @@ _llmtool() {
         "llmtool scaling backtest:--step-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--lr-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling backtest:--like") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--metric") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -309,6 +311,7 @@ _llmtool() {
         "llmtool scaling compare:--step-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--lr-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling compare:--like") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--html") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling compare:--markdown") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -403,6 +406,7 @@ _llmtool() {
         "llmtool convert rope:--base") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--check") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--check-length") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool convert rope:--check-tokens") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--override") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--device") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--threads") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -906,10 +910,10 @@ _llmtool() {
         "llmtool tokenizer diff") [[ $cur == -* ]] && words="--corpus --show --limit-bytes --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="-h --help" || words="fit predict backtest compare positions law" ;;
-        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot -o --output --force --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot -o --output --force --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --config --print-config -h --help" || words="" ;;
-        "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
-        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --config --print-config -h --help" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot -o --output --force --json --config --print-config -h --help" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="-h --help" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora vocab" ;;
@@ -920,7 +924,7 @@ _llmtool() {
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --calibration --calibration-tokens --seed --threads --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="topk static channels 2:4" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --heads --leaders --match --refit --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --threads --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --check-tokens --override --device --threads --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert gguf") [[ $cur == -* ]] && words="--dtype --force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert topk") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --form --override --seed --threads --dry-run --force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert cartesian") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --override --seed --threads --dry-run --force --json -q --quiet --config --print-config -h --help" || words="" ;;

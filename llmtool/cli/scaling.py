@@ -47,7 +47,7 @@ def fit(
     console = options.console(quiet, verbose)
     if settings.follow and (pages.html or pages.markdown):
         raise UserError("--html and --markdown go without --follow", hint="fit the log again when the run has ended")
-    read = [log for log in logs if log != "-"]
+    read = [log for log in (*logs, *settings.like) if log != "-"]
     with pages.open("Where the run will end", console, read=read, force=settings.force, muted=as_json) as page:
         asked = page.drawing(settings) if len(logs) == 1 and not settings.joint and not settings.follow else settings
         status = fit_command.run(fit_command.make_request(logs, asked, as_json=as_json), page)
@@ -79,7 +79,7 @@ def backtest(
     """How good would forecasts of finished runs have been at 20, 30 and 50% (or --fit-until)?"""
     from llmtool.commands.scaling import laws
 
-    rows = laws.backtest_logs(logs, settings.look(), settings.law, options.console(quiet, verbose))
+    rows = laws.backtest_logs(logs, settings.look(), settings.law, options.console(quiet, verbose), settings.like)
     print(dumps(laws.backtests(rows)) if as_json else "\n".join(laws.backtest_lines(rows)))
 
 

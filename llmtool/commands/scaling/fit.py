@@ -41,7 +41,7 @@ def run(request: Request, console: Console, *, sleep: Callable[[float], None] = 
         return verdict([], request)
     if asked.follow:
         return follow_run(request, console, asked.every, sleep)
-    made = [forecast(each, asked.law) for each in request.look.runs(request.sources, console)]
+    made = _made(request, console)
     if asked.plot:
         plot.draw(made[0], asked.plot)
     if asked.output:
@@ -60,13 +60,20 @@ def forecasts(logs: Sequence[str], settings: FitSettings, console: Console) -> l
     _check(request, settings.joint, follow=False)
     if settings.joint:
         return [fit_joint(request, console)]
-    made = [forecast(each, request.asked.law) for each in request.look.runs(request.sources, console)]
+    made = _made(request, console)
     if request.asked.plot:
         plot.draw(made[0], request.asked.plot)
     facts = [saved.to_json(each, list(request.asked.target_loss)) for each in made]
     if request.asked.output:
         write_law(request, facts[0])
     return facts
+
+
+def _made(request: Request, console: Console) -> list[Forecast]:
+    look, asked = request.look, request.asked
+    runs = look.runs(request.sources, console)
+    likes = [look.finished(asked.like, console, source) for source in request.sources]
+    return [forecast(run, asked.law, like) for run, like in zip(runs, likes, strict=True)]
 
 
 def _check(request: Request, joint: bool, follow: bool) -> None:
@@ -77,24 +84,25 @@ def _check(request: Request, joint: bool, follow: bool) -> None:
         raise UserError("--certainty and --stop need --max-predicted-loss")
     if len(request.sources) > 1 and not joint and (request.asked.plot or request.asked.output or follow):
         raise UserError("--plot, --output and --follow take one log", hint="`scaling compare --plot` draws several")
-    if joint and (follow or request.asked.plot or request.asked.target_loss or request.asked.require_confident):
+    asked = request.asked
+    if joint and (follow or asked.plot or asked.target_loss or asked.require_confident or asked.like):
         raise UserError("--joint goes with --law, --output and --json only")
     if follow and request.sources == ["-"]:
         raise UserError("--follow needs a file, not standard input")
     if request.asked.output:
-        refuse_overlap([path for path in (request.asked.output, request.asked.plot) if path], request.sources)
+        refuse_overlap([path for path in (request.asked.output, request.asked.plot) if path], request.read)
         try:
             claim_file(
                 request.asked.output,
                 request.run(),
-                read=request.sources,
+                read=request.read,
                 force=request.asked.force,
                 found=request.inputs,
             )
         except CompleteError:
             if request.asked.plot is None or request.asked.plot.exists():
                 raise
-    claim_figure(request.asked.plot, read=request.sources, force=request.asked.force)
+    claim_figure(request.asked.plot, read=request.read, force=request.asked.force)
 
 
 def _lines(made: Forecast, request: Request, chart: bool) -> Iterator[str]:

@@ -63,6 +63,7 @@ class Follower:
 
     def __init__(self, request: Request, console: Console) -> None:
         self.request, self.console, self.line = request, console, LiveLine()
+        self.like = request.look.finished(request.asked.like, console, request.sources[0])
         self.seen = -1.0
         self.made: list[Forecast] = []
         self.told: set[tuple[str, float]] = set()
@@ -75,7 +76,7 @@ class Follower:
             grown, self.seen = last > self.seen or run.log.broken_from is not None, max(self.seen, last)
             if grown:
                 self._tell(alarms.of_run(run))
-                self.made = [forecast(run, self.request.asked.law)]
+                self.made = [forecast(run, self.request.asked.law, self.like)]
                 self._show(self.made[0])
                 if self._misses(self.made[0]) and self.request.asked.stop:
                     return int(ExitCode.CHECK_FAILED)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +72,21 @@ def prediction_lines(rows: Sequence[dict[str, float]]) -> Iterator[str]:
         yield f"{row['step']:>12,.0f}  {row['value']:>8.4f}  [{row['low']:.4f}, {row['high']:.4f}]"
 
 
-def backtest_logs(sources: Sequence[str], look: Look, law: str, console: Console) -> list[dict[str, Any]]:
-    """How good a forecast of a finished run would have been at 20, 30 and 50%."""
+def backtest_logs(
+    sources: Sequence[str], look: Look, law: str, console: Console, like: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """How good a forecast of a finished run would have been at 20, 30 and 50%; like: runs to learn from, of which one
+    that is the log itself is left out."""
     rows = []
     for source in sources:
         log = read_log(source, look.chosen)
+        others = look.finished(like, QUIET, source)
         for origin in ORIGINS if look.until is None else (look.until,):
             run = look.run(log, origin)
             truth = float(run.loss[run.steps >= run.horizon * 0.98].mean())
             row: dict[str, Any] = {"log": source, "fit_until": origin, "truth": truth}
             try:
-                made = forecast(run, law)
+                made = forecast(run, law, others)
             except UserError as refusal:
                 rows.append({**row, "refused": str(refusal)})
                 continue
@@ -134,7 +139,9 @@ def compare_logs(
         raise UserError("a comparison needs two or more logs")
     asked = CompareSettings.of(settings, named_settings)
     claim_figure(asked.plot, read=sources)
-    forecasts = [forecast(run, asked.law) for run in asked.look().runs(sources, console)]
+    look = asked.look()
+    likes = [look.finished(asked.like, QUIET, source) for source in sources]
+    forecasts = [forecast(*each) for each in zip(look.runs(sources, console), repeat(asked.law), likes, strict=False)]
     comparison.require_comparable(forecasts, console, force=asked.force)
     compared = comparison.compared(forecasts)
     if asked.plot:

@@ -34,12 +34,18 @@ class Request:
 
     def run(self) -> Run:
         """What makes the saved law what it is."""
-        facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), **asdict(self.look)}
-        return Run("scaling fit", facts, spelled=SPELLED)
+        facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), "like": list(self.asked.like),
+                 **asdict(self.look)}  # fmt: skip
+        return Run("scaling fit", facts, spelled=SPELLED, defaults=self.asked.defaults())
 
     def inputs(self) -> list[dict[str, Any]]:
         """The logs, as they are now."""
-        return [file_entry(source) for source in self.sources]
+        return [file_entry(source) for source in self.read]
+
+    @property
+    def read(self) -> list[str]:
+        """The logs, and those of the runs to learn from."""
+        return [*self.sources, *self.asked.like]
 
 
 def write_law(request: Request, facts: dict[str, Any]) -> None:

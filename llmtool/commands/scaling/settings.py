@@ -46,6 +46,9 @@ class LogSettings(Settings):
     step_column: Annotated[str | None, Option("Column of the step, if not seen by its name.", metavar="NAME")] = None
     loss_column: Annotated[str | None, Option("Column of the loss, if not seen by its name.", metavar="NAME")] = None
     lr_column: Annotated[str | None, Option("Column of the learning rate, if not seen.", metavar="NAME")] = None
+    like: Annotated[
+        Sequence[str], Option("Finished run of the same project to learn from; may be given again.", metavar="LOG")
+    ] = ()
 
     def look(self) -> "Look":
         """The same as the method's code has it."""

@@ -61,7 +61,7 @@ def backtest(
     True
     """
     asked = LogSettings.of(settings, named_settings)
-    return laws.backtests(laws.backtest_logs(logs, asked.look(), asked.law, console))
+    return laws.backtests(laws.backtest_logs(logs, asked.look(), asked.law, console, asked.like))
 
 
 def compare(

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest, backtest
-from llmtool.methods.temporal_scaling.fit import STARTS, Fit, fit, standard_noise
+from llmtool.methods.temporal_scaling.fit import STARTS, Fit, Prior, fit, standard_noise
 from llmtool.methods.temporal_scaling.intervals import SHRINK
-from llmtool.methods.temporal_scaling.laws import LAWS, POWER, SHIFTED, Law
+from llmtool.methods.temporal_scaling.laws import COOLDOWN, LAWS, POWER, SHIFTED, Law
 from llmtool.methods.temporal_scaling.positions import TemporalLaw
 from llmtool.methods.temporal_scaling.run import Run
 from llmtool.methods.temporal_scaling.schedule import Schedule
@@ -80,6 +81,7 @@ class MeanLaw:
     """A law of the mean loss as a candidate."""
 
     law: Law
+    prior: Prior | None = None
 
     @property
     def name(self) -> str:
@@ -89,7 +91,7 @@ class MeanLaw:
     def fit(self, run: Run, last: float | None = None, starts: int = STARTS) -> Fit:
         """The law fitted to what may be looked at, up to `last`."""
         steps, loss = run.seen(last)
-        return fit(self.law, steps, loss, run.horizon, run.schedule, starts)
+        return fit(self.law, steps, loss, run.horizon, run.schedule, starts, prior=self.prior)
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,10 @@ class Choice:
         return float(np.sqrt(self.backtests[self.law.name].error ** 2 - self.backtests[self.rival].error ** 2))
 
 
-def choose(run: Run, law: str = "auto") -> Choice:
-    """The usual law of the run's kind, unless another one did clearly better at the rolling origins."""
-    laws, why = candidates(run, law)
+def choose(run: Run, law: str = "auto", prior: Prior | None = None) -> Choice:
+    """The usual law of the run's kind, unless another one did clearly better at the rolling origins; prior: of finished
+    runs, which were fitted by one law."""
+    laws, why = candidates(run, law) if prior is None else _like(law, prior)
     tests = {each.name: rolling(run, each) for each in laws}
     best = min(laws, key=lambda each: tests[each.name].error)
     if not max(tests[best.name].error, TINY) < CLEARLY * tests[laws[0].name].error:
@@ -152,6 +155,12 @@ def candidates(run: Run, law: str) -> tuple[list[Candidate], str]:
     if run.metric in run.log.positions:
         return [TemporalLaw(), *laws], f"the log has losses by position, and {why}"
     return laws, why
+
+
+def _like(law: str, prior: Prior) -> tuple[list[Candidate], str]:
+    if law not in ("auto", COOLDOWN.name):
+        raise UserError(f"--like goes with --law {COOLDOWN.name}, not with {law}")
+    return [MeanLaw(COOLDOWN, prior)], f"its constants are known from {counted(prior.runs, 'finished run')}"
 
 
 def _named(run: Run, law: str) -> Candidate:

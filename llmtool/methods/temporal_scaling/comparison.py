@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.fit import standard_noise
-from llmtool.methods.temporal_scaling.forecast import Forecast, below
+from llmtool.methods.temporal_scaling.forecast import Forecast, lower
 from llmtool.methods.temporal_scaling.intervals import Interval, scatter
 from llmtool.methods.temporal_scaling.paired import Gap, pair
 from llmtool.methods.temporal_scaling.saved import interval_to_json
@@ -84,8 +84,8 @@ def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
         at = np.array([run.horizon])
         posterior = np.log(fitted.draws(at, noise)[:, 0] / final.value)
         drift = fitted.own_error(at)[0] * noise[:, -1]
-        lower = float(below(fitted, at)[0])
-        rows.append(final.value * scatter(posterior, drift, forecast.backtest.surprise, lower))
+        less = lower(fitted, at, len(posterior))[:, 0]
+        rows.append(final.value * scatter(posterior, drift, forecast.surprise, less))
     return np.array(rows)
 
 

@@ -19,9 +19,14 @@ last one. It takes the place of a fixed cut, which a run without a long warm-up 
 chooses this value whichever of three projects is left out."""
 POINTS = 60
 STARTS = 4
+ANY = 10.0
+"""Sd of a log of which nothing is known."""
 FEWEST = 6
 """Points below which no law is fitted: the constant, the slope and its bend, each twice; the rest has strong priors."""
 DRAWS = 400
+TOGETHER = 4.0
+"""What a law misses is alike in neighbouring points: for the gain of a fall that has begun, this many tell as much as
+one. Taken for independent they were sure of it, and wrong, half-way through the cosines of our longer runs."""
 FALL = 4e-3
 """Relative sd for a fall of the rate from its peak to zero that lies ahead."""
 
@@ -38,17 +43,17 @@ class Points:
 def thin(steps: Array, loss: Array, count: int = POINTS, early: float = EARLY) -> Points:
     """At most `count` points. A row a step of noisy training loss is averaged, a smooth curve is left as it is."""
     log_loss = np.log(loss)
-    noise = _noise(log_loss)
+    scatter = noise(log_loss)
     edges = np.geomspace(steps[0], steps[-1], count + 1)[1:-1]
     bins = np.searchsorted(edges, steps, side="right")
     used, members = np.unique(bins, return_inverse=True)
     size = np.bincount(members, minlength=len(used))
     mean = [np.bincount(members, weights=values, minlength=len(used)) / size for values in (steps, log_loss)]
     back = early * np.log(mean[0][-1] / mean[0])
-    return Points(mean[0], mean[1], np.sqrt(HUBER**2 + noise**2 / size + back**2))
+    return Points(mean[0], mean[1], np.sqrt(HUBER**2 + scatter**2 / size + back**2))
 
 
-def _noise(log_loss: Array) -> float:
+def noise(log_loss: Array) -> float:
     """The sd of independent noise, from second differences, which a smooth curve hardly has."""
     if len(log_loss) < 5:
         return 0.0
@@ -57,11 +62,38 @@ def _noise(log_loss: Array) -> float:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """What is known of a law's parameters before a run is looked at: normal in their logs.
+
+    centre, sd [parameters], the constant's first; sd 0 holds one fixed. weight [rows, parameters]: a root of the
+    inverse covariance of those that anything is known of. reference: the area, in peak-steps, that r and S1 are
+    relative to, where it is not that of the run; runs: finished ones that all this comes from.
+    """
+
+    centre: Array
+    sd: Array
+    weight: Array
+    reference: float | None = None
+    runs: int = 0
+
+
+def usual(law: Law, level: float, wider: float = 1.0) -> Prior:
+    """The prior of a law for a run of which nothing else is known; level: the log of its last loss."""
+    sd = np.array([ANY, *(wider * parameter.sd for parameter in law.parameters)])
+    centre = np.array([level, *np.log([parameter.centre for parameter in law.parameters])])
+    known = np.flatnonzero(sd[1:] > 0) + 1
+    weight = np.zeros((len(known), len(sd)))
+    weight[np.arange(len(known)), known] = 1 / sd[known]
+    return Prior(centre, sd, weight)
+
+
+@dataclass(frozen=True)
 class Fit:
     """A law with its most probable parameters; `spread` is a square root of their covariance (Laplace).
 
     reference: the area that r and S1 are relative to, where it is not the area of this run. elsewhere: relative sd that
-    is known from outside the fit: another schedule, a rival law that back-tests better.
+    is known from outside the fit: another schedule, a rival law that back-tests better. earlier: finished runs of the
+    same project that the prior comes from.
     """
 
     law: Law
@@ -72,6 +104,7 @@ class Fit:
     until: float
     reference: float | None = None
     elsewhere: float = 0.0
+    earlier: int = 0
 
     @property
     def name(self) -> str:
@@ -112,6 +145,29 @@ class Fit:
             fall = FALL * np.maximum(self.schedule.rate(np.array([self.until])) - self.schedule.rate(steps), 0.0)
         return np.sqrt(drift**2 + fall**2 + self.elsewhere**2)
 
+    def lower(self, steps: Array) -> Array:
+        """How much lower the log loss is [steps] for each sd that the gain lies above its prior, as in some projects.
+
+        The sd is what the part of the run looked at leaves open: a fall of the rate that has been seen tells its gain,
+        one that lies ahead does not. The other parameters go with it as they must. None is left where the prior comes
+        from earlier runs of the project.
+        """
+        out = np.zeros(len(steps))
+        covariance = self.spread @ self.spread.T
+        for place, parameter in enumerate(() if self.earlier else self.law.parameters, start=1):
+            own = float(covariance[place, place])
+            if parameter.above == 0 or own == 0:
+                continue
+            above = parameter.above / self.law.taken(self.theta)
+            # The posterior variance, had the prior been as wide as that and the points told as little as they do.
+            told = max(1 / own - 1 / parameter.sd**2, 0.0) / TOGETHER
+            wide = 1 / (told + 1 / (parameter.sd**2 + above**2))
+            path = covariance[place] / own * np.sqrt(max(wide - own, 0.0))
+            points, little = self.view(steps), 1e-2
+            moved = self.law.log_loss(self.theta + little * path, points)
+            out += np.maximum(self.law.log_loss(self.theta, points) - moved, 0.0) / little
+        return out
+
     def draws(self, steps: Array, noise: Array) -> Array:
         """Losses under parameters drawn from the posterior: `noise` [draws, parameters] is standard normal."""
         points = self.view(steps)
@@ -127,12 +183,14 @@ def standard_noise(seed: int, parameters: int = 10, draws: int = DRAWS) -> Array
 
 def fit(
     law: Law, steps: Array, loss: Array, horizon: float, schedule: Schedule | None = None, starts: int = STARTS,
-    early: float = EARLY,
+    early: float = EARLY, prior: Prior | None = None,
 ) -> Fit:  # fmt: skip
     """The law's best parameters on some steps of a run that ends at `horizon`."""
     points = thin(steps, loss, early=early)
-    theta, spread = _solve(law, [points], [view(points.steps, horizon, schedule)], starts)
-    return Fit(law, theta, spread, horizon, schedule, float(steps[-1]))
+    reference = None if prior is None else prior.reference
+    theta, spread = _solve(law, [points], [view(points.steps, horizon, schedule, reference)], starts, prior)
+    earlier = 0 if prior is None else prior.runs
+    return Fit(law, theta, spread, horizon, schedule, float(steps[-1]), reference, earlier=earlier)
 
 
 def fit_together(law: Law, runs: Sequence[tuple[Array, Array, float, Schedule]], starts: int = STARTS) -> list[Fit]:
@@ -147,33 +205,34 @@ def fit_together(law: Law, runs: Sequence[tuple[Array, Array, float, Schedule]],
     return [Fit(law, theta, spread, run[2], run[3], float(run[0][-1]), reference) for run in runs]
 
 
-def _solve(law: Law, points: Sequence[Points], views: Sequence[View], starts: int) -> tuple[Array, Array]:
+def _solve(
+    law: Law, points: Sequence[Points], views: Sequence[View], starts: int, prior: Prior | None = None
+) -> tuple[Array, Array]:
     """The most probable parameters, and a square root of their covariance."""
     from scipy.optimize import least_squares
 
-    centre = np.log([parameter.centre for parameter in law.parameters])
-    sd = np.array([parameter.sd for parameter in law.parameters])
-    free = np.concatenate([[True], sd > 0])
+    prior = prior or usual(law, float(points[0].log_loss[-1]))
+    free = prior.sd > 0
     data = list(zip(points, views, strict=True))
 
     def whole(x: Array) -> Array:
-        theta = np.concatenate([[0.0], centre])
+        theta = prior.centre.copy()
         theta[free] = x
         return theta
 
     def residuals(x: Array) -> Array:
         theta = whole(x)
         missed = [_huber((law.log_loss(theta, seen) - p.log_loss) / p.sd) for p, seen in data]
-        prior = ((theta[1:] - centre) / np.where(sd > 0, sd, 1.0))[sd > 0]
-        return np.concatenate([*missed, prior])
+        return np.concatenate([*missed, prior.weight @ (theta - prior.centre)])
 
-    reach = np.concatenate([[10.0], 5 * sd])[free]
-    middle = np.concatenate([[points[0].log_loss[-1]], centre])[free]
+    reach = np.concatenate([[ANY], 5 * prior.sd[1:]])[free]
+    middle = prior.centre[free]
     best: Any = None
     generator = np.random.default_rng(0)
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(starts):
-            theta = np.concatenate([[0.0], centre + (start > 0) * 0.7 * sd * generator.standard_normal(len(sd))])
+            moved = (start > 0) * 0.7 * prior.sd[1:] * generator.standard_normal(len(prior.sd) - 1)
+            theta = np.concatenate([[0.0], prior.centre[1:] + moved])
             theta[0] = np.median(np.concatenate([p.log_loss - law.log_loss(theta, seen) for p, seen in data]))
             found = least_squares(
                 residuals, np.clip(theta[free], middle - reach + 1e-6, middle + reach - 1e-6),

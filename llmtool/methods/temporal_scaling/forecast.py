@@ -3,6 +3,7 @@
 Nothing beyond `until` is looked at but the schedule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,25 +12,28 @@ from numpy.typing import NDArray
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
+from llmtool.methods.temporal_scaling.earlier import Trial, learn, trial
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
-from llmtool.methods.temporal_scaling.intervals import FALL_BELOW, UNKNOWN_RATE, Interval, ends, interval
+from llmtool.methods.temporal_scaling.intervals import (
+    FALL_BELOW,
+    UNKNOWN_RATE,
+    Interval,
+    ends,
+    interval,
+    one_sided,
+)
 from llmtool.methods.temporal_scaling.logs import NotYetError
-from llmtool.methods.temporal_scaling.run import Run
+from llmtool.methods.temporal_scaling.run import FIRST_STEPS, Run
 
 Array = NDArray[np.float64]
 LARGEST_ERROR = 0.01
-WIDEST = 0.1
+WIDEST = 0.03
 """A forecast is not confident above this back-test error, nor with a wider interval, both relative to the loss."""
 RIVALLED = 3e-3
 """A better back-test of a law that was not taken costs confidence above this difference."""
-FIRST_STEPS = 1500.0
-"""Updates before which the laws do not hold yet: the loss still falls by what no power of the step describes."""
-FIRST_ERROR = 0.03
-"""Relative sd for each factor e that the last step looked at lies below FIRST_STEPS. Twelve tiny runs of ours, whose
-loss was forecast 4% too high from 360 steps and 3% from 600 (docs/results/temporal_scaling), gave it; no other project
-has runs as short."""
 FARTHEST = 1.5
 """A horizon is far where the log distance to it exceeds that of the steps looked at by this factor."""
+GAINS = "if the fall of the rate takes off as much as in most projects", "if as much as in some"
 STEEPER = 1.1
 NEAR_PEAK = 0.7
 """The slope is judged while the rate is above this share of its peak: a decay makes it grow in any regime."""
@@ -39,7 +43,8 @@ NEAR_PEAK = 0.7
 class Forecast:
     """A fitted law, the back-test of every candidate, and the final loss with an interval.
 
-    endings: where the rate to come is only assumed, the final loss for each way in which it may go on.
+    endings: where the rate to come is only assumed, the final loss for each way in which it may go on. trial: what was
+    missed at the ends of earlier runs, where they are the prior.
     """
 
     run: Run
@@ -49,6 +54,7 @@ class Forecast:
     why: str
     doubts: tuple[str, ...]
     endings: dict[str, Interval] = field(default_factory=dict)
+    trial: Trial | None = None
 
     @property
     def confident(self) -> bool:
@@ -60,17 +66,34 @@ class Forecast:
         """The back-test of the law that was chosen."""
         return self.backtests[self.fit.name]
 
+    @property
+    def surprise(self) -> float:
+        """The scale of the intervals: of earlier runs' ends where they are known, else of the run's own back-test."""
+        return self.backtest.surprise if self.trial is None else self.trial.surprise
+
+    @property
+    def gains(self) -> dict[str, Interval]:
+        """The final loss if the fall of the rate takes off what it does in most projects, and if more, where that
+        matters: the halves of the draws (`one_sided`)."""
+        if self.run.open_end or self.run.finished or self.endings or not _leans(self.final):
+            return {}
+        out: dict[str, Interval] = {}
+        for name, half in zip(GAINS, (self.final.draws[::2], self.final.draws[1::2]), strict=True):
+            low, middle, high = (float(value) for value in np.quantile(half, (0.05, 0.5, 0.95)))
+            out[name] = Interval(self.final.value if not out else middle, low, high, half)
+        return out
+
     def band(self, steps: Array) -> tuple[Array, Array, Array]:
         """The predicted losses at some steps, and the two ends of their 90% intervals."""
         value, noise = self.fit.predict(steps), standard_noise(0)
         posterior = np.log(self.fit.draws(steps, noise) / value)
         drift = self.fit.own_error(steps) * noise[:, -1:]
-        low, high = value * ends(posterior, drift, self.backtest.surprise, below(self.fit, steps))
+        low, high = value * ends(posterior, drift, self.surprise, lower(self.fit, steps, len(noise)))
         return value, low, high
 
     def at(self, step: float) -> Interval:
         """The predicted loss at a step and its interval."""
-        return bounds(self.fit, step, self.backtest.surprise)
+        return bounds(self.fit, step, self.surprise)
 
     def steps_to(self, target: float, points: int = 400) -> float | None:
         """The first step at which the prediction reaches a loss; None where the horizon comes first."""
@@ -89,8 +112,8 @@ def _first(steps: Array, losses: Array, target: float) -> float | None:
     return float(steps[reached[0]]) if len(reached) else None
 
 
-def forecast(run: Run, law: str = "auto") -> Forecast:
-    """Choose a law, fit it, and say what to think of the result."""
+def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
+    """Choose a law, fit it, and say what to think of the result; like: finished runs of the same project."""
     steps, loss = run.seen()
     if len(steps) < FEWEST:
         raise NotYetError(
@@ -98,24 +121,28 @@ def forecast(run: Run, law: str = "auto") -> Forecast:
             where=run.log.name,
             hint=f"{FEWEST} are needed: wait, or log more often",
         )
-    choice = choose(run, law)
+    earlier = learn(like, run) if like else None
+    choice = choose(run, law, earlier.prior() if earlier else None)
+    tried = trial(earlier, run.until / run.horizon) if earlier and not run.finished else None
     test = choice.backtests[choice.law.name]
+    surprise = test.surprise if tried is None else tried.surprise
     fitted = choice.law.fit(run)
-    if doubt := float(np.linalg.norm([choice.doubt, FIRST_ERROR * _too_early(run), _jumps_ahead(run)])):
+    if doubt := float(np.linalg.norm([choice.doubt, run.youth, run.end_noise, _jumps_ahead(run)])):
         fitted = replace(fitted, elsewhere=doubt)  # type: ignore[type-var]
-    final = bounds(fitted, run.horizon, test.surprise)
-    endings = _endings(fitted, test)
+    final = bounds(fitted, run.horizon, surprise)
+    endings = _endings(fitted, surprise)
     if endings:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
                      ((min, "low"), (max, "high")))  # fmt: skip
         final = replace(final, low=low, high=high)
-    doubts = _doubts(run, choice, test, final, steps, loss)
-    return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings)
+    doubts = _doubts(run, choice, test, final, steps, loss, tried)
+    return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings, tried)
 
 
-def _too_early(run: Run) -> float:
-    """The log of FIRST_STEPS over the last step looked at, 0 beyond it and where the axis does not count updates."""
-    return float(np.log(max(FIRST_STEPS / run.until, 1.0))) if run.log.unit == "step" else 0.0
+def _leans(final: Interval) -> bool:
+    """Whether most of an interval is what a fall of the rate may take off beyond what it does in most projects."""
+    low, high = np.quantile(final.draws[::2], (0.05, 0.95))
+    return bool(final.high - final.low > 2 * (high - low))
 
 
 def _jumps_ahead(run: Run) -> float:
@@ -126,7 +153,7 @@ def _jumps_ahead(run: Run) -> float:
     return float(np.sqrt(again * sum(change.size**2 for change in run.changes)))
 
 
-def _endings(fitted: Fitted, test: Backtest) -> dict[str, Interval]:
+def _endings(fitted: Fitted, surprise: float) -> dict[str, Interval]:
     """The final loss if the rate stays, and if it falls, where the log does not say which; else nothing."""
     schedule = fitted.schedule
     if schedule is None or schedule.assumed is None or not isinstance(fitted, Fit):
@@ -136,8 +163,8 @@ def _endings(fitted: Fitted, test: Backtest) -> dict[str, Interval]:
     if not fitted.knows_rate:
         return {}
     return {
-        "if the rate stays": bounds(fitted, fitted.horizon, test.surprise),
-        "if it falls over the last fifth": bounds(falling, fitted.horizon, test.surprise),
+        "if the rate stays": bounds(fitted, fitted.horizon, surprise),
+        "if it falls over the last fifth": bounds(falling, fitted.horizon, surprise),
     }
 
 
@@ -146,26 +173,33 @@ def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
     at, noise = np.array([step]), standard_noise(0)
     drift = fitted.own_error(at)[0] * noise[:, -1]
     posterior = fitted.draws(at, noise)[:, 0]
-    return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, float(below(fitted, at)[0]))
+    return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, lower(fitted, at, len(posterior))[:, 0])
 
 
-def below(fitted: Fitted, steps: Array) -> Array:
-    """How much lower the loss may be at some steps than told (see intervals), for the fall of the rate up to there."""
-    schedule = fitted.schedule
+def lower(fitted: Fitted, steps: Array, draws: int) -> Array:
+    """How much lower than told the log loss may be at some steps [draws, steps], for the fall of the rate up to there.
+
+    What a fall takes off differs among projects by a factor of three, and a prefix at the peak cannot tell.
+    """
+    schedule, sizes = fitted.schedule, one_sided(draws)
     if schedule is None or (not fitted.knows_rate and schedule.decays_after(fitted.until)):
-        return np.full(len(steps), UNKNOWN_RATE)
+        return np.asarray(np.multiply.outer(sizes, np.full(len(steps), UNKNOWN_RATE)))
+    if isinstance(fitted, Fit):
+        return np.asarray(np.multiply.outer(sizes, fitted.lower(steps)))
     now = schedule.rate(np.array([fitted.until]))
-    return np.asarray(FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0))
+    return np.asarray(np.multiply.outer(sizes, FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0)))
 
 
-def _doubts(run: Run, choice: Choice, test: Backtest, final: Interval, steps: Array, loss: Array) -> tuple[str, ...]:
+def _doubts(
+    run: Run, choice: Choice, test: Backtest, final: Interval, steps: Array, loss: Array, tried: Trial | None
+) -> tuple[str, ...]:
     """What speaks against the forecast, each in a line."""
     doubts: list[str] = []
     if run.finished:
         return ()
     if run.open_end:
         doubts.append("the end of the run is not known (give --horizon)")
-    if _too_early(run) > 0:
+    if run.youth > 0:
         doubts.append(f"only {run.until:,.0f} steps were looked at: below {FIRST_STEPS:,.0f} no law holds well yet")
     if np.log(run.horizon / run.until) > FARTHEST * np.log(run.until / steps[0]):
         doubts.append(f"steps {steps[0]:,.0f} to {run.until:,.0f} are a short base for step {run.horizon:,.0f}")
@@ -177,8 +211,14 @@ def _doubts(run: Run, choice: Choice, test: Backtest, final: Interval, steps: Ar
         doubts.append("too few points for a back-test")
     elif test.error > LARGEST_ERROR:
         doubts.append(f"the back-test inside the fitted part errs by {100 * test.error:.1f}%")
+    if tried is not None and tried.error > LARGEST_ERROR:
+        doubts.append(f"the ends of {counted(len(tried.errors), 'earlier run')} would have been missed by "
+                      f"{100 * tried.error:.1f}%, each told by the others")  # fmt: skip
     if (width := (final.high - final.low) / final.value) > WIDEST:
-        doubts.append(f"the interval is {100 * width:.0f}% of the loss wide")
+        doubts.append(f"the interval is {100 * width:.1f}% of the loss wide")
+        if _leans(final) and run.schedule is not None and run.schedule.decays_after(run.until):
+            doubts[-1] += (": what a fall of the rate takes off differs among projects, and finished runs of this one "
+                           "tell (--like)")  # fmt: skip
     if choice.rival is not None and choice.doubt > RIVALLED:
         doubts.append(f"{choice.rival} back-tests better ({100 * choice.backtests[choice.rival].error:.2f}% against "
                       f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip

@@ -1,9 +1,9 @@
 """90% intervals of the final loss, from draws: what the fit left open, what laws miss, and what the back-test showed.
 
 The draws of the posterior lie around its median, which is moved to the prediction: where a parameter is poorly
-determined they lean to one side, and laws do not err to that side. SHRINK is the conformal step: the scale that leaves
+determined they lean to one side, and laws do not err to that side. SCALE is the conformal step: the factor that leaves
 nine in ten inside, as a mean over projects (benchmarks/scaling.py prints it, and the coverage of each project with the
-scale of the others). A run whose own back-test surprises its law is widened again.
+factor of the others). A run whose own back-test surprises its law is widened again.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 SHRINK = 0.8
+SCALE = 0.75
 UNKNOWN_RATE = 2e-2
 """Without a learning rate in the log, a decay may lie ahead, which ends lower: every other draw takes the size of a
 normal number with this relative sd off. Of eight such public runs, two ended 1-3% lower, six under 0.5%."""
 FALL_BELOW = 4e-2
-"""The same, for a fall of the rate from its peak to zero that is known and lies ahead. What it takes off differs among
-projects; a prefix at the peak cannot tell, and the prior that does was settled on two of them. Of seven, five ended
-about where they were told, two (tiny models at a high rate, a 7B model over 754,000 steps) 4-5% lower."""
+"""The same for a fall of the rate from its peak to zero that is known and lies ahead, under a law that has no gain to
+lie above its prior (`temporal`). Of seven projects, five ended about where they were told, two 4-5% lower."""
 MOST_SURPRISE = 4.0
 LARGEST = 0.7
 """No draw lies further off than a factor of two: by then the forecast is refused anyway."""
@@ -36,36 +36,40 @@ class Interval:
     draws: Array
 
 
-def interval(value: float, posterior: Array, drift: Array, surprise: float, below: float) -> Interval:
+def interval(value: float, posterior: Array, drift: Array, surprise: float, lower: Array) -> Interval:
     """The interval around `value`. posterior: draws of it; drift: draws of the law's own relative error.
 
-    surprise: of the back-test, from 1 to MOST_SURPRISE; below: how much lower a fall of the rate may end, see scatter.
+    surprise: of the back-test, from 1 to MOST_SURPRISE; lower: how much lower a fall of the rate may end, see scatter.
     """
-    draws = value * scatter(np.log(posterior / value), drift, surprise, below)
-    low, high = value * ends(np.log(posterior / value), drift, surprise, below)
+    draws = value * scatter(np.log(posterior / value), drift, surprise, lower)
+    low, high = value * ends(np.log(posterior / value), drift, surprise, lower)
     return Interval(value, float(min(low, value)), float(max(high, value)), draws)
 
 
-def ends(posterior: Array, drift: Array, surprise: float, below: Array | float) -> Array:
+def ends(posterior: Array, drift: Array, surprise: float, lower: Array) -> Array:
     """The two ends [2, ...] of a 90% interval, as factors; what may end lower does not bring the upper one down."""
-    low = np.quantile(scatter(posterior, drift, surprise, below), (1 - COVERAGE) / 2, axis=0)
-    level = scatter(posterior, drift, surprise, np.zeros_like(below))
+    low = np.quantile(scatter(posterior, drift, surprise, lower), (1 - COVERAGE) / 2, axis=0)
+    level = scatter(posterior, drift, surprise, np.zeros_like(lower))
     high = np.quantile(level, (1 + COVERAGE) / 2, axis=0)
     return np.stack([low, high])
 
 
-def scatter(posterior: Array, drift: Array, surprise: float, below: Array | float) -> Array:
+def one_sided(draws: int) -> Array:
+    """How far a project lies beyond what most do, in sd [draws]: every other one by the size of a normal number, the
+    others not at all. The same numbers for every run, so that runs under one schedule keep their order."""
+    sizes = np.abs(np.random.default_rng(1).standard_normal(draws))
+    sizes[::2] = 0
+    return sizes
+
+
+def scatter(posterior: Array, drift: Array, surprise: float, lower: Array) -> Array:
     """Factors around the predicted loss, from draws [draws, ...] of the log of the posterior over it.
 
-    below [...]: every other draw takes the size of a normal number with this relative sd off, the same one in every
-    run, so that runs under one schedule keep their order.
+    lower [draws, ...]: what a fall of the rate ahead may take off beyond what it does in most projects.
     """
     widen = min(max(1.0, surprise), MOST_SURPRISE)
-    relative = widen * (SHRINK * (posterior - np.median(posterior, axis=0)) + drift)
-    decay = np.abs(np.random.default_rng(1).standard_normal(len(relative)))
-    decay[::2] = 0
-    relative = relative - np.multiply.outer(decay, below)
-    return np.asarray(np.exp(np.clip(relative, -LARGEST, LARGEST)))
+    relative = widen * SCALE * (SHRINK * (posterior - np.median(posterior, axis=0)) + drift)
+    return np.asarray(np.exp(np.clip(relative - lower, -LARGEST, LARGEST)))
 
 
 def interval_score(low: float, high: float, truth: float) -> float:

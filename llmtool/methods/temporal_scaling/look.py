@@ -1,7 +1,8 @@
 """How logs are looked at: the options that `fit`, `compare`, `backtest`, `positions` and `predict` share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -55,6 +56,14 @@ class Look:
         """The run behind a log."""
         return prepare(log, metric=self.metric, until=until or self.until, horizon=self.horizon, warmup=self.warmup,
                        plan=self.plan(log), smooth=self.smooth)  # fmt: skip
+
+    def finished(self, sources: Sequence[str], console: Console, but: str | None = None) -> list[Run]:
+        """Whole runs to learn from (earlier.py): the same loss, to their own ends. but: a log that is none of them."""
+        same = None if but is None or but == "-" else Path(but).resolve()
+        others = [source for source in sources if Path(source).resolve() != same]
+        if sources and not others:
+            raise UserError("a run is no earlier run of itself", where=but, hint="--like takes other, finished runs")
+        return replace(self, until=None, horizon=None).runs(others, console, "100%")
 
     def runs(self, sources: Sequence[str], console: Console, until: str | None = None) -> list[Run]:
         """The runs behind some logs; what was mended in them goes to the console."""

@@ -12,6 +12,8 @@ from llmtool.methods.temporal_scaling.saved import skill_over, target_to_json
 
 WIDTH, HEIGHT = 72, 16
 LABEL = 18
+SHOWN = 6
+"""Earlier runs whose misses are listed."""
 
 
 def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
@@ -30,6 +32,10 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
                     "what lies before is fitted at the level after it")  # fmt: skip
     yield _line("law", f"{fitted.name}: {fitted.formula}")
     yield _line("why", forecast.why)
+    if forecast.trial is not None:
+        missed = ", ".join(f"{100 * error:+.2f}%" for error in forecast.trial.errors[:SHOWN])
+        more = f" and {len(forecast.trial.errors) - SHOWN} more" if len(forecast.trial.errors) > SHOWN else ""
+        yield _line("earlier runs", f"each told from here by the others, the ends are missed by {missed}{more}")
     if (asymptote := fitted.asymptote()) is not None:
         yield _line("asymptote", f"{asymptote:.4f} (an endless run at the peak rate)")
     for target in targets:
@@ -47,7 +53,7 @@ def _ending(forecast: Forecast) -> Iterator[str]:
         return
     if not run.open_end:
         yield _line("final loss", f"{span(forecast.final)} (90% interval)")
-    for name, each in forecast.endings.items():
+    for name, each in (forecast.endings | forecast.gains).items():
         yield _line("", f"{span(each)} {name}")
     for step in run.ahead:
         yield _line(f"at {step:,.0f}", f"{span(forecast.at(step))} (90% interval)")

@@ -44,7 +44,7 @@ def to_json(forecast: Forecast, targets: list[float]) -> dict[str, Any]:
         "jumps": [{"step": change.step, "size": float(np.expm1(change.size))} for change in run.changes],
         "final_loss": None if run.open_end else interval_to_json(forecast.final),
         "ahead": [{"step": step, **interval_to_json(forecast.at(step))} for step in run.ahead],
-        "endings": {name: interval_to_json(each) for name, each in forecast.endings.items()},
+        "endings": {name: interval_to_json(each) for name, each in (forecast.endings | forecast.gains).items()},
         "confident": forecast.confident,
         "doubts": list(forecast.doubts),
         "law": fitted.name,
@@ -59,9 +59,10 @@ def to_json(forecast: Forecast, targets: list[float]) -> dict[str, Any]:
             "skill_over_power_law": skill_over(test, power),
             "laws": {name: _finite(each.error) for name, each in forecast.backtests.items()},
         },
+        "earlier_runs": _earlier(forecast),
         "targets": [target_to_json(forecast, target) for target in targets],
         "notes": list(run.log.notes),
-        "fit": fit_to_json(fitted, test.surprise),
+        "fit": fit_to_json(fitted, forecast.surprise),
     }
 
 
@@ -88,6 +89,13 @@ def skill_over(test: Backtest, other: Backtest) -> float:
     return 1 - test.error / max(other.error, 1e-12) if test.errors and other.errors else 0.0
 
 
+def _earlier(forecast: Forecast) -> dict[str, Any] | None:
+    if not isinstance(forecast.fit, Fit) or not forecast.fit.earlier:
+        return None
+    missed = None if forecast.trial is None else list(forecast.trial.errors)
+    return {"runs": forecast.fit.earlier, "missed": missed}
+
+
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
@@ -105,6 +113,7 @@ def fit_to_json(fitted: Fitted, surprise: float) -> dict[str, Any]:
     if isinstance(fitted, Fit):
         return facts | {
             "theta": fitted.theta.tolist(), "spread": fitted.spread.tolist(), "reference": fitted.reference,
+            "earlier": fitted.earlier,
         }  # fmt: skip
     assert isinstance(fitted, TemporalFit)
     return facts | {
@@ -139,7 +148,8 @@ def _from_json(facts: Record) -> Fitted:
     size = 1 + len(LAWS[law].parameters)
     reference = None if facts.facts.get("reference") is None else facts.real("reference", low=SMALLEST)
     theta, spread = array(facts, "theta", (size,)), array(facts, "spread", (size, size))
-    return Fit(LAWS[law], theta, spread, horizon, schedule, until, reference, elsewhere)
+    earlier = facts.whole("earlier", low=0, default=0)
+    return Fit(LAWS[law], theta, spread, horizon, schedule, until, reference, elsewhere, earlier)
 
 
 def _schedule(facts: Record) -> Schedule:

@@ -15,6 +15,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.methods.temporal_scaling import comparison, plot, report, saved
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
+from llmtool.methods.temporal_scaling.logs import read_log
 from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.run import prepare
 from tests.methods.temporal_scaling.synthetic import log, losses, position_log, rows, schedule, write_jsonl
@@ -262,3 +263,30 @@ def test_a_figure_is_drawn_in_the_format_of_its_name(made: Forecast, tmp_path: P
 def test_wrong_schedule_flags(look: Look, says: str) -> None:
     with pytest.raises(UserError, match=says):
         look.plan()
+
+
+def test_runs_that_have_ended_are_learnt_from(tmp_path: Path) -> None:
+    """--like: two finished runs of a project whose falls take off more than most do; a run is none of its own."""
+    paths = [
+        str(write_jsonl(tmp_path / f"{shape}.jsonl", rows(log(shape, every=200, gain=0.9, reference=20_000.0))))
+        for shape in ("cosine", "linear", "wsd")
+    ]
+    truth = read_log(paths[2]).losses["train"].values[-1]
+    (alone,) = fit_command.forecasts(paths[2:], FitSettings(fit_until="40%"), QUIET)
+    (told,) = fit_command.forecasts(paths[2:], FitSettings(fit_until="40%", like=paths), QUIET)
+    assert alone["final_loss"]["value"] > 1.03 * truth
+    assert told["final_loss"]["value"] == pytest.approx(truth, rel=0.015)
+    assert told["earlier_runs"]["runs"] == 2
+    assert len(told["earlier_runs"]["missed"]) == 2
+    assert alone["earlier_runs"] is None
+    assert next(iter(alone["endings"])).startswith("if the fall of the rate takes off")
+    saved_to = tmp_path / "fit.json"
+    saved_to.write_text(json.dumps(told))
+    (row,) = commands.predict_fit(saved_to, [], Look(), None)
+    assert row == {"step": 20_000.0, **told["final_loss"]}
+    each_other = commands.backtest_logs(paths, Look(until="50%"), "auto", QUIET, paths)
+    assert max(abs(row["error"]) for row in each_other) < 0.02
+    with pytest.raises(UserError, match="no earlier run of itself"):
+        fit_command.forecasts(paths[2:], FitSettings(like=paths[2:]), QUIET)
+    with pytest.raises(UserError, match="--joint goes with"):
+        fit_command.forecasts(paths, FitSettings(joint=True, like=paths), QUIET)

@@ -236,3 +236,54 @@ def test_words_of_a_loss(name: str, metric: str) -> None:
 )
 def test_words_of_nothing_that_matters(name: str) -> None:
     assert meaning(name) is None
+
+
+def mllog(key: str, value: object, **metadata: object) -> str:
+    """A line as MLPerf's logging prints it, behind the rank that a launcher puts first."""
+    entry = {"namespace": "", "time_ms": 1_700_000_000_000 + 1000 * int(str(metadata.get("samples_count", 0))),
+             "event_type": "POINT_IN_TIME", "key": key, "value": value,
+             "metadata": {"file": "/workspace/callbacks.py", "lineno": 112, **metadata}}  # fmt: skip
+    return f"0: :::MLLOG {json.dumps(entry)}"
+
+
+def mlperf(benchmark: str, tmp_path: Path) -> Path:
+    lines = [mllog("submission_benchmark", benchmark), mllog("global_batch_size", 8),
+             mllog("max_sequence_length", 100), "Epoch 0: loss=9.9 step 3"]  # fmt: skip
+    for step in range(1, 41):
+        lines.append(mllog("train_loss", 2 - step / 100, samples_count=8 * step, lr=4e-4))
+        if step % 10 == 0:
+            lines.append(mllog("eval_accuracy", 3 - step / 100, samples_count=8 * step))
+    path = tmp_path / "log.txt"
+    path.write_text("\n".join([*lines, mllog("run_stop", None, samples_count=320, status="success"), ":::MLLOG {"]))
+    return path
+
+
+def test_mlperf_logs(tmp_path: Path) -> None:
+    held = read_log(mlperf("llama2_70b_lora", tmp_path))
+    assert held.losses["train"].steps.tolist() == list(range(1, 41))
+    assert held.losses["train"].values[-1] == pytest.approx(1.6)
+    assert held.losses["val"].steps.tolist() == [10, 20, 30, 40]
+    assert held.losses["val"].values.tolist() == pytest.approx([2.9, 2.8, 2.7, 2.6])
+    assert held.rate is not None
+    assert held.rate.values[0] == pytest.approx(4e-4)
+    assert held.tokens is not None
+    assert held.tokens.at(40) == 32_000
+    assert held.seconds_per_step == pytest.approx(8)
+    assert held.horizon == 40
+
+
+def test_an_accuracy_is_no_loss(tmp_path: Path) -> None:
+    assert set(read_log(mlperf("bert", tmp_path)).losses) == {"train"}
+    only = tmp_path / "bert.txt"
+    only.write_text(mllog("submission_benchmark", "bert") + "\n" + mllog("eval_accuracy", 0.72, epoch_num=1210432))
+    with pytest.raises(UserError, match=r"no :::MLLOG line has a loss .* keys: submission_benchmark, eval_accuracy"):
+        read_log(only)
+
+
+def test_losses_inside_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    rows = [mllog("tracked_stats", {"train_loss": 3 - step / 10, "throughput": 7.0}, step=step) for step in range(8)]
+    path.write_text("\n".join(rows))
+    held = read_log(path)
+    assert held.losses["train"].values.tolist() == pytest.approx([3 - step / 10 for step in range(8)])
+    assert held.horizon is None

@@ -11,7 +11,7 @@ from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import refuse_device
 from llmtool.core.run.json_file import parse_json
-from llmtool.methods.temporal_scaling.logs import csv_table, stdout, tensorboard
+from llmtool.methods.temporal_scaling.logs import csv_table, mllog, stdout, tensorboard
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
 
@@ -40,7 +40,9 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
         raise UserError("not a training log: neither text nor TensorBoard events", where=name) from None
     records: Iterator[Record]
     horizon = None
-    if (held := _json(text, name)) is not None:
+    if mllog.is_mllog(text):
+        records, horizon = mllog.read(text, name)
+    elif (held := _json(text, name)) is not None:
         records, horizon = held
     elif csv_table.is_table(text, chosen):
         records = csv_table.read(text, name)
