@@ -5,6 +5,7 @@
 # make curves  train the tiny runs that forecasts of others are checked with, half an hour and more
 # make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
 # make docs    the site into build/site, strict
+# make asan    the tests of the engine's module under AddressSanitizer, minutes
 # make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS each target
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # A C++ error must fail here; an install without a compiler falls back to portable Python.
 export LLMTOOL_REQUIRE_NATIVE := 1
 
-.PHONY: docs curves demo quickstart test lint portable fmt bench golden fuzz clean
+.PHONY: docs curves demo quickstart test lint portable fmt bench golden fuzz asan clean
 # An environment of its own, with what the demo needs and no torch: a minute after the download.
 demo: $(DEMO)/.installed
 	BIN=$(DEMO)/bin recipes/demo.sh demo-output $(FILES)
@@ -72,6 +73,9 @@ docs: $(VENV)/.built
 	$(BIN)/python -c 'import material, mkdocstrings' 2> /dev/null || \
 	    $(BIN)/pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]'
 	$(BIN)/python -m mkdocs build --quiet
+
+asan: $(VENV)/.built
+	PYTHON=$(CURDIR)/$(BIN)/python tests/fuzz/asan.sh
 
 fuzz: $(VENV)/.built
 	tests/fuzz/run.sh $(FUZZ_SECONDS)

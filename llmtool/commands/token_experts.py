@@ -92,7 +92,12 @@ def token_experts(
     counts = np.zeros(vocabulary, dtype=np.int64)
     found = sources.parse_sources(inputs)
     with InputHashes([source.path for source in found], reading) as hashes:
-        run = Run("data token-experts", {**asked.facts(), "layers": layers, **reading.facts()}, seed=asked.seed)
+        run = Run(
+            "data token-experts",
+            {**asked.facts(), "layers": layers, **reading.facts()},
+            seed=asked.seed,
+            defaults=asked.defaults(),
+        )
         if not asked.dry_run:
             read = [*(source.path for source in found), *(name for name in (asked.model, asked.tokenizer) if name)]
             claim_file(output, run, read=read, force=asked.force, found=hashes.wait, console=console)

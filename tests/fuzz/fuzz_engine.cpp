@@ -104,6 +104,40 @@ std::vector<uint32_t> merge_literally(const std::vector<uint8_t>& text, const st
   }
 }
 
+// An encoder of the tables that `state` was written of, as module.cpp makes one of a cache entry.
+std::unique_ptr<Encoder> restored(const std::vector<uint8_t>& state) {
+  StateReader reader(state.data(), state.size());
+  uint32_t form = 0, kind = 0;
+  reader(form), reader(kind);
+  auto vocabulary = std::make_unique<Vocabulary>(reader);
+  auto encoder = std::make_unique<EncoderWith<MergePolicy>>(kSmall, Pretokenizer::kWholeDocument, std::move(vocabulary), reader);
+  if (!reader.at_end()) throw std::invalid_argument("state: too long");
+  return encoder;
+}
+
+// Tables that were written are read as they were; cut short, with bytes too many or with any length in them they are
+// refused, or read: what tables hold is vouched for by the digest of their file, so nothing is encoded by those.
+void check_state(Encoder& encoder, const std::vector<uint8_t>& text, Input& input) {
+  std::vector<uint8_t> state = encoder.state();
+  const std::unique_ptr<Encoder> again = restored(state);
+  require(encode(*again, text) == encode(encoder, text), "the ids of tables that were kept");
+  require(again->state() == state, "the state of tables that were kept");
+  const size_t at = (input.number() | size_t{input.byte()} << 16) % state.size();
+  bool refused = false;
+  try {
+    restored({state.begin(), state.begin() + static_cast<std::ptrdiff_t>(at)});
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  require(refused, "tables cut short are refused");
+  const std::vector<uint8_t> bytes = input.bytes(1 + input.byte() % 12);
+  std::copy_n(bytes.begin(), std::min(bytes.size(), state.size() - at), state.begin() + static_cast<std::ptrdiff_t>(at));
+  try {
+    restored(state);
+  } catch (const std::invalid_argument&) {
+  }
+}
+
 // Well-formed merge lists of any order, as a literal loop encodes; and LBPE over the same units.
 void any_merges(Input& input) {
   std::vector<std::vector<uint8_t>> units = byte_units();
@@ -126,6 +160,7 @@ void any_merges(Input& input) {
   const std::vector<uint8_t> text = input.bytes(200);
   EncoderWith<MergePolicy> merging(kSmall, Pretokenizer::kWholeDocument, vocabulary_of(units), merges, false);
   require(encode(merging, text) == merge_literally(text, merges), "the merge loop");
+  check_state(merging, text, input);
   EncoderWith<LbpePolicy> longest(kSmall, Pretokenizer::kWholeDocument, vocabulary_of(units), std::vector<uint32_t>{}, false);
   std::vector<uint32_t> order;
   for (const auto& unit : units) order.push_back(1000 - static_cast<uint32_t>(unit.size()));

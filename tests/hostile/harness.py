@@ -8,6 +8,7 @@ which has been told the number, begins another behind it.
 """
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -19,6 +20,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,6 +37,7 @@ from tests.hostile.seeds import seeds
 SECONDS, MEMORY = 5, 1 << 30
 LOOP = 0.05
 """Seconds that `slowness` takes where 5 s are the limit; a machine on which it takes longer is given as much more."""
+STEADY = 30
 WAIT = 900
 """Seconds of a clock after which a case waits for ever; what works is ended by its processor time."""
 LONGEST = 3000
@@ -132,12 +135,13 @@ def examine(trial: Trial, reader: Reader, numbers: list[int]) -> Outcome:
     """Try cases in a child, in another one where it ends."""
     outcome = Outcome(reader.name)
     clock = _cpu()
+    limit = SECONDS * slowness(int(time.monotonic() / STEADY))
     while numbers:
         said, told = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(said)
-            _serve(trial.root, reader, numbers, told)
+            _serve(trial.root, reader, numbers, told, limit)
         os.close(told)
         last, warned = 0, ""
         with os.fdopen(said, "rb") as pipe:
@@ -165,8 +169,8 @@ def examine(trial: Trial, reader: Reader, numbers: list[int]) -> Outcome:
     return outcome
 
 
-def _serve(root: Path, reader: Reader, numbers: list[int], told: int) -> None:
-    """The child: never returns."""
+def _serve(root: Path, reader: Reader, numbers: list[int], told: int, limit: float) -> None:
+    """The child: never returns. limit: seconds of processor time that a case may take."""
     status = 1
     try:
         os.chdir(root)
@@ -177,7 +181,6 @@ def _serve(root: Path, reader: Reader, numbers: list[int], told: int) -> None:
         seed = (root / "saved" / reader.file).read_bytes()
         held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-        limit = SECONDS * slowness()
         for number in numbers:
             data = case(reader, seed, number)  # a mutation that fails ends the child, and is told so
             os.write(told, json.dumps({"number": number}).encode() + b"\n")
@@ -196,8 +199,9 @@ def _serve(root: Path, reader: Reader, numbers: list[int], told: int) -> None:
         os._exit(status)
 
 
-def slowness() -> float:
-    """How many times slower than that this machine is now, at least 1."""
+@lru_cache(1)
+def slowness(now: int) -> float:
+    """How many times slower than that this machine is `now`, at least 1; asked anew every STEADY seconds."""
 
     def loop() -> float:
         begun = time.process_time()
@@ -266,6 +270,48 @@ def _timed(trial: Trial, reader: Reader, numbers: list[int], seconds: float) -> 
         for what, first in part.wrong.items():
             whole.wrong.setdefault(what, first)
     return whole
+
+
+ROUND = 50
+"""Cases of a reader in a round of the longest form; fewer where one takes long."""
+
+
+def cases_of_a_round(readers: list[Reader]) -> int:
+    """How many cases a round tries."""
+    return sum(max(1, ROUND // reader.cost) for reader in readers)
+
+
+def run_rounds(names: list[str], first: int, count: int, jobs: int) -> Iterator[tuple[int, list[Outcome]]]:
+    """Round `first` and `count` - 1 more in several processes: (round, outcomes of its readers), in their order.
+
+    Round k tries the cases k * ROUND .. of every reader, so what was tried once need not be tried again.
+    """
+    with tempfile.TemporaryDirectory(prefix="llmtool-hostile-") as folder:
+        root = Path(os.path.realpath(folder))
+        trial = prepare(root / "0")
+        for number in range(1, jobs):
+            shutil.copytree(trial.root, root / str(number), symlinks=True)
+        context = multiprocessing.get_context("fork")
+        free = context.SimpleQueue()
+        for number in range(jobs):
+            free.put(root / str(number))
+        readers = [each for each in READERS if (not names or each.name in names) and (trial.root / each.file).exists()]
+        with context.Pool(jobs, _settle, (free, readers)) as pool:
+            yield from pool.imap(_round, range(first, first + count))
+
+
+_settled: dict[str, Any] = {}
+"""Of a worker: where it tries, and what."""
+
+
+def _settle(free: Any, readers: list[Reader]) -> None:
+    _settled.update(trial=Trial(free.get()), readers=readers)
+
+
+def _round(number: int) -> tuple[int, list[Outcome]]:
+    shares = ((reader, max(1, ROUND // reader.cost)) for reader in _settled["readers"])
+    return number, [examine(_settled["trial"], reader, [*range(number * share, (number + 1) * share)])
+                    for reader, share in shares]  # fmt: skip
 
 
 def _cpu() -> float:

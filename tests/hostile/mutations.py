@@ -11,7 +11,7 @@ import json
 import random
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -269,6 +269,76 @@ def mutate_events(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
+def mutate_message(data: bytes, rng: random.Random) -> bytes:
+    """A protocol buffer: fields dropped, doubled, out of order, of other values; what is a message itself is changed
+    inside. Lengths are made anew, so that what they hold is looked at."""
+    try:
+        found = list(_fields(data))
+    except IndexError:
+        found = []
+    if not found:
+        return mutate_bytes(data, rng) or b"x"
+    for _ in range(rng.choice((1, 1, 2))):
+        at = rng.randrange(len(found)) if rng.random() < 0.7 else max(0, len(found) - 1 - rng.randrange(4))
+        number, wire, value = found[at]
+        match rng.randrange(8):
+            case 0:
+                del found[at]
+            case 1:
+                found[at:at] = [found[at]] * rng.choice((1, 1, 1000))
+            case 2:
+                rng.shuffle(found)
+            case 3:
+                found[at] = (rng.choice((0, 1, 2, 3, 5, 24, 35, 41, 1 << 28)), wire, value)
+            case 4:
+                found[at] = (number, rng.randrange(8), value)
+            case _ if wire == 0:
+                found[at] = (number, 0, varint(rng.choice((0, 1, 2, 3, 4, 5, 6, 1 << 31, (1 << 64) - 1, 1 << 70))))
+            case _ if wire == 2 and rng.random() < 0.6:
+                found[at] = (number, 2, mutate_message(value, rng))
+            case _ if wire == 2:
+                text = str(rng.choice(WORDS)).encode("utf-8", "surrogatepass")
+                found[at] = (number, 2, rng.choice((text, b"", value * 2, b"ab" * 100_000)))
+            case _:
+                found[at] = (number, wire, rng.choice((b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff" * 4)))
+        if not found:
+            break
+    return b"".join(varint(number << 3 | wire) + (varint(len(value)) if wire == 2 else b"") + value
+                    for number, wire, value in found)  # fmt: skip
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(number, wire type, the bytes of the value); IndexError where they are no message."""
+    at = 0
+    while at < len(data):
+        key, begun = _number_at(data, at)
+        size, at = _number_at(data, begun) if key & 7 in (0, 2) else ({1: 8, 5: 4}.get(key & 7, len(data)), begun)
+        begun, size = (begun, at - begun) if key & 7 == 0 else (at, size)
+        if begun + size > len(data):
+            raise IndexError
+        yield key >> 3, key & 7, data[begun : begun + size]
+        at = begun + size
+
+
+def _number_at(data: bytes, at: int) -> tuple[int, int]:
+    """A number, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        if byte < 128:
+            return value, at
+
+
+def varint(value: int) -> bytes:
+    """A number as protocol buffers write it: seven bits a byte, the low ones first."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
 def packed(inner: Mutation, pack: Callable[[bytes], bytes]) -> Mutation:
     """What is packed is changed, or the packed bytes are."""
     return lambda data, rng: pack(inner(data, rng)) if rng.random() < 0.3 else mutate_bytes(pack(data), rng)
@@ -294,6 +364,7 @@ STRUCTURES: dict[str, Mutation] = {
     "npy": mutate_npy,
     "events": mutate_events,
     "sealed": mutate_sealed,
+    "message": mutate_message,
     "gzip": packed(mutate_lines, lambda data: gzip.compress(data, mtime=0)),
     "zstd": packed(mutate_lines, zstandard.ZstdCompressor().compress),
 }

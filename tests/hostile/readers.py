@@ -21,8 +21,10 @@ from tests.hostile.reading_models import (
     kept_tokens,
     loaded,
     mapped_tokens,
+    merges,
     modules,
     plan,
+    settings_beside,
     settings_of_tokenizer,
     table_of_experts,
     tensors,
@@ -97,12 +99,16 @@ CHUNKS = str(Path("in", "long", "work", "chunks"))
 OPTIONAL = (
     "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "metrics.jsonl", "journal",
     "pooling of an encoder", "prompts of an encoder", "rows of a measurement", "state.json",
-    "compiled vocabulary",
+    "compiled vocabulary", "added_tokens.json",
 )  # fmt: skip
 """Files that need not be there; what stands in their place and is none is left alone."""
 READERS = (
     Reader("tokenizer of ours", "in/tok.json", "json", tokenizer),
     Reader("tokenizer.json", "in/hf/tokenizer.json", "json", tokenizer),
+    Reader("tokenizer.model", "in/sentencepiece/tokenizer.model", "message", tokenizer),
+    Reader("vocab.json", "in/pair/vocab.json", "json", tokenizer),
+    Reader("merges.txt", "in/pair/merges.txt", "text", merges),
+    Reader("added_tokens.json", "in/pair/added_tokens.json", "json", settings_beside),
     Reader("compiled vocabulary", "in/compiled", "bytes", compiled_vocabulary),
     Reader("tokenizer_config.json", "in/hf/tokenizer_config.json", "json", settings_of_tokenizer),
     Reader("special_tokens_map.json", "in/hf/special_tokens_map.json", "json", settings_of_tokenizer),

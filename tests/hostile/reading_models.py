@@ -13,6 +13,14 @@ def tokenizer(path: Path) -> None:
     found.encode("<|endoftext|> new", allow_special=True)
 
 
+def merges(path: Path) -> None:
+    tokenizer(path.with_name("vocab.json"))
+
+
+def settings_beside(path: Path) -> None:
+    tokenizer(path.parent)
+
+
 def compiled_vocabulary(path: Path) -> None:
     from llmtool.core.bpe.compiled import load_entry
 

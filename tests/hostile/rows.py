@@ -9,6 +9,8 @@ from typing import Any
 
 DROP = object()
 DIGITS = "9" * 5000
+LONG_PIECE = b"\x0a\xc4\x84\x3d\x0a\xc0\x84\x3d" + b"ab" * 500_000
+"""Of SentencePiece: field 1, a message of field 1, a million bytes of text."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ ROWS = (
     Row("options in TOML", old=b"vocab-size = 300", new=b"vocab-size = inf"),
     Row("options in TOML", old=b"vocab-size = 300", new=b"vocab-size = " + b"9" * 5000),
     Row("options in TOML", old=b"vocab-size = 300", new=b"vocab-size = " + b"[" * 50_000),
+    # merges of a long piece cost the square of its length
+    Row("tokenizer.model", old=b"\x0a\x0e\x0a\x05<unk>", new=LONG_PIECE + b"\x0a\x0e\x0a\x05<unk>"),
     # encoders and baselines of others
     Row("modules of an encoder", (0, "path"), "x" * 100_000),
     Row("modules of an encoder", (0, "path"), "../../etc"),

@@ -7,6 +7,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from tests.hostile.mutations import varint
+
 BASELINE = {
     "schema": "llmtool.bench-kernels/1", "machine": {"device": "cpu"},
     "rows": [{"op": "swiglu", "dtype": "fp32", "direction": "forward", "implementation": "torch", "own": True,
@@ -82,6 +84,12 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "encoder/1_Pooling/config.json", b'{"word_embedding_dimension": 8, "pooling_mode_mean_tokens": true}'
     yield "encoder/config_sentence_transformers.json", b'{"prompts": {"document": "d: "}, "default_prompt_name": null}'
     yield "compiled", _compiled()
+    yield "sentencepiece/tokenizer.model", _sentencepiece()
+    letters = [*map(chr, range(33, 127)), *map(chr, range(161, 256)), "\u0120", "\u010a"]
+    tokens = [*letters, "\u0120o", "\u0120ol", "ut", "put", "<|endoftext|>"]
+    yield "pair/vocab.json", json.dumps({token: number for number, token in enumerate(tokens)}).encode()
+    yield "pair/merges.txt", "#version: 0.2\n\u0120 o\n\u0120o l\nu t\np ut\n".encode()
+    yield "pair/added_tokens.json", json.dumps({"<new>": len(tokens)}).encode()
     yield "rows.jsonl", b'{"op": "swiglu", "seconds": 0.1}\n' * 3
     yield "baseline.json", json.dumps(BASELINE).encode()
     left = ".text.txt.abcdefgh.partial"
@@ -104,6 +112,25 @@ def _compiled() -> bytes:
         return (Path(folder) / "kept" / "entry").read_bytes()
 
 
+def _sentencepiece() -> bytes:
+    """A tokenizer.model of BPE as sentencepiece writes it: pieces, TrainerSpec, NormalizerSpec."""
+
+    def field(number: int, value: bytes | int | float) -> bytes:
+        if isinstance(value, float):
+            return bytes([number << 3 | 5]) + struct.pack("<f", value)
+        if isinstance(value, int):
+            return varint(number << 3) + varint(value)
+        return varint(number << 3 | 2) + varint(len(value)) + value
+
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<user>", 0.0, 4)]
+    pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
+    pieces += [(text, -float(rank), 1) for rank, text in enumerate(("\u2581o", "ld", "\u2581old", "ut", "put"))]
+    pieces += [(text, -100.0 - rank, 1) for rank, text in enumerate("\u2581abcdefghijklmnopqrstuvwxyz")]
+    body = b"".join(field(1, field(1, t.encode()) + field(2, score) + field(3, kind)) for t, score, kind in pieces)
+    training = field(3, 2) + field(35, 1) + field(40, 0) + field(41, 1) + field(42, 2)
+    return body + field(2, training) + field(3, field(1, b"identity") + field(3, 1) + field(4, 1) + field(5, 1))
+
+
 def _npy(ids: list[int]) -> bytes:
     import numpy as np
 
@@ -122,7 +149,7 @@ def _events(rows: list[dict[str, Any]]) -> bytes:
         return bytes([number << 3 | 2, len(content)]) + content
 
     def event(step: int, payload: bytes) -> bytes:
-        held = b"\x09" + struct.pack("<d", 1e9 + step) + (b"\x10" + _varint(step) if step else b"") + payload
+        held = b"\x09" + struct.pack("<d", 1e9 + step) + (b"\x10" + varint(step) if step else b"") + payload
         length = struct.pack("<Q", len(held))
         sums = [
             masked_checksums(np.frombuffer(part, np.uint8)[None]).astype("<u4").tobytes() for part in (length, held)
@@ -135,14 +162,6 @@ def _events(rows: list[dict[str, Any]]) -> bytes:
         return field(5, b"".join(values))
 
     return event(0, field(3, b"brain.Event:2")) + b"".join(event(row["step"], scalars(row)) for row in rows)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def _packed(texts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:

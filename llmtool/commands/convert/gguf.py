@@ -48,7 +48,7 @@ def convert_gguf(
         "tokenizer.json": dumps(tokenizer_json(source.facts, str(path)), ensure_ascii=False).encode(),
         "tokenizer_config.json": dumps(tokenizer_config(source.facts), indent=2, ensure_ascii=False).encode(),
     }
-    run = Run("convert gguf", asked.facts())
+    run = Run("convert gguf", asked.facts(), defaults=asked.defaults())
     run.inputs = [file_entry(path)]
     written = write_checkpoint(
         output,

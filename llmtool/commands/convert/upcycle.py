@@ -115,7 +115,9 @@ def write(
         check(layer, tensors, made)
         return made
 
-    run = Run(f"convert {COMMANDS[name]}", {**asked.facts(), "entry": dict(entry)}, seed=asked.seed)
+    run = Run(
+        f"convert {COMMANDS[name]}", {**asked.facts(), "entry": dict(entry)}, seed=asked.seed, defaults=asked.defaults()
+    )
     stream = replace_layers(source.tensors(by_layer(source)), config, dense.layers, checked)
     write_checkpoint(output, stream, facts, run=run, source=source, read=read, force=asked.force, console=console)
     console.info(f"{output}: {check.line()}")
@@ -269,7 +271,7 @@ def convert_topk(
         return made
 
     require_space(output, after.parameters * dense.source.entry(dense.source.names()[0]).kind.size)
-    run = Run("convert topk", {**asked.facts(), "form": form}, seed=asked.seed)
+    run = Run("convert topk", {**asked.facts(), "form": form}, seed=asked.seed, defaults=asked.defaults())
     stream = replace_layers(dense.source.tensors(by_layer(dense.source)), config, dense.layers, make)
     write_checkpoint(output, stream, facts, run=run, source=dense.source, force=asked.force, console=console)
     console.info(f"{output}: {check.line()}; stock transformers loads it as {form}")

@@ -36,7 +36,7 @@ class Request:
         """What makes the saved law what it is."""
         facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), "like": list(self.asked.like),
                  **asdict(self.look)}  # fmt: skip
-        return Run("scaling fit", facts, spelled=SPELLED)
+        return Run("scaling fit", facts, spelled=SPELLED, defaults=self.asked.defaults())
 
     def inputs(self) -> list[dict[str, Any]]:
         """The logs, as they are now."""

@@ -67,7 +67,10 @@ def encode_files(
     }  # fmt: skip
     with ExitStack() as stack:
         hashes = stack.enter_context(InputHashes(inputs if output else [], reading))
-        run = Run("tokenizer encode", facts, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
+        run = Run(
+            "tokenizer encode", facts, seed=reading.seed, backend=engine.NAME, spelled=SPELLED,
+            defaults=asked.defaults(),
+        )  # fmt: skip
         if output:
             beside = list(sidecars(output, form).values()) if form in ("npy", "bin") else []
             claim_file(
@@ -192,7 +195,7 @@ def decode_files(
     ending = b"\n" if asked.text_mode == "line" else b""
     number = 0
     facts = {"tokenizer": tokenizer.fingerprint() if output else None, **asked.facts()}
-    run = Run("tokenizer decode", facts, spelled=SPELLED)
+    run = Run("tokenizer decode", facts, spelled=SPELLED, defaults=asked.defaults())
 
     def entries() -> list[dict[str, Any]]:
         return [describe(path, Event(), read_whole=True)]

@@ -70,7 +70,14 @@ def extend_files(
     }  # fmt: skip
     whole = settings.limit_bytes is None and reading.sample is None
     with InputHashes([*inputs, *files, *shown], reading, read_whole=whole) as hashes:
-        run = Run("tokenizer extend", config, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
+        run = Run(
+            "tokenizer extend",
+            config,
+            seed=reading.seed,
+            backend=engine.NAME,
+            spelled=SPELLED,
+            defaults=settings.defaults(),
+        )
         read = [str(source), *without_weights([*inputs, *shown]), *files]
         claim_directory(output, run, read=read, force=settings.force, found=hashes.wait, console=console)
         extension = _train(tokenizer, inputs, reading, settings, room, allows, console)

@@ -30,7 +30,7 @@ from llmtool.core.corpus.readers import Reading, parse_size, read_streams
 from llmtool.core.corpus.shard_files import write_array_unit, write_mds_unit
 from llmtool.core.corpus.shards import SETTINGS, Stage
 from llmtool.core.corpus.units import Means
-from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.atomic import PARTIAL, atomic_file, sweep
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import parse_json
@@ -148,7 +148,11 @@ def _index(stage: Stage, units: Sequence[int]) -> bytes:
 def _refuse_foreign(directory: Path) -> None:
     if directory.is_file():
         raise UserError("is a file", where=str(directory), hint="shards are written into a directory: -o DIR")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / SETTINGS).exists():
+    if not directory.is_dir() or (directory / SETTINGS).exists():
+        return
+    sweep(directory, {SETTINGS})  # of a run that was killed while it began; one that lives is another part's
+    begun = f".{SETTINGS}."
+    if any(not (path.name.startswith(begun) and path.name.endswith(PARTIAL)) for path in directory.iterdir()):
         raise UserError("holds other files", where=str(directory), hint="name a new or an empty directory")
 
 

@@ -53,7 +53,14 @@ def train_file(
     config = {**given, **reading.facts()}
     whole = limit is None and reading.sample is None
     with InputHashes([] if asked.dry_run else inputs, reading, read_whole=whole) as hashes:
-        run = Run("tokenizer train", config, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
+        run = Run(
+            "tokenizer train",
+            config,
+            seed=reading.seed,
+            backend=engine.NAME,
+            spelled=SPELLED,
+            defaults=asked.defaults(),
+        )
         if asked.dry_run:
             on_disk = total_bytes(inputs, reading)
             plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": on_disk, "output": str(output)}

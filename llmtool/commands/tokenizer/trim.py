@@ -55,7 +55,14 @@ def trim_files(
     config = {"tokenizer": Tokenizer.load(source).fingerprint(), **settings.facts(), **reading.facts()}
     whole = settings.limit_bytes is None and reading.sample is None
     with InputHashes([*inputs, *kept], reading, read_whole=whole) as hashes:
-        run = Run("tokenizer trim", config, seed=reading.seed, backend=engine.NAME, spelled=SPELLED)
+        run = Run(
+            "tokenizer trim",
+            config,
+            seed=reading.seed,
+            backend=engine.NAME,
+            spelled=SPELLED,
+            defaults=settings.defaults(),
+        )
         read = [str(source), *without_weights(inputs), *kept]
         claim_directory(output, run, read=read, force=settings.force, found=hashes.wait, console=console)
         report = ReadReport()

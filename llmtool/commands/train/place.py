@@ -53,7 +53,8 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
         what = f"was begun by `llmtool {before.get('command')}`"
         raise UserError(what, where=str(output), hint="use --force to start over, or write elsewhere")
     spelled = SPELLED | {field.name: field.flags[0].partition("/")[0] for field in describe(type(job.settings))}
-    changed = _as_asked(before, begun, changes(before.get("config"), job.config, spelled))
+    told = changes(before.get("config"), job.config, spelled, type(job.settings).defaults())
+    changed = _as_asked(before, begun, told)
     if before.get("data") != parse_json(dumps(begun["data"])):
         changed.append("the data's content")
     if changed:

@@ -15,6 +15,8 @@ from llmtool.core.run.protobuf import fields
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 MARK = "\u2581"
+LONGEST = 512
+"""Characters of a piece: spm_train makes none that is longer, and finding a piece's merges costs their square."""
 
 ALGORITHMS = {1: "Unigram", 3: "words", 4: "characters"}
 
@@ -69,6 +71,9 @@ def _as_tokenizer_json(
     numbers = {piece.text: number for number, piece in enumerate(pieces)}
     if len(numbers) < len(pieces):
         raise UserError("two pieces are the same text", where=where)
+    if longer := next((piece for piece in pieces if len(piece.text) > LONGEST), None):
+        what = f"a piece of {len(longer.text):,} characters, {longer.text[:20]!r}..."
+        raise UserError(what, where=where, hint=f"SentencePiece makes none of more than {LONGEST}")
     unknown = next((piece.text for piece in pieces if piece.kind == UNKNOWN), None)
     symbols = [piece.text for piece in pieces if piece.kind == USER_DEFINED and piece.text]
     normalizer, fronted = _normalizer(normalizing, symbols)

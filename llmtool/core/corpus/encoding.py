@@ -12,7 +12,7 @@ from llmtool.core.run.dataclass import dataclass
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-BATCH_BYTES = 4 << 20
+BATCH_BYTES, BATCH_DOCUMENTS = 4 << 20, 1 << 13
 """Text handed to the engine at once, for each thread: 16 of the engine's blocks, so that no thread waits long."""
 
 
@@ -62,7 +62,7 @@ def encode_documents(
         ids, ends = tokenizer.encode_buffers(texts, allow_special=allow_special, threads=threads)
         return _close(batch, ids, memoryview(ends).cast("Q").tolist(), around, continued)
 
-    batches = _batches(documents, BATCH_BYTES * threads)
+    batches = _batches(documents, BATCH_BYTES * threads, BATCH_DOCUMENTS * threads)
     first, second = next(batches, None), next(batches, None)
     if first is None or second is None:  # no need for a thread, nor for the 10 ms that its import takes
         yield from [encode(first, begun)] if first else []
@@ -82,13 +82,14 @@ def encode_documents(
             yield waiting.result()
 
 
-def _batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
+def _batches(documents: Iterable[Document], size: int, number: int) -> Iterator[list[Document]]:
+    """Documents of some bytes together; fewer where they are short, for each is an object of 400 bytes."""
     batch: list[Document] = []
     held = 0
     for document in documents:
         batch.append(document)
         held += len(document.text)
-        if held >= size:
+        if held >= size or len(batch) >= number:
             yield batch
             batch, held = [], 0
     if batch:

@@ -32,6 +32,8 @@ class Run:
     """What the output is; --force replaces only its like. The command, if nothing else is said."""
     spelled: Mapping[str, str] = field(default_factory=dict)
     """Options of settings that are called otherwise, as for `changes`."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Values of settings that an older run.json does not name, as for `changes`."""
     started: float = field(default_factory=time.time)
     cpu_started: float = field(default_factory=time.process_time)
 
@@ -81,13 +83,21 @@ def manifest_path(output: Path) -> Path:
     return output / "run.json" if output.is_dir() else output.with_name(output.name + ".run.json")
 
 
-def changes(old: Any, new: Mapping[str, Any], spelled: Mapping[str, str] | None = None) -> list[str]:
+def changes(
+    old: Any,
+    new: Mapping[str, Any],
+    spelled: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> list[str]:
     """What differs between two configs, as the user spells it: `--tokens: 100K -> 200K`.
 
     spelled: the option of a key that is called otherwise ({"text_mode": "--documents"}); of keys inside keys, joined
-    by dots ({"optimizer.lr": "--lr"}). What run.json holds may be anything.
+    by dots ({"optimizer.lr": "--lr"}). defaults: of options: where `old` is from before an option was there, it is what
+    the option does when it is not given. What run.json holds may be anything.
     """
-    before, now = dict(_flat(old)), dict(_flat(parse_json(dumps(new, default=str))))
+    before = dict(_flat(old))
+    now, usual = (dict(_flat(parse_json(dumps(facts, default=str)))) for facts in (new, dict(defaults or {})))
+    before = {key: value for key, value in usual.items() if key in now} | before
     lines = []
     for key in {**before, **now}:
         was, value = before.get(key), now.get(key)

@@ -148,9 +148,13 @@ def _made(manifest: Path) -> dict[str, Any] | None:
     """The run.json that stands there; None where none does. Somebody else's is never overwritten."""
     if not os.path.lexists(manifest):
         return None
-    facts = read_json_object(manifest)
+    what, hint = f"is not a run.json of llmtool ({SCHEMA})", "move it away, or write elsewhere"
+    try:
+        facts = read_json_object(manifest)
+    except UserError as error:
+        raise UserError(f"{what}: {error.what}", where=str(manifest), hint=hint) from None
     if facts.get("schema") != SCHEMA:
-        raise UserError(f"is not a run.json of llmtool ({SCHEMA})", where=str(manifest), hint="write elsewhere")
+        raise UserError(what, where=str(manifest), hint=hint)
     return facts
 
 
@@ -185,7 +189,7 @@ def _refuse_existing(output: Path, run: Run, made: dict[str, Any] | None, found:
         what = f"exists already, made by `llmtool {made.get('command')}`"
         raise UserError(what, where=str(output), hint="use --force to replace it, or write elsewhere")
     now = found() if found else run.inputs
-    changed = changes(made.get("config"), run.config, run.spelled)
+    changed = changes(made.get("config"), run.config, run.spelled, run.defaults)
     if made.get("inputs") != now:
         changed.append("the inputs' content")
     if changed:

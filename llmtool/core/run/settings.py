@@ -104,6 +104,11 @@ class Settings:
         """What a caller in Python gave: the object, keywords, or the object with some keywords changed."""
         return cls(**named) if given is None else replace(given, **named)  # type: ignore[type-var]
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """What each option that need not be given is when it is not."""
+        return {field.name: field.default for field in describe(cls) if field.default is not MISSING}
+
     def facts(self) -> dict[str, Any]:
         """What may change the result, by name: for run.json, and to be found the same when a run is resumed."""
         return {

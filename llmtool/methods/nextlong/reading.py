@@ -76,10 +76,10 @@ def read_unit(stage: Stage, groups: list[Group], reading: Reading, unpacked: Unp
             about.write(line)
             held += len(document.text)
             described += len(line)
-    found = np.array(documents, np.uint64).reshape(-1, 7)
+    found = np.asarray(documents, np.uint64).reshape(-1, 7)
     found = found[np.argsort(found[:, 0], kind="stable")]
-    save_array(stage.path(unit, "bounds.npy"), np.array(bounds, np.uint64).reshape(-1, 2))
-    save_array(stage.path(unit, "chars.npy"), np.array(chars, np.uint32))
+    save_array(stage.path(unit, "bounds.npy"), np.asarray(bounds, np.uint64).reshape(-1, 2))
+    save_array(stage.path(unit, "chars.npy"), np.asarray(chars, np.uint32))
     save_array(stage.path(unit, "docs.npy"), found)
     names = [stage.path(unit, suffix).name for suffix in ("text", "about", "bounds.npy", "chars.npy", "docs.npy")]
     stage.finish(unit, names, {"bytes": held, "rejects": rejects, "read": skipped.to_json()})

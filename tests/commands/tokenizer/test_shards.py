@@ -132,6 +132,17 @@ def test_kills_change_no_byte(place: Path, whole: dict[str, bytes]) -> None:
     }
 
 
+def test_a_run_that_was_killed_while_it_began_goes_on(place: Path, whole: dict[str, bytes]) -> None:
+    (place / "begun").mkdir()
+    (place / "begun" / ".settings.json.abcdefgh.partial").write_text("{")
+    shards(place, "begun")
+    assert files(place / "begun") == whole
+    (place / "others").mkdir()
+    (place / "others" / ".hidden").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        shards(place, "others")
+
+
 def test_verify_finds_what_does_not_fit(place: Path, whole: dict[str, bytes]) -> None:
     shards(place, "checked", form="npy")
     assert shards(place, "checked", form="npy", verify=True)["wrong"] == {}

@@ -51,14 +51,21 @@ class PieceTable {
     }
   }
 
-  // Makes sure that `count` more pieces leave the table at most half full. False if that takes over `budget` bytes.
-  bool reserve(size_t count, size_t budget) {
+  // Makes sure that `count` more pieces, of `arena` bytes where they are long, leave the table at most half full. False
+  // if that takes over `budget` bytes: those of a table that grows, and of the sorted copy that is written to disk.
+  bool reserve(size_t count, size_t arena, size_t budget) {
     const size_t needed = power_of_two_at_least((size_ + count) * 2);
     const size_t growth = needed > entries_.size() ? needed * sizeof(Entry) : 0;
-    if (size_ && memory() + growth > budget) return false;
+    const size_t room = arena_.size() + arena > arena_.capacity() ? std::max(2 * arena_.capacity(), arena_.size() + arena) : 0;
+    const size_t sorted = SortedPieces::memory(size_, bytes_);
+    if (size_ && memory() + std::max(growth, sorted) + room > budget) return false;
     if (growth) grow(needed);
+    if (room) arena_.reserve(room);
     return true;
   }
+
+  // What a piece takes in the arena.
+  static size_t in_arena(size_t length) { return length > kMaxShort ? length + sizeof(uint64_t) : 0; }
 
   // All (bytes, length, count), in no order.
   template <class Visit>
@@ -77,7 +84,7 @@ class PieceTable {
   }
 
   void add_all(PieceTable& other) {
-    reserve(other.size_, SIZE_MAX);
+    reserve(other.size_, other.arena_.size(), SIZE_MAX);
     other.for_each([&](const uint8_t* p, size_t n, uint64_t count) { add(prepare(p, n, p + n), p, n, count); });
   }
 
@@ -186,22 +193,20 @@ class PieceCounter {
   // (bytes, length, count) of each distinct piece: in the order of their bytes if `sorted`, else perhaps not.
   template <class Visit>
   void for_each(bool sorted, Visit&& visit) {
+    gather();
     if (runs_.empty() && !sorted) {
-      fold();
       tables_[0].for_each(visit);
       return;
     }
-    if (runs_.empty()) fold();
     std::vector<SortedPieces> in_memory;
-    for (PieceTable& table : tables_) in_memory.push_back(sorted_pieces(table));
+    if (runs_.empty()) in_memory.push_back(sorted_pieces(tables_[0]));
     runs_.merge(in_memory, visit);
   }
 
-  // An upper bound of the bytes of all distinct pieces together, for reserving memory.
-  size_t distinct_bytes() const {
-    size_t sum = runs_.bytes();
-    for (const PieceTable& table : tables_) sum += table.bytes() + table.size();
-    return sum;
+  // The bytes of all distinct pieces together, and one for each.
+  size_t distinct_bytes() {
+    gather();
+    return runs_.empty() ? tables_[0].bytes() + tables_[0].size() : runs_.bytes();
   }
 
   const Memory& memory() const { return memory_; }
@@ -224,14 +229,19 @@ class PieceCounter {
       const Text text{documents.text + documents.ends[i], readable_end, documents.text + documents.begin_of(i)};
       const uint8_t* piece_end = nullptr;
       for (const uint8_t* p = documents.text + documents.begin_of(i); p < text.end;) {
-        if (LLMTOOL_UNLIKELY(!table.reserve(kBatch, budget_))) spill(table);
         unsigned count = 0;
-        for (; count < kBatch && p < text.end; ++count) {
+        size_t arena = 0;
+        for (; count < kBatch && arena < kLongestPiece && p < text.end; ++count) {
           const uint8_t* end = piece_end && p < piece_end ? piece_end : Scanner::next(p, text);
           piece_end = end;  // the parts of a long piece are not scanned again: each scan would run to its end
           end = part_end(p, end);
           items[count] = {p, static_cast<size_t>(end - p), table.prepare(p, end - p, readable_end)};
+          arena += PieceTable::in_arena(items[count].length);
           p = end;
+        }
+        if (LLMTOOL_UNLIKELY(!table.reserve(count, arena, budget_))) {
+          spill(table);
+          table.reserve(count, arena, SIZE_MAX);
         }
         for (unsigned k = 0; k < count; ++k) table.add(items[k].slot, items[k].piece, items[k].length, 1);
         pieces += count;
@@ -240,11 +250,22 @@ class PieceCounter {
     return pieces;
   }
 
-  void fold() {
-    for (size_t i = 1; i < tables_.size(); ++i) {
-      tables_[0].add_all(tables_[i]);
-      tables_[i].clear();
+  // Every distinct piece in one place: one run on disk, or the first table if that takes little of the budget. What
+  // comes after counting has the rest of it.
+  void gather() {
+    size_t held = 0;
+    for (const PieceTable& table : tables_) held += table.memory();
+    if (runs_.empty() && held <= memory_.budget / 4) {
+      for (size_t i = 1; i < tables_.size(); ++i) {
+        tables_[0].add_all(tables_[i]);
+        tables_[i].clear();
+      }
+      return;
     }
+    for (PieceTable& table : tables_) {
+      if (table.size()) spill(table);
+    }
+    runs_.fold();
   }
 
   static SortedPieces sorted_pieces(PieceTable& table) {

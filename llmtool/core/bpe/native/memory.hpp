@@ -79,8 +79,8 @@ class BoundedAllocator {
     }
   }
 
-  // Two arrays, of which one is there twice while it grows.
-  bool in_memory(size_t n) const { return n * sizeof(T) <= memory_.budget / 4; }
+  // Five such arrays grow with the text, one of them there twice while it does: together they keep within the budget.
+  bool in_memory(size_t n) const { return n * sizeof(T) <= memory_.budget / 8; }
 
   // Memory of one may be freed by another only if both draw the line at the same size.
   bool operator==(const BoundedAllocator& other) const { return memory_.budget == other.memory_.budget; }

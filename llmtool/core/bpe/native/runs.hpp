@@ -39,6 +39,8 @@ class SortedPieces {
     std::sort(refs_.begin(), refs_.end(), [this](const Ref& a, const Ref& b) { return compare(at(a), at(b)) < 0; });
   }
   size_t size() const { return refs_.size(); }
+  // Bytes that so many pieces take here, of so many bytes themselves.
+  static size_t memory(size_t pieces, size_t bytes) { return pieces * sizeof(Ref) + bytes; }
   Piece operator[](size_t i) const { return at(refs_[i]); }
 
  private:
@@ -111,19 +113,28 @@ class Runs {
     runs_.push_back(std::move(run));
     ++written_;
     for (size_t i = 0; i < pieces.size(); ++i) bytes_ += pieces[i].length + 1;
-    if (runs_.size() == kMaxOpen) {  // files are few, as descriptors are
-      auto merged = std::make_unique<Run>(directory_);
-      merge({}, [&](const uint8_t* p, size_t n, uint64_t count) { merged->write({p, n, count}); });
-      merged->rewind();
-      runs_.clear();
-      runs_.push_back(std::move(merged));
-    }
+    if (runs_.size() == kMaxOpen) fold();  // files are few, as descriptors are
+  }
+
+  // All runs as one, in which each piece stands once: bytes() is exact then.
+  void fold() {
+    if (runs_.size() < 2) return;
+    auto merged = std::make_unique<Run>(directory_);
+    bytes_ = 0;
+    merge({}, [&](const uint8_t* p, size_t n, uint64_t count) {
+      merged->write({p, n, count});
+      bytes_ += n + 1;
+    });
+    merged->rewind();
+    runs_.clear();
+    runs_.push_back(std::move(merged));
   }
 
   // visit(bytes, length, count) for each distinct piece of all runs and of `in_memory`, in the order of the bytes.
   template <class Visit>
   void merge(const std::vector<SortedPieces>& in_memory, Visit&& visit) {
     std::vector<Source> sources;
+    sources.reserve(in_memory.size() + runs_.size());
     for (const SortedPieces& pieces : in_memory) sources.push_back({nullptr, &pieces});
     for (const auto& run : runs_) {
       run->rewind();

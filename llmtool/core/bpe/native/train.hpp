@@ -6,7 +6,8 @@
 // plain arrays, and their places are complete from the start. A pair only ever loses places afterwards, so they are
 // checked when they are used, and frequencies in the queue are upper bounds.
 //
-// The two large arrays, slots and places, are memory only up to the budget; beyond it they lie in files (memory.hpp).
+// What grows with the text (slots, places, pairs, the queue, what a merge finds) is memory only up to the budget; beyond
+// it it lies in files (memory.hpp). In memory are a few numbers for each unit and each count that differs.
 #pragma once
 #include <array>
 #include <chrono>
@@ -114,6 +115,8 @@ class PairTable {
     uint64_t frequency;
     uint32_t first, size;  // of its places
   };
+  explicit PairTable(const Memory& memory) : pairs_(1u << 12, Pair{kFree, 0, 0, 0}, memory) {}
+
   static uint64_t key_of(uint32_t left, uint32_t right) { return static_cast<uint64_t>(left) << 32 | right; }
 
   // Null if there is no such pair.
@@ -149,7 +152,7 @@ class PairTable {
 
   // Pairs without a place left are dropped.
   void grow() {
-    std::vector<Pair> old = std::move(pairs_);
+    Bounded<Pair> old = std::move(pairs_);
     used_ = 1 + static_cast<size_t>(std::count_if(old.begin(), old.end(), [](const Pair& p) { return is_live(p); }));
     const size_t size = power_of_two_at_least(used_ * 3);
     shift_ = 64 - static_cast<unsigned>(__builtin_ctzll(size));
@@ -160,7 +163,7 @@ class PairTable {
   }
   static bool is_live(const Pair& pair) { return pair.key != kFree && pair.frequency; }
 
-  std::vector<Pair> pairs_ = std::vector<Pair>(1u << 12, Pair{kFree, 0, 0, 0});
+  Bounded<Pair> pairs_;
   size_t used_ = 0;
   unsigned shift_ = 64 - 12;
 };
@@ -180,7 +183,11 @@ class PairIndex {
         longest_(longest),
         filter_(std::move(filter)),
         lengths_(corpus_.lengths()),
-        places_(corpus_.memory()) {
+        pairs_(corpus_.memory()),
+        places_(corpus_.memory()),
+        queue_(corpus_.memory()),
+        left_events_(corpus_.memory()),
+        right_events_(corpus_.memory()) {
     left_.resize(lengths_.size());
     right_.resize(lengths_.size());
     // Room that nothing touches costs nothing, growing by copies does; a file's blocks would be taken at once.
@@ -257,8 +264,9 @@ class PairIndex {
     uint32_t places = 0, next = 0;
   };
   struct Events {
+    explicit Events(const Memory& memory) : places(memory) {}
     std::vector<uint32_t> touched;
-    std::vector<std::pair<uint32_t, uint32_t>> places;  // (neighbour, place)
+    Bounded<std::pair<uint32_t, uint32_t>> places;  // (neighbour, place)
   };
 
   LLMTOOL_INLINE static void gather(std::vector<Neighbour>& side, Events& events, uint32_t unit, uint32_t place,
@@ -363,7 +371,7 @@ class PairIndex {
   std::vector<uint32_t> lengths_;  // of each unit, in bytes
   PairTable pairs_;
   Bounded<uint32_t> places_;  // where each pair begins, the places of one pair side by side
-  std::vector<Entry> queue_;
+  Bounded<Entry> queue_;
   std::vector<Neighbour> left_, right_;
   Events left_events_, right_events_;
 };
