@@ -406,6 +406,7 @@ _llmtool() {
         "llmtool convert rope:--base") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--check") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--check-length") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool convert rope:--check-tokens") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--override") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--device") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool convert rope:--threads") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -923,7 +924,7 @@ _llmtool() {
         "llmtool convert dsmoe-baseline") [[ $cur == -* ]] && words="--experts --share --off-mean --refit --calibration --calibration-tokens --seed --threads --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="topk static channels 2:4" ;;
         "llmtool convert dense") [[ $cur == -* ]] && words="--force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert uniattn") [[ $cur == -* ]] && words="--groups --followers --plan --calibration --heads --leaders --match --refit --init --rank --ridge --sharing --samples --window --tokenizer --override --seed --device --threads --force --dry-run --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --override --device --threads --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool convert rope") [[ $cur == -* ]] && words="--method --target --bases --range --base --check --check-length --check-tokens --override --device --threads --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --seed --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert gguf") [[ $cur == -* ]] && words="--dtype --force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert topk") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --form --override --seed --threads --dry-run --force --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool convert cartesian") [[ $cur == -* ]] && words="--experts --top-k --noise --layers --override --seed --threads --dry-run --force --json -q --quiet --config --print-config -h --help" || words="" ;;

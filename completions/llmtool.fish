@@ -623,6 +623,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l range -x -d 'End
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l base -x -d 'The base of abf. Default: 5M times TARGET / 128K.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l check -r -F -d 'Text to score before and after; may be given again.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l check-length -x -d 'Tokens of the long rows of --check.'
+complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l check-tokens -x -d 'Tokens of each text that --check scores, short and long; a row at least.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l override -x -d 'A field of config.json given anew, as JSON: sliding_window=null. Again for more.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l device -x -d 'cpu, cuda or cuda:N; auto takes a GPU where there is one.'
 complete -c llmtool -n "__llmtool_at 'llmtool convert rope'" -l threads -x -d 'Threads that compute; torch\'s choice if not given.'

@@ -15,18 +15,19 @@ from intervals import interval
 from llmtool.core.run.json_file import dumps
 
 RIVAL = "abf"
-ORDER = ("pi", "yarn", "abf", "stages", "uniform", "paper", "search")
+ORDER = ("none", "pi", "ntk", "yarn", "abf", "stages", "uniform", "paper", "search")
 
 
-def read(target: int) -> dict[tuple[str, str, int], dict[str, float]]:
-    """(method, data, seed) -> recall at the target, over all cells, loss over the row and over its last quarter."""
+def read() -> dict[tuple[str, str, int], dict[str, float]]:
+    """(method, data, seed) -> recall at the greatest length and in all cells, loss of the row, of its last quarter."""
     found = {}
     for path in sorted(Path().glob("run-*.niah.json")):
         _, method, data, seed = path.name.removesuffix(".niah.json").split("-")
         cells = json.loads(path.read_text())["cells"]
         (source,) = json.loads(Path(path.name.replace("niah", "loss")).read_text())["sources"].values()
         places = source["positions"]
-        far = [cell["recall"] for cell in cells if cell["length"] == target]
+        longest = max(cell["length"] for cell in cells)  # the target, unless LENGTHS says otherwise
+        far = [cell["recall"] for cell in cells if cell["length"] == longest]
         found[method, data, int(seed)] = {
             "needles": float(np.mean([cell["recall"] for cell in cells])), "needles_far": float(np.mean(far)),
             "loss": source["loss"], "loss_far": float(np.mean(places[-len(places) // 4 :])),
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--short", type=int, required=True)
     parser.add_argument("--target", type=int, required=True)
     given = parser.parse_args()
-    rows = table(read(given.target))
+    rows = table(read())
     Path("results.json").write_text(dumps({"short": given.short, "target": given.target, "rows": rows}, indent=1))
     show(rows, given.target)
     draw(rows, given.target)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from llmtool.core.model.config import Config
 
 SCHEMA = "llmtool.convert-rope/1"
-CHECK_TOKENS = 16_384
-"""Tokens of each text that --check scores, short and long."""
 MICRO_TOKENS = 8192
 
 
@@ -54,10 +52,15 @@ def convert_rope(
     console = console or Console(verbosity=-1)
     checkpoint = open_checkpoint(path, asked.override)
     config = read_architecture(checkpoint)
-    target = _positions(asked.target)
+    target, tokens = amount(asked.target, "--target"), amount(asked.check_tokens, "--check-tokens")
     _refuse(asked, target, config, path)
     facts, raw = _changed(asked, target, checkpoint, config)
     _say(facts, console)
+    lengths = sorted({min(_original(config), asked.check_length), asked.check_length})
+    if asked.check:
+        most = 2 * len(asked.check) * sum(max(length, tokens // length * length) for length in lengths)
+        rows = " and ".join(f"{length:,}" for length in lengths)
+        console.info(f"check: up to {most:,} tokens to score, in rows of {rows}, before and after")
     if asked.dry_run:
         return {"schema": SCHEMA, "dry_run": True, "output": str(output), **facts}
     run = Run("convert rope", facts)
@@ -67,14 +70,9 @@ def convert_rope(
     console.info(f"{output}: {written.parameters:,} parameters, as they were; train it before you use it")
     report = {"schema": SCHEMA, "output": str(output), **facts}
     if asked.check:
-        short = _original(config)
-        report["check"] = compare(path, output, asked.check, short, asked.check_length, asked.device, console, reading)
+        report["check"] = compare(path, output, asked.check, lengths, tokens, asked.device, console, reading)
         show(report["check"], console)
     return report
-
-
-def _positions(target: str | int) -> int:
-    return amount(target, "--target")
 
 
 def _original(config: "Config") -> int:
@@ -91,7 +89,8 @@ def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) ->
         raise UserError(f"{what if kinds else 'has no rotary embedding'}: not supported here", where=str(path))
     if target <= _original(config):
         what = f"--target {target:,}: the model was made for {_original(config):,} positions already"
-        raise UserError(what, where=str(path))
+        hint = "a longer one; --override max_position_embeddings=N takes it for a model of N"
+        raise UserError(what, where=str(path), hint=hint)
     if asked.method != "harpe" and (asked.bases or asked.range_):
         raise UserError(f"--bases and --range are for --method harpe, not {asked.method}")
     if asked.base is not None and (asked.method != "abf" or not 1 < asked.base < 1e30):
@@ -188,15 +187,17 @@ def compare(
     before: Path,
     after: Path,
     texts: Sequence[str],
-    short: int,
-    long: int,
+    lengths: Sequence[int],
+    tokens: int,
     device: str,
     console: Console,
     reading: Reading | None = None,
 ) -> list[dict[str, Any]]:
-    """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}."""
-    lengths = sorted({min(short, long), long})
-    old, new = (_score(at, texts, lengths, device, console, reading) for at in (before, after))
+    """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}.
+
+    lengths: of rows. tokens: of each text, at each length; a row at least.
+    """
+    old, new = (_score(at, texts, lengths, tokens, device, console, reading) for at in (before, after))
     return [
         {
             "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
@@ -207,7 +208,13 @@ def compare(
 
 
 def _score(
-    path: Path, texts: Sequence[str], lengths: Sequence[int], device: str, console: Console, reading: Reading | None
+    path: Path,
+    texts: Sequence[str],
+    lengths: Sequence[int],
+    tokens: int,
+    device: str,
+    console: Console,
+    reading: Reading | None,
 ) -> "dict[tuple[str, int], PositionLoss]":
     """(text, length of rows) -> its loss by position."""
     from llmtool.core.train.world import World
@@ -218,7 +225,7 @@ def _score(
     found = {}
     for length in lengths:
         for source in parse_sources(texts):
-            held = HeldOut(open_source(source, codec, console, None, reading), length, max(length, CHECK_TOKENS),
+            held = HeldOut(open_source(source, codec, console, None, reading), length, max(length, tokens),
                            mask_documents=False)  # fmt: skip
             with console.progress(f"scoring {source.name}", held.rows, "rows") as bar:
                 micro = max(1, MICRO_TOKENS // length)
@@ -227,12 +234,19 @@ def _score(
 
 
 def show(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The check for people, with the last bucket of positions, which is where a longer context shows."""
+    """The check for people, with the last large bucket of positions, which is where a longer context shows."""
     table = []
     for row in rows:
-        last = [row["positions"][when][-1] for when in ("before", "after")]
-        place = f"{last[0][0]:,} on"
-        cells = (f"{row['before']:.4f}", f"{row['after']:.4f}", place, f"{last[0][1]:.4f}", f"{last[1][1]:.4f}")
+        at = _last_large([first for first, _ in row["positions"]["before"]], row["length"])
+        (first, old), (_, new) = (row["positions"][when][at] for when in ("before", "after"))
+        place = f"{first:,} to {min(2 * first - 1, row['length']):,}"
+        cells = (f"{row['before']:.4f}", f"{row['after']:.4f}", place, f"{old:.4f}", f"{new:.4f}")
         table.append((row["source"], f"{row['length']:,}", f"{row['tokens']:,}", *cells))
     heads = ("text", "row", "tokens", "before", "after", "positions", "before", "after")
-    console.table("Loss before and after the swap, untrained", heads, table, "nats a token; the last bucket beside")
+    console.table("Loss before and after the swap, untrained", heads, table, "nats a token; the last positions beside")
+
+
+def _last_large(firsts: Sequence[int], length: int) -> int:
+    """Number of the last bucket with a quarter of the row: a row of 2^k ends in a bucket of one position."""
+    sizes = [min(2 * first - 1, length) - first + 1 for first in firsts]
+    return max(at for at, size in enumerate(sizes) if 4 * size >= length)

@@ -139,6 +139,10 @@ class RotarySettings(Settings):
     check_length: Annotated[int, Option("Tokens of the long rows of --check.", min=2, metavar="N", matters=False)] = (
         8192
     )
+    check_tokens: Annotated[
+        str | int,
+        Option("Tokens of each text that --check scores, short and long; a row at least.", metavar="N", matters=False),
+    ] = 16_384
     override: Override = ()
     device: Device = "auto"
     threads: TorchThreads = None

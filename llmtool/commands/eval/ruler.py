@@ -89,7 +89,11 @@ def ruler(
         cells = run(plan, answers_of(model), speller, haystack,
                     rows=lambda length: max(1, MICRO_TOKENS // length), done=bar.advance)  # fmt: skip
     if asked.plot:
-        draw_scores(cells, asked.plot, f"% of what was asked for,\n{counted(asked.samples, 'question')} each, {kind}")
+        draw_scores(
+            cells,
+            asked.plot,
+            f"{Path(checkpoint).name}: % of what was asked for,\n{counted(asked.samples, 'question')} each, {kind}",
+        )
     return {**facts, "mean": _mean(cells), "cells": [asdict(cell) for cell in cells]}
 
 

@@ -275,7 +275,7 @@ def make_job(
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs,
         device=find_device(settings.device), kernels="torch",
         written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
-        rows=values,
+        rows=values, length=data.packed.length, fill=data.packed.fill,
     )  # fmt: skip
 
 

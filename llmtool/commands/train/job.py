@@ -88,7 +88,9 @@ class Job:
     """Hash of the tokenizer that made the data, where it is known: losses of other tokens cannot be compared."""
     tensorboard: Path | None = None
     length: int | None = None
-    """Tokens of a row, where all are alike: FLOPs are counted by it."""
+    """Places of a row, where all are alike: FLOPs are counted by it."""
+    fill: float = 1.0
+    """Share of these places that hold a token: padding is no work that was asked for."""
 
 
 def plan_line(job: Job) -> str:

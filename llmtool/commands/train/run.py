@@ -74,7 +74,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         if world.leader:
             report |= last_row(job.output)
             if flops:
-                report |= speed(job.output, flops, world, how.dtype, console)
+                report |= speed(job, flops, world, console)
         if finished:
             finish(job, trainee, run, console)
         else:
@@ -82,19 +82,22 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         return report
 
 
-def speed(output: Path, flops: int, world: "World", dtype: str, console: Console) -> dict[str, Any]:
-    """FLOPs a token and a second and their share of the datasheet's, of the median step: said, and for the report."""
+def speed(job: Job, flops: int, world: "World", console: Console) -> dict[str, Any]:
+    """FLOPs a token and a second and their share of the datasheet's, of the median step: said, and for the report.
+
+    flops: a token, as training_flops counts them.
+    """
     import torch
 
     from llmtool.core.kernels.peaks import datasheet
     from llmtool.core.train.metrics import read_rows
 
-    rows = read_rows(output / METRICS)
+    rows = read_rows(job.output / METRICS)
     if not rows:
         return {}
-    rate = flops * median(row["tokens_per_s"] for row in rows[len(rows) // 10 :])
-    name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else ""
-    peak = datasheet(name, dtype)
+    rate = flops * job.fill * median(row["tokens_per_s"] for row in rows[len(rows) // 10 :])
+    name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type
+    peak = datasheet(name, job.settings.dtype)
     share = rate / (peak * world.size) if peak else None
     of = f", {share:.1%} of what {world.size} x {name} can do by the datasheet" if peak and share is not None else ""
     console.info(f"{amount(flops)}FLOPs a token, {amount(rate)}FLOP/s{of}")

@@ -75,27 +75,34 @@ def test_the_default_choice_of_bases(tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
-def test_the_check_scores_both(tmp_path: Path) -> None:
+def test_the_check_scores_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = save(tmp_path / "m", "llama3", 0.3, vocab_size=300)
     Tokenizer.train_from_documents(SCRIPTS, 300).save(source / "llmtool.json")
     text = str(STDLIB / "textwrap.py")
     report = convert_rope(
-        source, tmp_path / "o", target=512, range_="2000:9000", check=[text], check_length=256, console=QUIET
-    )
+        source, tmp_path / "o", target=512, range_="2000:9000", check=[text], check_length=256, check_tokens=512,
+        console=Console(verbosity=0)
+    )  # fmt: skip
+    said = " ".join(capsys.readouterr().err.split())
+    assert "up to 2,048 tokens to score, in rows of 64 and 256, before and after" in said
+    assert "32 to 63" in said
+    assert "128 to 255" in said  # not the last position alone
+    # a row of 64 predicts 64 tokens: its first from what stands before
+    assert [row["tokens"] for row in report["check"]] == [512, 512]
     assert [row["length"] for row in report["check"]] == [64, 256]
     for row in report["check"]:
         assert row["before"] != row["after"]
         assert [first for first, _ in row["positions"]["after"]] == [2**k for k in range(row["length"].bit_length())]
     from llmtool.commands.eval.loss import loss
 
-    again = loss(tmp_path / "o", [text], length=64, tokens=16_384)["sources"]["textwrap"]["loss"]
+    again = loss(tmp_path / "o", [text], length=64, tokens=512)["sources"]["textwrap"]["loss"]
     assert report["check"][0]["after"] == again
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"target": 64}, "made for 64 positions already"),
+        ({"target": 64}, "made for 64 positions already.*--override max_position_embeddings=N"),
         ({"target": "many"}, "--target many"),
         ({"method": "pi", "bases": "uniform"}, "are for --method harpe"),
         ({"base": 1e6}, "with --method abf"),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from llmtool.commands.posttrain.data import Reader, open_reader
 from llmtool.commands.posttrain.settings import CheckSettings, LoraOptions
 from llmtool.commands.posttrain.start import open_start
 from llmtool.core.checkpoint.directory import open_checkpoint
+from llmtool.core.kernels import peaks
+from llmtool.core.model.cost import training_flops
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.sft.template_files import BUILT_IN
@@ -60,6 +63,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
     return dict(open_checkpoint(path).tensors())
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_utilisation_counts_no_padding(
+    base: Path, data: Path, tmp_path: Path, packing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peaks, "BF16", (("cpu", 2e9),))
+    settings = {**QUICK, "packing": packing, "dtype": "bf16", "epochs": 0.5}
+    report = posttraining.sft(base, [str(data)], tmp_path / "out", **settings)
+    fill = data_check([str(data)], tokenizer=base, template="plain", length=64, packing=packing)["fill"]
+    assert (fill > 0.8) == packing
+    flops = training_flops(load_model(base).decoder, 64)
+    rows = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    rate = median(row["tokens_per_s"] for row in rows[len(rows) // 10 :])
+    assert (report["flops_per_token"], report["flops_per_s"]) == (flops, pytest.approx(flops * fill * rate))
+    assert report["mfu"] == report["flops_per_s"] / 2e9
 
 
 def test_sft_learns_the_answers_and_resumes_strictly(base: Path, data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ import torch
 
 from llmtool import Tokenizer, load_model
 from llmtool.commands.train.command import train
+from llmtool.core.kernels import peaks
+from llmtool.core.model.cost import training_flops
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.train import summary
 from llmtool.core.train.metrics import read_rows
@@ -51,6 +55,19 @@ def test_stock_transformers_reads_it(whole: Path) -> None:
     ids = torch.arange(5, 25)[None]
     assert torch.allclose(theirs(ids).logits, load_model(whole)(ids), atol=1e-5)
     assert transformers.AutoTokenizer.from_pretrained(whole).encode("the cat sat")
+
+
+def test_a_device_of_the_table_has_a_utilisation(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peaks, "BF16", (("cpu", 3e9),))
+    report = run(corpus, tmp_path / "a", steps=4, dtype="bf16", console=Console(verbosity=0))
+    flops = training_flops(load_model(tmp_path / "a").decoder, TINY["length"])
+    rate = flops * median(row["tokens_per_s"] for row in read_rows(tmp_path / "a/metrics.jsonl"))
+    assert (report["flops_per_token"], report["flops_per_s"], report["mfu"]) == (flops, rate, rate / 3e9)
+    share = f"FLOP/s, {rate / 3e9:.1%} of what 1 x cpu can do by the datasheet"
+    assert share in " ".join(capsys.readouterr().err.split())
+    assert run(corpus, tmp_path / "b", steps=4)["mfu"] is None  # fp32 has no datasheet
 
 
 def test_scaling_reads_the_log(whole: Path) -> None:
