@@ -63,6 +63,7 @@ class Stage:
                         hint="use --force to replace it, or write elsewhere",
                     )
                 self._clear()
+                self._write(SETTINGS, self.settings)
         except OSError as error:
             raise UserError(f"cannot write: {explain_os_error(error)}", where=str(self.directory)) from None
         if not path.exists():
@@ -147,10 +148,11 @@ class Stage:
         return [f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in pairs if old != new]
 
     def _clear(self) -> None:
-        """Markers first: nobody may take half a stage for a whole one. Settings last: what is left is still theirs."""
-        for pattern in (DONE, "*.done", *(["*"] if self.owned else []), SETTINGS):
+        """Markers first: nobody may take half a stage for a whole one. The old settings stay until the new ones take
+        their place, or a run that is killed between would leave a directory that is nobody's."""
+        for pattern in (DONE, "*.done", *(["*"] if self.owned else [])):
             for path in filter(Path.is_file, self.directory.glob(pattern)):
-                if path.name != SETTINGS or pattern == SETTINGS:
+                if path.name != SETTINGS:
                     path.unlink()
 
 

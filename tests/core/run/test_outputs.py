@@ -250,3 +250,25 @@ def test_streams_have_no_manifest(tmp_path: Path) -> None:
         assert "is also an input" in refused.stderr
     assert os.listdir(tmp_path) == ["log"]
     write_file(Path("/dev/null"), make_run())
+
+
+def test_a_run_of_before_an_option_was_there_had_its_default(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    write_file(output, make_run(lr=0.1))
+    now = make_run(lr=0.1, only=[])
+    with pytest.raises(UserError, match="--only: not given -> none"):
+        claim_file(output, now)
+    now.defaults = {"only": (), "lr": 1.0}
+    with pytest.raises(CompleteError):
+        claim_file(output, now)
+    now.config["only"] = ["a"]
+    with pytest.raises(UserError, match="--only: none -> a"):
+        claim_file(output, now)
+
+
+@pytest.mark.parametrize("held", ["my notes", "[1]", '{"schema": "other"}', ""])
+def test_what_is_no_manifest_of_ours_stays_where_one_would_stand(tmp_path: Path, held: str) -> None:
+    (tmp_path / "out.run.json").write_text(held)
+    with pytest.raises(UserError, match=r"is not a run\.json of llmtool .*move it away, or write elsewhere\)$"):
+        claim_file(tmp_path / "out", make_run())
+    assert (tmp_path / "out.run.json").read_text() == held
