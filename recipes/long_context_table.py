@@ -47,9 +47,8 @@ def table(found: dict[tuple[str, str, int], dict[str, float]]) -> list[dict[str,
                 own = [found[method, data, seed][figure] for seed in seeds]
                 row[figure] = float(np.mean(own))
                 pairs = [(seed, value) for seed, value in zip(seeds, own, strict=True) if (RIVAL, data, seed) in found]
-                row[f"{figure}_over_{RIVAL}"] = interval(
-                    [value - found[RIVAL, data, seed][figure] for seed, value in pairs] or [0.0]
-                )
+                differences = [value - found[RIVAL, data, seed][figure] for seed, value in pairs]
+                row[f"{figure}_over_{RIVAL}"] = interval(differences) if differences else None
             rows.append(row)
     return rows
 
@@ -70,10 +69,12 @@ def show(rows: list[dict[str, Any]], target: int) -> None:
     print("| " + " | ".join((*heads, "resolved")) + " |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        (needle, needle_half), (loss, loss_half) = row[f"needles_far_over_{RIVAL}"], row[f"loss_far_over_{RIVAL}"]
+        paired = row["method"] != RIVAL and row[f"loss_far_over_{RIVAL}"] is not None
+        (needle, needle_half), (loss, loss_half) = (
+            (row[f"needles_far_over_{RIVAL}"], row[f"loss_far_over_{RIVAL}"]) if paired else ((0.0, 0.0), (0.0, 0.0))
+        )
         resolved = [name for name, mean, half in (("needles", needle, needle_half), ("loss", loss, loss_half))
                     if abs(mean) > half]  # fmt: skip
-        paired = row["method"] != RIVAL
         print(
             f"| {row['data']} | {row['method']} | {row['seeds']} | {row['needles']:.1%} | {row['needles_far']:.1%} | "
             + (f"{100 * needle:+.1f} ± {100 * needle_half:.1f} points | " if paired else "- | ")
@@ -90,7 +91,7 @@ def draw(rows: list[dict[str, Any]], target: int) -> None:
     sheet = Figure(figsize=(4.2 * len(kinds), 3.4), layout="constrained")
     panels = sheet.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
     for axes, kind in zip(panels, kinds, strict=True):
-        own = [row for row in rows if row["data"] == kind]
+        own = [row for row in rows if row["data"] == kind and row[f"loss_far_over_{RIVAL}"]]
         heights = [row[f"loss_far_over_{RIVAL}"][0] for row in own]
         halves = [row[f"loss_far_over_{RIVAL}"][1] for row in own]
         bars = [0 if not np.isfinite(half) else half for half in halves]
