@@ -18,8 +18,16 @@ from llmtool.core.bpe.compiled import Entry, Tables, entry_path, load_entry, sto
 from llmtool.core.bpe.definition import SCHEMA, Definition
 from llmtool.core.bpe.definition_file import from_json, serialize
 from llmtool.core.bpe.engine import PieceCounts
-from llmtool.core.bpe.foreign_files import all_that_counts, find_file, is_foreign, read_foreign, tokens_beside
+from llmtool.core.bpe.foreign_files import (
+    all_that_counts,
+    find_file,
+    is_foreign,
+    read_foreign,
+    refuse_others,
+    tokens_beside,
+)
 from llmtool.core.bpe.pretokenizers import CUSTOM
+from llmtool.core.bpe.rank_files import is_tekken, read_tekken
 from llmtool.core.bpe.settings import USUAL_LENGTH, USUAL_TIES, TrainingSettings
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text, available_cores, half_of_memory
 from llmtool.core.bpe.training import (
@@ -54,7 +62,7 @@ class Tokenizer(BaseTokenizer):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read our file, or others' of BPE: tokenizer.json, vocab.json with its merges.txt, SentencePiece's
-        tokenizer.model; or a directory that holds one.
+        tokenizer.model, tiktoken's ranks, a tekken.json; or a directory that holds one.
 
         >>> import llmtool
         >>> tokenizer = llmtool.Tokenizer.load("bpe.json")
@@ -235,13 +243,15 @@ def _read_definition(path: Path) -> tuple[Definition, Path | None]:
     path = tokens_beside(path) or path
     data = read_bytes(path)
     foreign = is_foreign(path, data)
-    if path.suffix in (".npy", ".bin") and not foreign and not data.lstrip().startswith(b"{"):
-        raise UserError("holds ids, and is no tokenizer", where=str(path), hint="name the tokenizer first: TOK INPUT")
+    if not foreign:
+        refuse_others(path, data)
     place = entry_path(all_that_counts(path, data) if foreign else data)
     entry = place and load_entry(place)
     if entry:
         return _definition(entry.facts, path, entry.vocabulary), place
     facts = read_foreign(path, data) if foreign else json_object(data, str(path))
+    if is_tekken(facts):
+        facts = read_tekken(facts, str(path))
     definition = _definition(facts, path)
     # a vocabulary without merges may be an encoder's export, looked at whole
     if not place or not definition.vocabulary.merges:
@@ -259,5 +269,7 @@ def _definition(facts: dict[str, Any], path: Path, vocabulary: Vocabulary | None
 
         encoders = {name: catalog.resolve(catalog.ENCODING, name) for name in catalog.options(catalog.ENCODING)}
         return read_huggingface(facts, path, encoders, vocabulary)
-    hint = f"wanted {SCHEMA}, a Hugging Face tokenizer.json, a vocab.json with its merges.txt, or a tokenizer.model"
+    hint = (
+        f"wanted {SCHEMA}, a Hugging Face tokenizer.json, a vocab.json with its merges.txt, a tokenizer.model, or ranks"
+    )
     raise UserError("not a tokenizer file", where=str(path), hint=hint)

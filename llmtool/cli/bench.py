@@ -133,6 +133,6 @@ def tokenizer(
     console = options.console(quiet, verbose=False)
     with pages.open("Tokenizers beside one another", console, read=[corpus], muted=as_json) as page:
         report = measure.benchmark(corpus, settings, console=page)
-        page.result(measure.lines(report))
+        measure.show(report, page)
         if as_json:
             print(dumps(report))

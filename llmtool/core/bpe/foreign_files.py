@@ -2,7 +2,7 @@
 
 vocab.json and merges.txt (GPT-2's two files, also as encoder.json and vocab.bpe) hold tokens and merges only: what cuts
 a text is said by the class that tokenizer_config.json or config.json names, GPT-2's where none does. SentencePiece's
-tokenizer.model says all itself. Both get the added tokens that stand beside them.
+tokenizer.model says all itself. Both get the added tokens that stand beside them. Files of ranks: rank_files.py.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,13 +12,14 @@ from typing import Any
 from llmtool.core.bpe.added_tokens import FLAGS
 from llmtool.core.bpe.normalizers import NFC
 from llmtool.core.bpe.pretokenizers import GPT2, PRETOKENIZERS
+from llmtool.core.bpe.rank_files import is_ranks, pattern_beside, read_ranks
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import LARGEST, read_plain, read_text
 from llmtool.core.run.json_file import json_object, read_json_object
 
-STOCK, OWN, MODEL = "tokenizer.json", "llmtool.json", "tokenizer.model"
+STOCK, OWN, MODEL, TEKKEN = "tokenizer.json", "llmtool.json", "tokenizer.model", "tekken.json"
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}
-FILES = frozenset({STOCK, OWN, MODEL, *PAIRS, *PAIRS.values()})
+FILES = frozenset({STOCK, OWN, MODEL, TEKKEN, *PAIRS, *PAIRS.values()})
 """What a directory's tokenizer may be called."""
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
 """What changes the reading of a file that is no tokenizer.json."""
@@ -54,7 +55,9 @@ def find_file(directory: Path) -> Path | None:
     for vocabulary, merges in PAIRS.items():
         if (directory / vocabulary).is_file() and (directory / merges).is_file():
             return directory / vocabulary
-    return directory / MODEL if (directory / MODEL).is_file() else None
+    ranks = sorted(directory.glob("*.tiktoken"))
+    others = [directory / TEKKEN, directory / MODEL, *(ranks if len(ranks) == 1 else [])]
+    return next((path for path in others if path.is_file()), None)
 
 
 def merges_beside(path: Path) -> Path | None:
@@ -79,12 +82,41 @@ def tokens_beside(path: Path) -> Path | None:
 
 def is_foreign(path: Path, data: bytes) -> bool:
     """Whether a file is read by this module."""
-    return is_sentencepiece(data) or merges_beside(path) is not None
+    return is_sentencepiece(data) or is_ranks(data) or merges_beside(path) is not None
 
 
 def is_sentencepiece(data: bytes) -> bool:
     """Whether bytes look like a SentencePiece model: a message that begins with a piece, and that with its text."""
     return data[:1] == b"\x0a" and len(data) > 4 and b"\x0a" in data[2:4]
+
+
+OPENINGS = {
+    b"PK\3\4": ("a zip file, as weights of PyTorch are", "name the tokenizer that stands beside them"),
+    b"GGUF": ("a GGUF file", "`llmtool convert gguf` makes a checkpoint of it, tokenizer included"),
+    b"\x1f\x8b": ("packed by gzip", "unpack it first"),
+    b"\x28\xb5\x2f\xfd": ("packed by Zstandard", "unpack it first"),
+    b"#version": ("a list of merges without its tokens", "put the vocab.json that belongs to it beside"),
+}
+ENDINGS = {
+    ".bin": ("holds ids, and is no tokenizer", "name the tokenizer first: TOK INPUT"),
+    ".npy": ("holds ids, and is no tokenizer", "name the tokenizer first: TOK INPUT"),
+    ".safetensors": ("holds weights, and is no tokenizer", "name the directory that it stands in"),
+    ".model": ("neither a SentencePiece model nor a rank file", "is the file complete?"),
+    ".tiktoken": ("not a rank file: wanted lines of base64 and a rank", "is the file complete?"),
+    ".vocab": ("a list of pieces, without SentencePiece's rules", "name the .model that was written along with it"),
+    ".txt": ("a list of tokens or a text, and no tokenizer that is read", "wanted a tokenizer.json or its directory"),
+}
+"""What other files are that are named for a tokenizer: by their first bytes, else by their ends."""
+
+
+def refuse_others(path: Path, data: bytes) -> None:
+    """Refuse a file that is no JSON by what it is, where that can be told."""
+    if path.suffix == ".json" or data.lstrip()[:1] == b"{":
+        return
+    opened = next((said for opening, said in OPENINGS.items() if data.startswith(opening)), None)
+    found = opened or ENDINGS.get(path.suffix.lower())
+    if found:
+        raise UserError(found[0], where=str(path), hint=found[1])
 
 
 def read_foreign(path: Path, data: bytes) -> dict[str, Any]:
@@ -94,6 +126,8 @@ def read_foreign(path: Path, data: bytes) -> dict[str, Any]:
 
         facts = read_sentencepiece(data, str(path))
         return {**facts, "added_tokens": _added(path, facts["model"]["vocab"], facts["added_tokens"])}
+    if is_ranks(data):
+        return read_ranks(data, path)
     facts = _read_pair(data, path)
     usual = [_token(END_OF_TEXT, number) for text, number in facts["model"]["vocab"].items() if text == END_OF_TEXT]
     named = dict.fromkeys(("bos_token", "eos_token"), END_OF_TEXT) if facts["added_tokens"] == usual != [] else {}
@@ -104,6 +138,9 @@ def all_that_counts(path: Path, data: bytes) -> bytes:
     """What a reading of such a file depends on: the name of its cache entry is the hash of this."""
     merges = merges_beside(path)
     beside = [path.with_name(name) for name in SIDE_FILES]
+    if is_ranks(data):
+        beside = [pattern_beside(path)]
+        data = path.name.encode(errors="surrogateescape") + b"\n" + data  # the name tells which file it is
     more = [read_plain(file) for file in (merges, *beside) if file is not None and file.is_file()]
     return b"".join(len(part).to_bytes(8, "little") + part for part in (data, *more))
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, Prior, fit, standard_noise, usual
 from llmtool.methods.temporal_scaling.intervals import SHRINK
 from llmtool.methods.temporal_scaling.laws import COOLDOWN
@@ -81,7 +82,8 @@ def learn(runs: Sequence[Run], new: Run) -> Earlier:
             raise UserError("has no learning rate, which --like needs", where=run.log.name, hint="give --schedule")
         steps, loss = run.seen()
         if len(steps) < FEWEST:
-            raise UserError(f"only {len(steps)} points, the warm-up apart: too few to learn from", where=run.log.name)
+            raise UserError(f"only {counted(len(steps), 'point')}, the warm-up apart: too few to learn from",
+                            where=run.log.name)  # fmt: skip
         wide = replace(usual(COOLDOWN, float(np.log(loss[-1])), WIDER), reference=reference)
         made = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, starts=2, prior=wide)
         means.append(made.theta)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ RUNS = (
 )  # fmt: skip
 POINTS = 120
 DOTS = 300
+DOUBT_WIDTH = 76
+"""Characters of a line inside the axes."""
 
 
 def thousands(value: float, _: int) -> str:
@@ -82,7 +85,8 @@ def draw(forecast: Forecast, path: Path) -> None:
     title = f"{Path(run.log.name).name}: fitted on {100 * run.until / run.horizon:.0f}% of the run"
     axes.set_title(title, loc="left", fontsize=11)
     if not forecast.confident:
-        axes.text(0.98, 0.97, "NOT CONFIDENT\n" + "\n".join(forecast.doubts), transform=axes.transAxes, ha="right",
+        lines = [line for doubt in forecast.doubts for line in wrap(doubt, DOUBT_WIDTH)]
+        axes.text(0.98, 0.97, "\n".join(["NOT CONFIDENT", *lines]), transform=axes.transAxes, ha="right",
                   va="top", fontsize=8, color=LAW, wrap=False)  # fmt: skip
     axes.legend(frameon=False, fontsize=9, loc="lower left" if not forecast.confident else "upper center")
     plain(axes)

@@ -21,8 +21,12 @@ def test_a_ratio_only_for_the_same_ids() -> None:
     runs = {"llmtool": [run("ours", 1.0)], "fastokens": [run("ours", 2.0)], "gigatoken": [run("other", 2.0)]}
     rows = [measure._row(name, runs, "encode") for name in runs]
     assert [(row["same"], row["ratio"]) for row in rows] == [(True, 1.0), (True, 2.0), (False, None)]
-    lines = measure.lines({"task": "encode", "rows": rows})
-    assert ["NOT OUR RESULT" in line for line in lines] == [False, False, True]
+    _, header, cells = measure.table({"task": "encode", "rows": rows})
+    assert [row[-1] for row in cells] == ["1.00x", "2.00x", "NOT OUR RESULT"]
+    assert {len(row) for row in cells} == {len(header)}
+    slow = [{"job": "merge", "text": "one letter", "seconds": [0.1, 1.0], "growth": 10.0}]
+    _, header, cells = measure.table({"task": "hostile", "rows": slow})
+    assert cells == [["merge", "one letter", "0.100", "1.000", "10.0x"]]
 
 
 def test_a_slow_peer_is_held_against_the_first_part() -> None:

@@ -1,6 +1,7 @@
 """Saved fits, comparisons and runs that are followed."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,6 +247,12 @@ def test_a_figure_is_drawn_in_the_format_of_its_name(made: Forecast, tmp_path: P
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     first = (tmp_path / "a.svg").read_text()
     assert "<svg" in first
+    doubtful = replace(made, doubts=("what a fall of the rate takes off differs among projects, " * 3,))
+    plot.draw(doubtful, tmp_path / "b.svg")
+    size = [re.search(r'viewBox="([^"]+)"', (tmp_path / name).read_text()) for name in ("a.svg", "b.svg")]
+    assert size[0] is not None
+    assert size[1] is not None
+    assert size[0][1] == size[1][1]
     with pytest.raises(UserError, match="cannot draw"):
         claim_figure(tmp_path / "a.gif")
 

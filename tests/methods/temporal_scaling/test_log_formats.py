@@ -248,7 +248,8 @@ def mllog(key: str, value: object, **metadata: object) -> str:
 
 def mlperf(benchmark: str, tmp_path: Path) -> Path:
     lines = [mllog("submission_benchmark", benchmark), mllog("global_batch_size", 8),
-             mllog("max_sequence_length", 100), "Epoch 0: loss=9.9 step 3"]  # fmt: skip
+             mllog("max_sequence_length", 100), "Epoch 0: loss=9.9 step 3",
+             mllog("tracked_stats", {"train_loss": 7.0}, step=5000)]  # fmt: skip
     for step in range(1, 41):
         lines.append(mllog("train_loss", 2 - step / 100, samples_count=8 * step, lr=4e-4))
         if step % 10 == 0:

@@ -63,7 +63,7 @@ def fastokens(directory: Path, documents: list[str], threads: int) -> Encode:
 
 
 def gigatoken(directory: Path, documents: list[str], threads: int) -> Encode:
-    """Its list interface."""
+    """Its list interface: rows of `awkward`, whose buffer is read; since 0.10, without that package, lists."""
     import gigatoken as package
     import numpy as np
 
@@ -74,7 +74,8 @@ def gigatoken(directory: Path, documents: list[str], threads: int) -> Encode:
     def encode() -> tuple[bytes, int]:
         nonlocal rows
         rows = tokenizer.encode_batch(data, parallel=threads > 1)
-        return np.asarray(rows.layout.content.data, np.uint32), sum(map(len, data))  # type: ignore[return-value]
+        ids = _flat(rows) if isinstance(rows, list) else np.asarray(rows.layout.content.data, np.uint32)
+        return ids, sum(map(len, data))  # type: ignore[return-value]
 
     return encode
 

@@ -92,26 +92,29 @@ def prepare(corpus: Path, directory: Path, pretokenizer: str) -> None:
             export_huggingface(tokenizer, directory / "hf")
 
 
-def lines(report: dict[str, Any]) -> list[str]:
-    """The report as a table for people."""
+def show(report: dict[str, Any], page: Console) -> None:
+    """The report as a table for people, on stdout."""
+    title, header, rows = table(report)
+    page.table(title, header, rows, result=True)
+
+
+def table(report: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, names of columns, and cells."""
     if report["task"] == "hostile":
-        return [f"{'':34}{'1 MB':>11}{'10 MB':>12}"] + [
-            f"{row['job']:19}{row['text']:15}{small:9.3f} s {large:9.3f} s  {row['growth']:.1f}x"
+        rows = [
+            [row["job"], row["text"], f"{row['seconds'][0]:.3f}", f"{row['seconds'][1]:.3f}", f"{row['growth']:.1f}x"]
             for row in report["rows"]
-            for small, large in [row["seconds"]]
         ]
-    out = []
+        return "Hostile text", ["job", "text", "1 MB, s", "10 MB, s", "growth"], rows
+    encodes = report["task"] == "encode"
+    header = ["", "wall s", "CPU s", *(["MB/s", "warm MB/s"] if encodes else []), "peak MiB", "of it new", "ours is"]
+    rows = []
     for row in report["rows"]:
-        line = f"{row['name']:18}{row['wall']:8.3f} s wall {row['cpu']:8.3f} s cpu"
-        if report["task"] == "encode":
-            line += f"{row['mb_per_s']:9.1f} MB/s  warm {row['warm_mb_per_s']:6.1f} MB/s"
-        line += f"  peak {row['peak_mib']} MiB, {row['new_mib']} of it new"
-        if row["ratio"] is not None:
-            line += f"  ours is {row['ratio']:.2f}x"
-        elif row["same"] is False:
-            line += "  NOT OUR RESULT"
-        out.append(line)
-    return out
+        speeds = [f"{row['mb_per_s']:.1f}", f"{row['warm_mb_per_s']:.1f}"] if encodes else []
+        ratio = f"{row['ratio']:.2f}x" if row["ratio"] is not None else "NOT OUR RESULT" if row["same"] is False else ""
+        memory = [f"{row['peak_mib']:,}", f"{row['new_mib']:,}"]
+        rows.append([row["name"], f"{row['wall']:.3f}", f"{row['cpu']:.3f}", *speeds, *memory, ratio])
+    return "Tokenizers beside one another", header, rows
 
 
 def _package(name: str) -> str:

@@ -43,6 +43,8 @@ def read(text: str, name: str) -> tuple[Iterator[Record], int | None]:
     batch = number(facts.get("global_batch_size")) or None
     length = next((value for key in LENGTHS if (value := number(facts.get(key)))), None)
     records = [held for entry in entries if (held := _record(entry, language, batch, length)) is not None]
+    if any("samples" in record for record in records):  # where some count samples, the steps of others are of a block
+        records = [record for record in records if "samples" in record]
     if not records:
         keys = [key for key in facts if key != "None"]
         more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
@@ -83,7 +85,7 @@ def _record(entry: Mapping[str, Any], language: bool, batch: float | None, lengt
     if samples is None:
         record["step"] = step
     else:
-        record["step"] = samples / (batch or 1.0)
+        record |= {"step": samples / (batch or 1.0), "samples": samples}
         if length:
             record["tokens"] = samples * length
     if (moment := number(entry.get("time_ms"))) is not None:
