@@ -564,7 +564,7 @@ _llmtool() {
         "llmtool eval ruler:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--data") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--kv-saving") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
-        "llmtool eval attention:--plan-by") mapfile -t COMPREPLY < <(compgen -W "similarity error" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool eval attention:--plan-by") mapfile -t COMPREPLY < <(compgen -W "head-by-head similarity error" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--measure") mapfile -t COMPREPLY < <(compgen -W "cosine js" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--heads") mapfile -t COMPREPLY < <(compgen -W "matched identity" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool eval attention:--leaders") mapfile -t COMPREPLY < <(compgen -W "group earlier any" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;

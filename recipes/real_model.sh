@@ -6,7 +6,7 @@
 #
 #     recipes/real_model.sh CKPT OUT CALIBRATION="a.jsonl b.jsonl" TEXTS="novels=c.jsonl code=d.jsonl"
 #         [TRAIN=DATA] [FORMAT=text|chat] [HEAL=0] [TOKENS=0] [SEEDS="0 1 2"] [DEVICE=cpu] [SCORED=4096] [CALIBRATED=8192]
-#         [ONLY=REGEX] [LENGTH=512] [LR=2e-5] [HEAL_LR=2e-4] [PLAN_BY=similarity|error] [TASKS=a,b TASK_FILES=DIR] [KEEP=1]
+#         [ONLY=REGEX] [LENGTH=512] [LR=2e-5] [HEAL_LR=2e-4] [PLAN_BY=head-by-head|similarity|error] [TASKS=a,b TASK_FILES=DIR] [KEEP=1]
 #
 # TEXTS are scored and must not be among CALIBRATION and TRAIN. FORMAT=chat: TRAIN is instruction data, and answers alone
 # count. TASKS are lm-eval's, offline (docs/checkpoints.md), where it is installed. A row at a time: a row whose
@@ -120,7 +120,7 @@ for saved in 20 375; do
     names=(uniattn uniattn-refit uniattn-identity softmax-matched softmax-only cla)
     for name in "${names[@]}"; do
         if wanted "$name-$saved" && ! complete "$name-$saved" && [ ! -f "$plan" ]; then
-            tool eval attention "$ckpt" "${data[@]}" --plan-by "${PLAN_BY:-similarity}" --samples 16 \
+            tool eval attention "$ckpt" "${data[@]}" --plan-by "${PLAN_BY:-head-by-head}" --samples 16 \
                 --window $((length < 256 ? length : 256)) --kv-saving "0.$saved" --output "$plan"
         fi
     done

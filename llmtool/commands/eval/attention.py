@@ -82,18 +82,19 @@ def attention(
     if any(method["name"] in DROPPED for method in config.methods):
         raise UserError("has layers without a softmax of their own", where=str(path), hint="look at the original")
     rows, _ = text.rows(checkpoint, config, console)
-    matched = asked.heads == "matched"
+    matched, by_error = asked.heads == "matched", asked.plan_by == "error"
     scores = _scores(checkpoint, config, rows.to(find_device(asked.device)), asked, console)
-    table = heads.layer_scores(scores, layers, asked.plan_by, matched=matched)
+    criterion: heads.Criterion = "error" if by_error else "similarity"
+    table = heads.layer_scores(scores, layers, criterion, matched=matched and asked.plan_by != "head-by-head")
     groups, total = similarity.best_groups(table, followers, config.windows)
     found = None
     if matched:
         found = heads.best_heads(scores, heads.readable(groups, asked.leaders, config.windows))
-    facts = plan.to_json(groups, layers, table if asked.plan_by == "similarity" else None, found)
-    if asked.plan_by == "error":
+    facts = plan.to_json(groups, layers, None if by_error else table, found)
+    if by_error:
         facts["error"] = [[-value for value in row] for row in table]
     if figure:
-        measure = asked.measure if asked.plan_by == "similarity" else "error"
+        measure = "error" if by_error else asked.measure
         pairs = {layer: (leader, scores[layer, leader].tolist()) for layer, leader in plan.followers_of(groups).items()}
         plot.draw(table, groups, measure, pairs, figure)
         console.info(f"{figure}: drawn")
@@ -103,7 +104,7 @@ def attention(
             files.open(output).write(dumps(facts, indent=1).encode() + b"\n")
             run.save(manifest_path(output), [output], files)
         console.info(f"{output}: plan written")
-    mean = {"mean_likeness": total / followers} if asked.plan_by == "similarity" else {"mean_error": -total / followers}
+    mean = {"mean_error": -total / followers} if by_error else {"mean_likeness": total / followers}
     told = {"plan_by": asked.plan_by, "measure": asked.measure, "heads": asked.heads, "leaders": asked.leaders}
     return {**facts, "schema": SCHEMA, **told, **mean, "tokens": rows.numel()}
 
@@ -145,7 +146,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
         (", ".join(map(str, group)), str(group[0]), "  ".join(f"{table[group[0]][one]:{shown}}" for one in group[1:]))
         for group in facts["groups"]
     ]
-    how = "heads matched" if facts["heads"] == "matched" else "head by head"
+    how = "heads matched" if facts["heads"] == "matched" and facts["plan_by"] != "head-by-head" else "head by head"
     said = (
         f"mean error {facts['mean_error']:.2%} of the residual stream's energy" if by_error
         else f"mean likeness {facts['mean_likeness']:.3f}: {facts['measure']} of the attention maps, 1 for the same map"

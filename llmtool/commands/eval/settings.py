@@ -99,12 +99,13 @@ class AttentionSettings(Settings):
 
     kv_saving: Annotated[str, Option("Share of the cache that the plan saves.", metavar="SHARE")] = "25%"
     plan_by: Annotated[
-        Literal["similarity", "error"],
-        Option("Groups by likeness of their maps, or by what sharing does to the residual stream."),
-    ] = "similarity"
+        Literal["head-by-head", "similarity", "error"],
+        Option("Groups by likeness of maps, head by head or as --heads has it, or by what sharing does to the stream."),
+    ] = "head-by-head"
     measure: Annotated[Literal["cosine", "js"], Option("Cosine, or 1 - Jensen-Shannon divergence / ln 2.")] = "cosine"
     heads: Annotated[
-        Literal["matched", "identity"], Option("Each head compared with the best of the leader's, or head by head.")
+        Literal["matched", "identity"],
+        Option("The plan's map: each head reads the one of the leader that is most like it, or none, head by head."),
     ] = "matched"
     leaders: Annotated[
         Literal["group", "earlier", "any"],

@@ -177,6 +177,13 @@ def test_eval_attention_writes_a_plan_that_convert_takes(tmp_path: Path) -> None
     methods = json.loads((tmp_path / "u" / "config.json").read_text())["llmtool"]["methods"]
     assert (methods[0]["version"], methods[0]["head_map"]) == (2, facts["head_map"])
     assert b"25.00% of the cache saved" in run(*arguments, "--measure", "js", "--heads", "identity").stdout
+    alone = json.loads(run(*arguments, "--kv-saving", "25%", "--heads", "identity", "--json").stdout)
+    assert (alone["similarity"], alone["groups"]) == (facts["similarity"], facts["groups"])  # the map is another matter
+    by_matches = run(*arguments, "--plan-by", "similarity", "--kv-saving", "25%", "--json")
+    pairs = [(a, b) for a in range(6) for b in range(a)]
+    matched = json.loads(by_matches.stdout)["similarity"]
+    assert all(matched[a][b] >= facts["similarity"][a][b] for a, b in pairs)
+    assert matched != facts["similarity"]
     measured = run(*arguments, "--plan-by", "error", "--leaders", "any", "-o", tmp_path / "e.json", "--plot",
                    tmp_path / "e.svg")  # fmt: skip
     assert measured.returncode == 0, measured.stderr
