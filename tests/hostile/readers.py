@@ -106,6 +106,8 @@ READERS = (
     Reader("tokenizer of ours", "in/tok.json", "json", tokenizer),
     Reader("tokenizer.json", "in/hf/tokenizer.json", "json", tokenizer),
     Reader("tokenizer.model", "in/sentencepiece/tokenizer.model", "message", tokenizer),
+    Reader("ranks", "in/cl100k_base.tiktoken", "text", tokenizer),
+    Reader("tekken.json", "in/tekken.json", "json", tokenizer),
     Reader("vocab.json", "in/pair/vocab.json", "json", tokenizer),
     Reader("merges.txt", "in/pair/merges.txt", "text", merges),
     Reader("added_tokens.json", "in/pair/added_tokens.json", "json", settings_beside),

@@ -97,6 +97,7 @@ ROWS = (
     Row("options in TOML", old=b"vocab-size = 300", new=b"vocab-size = " + b"[" * 50_000),
     # merges of a long piece cost the square of its length
     Row("tokenizer.model", old=b"\x0a\x0e\x0a\x05<unk>", new=LONG_PIECE + b"\x0a\x0e\x0a\x05<unk>"),
+    Row("tekken.json", ("vocab", 0, "token_bytes"), "AA\ud800"),
     # encoders and baselines of others
     Row("modules of an encoder", (0, "path"), "x" * 100_000),
     Row("modules of an encoder", (0, "path"), "../../etc"),

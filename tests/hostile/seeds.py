@@ -1,5 +1,6 @@
 """Files that no command of ours writes: logs, corpora and settings of other programs."""
 
+import base64
 import csv
 import io
 import json
@@ -85,6 +86,14 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "encoder/config_sentence_transformers.json", b'{"prompts": {"document": "d: "}, "default_prompt_name": null}'
     yield "compiled", _compiled()
     yield "sentencepiece/tokenizer.model", _sentencepiece()
+    made = [*(bytes([byte]) for byte in range(256)), b" o", b"ol", b" ol", b"ut"]
+    ranks = [(base64.b64encode(token), rank) for rank, token in enumerate(made)]
+    yield "cl100k_base.tiktoken", b"".join(b"%s %d\n" % line for line in ranks)
+    yield "tekken.json", json.dumps(
+        {"config": {"pattern": r"\w+|[^\w\s]|\s+", "num_vocab_tokens": len(made), "default_vocab_size": len(made) + 2,
+                    "default_num_special_tokens": 2, "version": "v3"},
+         "vocab": [{"rank": rank, "token_bytes": spelt.decode(), "token_str": None} for spelt, rank in ranks]}
+    ).encode()  # fmt: skip
     letters = [*map(chr, range(33, 127)), *map(chr, range(161, 256)), "\u0120", "\u010a"]
     tokens = [*letters, "\u0120o", "\u0120ol", "ut", "put", "<|endoftext|>"]
     yield "pair/vocab.json", json.dumps({token: number for number, token in enumerate(tokens)}).encode()

@@ -129,7 +129,7 @@ def read_tekken(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
         if not isinstance(entry, dict) or not isinstance(entry.get("token_bytes"), str):
             raise UserError(f"vocab[{place}] is not a token", where=where)
         number = _whole(entry.get("rank"), f"vocab[{place}].rank", where) + count
-        _put(ranks, entry["token_bytes"].encode(), str(number), f"{where}, vocab[{place}]")
+        _put(ranks, entry["token_bytes"].encode("ascii", "replace"), str(number), f"{where}, vocab[{place}]")
     named = {f"{role}_token": text for role, text in (("bos", "<s>"), ("eos", "</s>")) if text in special}
     return _tokenizer_json(ranks, _cut_by(config["pattern"], where), special, named, where)
 
