@@ -21,6 +21,7 @@ from llmtool.core.bpe.pretokenizers import BYTES, PRETOKENIZERS, isolating
 from llmtool.core.bpe.vocabulary import token_to_string
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
+from llmtool.core.run.numbers import whole
 
 LONGEST = 1024
 """Bytes of a token; those of published files have up to 128."""
@@ -143,7 +144,7 @@ def _put(ranks: dict[bytes, int], spelled: bytes, rank: str, where: str) -> None
         raise UserError(f"not a token of 1 to {LONGEST} bytes and its rank", where=where)
     if token in ranks:
         raise UserError(f"token {token!r:.60} stands here again", where=where)
-    ranks[token] = int(rank)
+    ranks[token] = whole(rank, "rank", where=where)
 
 
 def _whole(value: Any, name: str, where: str) -> int:
