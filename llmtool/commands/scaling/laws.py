@@ -73,7 +73,7 @@ def prediction_lines(rows: Sequence[dict[str, float]]) -> Iterator[str]:
 
 
 def backtest_logs(
-    sources: Sequence[str], look: Look, law: str, console: Console, like: Sequence[str] = ()
+    sources: Sequence[str], look: Look, law: str, console: Console, like: Sequence[str]
 ) -> list[dict[str, Any]]:
     """How good a forecast of a finished run would have been at 20, 30 and 50%; like: runs to learn from, of which one
     that is the log itself is left out."""

@@ -131,7 +131,7 @@ def test_compare_logs(tmp_path: Path) -> None:
 
 def test_backtest_of_a_finished_run(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "run.jsonl", rows(log("cosine", every=800)))
-    table = commands.backtest_logs([str(path)], Look(), "cooldown", QUIET)
+    table = commands.backtest_logs([str(path)], Look(), "cooldown", QUIET, ())
     assert [row["fit_until"] for row in table] == ["20%", "30%", "50%"]
     assert "refused" in table[0]
     made = table[2]
