@@ -41,7 +41,7 @@ def map_array(path: Path, hint: str | None = "run the stage again with --force")
         what = str(error)
         if not _begins_as_an_array(path):
             what = "the file does not begin as .npy does"
-        elif "allow_pickle" in what:
+        elif "allow_pickle" in what or "Python objects" in what:
             what = "it holds Python objects, which are not read"
         raise UserError(f"not an array: {what}", where=str(path), hint=hint) from None
 
