@@ -70,10 +70,9 @@ def forecasts(logs: Sequence[str], settings: FitSettings, console: Console) -> l
 
 
 def _made(request: Request, console: Console) -> list[Forecast]:
-    look, asked = request.look, request.asked
-    runs = look.runs(request.sources, console)
-    likes = [look.finished(asked.like, console, source) for source in request.sources]
-    return [forecast(run, asked.law, like) for run, like in zip(runs, likes, strict=True)]
+    asked = request.asked
+    pairs = request.look.runs_with_earlier(request.sources, asked.like, console)
+    return [forecast(run, asked.law, earlier) for run, earlier in pairs]
 
 
 def _check(request: Request, joint: bool, follow: bool) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +137,9 @@ def compare_logs(
     if len(sources) < 2:
         raise UserError("a comparison needs two or more logs")
     asked = CompareSettings.of(settings, named_settings)
-    claim_figure(asked.plot, read=sources)
-    look = asked.look()
-    likes = [look.finished(asked.like, QUIET, source) for source in sources]
-    forecasts = [forecast(*each) for each in zip(look.runs(sources, console), repeat(asked.law), likes, strict=False)]
+    claim_figure(asked.plot, read=[*sources, *asked.like])
+    pairs = asked.look().runs_with_earlier(sources, asked.like, console)
+    forecasts = [forecast(run, asked.law, earlier) for run, earlier in pairs]
     comparison.require_comparable(forecasts, console, force=asked.force)
     compared = comparison.compared(forecasts)
     if asked.plot:

@@ -90,18 +90,22 @@ def _first(kind: Any, frozen: bool) -> Callable[..., None]:
 
 def _written(kind: Any, frozen: bool) -> Callable[..., None]:
     """The `__init__` of a class, from its fields."""
-    names: dict[str, Any] = {"MISSING": MISSING, "put": object.__setattr__}
+    names: dict[str, Any] = {"__missing__": MISSING, "__put__": object.__setattr__}
     places, keywords, body = ["self"], ["*"], []
     for field in dataclasses.fields(kind):
         name, value = field.name, field.name
-        default = f"default_{name}"
+        default, make = f"__default_{name}__", f"__make_{name}__"
         if field.default_factory is not MISSING:
-            names |= {default: MISSING, f"make_{name}": field.default_factory}
-            value = f"make_{name}() if {name} is MISSING else {name}"
+            names |= {default: MISSING, make: field.default_factory}
+            value = f"{make}() if {name} is __missing__ else {name}" if field.init else f"{make}()"
         elif field.default is not MISSING:
             names[default] = field.default
-        (keywords if field.kw_only else places).append(f"{name}={default}" if default in names else name)
-        body.append(f"put(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
+            value = name if field.init else default
+        if field.init:
+            (keywords if field.kw_only else places).append(f"{name}={default}" if default in names else name)
+        elif default not in names:
+            continue  # the class sets it itself
+        body.append(f"__put__(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
     if hasattr(kind, "__post_init__"):
         body.append("self.__post_init__()")
     parameters = [*places, *(keywords if len(keywords) > 1 else [])]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmtool.core.run.console import Console
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs import Chosen, Log, read_log
 from llmtool.methods.temporal_scaling.run import Run, prepare
@@ -64,6 +64,13 @@ class Look:
         if sources and not others:
             raise UserError("a run is no earlier run of itself", where=but, hint="--like takes other, finished runs")
         return replace(self, until=None, horizon=None).runs(others, console, "100%")
+
+    def runs_with_earlier(
+        self, sources: Sequence[str], like: Sequence[str], console: Console
+    ) -> list[tuple[Run, list[Run]]]:
+        """Each run behind some logs, and the finished ones that it learns from, whose notes are told once."""
+        earlier = [self.finished(like, QUIET if place else console, each) for place, each in enumerate(sources)]
+        return list(zip(self.runs(sources, console), earlier, strict=True))
 
     def runs(self, sources: Sequence[str], console: Console, until: str | None = None) -> list[Run]:
         """The runs behind some logs; what was mended in them goes to the console."""

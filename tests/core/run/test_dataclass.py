@@ -122,3 +122,26 @@ def test_no_method_is_written_before_it_is_needed() -> None:
     code = "import llmtool.commands.tokenizer.settings as s; print(s.EncodeSettings.__init__.__name__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "first"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("maker", [dataclasses.dataclass, quick])
+def test_fields_that_no_call_gives_and_names_of_any_kind(maker: Callable[..., Any], frozen: bool) -> None:
+    class Odd:
+        put: int
+        MISSING: int = 2
+        item: list[int] = field(default_factory=list)
+        make_item: int = 3
+        default_item: int = 4
+        fixed: int = field(default=5, init=False)
+        fresh: list[int] = field(default_factory=list, init=False)
+        later: int = field(init=False)
+
+    made_of: Any = maker(frozen=frozen)(Odd)
+    odd = made_of(1)
+    facts = (odd.put, odd.MISSING, odd.item, odd.make_item, odd.default_item, odd.fixed, odd.fresh)
+    assert facts == (1, 2, [], 3, 4, 5, [])
+    assert odd.fresh is not made_of(1).fresh
+    assert not hasattr(odd, "later")
+    with pytest.raises(TypeError, match="fixed"):
+        made_of(1, fixed=6)
