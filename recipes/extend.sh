@@ -59,7 +59,7 @@ for seed in $seeds; do
                 from=$work/$init
                 [ "$init" = unchanged ] && from=$model
                 $run llmtool train "$work/part.jsonl" -m "$from" -o "$work/$init-trained-$seed" --epochs 1 --length 128 \
-                    --batch 256 --lr "$lr" --warmup 2 --eval-every 0 --save-every 1000 --seed "$seed" --device cpu -q
+                    --batch 256 --lr "$lr" --eval-every 0 --save-every 1000 --seed "$seed" --device cpu -q
             done
             compare "${trained[@]}"
             rm -r "${trained[@]}"

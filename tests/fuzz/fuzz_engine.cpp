@@ -24,8 +24,8 @@ void require(bool truth, const char* what) {
   std::abort();
 }
 
-// Caches that overflow all the time.
-constexpr CacheSizes kSmall{3, 3, 2, 20, 200};
+// Caches that grow at once and overflow all the time.
+constexpr CacheSizes kSmall{3, 3, 2, 20, 200, 1};
 
 class Input {
  public:

@@ -22,7 +22,7 @@ from llmtool.core.train.objective import Figures, Term
 from llmtool.methods.mask_moe.artefact import load_table
 from llmtool.methods.mask_moe.part import NAME, MaskFFN, read_settings
 
-OPTIONS = ("coefficient", "table")
+OPTIONS = ["coefficient", "table"]
 
 
 def term(config: Config, settings: Mapping[str, Any], options: Mapping[str, str]) -> Term:

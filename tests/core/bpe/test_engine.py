@@ -231,6 +231,26 @@ def test_caches_forget_without_harm(sources: list[bytes]) -> None:
     assert engine.encode(text) == expected
 
 
+def test_caches_grow_and_keep_what_they_know(sources: list[bytes]) -> None:
+    """Tables begin with 1,024 entries: most of 20,000 pieces of two kinds are still known when they come again."""
+    chance = random.Random(6)
+    words = ["".join(chance.choices("abcdefghij", k=chance.choice((6, 9, 20)))) for _ in range(20_000)]
+    units, merges = units_and_merges(trained_on(sources, 1000))
+    engine = encoder(units, merges, pretokenizer="llama3")
+    text = " ".join(words).encode()
+    ids = engine.encode(text)
+    first = engine.operations
+    assert engine.encode(text) == ids
+    assert 0 < engine.operations - first < first / 2
+    assert ids == b"".join(encoder(units, merges, pretokenizer="llama3").encode(part) for part in parts_of(text))
+
+
+def parts_of(text: bytes) -> list[bytes]:
+    """Some 500 words each, cut before a space, where pieces begin."""
+    words = text.split(b" ")
+    return [(b" " if start else b"") + b" ".join(words[start : start + 500]) for start in range(0, len(words), 500)]
+
+
 HOSTILE: dict[str, Callable[[int], bytes]] = {
     "letter": lambda n: b"a" * n,
     "spaces": lambda n: b" " * n,

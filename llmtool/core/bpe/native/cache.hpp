@@ -33,20 +33,13 @@ struct PieceKey {
   }
 };
 
-// Of one thread; the defaults make 90 MB at most, of which only what is used is ever touched.
+// Of one thread. Tables begin small and double while they fill; these are the most entries that they come to.
 struct CacheSizes {
-  unsigned log2_short = 20, log2_medium = 18, log2_long = 18;  // entries
-  size_t pool = 4u << 20;                                      // ids of short and medium pieces that do not fit
-  size_t long_pool = 16u << 20;                                // bytes of long pieces
+  unsigned log2_short = 20, log2_medium = 18, log2_long = 18;
+  size_t pool = 4u << 20;        // ids of short and medium pieces that do not fit
+  size_t long_pool = 16u << 20;  // bytes of long pieces
+  unsigned log2_first = 10;      // entries that short and medium tables begin with, 1 at least
 };
-
-// For a few lines of text.
-inline CacheSizes small_caches(CacheSizes large) {
-  large.log2_short = std::min(large.log2_short, 10u);
-  large.log2_medium = std::min(large.log2_medium, 8u);
-  large.log2_long = std::min(large.log2_long, 8u);
-  return large;
-}
 
 using ShortKey = PieceKey<2>;
 using MediumKey = PieceKey<4>;
@@ -95,14 +88,16 @@ LLMTOOL_INLINE MediumKey medium_key(const uint8_t* p, size_t n, const uint8_t* r
   return key;
 }
 
-// Zeroed memory that starts at a cache line; calloc, because fresh pages are zero already.
+// Zeroed memory that starts at a cache line; calloc, because fresh pages are zero already. Large pages lie behind the
+// first 2 MB alone: where little is used, zeroing one takes longer than encoding the text.
 template <class T>
 class ZeroedArray {
  public:
   explicit ZeroedArray(size_t size) : size_(size), memory_(std::calloc(size * sizeof(T) + 64, 1)) {
     if (!memory_) throw std::bad_alloc();
     data_ = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory_.get()) + 63) & ~uintptr_t{63});
-    use_large_pages(memory_.get(), size * sizeof(T));
+    const size_t bytes = size * sizeof(T);
+    if (bytes > kSmallPages) use_large_pages(reinterpret_cast<uint8_t*>(data_) + kSmallPages, bytes - kSmallPages);
   }
   T& operator[](size_t i) { return data_[i]; }
   T* data() { return data_; }
@@ -110,6 +105,8 @@ class ZeroedArray {
   void clear() { std::memset(static_cast<void*>(data_), 0, size_ * sizeof(T)); }
 
  private:
+  static constexpr size_t kSmallPages = 2u << 20;
+
   struct Free {
     void operator()(void* p) const { std::free(p); }
   };
@@ -131,9 +128,10 @@ class FixedCache {
   };
   static_assert(sizeof(Entry) == 8 * kWords + 4 * (kIds + 1), "entries must fill cache lines");
 
-  explicit FixedCache(unsigned log2_entries) : entries_(size_t{1} << log2_entries) {}
+  FixedCache(unsigned log2_most, unsigned log2_first)
+      : entries_(size_t{1} << log2_most), size_(size_t{1} << std::min(log2_most, log2_first)) {}
 
-  LLMTOOL_INLINE Entry* pair_of(const Key& key) { return &entries_[key.hash() & (entries_.size() - 2)]; }
+  LLMTOOL_INLINE Entry* pair_of(const Key& key) { return &entries_[key.hash() & (size_ - 2)]; }
 
   // The choice between the two is arithmetic: a branch would be mispredicted half of the time.
   LLMTOOL_INLINE static Entry* find(Entry* pair, const Key& key) {
@@ -141,16 +139,40 @@ class FixedCache {
     return LLMTOOL_LIKELY(entry->key == key) ? entry : nullptr;
   }
 
-  static Entry* insert(Entry* pair, const Key& key) {
+  Entry* insert(Entry* pair, const Key& key) {
+    ++inserted_;
     pair[1] = pair[0];
     pair[0].key = key;
     return pair;
   }
 
-  void clear() { entries_.clear(); }
+  // Three quarters as many were inserted as have room: beyond that more and more pairs are asked to hold three.
+  // Pointers from `pair_of` are wrong after `grow`.
+  LLMTOOL_INLINE bool is_full() const { return LLMTOOL_UNLIKELY(inserted_ >= size_ / 4 * 3) && size_ < entries_.size(); }
+
+  // Doubles the part that is in use, in place: what is behind it was never touched, and so is no memory yet. A pair
+  // shares its entries out between itself and the one that lies `size_` further on, in the order in which they are.
+  void grow() {
+    for (size_t i = 0; i < size_; i += 2) {
+      Entry* const here = &entries_[i];
+      Entry* const there = here + size_;
+      size_t stays = 0, goes = 0;
+      for (const Entry entry : {here[0], here[1]}) {
+        (entry.key.hash() & size_ ? there[goes++] : here[stays++]) = entry;
+      }
+      for (; stays < 2; ++stays) here[stays] = Entry{};
+    }
+    size_ *= 2;
+  }
+
+  void clear() {
+    std::memset(static_cast<void*>(entries_.data()), 0, size_ * sizeof(Entry));
+    inserted_ = 0;
+  }
 
  private:
   ZeroedArray<Entry> entries_;
+  size_t size_, inserted_ = 0;
 };
 
 using ShortCache = FixedCache<2, 3>;

@@ -36,11 +36,10 @@ class EncodingThread final : public PieceCutter {
   EncodingThread(const Vocabulary& vocabulary, const Policy& policy, const CacheSizes& sizes)
       : vocabulary_(vocabulary),
         policy_(policy),
-        short_(sizes.log2_short),
-        medium_(sizes.log2_medium),
+        short_(sizes.log2_short, sizes.log2_first),
+        medium_(sizes.log2_medium, sizes.log2_first),
         long_(sizes.log2_long, sizes.long_pool),
-        max_pool_(sizes.pool),
-        log2_entries_(sizes.log2_short) {}
+        max_pool_(sizes.pool) {}
 
   // Encodes documents [first, last) to `out`, which has room for an id a byte and kOutputSlack; id_ends[i] becomes
   // the end of document i, counted from `out`. Returns the end of the ids.
@@ -53,6 +52,8 @@ class EncodingThread final : public PieceCutter {
     uint32_t* to = out;
     Item items[kBatch];
     while (written < last) {
+      if (short_.is_full()) short_.grow();
+      if (medium_.is_full()) medium_.grow();
       // Scan ahead, so that the cache lines of a whole batch are on their way at once.
       unsigned count = 0;
       while (count < kBatch && scanned < last) {
@@ -102,7 +103,6 @@ class EncodingThread final : public PieceCutter {
   }
 
   uint64_t operations() const { return scratch_.operations; }
-  unsigned log2_entries() const { return log2_entries_; }
 
  private:
   static constexpr unsigned kBatch = 32;
@@ -134,7 +134,7 @@ class EncodingThread final : public PieceCutter {
   }
 
   template <class Cache, class Entry, class Key>
-  LLMTOOL_NOINLINE uint32_t* write_new(Cache&, Entry* pair, const Key& key, const Item& item, uint32_t* to) {
+  LLMTOOL_NOINLINE uint32_t* write_new(Cache& cache, Entry* pair, const Key& key, const Item& item, uint32_t* to) {
     const std::vector<uint32_t>& ids = encode_piece(item);
     constexpr size_t kInline = sizeof pair->ids / sizeof pair->ids[0] - 1;
     if (ids.size() > kInline && pool_.size() + ids.size() > max_pool_) {
@@ -142,7 +142,7 @@ class EncodingThread final : public PieceCutter {
       short_.clear();
       medium_.clear();
     }
-    Entry* const entry = Cache::insert(pair, key);
+    Entry* const entry = cache.insert(pair, key);
     entry->count() = static_cast<uint32_t>(ids.size());
     if (ids.size() <= kInline) {
       std::copy(ids.begin(), ids.end(), entry->ids);
@@ -239,7 +239,6 @@ class EncodingThread final : public PieceCutter {
   MediumCache medium_;
   LongCache long_;
   const size_t max_pool_;
-  const unsigned log2_entries_;
   std::vector<uint32_t> pool_;
   Scratch scratch_;
   std::vector<uint32_t> ids_, units_;
@@ -302,13 +301,12 @@ class EncoderWith final : public Encoder {
  public:
   template <class... Args>
   EncoderWith(const CacheSizes& sizes, Pretokenizer pretokenizer, std::unique_ptr<Vocabulary> vocabulary, Args&&... args)
-      : large_(sizes),
+      : sizes_(sizes),
         pretokenizer_(pretokenizer),
         vocabulary_(std::move(vocabulary)),
         policy_(*vocabulary_, std::forward<Args>(args)...) {}
 
   uint64_t encode(const Documents& documents, unsigned threads, uint32_t* out, uint64_t* id_ends) override {
-    expect(documents.ends.empty() ? 0 : documents.ends.back());
     return with_scanner(pretokenizer_, [&](auto scanner) {
       return encode_with<decltype(scanner)>(documents, threads, out, id_ends);
     });
@@ -331,7 +329,7 @@ class EncoderWith final : public Encoder {
 
   uint64_t operations() override {
     const std::lock_guard<std::mutex> lock(mutex_);
-    uint64_t sum = operations_;
+    uint64_t sum = 0;
     for (const auto& thread : idle_) sum += thread->operations();
     return sum;
   }
@@ -377,17 +375,6 @@ class EncoderWith final : public Encoder {
     return in_order.total();
   }
 
-  // Large caches are large pages, zeroed at the first touch: 0.5 ms, and 14 where the system has to make room for them.
-  // A line of text is encoded in less, so the first text has small caches.
-  void expect(uint64_t bytes) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    text_ += bytes;
-    if (sizes_.log2_short == large_.log2_short || text_ <= kLittleText) return;
-    sizes_ = large_;
-    for (const auto& thread : idle_) operations_ += thread->operations();
-    idle_.clear();
-  }
-
   std::unique_ptr<Thread> take() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -401,24 +388,15 @@ class EncoderWith final : public Encoder {
   }
 
   std::unique_ptr<Thread> make_thread() {
-    const std::lock_guard<std::mutex> lock(mutex_);
     return std::make_unique<Thread>(*vocabulary_, policy_, sizes_);
   }
 
   void give_back(std::unique_ptr<Thread> thread) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (thread->log2_entries() == sizes_.log2_short) {
-      idle_.push_back(std::move(thread));
-    } else {  // begun before the text had become long
-      operations_ += thread->operations();
-    }
+    idle_.push_back(std::move(thread));
   }
 
-  static constexpr uint64_t kLittleText = 64u << 10;
-
-  const CacheSizes large_;
-  CacheSizes sizes_ = small_caches(large_);
-  uint64_t text_ = 0, operations_ = 0;
+  const CacheSizes sizes_;
   const Pretokenizer pretokenizer_;
   const std::unique_ptr<Vocabulary> vocabulary_;
   Policy policy_;
