@@ -187,6 +187,8 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
         every = [base for row in found for base in row] if by_layer else found
         count = f"{len(found[0])} bases in each of {len(found)} layers, of" if by_layer else f"{len(found)} bases of"
         console.info(f"harpe: {count} {min(every):,.0f} to {max(every):,.0f}, one a KV head ({choice}{ours})")
+        if {*every} == {before["rope_theta"]} and before["rope_type"] == "default":
+            console.warn("every base is the model's own: nothing changes; --range LOW:HIGH or --bases FILE say others")
         console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
     else:
         kind, theta = facts["after"]["rope_type"], facts["after"]["rope_theta"]

@@ -101,6 +101,15 @@ def test_the_check_scores_both(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert report["check"][0]["after"] == again
 
 
+def test_bases_that_change_nothing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The range of a short target ends below the model's own base, and each base is then that."""
+    source = save(tmp_path / "m", "llama2")
+    for target, said in ((128, True), (131_072, False)):
+        found = convert_rope(source, tmp_path / "o", target=target, dry_run=True, console=Console(verbosity=0))
+        assert ({*found["bases"]} == {found["before"]["rope_theta"]}) is said
+        assert ("nothing changes" in capsys.readouterr().err) is said
+
+
 def test_the_text_of_the_check_is_read_once_and_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = save(tmp_path / "m", "llama3", 0.3, vocab_size=300)
     Tokenizer.train_from_documents(SCRIPTS, 300).save(source / "llmtool.json")
