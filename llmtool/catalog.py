@@ -263,7 +263,7 @@ METHODS = (
         "Su et al., arXiv 2407.09816",
         "llmtool.methods.mask_moe.objective:term",
         "a penalty on unequal use, by the tokens that have a choice",
-        BALANCE,
+        {**BALANCE, "table": "mask.safetensors to begin with, for new weights"},
     ),
     Method(
         "Finedeep",

@@ -3,7 +3,7 @@
     python experts_table.py OUT RIVAL        results.json, results.png and Markdown on stdout
 
 Intervals: 95%, Student's t over the seeds, of differences paired by seed. One that holds 0 is marked: nothing is
-resolved. With three seeds most are.
+resolved, and with three seeds most are. One seed has no interval, and a variant without the rival's seed no difference.
 """
 
 import json
@@ -12,25 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from intervals import interval
+from intervals import difference, interval, shown
 
 from llmtool.core.run.json_file import dumps
 
 
 def table(rows: list[dict[str, Any]], rival: str) -> list[dict[str, Any]]:
-    """A row a variant, lowest loss first."""
+    """A row a variant, lowest loss first; no difference where no seed was run of both."""
     by: dict[str, dict[int, dict[str, Any]]] = {}
     for row in rows:
         by.setdefault(row["variant"], {})[row["seed"]] = row
+    other = by.get(rival, {})
     found = []
     for name, seeds in by.items():
-        paired = [(row, by[rival][seed]) for seed, row in seeds.items() if seed in by.get(rival, {})]
         made: dict[str, Any] = {
-            "variant": name, "seeds": len(seeds), "loss": float(np.mean([row["loss"] for row in seeds.values()])),
+            "variant": name, "seeds": len(seeds), "pairs_of_seeds": len(seeds.keys() & other.keys()),
+            "loss": float(np.mean([row["loss"] for row in seeds.values()])),
             "tokens_per_second": float(np.mean([row["tokens"] / row["cpu_seconds"] for row in seeds.values()])),
-            "over_rival": interval([row["loss"] - other["loss"] for row, other in paired] or [0.0]),
+            "over_rival": difference(by_seed(seeds, "loss"), by_seed(other, "loss")),
             "deciles_over_rival": [
-                interval([row["deciles"][place] - other["deciles"][place] for row, other in paired] or [0.0])
+                difference(by_seed(seeds, "deciles", place), by_seed(other, "deciles", place))
                 for place in range(len(next(iter(seeds.values()))["deciles"]))
             ],
         }  # fmt: skip
@@ -44,6 +45,11 @@ def table(rows: list[dict[str, Any]], rival: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: row["loss"])
 
 
+def by_seed(rows: dict[int, dict[str, Any]], key: str, place: int | None = None) -> dict[int, float]:
+    """Seed -> a figure of its row, or one of a list of them."""
+    return {seed: row[key] if place is None else row[key][place] for seed, row in rows.items()}
+
+
 def show(rows: list[dict[str, Any]], rival: str) -> None:
     """Markdown."""
     more = [key for key in ("best_off", "pairs", "pair_entropy") if any(key in row for row in rows)]
@@ -54,12 +60,11 @@ def show(rows: list[dict[str, Any]], rival: str) -> None:
     for row in rows:
         own = row["variant"] == rival
         spans = [row["over_rival"], row["deciles_over_rival"][0], row["deciles_over_rival"][-1]]
-        cells = ["-" if own else f"{mean:+.4f} ± {half:.4f}{'' if abs(mean) > half else ' (open)'}"
-                 for mean, half in spans]  # fmt: skip
+        cells = [shown(None if own else span, 4) for span in spans]
         extra = []
         for key in more:
             value = row.get(key)
-            extra.append("" if value is None else f"{value[0]:+.3f}" if key == "best_off" else f"{value:.2f}")
+            extra.append("" if value is None else shown(value, 3) if key == "best_off" else f"{value:.2f}")
         print("| " + " | ".join([row["variant"], str(row["seeds"]), f"{row['loss']:.4f}", *cells,
                                  f"{row['tokens_per_second']:,.0f}", *extra]) + " |")  # fmt: skip
 
@@ -70,6 +75,7 @@ def draw(rows: list[dict[str, Any]], rival: str, path: Path) -> None:
 
     sheet = Figure(figsize=(11, 4), layout="constrained")
     whole, parts = sheet.subplots(1, 2)
+    rows = [row for row in rows if row["over_rival"] is not None]
     names = [row["variant"] for row in rows]
     means, halves = zip(*(row["over_rival"] for row in rows), strict=True)
     whole.errorbar(means, range(len(rows)), xerr=[0 if not np.isfinite(half) else half for half in halves], fmt="o",
@@ -94,11 +100,16 @@ def draw(rows: list[dict[str, Any]], rival: str, path: Path) -> None:
 def main(out: Path, rival: str) -> None:
     """Read the rows, write and print what they say."""
     found = [json.loads(path.read_text()) for path in sorted((out / "rows").glob("*.json"))]
+    if not found:
+        sys.exit(f"{out}/rows: no results yet")
     rows = table(found, rival)
     facts = {"study": found[0]["study"], "tokens": found[0]["tokens"], "rival": rival, "rows": rows}
     (out / "results.json").write_text(dumps(facts, indent=1) + "\n")
     show(rows, rival)
-    draw(rows, rival, out / "results.png")
+    if any(row["variant"] == rival for row in rows):
+        draw(rows, rival, out / "results.png")
+    else:
+        print(f"no row of {rival}: no differences and no figure", file=sys.stderr)
 
 
 if __name__ == "__main__":

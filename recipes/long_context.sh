@@ -104,7 +104,8 @@ for seed in $SEEDS; do
         done
     done
 done
-for run in run-*-[0-9]; do
+for run in run-*; do
+    [ -f "$run/run.json" ] || continue
     if [ ! -f "$run.loss.json" ]; then
         llmtool eval loss "$run" --data test.jsonl --length "$TARGET" --tokens "$LOSS_TOKENS" --json -q > "$run.loss.part"
         mv "$run.loss.part" "$run.loss.json"

@@ -6,11 +6,12 @@ seeds most are.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from intervals import interval
+from intervals import difference, resolved, shown
 
 from llmtool.core.run.json_file import dumps
 
@@ -41,14 +42,15 @@ def table(found: dict[tuple[str, str, int], dict[str, float]]) -> list[dict[str,
     methods = [method for method in ORDER if any(key[0] == method for key in found)]
     for data in sorted({key[1] for key in found}):
         for method in methods:
-            seeds = [key[2] for key in found if key[:2] == (method, data)]
-            row: dict[str, Any] = {"data": data, "method": method, "seeds": len(seeds)}
+            own, other = ({key[2]: facts for key, facts in found.items() if key[:2] == (name, data)}
+                          for name in (method, RIVAL))  # fmt: skip
+            if not own:
+                continue
+            row: dict[str, Any] = {"data": data, "method": method, "seeds": len(own)}
             for figure in ("needles", "needles_far", "loss", "loss_far"):
-                own = [found[method, data, seed][figure] for seed in seeds]
-                row[figure] = float(np.mean(own))
-                pairs = [(seed, value) for seed, value in zip(seeds, own, strict=True) if (RIVAL, data, seed) in found]
-                differences = [value - found[RIVAL, data, seed][figure] for seed, value in pairs]
-                row[f"{figure}_over_{RIVAL}"] = interval(differences) if differences else None
+                values, theirs = ({seed: facts[figure] for seed, facts in one.items()} for one in (own, other))
+                row[figure] = float(np.mean([*values.values()]))
+                row[f"{figure}_over_{RIVAL}"] = difference(values, theirs)
             rows.append(row)
     return rows
 
@@ -69,17 +71,14 @@ def show(rows: list[dict[str, Any]], target: int) -> None:
     print("| " + " | ".join((*heads, "resolved")) + " |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        paired = row["method"] != RIVAL and row[f"loss_far_over_{RIVAL}"] is not None
-        (needle, needle_half), (loss, loss_half) = (
-            (row[f"needles_far_over_{RIVAL}"], row[f"loss_far_over_{RIVAL}"]) if paired else ((0.0, 0.0), (0.0, 0.0))
+        needle, loss = (
+            None if row["method"] == RIVAL else row[f"{figure}_over_{RIVAL}"] for figure in ("needles_far", "loss_far")
         )
-        resolved = [name for name, mean, half in (("needles", needle, needle_half), ("loss", loss, loss_half))
-                    if abs(mean) > half]  # fmt: skip
+        found = [name for name, span in (("needles", needle), ("loss", loss)) if resolved(span)]
         print(
             f"| {row['data']} | {row['method']} | {row['seeds']} | {row['needles']:.1%} | {row['needles_far']:.1%} | "
-            + (f"{100 * needle:+.1f} ± {100 * needle_half:.1f} points | " if paired else "- | ")
-            + f"{row['loss']:.4f} | {row['loss_far']:.4f} | "
-            + (f"{loss:+.4f} ± {loss_half:.4f} | {', '.join(resolved) or 'nothing'} |" if paired else "- | - |")
+            f"{shown(needle, 1, 100, ' points')} | {row['loss']:.4f} | {row['loss_far']:.4f} | {shown(loss, 4)} | "
+            f"{'-' if loss is None else ', '.join(found) or 'nothing'} |"
         )
 
 
@@ -113,7 +112,11 @@ def main() -> None:
     rows = table(read())
     Path("results.json").write_text(dumps({"short": given.short, "target": given.target, "rows": rows}, indent=1))
     show(rows, given.target)
-    draw(rows, given.target)
+    if any(row["method"] == RIVAL for row in rows):
+        draw(rows, given.target)
+    else:
+        print(f"no run of {RIVAL}: no differences and no figure", file=sys.stderr)
 
 
-main()
+if __name__ == "__main__":
+    main()

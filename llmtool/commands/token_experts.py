@@ -152,6 +152,9 @@ def _model(asked: TokenExpertsSettings, console: Console) -> "tuple[Tokenizer | 
         raw = read_json_object(folder / "config.json" if folder.is_dir() else folder)
     tokenizer = find_tokenizer(asked.tokenizer, folder, console) if asked.tokenizer or asked.model else None
     layers = asked.layers or raw.get("num_hidden_layers")
+    if raw.get("num_hidden_layers") not in (None, layers):
+        held = raw["num_hidden_layers"]
+        raise UserError(f"--layers {layers}: {asked.model} has {held}", hint="leave --layers out: --model says it")
     vocabulary = raw.get("vocab_size") or (tokenizer.definition.vocabulary.id_limit if tokenizer else None)
     if type(layers) is not int or type(vocabulary) is not int or min(layers, vocabulary) < 1:
         raise UserError(

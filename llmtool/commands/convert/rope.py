@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.convert.settings import RotarySettings
 from llmtool.commands.sources import HeldOut, find_tokenizer, open_source, parse_sources
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
+from llmtool.core.corpus.inputs import total_bytes
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -20,6 +21,7 @@ from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import amount, quantity
 
 if TYPE_CHECKING:
+    from llmtool.core.corpus.token_files import TokenFile
     from llmtool.core.eval.loss import PositionLoss
     from llmtool.core.model.config import Config
 
@@ -56,13 +58,19 @@ def convert_rope(
     _refuse(asked, target, config, path)
     facts, raw = _changed(asked, target, checkpoint, config)
     _say(facts, console)
-    lengths = sorted({min(_original(config), asked.check_length), asked.check_length})
+    longest = min(asked.check_length, target)  # of longer rows no method says anything
+    lengths = sorted({min(_original(config), longest), longest})
     if asked.check:
         most = 2 * len(asked.check) * sum(max(length, tokens // length * length) for length in lengths)
         rows = " and ".join(f"{length:,}" for length in lengths)
         console.info(f"check: up to {most:,} tokens to score, in rows of {rows}, before and after")
+    named = parse_sources(asked.check)
     if asked.dry_run:
+        if named:
+            total_bytes([source.path for source in named], reading)  # a text that is not there is said here too
         return {"schema": SCHEMA, "dry_run": True, "output": str(output), **facts}
+    codec = find_tokenizer(None, path, console) if named else None
+    texts = [open_source(source, codec, console, None, reading) for source in named]  # before gigabytes are written
     run = Run("convert rope", facts)
     written = write_checkpoint(
         output, checkpoint.tensors(), raw, run=run, source=checkpoint, force=asked.force, console=console
@@ -70,7 +78,7 @@ def convert_rope(
     console.info(f"{output}: {written.parameters:,} parameters, as they were; train it before you use it")
     report = {"schema": SCHEMA, "output": str(output), **facts}
     if asked.check:
-        report["check"] = compare(path, output, asked.check, lengths, tokens, asked.device, console, reading)
+        report["check"] = compare(path, output, texts, lengths, tokens, asked.device, console)
         show(report["check"], console)
     return report
 
@@ -93,8 +101,11 @@ def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) ->
         raise UserError(what, where=str(path), hint=hint)
     if asked.method != "harpe" and (asked.bases or asked.range_):
         raise UserError(f"--bases and --range are for --method harpe, not {asked.method}")
-    if asked.base is not None and (asked.method != "abf" or not 1 < asked.base < 1e30):
-        raise UserError(f"--base {asked.base:g}: wanted a number above 1, with --method abf")
+    if asked.base is not None and asked.method != "abf":
+        hint = "--bases or --range" if asked.method == "harpe" else "--method abf"
+        raise UserError(f"--base is for --method abf, not {asked.method}", hint=hint)
+    if asked.base is not None and not 1 < asked.base < 1e30:
+        raise UserError(f"--base {asked.base:g}: wanted a number above 1")
 
 
 def _changed(
@@ -176,6 +187,8 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
         every = [base for row in found for base in row] if by_layer else found
         count = f"{len(found[0])} bases in each of {len(found)} layers, of" if by_layer else f"{len(found)} bases of"
         console.info(f"harpe: {count} {min(every):,.0f} to {max(every):,.0f}, one a KV head ({choice}{ours})")
+        if {*every} == {before["rope_theta"]} and before["rope_type"] == "default":
+            console.warn("every base is the model's own: nothing changes; --range LOW:HIGH or --bases FILE say others")
         console.info("stock vLLM, llama.cpp and GGUF cannot serve it: no rope_type has a base for each head")
     else:
         kind, theta = facts["after"]["rope_type"], facts["after"]["rope_theta"]
@@ -186,18 +199,17 @@ def _say(facts: Mapping[str, Any], console: Console) -> None:
 def compare(
     before: Path,
     after: Path,
-    texts: Sequence[str],
+    texts: "Sequence[TokenFile]",
     lengths: Sequence[int],
     tokens: int,
     device: str,
     console: Console,
-    reading: Reading | None = None,
 ) -> list[dict[str, Any]]:
     """Nats a token of each text in both checkpoints: {"source", "length", "before", "after", "positions"}.
 
     lengths: of rows. tokens: of each text, at each length; a row at least.
     """
-    old, new = (_score(at, texts, lengths, tokens, device, console, reading) for at in (before, after))
+    old, new = (_score(at, texts, lengths, tokens, device, console) for at in (before, after))
     return [
         {
             "source": name, "length": length, "tokens": one.tokens, "before": one.mean, "after": new[name, length].mean,
@@ -208,45 +220,36 @@ def compare(
 
 
 def _score(
-    path: Path,
-    texts: Sequence[str],
-    lengths: Sequence[int],
-    tokens: int,
-    device: str,
-    console: Console,
-    reading: Reading | None,
+    path: Path, texts: "Sequence[TokenFile]", lengths: Sequence[int], tokens: int, device: str, console: Console
 ) -> "dict[tuple[str, int], PositionLoss]":
     """(text, length of rows) -> its loss by position."""
     from llmtool.core.train.world import World
     from llmtool.model import load_model
 
     model = load_model(path, device=device)
-    codec = find_tokenizer(None, path, console)
     found = {}
     for length in lengths:
-        for source in parse_sources(texts):
-            held = HeldOut(open_source(source, codec, console, None, reading), length, max(length, tokens),
-                           mask_documents=False)  # fmt: skip
-            with console.progress(f"scoring {source.name}", held.rows, "rows") as bar:
+        for text in texts:
+            held = HeldOut(text, length, max(length, tokens), mask_documents=False)
+            with console.progress(f"scoring {text.name}", held.rows, "rows") as bar:
                 micro = max(1, MICRO_TOKENS // length)
-                found[source.name, length] = held.score(model.losses, micro, World(), None, bar.advance)
+                found[text.name, length] = held.score(model.losses, micro, World(), None, bar.advance)
     return found
 
 
+SMALLEST = 16
+"""Buckets of positions that are shown hold a sixteenth of a row at least: a row of 2^k ends in one of one position."""
+
+
 def show(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The check for people, with the last large bucket of positions, which is where a longer context shows."""
+    """The check for people: each row whole, then by position, which is where a longer context shows."""
     table = []
     for row in rows:
-        at = _last_large([first for first, _ in row["positions"]["before"]], row["length"])
-        (first, old), (_, new) = (row["positions"][when][at] for when in ("before", "after"))
-        place = f"{first:,} to {min(2 * first - 1, row['length']):,}"
-        cells = (f"{row['before']:.4f}", f"{row['after']:.4f}", place, f"{old:.4f}", f"{new:.4f}")
-        table.append((row["source"], f"{row['length']:,}", f"{row['tokens']:,}", *cells))
-    heads = ("text", "row", "tokens", "before", "after", "positions", "before", "after")
-    console.table("Loss before and after the swap, untrained", heads, table, "nats a token; the last positions beside")
-
-
-def _last_large(firsts: Sequence[int], length: int) -> int:
-    """Number of the last bucket with a quarter of the row: a row of 2^k ends in a bucket of one position."""
-    sizes = [min(2 * first - 1, length) - first + 1 for first in firsts]
-    return max(at for at, size in enumerate(sizes) if 4 * size >= length)
+        whole = (row["source"], f"{row['length']:,}", f"{row['tokens']:,}")
+        table.append((*whole, "all", f"{row['before']:.4f}", f"{row['after']:.4f}"))
+        for (first, old), (_, new) in zip(row["positions"]["before"], row["positions"]["after"], strict=True):
+            last = min(2 * first - 1, row["length"])
+            if SMALLEST * (last - first + 1) >= row["length"]:
+                table.append(("", "", "", f"{first:,} to {last:,}", f"{old:.4f}", f"{new:.4f}"))
+    heads = ("text", "row", "tokens", "positions", "before", "after")
+    console.table("Loss before and after the swap, untrained", heads, table, "nats a token")

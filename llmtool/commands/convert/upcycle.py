@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmtool.commands.convert.dsmoe import with_method
 from llmtool.commands.convert.upcycle_settings import CartesianSettings, FinedeepSettings, MaskSettings, TopKSettings
+from llmtool.commands.sources import find_tokenizer
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.layers import by_layer, numbers
 from llmtool.core.checkpoint.writer import write_checkpoint
@@ -172,13 +173,8 @@ def convert_mask(
 
     config = dense.config
     held = load_table(table)
-    layers, vocabulary, _ = held.masks.shape
-    if vocabulary > config.vocab_size or layers < config.num_hidden_layers:
-        held_layers = counted(config.num_hidden_layers, "layer")
-        what = f"a table for {counted(layers, 'layer')} and {vocabulary:,} ids, the model has {held_layers} and"
-        raise UserError(
-            f"{what} {config.vocab_size:,} ids", where=str(table), hint="llmtool data token-experts --model CKPT"
-        )
+    masks = torch.from_numpy(held.fitting(config.num_hidden_layers, config.vocab_size, str(table)))
+    _refuse_other_ids(held.facts, table, path, console)
     if asked.top_k > held.experts:
         raise UserError(f"--top-k {asked.top_k} of {held.experts} experts", where=str(table))
     entry = {
@@ -186,13 +182,21 @@ def convert_mask(
         "normalise": True, "shared": asked.shared,
     }  # fmt: skip
     part = _checked(lambda: read_settings(entry, config), path)
-    masks = torch.from_numpy(held.padded(config.vocab_size))
     return write(
         dense, output, entry, f"{held.experts} copies, each id sees those of the table, {asked.top_k} of them taken",
         lambda layer, tensors: upcycle(layer, tensors, config, part, masks[layer], asked.seed, asked.noise, dense.std),
         lambda layer: MaskFFN(config, layer, part), asked, exact=not asked.noise, by_id=True,
         read=[table], console=console,
     )  # fmt: skip
+
+
+def _refuse_other_ids(facts: Mapping[str, Any], table: Path, path: Path, console: Console) -> None:
+    """A table of another tokenizer shows experts to other pieces of text, however many ids both have."""
+    codec = find_tokenizer(None, path, console)
+    made_for = facts.get("tokenizer")
+    if codec is not None and isinstance(made_for, str) and made_for != codec.fingerprint():
+        raise UserError("was made with another tokenizer than the checkpoint's", where=str(table),
+                        hint="llmtool data token-experts --model CKPT")  # fmt: skip
 
 
 def convert_finedeep(

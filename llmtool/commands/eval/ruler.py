@@ -14,7 +14,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
-from llmtool.core.run.wording import counted
+from llmtool.core.run.wording import counted, prefixed
 
 if TYPE_CHECKING:
     from llmtool.core.eval.ruler import Answer, Cell, Haystack, Plan, Speller
@@ -77,7 +77,7 @@ def ruler(
     cost = _cost(plan, speller, haystack, checkpoint)
     console.info(
         f"{counted(cost['questions'], 'question')} of {kind}, {cost['tokens']:,} tokens to read, up to "
-        f"{cost['decoded']:,} to decode, {cost['flops'] / 1e12:,.2f} TFLOPs"
+        f"{cost['decoded']:,} to decode, {prefixed(cost['flops'])}FLOPs"
     )
     facts = {"schema": SCHEMA, "checkpoint": str(checkpoint), "kind": kind, "samples": asked.samples, "cost": cost}
     if asked.dry_run:

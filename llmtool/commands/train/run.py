@@ -12,6 +12,7 @@ from llmtool.commands.train.watch import stop_signals, watch
 from llmtool.core.run.atomic import new_directories, require_space
 from llmtool.core.run.console import Console
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.wording import prefixed
 
 if TYPE_CHECKING:
     from llmtool.core.train.world import World
@@ -100,14 +101,8 @@ def speed(job: Job, flops: int, world: "World", console: Console) -> dict[str, A
     peak = datasheet(name, job.settings.dtype)
     share = rate / (peak * world.size) if peak else None
     of = f", {share:.1%} of what {world.size} x {name} can do by the datasheet" if peak and share is not None else ""
-    console.info(f"{amount(flops)}FLOPs a token, {amount(rate)}FLOP/s{of}")
+    console.info(f"{prefixed(flops)}FLOPs a token, {prefixed(rate)}FLOP/s{of}")
     return {"flops_per_token": flops, "flops_per_s": rate, "mfu": share}
-
-
-def amount(number: float) -> str:
-    """Three digits and a prefix: "1.23 G"."""
-    power = max(0, min(5, (len(f"{number:.0f}") - 1) // 3))
-    return f"{number / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P')[power]}"
 
 
 def last_row(output: Path) -> dict[str, Any]:

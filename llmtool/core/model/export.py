@@ -215,6 +215,8 @@ def topk_config(
     ConfigError where the form cannot hold the model: Mixtral has no biases and no norms of q and k, and only experts.
     """
     every = set(range(config.num_hidden_layers))
+    if config.experts:
+        raise ConfigError(f"a {config.family} has experts already")
     if config.methods:
         raise ConfigError(f"a {form} has no place for the method {config.methods[0]['name']}")
     base = all(getattr(config, field.name) == field.default for field in fields(Config) if field.name in BLOCK)
@@ -222,8 +224,8 @@ def topk_config(
     if not base or not turned or config.local_rope or config.unrotated or config.qk_norm not in ("", "head"):
         raise ConfigError(f"a {form} cannot hold a {config.family}: its blocks are built otherwise")
     if (form == "qwen3_moe") != (config.qk_norm == "head"):
-        hint = "Qwen3-MoE has norms of q and k" if form == "qwen3_moe" else "Mixtral has none"
-        raise ConfigError(f"a {form} cannot hold a {config.family}: {hint}")
+        why = "it wants norms of q and k" if form == "qwen3_moe" else "it has no norms of q and k"
+        raise ConfigError(f"a {form} cannot hold a {config.family}: {why}")
     if form == "mixtral" and set(layers) != every:
         raise ConfigError("a mixtral has experts in every layer: leave --layers out; --layers is for a Qwen3")
     facts = method_config(raw, config)

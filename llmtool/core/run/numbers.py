@@ -48,7 +48,7 @@ def whole(value: Any, name: str, *, low: float = 0, high: float = EXACT, where: 
     if number is None:
         raise UserError(f"{name} {shown(value)}: not a whole number", where=where)
     if not low <= number <= high:
-        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
+        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high, number)}", where=where)
     return number
 
 
@@ -66,7 +66,7 @@ def real(
     if number is None or not math.isfinite(number):
         raise UserError(f"{name} {shown(value)}: not a number", where=where)
     if not low <= number <= high:
-        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
+        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high, number)}", where=where)
     return number
 
 
@@ -83,7 +83,7 @@ def amount(value: Any, name: str, *, low: float = 1, high: float = EXACT, where:
     if part:
         raise UserError(f"{name} {shown(value)}: not a whole number", where=where)
     if not low <= number <= high:
-        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high)}", where=where)
+        raise UserError(f"{name} {shown(value)}: wanted {_between(low, high, number)}", where=where)
     return number
 
 
@@ -110,9 +110,12 @@ def shown(value: Any) -> str:
     return f"{text[:LONGEST]}..." if len(text) > LONGEST else text or "(nothing)"
 
 
-def _between(low: float, high: float) -> str:
+def _between(low: float, high: float, number: float) -> str:
+    """The bounds that an error names; one that is none in effect only where the number is beyond it."""
     if low == -math.inf and high == math.inf:
         return "a number"
+    if number > high == EXACT:
+        return f"{EXACT:,} at most"
     if high in (math.inf, EXACT):
         return f"{low:g} at least" if low != -math.inf and abs(low) < 1e6 else f"{low:,} at least"
     if low == -math.inf:

@@ -22,3 +22,9 @@ def seconds(time: float) -> str:
         return f"{time:.0f} s"
     minutes, rest = divmod(round(time), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def prefixed(number: float) -> str:
+    """Three digits and the prefix of a unit that follows: `1.23 G`, `805 M`."""
+    power = max(0, min(5, (len(f"{number:.0f}") - 1) // 3))
+    return f"{number / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P')[power]}"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json
 from llmtool.core.run.numbers import real, shown
+from llmtool.core.run.wording import counted
 
 GRID = (
     0, 5, 10, 15, 39, 40, 41, 49, 50, 55, 56, 57, 58, 60, 61, 64, 67, 68, 70, 71, 72, 74, 81, 82, 87, 96, 103, 105, 113,
@@ -112,7 +113,7 @@ def read(path: Path, heads: int, layers: int) -> list[float] | list[list[float]]
     row = read_json(path)
     if isinstance(row, list) and any(isinstance(entry, list) for entry in row):
         if len(row) != layers:
-            raise UserError(f"bases of {len(row)} layers; the model has {layers}", where=str(path))
+            raise UserError(f"bases of {counted(len(row), 'layer')}; the model has {layers}", where=str(path))
         return [_one_layer(entry, heads, f"{path}: layer {layer}") for layer, entry in enumerate(row)]
     return _one_layer(row, heads, str(path))
 

@@ -16,6 +16,7 @@ import numpy as np
 from llmtool.core.checkpoint.safetensors_file import METADATA, SafetensorsFile
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.wording import counted
 from llmtool.methods.mask_moe.table import Ints, Masks, check_table
 
 SCHEMA = "llmtool.token-experts/1"
@@ -30,6 +31,15 @@ class Table:
     counts: Ints
     experts: int
     facts: dict[str, Any]
+
+    def fitting(self, layers: int, vocabulary: int, where: str) -> Masks:
+        """Masks [layers, vocabulary, bytes] for a model of so many layers and ids; a UserError where it has others."""
+        own_layers, own_ids, _ = self.masks.shape
+        if own_ids > vocabulary or own_layers != layers:
+            what = f"a table for {counted(own_layers, 'layer')} and {own_ids:,} ids, the model has"
+            raise UserError(f"{what} {counted(layers, 'layer')} and {vocabulary:,} ids", where=where,
+                            hint="llmtool data token-experts --model CKPT")  # fmt: skip
+        return self.padded(vocabulary)
 
     def padded(self, vocabulary: int) -> Masks:
         """Masks for a model whose embedding is padded beyond the tokenizer: ids that never occur see expert 0."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 
 Ints = NDArray[np.int64]
 Masks = NDArray[np.uint8]
@@ -131,7 +132,7 @@ def tid2eid(masks: Masks, experts: int, top_k: int) -> Ints:
     """DeepSeek-V4's form, int64 [layers, vocabulary, top_k]: the experts of each id, where every id sees top_k."""
     shown = unpack(masks, experts)
     if not (shown.sum(-1) == top_k).all():
-        raise UserError(f"--tid2eid: not every id sees exactly {top_k} experts", hint="--rule top-k")
+        raise UserError(f"--tid2eid: not every id sees exactly {counted(top_k, 'expert')}", hint="--rule top-k")
     return np.nonzero(shown)[2].reshape(*shown.shape[:2], top_k).astype(np.int64)
 
 

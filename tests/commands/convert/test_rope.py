@@ -85,8 +85,10 @@ def test_the_check_scores_both(tmp_path: Path, capsys: pytest.CaptureFixture[str
     )  # fmt: skip
     said = " ".join(capsys.readouterr().err.split())
     assert "up to 2,048 tokens to score, in rows of 64 and 256, before and after" in said
-    assert "32 to 63" in said
-    assert "128 to 255" in said  # not the last position alone
+    for place in ("4 to 7", "32 to 63", "16 to 31", "128 to 255"):
+        assert place in said
+    for place in ("64 to 64", "256 to 256", "2 to 3"):  # of a position, and of less than a sixteenth of the row
+        assert place not in said
     # a row of 64 predicts 64 tokens: its first from what stands before
     assert [row["tokens"] for row in report["check"]] == [512, 512]
     assert [row["length"] for row in report["check"]] == [64, 256]
@@ -99,13 +101,46 @@ def test_the_check_scores_both(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert report["check"][0]["after"] == again
 
 
+def test_bases_that_change_nothing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The range of a short target ends below the model's own base, and each base is then that."""
+    source = save(tmp_path / "m", "llama2")
+    for target, said in ((128, True), (131_072, False)):
+        found = convert_rope(source, tmp_path / "o", target=target, dry_run=True, console=Console(verbosity=0))
+        assert ({*found["bases"]} == {found["before"]["rope_theta"]}) is said
+        assert ("nothing changes" in capsys.readouterr().err) is said
+
+
+def test_the_text_of_the_check_is_read_once_and_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = save(tmp_path / "m", "llama3", 0.3, vocab_size=300)
+    Tokenizer.train_from_documents(SCRIPTS, 300).save(source / "llmtool.json")
+    (tmp_path / "empty.txt").write_text("")
+    for name in ("none.txt", "empty.txt"):
+        with pytest.raises(UserError, match=name):
+            convert_rope(source, tmp_path / "o", target=128, check=[str(tmp_path / name)], console=QUIET)
+    with pytest.raises(UserError, match=r"none\.txt"):
+        convert_rope(
+            source, tmp_path / "o", target=128, check=[str(tmp_path / "none.txt")], dry_run=True, console=QUIET
+        )
+    assert not (tmp_path / "o").exists()
+    (tmp_path / "rows.jsonl").write_text('{"text": "%s"}\n' % ("word " * 400))
+    report = convert_rope(
+        source, tmp_path / "o", target=128, check=[str(tmp_path / "rows.jsonl")], check_tokens=200,
+        console=Console(verbosity=0)
+    )  # fmt: skip
+    assert capsys.readouterr().err.count("read 1 file as JSONL") == 1
+    assert [row["length"] for row in report["check"]] == [64, 128]  # not of 8,192, which nobody asked the model for
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"target": 64}, "made for 64 positions already.*--override max_position_embeddings=N"),
         ({"target": "many"}, "--target many"),
         ({"method": "pi", "bases": "uniform"}, "are for --method harpe"),
-        ({"base": 1e6}, "with --method abf"),
+        ({"base": 1e6}, "--base is for --method abf, not harpe"),
+        ({"method": "pi", "base": 1e6}, "--base is for --method abf, not pi"),
+        ({"target": 10**20}, "9,007,199,254,740,992 at most"),
+        ({"target": "99999T"}, "9,007,199,254,740,992 at most"),
         ({"method": "abf", "base": 0.5}, "above 1"),
         ({"range_": "5M:1M"}, "--range 5M:1M"),
         ({"range_": "5M"}, "--range 5M"),

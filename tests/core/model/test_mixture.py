@@ -149,8 +149,10 @@ def test_fields_given_anew_and_threads(tmp_path: Path) -> None:
 def test_what_a_form_cannot_hold_is_refused(tmp_path: Path) -> None:
     for family, settings, message in (
         ("qwen2", {}, "cannot hold a qwen2"), ("llama-bias", {}, "cannot hold a llama"),
-        ("llama3", {"form": "qwen3_moe"}, "Qwen3-MoE has norms"), ("llama3", {"layers": "0"}, "leave --layers out"),
-        ("llama3", {"top_k": 9}, "top-k 9 of 8"),
+        ("llama3", {"form": "qwen3_moe"}, "cannot hold a llama: it wants norms of q and k"),
+        ("llama3", {"layers": "0"}, "leave --layers out"), ("llama3", {"top_k": 9}, "top-k 9 of 8"),
+        ("qwen3", {"form": "mixtral"}, "cannot hold a qwen3: it has no norms of q and k"),
+        ("qwen3_moe-dense-layers", {"layers": "1"}, "a qwen3_moe has experts already"),
     ):  # fmt: skip
         dense = save(tmp_path / family, family) if not (tmp_path / family).exists() else tmp_path / family
         with pytest.raises(UserError, match=message):

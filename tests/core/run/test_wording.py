@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmtool.core.run.wording import counted, seconds, size
+from llmtool.core.run.wording import counted, prefixed, seconds, size
 
 
 def test_one_thing_and_many() -> None:
@@ -25,3 +25,8 @@ def test_sizes(count: float, said: str) -> None:
 ])  # fmt: skip
 def test_times(time: float, said: str) -> None:
     assert seconds(time) == said
+
+
+def test_prefixes() -> None:
+    shown = [prefixed(number) for number in (0, 7, 999, 1000, 805_145_600, 1.5e14, 2e18)]
+    assert shown == ["0 ", "7 ", "999 ", "1 k", "805 M", "150 T", "2e+03 P"]

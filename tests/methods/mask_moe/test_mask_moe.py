@@ -1,5 +1,6 @@
 """MaskMoE: the part is its definition at every width of the mask, the table is right, the start is the dense model."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmtool import Tokenizer, train
 from llmtool.commands.convert.copy import copy_checkpoint
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.upcycle import convert_mask
@@ -282,6 +284,53 @@ def test_the_artefact_is_checked(dense: Path, tmp_path: Path) -> None:
         make(dense, tmp_path / "t", experts=12, rule="top-k", top_k=2, tid2eid=True)
     with pytest.raises(UserError, match="top-k 9"):
         make(dense, tmp_path / "x", top_k=9)
+
+
+def test_a_table_of_another_tokenizer_or_model_is_refused(dense: Path, tmp_path: Path) -> None:
+    other = Tokenizer.train(library(1), vocab_size=290)
+    other.save(tmp_path / "other.json")
+    token_experts(
+        library(2), tmp_path / "t", tokenizer=str(tmp_path / "other.json"), layers=3, experts=4, console=QUIET
+    )
+    with pytest.raises(UserError, match="another tokenizer"):
+        convert_mask(dense, tmp_path / "c", tmp_path / "t", console=QUIET)
+    assert not (tmp_path / "c").exists()
+    for layers in (2, 4):
+        with pytest.raises(UserError, match=f"--layers {layers}: .* has 3"):
+            make(dense, tmp_path / "u", layers=layers)
+        token_experts(
+            library(2), tmp_path / f"t{layers}", tokenizer=str(dense), layers=layers, experts=4, console=QUIET
+        )
+        with pytest.raises(UserError, match=f"a table for {layers} layers and"):
+            convert_mask(dense, tmp_path / "c", tmp_path / f"t{layers}", console=QUIET)
+    make(dense, tmp_path / "u", layers=3)
+
+
+def test_new_weights_begin_with_a_table(dense: Path, tmp_path: Path) -> None:
+    """--set mask_moe.table, before the first step and never again; what is written holds it."""
+    make(dense, tmp_path / "t")
+    raw = json.loads((dense / "config.json").read_text())
+    entry = {"name": "mask_moe", "version": 1, "layers": [0, 2], "experts": 4}
+    raw |= {"model_type": "llmtool", "llmtool": {"family": "llama", "methods": [entry]}}
+    (tmp_path / "new.json").write_text(json.dumps(raw))
+    train(library(1), tmp_path / "run", model=str(tmp_path / "new.json"), tokenizer=str(dense), length=16, batch=32,
+          tokens=64, set=[f"mask_moe.table={tmp_path / 't'}"], threads=1)  # fmt: skip
+    held = load_table(tmp_path / "t").padded(300)
+    decoder: Any = load_model(tmp_path / "run").decoder
+    for layer in (0, 2):
+        assert decoder.model.layers[layer].mlp.mask.numpy().tobytes() == held[layer].tobytes()
+    made_config = decoder.config
+    told = term(made_config, made_config.methods[0], {"table": str(tmp_path / "t"), "coefficient": "0.5"})
+    decoder.model.layers[0].mlp.mask.fill_(15)
+    told.before_step(decoder, 1, 2)
+    assert int(decoder.model.layers[0].mlp.mask.min()) == 15  # a run that is resumed keeps what it has
+    told.before_step(decoder, 0, 2)
+    assert decoder.model.layers[0].mlp.mask.numpy().tobytes() == held[0].tobytes()
+    make(dense, tmp_path / "five", experts=5)
+    with pytest.raises(UserError, match="a table for 5 experts, the model has 4"):
+        term(made_config, made_config.methods[0], {"table": str(tmp_path / "five")})
+    with pytest.raises(UserError, match=r"mask_moe\.tabel is not known"):
+        term(made_config, made_config.methods[0], {"tabel": "x"})
 
 
 def test_the_balance_is_over_tokens_with_a_choice(dense: Path, tmp_path: Path) -> None:
