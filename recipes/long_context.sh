@@ -50,7 +50,9 @@ cd "$OUT"
 [ -f train.jsonl ] || $PYTHON "$HERE/nextlong_documents.py" $FILES
 if [ -n "${BASE:-}" ]; then
     TOK=${TOK:-$BASE}
+    haystack="--data test.jsonl"  # a model of text is asked in words: ids in no order are nothing that it reads
 else
+    haystack=
     TOK=tok.json
     BASE=base
     [ -f tok.json ] || llmtool tokenizer train train.jsonl -o tok.json --vocab-size 1024 --special '<|endoftext|>'
@@ -111,7 +113,7 @@ for run in run-*; do
         mv "$run.loss.part" "$run.loss.json"
     fi
     if [ ! -f "$run.niah.json" ]; then
-        llmtool eval niah "$run" $needles --samples "$SAMPLES" --json -q > "$run.niah.part"
+        llmtool eval niah "$run" $haystack $needles --samples "$SAMPLES" --json -q > "$run.niah.part"
         mv "$run.niah.part" "$run.niah.json"
     fi
 done
