@@ -100,6 +100,15 @@ def _stage(verb: str, *more: str) -> Callable[[Given], str]:
     return lambda given: typed("data", verb, given.get("directory") or _output(given, places.CHUNKS), *more)
 
 
+def _token_experts(given: Given) -> str:
+    """A checkpoint is cut by the table, a config begins with it; neither is named where --layers said all."""
+    table, model = _output(given, places.TABLE), given.get("model")
+    if model and Path(model).is_file():
+        named = ("--tokenizer", given["tokenizer"]) if given.get("tokenizer") else ()
+        return typed("train", "DATA", "--model", model, *named, "--set", f"mask_moe.table={table}")
+    return typed("convert", "mask", model or "CKPT", "--table", table)
+
+
 def _sft(given: Given) -> str:
     out = places.beside(given["checkpoint"], "sft", given.get("output"))
     return typed("convert", "merge-lora", out) if given.get("lora") else typed("generate", out, "--chat")
@@ -142,7 +151,7 @@ NEXT: dict[str, Callable[[Given], str | None]] = {
     "data mine": _stage("assemble", "-o", "nextlong"),
     "data assemble": lambda given: typed("data", "report", given["output"]),
     "data nextlong": lambda given: typed("data", "report", _output(given, places.LONG)),
-    "data token-experts": lambda given: typed("convert", "mask", "CKPT", "--table", _output(given, places.TABLE)),
+    "data token-experts": _token_experts,
     "posttrain sft": _sft,
     "posttrain uniattn": lambda given: typed(
         "generate", places.beside(given["checkpoint"], "posttrained", given.get("output")), "--chat"

@@ -205,3 +205,15 @@ def test_a_terminal_is_told_what_is_waited_for(tmp_path: Path) -> None:
     assert b"reading what you type; Ctrl-D" in said
     assert b"encoding" not in said
     assert out.split()
+
+
+def test_a_table_is_for_a_checkpoint_or_for_new_weights(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    words, table = ("data", "token-experts"), tmp_path / "t"
+    assert after(words, {"output": table}) == f"llmtool convert mask CKPT --table {table}"
+    given = {"output": table, "model": str(tmp_path)}
+    assert after(words, given) == f"llmtool convert mask {tmp_path} --table {table}"
+    given = {"output": table, "model": str(config), "tokenizer": "tok.json"}
+    wanted = f"llmtool train DATA --model {config} --tokenizer tok.json --set mask_moe.table={table}"
+    assert after(words, given) == wanted
