@@ -1,6 +1,7 @@
 """Means over seeds with 95% intervals, as every table here has them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -16,7 +17,7 @@ def interval(values: Sequence[float]) -> Span:
     return mean, half
 
 
-def difference(own: dict[int, float], rival: dict[int, float]) -> Span | None:
+def difference(own: Mapping[Any, float], rival: Mapping[Any, float]) -> Span | None:
     """Of own over rival, on the seeds that both have; None where they have none: there is no difference then."""
     paired = [value - rival[seed] for seed, value in sorted(own.items()) if seed in rival]
     return interval(paired) if paired else None

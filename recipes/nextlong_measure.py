@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from intervals import difference, shown
 
 import llmtool
 from llmtool import data
@@ -83,14 +83,6 @@ def measure(
     return facts | {"ruler": {"score": asked["mean"]}}
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95% interval."""
-    if len(values) < 2:
-        return float(np.mean(values)), float("nan")
-    error = np.std(values, ddof=1) / len(values) ** 0.5
-    return float(np.mean(values)), float(student.ppf(0.975, len(values) - 1) * error)
-
-
 def draw(facts: dict[str, Any], distances: list[int], methods: list[str], path: Path) -> None:
     """Gain by distance for each method, its mean and range over the seeds."""
     from matplotlib.figure import Figure
@@ -137,18 +129,18 @@ def main() -> None:
             path.write_text(json.dumps(facts, indent=1))
     draw(facts, distances, given.methods, Path("results.png"))
     first = given.methods[0]
-    print(f"{'':14}{'before':>8}" + "".join(f"{method:>27}" for method in given.methods))
+    print(f"{'':14}{'before':>8}" + "".join(f"{method:>32}" for method in given.methods))
     for key in facts["base"]:
         for figure in facts["base"][key]:
             row = f"{key:12} {figure:5}{facts['base'][key][figure]:>8.4f}"
             for method in given.methods:
-                values = [facts[f"{method}-{seed}"][key][figure] for seed in given.seeds]
-                against = [v - facts[f"{first}-{s}"][key][figure] for v, s in zip(values, given.seeds, strict=True)]
-                mean, half = interval(against)
-                text = f"{np.mean(values):.4f}" + ("" if method == first else f" ({mean:+.4f}±{half:.4f})")
-                row += f"{text:>27}"
+                values, theirs = (
+                    {seed: facts[f"{name}-{seed}"][key][figure] for seed in given.seeds} for name in (method, first)
+                )
+                against = "" if method == first else f" {shown(difference(values, theirs), 4)}"
+                row += f"{np.mean([*values.values()]):.4f}{against}".rjust(32)
             print(row)
-    print(f"in brackets: difference to {first}, paired by seed, 95% interval over {len(given.seeds)} seeds")
+    print(f"behind each: difference to {first}, paired by seed, 95% interval over {len(given.seeds)} seeds")
 
 
 main()

@@ -3,17 +3,17 @@
 python recipes/uniattn_report.py WORK OUT      writes OUT/results.json, OUT/results.md, OUT/loss.png
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t
+from intervals import interval, shown
 
 from llmtool import load_model
 from llmtool.core.model.cache import StaticCache
+from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import git_revision, machine
 from llmtool.core.train.metrics import read_rows
 
@@ -37,14 +37,6 @@ def held_out(path: Path) -> tuple[float, int]:
     first = path.with_name(path.name + ".stage1") / "metrics.jsonl"
     before = read_rows(first)[-1]["tokens"] if first.exists() else 0
     return float(rows[-1]["eval"]["valid"]["loss"]), int(rows[-1]["tokens"] + before)
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its 95% interval by Student's t."""
-    array = np.array(values)
-    if len(array) < 2:
-        return float(array.mean()), float("nan")
-    return float(array.mean()), float(t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5)
 
 
 def main(work: Path, out: Path) -> None:
@@ -75,13 +67,13 @@ def main(work: Path, out: Path) -> None:
         "torch": torch.__version__,
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (out / "results.json").write_text(dumps(facts, indent=2) + "\n")
     lines = [
         "| variant | held-out loss | minus SFT, paired, 95% | tokens | parameters | cache of 256 tokens |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        paired = "" if row["variant"] == "sft" else f"{row['minus_sft']:+.4f} ± {row['interval']:.4f}"
+        paired = "" if row["variant"] == "sft" else shown((row["minus_sft"], row["interval"]), 4)
         lines.append(
             f"| {row['variant']} | {row['mean']:.4f} | {paired} | {row['tokens']:,} | {row['parameters']:,} | "
             f"{row['cache_bytes']:,} bytes ({row['cache_bytes'] / whole - 1:+.1%}) |"
@@ -104,7 +96,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     names = [row["variant"] for row in rows[1:]][::-1]
     for place, row in enumerate(rows[1:][::-1]):
         paired = [a - b for a, b in zip(row["loss"], rows[0]["loss"], strict=True)]
-        axes.errorbar(row["minus_sft"], place, xerr=np.nan_to_num(row["interval"]), fmt="|", color="#1f4e79", capsize=4)
+        half = row["interval"] if np.isfinite(row["interval"]) else 0.0
+        axes.errorbar(row["minus_sft"], place, xerr=half, fmt="|", color="#1f4e79", capsize=4)
         axes.plot(paired, [place] * len(paired), "o", color="#c8501e", markersize=4)
     axes.axvline(0, color="#b8c4d0")
     axes.set(
