@@ -20,6 +20,8 @@ from intervals import interval
 
 Rows = dict[str, dict[str, Any]]
 
+LOWEST_TOP, CUT = 0.5, 3.0
+"""Nats: figures reach at least the one, and what lies above the other does not decide how far they reach."""
 
 Trained = dict[tuple[str, str, int], list[dict[str, Any]]]
 """(name, what moved, tokens) -> a row for each seed."""
@@ -103,7 +105,7 @@ def table(untrained: Rows, trained: Trained) -> str:
 
 
 def draw(untrained: Rows, place: Path, kind: str) -> None:
-    """Loss above dense by open share (kind "share") or by saved cache, a line a method, a panel a text."""
+    """Loss above dense by open share (kind "share") or by cache, a line a method that ends in dense, a panel a text."""
     dense = untrained["dense"]
     names = list(dense["loss"])
     lines: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
@@ -120,18 +122,23 @@ def draw(untrained: Rows, place: Path, kind: str) -> None:
         lines[method].append((x, {text: row["loss"][text] - dense["loss"][text] for text in names}))
     if not lines:
         return
-    figure, panels = plt.subplots(1, len(names), figsize=(4.6 * len(names), 4), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(4.6 * len(names), 4), sharey=True, squeeze=False, layout="constrained"
+    )
+    seen = [loss for points in lines.values() for _, row in points for loss in row.values()]
+    top = max([LOWEST_TOP, *(loss for loss in seen if loss < CUT)])
     for panel, text in zip(panels[0], names, strict=True):
         for method, points in sorted(lines.items()):
-            points.sort(key=lambda point: point[0])
-            panel.plot(
-                [x for x, _ in points], [loss[text] for _, loss in points], marker="o", markersize=3, label=method
-            )
-        panel.set(title=text, xlabel="share of blocks open" if kind == "share" else "cache, of dense", ylim=(0, 3))
+            places = sorted([(x, loss[text]) for x, loss in points] + [(1.0, 0.0)])
+            (line,) = panel.plot(*zip(*places, strict=True), marker="o", markersize=3, label=method)
+            above = [x for x, loss in places if loss > 1.1 * top]
+            panel.plot(above, [1.07 * top] * len(above), "^", markersize=4, color=line.get_color())
+        panel.set(
+            title=text, xlabel="share of blocks open" if kind == "share" else "cache, of dense", ylim=(0, 1.1 * top)
+        )
         panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("loss above dense, nats (cut at 3)")
-    panels[0][-1].legend(fontsize=7)
-    figure.tight_layout()
+    panels[0][0].set_ylabel("loss above dense, nats (▲: beyond)")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), fontsize=7, loc="outside right upper", frameon=False)
     figure.savefig(place, dpi=130)
     plt.close(figure)
 
