@@ -233,7 +233,7 @@ def test_bases_by_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([[1e4, 1e4]], "bases of 1 layers; the model has 3"),
+        ([[1e4, 1e4]], "bases of 1 layer; the model has 3"),
         ([[1e4, 1e4], 5, 5], "layer 1"),
         ([[1e4], [1e4, 2], 3], "layer 0"),
     ],
