@@ -6,10 +6,10 @@ from math import sqrt
 MEMORY = 20
 """Updates that the running mean and spread look back on."""
 KNOWN = 8
-"""Updates after which the spread is known; before, only LARGE is a jump."""
+"""Updates after which the spread is known; before, nothing below LARGE is a jump."""
 LARGE, SMALL, SPREADS = 1.0, 0.3, 5.0
-"""Nats above the mean: at first; and later at the least, where the spread is known. Steps of a batch of one row of 64
-tokens spread by 0.3 nats, of 64 rows by 0.04: five spreads are no noise."""
+"""Nats above the mean at the least: at first, and where the spread is known. Steps of a batch of one row of 64 tokens
+spread by 0.3 nats, of 64 rows by 0.04, of a few rows of prose or code by turns by 0.6: five spreads are no noise."""
 
 
 class Jumps:
@@ -24,7 +24,7 @@ class Jumps:
     def above(self, loss: float) -> float | None:
         """How far a loss jumps above the mean of those before it; None where it does not."""
         over, step = loss - self.mean, loss - self.last
-        limit = max(SMALL, SPREADS * sqrt(self.noise)) if self.count >= KNOWN else LARGE
+        limit = max(SMALL if self.count >= KNOWN else LARGE, SPREADS * sqrt(self.noise))
         jumps = self.count > 0 and over > limit
         self.count += 1
         share = 1 / min(self.count, MEMORY)

@@ -24,7 +24,7 @@ from llmtool.methods.dsmoe.calibration import Stream, chunked
 from llmtool.methods.dsmoe.convert import block_norms
 from llmtool.methods.dsmoe.part import Settings
 from llmtool.methods.dsmoe.partition import importance, order, reorder
-from llmtool.methods.dsmoe.router_init import Router
+from llmtool.methods.dsmoe.router_init import Router, spreads
 
 DECAY = 0.05
 ALWAYS = 30.0
@@ -58,7 +58,7 @@ class Fitted:
 
 def regression(x: torch.Tensor, y: torch.Tensor, decay: float = DECAY) -> tuple[torch.Tensor, torch.Tensor]:
     """Ridge regression of y [N, n] on x [N, d] -> weight [n, d], bias [n]."""
-    mean, sd = x.mean(0), x.std(0, correction=0).clamp(min=1e-6)
+    mean, sd = x.mean(0), spreads(x)
     z, level = (x - mean) / sd, y.mean(0)
     gram = (z.T @ z / len(x)).double() + decay * torch.eye(x.shape[1], dtype=torch.float64)
     cross = (z.T @ (y - level) / len(x)).double()

@@ -22,6 +22,9 @@ SCALE = 1 + math.exp(-BIAS)
 STD = 0.02
 """Standard deviation of the paper's random routers where config.json names no initializer_range."""
 
+LEAST_SPREAD = 0.1
+"""The least standard deviation that a column of a router's inputs is divided by, in units of the columns' median."""
+
 
 @dataclass(frozen=True)
 class Router:
@@ -62,12 +65,22 @@ def strongest(norms: torch.Tensor, share: float) -> torch.Tensor:
     return mask
 
 
+def spreads(x: torch.Tensor) -> torch.Tensor:
+    """What brings the columns of x [N, d] to one scale, [d]: their standard deviations, those of quiet columns raised.
+
+    A trained norm all but closes some columns (weights of 1e-5 in SmolLM2). Divided by their own deviation they would
+    get router weights of 1e4, which one step of training on the norm turns into noise.
+    """
+    deviations = x.std(0, correction=0)
+    return deviations.clamp(min=max(1e-6, LEAST_SPREAD * float(deviations.median())))
+
+
 def regress(x: torch.Tensor, mask: torch.Tensor, decay: float = 1e-3, rounds: int = 40) -> tuple[torch.Tensor, ...]:
     """Logistic regression of mask [N, n] on x [N, d] -> weight [n, d], bias [n]; columns of x are brought to one scale.
 
     decay: of the squared weights, in units of the mean loss: there may be more dimensions than tokens.
     """
-    mean, spread = x.mean(0), x.std(0).clamp(min=1e-6)
+    mean, spread = x.mean(0), spreads(x)
     z, y = (x - mean) / spread, mask.to(x.dtype)
     weight = torch.zeros(mask.shape[1], x.shape[1], requires_grad=True)
     odds = y.mean(0).clamp(1e-3, 1 - 1e-3)

@@ -49,6 +49,9 @@ def test_jumps_are_told_from_noise() -> None:
     answers = 1.5 + draw.normal(0, 0.4, 300)  # one short row a step
     assert first_jump(answers.tolist()) is None
     assert first_jump([6.40, 10.37, 7.61, 6.71]) == 1
+    assert first_jump([3.1, 3.0, 3.1, 4.6]) == 3
+    by_turns = [3.784, 2.314, 3.394, 2.648, 2.376, 4.019, 2.914, 3.415]  # rows of prose and of code, four a step
+    assert first_jump(by_turns) is None
     calm = (2.2 + draw.normal(0, 0.04, 60)).tolist()
     assert first_jump([*calm, 2.9, *calm]) == 60
     rising = [*calm, *(2.2 + 0.05 * step for step in range(40))]

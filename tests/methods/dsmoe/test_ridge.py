@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from llmtool.methods.dsmoe import ridge
+from llmtool.methods.dsmoe import ridge, router_init
 from llmtool.methods.dsmoe.partition import importance, order, reorder
 from tests.methods.dsmoe.models import settings
 
@@ -117,6 +117,25 @@ def test_tau_moves_the_bias_and_not_the_mask() -> None:
         masks.append((x @ router.weight.T + router.bias).sigmoid() > tau)
     assert (masks[0] != masks[1]).sum() <= 1
     assert (masks[2] != masks[1]).sum() <= 1
+
+
+@pytest.mark.parametrize("kind", ["ridge", "logistic"])
+def test_quiet_columns_get_no_large_weights(kind: str) -> None:
+    """What a norm's weight of 1e-5 leaves of a column may not become a router's weight of 1e5: training moves both."""
+    x, truth = drawn(800, 24), drawn(8, 24, seed=5)
+    y = (x @ truth.T).sigmoid()
+    x[:, 3] *= 1e-5
+    if kind == "ridge":
+        weight, bias = ridge.regression(x, y)
+    else:
+        weight, bias = router_init.regress(x, y > 0.5)
+    sizes = weight.norm(dim=0)
+    assert sizes[3] < 10 * sizes.median()
+    found = x @ weight.T + bias
+    assert ((found > found.median()) == (y > y.median())).float().mean() > 0.85
+    loud = drawn(800, 24)
+    loud[:, 3] *= 1e4
+    assert torch.allclose(router_init.spreads(loud), loud.std(0, correction=0))
 
 
 def fitted(kind: str = "ridge", **changes: Any) -> ridge.Fitted:
