@@ -21,7 +21,7 @@ nanobind=$(ask 'nanobind.__path__[0]')
 # Both libraries, or the sanitizer does not know how to throw; -S and -P, or the engine of the environment were loaded.
 cd "$root"
 packages=$("$python" -c 'import os, sys; print(os.pathsep.join(path for path in sys.path if path.endswith("site-packages")))')
-[ $# -gt 0 ] || set -- tests/core/bpe/test_engine.py -k "spill or refused or limits or states or buffers or beyond"
+[ $# -gt 0 ] || set -- tests/core/bpe/test_engine.py tests/core/bpe/test_counting.py -k "spill or refused or limits or states or buffers or beyond"
 LD_PRELOAD="$runtime $("$cxx" -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc PYTHONPATH=$place:$packages \
   ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 exec "$python" -S -P -c '
 import sys
