@@ -14,7 +14,8 @@ import pytest
 
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
-from tests.core.bpe.test_engine import BYTES, _engine, encoder, ends_of, trained_on, units_and_merges
+from tests.core.bpe.arrays import ends_of
+from tests.core.bpe.test_engine import BYTES, _engine, encoder, trained_on, units_and_merges
 
 
 @pytest.fixture(scope="module", params=["merge", "lbpe"])
