@@ -2,7 +2,7 @@
 # make quickstart   from text to a model that transformers loads, on one core
 # make test    everything CI runs: ruff, mypy --strict, layering, pytest
 # make bench   speed against other tokenizers, on demand        make golden  rewrite generated files
-# make curves  train the tiny runs that forecasts of others are checked with, half an hour and more
+# make curves  train the tiny runs that forecasts of others are checked with, two hours of one core
 # make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
 # make docs    the site into build/site, strict
 # make asan    the tests of the engine's module under AddressSanitizer, minutes

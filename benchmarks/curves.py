@@ -1,10 +1,13 @@
-"""Tiny runs for `benchmarks/scaling.py`: `python benchmarks/curves.py OUT [SWEEP]`, an hour on one core.
+"""Tiny runs for `benchmarks/scaling.py`: `python benchmarks/curves.py OUT [SWEEP]`, two hours on one core.
 
 A forecast that was tuned on one project's runs fails on another's. These differ in what projects differ in: schedule,
 warm-up, batch, optimizer, size, seed; all learn Python's standard library. Each becomes OUT/NAME.csv with the step, the
 rate, the mean training loss since the row before, and the loss of held-out text. A curve that is there is kept.
 
-OUT/../longer/NAME.csv: smaller models over 5,000 steps, on all of the library, which none of them sees twice.
+Real runs take the largest batch that still pays. So do these, 8,192 tokens a step for 50,000 parameters (about an hour
+on one core). OUT/../short/NAME.csv and OUT/../longer/NAME.csv take 512 to 4,096: at their peak rate the noise of so
+small batches holds the loss up, and a fall of the rate takes off about twice as much as elsewhere.
+
 SWEEP/NAME.csv: runs of one schedule and one evaluation set that differ in their mixture of data or in their rate, as
 `scaling compare` meets them.
 """
@@ -22,6 +25,20 @@ from pathlib import Path
 from llmtool.core.run.atomic import atomic_file
 
 RUNS = {
+    "cosine": "--schedule cosine --warmup 100",
+    "linear_to_zero": "--schedule linear --warmup 20 --final-lr 0",
+    "wsd_no_warmup": "--schedule wsd --warmup 0 --final-lr 0 --decay 0.2",
+    "constant": "--schedule constant --warmup 50",
+    "muon_cosine": "--schedule cosine --warmup 50 --optimizer muon --final-lr 0",
+    "muon_linear": "--schedule linear --warmup 10 --optimizer muon --final-lr 0.1",
+    "muon_wsd": "--schedule wsd --warmup 0 --optimizer muon --final-lr 0 --decay 0.3",
+    "muon_constant": "--schedule constant --warmup 20 --optimizer muon",
+    "cosine_small_batch": "--schedule cosine --warmup 200 --batch 4096 --seed 1 --final-lr 0.1",
+    "linear_large_batch": "--schedule linear --warmup 100 --batch 16384 --seed 2 --steps 2000 --final-lr 0",
+    "wsd_long_decay": "--schedule wsd --warmup 40 --decay 0.5 --final-lr 0 --seed 3 --model 100K",
+    "linear_high_rate": "--schedule linear --warmup 0 --final-lr 0 --lr 0.01 --seed 4",
+}
+SHORT = {
     "cosine": "--schedule cosine --warmup 100 --batch 2048 --steps 2000",
     "linear_to_zero": "--schedule linear --warmup 20 --final-lr 0 --batch 2048 --steps 2000",
     "wsd_no_warmup": "--schedule wsd --warmup 0 --final-lr 0 --decay 0.2 --batch 2048 --steps 2000",
@@ -53,8 +70,10 @@ MIXTURES = {
 }
 """The share of the library's modules in what is trained on, the rest being its packages; and the peak rate. All are
 evaluated on modules that none has seen."""
-USUAL = "--model 200K --length 64 --batch 1024 --steps 1200 --holdout 0.03 --eval-tokens 16K --threads 1"
-LONG = "--model 50K --batch 512 --steps 5000 --eval-every 50"
+ALL = "--length 64 --holdout 0.03 --threads 1"
+USUAL = f"{ALL} --model 50K --batch 8192 --steps 3000 --lr 0.004 --eval-tokens 64K --eval-every 30"
+BRIEF = f"{ALL} --model 200K --batch 1024 --steps 1200 --eval-tokens 16K"
+LONG = f"{ALL} --model 50K --batch 512 --steps 5000 --eval-tokens 16K --eval-every 50"
 ROWS = 80
 """Evaluations a run, where it does not say."""
 
@@ -65,11 +84,9 @@ def llmtool(*arguments: str) -> None:
 
 
 def options(text: str) -> list[str]:
-    """The usual options and a run's own, which win."""
-    values: dict[str, str] = {}
-    for words in (USUAL, text):
-        pairs = words.split()
-        values |= dict(zip(pairs[::2], pairs[1::2], strict=True))
+    """Options of which a later one wins."""
+    words = text.split()
+    values = dict(zip(words[::2], words[1::2], strict=True))
     values.setdefault("--eval-every", str(int(values["--steps"]) // ROWS))
     return [word for pair in values.items() for word in pair]
 
@@ -117,16 +134,17 @@ def main(out: Path, sweep: Path | None) -> None:
         llmtool("tokenizer", "train", *modules, "-o", str(work / "bpe.json"),
                 "--vocab-size", "1024",
                 "--special", "<|endoftext|>")  # fmt: skip
-        text = encode(work, "text", modules)
-        out.mkdir(parents=True, exist_ok=True)
-        for run, settings in RUNS.items():
-            train(out / f"{run}.csv", work, [text], settings)
-        longer = out.with_name("longer")
-        longer.mkdir(parents=True, exist_ok=True)
+        few = encode(work, "text", modules)
         sources = [path for path in library.rglob("*.py") if not {"test", "site-packages"} & set(path.parts)]
         whole = encode(work, "whole", sorted(map(str, sources)))
-        for run, settings in LONGER.items():
-            train(longer / f"{run}.csv", work, [whole], f"{LONG} {settings}")
+        for folder, runs, text, usual in (
+            (out, RUNS, whole, USUAL),
+            (out.with_name("short"), SHORT, few, BRIEF),
+            (out.with_name("longer"), LONGER, whole, LONG),
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+            for run, settings in runs.items():
+                train(folder / f"{run}.csv", work, [text], f"{usual} {settings}")
         if sweep is None:
             return
         sweep.mkdir(parents=True, exist_ok=True)
@@ -138,7 +156,7 @@ def main(out: Path, sweep: Path | None) -> None:
         held = encode(work, "held", modules[::10])
         for run, (share, rate) in MIXTURES.items():
             data = [seen] if share == "1" else [f"{seen}@{share}", f"{other}@{1 - float(share):g}"]
-            train(sweep / f"{run}.csv", work, data, f"--lr {rate} --holdout 0 --valid val={held}")
+            train(sweep / f"{run}.csv", work, data, f"{BRIEF} --lr {rate} --holdout 0 --valid val={held}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 `python benchmarks/scaling.py CURVES [--sweep | --like]`.
 
 CURVES holds a folder a project: mpl/, modded/, zsl/ (no rate); docs/results/temporal_scaling/curves, tiny runs of our
-own (benchmarks/curves.py), is one more, and so is `longer` beside it, on which --sweep tunes nothing. A forecast sees
-the steps up to a share f of the run and the schedule to the end; the truth is the mean of the last 2% of the points,
-and the prediction the mean of the law over the same steps.
+own (benchmarks/curves.py), is one more. `short` and `longer` beside it, whose batches are far smaller than anybody's,
+are scored and shown, but nothing is tuned on them and no mean holds them. A forecast sees the steps up to a share f of
+the run and the schedule to the end; the truth is the mean of the last 2% of the points, and the prediction the mean of
+the law over the same steps.
 
 `tuned`: the two constants of the fit (early, gain) are those of SETTINGS that did best on the *other* projects, and so
 is the scale of the intervals. `shipped`: what a user gets, which has seen every project here but zsl. --sweep tries the
@@ -43,7 +44,8 @@ TRAPEZOIDS = {
     "modernarch_124M_2024-10-14": (5100, 0, 1450), "scaleup_1.5B_2024-10-20": (15258, 0, 4359),
 }  # fmt: skip
 """Logs without a rate whose schedule is published: steps, warm-up, and the steps of the linear fall to zero."""
-METRICS = {"modded": "val", "own": "val", "longer": "val"}
+BESIDE = ("short", "longer")
+METRICS = {"modded": "val", "own": "val", "short": "val", "longer": "val"}
 Key = tuple[str, str, float]
 
 
@@ -76,7 +78,7 @@ class Outcome:
 
 def curves(directory: Path) -> dict[str, list[Path]]:
     groups = {path.name: sorted(path.glob("*.csv")) for path in sorted(directory.iterdir()) if path.is_dir()}
-    groups |= {"own": sorted(OWN.glob("*.csv")), "longer": sorted(OWN.with_name("longer").glob("*.csv"))}
+    groups |= {"own": sorted(OWN.glob("*.csv"))} | {name: sorted(OWN.with_name(name).glob("*.csv")) for name in BESIDE}
     return {name: paths for name, paths in groups.items() if paths}
 
 
@@ -193,7 +195,9 @@ def table(rows: list[Outcome], refused: list[Key]) -> dict[str, Any]:
     print(f"\n{'group':<8}{'f':>4}{'runs':>6}{'refused':>9}{'median':>9}{'within 1%':>11}{'power':>8}{'last':>8}"
           f"{'covered':>9}{'confident':>11}{'of these':>10}{'score':>7}{'scale':>7}{'covered':>9}")  # fmt: skip
     for group in groups:
-        others = [[row.reach() for row in rows if row.group == other] for other in groups if other != group]
+        others = [
+            [row.reach() for row in rows if row.group == other] for other in groups if other not in {group, *BESIDE}
+        ]
         scale = float(np.mean([np.quantile(each, 0.9) for each in others])) if others else 1.0
         for origin in ORIGINS:
             some = [row for row in rows if row.group == group and row.origin == origin]
@@ -216,10 +220,26 @@ def table(rows: list[Outcome], refused: list[Key]) -> dict[str, Any]:
                   f"{fact['within']:>10.0f}%{fact['power']:>7.2f}%{fact['last']:>7.2f}%{fact['covered']:>8.0f}%"
                   f"{fact['confident']:>11}{fact['covered_confident']:>9.0f}%{fact['score']:>7.2f}{scale:>7.2f}"
                   f"{fact['covered_scaled']:>8.0f}%")  # fmt: skip
-    every = [np.quantile([row.reach() for row in rows if row.group == group], 0.9) for group in groups]
+    every = [
+        np.quantile([row.reach() for row in rows if row.group == group], 0.9) for group in groups if group not in BESIDE
+    ]
     print(f"mean over the groups of the factor that would hold 90%: {np.mean(every):.2f}; "
           f"slowest forecast {max(row.seconds for row in rows):.1f} s of CPU")  # fmt: skip
     return facts
+
+
+def left_out(tuned: dict[str, Any], shipped: dict[str, Any], groups: Iterable[str]) -> list[float]:
+    """Mean of the groups' medians at 30 and 50%, each with the constants of the others.
+
+    As shipped where there is no rate, since neither constant counts there.
+    """
+    means = [
+        float(np.mean([tuned[group][str(f)] if group in tuned else shipped[f"{group} {f}"]["median"]
+                       for group in groups if group not in BESIDE]))
+        for f in ORIGINS[:2]
+    ]  # fmt: skip
+    print(f"leave one project out, mean of the medians: {means[0]:.2f}%, {means[1]:.2f}%")
+    return means
 
 
 def by_others(groups: dict[str, list[Path]]) -> dict[str, Any]:
@@ -259,9 +279,11 @@ def main(directory: Path, sweep: bool, like: bool) -> None:
         return
     figures: dict[str, Any] = {"early": EARLY}
     if sweep:
-        figures["tuned"] = tuned(swept({name: paths for name, paths in groups.items() if name != "longer"}))
+        figures["tuned"] = tuned(swept({name: paths for name, paths in groups.items() if name not in BESIDE}))
     rows, refused = shipped(groups)
     figures["shipped"] = table(rows, refused)
+    if sweep:
+        figures["left_out"] = left_out(figures["tuned"], figures["shipped"], groups)
     print(json.dumps({"schema": "llmtool.bench-scaling/2", **figures}))
 
 
