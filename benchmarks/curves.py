@@ -5,8 +5,8 @@ warm-up, batch, optimizer, size, seed; all learn Python's standard library. Each
 rate, the mean training loss since the row before, and the loss of held-out text. A curve that is there is kept.
 
 Real runs take the largest batch that still pays. So do these, 8,192 tokens a step for 50,000 parameters (about an hour
-on one core). OUT/../short/NAME.csv and OUT/../longer/NAME.csv take 512 to 4,096: at their peak rate the noise of so
-small batches holds the loss up, and a fall of the rate takes off about twice as much as elsewhere.
+on one core). OUT/../short/NAME.csv and OUT/../longer/NAME.csv take 512 to 4,096, most of them at higher rates: there a
+fall of the rate takes off about twice as much as elsewhere.
 
 SWEEP/NAME.csv: runs of one schedule and one evaluation set that differ in their mixture of data or in their rate, as
 `scaling compare` meets them.
