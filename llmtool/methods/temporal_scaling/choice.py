@@ -22,6 +22,8 @@ RIVAL = 0.7
 TINY = 2e-3
 """A law replaces the usual one where its back-test error is below CLEARLY of the usual one's; 0.2% is as good as none.
 At 0.7 every replacement on our own runs did harm (three of fifteen forecasts); such a rival widens the interval."""
+UNLIKE = 1.2
+"""A run's distance from finished ones is told above this many times their own."""
 TEMPORAL = "temporal"
 NAMES = (TEMPORAL, *LAWS)
 
@@ -160,7 +162,10 @@ def candidates(run: Run, law: str) -> tuple[list[Candidate], str]:
 def _like(law: str, prior: Prior) -> tuple[list[Candidate], str]:
     if law not in ("auto", COOLDOWN.name):
         raise UserError(f"--like goes with --law {COOLDOWN.name}, not with {law}")
-    return [MeanLaw(COOLDOWN, prior)], f"its constants are known from {counted(prior.runs, 'finished run')}"
+    why = f"its constants are known from {counted(prior.runs, 'finished run')}"
+    if prior.scale > UNLIKE:
+        why += f", from which it lies {prior.scale:.1f} times as far as they lie apart: they count for less"
+    return [MeanLaw(COOLDOWN, prior)], why
 
 
 def _named(run: Run, law: str) -> Candidate:

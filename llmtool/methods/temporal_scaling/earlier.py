@@ -37,6 +37,8 @@ STEPS = 30
 """Of expectation maximization; the covariance then moves by under a per cent."""
 BELIEVED = 2.0
 """Runs that the interval's own scale counts for against what was missed at earlier runs' ends."""
+APART = 1.5
+"""Peak rates, and batches, further apart than by this factor are those of different recipes. Not fitted to anything."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,42 @@ def learn(runs: Sequence[Run], new: Run) -> Earlier:
     return Earlier(tuple(runs), np.array(means), np.array(covariances), reference)
 
 
+def other_recipe(runs: Sequence[Run], new: Run) -> tuple[str, ...]:
+    """In what the logs show that no earlier run is like a new one: its peak rate, its tokens a step; a line each."""
+
+    def peak(run: Run) -> float | None:
+        return None if run.log.rate is None else float(run.log.rate.values.max())
+
+    def batch(run: Run) -> float | None:
+        return run.log.tokens_per_step
+
+    lines = []
+    for what, fact in (("peak learning rate", peak), ("number of tokens a step", batch)):
+        own, others = fact(new), [value for run in runs if (value := fact(run))]
+        if not own or not others:
+            continue
+        nearest = min(others, key=lambda value: abs(np.log(value / own)))
+        if not 1 / APART <= nearest / own <= APART:
+            lines.append(f"the {what} is {own:.3g}, and that of the nearest earlier run {nearest:.3g}: another recipe "
+                         "may end otherwise")  # fmt: skip
+    return tuple(lines)
+
+
+def agreed(prior: Prior, run: Run) -> Prior:
+    """The prior of earlier runs for one that may be unlike them: wider by as much as what is seen of it contradicts.
+
+    The most probable parameters lie off the centre by a squared distance that is, as a mean over runs of the project,
+    the number of directions which the run determines by itself. More than that scales the prior's covariance, against
+    BELIEVED runs' worth of none (an inverse gamma scale, so that the prior becomes Student's).
+    """
+    made = fit(COOLDOWN, *run.seen(), run.horizon, run.schedule, starts=2, prior=prior)
+    away = prior.weight @ (made.theta - prior.centre)
+    left = prior.weight @ made.spread
+    told = len(away) - float(np.sum(left**2))
+    scale = float(np.sqrt(max((BELIEVED + away @ away) / (BELIEVED + max(told, 0.0)), 1.0)))
+    return replace(prior, sd=scale * prior.sd, weight=prior.weight / scale, scale=scale)
+
+
 def predictive(means: Array, covariances: Array, scatter: Array) -> tuple[Array, Array]:
     """Centre and covariance of the next run's parameters, given measurements of some runs' with their covariances.
 
@@ -135,7 +173,8 @@ def trial(earlier: Earlier, share: float) -> Trial | None:
         steps, loss = part.seen()
         if len(steps) < FEWEST:
             continue
-        made = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, starts=2, prior=earlier.prior(place))
+        prior = agreed(earlier.prior(place), part)
+        made = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, starts=2, prior=prior)
         last = run.steps >= 0.98 * run.horizon
         error = float(made.predict(run.steps[last]).mean() / run.loss[last].mean() - 1)
         errors.append(error)

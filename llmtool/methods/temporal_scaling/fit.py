@@ -67,7 +67,8 @@ class Prior:
 
     centre, sd [parameters], the constant's first; sd 0 holds one fixed. weight [rows, parameters]: a root of the
     inverse covariance of those that anything is known of. reference: the area, in peak-steps, that r and S1 are
-    relative to, where it is not that of the run; runs: finished ones that all this comes from.
+    relative to, where it is not that of the run; runs: finished ones that all this comes from; scale: what their sd was
+    multiplied by, since the run contradicts them.
     """
 
     centre: Array
@@ -75,6 +76,7 @@ class Prior:
     weight: Array
     reference: float | None = None
     runs: int = 0
+    scale: float = 1.0
 
 
 def usual(law: Law, level: float, wider: float = 1.0) -> Prior:

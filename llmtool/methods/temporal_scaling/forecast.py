@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
-from llmtool.methods.temporal_scaling.earlier import Trial, learn, trial
+from llmtool.methods.temporal_scaling.earlier import Trial, agreed, learn, other_recipe, trial
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
 from llmtool.methods.temporal_scaling.intervals import (
     FALL_BELOW,
@@ -122,7 +122,7 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
             hint=f"{FEWEST} are needed: wait, or log more often",
         )
     earlier = learn(like, run) if like else None
-    choice = choose(run, law, earlier.prior() if earlier else None)
+    choice = choose(run, law, agreed(earlier.prior(), run) if earlier else None)
     tried = trial(earlier, run.until / run.horizon) if earlier and not run.finished else None
     test = choice.backtests[choice.law.name]
     surprise = test.surprise if tried is None else tried.surprise
@@ -136,6 +136,8 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
                      ((min, "low"), (max, "high")))  # fmt: skip
         final = replace(final, low=low, high=high)
     doubts = _doubts(run, choice, test, final, steps, loss, tried)
+    if not run.finished:
+        doubts += other_recipe(like, run)
     return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings, tried)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
-from llmtool.methods.temporal_scaling.earlier import WEIGHT, learn, predictive, trial
+from llmtool.methods.temporal_scaling.earlier import WEIGHT, agreed, learn, other_recipe, predictive, trial
 from llmtool.methods.temporal_scaling.fit import fit, usual
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.laws import COOLDOWN
@@ -128,6 +128,43 @@ def test_earlier_runs_are_tried_on_one_another() -> None:
     assert any(line.strip().startswith("earlier runs") for line in report.lines(made))
     facts = saved.to_json(made, [])
     assert facts["earlier_runs"] == {"runs": 4, "missed": list(made.trial.errors)}
+
+
+def test_a_run_unlike_the_earlier_ones_widens_what_they_tell() -> None:
+    """Of the same project the scale is near 1; one of another slope keeps to its own losses, and is told so."""
+    like = [finished(number) for number in range(4)]
+    scales = [agreed(learn(like, run).prior(), run).scale for run in (new("cosine", "50%"), new("linear", "50%"))]
+    assert max(scales) < 1.3
+    other = new("cosine", "50%", r=0.05, alpha=0.9)
+    prior = learn(like, other).prior()
+    wide = agreed(prior, other)
+    assert wide.scale > 1.5
+    np.testing.assert_allclose(wide.sd, wide.scale * prior.sd)
+    np.testing.assert_allclose(wide.weight * wide.scale, prior.weight)
+    made, usual_one = forecast(other, like=like), forecast(new("cosine", "50%"), like=like)
+    assert f"lies {wide.scale:.1f} times as far as they lie apart" in made.why
+    assert "apart" not in usual_one.why
+    assert made.final.high - made.final.low > usual_one.final.high - usual_one.final.low
+    assert made.final.low < other.loss[-1] < made.final.high
+
+
+def test_another_peak_rate_or_batch_costs_confidence() -> None:
+    def logged(run: Run, times: float, tokens: float | None) -> Run:
+        assert run.log.rate is not None
+        rate = replace(run.log.rate, values=times * run.log.rate.values)
+        seen = None if tokens is None else Series(run.steps, tokens * run.steps)
+        return replace(run, log=replace(run.log, rate=rate, tokens=seen))
+
+    run = new("cosine", "50%")
+    like = [finished(number) for number in range(4)]
+    assert forecast(run, like=like).confident
+    assert other_recipe([logged(like[0], 1.4, None), logged(like[1], 9, None)], run) == ()
+    (line,) = other_recipe([logged(each, 2.5, None) for each in like], run)
+    assert line.startswith("the peak learning rate is 0.0003, and that of the nearest earlier run 0.000747")
+    assert line in forecast(run, like=[logged(each, 2.5, None) for each in like]).doubts
+    (line,) = other_recipe([logged(like[0], 1, 2**19)], logged(run, 1, 2**18))
+    assert "tokens a step is 2.62e+05" in line
+    assert other_recipe([logged(like[0], 1, None)], logged(run, 1, 2**18)) == ()
 
 
 def test_what_cannot_be_learnt_from_is_refused_by_name() -> None:
