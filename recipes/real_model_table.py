@@ -16,6 +16,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from intervals import interval
 
 Rows = dict[str, dict[str, Any]]
@@ -128,6 +129,8 @@ def draw(untrained: Rows, place: Path, kind: str) -> None:
     seen = [loss for points in lines.values() for _, row in points for loss in row.values()]
     top = max([LOWEST_TOP, *(loss for loss in seen if loss < CUT)])
     for panel, text in zip(panels[0], names, strict=True):
+        # There are more methods than colours.
+        panel.set_prop_cycle(cycler(linestyle=("-", "--")) * plt.rcParams["axes.prop_cycle"])
         for method, points in sorted(lines.items()):
             places = sorted([(x, loss[text]) for x, loss in points] + [(1.0, 0.0)])
             (line,) = panel.plot(*zip(*places, strict=True), marker="o", markersize=3, label=method)
