@@ -26,7 +26,8 @@ FEWEST = 6
 DRAWS = 400
 TOGETHER = 4.0
 """What a law misses is alike in neighbouring points: for the gain of a fall that has begun, this many tell as much as
-one. Taken for independent they were sure of it, and wrong, half-way through the cosines of our longer runs."""
+one. Taken for independent they were sure of it, and wrong, half-way through the cosines of our longer runs. The same
+holds for all parameters where their prior comes from earlier runs, and not from what many projects have in common."""
 FALL = 4e-3
 """Relative sd for a fall of the rate from its peak to zero that lies ahead."""
 
@@ -242,8 +243,11 @@ def _solve(
             )  # fmt: skip
             if best is None or found.cost < best.cost - 1e-9:
                 best = found
+    told = np.array(best.jac)
+    if prior.runs:
+        told[: len(told) - len(prior.weight)] /= np.sqrt(TOGETHER)
     spread = np.zeros((len(free), len(free)))
-    spread[np.ix_(free, free)] = _root_of_inverse(best.jac)
+    spread[np.ix_(free, free)] = _root_of_inverse(told)
     return whole(best.x), spread
 
 

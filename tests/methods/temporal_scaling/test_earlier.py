@@ -116,13 +116,13 @@ def test_earlier_runs_are_tried_on_one_another() -> None:
     assert len(tried.errors) == 4
     assert tried.error < 0.01
     assert trial(learn([finished(0)], new()), 0.4) is None
-    # Runs that do not tell one another widen the interval, and say so.
+    # Runs that do not tell one another leave a wider interval, and say so.
     mixed = [finished(n, gain=gain) for n, gain in ((0, 0.3), (4, 1.5), (8, 0.3), (12, 1.5))]
     apart = trial(learn(mixed, new()), 0.3)
     assert apart is not None
     assert apart.error > 2 * tried.error
-    assert apart.surprise > tried.surprise
-    made = forecast(new("cosine", "30%"), like=mixed)
+    made, alike = (forecast(new("cosine", "30%"), like=like) for like in (mixed, [finished(n) for n in range(4)]))
+    assert made.final.high - made.final.low > 1.5 * (alike.final.high - alike.final.low)
     assert made.trial is not None
     assert made.surprise == made.trial.surprise
     assert any(line.strip().startswith("earlier runs") for line in report.lines(made))
@@ -160,11 +160,15 @@ def test_another_peak_rate_or_batch_costs_confidence() -> None:
     assert forecast(run, like=like).confident
     assert other_recipe([logged(like[0], 1.4, None), logged(like[1], 9, None)], run) == ()
     (line,) = other_recipe([logged(each, 2.5, None) for each in like], run)
-    assert line.startswith("the peak learning rate is 0.0003, and that of the nearest earlier run 0.000747")
+    assert line.startswith("the peak learning rate is 0.0003, and that of the nearest earlier run 0.00074654")
     assert line in forecast(run, like=[logged(each, 2.5, None) for each in like]).doubts
     (line,) = other_recipe([logged(like[0], 1, 2**19)], logged(run, 1, 2**18))
-    assert "tokens a step is 2.62e+05" in line
+    assert "tokens a step is 2.6214e+05" in line
     assert other_recipe([logged(like[0], 1, None)], logged(run, 1, 2**18)) == ()
+    longer = replace(run, horizon=4 * run.horizon)
+    assert other_recipe([replace(like[0], horizon=1.5 * run.horizon)], longer) == ()
+    (line,) = other_recipe(like, longer)
+    assert line.startswith("the number of steps is 80,000, and that of the nearest earlier run 20,000:")
 
 
 def test_what_cannot_be_learnt_from_is_refused_by_name() -> None:
