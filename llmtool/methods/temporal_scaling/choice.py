@@ -98,11 +98,15 @@ class MeanLaw:
 
 @dataclass(frozen=True)
 class Choice:
-    """The law chosen, the back-test of every candidate and of the plain power law, and why."""
+    """The law chosen, the back-test of every candidate and of the plain power law, and why.
+
+    usual: the law of the run's kind that the chosen one replaced.
+    """
 
     law: Candidate
     backtests: dict[str, Backtest]
     why: str
+    usual: Candidate | None = None
 
     @property
     def rival(self) -> str | None:
@@ -137,7 +141,7 @@ def choose(run: Run, law: str = "auto", prior: Prior | None = None) -> Choice:
             why += f" ({usual} stays unless another is below {CLEARLY:g} of it; {100 * TINY:g}% is as good as none)"
     if POWER.name not in tests:
         tests[POWER.name] = rolling(run, MeanLaw(POWER))
-    return Choice(best, tests, why)
+    return Choice(best, tests, why, None if best is laws[0] else laws[0])
 
 
 def candidates(run: Run, law: str) -> tuple[list[Candidate], str]:

@@ -116,9 +116,13 @@ def other_recipe(runs: Sequence[Run], new: Run) -> tuple[str, ...]:
             continue
         nearest = min(others, key=lambda value: abs(np.log(value / own)))
         if not 1 / factor <= nearest / own <= factor:
-            lines.append(f"the {what} is {own:,.5g}, and that of the nearest earlier run {nearest:,.5g}: another "
+            lines.append(f"the {what} is {_short(own)}, and that of the nearest earlier run {_short(nearest)}: another "
                          "recipe may end otherwise")  # fmt: skip
     return tuple(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def agreed(prior: Prior, run: Run) -> Prior:

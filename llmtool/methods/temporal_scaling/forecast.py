@@ -127,7 +127,8 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     test = choice.backtests[choice.law.name]
     surprise = test.surprise if tried is None else tried.surprise
     fitted = choice.law.fit(run)
-    if doubt := float(np.linalg.norm([choice.doubt, run.youth, run.end_noise, _jumps_ahead(run)])):
+    apart = _apart(fitted, choice.usual.fit(run)) if choice.usual else 0.0
+    if doubt := float(np.linalg.norm([choice.doubt, run.youth, run.end_noise, _jumps_ahead(run), apart])):
         fitted = replace(fitted, elsewhere=doubt)  # type: ignore[type-var]
     final = bounds(fitted, run.horizon, surprise)
     endings = _endings(fitted, surprise)
@@ -145,6 +146,12 @@ def _leans(final: Interval) -> bool:
     """Whether most of an interval is what a fall of the rate may take off beyond what it does in most projects."""
     low, high = np.quantile(final.draws[::2], (0.05, 0.95))
     return bool(final.high - final.low > 2 * (high - low))
+
+
+def _apart(fitted: Fitted, usual: Fitted) -> float:
+    """Relative sd of the end where a law replaced the usual one: each of the two may be right, one is told."""
+    end = np.array([fitted.horizon])
+    return float(abs(np.log(usual.predict(end) / fitted.predict(end))[0]) / np.sqrt(2))
 
 
 def _jumps_ahead(run: Run) -> float:

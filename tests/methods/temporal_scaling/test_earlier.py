@@ -160,10 +160,10 @@ def test_another_peak_rate_or_batch_costs_confidence() -> None:
     assert forecast(run, like=like).confident
     assert other_recipe([logged(like[0], 1.4, None), logged(like[1], 9, None)], run) == ()
     (line,) = other_recipe([logged(each, 2.5, None) for each in like], run)
-    assert line.startswith("the peak learning rate is 0.0003, and that of the nearest earlier run 0.00074654")
+    assert line.startswith("the peak learning rate is 0.0003, and that of the nearest earlier run 0.000747")
     assert line in forecast(run, like=[logged(each, 2.5, None) for each in like]).doubts
     (line,) = other_recipe([logged(like[0], 1, 2**19)], logged(run, 1, 2**18))
-    assert "tokens a step is 2.6214e+05" in line
+    assert "tokens a step is 262,144" in line
     assert other_recipe([logged(like[0], 1, None)], logged(run, 1, 2**18)) == ()
     longer = replace(run, horizon=4 * run.horizon)
     assert other_recipe([replace(like[0], horizon=1.5 * run.horizon)], longer) == ()

@@ -326,6 +326,21 @@ def test_a_better_rival_costs_confidence() -> None:
     assert made.final.low < loss[-1] < made.final.high or not made.confident
 
 
+def test_a_law_that_replaced_the_usual_one_is_not_sure_of_itself() -> None:
+    """A constant rate and an exponent that no run has: the power law is taken, and the other end counts too."""
+    steps = np.arange(50.0, 10_001.0, 50.0)
+    noise = 3e-4 * np.random.default_rng(0).standard_normal(len(steps))
+    held = Log("a.csv", {"train": Series(steps, (2 + 400 * steps**-1.3) * np.exp(noise))},
+               rate=Series(steps, np.full(len(steps), 1e-3)))  # fmt: skip
+    run = prepare(held, until="40%")
+    taken, power, usual = forecast(run), forecast(run, "power"), forecast(run, "cooldown")
+    assert taken.fit.name == power.fit.name == "power"
+    apart = abs(np.log(usual.final.value / power.final.value))
+    assert apart > 1e-3
+    assert taken.final.value == power.final.value
+    assert taken.final.high / taken.final.low > max(power.final.high / power.final.low, np.exp(apart))
+
+
 def test_three_points() -> None:
     few = Log("few", {"train": Series(np.array([100.0, 200.0, 300.0]), np.array([4.0, 3.5, 3.4]))})
     with pytest.raises(UserError, match="only 3 points"):
