@@ -315,6 +315,10 @@ def test_new_weights_begin_with_a_table(dense: Path, tmp_path: Path) -> None:
     (tmp_path / "new.json").write_text(json.dumps(raw))
     train(library(1), tmp_path / "run", model=str(tmp_path / "new.json"), tokenizer=str(dense), length=16, batch=32,
           tokens=64, set=[f"mask_moe.table={tmp_path / 't'}"], threads=1)  # fmt: skip
+    inputs = {
+        entry["path"]: entry["sha256"] for entry in json.loads((tmp_path / "run" / "run.json").read_text())["inputs"]
+    }
+    assert len(inputs[str(tmp_path / "t")]) == 64
     held = load_table(tmp_path / "t").padded(300)
     decoder: Any = load_model(tmp_path / "run").decoder
     for layer in (0, 2):
