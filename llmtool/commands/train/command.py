@@ -79,7 +79,9 @@ def train(
     codec = named.find_tokenizer(asked.tokenizer, None if asked.model is None else Path(asked.model), console)
     paths = [source.path for source in [*trained, *held]]
     # A method may read a file, as MaskMoE its table: it is an input like the others.
-    paths += [text for values in method_settings(asked.set).values() for text in values.values() if Path(text).is_file()]
+    paths += [
+        text for values in method_settings(asked.set).values() for text in values.values() if Path(text).is_file()
+    ]
     read = [*paths, *(name for name in (asked.tokenizer, asked.model) if name and Path(name).exists())]
     if rank == 0 and not asked.dry_run:
         check_place(output, read, console)
