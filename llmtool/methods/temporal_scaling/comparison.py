@@ -177,4 +177,9 @@ def _paired_line(comparison: Comparison) -> str:
     if not count:
         return "differences: of the separate forecasts (no evaluations at the same steps under the same schedule)"
     whole = "" if count == others else f" for {count} of {others} runs; else of the separate forecasts"
-    return f"differences: by a law of their own on {min(steps)} or more common steps{whole}"
+    apart = any(gap is not None and not gap.alike for gap in comparison.gaps) and any(
+        each.run.schedule is not None and each.run.schedule.decays_after(each.run.until)
+        for each in comparison.forecasts
+    )
+    wide = "; the runs are not known to have one peak rate, so its fall may take more off some" if apart else ""
+    return f"differences: by a law of their own on {min(steps)} or more common steps{whole}{wide}"

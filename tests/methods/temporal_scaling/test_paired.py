@@ -15,6 +15,7 @@ from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
 from llmtool.methods.temporal_scaling.paired import WIDEN, carried, common, pair
 from llmtool.methods.temporal_scaling.run import prepare
+from llmtool.methods.temporal_scaling.schedule import Plan
 from tests.methods.temporal_scaling.synthetic import HORIZON, log
 
 
@@ -71,6 +72,36 @@ def test_a_small_difference_under_much_shared_noise_is_told() -> None:
     width = paired.apart(1).high - paired.apart(1).low
     assert width < 0.5 * np.ptp(np.quantile(np.diff(comparison.ends(made), axis=0), [0.05, 0.95]))
     assert paired.apart(1).value == pytest.approx(0.004 * made[0].final.value, rel=0.2)
+
+
+def test_a_gap_at_the_peak_is_not_sure_to_outlive_the_fall() -> None:
+    """Of two optimizers the noisier one is behind by 1.5% until the rate falls, and ends ahead."""
+    noisy, calm = log("wsd", gain=0.52, constant=2.74), log("wsd", constant=2.7, name="calm")
+    assert noisy.losses["train"].values[100] > 1.01 * calm.losses["train"].values[100]
+    truth = float(np.log(noisy.losses["train"].values[-1] / calm.losses["train"].values[-1]))
+    assert truth < 0
+
+    def bare(made: Log) -> Forecast:
+        return forecast(prepare(replace(made, rate=None), until="50%", horizon=HORIZON, warmup=500.0,
+                                plan=Plan("wsd")), "cooldown")  # fmt: skip
+
+    def faster(made: Log) -> Log:
+        assert made.rate is not None
+        return replace(made, rate=Series(made.rate.steps, 2 * made.rate.values))
+
+    known = pair(looked_at(noisy, "50%"), looked_at(calm, "50%"))
+    assert known is not None
+    assert known.alike
+    for runs in ([bare(noisy), bare(calm)], [looked_at(faster(noisy), "50%"), looked_at(calm, "50%")]):
+        gap = pair(*runs)
+        assert gap is not None
+        assert not gap.alike
+        assert gap.value == pytest.approx(known.value)
+        assert abs(gap.value - truth) < 1.645 * gap.sd
+        assert abs(gap.value - truth) > 4 * known.sd
+        found = compared(runs)
+        assert 0.02 < comparison.odds(found.draws)[0, 1] < 0.5
+        assert "not known to have one peak rate" in comparison.lines(found)[-2]
 
 
 def test_a_sweep_as_a_table() -> None:
