@@ -181,5 +181,5 @@ def _paired_line(comparison: Comparison) -> str:
         each.run.schedule is not None and each.run.schedule.decays_after(each.run.until)
         for each in comparison.forecasts
     )
-    wide = "; the runs are not known to have one peak rate, so its fall may take more off some" if apart else ""
+    wide = "; their peak rates differ or are not in the logs, so that the fall may take more off some" if apart else ""
     return f"differences: by a law of their own on {min(steps)} or more common steps{whole}{wide}"
