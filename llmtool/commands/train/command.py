@@ -1,5 +1,6 @@
 """What the options of `llmtool train` mean: a model, data, a plan; from Python with the same names."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -80,7 +81,10 @@ def train(
     paths = [source.path for source in [*trained, *held]]
     # A method may read a file, as MaskMoE its table: it is an input like the others.
     paths += [
-        text for values in method_settings(asked.set).values() for text in values.values() if Path(text).is_file()
+        text
+        for values in method_settings(asked.set).values()
+        for text in values.values()
+        if os.path.isfile(text)  # noqa: PTH113 -- any text: False where it is no path
     ]
     read = [*paths, *(name for name in (asked.tokenizer, asked.model) if name and Path(name).exists())]
     if rank == 0 and not asked.dry_run:

@@ -10,7 +10,7 @@ The same runs tell how far to trust this: each is cut where the run in question 
 is missed at the ends scales the interval.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,19 +98,13 @@ def learn(runs: Sequence[Run], new: Run) -> Earlier:
 
 def other_recipe(runs: Sequence[Run], new: Run) -> tuple[str, ...]:
     """In what the logs show that no earlier run is like a new one, a line each: peak rate, tokens a step, steps."""
-
-    def peak(run: Run) -> float | None:
-        return None if run.log.rate is None else float(run.log.rate.values.max())
-
-    def batch(run: Run) -> float | None:
-        return run.log.tokens_per_step
-
     lines = []
-    for what, fact, factor in (
-        ("peak learning rate", peak, APART),
-        ("number of tokens a step", batch, APART),
-        ("number of steps", lambda run: run.horizon, LONGER),
-    ):
+    facts: tuple[tuple[str, Callable[[Run], float | None], float], ...] = (
+        ("peak learning rate", lambda run: run.log.peak_rate, APART),
+        ("number of tokens a step", lambda run: run.log.tokens_per_step, APART),
+        ("number of steps", lambda run: None if run.open_end else run.horizon, LONGER),
+    )
+    for what, fact, factor in facts:
         own, others = fact(new), [value for run in runs if (value := fact(run))]
         if not own or not others:
             continue

@@ -83,7 +83,7 @@ def pair(first: Forecast, second: Forecast) -> Gap | None:
 
 def one_rate(first: Forecast, second: Forecast) -> bool:
     """Whether both logs tell the rate, and its peaks are the same."""
-    peaks = [float(each.run.log.rate.values.max()) for each in (first, second) if each.run.log.rate is not None]
+    peaks = [peak for each in (first, second) if (peak := each.run.log.peak_rate)]
     return len(peaks) == 2 and bool(abs(np.log(peaks[0] / peaks[1])) < SAME_PEAK)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling import earlier as module
 from llmtool.methods.temporal_scaling import report, saved
 from llmtool.methods.temporal_scaling.earlier import WEIGHT, agreed, learn, other_recipe, predictive, trial
 from llmtool.methods.temporal_scaling.fit import fit, usual
@@ -128,6 +129,29 @@ def test_earlier_runs_are_tried_on_one_another() -> None:
     assert any(line.strip().startswith("earlier runs") for line in report.lines(made))
     facts = saved.to_json(made, [])
     assert facts["earlier_runs"] == {"runs": 4, "missed": list(made.trial.errors)}
+
+
+def test_misses_beyond_what_was_claimed_widen_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The surprise is the root mean square of misses over claims, drawn to 1 and widened for few runs."""
+    held = learn([finished(number) for number in range(4)], new())
+    for claimed in (0.001, 0.1):
+        monkeypatch.setattr(module, "sd_at", lambda *_, claimed=claimed: claimed)
+        tried = trial(held, 0.4)
+        assert tried is not None
+        ratios = np.array(tried.errors) / claimed
+        few = 1.943180 / 1.644854  # the 95% points of Student's with six degrees of freedom, and of the normal
+        assert tried.surprise == pytest.approx(few * np.sqrt((2 + np.sum(ratios**2)) / 6), rel=1e-4)
+
+
+def test_points_count_for_a_quarter_beside_earlier_runs() -> None:
+    run = new("cosine", "60%")
+    prior = learn([finished(number) for number in range(4)], run).prior()
+    known = prior.weight.T @ prior.weight
+    told = []
+    for runs in (0, 4):
+        made = fit(COOLDOWN, *run.seen(), run.horizon, run.schedule, prior=replace(prior, runs=runs))
+        told.append(np.linalg.inv(made.spread @ made.spread.T) - known)
+    np.testing.assert_allclose(told[1], told[0] / 4, rtol=0.02, atol=2e-3 * np.abs(told[0]).max())
 
 
 def test_a_run_unlike_the_earlier_ones_widens_what_they_tell() -> None:

@@ -48,6 +48,11 @@ class Log:
     broken_from: float | None = None
 
     @property
+    def peak_rate(self) -> float | None:
+        """The highest learning rate that the log tells of, in its own units."""
+        return None if self.rate is None else float(self.rate.values.max())
+
+    @property
     def tokens_per_step(self) -> float | None:
         """Median tokens of a step."""
         return slope(self.tokens)
