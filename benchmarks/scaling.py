@@ -7,8 +7,8 @@ are scored and shown, but nothing is tuned on them and no mean holds them. A for
 the run and the schedule to the end; the truth is the mean of the last 2% of the points, and the prediction the mean of
 the law over the same steps.
 
-`tuned`: the two constants of the fit (early, gain) are those of SETTINGS that did best on the *other* projects, and so
-is the scale of the intervals. `shipped`: what a user gets, which has seen every project here but zsl. --sweep tries the
+`tuned`: the constants of the fit are those of SETTINGS that did best on the *other* projects, and so
+is the scale of the intervals. `shipped`: what a user gets, which has seen every project here. --sweep tries the
 SETTINGS anew (minutes); without it only the shipped constants are scored. --like leaves one run out instead: each is
 told with some of the other runs of its project, drawn at random, as earlier ones (`scaling fit --like`).
 """
@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.fit import EARLY, fit
+from llmtool.methods.temporal_scaling.fit import fit
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.intervals import interval_score
-from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER, Law
+from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER
 from llmtool.methods.temporal_scaling.logs import read_log
+from llmtool.methods.temporal_scaling.misfit import USUAL, Misfit
 from llmtool.methods.temporal_scaling.run import Run, prepare
 from llmtool.methods.temporal_scaling.schedule import Plan
 
@@ -37,14 +38,21 @@ OWN = Path(__file__).parents[1] / "docs/results/temporal_scaling/curves"
 ORIGINS = (0.3, 0.5, 0.8)
 EARLIER = (1, 3, 8)
 """Finished runs that are learnt from; as many as there are where a project has fewer."""
-SETTINGS = tuple(product((3e-3, 6e-3, 1.2e-2), (0.3, 0.36, 0.43)))
-"""Values of `early` and of the centre of `gain`."""
-TRAPEZOIDS = {
-    "soap_124M_2024-10-09": (6000, 250, 1800), "muon_124M_2024-10-10": (6200, 0, 1800),
-    "modernarch_124M_2024-10-14": (5100, 0, 1450), "scaleup_1.5B_2024-10-20": (15258, 0, 4359),
-}  # fmt: skip
-"""Logs without a rate whose schedule is published: steps, warm-up, and the steps of the linear fall to zero."""
-BESIDE = ("short", "longer")
+SETTINGS = tuple(
+    Misfit(*each) for each in product((0.0125, 0.018, 0.025, 0.035, 0.05), (3e-3, 4.5e-3, 6e-3, 8.5e-3, 1.2e-2))
+)
+"""Values of the two parts of a law's misfit, smooth and rough."""
+PUBLISHED = {
+    "soap_124M_2024-10-09": (6000, 250, Plan("wsd", 0.0, 1800 / 6000)),
+    "muon_124M_2024-10-10": (6200, 0, Plan("wsd", 0.0, 1800 / 6200)),
+    "modernarch_124M_2024-10-14": (5100, 0, Plan("wsd", 0.0, 1450 / 5100)),
+    "scaleup_1.5B_2024-10-20": (15258, 0, Plan("wsd", 0.0, 4359 / 15258)),
+}
+"""Logs without a rate whose schedule is published: steps, warm-up, and the plan."""
+OLMO = {"OLMo-1B": (739_328, 2000, Plan("cosine")), "OLMo-7B": (557_000, 5000, Plan("linear"))}
+"""Two of zsl's, whose logs are told again with the schedule in their published configurations (allenai/OLMo), as `fit`
+asks for: a group of its own, for zsl is scored as its logs are."""
+BESIDE = ("short", "longer", "olmo")
 METRICS = {"modded": "val", "own": "val", "short": "val", "longer": "val"}
 Key = tuple[str, str, float]
 
@@ -79,14 +87,15 @@ class Outcome:
 def curves(directory: Path) -> dict[str, list[Path]]:
     groups = {path.name: sorted(path.glob("*.csv")) for path in sorted(directory.iterdir()) if path.is_dir()}
     groups |= {"own": sorted(OWN.glob("*.csv"))} | {name: sorted(OWN.with_name(name).glob("*.csv")) for name in BESIDE}
+    groups["olmo"] = [path for path in groups.get("zsl", []) if path.stem in OLMO]
     return {name: paths for name, paths in groups.items() if paths}
 
 
 def look(group: str, path: Path, origin: float) -> Run:
     settings: dict[str, Any] = {"metric": METRICS.get(group)}
-    if path.stem in TRAPEZOIDS:
-        steps, warmup, fall = TRAPEZOIDS[path.stem]
-        settings |= {"horizon": steps, "warmup": warmup, "plan": Plan("wsd", 0.0, fall / steps)}
+    known = PUBLISHED | (OLMO if group == "olmo" else {})
+    if path.stem in known:
+        settings |= dict(zip(("horizon", "warmup", "plan"), known[path.stem], strict=True))
     return prepare(read_log(path), until=f"{100 * origin:g}%", **settings)
 
 
@@ -132,26 +141,18 @@ def shipped(groups: dict[str, list[Path]]) -> tuple[list[Outcome], list[Key]]:
     return rows, refused
 
 
-def with_gain(gain: float) -> Law:
-    """The usual law with another centre of the prior of `gain`."""
-    return replace(COOLDOWN, parameters=tuple(
-        replace(each, centre=gain) if each.name == "gain" else each for each in COOLDOWN.parameters
-    ))  # fmt: skip
-
-
-def swept(groups: dict[str, list[Path]]) -> dict[tuple[float, float], dict[Key, float]]:
-    """The error of the usual law under each of the SETTINGS, for curves whose rate is known."""
-    errors: dict[tuple[float, float], dict[Key, float]] = {setting: {} for setting in SETTINGS}
+def swept(groups: dict[str, list[Path]]) -> dict[Misfit, dict[Key, float]]:
+    """The error of the usual law under each of the SETTINGS; of the power law where there is no rate."""
+    errors: dict[Misfit, dict[Key, float]] = {setting: {} for setting in SETTINGS}
     for group, path, origin in ((g, p, f) for g, paths in groups.items() for p in paths for f in ORIGINS[:2]):
         try:
             run = look(group, path, origin)
-            if run.schedule is None:
-                continue
             steps, truth = end(run)
-            for early, gain in SETTINGS:
-                made = fit(with_gain(gain), *run.seen(), run.horizon, run.schedule, starts=2, early=early)
+            law = POWER if run.schedule is None else COOLDOWN
+            for setting in SETTINGS:
+                made = fit(law, *run.seen(), run.horizon, run.schedule, starts=2, misfit=setting)
                 key = (group, path.stem, origin)
-                errors[early, gain][key] = 100 * (float(made.predict(steps).mean()) / truth - 1)
+                errors[setting][key] = 100 * (float(made.predict(steps).mean()) / truth - 1)
         except UserError:
             continue
     return errors
@@ -161,28 +162,27 @@ def middle(errors: Iterable[float]) -> float:
     return float(np.median(np.abs(list(errors))))
 
 
-def tuned(errors: dict[tuple[float, float], dict[Key, float]]) -> dict[str, Any]:
+def tuned(errors: dict[Misfit, dict[Key, float]]) -> dict[str, Any]:
     """Leave one project out: the setting with the least mean of the others' medians, scored on the one left out."""
     groups = sorted({key[0] for key in errors[SETTINGS[0]]})
     facts: dict[str, Any] = {}
-    print("\nConstants chosen on the other projects (early, gain): median error at 30% and 50%, within 1% at 30%")
+    print("\nMisfit chosen on the other projects (smooth, rough): median error at 30% and 50%, within 1% at 30%")
     for left in [*groups, "nothing"]:
 
-        def cost(setting: tuple[float, float], left: str = left) -> float:
+        def cost(setting: Misfit, left: str = left) -> float:
             return float(np.mean([middle(e for k, e in errors[setting].items() if k[0] == group and k[2] == origin)
                                   for group in groups if group != left for origin in ORIGINS[:2]]))  # fmt: skip
 
         best = min(SETTINGS, key=cost)
         if left == "nothing":
-            print(f"  chosen on all: {best}")
-            facts["all"] = best
+            print(f"  chosen on all: {best.smooth:g}, {best.rough:g}")
+            facts["all"] = asdict(best)
             continue
         at = {f: [e for k, e in errors[best].items() if k[0] == left and k[2] == f] for f in ORIGINS[:2]}
         within = 100 * float(np.mean(np.abs(at[0.3]) < 1))
-        facts[left] = {"setting": best, "0.3": middle(at[0.3]), "0.5": middle(at[0.5]), "within": within}
-        print(
-            f"  {left:<8}{best!s:<16}{middle(at[0.3]):>7.2f}%{middle(at[0.5]):>7.2f}%{within:>6.0f}%  of {len(at[0.3])}"
-        )
+        facts[left] = {"setting": asdict(best), "0.3": middle(at[0.3]), "0.5": middle(at[0.5]), "within": within}
+        print(f"  {left:<8}{f'{best.smooth:g}, {best.rough:g}':<16}{middle(at[0.3]):>7.2f}%{middle(at[0.5]):>7.2f}%"
+              f"{within:>6.0f}%  of {len(at[0.3])}")  # fmt: skip
     means = [float(np.mean([facts[group][f] for group in groups])) for f in ("0.3", "0.5")]
     print(f"  mean of the medians: {means[0]:.2f}%, {means[1]:.2f}%")
     return {**facts, "mean_of_medians": means}
@@ -228,20 +228,6 @@ def table(rows: list[Outcome], refused: list[Key]) -> dict[str, Any]:
     return facts
 
 
-def left_out(tuned: dict[str, Any], shipped: dict[str, Any], groups: Iterable[str]) -> list[float]:
-    """Mean of the groups' medians at 30 and 50%, each with the constants of the others.
-
-    As shipped where there is no rate, since neither constant counts there.
-    """
-    means = [
-        float(np.mean([tuned[group][str(f)] if group in tuned else shipped[f"{group} {f}"]["median"]
-                       for group in groups if group not in BESIDE]))
-        for f in ORIGINS[:2]
-    ]  # fmt: skip
-    print(f"leave one project out, mean of the medians: {means[0]:.2f}%, {means[1]:.2f}%")
-    return means
-
-
 def by_others(groups: dict[str, list[Path]]) -> dict[str, Any]:
     """Leave one run out: each run of a project told with 1, 3 and 8 of the others as earlier runs."""
     generator = np.random.default_rng(1)
@@ -250,7 +236,7 @@ def by_others(groups: dict[str, list[Path]]) -> dict[str, Any]:
           f"{'confident':>11}{'of these':>10}{'largest':>9}")  # fmt: skip
     for group, paths in groups.items():
         whole = {path: run for path in paths if (run := look(group, path, 1.0)).schedule is not None}
-        for count, origin in product(EARLIER if whole else (), ORIGINS):
+        for count, origin in product(EARLIER if len(whole) > 2 else (), ORIGINS):
             rows = []
             for path in whole:
                 others = [other for other in whole if other != path]
@@ -277,13 +263,11 @@ def main(directory: Path, sweep: bool, like: bool) -> None:
     if like:
         print(json.dumps({"schema": "llmtool.bench-scaling/2", "like": by_others(groups)}))
         return
-    figures: dict[str, Any] = {"early": EARLY}
+    figures: dict[str, Any] = {"smooth": USUAL.smooth, "rough": USUAL.rough}
     if sweep:
         figures["tuned"] = tuned(swept({name: paths for name, paths in groups.items() if name not in BESIDE}))
     rows, refused = shipped(groups)
     figures["shipped"] = table(rows, refused)
-    if sweep:
-        figures["left_out"] = left_out(figures["tuned"], figures["shipped"], groups)
     print(json.dumps({"schema": "llmtool.bench-scaling/2", **figures}))
 
 

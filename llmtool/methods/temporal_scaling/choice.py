@@ -12,6 +12,7 @@ from llmtool.methods.temporal_scaling.backtest import Backtest, backtest
 from llmtool.methods.temporal_scaling.fit import STARTS, Fit, Prior, fit, standard_noise
 from llmtool.methods.temporal_scaling.intervals import SHRINK
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, LAWS, POWER, SHIFTED, Law
+from llmtool.methods.temporal_scaling.misfit import BESIDE, USUAL
 from llmtool.methods.temporal_scaling.positions import TemporalLaw
 from llmtool.methods.temporal_scaling.run import Run
 from llmtool.methods.temporal_scaling.schedule import Schedule
@@ -93,7 +94,8 @@ class MeanLaw:
     def fit(self, run: Run, last: float | None = None, starts: int = STARTS) -> Fit:
         """The law fitted to what may be looked at, up to `last`."""
         steps, loss = run.seen(last)
-        return fit(self.law, steps, loss, run.horizon, run.schedule, starts, prior=self.prior)
+        misfit = USUAL if self.prior is None else BESIDE
+        return fit(self.law, steps, loss, run.horizon, run.schedule, starts, misfit, self.prior)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "log": forecast.run.log.name,
             "final_loss": interval_to_json(forecast.final),
             "above_lowest": interval_to_json(comparison.apart(place)),
-            "paired": None if gap is None else {"law": gap.law, "steps": gap.steps, "sd": gap.sd},
+            "paired": None if gap is None else {
+                "law": gap.law, "steps": gap.steps, "sd": gap.sd, "one_peak_rate": gap.alike,
+            },
             "law": forecast.fit.name,
             "confident": forecast.confident,
             "doubts": list(forecast.doubts),

@@ -1,65 +1,31 @@
 """Robust fit of a law: Huber residuals of the log loss, relative priors, several starts, a Laplace posterior."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.methods.temporal_scaling.laws import Law, View, view
+from llmtool.methods.temporal_scaling.laws import Law, View, at_high_rate, view
+from llmtool.methods.temporal_scaling.misfit import NONE, USUAL, Misfit
+from llmtool.methods.temporal_scaling.points import Points, thin
 from llmtool.methods.temporal_scaling.schedule import Schedule
 
 Array = NDArray[np.float64]
-HUBER = 2e-3
-"""Residuals of the log loss beyond this count linearly. Laws miss real curves by some 3e-4 and far more early on."""
-EARLY = 1.2e-2
-"""A law misses what lies further back by more: the sd of a point grows by this for each factor e between it and the
-last one. It takes the place of a fixed cut, which a run without a long warm-up slipped through; benchmarks/scaling.py
-chooses this value whichever of three projects is left out."""
-POINTS = 60
 STARTS = 4
 ANY = 10.0
 """Sd of a log of which nothing is known."""
 FEWEST = 6
 """Points below which no law is fitted: the constant, the slope and its bend, each twice; the rest has strong priors."""
 DRAWS = 400
+LITTLE = 1e-2
+"""Of an sd: the step of the derivatives by parameters."""
 TOGETHER = 4.0
-"""What a law misses is alike in neighbouring points: for the gain of a fall that has begun, this many tell as much as
-one. Taken for independent they were sure of it, and wrong, half-way through the cosines of our longer runs. The same
-holds for all parameters where their prior comes from earlier runs, and not from what many projects have in common."""
+"""Beside earlier runs errors count as independent (misfit.BESIDE), though neighbours are missed alike: this many points
+tell as much as one."""
 FALL = 4e-3
 """Relative sd for a fall of the rate from its peak to zero that lies ahead."""
-
-
-@dataclass(frozen=True)
-class Points:
-    """What a law is fitted to: means of bins that are uniform in log step, with the sd of each log loss."""
-
-    steps: Array
-    log_loss: Array
-    sd: Array
-
-
-def thin(steps: Array, loss: Array, count: int = POINTS, early: float = EARLY) -> Points:
-    """At most `count` points. A row a step of noisy training loss is averaged, a smooth curve is left as it is."""
-    log_loss = np.log(loss)
-    scatter = noise(log_loss)
-    edges = np.geomspace(steps[0], steps[-1], count + 1)[1:-1]
-    bins = np.searchsorted(edges, steps, side="right")
-    used, members = np.unique(bins, return_inverse=True)
-    size = np.bincount(members, minlength=len(used))
-    mean = [np.bincount(members, weights=values, minlength=len(used)) / size for values in (steps, log_loss)]
-    back = early * np.log(mean[0][-1] / mean[0])
-    return Points(mean[0], mean[1], np.sqrt(HUBER**2 + scatter**2 / size + back**2))
-
-
-def noise(log_loss: Array) -> float:
-    """The sd of independent noise, from second differences, which a smooth curve hardly has."""
-    if len(log_loss) < 5:
-        return 0.0
-    bend = np.diff(log_loss, 2)[len(log_loss) // 4 :]
-    return float(np.median(np.abs(bend)) / 0.6745 / np.sqrt(6))
 
 
 @dataclass(frozen=True)
@@ -67,17 +33,24 @@ class Prior:
     """What is known of a law's parameters before a run is looked at: normal in their logs.
 
     centre, sd [parameters], the constant's first; sd 0 holds one fixed. weight [rows, parameters]: a root of the
-    inverse covariance of those that anything is known of. reference: the area, in peak-steps, that r and S1 are
-    relative to, where it is not that of the run; runs: finished ones that all this comes from; scale: what their sd was
-    multiplied by, since the run contradicts them.
+    inverse covariance of those that anything is known of. above [rows]: what a row counts where it is positive, since
+    a parameter lies further above its centre than below it (a split normal). reference: the area, in peak-steps, that
+    r and S1 are relative to, where it is not that of the run; runs: finished ones that all this comes from; scale: what
+    their sd was multiplied by, since the run contradicts them.
     """
 
     centre: Array
     sd: Array
     weight: Array
+    above: Array | float = 1.0
     reference: float | None = None
     runs: int = 0
     scale: float = 1.0
+
+    def missed(self, theta: Array) -> Array:
+        """How far some parameters lie from what is known, in sd [rows]: squared and summed, twice the log density."""
+        rows = self.weight @ (theta - self.centre)
+        return np.asarray(np.where(rows > 0, self.above, 1.0) * rows)
 
 
 def usual(law: Law, level: float, wider: float = 1.0) -> Prior:
@@ -87,7 +60,8 @@ def usual(law: Law, level: float, wider: float = 1.0) -> Prior:
     known = np.flatnonzero(sd[1:] > 0) + 1
     weight = np.zeros((len(known), len(sd)))
     weight[np.arange(len(known)), known] = 1 / sd[known]
-    return Prior(centre, sd, weight)
+    above = np.array([parameter.lopsided for parameter in law.parameters if parameter.sd > 0])
+    return Prior(centre, sd, weight, above)
 
 
 @dataclass(frozen=True)
@@ -96,7 +70,10 @@ class Fit:
 
     reference: the area that r and S1 are relative to, where it is not the area of this run. elsewhere: relative sd that
     is known from outside the fit: another schedule, a rival law that back-tests better. earlier: finished runs of the
-    same project that the prior comes from.
+    same project that the prior comes from. cost: twice the negative log posterior density, up to a constant.
+
+    other: the most probable parameters were it a run at a high rate (laws.at_high_rate). share: how much of the way
+    there is an sd, so that draws of which every other one stays (intervals.one_sided) lie as far off as plausible.
     """
 
     law: Law
@@ -108,6 +85,9 @@ class Fit:
     reference: float | None = None
     elsewhere: float = 0.0
     earlier: int = 0
+    cost: float = 0.0
+    other: Array | None = None
+    share: float = 0.0
 
     @property
     def name(self) -> str:
@@ -149,33 +129,41 @@ class Fit:
         return np.sqrt(drift**2 + fall**2 + self.elsewhere**2)
 
     def lower(self, steps: Array) -> Array:
-        """How much lower the log loss is [steps] for each sd that the gain lies above its prior, as in some projects.
+        """How much lower the log loss is [steps] for each sd towards projects whose falls of the rate take off more
+        than most: by the gain alone, as far as the points leave it open, or as in `other`, whichever is more.
 
-        The sd is what the part of the run looked at leaves open: a fall of the rate that has been seen tells its gain,
-        one that lies ahead does not. The other parameters go with it as they must. None is left where the prior comes
-        from earlier runs of the project.
+        None is left where the prior comes from earlier runs of the project.
         """
         out = np.zeros(len(steps))
+        if self.earlier or self.schedule is None:
+            return out
+        points = self.view(steps)
+        level = self.law.log_loss(self.theta, points)
         covariance = self.spread @ self.spread.T
-        for place, parameter in enumerate(() if self.earlier else self.law.parameters, start=1):
+        for place, parameter in enumerate(self.law.parameters, start=1):
             own = float(covariance[place, place])
-            if parameter.above == 0 or own == 0:
-                continue
-            above = parameter.above / self.law.taken(self.theta)
-            # The posterior variance, had the prior been as wide as that and the points told as little as they do.
-            told = max(1 / own - 1 / parameter.sd**2, 0.0) / TOGETHER
-            wide = 1 / (told + 1 / (parameter.sd**2 + above**2))
-            path = covariance[place] / own * np.sqrt(max(wide - own, 0.0))
-            points, little = self.view(steps), 1e-2
-            moved = self.law.log_loss(self.theta + little * path, points)
-            out += np.maximum(self.law.log_loss(self.theta, points) - moved, 0.0) / little
+            if parameter.above == 0 or own == 0 or self.theta[place] > np.log(parameter.centre):
+                continue  # above the centre, the posterior is as wide as that already
+            # The posterior variance, had the prior been as wide as that: a fall that has been seen tells its gain, one
+            # that lies ahead does not. The other parameters go with it as they must.
+            told = max(1 / own - 1 / parameter.sd**2, 0.0)
+            wide = 1 / (told + 1 / (parameter.sd**2 + parameter.above**2))
+            path = LITTLE * covariance[place] / own * np.sqrt(max(wide - own, 0.0))
+            out += np.maximum(level - self.law.log_loss(self.theta + path, points), 0.0) / LITTLE
+        if self.other is not None:
+            out = np.maximum(out, self.share * (level - self.law.log_loss(self.other, points)))
         return out
 
     def draws(self, steps: Array, noise: Array) -> Array:
-        """Losses under parameters drawn from the posterior: `noise` [draws, parameters] is standard normal."""
-        points = self.view(steps)
-        theta = self.theta + noise[:, : len(self.theta)] @ self.spread.T
-        return np.asarray(np.exp([self.law.log_loss(row, points) for row in theta]))
+        """Losses under parameters drawn from the posterior: `noise` [draws, parameters] is standard normal.
+
+        The law is linearized, as the posterior was: of parameters that trade against one another the points hold a
+        combination, and far along the others the law itself leaves them.
+        """
+        points, spread = self.view(steps), self.spread.T
+        middle = self.law.log_loss(self.theta, points)
+        moved = [self.law.log_loss(self.theta + LITTLE * row, points) - middle for row in spread]
+        return np.asarray(np.exp(middle + noise[:, : len(spread)] @ (np.array(moved) / LITTLE)))
 
 
 def standard_noise(seed: int, parameters: int = 10, draws: int = DRAWS) -> Array:
@@ -186,14 +174,31 @@ def standard_noise(seed: int, parameters: int = 10, draws: int = DRAWS) -> Array
 
 def fit(
     law: Law, steps: Array, loss: Array, horizon: float, schedule: Schedule | None = None, starts: int = STARTS,
-    early: float = EARLY, prior: Prior | None = None,
+    misfit: Misfit = USUAL, prior: Prior | None = None,
 ) -> Fit:  # fmt: skip
     """The law's best parameters on some steps of a run that ends at `horizon`."""
-    points = thin(steps, loss, early=early)
+    points = thin(steps, loss)
     reference = None if prior is None else prior.reference
-    theta, spread = _solve(law, [points], [view(points.steps, horizon, schedule, reference)], starts, prior)
+    seen = view(points.steps, horizon, schedule, reference)
+    theta, spread, cost = _solve(law, [points], [seen], starts, misfit, prior)
     earlier = 0 if prior is None else prior.runs
-    return Fit(law, theta, spread, horizon, schedule, float(steps[-1]), reference, earlier=earlier)
+    return Fit(law, theta, spread, horizon, schedule, float(steps[-1]), reference, earlier=earlier, cost=cost)
+
+
+def beside_high_rate(fitted: Fit, steps: Array, loss: Array) -> Fit:
+    """The same with what its end would be were it a run at a high rate, where the rate falls after what was looked at.
+
+    The points tell the two kinds of project apart by how soon the loss came to rest at the peak, and by the fall so
+    far: beforehand either is as likely, and where they fit the other worse, it counts for less.
+    """
+    schedule = fitted.schedule
+    if schedule is None or not fitted.knows_rate or fitted.earlier or not schedule.decays_after(fitted.until):
+        return fitted
+    law = at_high_rate(fitted.law)
+    prior = replace(usual(law, float(np.log(loss[-1]))), reference=fitted.reference)
+    other = fit(law, steps, loss, fitted.horizon, schedule, starts=2, prior=prior)
+    odds = np.exp(np.clip(other.cost - fitted.cost, -50, 50) / 2)
+    return replace(fitted, other=other.theta, share=float(np.sqrt(2 / (1 + odds))))
 
 
 def fit_together(law: Law, runs: Sequence[tuple[Array, Array, float, Schedule]], starts: int = STARTS) -> list[Fit]:
@@ -202,21 +207,21 @@ def fit_together(law: Law, runs: Sequence[tuple[Array, Array, float, Schedule]],
     Their early parts count in full: they are looked at whole, and the law is asked for whole curves.
     """
     reference = max(schedule.total for *_, schedule in runs)
-    points = [thin(steps, loss, early=0.0) for steps, loss, *_ in runs]
+    points = [thin(steps, loss) for steps, loss, *_ in runs]
     views = [view(p.steps, run[2], run[3], reference) for p, run in zip(points, runs, strict=True)]
-    theta, spread = _solve(law, points, views, starts)
+    theta, spread, _ = _solve(law, points, views, starts, NONE)
     return [Fit(law, theta, spread, run[2], run[3], float(run[0][-1]), reference) for run in runs]
 
 
 def _solve(
-    law: Law, points: Sequence[Points], views: Sequence[View], starts: int, prior: Prior | None = None
-) -> tuple[Array, Array]:
-    """The most probable parameters, and a square root of their covariance."""
+    law: Law, points: Sequence[Points], views: Sequence[View], starts: int, misfit: Misfit, prior: Prior | None = None
+) -> tuple[Array, Array, float]:
+    """The most probable parameters, a square root of their covariance, and Fit.cost."""
     from scipy.optimize import least_squares
 
     prior = prior or usual(law, float(points[0].log_loss[-1]))
     free = prior.sd > 0
-    data = list(zip(points, views, strict=True))
+    data = [(p, seen, misfit.whitening(p.steps, p.sd)) for p, seen in zip(points, views, strict=True)]
 
     def whole(x: Array) -> Array:
         theta = prior.centre.copy()
@@ -225,8 +230,8 @@ def _solve(
 
     def residuals(x: Array) -> Array:
         theta = whole(x)
-        missed = [_huber((law.log_loss(theta, seen) - p.log_loss) / p.sd) for p, seen in data]
-        return np.concatenate([*missed, prior.weight @ (theta - prior.centre)])
+        missed = [_huber(white @ (law.log_loss(theta, seen) - p.log_loss)) for p, seen, white in data]
+        return np.concatenate([*missed, prior.missed(theta)])
 
     reach = np.concatenate([[ANY], 5 * prior.sd[1:]])[free]
     middle = prior.centre[free]
@@ -236,7 +241,7 @@ def _solve(
         for start in range(starts):
             moved = (start > 0) * 0.7 * prior.sd[1:] * generator.standard_normal(len(prior.sd) - 1)
             theta = np.concatenate([[0.0], prior.centre[1:] + moved])
-            theta[0] = np.median(np.concatenate([p.log_loss - law.log_loss(theta, seen) for p, seen in data]))
+            theta[0] = np.median(np.concatenate([p.log_loss - law.log_loss(theta, seen) for p, seen, _ in data]))
             found = least_squares(
                 residuals, np.clip(theta[free], middle - reach + 1e-6, middle + reach - 1e-6),
                 bounds=(middle - reach, middle + reach), x_scale="jac", max_nfev=60,
@@ -248,7 +253,7 @@ def _solve(
         told[: len(told) - len(prior.weight)] /= np.sqrt(TOGETHER)
     spread = np.zeros((len(free), len(free)))
     spread[np.ix_(free, free)] = _root_of_inverse(told)
-    return whole(best.x), spread
+    return whole(best.x), spread, 2 * float(best.cost)
 
 
 def _huber(residual: Array) -> Array:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
-from llmtool.methods.temporal_scaling.earlier import Trial, agreed, learn, other_recipe, trial
-from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, standard_noise
+from llmtool.methods.temporal_scaling.earlier import Trial, agreed, learn, lone, other_recipe, trial
+from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, beside_high_rate, standard_noise
 from llmtool.methods.temporal_scaling.intervals import (
     FALL_BELOW,
     UNKNOWN_RATE,
@@ -34,6 +34,8 @@ RIVALLED = 3e-3
 FARTHEST = 1.5
 """A horizon is far where the log distance to it exceeds that of the steps looked at by this factor."""
 GAINS = "if the fall of the rate takes off as much as in most projects", "if as much as in some"
+LEANS = 1.5
+"""An interval leans where it is this many times as wide as without the projects whose falls take off more."""
 STEEPER = 1.1
 NEAR_PEAK = 0.7
 """The slope is judged while the rate is above this share of its peak: a decay makes it grow in any regime."""
@@ -44,7 +46,7 @@ class Forecast:
     """A fitted law, the back-test of every candidate, and the final loss with an interval.
 
     endings: where the rate to come is only assumed, the final loss for each way in which it may go on. trial: what was
-    missed at the ends of earlier runs, where they are the prior.
+    missed at the ends of earlier runs, where they are the prior; contradicted: what their sd was multiplied by.
     """
 
     run: Run
@@ -55,6 +57,7 @@ class Forecast:
     doubts: tuple[str, ...]
     endings: dict[str, Interval] = field(default_factory=dict)
     trial: Trial | None = None
+    contradicted: float = 1.0
 
     @property
     def confident(self) -> bool:
@@ -122,30 +125,34 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
             hint=f"{FEWEST} are needed: wait, or log more often",
         )
     earlier = learn(like, run) if like else None
-    choice = choose(run, law, agreed(earlier.prior(), run) if earlier else None)
+    prior = agreed(earlier.prior(), run) if earlier else None
+    choice = choose(run, law, prior)
     tried = trial(earlier, run.until / run.horizon) if earlier and not run.finished else None
     test = choice.backtests[choice.law.name]
     surprise = test.surprise if tried is None else tried.surprise
     fitted = choice.law.fit(run)
+    if isinstance(fitted, Fit):
+        fitted = beside_high_rate(fitted, steps, loss)
     apart = _apart(fitted, choice.usual.fit(run)) if choice.usual else 0.0
     if doubt := float(np.linalg.norm([choice.doubt, run.youth, run.end_noise, _jumps_ahead(run), apart])):
         fitted = replace(fitted, elsewhere=doubt)  # type: ignore[type-var]
     final = bounds(fitted, run.horizon, surprise)
-    endings = _endings(fitted, surprise)
+    endings = _endings(fitted, surprise, steps, loss)
     if endings:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
                      ((min, "low"), (max, "high")))  # fmt: skip
         final = replace(final, low=low, high=high)
     doubts = _doubts(run, choice, test, final, steps, loss, tried)
     if not run.finished:
-        doubts += other_recipe(like, run)
-    return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings, tried)
+        doubts += lone(like, run) + other_recipe(like, run)
+    scale = 1.0 if prior is None else prior.scale
+    return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings, tried, scale)
 
 
 def _leans(final: Interval) -> bool:
-    """Whether most of an interval is what a fall of the rate may take off beyond what it does in most projects."""
+    """Whether much of an interval is what a fall of the rate may take off beyond what it does in most projects."""
     low, high = np.quantile(final.draws[::2], (0.05, 0.95))
-    return bool(final.high - final.low > 2 * (high - low))
+    return bool(final.high - final.low > LEANS * (high - low))
 
 
 def _apart(fitted: Fitted, usual: Fitted) -> float:
@@ -162,15 +169,15 @@ def _jumps_ahead(run: Run) -> float:
     return float(np.sqrt(again * sum(change.size**2 for change in run.changes)))
 
 
-def _endings(fitted: Fitted, surprise: float) -> dict[str, Interval]:
+def _endings(fitted: Fitted, surprise: float, steps: Array, loss: Array) -> dict[str, Interval]:
     """The final loss if the rate stays, and if it falls, where the log does not say which; else nothing."""
     schedule = fitted.schedule
     if schedule is None or schedule.assumed is None or not isinstance(fitted, Fit):
         return {}
-    reference = fitted.reference or schedule.total
-    falling = replace(fitted, schedule=schedule.with_fall(), reference=reference)
     if not fitted.knows_rate:
         return {}
+    reference = fitted.reference or schedule.total
+    falling = beside_high_rate(replace(fitted, schedule=schedule.with_fall(), reference=reference), steps, loss)
     return {
         "if the rate stays": bounds(fitted, fitted.horizon, surprise),
         "if it falls over the last fifth": bounds(falling, fitted.horizon, surprise),

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import find_real
-from llmtool.methods.temporal_scaling.fit import noise
 from llmtool.methods.temporal_scaling.levels import Change, changes, levels
 from llmtool.methods.temporal_scaling.logs.log import Log
+from llmtool.methods.temporal_scaling.points import noise
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
 
 Array = NDArray[np.float64]

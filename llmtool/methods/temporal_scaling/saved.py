@@ -93,7 +93,7 @@ def _earlier(forecast: Forecast) -> dict[str, Any] | None:
     if not isinstance(forecast.fit, Fit) or not forecast.fit.earlier:
         return None
     missed = None if forecast.trial is None else list(forecast.trial.errors)
-    return {"runs": forecast.fit.earlier, "missed": missed}
+    return {"runs": forecast.fit.earlier, "missed": missed, "contradicted": forecast.contradicted}
 
 
 def _finite(value: float) -> float | None:
@@ -113,7 +113,8 @@ def fit_to_json(fitted: Fitted, surprise: float) -> dict[str, Any]:
     if isinstance(fitted, Fit):
         return facts | {
             "theta": fitted.theta.tolist(), "spread": fitted.spread.tolist(), "reference": fitted.reference,
-            "earlier": fitted.earlier,
+            "earlier": fitted.earlier, "other": None if fitted.other is None else fitted.other.tolist(),
+            "share": fitted.share,
         }  # fmt: skip
     assert isinstance(fitted, TemporalFit)
     return facts | {
@@ -149,7 +150,9 @@ def _from_json(facts: Record) -> Fitted:
     reference = None if facts.facts.get("reference") is None else facts.real("reference", low=SMALLEST)
     theta, spread = array(facts, "theta", (size,)), array(facts, "spread", (size, size))
     earlier = facts.whole("earlier", low=0, default=0)
-    return Fit(LAWS[law], theta, spread, horizon, schedule, until, reference, elsewhere, earlier)
+    other = None if facts.facts.get("other") is None else array(facts, "other", (size,))
+    share = facts.real("share", low=0, high=2, default=0.0)
+    return Fit(LAWS[law], theta, spread, horizon, schedule, until, reference, elsewhere, earlier, 0.0, other, share)
 
 
 def _schedule(facts: Record) -> Schedule:

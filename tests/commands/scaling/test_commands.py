@@ -101,7 +101,7 @@ def test_a_comparison_orders_runs_and_says_how_surely(made: Forecast) -> None:
     level = forecast(prepare(log("constant"), until="50%"), "cooldown")
     assert 0.3 < float(np.corrcoef(comparison.ends([level, level])).flat[1]) < 0.7
     twice = comparison.ends([made, made])  # what a fall of the rate ahead takes off is the same in both
-    assert 0.7 < float(np.corrcoef(twice).flat[1]) < 0.95
+    assert 0.6 < float(np.corrcoef(twice).flat[1]) < 0.95
     assert np.quantile(twice[0], 0.05) == pytest.approx(made.final.low, rel=2e-3)
     assert odds_of(2.9) > 0.99
     assert odds_of(2.5) < 0.01

@@ -51,12 +51,23 @@ def test_finished_runs_tell_the_gain_of_their_project() -> None:
     assert widths[2] < 0.7 * widths[0]
     assert three.final.low < run.loss[-1] < three.final.high
     assert alone.doubts[0].endswith("(--like)")
-    half = new("cosine", "50%")
+    half = new("cosine", "40%")
     before, after = forecast(half), forecast(half, like=[finished(n) for n in range(4)])
     assert after.confident
     assert not before.confident
     assert after.final.low < half.loss[-1] < after.final.high
     assert three.why.startswith("its constants are known from 3 finished runs")
+
+
+def test_one_earlier_run_is_not_enough_for_a_whole_fall() -> None:
+    cases: tuple[tuple[Shape, str, int, bool], ...] = (
+        ("wsd", "70%", 1, True),
+        ("wsd", "70%", 2, False),
+        ("cosine", "70%", 1, False),
+    )
+    for shape, until, runs, doubted in cases:
+        made = forecast(new(shape, until), like=[finished(n) for n in range(runs)])
+        assert any("one earlier run does not tell" in doubt for doubt in made.doubts) == doubted
 
 
 def test_one_earlier_run_of_another_horizon_and_constant() -> None:
@@ -128,7 +139,7 @@ def test_earlier_runs_are_tried_on_one_another() -> None:
     assert made.surprise == made.trial.surprise
     assert any(line.strip().startswith("earlier runs") for line in report.lines(made))
     facts = saved.to_json(made, [])
-    assert facts["earlier_runs"] == {"runs": 4, "missed": list(made.trial.errors)}
+    assert facts["earlier_runs"] == {"runs": 4, "missed": list(made.trial.errors), "contradicted": made.contradicted}
 
 
 def test_misses_beyond_what_was_claimed_widen_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:

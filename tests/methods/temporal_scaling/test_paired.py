@@ -114,6 +114,7 @@ def test_a_sweep_as_a_table() -> None:
     assert facts["lowest"] == "a"
     assert facts["runs"][1]["paired"] is None
     assert facts["runs"][0]["paired"]["steps"] > 30
+    assert facts["runs"][0]["paired"]["one_peak_rate"] is True
     assert facts["runs"][0]["above_lowest"]["low"] > 0
     assert sum(each["probability_lowest"] for each in facts["runs"]) == pytest.approx(1)
 
