@@ -2,8 +2,8 @@
 
 The draws of the posterior lie around its median, which is moved to the prediction: where a parameter is poorly
 determined they lean to one side, and laws do not err to that side. SCALE is the conformal step: the factor that leaves
-nine in ten inside, as a mean over projects (benchmarks/scaling.py prints it, and the coverage of each project with the
-factor of the others). A run whose own back-test surprises its law is widened again.
+nine in ten inside in the largest project (benchmarks/scaling.py prints what would in each; 0.6 of it as a mean over
+projects). A run whose own back-test surprises its law is widened again.
 """
 
 from dataclasses import dataclass
