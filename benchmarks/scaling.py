@@ -50,8 +50,8 @@ PUBLISHED = {
 }
 """Logs without a rate whose schedule is published: steps, warm-up, and the plan."""
 OLMO = {"OLMo-1B": (739_328, 2000, Plan("cosine")), "OLMo-7B": (557_000, 5000, Plan("linear"))}
-"""Two of zsl's, whose logs are told again with the schedule in their published configurations (allenai/OLMo), as `fit`
-asks for: a group of its own, for zsl is scored as its logs are."""
+"""Two of zsl's, whose logs are told again with the schedule in their published configurations (allenai/OLMo; the end of
+the 7B's is that of its log), as `fit` asks for: a group of its own, for zsl is scored as its logs are."""
 BESIDE = ("short", "longer", "olmo")
 METRICS = {"modded": "val", "own": "val", "short": "val", "longer": "val"}
 Key = tuple[str, str, float]
