@@ -9,12 +9,13 @@ import pytest
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import earlier as module
 from llmtool.methods.temporal_scaling import report, saved
-from llmtool.methods.temporal_scaling.earlier import WEIGHT, agreed, learn, other_recipe, predictive, trial
+from llmtool.methods.temporal_scaling.earlier import WEIGHT, WIDER, agreed, learn, other_recipe, predictive, trial
 from llmtool.methods.temporal_scaling.fit import fit, usual
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.laws import COOLDOWN
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
+from llmtool.methods.temporal_scaling.misfit import BESIDE, USUAL
 from llmtool.methods.temporal_scaling.run import Run, cut_at, prepare
 from llmtool.methods.temporal_scaling.schedule import Shape
 from tests.methods.temporal_scaling.synthetic import HORIZON, log
@@ -57,6 +58,36 @@ def test_finished_runs_tell_the_gain_of_their_project() -> None:
     assert not before.confident
     assert after.final.low < half.loss[-1] < after.final.high
     assert three.why.startswith("its constants are known from 3 finished runs")
+
+
+def test_a_run_has_ended_within_two_per_cent_of_its_horizon() -> None:
+    assert len(learn([cut_at(finished(0), 0.985 * HORIZON)], new()).runs) == 1
+    with pytest.raises(UserError, match="has not ended"):
+        learn([cut_at(finished(0), 0.97 * HORIZON)], new())
+
+
+def test_a_finished_run_tells_its_gain_as_much_below_as_above() -> None:
+    run = finished(0, gain=1.5)
+    steps, loss = run.seen()
+    made = learn([run], new())
+    wide = replace(usual(COOLDOWN, float(np.log(loss[-1])), WIDER), reference=made.reference)
+    for above, same in ((1.0, True), (wide.above, False)):
+        fitted = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, 2, BESIDE, replace(wide, above=above))
+        assert np.allclose(fitted.theta, made.means[0], rtol=0, atol=1e-3) == same
+
+
+def test_beside_earlier_runs_errors_count_as_independent() -> None:
+    run, like = new("cosine", "60%"), [finished(number) for number in range(3)]
+    prior = agreed(learn(like, run).prior(), run)
+    told = forecast(run, like=like).final.value
+    ends = [
+        fit(COOLDOWN, *run.seen(), run.horizon, run.schedule, misfit=misfit, prior=prior).predict(np.array([HORIZON]))[
+            0
+        ]
+        for misfit in (BESIDE, USUAL)
+    ]
+    assert told == pytest.approx(ends[0], rel=1e-5)
+    assert abs(ends[1] / ends[0] - 1) > 1e-4
 
 
 def test_one_earlier_run_is_not_enough_for_a_whole_fall() -> None:

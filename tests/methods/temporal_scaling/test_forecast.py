@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +10,15 @@ import pytest
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
 from llmtool.methods.temporal_scaling.choice import NAMES, Fitted, choose
-from llmtool.methods.temporal_scaling.fit import Fit, fit, fit_together, standard_noise
+from llmtool.methods.temporal_scaling.fit import Fit, beside_high_rate, fit, standard_noise
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast, lower, slope_growth
 from llmtool.methods.temporal_scaling.intervals import SCALE, UNKNOWN_RATE, interval, interval_score, one_sided
-from llmtool.methods.temporal_scaling.laws import ANNEALING, COOLDOWN, HYPERBOLA, LOGARITHM, POWER, SHIFTED, Law, view
+from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER, at_high_rate
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
-from llmtool.methods.temporal_scaling.misfit import NONE
-from llmtool.methods.temporal_scaling.points import spikes, thin
 from llmtool.methods.temporal_scaling.run import prepare
 from llmtool.methods.temporal_scaling.schedule import Plan, Shape
-from tests.methods.temporal_scaling.synthetic import HORIZON, TRUTH, log, losses, schedule
+from tests.methods.temporal_scaling.synthetic import HORIZON, log
 
 
 def end(made: Forecast) -> float:
@@ -56,98 +53,6 @@ def test_nothing_but_the_schedule_is_looked_at_beyond_the_last_step() -> None:
     assert (first.final.value, first.final.low, first.why) == (second.final.value, second.final.low, second.why)
     flat = replace(whole, rate=Series(train.steps, np.full(len(train), 3e-4)))
     assert forecast(prepare(flat, until="40%"), "cooldown").final.value > first.final.value + 0.03
-
-
-@pytest.mark.parametrize(
-    ("law", "made"),
-    [(POWER, {"r": 0.2, "b": 0.4}), (SHIFTED, {"r": 0.2, "b": 0.4, "s": 0.01}), (LOGARITHM, {"b": 0.06}),
-     (HYPERBOLA, {"r": 0.5, "b": 8.0})],
-)  # fmt: skip
-def test_plain_laws_are_recovered(law: Law, made: dict[str, float]) -> None:
-    steps = np.arange(200.0, 10_001.0, 50.0)
-    flat = schedule("constant")
-    fitted = fit(law, steps, losses(steps, flat, law, 2.7, 1e-4, 0, None, **made), HORIZON, misfit=NONE)
-    truth = losses(np.array([HORIZON]), flat, law, 2.7, 0.0, 0, None, **made)[0]
-    assert fitted.predict(np.array([HORIZON]))[0] == pytest.approx(truth, rel=2e-3)
-    held = fitted.parameters()
-    assert held["b"] == pytest.approx(made["b"], rel=0.15)
-
-
-def test_annealing_is_recovered() -> None:
-    steps = np.arange(1000.0, 20_001.0, 100.0)
-    planned = schedule("cosine")
-    fitted = fit(ANNEALING, steps, losses(steps, planned, ANNEALING, noise=1e-4), HORIZON, planned)
-    assert fitted.parameters()["gain"] == pytest.approx(TRUTH["gain"], rel=0.1)
-
-
-def test_outliers_do_not_move_a_fit() -> None:
-    steps = np.arange(1000.0, 10_001.0, 100.0)
-    planned = schedule("constant")
-    clean = losses(steps, planned)
-    spiked = clean.copy()
-    spiked[[10, 40, 70]] *= 1.5
-    ends = [fit(COOLDOWN, steps, each, HORIZON, planned).predict(np.array([HORIZON]))[0] for each in (clean, spiked)]
-    assert ends[1] == pytest.approx(ends[0], rel=2e-3)
-
-
-def test_noisy_rows_are_averaged() -> None:
-    steps = np.arange(1000.0, 20_001.0)
-    planned = schedule("constant")
-    points = thin(steps, losses(steps, planned, noise=0.02))
-    assert len(points.steps) <= 60
-    exact = np.log(losses(points.steps, planned, noise=0.0))
-    assert np.abs(points.log_loss - exact).max() < 0.006
-    assert (points.sd > 2e-3).all()
-    smooth = thin(steps, losses(steps, planned, noise=0.0))
-    np.testing.assert_allclose(smooth.sd, 2e-3, rtol=1e-3)
-
-
-def test_spikes_are_told_by_less_than_their_height() -> None:
-    steps = np.geomspace(500.0, HORIZON, 60)
-    falling, sd = np.log(losses(steps, schedule("wsd"), noise=0.0)), np.full(60, 2e-3)
-    assert not spikes(falling, sd).any()
-    assert not spikes(np.concatenate([falling[:-1], falling[-1:] - 0.1]), sd).any()  # the rate may have jumped there
-    jumped = falling + 0.1 * (np.arange(60) >= 45)
-    assert not spikes(jumped, sd).any()
-    spiked = falling.copy()
-    spiked[[34, 45, 59]] += [0.3, -0.2, 0.1]
-    found = spikes(spiked, sd)
-    np.testing.assert_allclose(found[[34, 45]], [0.3, 0.2], rtol=0.1)
-    assert found[59] > 0.05
-    found[[34, 45, 59]] = 0
-    assert found.max() < 0.03  # a neighbour may stand out of where the curve is steep
-
-
-def test_one_law_for_runs_with_other_schedules() -> None:
-    steps = np.arange(1000.0, 20_001.0, 100.0)
-    plans = {shape: schedule(shape) for shape in ("constant", "cosine", "wsd")}
-    reference = plans["constant"].total
-    theta = np.log([2.7, *TRUTH.values()])
-    made = {
-        shape: np.exp(COOLDOWN.log_loss(theta, view(steps, HORIZON, plan, reference))) for shape, plan in plans.items()
-    }
-    fits = fit_together(COOLDOWN, [(steps, made[shape], HORIZON, plans[shape]) for shape in ("constant", "cosine")])
-    unseen = replace(fits[0], schedule=plans["wsd"])
-    np.testing.assert_allclose(unseen.predict(steps), made["wsd"], rtol=1e-3)
-    assert not np.allclose(made["wsd"], made["cosine"], rtol=5e-3)
-
-
-def test_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluations of laws, which a machine's speed does not change: a second and some on a core of 2024."""
-    calls = []
-    evaluate = Law.log_loss
-
-    def counted(self: Law, theta: Any, points: Any) -> Any:
-        calls.append(1)
-        return evaluate(self, theta, points)
-
-    monkeypatch.setattr(Law, "log_loss", counted)
-    run = prepare(log("cosine", every=20), until="50%")
-    fit(COOLDOWN, *run.seen(), run.horizon, run.schedule)
-    alone = len(calls)
-    forecast(run)
-    assert 0 < alone < 1500  # 489
-    assert len(calls) - alone < 20_000  # 6,414
 
 
 SHAPES: tuple[Shape, ...] = ("cosine", "wsd", "linear")
@@ -352,9 +257,57 @@ def test_a_run_at_a_high_rate_may_end_far_lower(tmp_path: Path) -> None:
     kept.write_text(json.dumps(saved.to_json(high, [])))
     again, surprise = saved.load(kept)
     assert bounds(again, HORIZON, surprise).low == pytest.approx(high.final.low, rel=1e-9)
-    # Nothing of it where the rate stays or has fallen, or where finished runs tell.
-    assert forecast(prepare(log("constant"), until="50%")).fit.other is None  # type: ignore[attr-defined]
-    assert forecast(prepare(log("linear"))).fit.other is None  # type: ignore[attr-defined]
+
+
+def test_the_end_at_a_high_rate_counts_as_it_fits() -> None:
+    """Twice the difference of the log densities is 2 log odds; draws of which half stay have its root mean square."""
+    made = forecast(prepare(log("linear"), until="50%"))
+    other = fit(at_high_rate(COOLDOWN), *made.run.seen(), HORIZON, made.run.schedule, starts=2)
+    assert isinstance(made.fit, Fit)
+    plausible = 1 / (1 + np.exp((other.cost - made.fit.cost) / 2))
+    assert made.fit.share == pytest.approx(np.sqrt(2 * plausible), rel=1e-3)
+    alone = replace(made.fit, other=None).lower(np.array([HORIZON]))[0]
+    gap = float(np.log(made.fit.predict(np.array([HORIZON])) / other.predict(np.array([HORIZON])))[0])
+    assert gap > 0.01
+    assert made.fit.lower(np.array([HORIZON]))[0] == pytest.approx(max(alone, made.fit.share * gap), rel=1e-3)
+
+
+def test_the_end_at_a_high_rate_keeps_the_area_that_a_fit_is_relative_to() -> None:
+    made = forecast(prepare(log("linear"), until="50%"))
+    assert isinstance(made.fit, Fit)
+    assert made.fit.schedule is not None
+    steps, loss = made.run.seen()
+    halved = beside_high_rate(replace(made.fit, reference=made.fit.schedule.total / 2), steps, loss)
+    assert halved.other is not None
+    seen = np.exp(halved.law.log_loss(halved.other, halved.view(steps[-1:])))
+    assert seen[0] == pytest.approx(loss[-1], rel=3e-3)
+
+
+def test_a_high_rate_is_no_matter_where_nothing_falls_or_finished_runs_tell() -> None:
+    at = np.array([HORIZON])
+    earlier = prepare(log("cosine", every=200, reference=HORIZON, name="earlier"), until="100%")
+    for made, most in (
+        (forecast(prepare(log("constant"), until="50%")), 1e-9),
+        (forecast(prepare(log("linear"))), 1e-3),  # the last of the fall is still being felt
+        (forecast(prepare(log("linear", reference=HORIZON), until="50%"), like=[earlier]), 0.0),
+    ):
+        assert isinstance(made.fit, Fit)
+        assert made.fit.other is None
+        assert made.fit.lower(at)[0] <= most
+    falling = forecast(prepare(log("linear"), until="50%"))
+    assert isinstance(falling.fit, Fit)
+    assert falling.fit.other is not None
+    assert falling.fit.lower(at)[0] > 5e-3
+
+
+def test_above_its_prior_a_gain_is_open_already() -> None:
+    """The posterior of a gain that the fall so far has put there is as wide as the upper side of the prior."""
+    made = forecast(prepare(log("linear", gain=0.9), until="60%"))
+    assert isinstance(made.fit, Fit)
+    assert made.fit.parameters()["gain"] > 0.45
+    assert replace(made.fit, other=None).lower(np.array([HORIZON]))[0] == 0
+    gain = [parameter.name for parameter in COOLDOWN.parameters].index("gain")
+    assert np.linalg.norm(made.fit.spread[1 + gain]) > COOLDOWN.parameters[gain].sd / 2
 
 
 def test_a_better_rival_costs_confidence() -> None:
