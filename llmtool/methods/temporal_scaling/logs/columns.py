@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtool.methods.temporal_scaling.logs.names import Meaning, meaning
+from llmtool.methods.temporal_scaling.logs.names import HELD_OUT, PHASE, Meaning, meaning, words
 from llmtool.methods.temporal_scaling.logs.numbers import number
 
 Record = Mapping[str, Any]
@@ -15,6 +15,7 @@ TOKENIZER = "tokenizer_hash"
 SHOWN = 12
 """Columns that an error lists."""
 _POSITIONS = re.compile(r"(?:pos|per_position_loss|positions)(?:_([a-z0-9_-]+))?|eval/([^/]+)/positions")
+_OF = re.compile(r"\s*(\d{1,15})\s*/\s*(\d{1,15})\s*")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Reading:
 
     def add(self, record: Record) -> None:
         """One record; its values get the place of its own."""
-        values = dict(_flatten(record))
+        values = _of_its_set(dict(_flatten(record)))
         if isinstance(held := values.get(TOKENIZER), str):
             self.tokenizer = held
         closing = False
@@ -116,5 +117,24 @@ def _flatten(record: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and depth < 4:
             yield from _flatten(value, f"{name}/", depth + 1)
+        elif isinstance(value, str) and (pair := _OF.fullmatch(value)) and (held := _halves(name)):
+            yield from zip(held, pair.groups(), strict=True)
         else:
             yield name, value
+
+
+def _of_its_set(values: dict[str, Any]) -> dict[str, Any]:
+    """A record whose losses are of the set that a column beside them names: `split` is "val"."""
+    phase = next((value for key, value in values.items() if key.strip().lower() in PHASE), None)
+    if not isinstance(phase, str) or not HELD_OUT.intersection(words(phase)):
+        return values
+    held = {key: meaning(key) for key in values}
+    train = {key for key, each in held.items() if each is not None and (each.role, each.metric) == ("loss", "train")}
+    return {f"val {key}" if key in train else key: value for key, value in values.items()}
+
+
+def _halves(name: str) -> tuple[str, str] | None:
+    """`global_step/max_steps`, whose value is "20/4000", as two names; a plain step's other half is the horizon."""
+    step, _, last = name.partition("/")
+    held = meaning(step)
+    return (step, last or "max_steps") if held is not None and held.role == "axis" and not held.unit else None

@@ -144,11 +144,37 @@ def _axis(reading: Reading) -> tuple[str, Array]:
         other = reading.columns[key]
         if key != best and np.isnan(x[other.places]).all():
             x[other.places] = other.values
+    if column.meaning.unit == "epoch":
+        x = _spread(x, reading)
     # Keras logs epoch 0 when it is over.
     if column.meaning.unit == "epoch" and np.nanmin(x) == 0 and np.all(np.mod(x[np.isfinite(x)], 1) == 0):
         x += 1
     x[~(np.isfinite(x) & (x >= 0) & (x <= LARGEST_STEP))] = np.nan
     return best, x
+
+
+def _spread(x: Array, reading: Reading) -> Array:
+    """Epochs that were rounded, so that rows of one loss share one, spread as evenly as the rows were logged."""
+    key = max(reading.by_role("loss"), key=lambda each: len(reading.columns[each].values), default=None)
+    places = np.array(reading.columns[key].places if key else [], dtype=int)
+    places = places[np.isfinite(x[places])]
+    epochs, group, size = np.unique(x[places], return_inverse=True, return_counts=True)
+    if len(epochs) < 2 or size.max() < 2 or np.any(np.diff(group) < 0):
+        return x
+    # Each epoch is known at the middle of its rows; training began at 0, before the first of them.
+    middle = np.bincount(group, weights=np.arange(len(group))) / size
+    start = epochs[0] < np.diff(epochs).min()
+    known_at = np.concatenate([[-1.0], middle[1:]]) if start else middle
+    known = np.concatenate([[0.0], epochs[1:]]) if start else epochs
+    order = np.arange(len(group), dtype=np.float64)
+    spread = np.interp(order, known_at, known)
+    growth = np.diff(known[-2:]) / np.diff(known_at[-2:])
+    spread += np.maximum(order - known_at[-1], 0) * growth
+    if not start:
+        growth = np.diff(known[:2]) / np.diff(known_at[:2])
+        spread -= np.maximum(known_at[0] - order, 0) * growth
+    out = np.interp(np.arange(len(x)), places, spread)
+    return np.where(np.isfinite(x), out, np.nan)
 
 
 def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Series], list[str], dict[str, str]]:

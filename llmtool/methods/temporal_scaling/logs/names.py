@@ -16,6 +16,8 @@ AXES = (
     "iterations", "iter", "iters", "it", "update", "updates", "batch",
 )  # fmt: skip
 """Names of the step, the best first: steps of the optimizer before micro-batches, and before calls of a tracker."""
+LEAVES = frozenset({"global step", "step", "iteration", "iter"})
+"""Of these, the ones that may stand at the end of a path: `data/step`."""
 TRACKER = "_step"
 BESIDE_AXIS = frozenset({"train", "trainer", "training", "time", "progress", "metrics"})
 HORIZON = frozenset({"total steps", "max steps", "num training steps", "total iters", "train iters", "total iterations",
@@ -23,6 +25,8 @@ HORIZON = frozenset({"total steps", "max steps", "num training steps", "total it
 CLOSING = frozenset({"train runtime", "train train runtime"})
 """Hugging Face's Trainer ends with a row whose train_loss is the mean of the whole run, no point of it."""
 RUN = frozenset({"run", "run id", "run name", "experiment", "exp name"})
+PHASE = frozenset({"split", "phase", "mode", "stage", "subset", "partition"})
+"""Columns that say which data the loss of a row is of."""
 TRAIN = frozenset({"train", "training", "trl"})
 HELD_OUT = frozenset({"val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout", "tel"})
 LOSS = frozenset({"loss", "nll", "crossentropy", "xent", "trl", "tel"})
@@ -84,6 +88,9 @@ def _axis(name: str, parts: list[str], spelled: str) -> Meaning | None:
         return Meaning("axis", AXES.index(bare))
     if bare in ("epoch", "epochs"):
         return Meaning("axis", len(AXES) + 2, unit="epoch")
+    leaf = " ".join(words(name.rpartition("/")[2]))
+    if "/" in name and leaf in LEAVES:
+        return Meaning("axis", len(AXES) + 1)
     return None
 
 

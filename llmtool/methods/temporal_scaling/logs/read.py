@@ -2,6 +2,7 @@
 
 import os
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
@@ -14,12 +15,17 @@ from llmtool.core.run.json_file import parse_json
 from llmtool.methods.temporal_scaling.logs import csv_table, mllog, stdout, tensorboard
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
+from llmtool.methods.temporal_scaling.logs.names import meaning
 
 LARGEST = 1 << 30
 """Bytes of the largest log; a day of training at a row a step is some 20 MB."""
 STDIN = "-"
-IN_DIRECTORY = ("metrics.jsonl", "trainer_state.json", "events.out.tfevents.*", "checkpoint-*/trainer_state.json")
+IN_DIRECTORY = ("metrics.jsonl", "trainer_log.jsonl", "trainer_state.json", "metrics.csv", "events.out.tfevents.*",
+                "checkpoint-*/trainer_state.json")  # fmt: skip
 """What is looked for when a run's directory is named; of several files the latest."""
+BELOW = 3
+"""Loggers put a run's files so many directories below the one that they were given (lightning_logs/version_0)."""
+NAMED = 4
 
 
 def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
@@ -27,7 +33,8 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
     name, chosen = str(source), chosen or Chosen()
     paths: list[str | Path] = [source]
     if name != STDIN and Path(source).is_dir():
-        paths = list(_in_directory(Path(source)))
+        place = _place(Path(source))
+        name, paths = str(place), list(_logs(place))
     parts = [_bytes(path, name) for path in paths]
     if not any(part.strip() for part in parts):
         raise NotYetError("the log is empty", where=name)
@@ -35,7 +42,8 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
         events = (record for part in parts for record in tensorboard.read(part, name))
         return assemble(events, name, chosen=chosen)
     try:
-        text = parts[0].decode("utf-8-sig")
+        # PowerShell writes what a program prints as UTF-16
+        text = parts[0].decode("utf-16" if parts[0][:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
     except UnicodeDecodeError:
         raise UserError("not a training log: neither text nor TensorBoard events", where=name) from None
     records: Iterator[Record]
@@ -45,18 +53,38 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
     elif (held := _json(text, name)) is not None:
         records, horizon = held
     elif csv_table.is_table(text, chosen):
-        records = csv_table.read(text, name)
+        records = csv_table.read(text, name, chosen)
     else:
         records, horizon = stdout.read(text, name)
     return assemble(records, name, horizon, chosen)
 
 
-def _in_directory(directory: Path) -> Sequence[Path]:
-    """The latest log of a run's directory; of event files, one for each start of the program, all of them."""
+def _place(directory: Path) -> Path:
+    """Where the log of a run's directory is: in it, or in the only one below that holds any."""
+    if _logs(directory):
+        return directory
+    below: list[Path] = []
+    for folder, names, _ in os.walk(directory):
+        place = Path(folder)
+        if place != directory and _logs(place):
+            below.append(place)
+        if below[-1:] == [place] or len(place.relative_to(directory).parts) == BELOW:
+            names.clear()  # os.walk goes no further down there
+        names.sort()
+    if not below:
+        raise UserError("holds no log", where=str(directory), hint=f"looked for {', '.join(IN_DIRECTORY)}")
+    if len(below) > 1:
+        some = ", ".join(str(place) for place in below[:NAMED]) + (", ..." if len(below) > NAMED else "")
+        raise UserError(f"{len(below)} directories in it hold logs", where=str(directory), hint=f"name one of {some}")
+    return below[0]
+
+
+def _logs(directory: Path) -> Sequence[Path]:
+    """The latest log in a directory; of event files, one for each start of the program, all of them."""
     for pattern in IN_DIRECTORY:
         if found := sorted(directory.glob(pattern), key=lambda path: (path.stat().st_mtime, path.name)):
             return sorted(found) if "tfevents" in pattern else found[-1:]
-    raise UserError("holds no log", where=str(directory), hint=f"looked for {', '.join(IN_DIRECTORY)}")
+    return ()
 
 
 def _bytes(source: str | Path, name: str) -> bytes:
@@ -90,13 +118,18 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
         return None
     first = start.split("\n", 1)[0].rstrip()
     whole = _parsed(first)
-    if isinstance(whole, dict) and "log_history" not in whole:
+    if isinstance(whole, dict) and "log_history" not in whole and not _columns(whole):
         return _jsonl(text, name), None
     if whole is None or not isinstance(whole, dict | list):
         whole = _parsed(text)
     if isinstance(whole, list):
-        return (each for each in whole if isinstance(each, dict)), None
+        triples = (*csv_table.TENSORBOARD[:-1], "loss")
+        rows = (dict(zip(triples, each, strict=True)) if isinstance(each, list) and len(each) == len(triples) else each
+                for each in whole)  # fmt: skip
+        return (each for each in rows if isinstance(each, dict)), None
     if isinstance(whole, dict):
+        if "log_history" not in whole and (columns := _columns(whole)):
+            return columns, None
         if not isinstance(history := whole.get("log_history"), list):
             raise UserError("a JSON object without log_history", where=name, hint="JSONL has an object a line")
         steps = whole.get("max_steps")
@@ -106,6 +139,18 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
         why = "is the file complete?"
         raise UserError("begins as JSON does and is none", where=name, hint=why)
     return None
+
+
+def _columns(whole: dict[str, Any]) -> Iterator[Record] | None:
+    """Columns in place of rows, as lists or, by pandas, as objects; None where it is a row."""
+    columns = {key: list(each.values()) if isinstance(each, dict) else each for key, each in whole.items()}
+    lists = {key: each for key, each in columns.items() if isinstance(each, list)}
+    axes = [key for key in lists if (held := meaning(key)) is not None and held.role in ("axis", "tokens")]
+    if not axes or any(isinstance(each, dict | list) for each in lists[axes[0]]):
+        return None
+    rows = len(lists[axes[0]])
+    used = {key: each for key, each in lists.items() if len(each) == rows}
+    return (dict(zip(used, row, strict=True)) for row in zip(*used.values(), strict=True))
 
 
 def _parsed(text: str) -> Any:

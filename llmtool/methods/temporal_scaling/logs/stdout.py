@@ -1,7 +1,8 @@
 """What training programs print, read by its form: a step, and names with numbers beside them.
 
 `step:125/5625 val_loss:6.18`, `iter 10: loss 4.1, lr 1e-3`, `[2025-01-01] iteration 10/ 1000 | lm loss: 1.07E+01 |`,
-`{'loss': 2.5, 'epoch': 0.1}`, `250 val 6.43`, and OLMo's step in one line with indented `name=value` lines below it.
+`{'loss': 2.5, 'epoch': 0.1}`, `250 val 6.43`, OLMo's step in one line with indented `name=value` lines below it, bars
+(`Epoch 1:  3%|#  | 20/640 [00:10<05:00, loss=2.5]`), and Keras' `Epoch 1/10` with its bar in the next line.
 What a name means is names.py's matter; lines without a step and a number that matters are skipped.
 """
 
@@ -16,7 +17,7 @@ from llmtool.methods.temporal_scaling.logs.names import AXES, HELD_OUT, Meaning,
 from llmtool.methods.temporal_scaling.logs.numbers import known
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)(?-i:[KMBT])?"
+_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)(?-i:[KMBTk])?"
 _PAIR = re.compile(
     r"(?P<name>[A-Za-z_][\w/.-]*(?: (?:\()?[A-Za-z_][\w/.-]*(?:\))?){0,3}?)['\"]?\s*[:=]?\s*['\"]?"
     rf"(?P<number>{_NUMBER})(?P<unit>ms|m|s)?(?:\s*/\s*(?P<total>\d+))?(?=['\"\s,|;:)\]}}%]|$)",
@@ -24,12 +25,22 @@ _PAIR = re.compile(
 )
 _BARE = re.compile(r"^\s*(\d+)\s*(?:\||(?=(?:train|val)\s))")
 """llama2.c and build-nanogpt begin a line with the step, without its name."""
+_OF = re.compile(r"\[\s*(\d{1,15})/\s*(\d{1,15})\]|(?<![\w.])(\d{1,15})/(\d{1,15})(?= \[\d+:\d\d)")
+"""How far a program is, without a name: `[ 20/640]`, and tqdm's `20/640 [00:10<...`."""
+_EPOCH = re.compile(r"\s*Epoch:? (\d+)/\d+\s*")
+_ASIDE = re.compile(r"\s*\((?!(?:ms|s|sec)\))[^()=:]*\)(?=\s*[=:])")
+"""OLMo-core's `optim/LR (group 0)=`, verl's `lr(1e-3):`; a unit of time is none."""
+_FIRST = re.compile(r"(?<=[=:])\s*\[\s*([-+.\deE]+)(?:,[^\]]*)?\]")
+"""DeepSpeed's `lr=[0.1, 0.1]`, one for each group of parameters."""
 _SHORT = {"s": "step", "val": "val loss", "train": "train loss"}
 """Names that say enough in print only."""
 _ELAPSED = frozenset({"train time", "total time", "elapsed time", "elapsed"})
 """Others are the time of one step."""
 _UNITS = {"ms": 1e-3, "m": 60.0}
 _CONTEXT = HELD_OUT - {"test", "dev"}
+OF = "of"
+"""The length of an epoch, kept beside a step within it until all is read."""
+MOST_EPOCHS = 1e6
 LONGEST = 4000
 """Characters of a line that is looked at."""
 
@@ -37,23 +48,53 @@ LONGEST = 4000
 def read(text: str, name: str) -> tuple[Iterator[Record], int | None]:
     """The records, and the number of steps planned where the lines say `step:125/5625`."""
     records: list[dict[str, Any]] = []
-    horizon, above = 0, None
+    horizon, above, begun = 0, None, None
     for line in text.splitlines():
-        record, total = _record(_COLOUR.sub("", line)[:LONGEST], above if line[:1].isspace() else None)
+        line = _FIRST.sub(r"\1 ", _ASIDE.sub("", _COLOUR.sub("", line)[:LONGEST]))
+        if header := _EPOCH.fullmatch(line):
+            above, begun = {"epoch": header[1]}, header[1]
+            continue
+        inside = line[:1].isspace() or begun is not None
+        record, total = _record(line, above if inside else None)
         horizon = max(horizon, total)
         if record is not None:
             above = {key: value for key, value in record.items() if (held := meaning(key)) and held.role == "axis"}
-            if len(record) > len(above):
-                records.append(record)
-        elif not line[:1].isspace():
+            if len(record) == len(above):
+                continue
+            if (begun or OF in record) and records and _at(records[-1], above):
+                records.pop()  # a bar is drawn again and again
+            records.append(record)
+        elif not inside:
             above = None
     if not records:
         raise UserError(
             "not a training log that can be read",
             where=name,
-            hint="JSONL, trainer_state.json, CSV with a step column, TensorBoard events, or a printed log",
+            hint="JSONL, trainer_state.json, a table with a step in its header, TensorBoard events, or a printed log",
         )
-    return iter(records), horizon or None
+    return iter(_counted_on(records)), horizon or None
+
+
+def _at(record: dict[str, Any], axes: dict[str, Any]) -> bool:
+    """Whether a record is of some step."""
+    return all(record.get(key) == value for key, value in axes.items())
+
+
+def _counted_on(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Steps that begin anew with each epoch, as bars count them, as steps of the run."""
+    within = [record for record in records if OF in record]
+    epochs = [known(str(record.get(_epoch(record), 0)).replace(",", "")) for record in within]
+    first = min(epochs, default=0.0)
+    for record, epoch in zip(within, epochs, strict=True):
+        length = record.pop(OF)
+        if first < epoch < MOST_EPOCHS and epoch == int(epoch):
+            record["step"] = int(record["step"]) + int(epoch - first) * length
+    return records
+
+
+def _epoch(record: dict[str, Any]) -> str:
+    """The name under which a record counts epochs; empty where it does not."""
+    return next((key for key in record if (held := meaning(key)) and held.unit == "epoch"), "")
 
 
 def _record(line: str, above: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
@@ -81,7 +122,12 @@ def _record(line: str, above: dict[str, Any] | None) -> tuple[dict[str, Any] | N
         if held.role == "seconds" and match["unit"] and match["unit"].lower() in _UNITS:
             value = known(value.replace(",", "")) * _UNITS[match["unit"].lower()]
         record.setdefault(key, value.strip(",") if isinstance(value, str) else value)
-    roles = {each.role for key in record if (each := meaning(key)) is not None}
+    held_by = [each for key in record if (each := meaning(key)) is not None]
+    roles = {each.role for each in held_by}
+    counts = any(each.role == "axis" and not each.unit for each in held_by)
+    if not counts and "loss" in roles and (of := _OF.search(line)):
+        step, length = (int(each) for each in (of[1] or of[3], of[2] or of[4]))
+        return {**record, "step": step, OF: length}, 0 if _epoch(record) else length
     if "axis" not in roles and above:
         return {**above, **record}, 0
     return (record, total) if roles & {"axis", "tokens"} else (None, 0)
