@@ -145,7 +145,9 @@ def _notify(command: str, text: str, console: Console) -> None:
 
 def _line(made: Forecast, request: Request) -> str:
     run = made.run
-    if run.open_end:
+    if run.finished:
+        text = f"step {run.until:,.0f} of {run.horizon:,.0f}: finished, its last loss is {run.end:.4f}"
+    elif run.open_end:
         step = run.ahead[0]
         text = f"step {run.until:,.0f}: loss {report.span(made.at(step))} at {step:,.0f}"
     else:

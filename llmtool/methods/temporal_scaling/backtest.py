@@ -44,6 +44,10 @@ class Backtest:
         pairs = zip(self.errors, self.sds, strict=True)
         return _rms(tuple(error / sd for error, sd in pairs)) if self.errors else UNTESTED
 
+    def reach(self, end: float) -> float:
+        """How far ahead of its origins the end lay: the root mean square of the logs of its step over theirs."""
+        return _rms(tuple(float(np.log(end / origin)) for origin in self.origins)) if self.origins else 0.0
+
     @property
     def mape(self) -> float:
         """Mean absolute percentage error, in per cent."""

@@ -50,6 +50,8 @@ class Watcher:
             return None
         final = self.latest.final
         text = f"step {step:,}: final loss {final.value:.4f}  [{final.low:.4f}, {final.high:.4f}]"
+        if run.finished:
+            text = f"step {step:,}: finished, the last loss is {run.end:.4f}"
         if self.bar is not None:
             odds = odds_above(self.latest, self.bar)
             self.missed = odds >= self.certainty

@@ -80,6 +80,9 @@ def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
     rows = []
     for place, forecast in enumerate(forecasts):
         run, fitted, final = forecast.run, forecast.fit, forecast.final
+        if run.finished:
+            rows.append(final.value * np.exp(run.end_noise * standard_noise(seed + 1 + place)[:, 0]))
+            continue
         noise = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * standard_noise(seed + 1 + place)
         at = np.array([run.horizon])
         posterior = np.log(fitted.draws(at, noise)[:, 0] / final.value)

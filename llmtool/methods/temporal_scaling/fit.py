@@ -181,6 +181,7 @@ def fit(
     reference = None if prior is None else prior.reference
     seen = view(points.steps, horizon, schedule, reference)
     theta, spread, cost = _solve(law, [points], [seen], starts, misfit, prior)
+    theta[0] += points.apart(law.log_loss(theta, seen))
     earlier = 0 if prior is None else prior.runs
     return Fit(law, theta, spread, horizon, schedule, float(steps[-1]), reference, earlier=earlier, cost=cost)
 

@@ -16,10 +16,12 @@ from llmtool.methods.temporal_scaling.earlier import Trial, agreed, learn, lone,
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, beside_high_rate, standard_noise
 from llmtool.methods.temporal_scaling.intervals import (
     FALL_BELOW,
+    SHORT_FALL,
     UNKNOWN_RATE,
     Interval,
     ends,
     interval,
+    measured,
     one_sided,
 )
 from llmtool.methods.temporal_scaling.logs import NotYetError
@@ -29,8 +31,8 @@ Array = NDArray[np.float64]
 LARGEST_ERROR = 0.01
 WIDEST = 0.03
 """A forecast is not confident above this back-test error, nor with a wider interval, both relative to the loss."""
-RIVALLED = 3e-3
-"""A better back-test of a law that was not taken costs confidence above this difference."""
+DOUBTED = 3e-3
+"""Relative sd from which it costs confidence that another law back-tests better, or how little was looked at."""
 FARTHEST = 1.5
 """A horizon is far where the log distance to it exceeds that of the steps looked at by this factor."""
 GAINS = "if the fall of the rate takes off as much as in most projects", "if as much as in some"
@@ -134,19 +136,34 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     if isinstance(fitted, Fit):
         fitted = beside_high_rate(fitted, steps, loss)
     apart = _apart(fitted, choice.usual.fit(run)) if choice.usual else 0.0
-    if doubt := float(np.linalg.norm([choice.doubt, run.youth, run.end_noise, _jumps_ahead(run), apart])):
-        fitted = replace(fitted, elsewhere=doubt)  # type: ignore[type-var]
-    final = bounds(fitted, run.horizon, surprise)
+    left = _left(run, test)
+    doubt = np.linalg.norm([left * choice.doubt, left * run.youth, run.end_noise, _jumps_ahead(run), apart])
+    if doubt > 0:
+        fitted = replace(fitted, elsewhere=float(doubt))  # type: ignore[type-var]
+    noise = run.end_noise * standard_noise(0)[:, 0]
+    final = measured(run.end, noise) if run.finished else bounds(fitted, run.horizon, surprise)
     endings = _endings(fitted, surprise, steps, loss)
     if endings:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
                      ((min, "low"), (max, "high")))  # fmt: skip
         final = replace(final, low=low, high=high)
-    doubts = _doubts(run, choice, test, final, steps, loss, tried)
+    doubts = _doubts(run, choice, test, left, final, tried)
     if not run.finished:
         doubts += lone(like, run) + other_recipe(like, run)
     scale = 1.0 if prior is None else prior.scale
     return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings, tried, scale)
+
+
+def _left(run: Run, test: Backtest) -> float:
+    """How much of the back-test's errors is still to be feared, from 0 to 1: as errors of a random walk over the log
+    steps grow, from none at the last step to those of the back-test as far ahead as it looked, or with the rate's fall.
+
+    A law that missed the end from half of the points by 1% will not miss it by as much where a fiftieth is left.
+    """
+    steps = np.sqrt(np.log(run.horizon / run.until) / max(test.reach(run.until), 1e-9))
+    at = np.array([run.until, run.horizon])
+    fall = -float(np.diff(run.schedule.rate(at))[0]) if run.schedule else 0.0
+    return float(np.clip(max(steps, fall), 0.0, 1.0))
 
 
 def _leans(final: Interval) -> bool:
@@ -198,7 +215,9 @@ def lower(fitted: Fitted, steps: Array, draws: int) -> Array:
     What a fall takes off differs among projects by a factor of three, and a prefix at the peak cannot tell.
     """
     schedule, sizes = fitted.schedule, one_sided(draws)
-    if schedule is None or (not fitted.knows_rate and schedule.decays_after(fitted.until)):
+    if schedule is None:
+        return np.asarray(np.multiply.outer(sizes, _untold(fitted.until, steps)))
+    if not fitted.knows_rate and schedule.decays_after(fitted.until):
         return np.asarray(np.multiply.outer(sizes, np.full(len(steps), UNKNOWN_RATE)))
     if isinstance(fitted, Fit):
         return np.asarray(np.multiply.outer(sizes, fitted.lower(steps)))
@@ -206,16 +225,22 @@ def lower(fitted: Fitted, steps: Array, draws: int) -> Array:
     return np.asarray(np.multiply.outer(sizes, FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0)))
 
 
+def _untold(until: float, steps: Array) -> Array:
+    """Relative sd of the losses at some steps for a fall of the rate of which the log tells nothing."""
+    return np.asarray(UNKNOWN_RATE * np.clip((1 - until / steps) / SHORT_FALL, 0.0, 1.0))
+
+
 def _doubts(
-    run: Run, choice: Choice, test: Backtest, final: Interval, steps: Array, loss: Array, tried: Trial | None
+    run: Run, choice: Choice, test: Backtest, left: float, final: Interval, tried: Trial | None
 ) -> tuple[str, ...]:
-    """What speaks against the forecast, each in a line."""
+    """What speaks against the forecast, each in a line; left: see _left."""
     doubts: list[str] = []
+    steps, loss = run.seen()
     if run.finished:
         return ()
     if run.open_end:
         doubts.append("the end of the run is not known (give --horizon)")
-    if run.youth > 0:
+    if left * run.youth > DOUBTED:
         doubts.append(f"only {run.until:,.0f} steps were looked at: below {FIRST_STEPS:,.0f} no law holds well yet")
     if np.log(run.horizon / run.until) > FARTHEST * np.log(run.until / steps[0]):
         doubts.append(f"steps {steps[0]:,.0f} to {run.until:,.0f} are a short base for step {run.horizon:,.0f}")
@@ -225,7 +250,7 @@ def _doubts(
                       "texts, another batch?), and may again")  # fmt: skip
     if not test.errors:
         doubts.append("too few points for a back-test")
-    elif test.error > LARGEST_ERROR:
+    elif left * test.error > LARGEST_ERROR:
         doubts.append(f"the back-test inside the fitted part errs by {100 * test.error:.1f}%")
     if tried is not None and tried.error > LARGEST_ERROR:
         doubts.append(f"the ends of {counted(len(tried.errors), 'earlier run')} would have been missed by "
@@ -235,18 +260,19 @@ def _doubts(
         if _leans(final) and run.schedule is not None and run.schedule.decays_after(run.until):
             doubts[-1] += (": what a fall of the rate takes off differs among projects, and finished runs of this one "
                            "tell (--like)")  # fmt: skip
-    if choice.rival is not None and choice.doubt > RIVALLED:
+    if choice.rival is not None and left * choice.doubt > DOUBTED:
         doubts.append(f"{choice.rival} back-tests better ({100 * choice.backtests[choice.rival].error:.2f}% against "
                       f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip
     if run.schedule is not None and run.schedule.assumed is not None:
         doubts.append(f"the learning rate is known to step {run.schedule.assumed:,.0f} only: it may yet fall "
                       "(give --schedule)")  # fmt: skip
-    if run.schedule is None:
+    if run.schedule is None and _untold(run.until, np.array([run.horizon]))[0] > DOUBTED:
         doubts.append("the learning rate is not known: a decay still to come would end lower (give --schedule)")
-    else:
+    if run.schedule is not None:
         near_peak = run.schedule.rate(steps) >= NEAR_PEAK
         steps, loss = steps[near_peak], loss[near_peak]
-    if (growth := slope_growth(steps, loss)) > STEEPER:
+    growth = slope_growth(steps, loss)
+    if left * (growth - 1) > STEEPER - 1:
         doubts.append(f"the slope of log loss over log step still grows ({growth:.1f} times): not yet a power law")
     return tuple(doubts)
 

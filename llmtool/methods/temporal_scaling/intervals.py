@@ -17,6 +17,8 @@ SCALE = 0.75
 UNKNOWN_RATE = 2e-2
 """Without a learning rate in the log, a decay may lie ahead, which ends lower: every other draw takes the size of a
 normal number with this relative sd off. Of eight such public runs, two ended 1-3% lower, six under 0.5%."""
+SHORT_FALL = 0.2
+"""A fall that nothing is known of takes up this share of a run, or more: where less is left, part of it is behind."""
 FALL_BELOW = 4e-2
 """The same for a fall of the rate from its peak to zero that is known and lies ahead, under a law that has no gain to
 lie above its prior (`temporal`). Of seven projects, five ended about where they were told, two 4-5% lower."""
@@ -44,6 +46,13 @@ def interval(value: float, posterior: Array, drift: Array, surprise: float, lowe
     draws = value * scatter(np.log(posterior / value), drift, surprise, lower)
     low, high = value * ends(np.log(posterior / value), drift, surprise, lower)
     return Interval(value, float(min(low, value)), float(max(high, value)), draws)
+
+
+def measured(value: float, noise: Array) -> Interval:
+    """The end of a run that has reached it: nothing is open but the relative noise of its last rows [draws]."""
+    draws = value * np.exp(noise)
+    low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Interval(value, float(low), float(high), draws)
 
 
 def ends(posterior: Array, drift: Array, surprise: float, lower: Array) -> Array:

@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 HUBER = 2e-3
 """Residuals of the log loss beyond this count linearly. Laws miss real curves by some 3e-4 and far more early on."""
+LAST = 0.05
+"""Share of the steps whose points are the last ones."""
+LEAST = 2e-4
+"""Sd of the noise of a point, at the least: logs are printed with four digits."""
 POINTS = 60
 AROUND = 5
 SPIKE = 5.0
@@ -17,11 +21,26 @@ Errors are alike in neighbours, so that a spike that were believed would bend wh
 
 @dataclass(frozen=True)
 class Points:
-    """What a law is fitted to: means of bins that are uniform in log step, with the sd of each log loss by itself."""
+    """What a law is fitted to: means of bins that are uniform in log step; noise: the sd of that of each log loss."""
 
     steps: Array
     log_loss: Array
-    sd: Array
+    noise: Array
+
+    @property
+    def sd(self) -> Array:
+        """How far each log loss may lie from a law, by itself: by its noise, and by what laws miss anywhere."""
+        return np.hypot(HUBER, self.noise)
+
+    def apart(self, told: Array) -> float:
+        """How far the last points stand from what a law tells of them, beyond what their noise explains.
+
+        A law is bent by all that it is fitted to, and where it misses the last points, it misses those to come alike.
+        """
+        last = self.steps >= self.steps[-1] - LAST * (self.steps[-1] - self.steps[0])
+        sure = np.maximum(self.noise[last], LEAST) ** -2.0
+        mean = float((sure * (self.log_loss - told)[last]).sum() / sure.sum())
+        return mean * max(0.0, 1 - 1 / (sure.sum() * mean**2)) if mean else 0.0
 
 
 def thin(steps: Array, loss: Array, count: int = POINTS) -> Points:
@@ -33,8 +52,8 @@ def thin(steps: Array, loss: Array, count: int = POINTS) -> Points:
     used, members = np.unique(bins, return_inverse=True)
     size = np.bincount(members, minlength=len(used))
     mean = [np.bincount(members, weights=values, minlength=len(used)) / size for values in (steps, log_loss)]
-    sd = np.sqrt(HUBER**2 + scatter**2 / size)
-    return Points(mean[0], mean[1], np.hypot(sd, spikes(mean[1], sd)))
+    alone = scatter / np.sqrt(size)
+    return Points(mean[0], mean[1], np.hypot(alone, spikes(mean[1], np.hypot(HUBER, alone))))
 
 
 def spikes(log_loss: Array, sd: Array) -> Array:

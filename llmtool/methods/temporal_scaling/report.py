@@ -47,9 +47,7 @@ def _ending(forecast: Forecast) -> Iterator[str]:
     """How the run ends; how it goes on, where its end is not known; that it has ended, where it has."""
     run = forecast.run
     if run.finished:
-        _, loss = run.logged()
-        last = max(1, round(0.02 * len(loss)))
-        yield _line("finished", f"the log reaches the horizon; its last loss is {float(loss[-last:].mean()):.4f}")
+        yield _line("finished", f"the log reaches the horizon; its last loss is {run.end:.4f}")
         return
     if not run.open_end:
         yield _line("final loss", f"{span(forecast.final)} (90% interval)")

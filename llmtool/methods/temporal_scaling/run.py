@@ -26,6 +26,8 @@ has runs as short."""
 FRESH = 1.2
 """The first loss over the last one of a run from scratch, at the least: 1.26 to 1.7 where little was looked at. A model
 that is trained on begins where it was, and is past what FIRST_STEPS is about."""
+END = 0.02
+"""Share of a run whose mean loss is its final loss."""
 FALLEN = 0.5
 """A rate that has fallen below this share of its peak is taken for that of a finished run."""
 
@@ -92,8 +94,14 @@ class Run:
     def end_noise(self) -> float:
         """Relative sd of the final loss as it is logged, the mean of the last 2% of the rows, around its course."""
         steps, loss = self.seen()
-        rows = 0.02 * self.horizon * len(steps[len(steps) // 2 :]) / max(self.until - steps[len(steps) // 2], 1e-9)
+        rows = END * self.horizon * len(steps[len(steps) // 2 :]) / max(self.until - steps[len(steps) // 2], 1e-9)
         return noise(np.log(loss)) / float(np.sqrt(max(rows, 1.0)))
+
+    @property
+    def end(self) -> float:
+        """Mean loss of the last 2% of the rows that may be looked at, as they were logged."""
+        loss = self.logged()[1]
+        return float(loss[-max(1, round(END * len(loss))) :].mean())
 
     @property
     def last_value(self) -> float:

@@ -10,7 +10,7 @@ from llmtool.methods.temporal_scaling.fit import fit, fit_together
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.laws import ANNEALING, COOLDOWN, HYPERBOLA, LOGARITHM, POWER, SHIFTED, Law, view
 from llmtool.methods.temporal_scaling.misfit import NONE
-from llmtool.methods.temporal_scaling.points import spikes, thin
+from llmtool.methods.temporal_scaling.points import HUBER, Points, spikes, thin
 from llmtool.methods.temporal_scaling.run import prepare
 from tests.methods.temporal_scaling.synthetic import HORIZON, TRUTH, log, losses, schedule
 
@@ -54,9 +54,40 @@ def test_noisy_rows_are_averaged() -> None:
     assert len(points.steps) <= 60
     exact = np.log(losses(points.steps, planned, noise=0.0))
     assert np.abs(points.log_loss - exact).max() < 0.006
-    assert (points.sd > 2e-3).all()
+    assert (points.sd > HUBER).all()
     smooth = thin(steps, losses(steps, planned, noise=0.0))
-    np.testing.assert_allclose(smooth.sd, 2e-3, rtol=1e-3)
+    np.testing.assert_allclose(smooth.sd, HUBER, rtol=2e-3)
+
+
+def points_apart(noise: float) -> Points:
+    """Points every hundredth of a run, whose last twentieth stands 0.2% above a law that is 0 everywhere."""
+    steps = np.linspace(100.0, 10_000.0, 100)
+    return Points(steps, np.where(steps > 9500, 2e-3, 0.0), np.full(100, noise))
+
+
+def test_the_last_points_lie_on_the_law_as_far_as_they_are_sure() -> None:
+    told = np.zeros(100)
+    assert points_apart(0.0).apart(told) == pytest.approx(2e-3, rel=0.01)
+    assert points_apart(1e-2).apart(told) == 0  # noise of 1% in each of five explains it
+    sd = 2e-3 / np.sqrt(5)
+    assert points_apart(2e-3).apart(told) == pytest.approx(2e-3 * (1 - (sd / 2e-3) ** 2))
+    assert points_apart(0.0).apart(told + 2e-3 * (points_apart(0.0).steps > 9500)) == 0
+    spiked = points_apart(0.0)
+    spiked.log_loss[-1], spiked.noise[-1] = 0.3, 0.3
+    assert spiked.apart(told) == pytest.approx(2e-3, rel=0.01)
+
+
+def test_a_law_that_misses_the_last_points_begins_at_them() -> None:
+    """A fall that accelerates is no power law: what is told of the next steps begins where the curve is."""
+    steps = np.arange(100.0, 8_001.0, 100.0)
+    loss = 3.0 - 0.4 * (steps / 8_000) ** 2
+    made = fit(POWER, steps, loss, HORIZON)
+    exact, last = thin(steps, loss), steps > 7_600
+    told = POWER.log_loss(made.theta, made.view(exact.steps))
+    left = abs(exact.apart(told))
+    moved = POWER.log_loss(made.theta, made.view(steps)) - np.log(loss)
+    assert left < 2e-4
+    assert abs(moved[last].mean()) < 0.2 * np.abs(moved).max()
 
 
 def test_spikes_are_told_by_less_than_their_height() -> None:

@@ -324,7 +324,7 @@ def test_a_law_that_replaced_the_usual_one_is_not_sure_of_itself() -> None:
     """A constant rate and an exponent that no run has: the power law is taken, and the other end counts too."""
     steps = np.arange(50.0, 10_001.0, 50.0)
     noise = 3e-4 * np.random.default_rng(0).standard_normal(len(steps))
-    held = Log("a.csv", {"train": Series(steps, (2 + 2e4 * steps**-2.0) * np.exp(noise))},
+    held = Log("a.csv", {"train": Series(steps, (2 + 2e5 * steps**-2.0) * np.exp(noise))},
                rate=Series(steps, np.full(len(steps), 1e-3)))  # fmt: skip
     run = prepare(held, until="40%")
     taken, power, usual = forecast(run), forecast(run, "power"), forecast(run, "cooldown")
