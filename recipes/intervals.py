@@ -29,9 +29,11 @@ def resolved(span: Span | None) -> bool:
 
 
 def shown(span: Span | None, digits: int, scale: float = 1.0, unit: str = "") -> str:
-    """A difference in a table: open where its interval holds 0, - where there is none."""
+    """A difference in a table: open where its interval holds 0, - where there is none, and where no seed differs so."""
     if span is None:
         return "-"
+    if tuple(span) == (0.0, 0.0):
+        return "the same"
     mean, half = (scale * value for value in span)
     if not np.isfinite(half):
         return f"{mean:+.{digits}f}{unit} (one seed)"

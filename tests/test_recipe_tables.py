@@ -39,6 +39,8 @@ def test_intervals_are_students(recipe: Any) -> None:
     assert shown((-0.5, 0.1), 2) == "-0.50 ± 0.10"
     assert shown((0.05, 0.1), 2) == "+0.05 ± 0.10 (open)"
     assert shown((0.125, 0.0625), 1, 100, " points") == "+12.5 ± 6.2 points"
+    assert shown((0.0, 0.0), 3) == "the same"
+    assert shown((0.0, 0.1), 3) == "+0.000 ± 0.100 (open)"
 
 
 def experts(variant: str, seed: int, loss: float, **more: Any) -> dict[str, Any]:
