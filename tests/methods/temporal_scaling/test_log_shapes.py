@@ -207,3 +207,38 @@ def test_of_a_trainer_the_log_that_grows_is_read(tmp_path: Path) -> None:
     rows = [{"current_steps": s, "total_steps": 40, "loss": v, "lr": r} for s, v, r in ROWS]
     (tmp_path / "trainer_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_log(tmp_path).losses["train"].values.tolist() == LOSSES
+
+
+def rated(path: Path, rate: np.ndarray) -> np.ndarray:
+    """The rate that is read of a log that holds this one, as it is printed to four places."""
+    rows = [{"step": 10 * k + 10, "loss": 3.0, "lr": f"{each:.4f}"} for k, each in enumerate(rate)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    log = read_log(path)
+    assert log.rate is not None
+    assert any("was rounded" in note for note in log.notes) == (log.rate.values.round(4) != log.rate.values).any()
+    return log.rate.values
+
+
+@pytest.mark.parametrize("peak", [3e-4, 1e-3])
+@pytest.mark.parametrize("end", [0.0, 0.1])
+def test_a_rate_that_was_rounded_goes_on_straight(tmp_path: Path, peak: float, end: float) -> None:
+    """Composer's console prints 0.0003, 0.0002, 0.0001: a staircase that the forecast took for falls (3% off)."""
+    done = np.linspace(0, 1, 200)
+    cosine = peak * np.minimum(20 * done, end + (1 - end) * (1 + np.cos(np.pi * done)) / 2)
+    found = rated(tmp_path / "log", cosine)
+    after = done > 0.1
+    rounded = np.abs(cosine.round(4) - cosine)[after].max()
+    assert np.abs(found - cosine)[after].max() < 0.75 * rounded
+    assert np.abs(found - cosine)[after].mean() < 0.4 * np.abs(cosine.round(4) - cosine)[after].mean()
+    up_and_down = peak * np.concatenate([np.linspace(1, 0, 100), np.linspace(0, 1, 100)])
+    assert np.abs(rated(tmp_path / "log", up_and_down) - up_and_down).max() < 0.1 * peak
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [[3], [3, 1], [3, 2, 1], [8, 4, 2, 1], [90, 89, 88, 87, 86]],
+    ids=["constant", "one step", "two steps", "halves", "fine"],
+)
+def test_a_rate_that_goes_down_in_steps_of_its_own_stays(tmp_path: Path, levels: list[int]) -> None:
+    made = np.repeat(np.array(levels) * 1e-4, 40)
+    np.testing.assert_array_equal(rated(tmp_path / "log", made), made.round(4))

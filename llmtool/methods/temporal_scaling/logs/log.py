@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record
-from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope
+from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope, unrounded
 
 Array = NDArray[np.float64]
 LARGEST_STEP = 1e15
@@ -97,6 +97,9 @@ def assemble(records: Iterable[Record], name: str, horizon: int | None = None, c
             if len(series) and (role != "rate" or series.values.max() > 0):
                 other[role], columns[role] = series, key
                 break
+    if (rate := other["rate"]) is not None and (smooth := unrounded(rate)) is not rate:
+        other["rate"] = smooth
+        notes.append("the learning rate was rounded, and goes on straight between its steps")
     planned = [value for key in reading.by_role("horizon") for value in reading.columns[key].values[-1:]]
     if horizon is None and planned and 0 < planned[-1] <= LARGEST_STEP and unit == "step":
         horizon = int(planned[-1])

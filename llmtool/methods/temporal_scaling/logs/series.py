@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ Array = NDArray[np.float64]
 MOST_RESTARTS = 20
 MIXED = 5
 """So many steps back or repeated are no restarts if they leave half of the rows or less."""
+
+STAIRS = 3
+COARSE = 0.02
+"""A rate that changes so often, always by one amount, which is at least this share of its peak, was rounded."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,27 @@ def _last_wins(steps: Array, name: str | None) -> tuple[list[int], int]:
             hint="one run a file, in order of step",
         )
     return kept, restarts
+
+
+def unrounded(series: Series) -> Series:
+    """A rate that was printed with so few digits that it goes down in steps, 0.0003, 0.0002, 0.0001, as it was before.
+
+    It is where it changes that a rounded number is known: halfway. Between two of these it goes straight, over a valley
+    or a top through the middle. Only from the peak on, where all steps are of one unit, and there are three of them.
+    """
+    top = int(np.argmax(series.values)) if len(series) else 0
+    steps, values = series.steps[top:], series.values[top:]
+    at = np.flatnonzero(np.diff(values))
+    change = values[at + 1] - values[at]
+    if len(at) < STAIRS or np.ptp(np.abs(change)) > 1e-6 * values[0] or abs(change[0]) < COARSE * values[0]:
+        return series
+    knots = [(float(steps[0]), float(values[0])), (float(steps[-1]), float(values[-1]))]
+    knots += [(float(steps[i] + steps[i + 1]) / 2, float(values[i] + values[i + 1]) / 2) for i in at]
+    for before, after in pairwise(at):
+        if np.sign(values[before + 1] - values[before]) != np.sign(values[after + 1] - values[after]):
+            knots.append((float(steps[before + 1] + steps[after]) / 2, float(values[after])))
+    x, y = np.array(sorted(knots)).T
+    return Series(series.steps, np.concatenate([series.values[:top], np.interp(steps, x, y)]))
 
 
 def slope(series: Series | None) -> float | None:
