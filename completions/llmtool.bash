@@ -326,6 +326,9 @@ _llmtool() {
         "llmtool scaling law:--bootstrap") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling law:--compute") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling law:--seed") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling law:--params-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling law:--tokens-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling law:--loss-column") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling law:--plot") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling law:-o"|"llmtool scaling law:--output") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling law:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -915,7 +918,7 @@ _llmtool() {
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --config --print-config -h --help" || words="" ;;
-        "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --plot -o --output --force --json --config --print-config -h --help" || words="" ;;
+        "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --params-column --tokens-column --loss-column --plot -o --output --force --json --config --print-config -h --help" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="-h --help" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora vocab" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --config --print-config -h --help" || words="" ;;
         "llmtool convert copy") [[ $cur == -* ]] && words="--dtype --max-shard-size --override --force --dry-run --json -q --quiet --config --print-config -h --help" || words="" ;;

@@ -33,6 +33,24 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     line = "[2025-01-01 00:00:{0:02}] step {step}/4200: loss {loss:.4f} | lr {lr:.2e} | {0}.5s/it\n"
     printed = "".join(line.format(number, **row) for number, row in enumerate(rows))
     yield "log.txt", printed.encode()
+    bar = "\rEpoch {0}: 5%|# | {1}/20 [00:10<01:00, loss={loss:.4f}, lr={lr:.4f}]"
+    bars = "".join(bar.format(number // 20, number % 20 + 1, **row) for number, row in enumerate(rows))
+    yield "bars.txt", ("Epoch 1/2\n" + bars).encode()
+    yield "columns.json", json.dumps({key: [row[key] for row in rows] for key in rows[0]}).encode()
+    long = "".join(f"{key},{row['step']},{row[key]}\n" for row in rows for key in ("loss", "lr"))
+    yield "long.csv", ("metric,step,value\n" + long).encode()
+    yield (
+        "spaces.txt",
+        b"# step loss lr\n" + "".join(f"{row['step']} {row['loss']:.4f} {row['lr']:.4f}\n" for row in rows).encode(),
+    )
+    epochs = "".join(f"{{'loss': {row['loss']:.4f}, 'epoch': {row['step'] / 4e4:.2f}}}\n" for row in rows)
+    yield "epochs.txt", epochs.encode()
+    sizes = [
+        {"run": f"a{n}", "model": {"params": n * 10**8}, "tokens": d * 10**9, "loss": 1.7 + 3 / n + 3 / d}
+        for n in (1, 2, 4, 8)
+        for d in (1, 3, 9)
+    ]
+    yield "runs.jsonl", "".join(json.dumps(row) + "\n" for row in sizes).encode()
     yield "events.out.tfevents.1", _events(rows)
     yield "batches.csv", b"loss,batch,steps\n" + "".join(
         f"{loss},{b},{1000 * (1 + 64 / b):.0f}\n" for loss in ("3.0", "2.5") for b in (8, 32, 128, 512)

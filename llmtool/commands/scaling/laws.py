@@ -201,19 +201,22 @@ def size_law(
     """A law over many runs: the result as an object, and in lines; saved for `predict_size` where output is named."""
     asked = SizeSettings.of(settings, named_settings)
     law, compute, figure, output = asked.law, asked.compute, asked.plot, asked.output
-    run = Run("scaling law", {"law": law, "bootstrap": asked.bootstrap, "compute": list(compute), "seed": asked.seed})
+    by_hand = {"params": asked.params_column, "tokens": asked.tokens_column, "loss": asked.loss_column}
+    named = {key: name for key, name in by_hand.items() if name is not None}
+    run = Run("scaling law", {"law": law, "bootstrap": asked.bootstrap, "compute": list(compute), "seed": asked.seed,
+                              "columns": named})  # fmt: skip
     if output is not None:
         claim_file(output, run, read=[path], force=asked.force, found=lambda: [file_entry(path)])
     claim_figure(figure, read=[path])
     if figure is not None and output is not None:
         refuse_overlap([output, figure], ())
     if law == critical_batch.NAME:
-        if figure or compute or output:
-            raise UserError(f"--plot, --compute and --output do not go with --law {law}")
+        if figure or compute or output or named:
+            raise UserError(f"--plot, --compute, --output and columns by name do not go with --law {law}")
         facts = critical_batch.to_json(critical_batch.read_batches(path))
         return facts, list(critical_batch.lines(facts))
     chosen = across_runs.SIZE_LAWS[law]
-    table = size_table.read_table(path, need_unique=chosen is across_runs.DATA_CONSTRAINED)
+    table = size_table.read_table(path, need_unique=chosen is across_runs.DATA_CONSTRAINED, chosen=named)
     size_report.require_identifiable(table)
     theta = across_runs.fit_sizes(chosen, table)
     draws = across_runs.bootstrap(chosen, table, theta, asked.bootstrap, asked.seed)

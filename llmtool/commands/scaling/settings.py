@@ -145,6 +145,13 @@ class SizeSettings(Settings):
         Sequence[float], Option("Best sizes for this many FLOPs; may be given again.", metavar="FLOPS")
     ] = ()
     seed: Annotated[int, Option("Seed of the bootstrap.", min=0)] = 0
+    params_column: Annotated[
+        str | None, Option("Column of the parameters, if not seen by its name.", metavar="NAME")
+    ] = None
+    tokens_column: Annotated[str | None, Option("Column of the tokens, if not seen by its name.", metavar="NAME")] = (
+        None
+    )
+    loss_column: Annotated[str | None, Option("Column of the loss, if not seen by its name.", metavar="NAME")] = None
     plot: Plot = None
     output: Annotated[
         Path | None, Option("File to write instead of stdout.", "--output -o", metavar="FILE", matters=False)

@@ -109,8 +109,7 @@ def _starts(law: SizeLaw, runs: Table) -> list[Array]:
 def bootstrap(law: SizeLaw, runs: Table, theta: Array, count: int, seed: int) -> Array:
     """Parameters fitted to runs drawn with replacement [count, parameters]; each looks for its own valley, too."""
     generator = np.random.default_rng(seed)
-    size = len(runs.loss)
-    return np.array([fit_sizes(law, runs.rows(generator.integers(0, size, size)), theta) for _ in range(count)])
+    return np.array([fit_sizes(law, runs.drawn(generator), theta) for _ in range(count)])
 
 
 def optimal_sizes(law: SizeLaw, theta: Array, compute: float) -> tuple[float, float, float]:

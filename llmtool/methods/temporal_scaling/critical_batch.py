@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import real
-from llmtool.methods.temporal_scaling.csv_file import read_rows
+from llmtool.methods.temporal_scaling.row_file import read_rows
 
 Array = NDArray[np.float64]
 NAME = "critical-batch"
@@ -22,9 +22,9 @@ SMALLEST = 1e-30
 
 
 def read_batches(path: Path) -> dict[float, tuple[Array, Array]]:
-    """Batch sizes and the steps they took to each loss, from a CSV with columns loss, batch, steps."""
+    """Batch sizes and the steps they took to each loss, from a table with columns loss, batch, steps."""
     groups: dict[float, list[tuple[float, float]]] = {}
-    for number, row in enumerate(read_rows(path), start=2):
+    for number, row in read_rows(path):
         try:
             loss, batch, steps = (
                 real(row[name], name, low=SMALLEST, where=f"{path}:{number}") for name in ("loss", "batch", "steps")

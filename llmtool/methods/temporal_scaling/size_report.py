@@ -11,8 +11,9 @@ from llmtool.core.run.record import Record
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import KAPLAN, SIZE_LAWS, SizeLaw, fit_sizes, optimal_sizes
+from llmtool.methods.temporal_scaling.logs.names import words
 from llmtool.methods.temporal_scaling.saved import array, refuse_no_number
-from llmtool.methods.temporal_scaling.size_table import FLOPS, Table
+from llmtool.methods.temporal_scaling.size_table import BY_HAND, COLUMNS, FLOPS, Table
 
 Array = NDArray[np.float64]
 SCHEMA = "llmtool.scaling-law/1"
@@ -42,8 +43,8 @@ def require_identifiable(runs: Table) -> None:
 def doubts(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Sequence[float]) -> list[str]:
     """What speaks against the law, each in a line."""
     found = []
-    if len(runs.loss) < FEW * len(law.names):
-        found.append(f"{counted(len(runs.loss), 'run')} for {len(law.names)} parameters")
+    if runs.runs < FEW * len(law.names):
+        found.append(f"{counted(runs.runs, 'run')} for {len(law.names)} parameters")
     if together(runs):
         ratio = np.median(runs.tokens / runs.params)
         found.append(f"parameters and tokens go together (D / N about {ratio:.3g}): their terms, and the best sizes, "
@@ -78,12 +79,15 @@ def outliers(law: SizeLaw, runs: Table, theta: Array) -> list[dict[str, Any]]:
 
 def on_the_largest(law: SizeLaw, runs: Table) -> dict[str, float] | None:
     """The law of the smaller runs against the largest fifth; None where too few are left."""
-    order = np.argsort(runs.compute)
+    group = runs.group if len(runs.group) else np.arange(len(runs.loss))
+    compute = np.array([runs.compute[group == run].max() for run in range(runs.runs)])
+    order = np.argsort(compute)
     count = max(1, round(HELD * len(order)))
-    small = runs.rows(order[:-count])
+    held = np.isin(group, order[-count:])
+    small = runs.rows(np.flatnonzero(~held))
     if len(small.loss) < len(law.names) + 1:
         return None
-    large = runs.rows(order[-count:])
+    large = runs.rows(np.flatnonzero(held))
     error = np.exp(law.log_loss(fit_sizes(law, small), large)) / large.loss - 1
     return {"runs": float(count), "median_error": 100 * float(np.median(np.abs(error))),
             "mean_error": 100 * float(error.mean())}  # fmt: skip
@@ -120,7 +124,9 @@ def to_json(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Sequ
         sizes.append(row)
     found = doubts(law, runs, theta, draws, compute)
     return {
-        "schema": SCHEMA, "law": law.name, "formula": law.formula, "runs": len(runs.loss), "parameters": parameters,
+        "schema": SCHEMA, "law": law.name, "formula": law.formula, "runs": runs.runs, "rows": len(runs.loss),
+        "columns": dict(runs.columns),
+        "parameters": parameters,
         "mape": 100 * float(np.abs(missed).mean()), "largest_error": 100 * float(np.abs(missed).max()),
         "confident": not found, "doubts": found, "outliers": outliers(law, runs, theta),
         "backtest": on_the_largest(law, runs), "envelope": isoflop.envelope(runs),
@@ -147,7 +153,12 @@ def predict_saved(facts: dict[str, Any], params: float, tokens: float, where: st
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The law for people."""
-    yield f"{facts['law']}: {facts['formula']}, {counted(facts['runs'], 'run')}, MAPE {facts['mape']:.3f}%"
+    runs = counted(facts["runs"], "run")
+    runs = runs if facts["rows"] == facts["runs"] else f"{facts['rows']:,} rows of {runs}"
+    yield f"{facts['law']}: {facts['formula']}, {runs}, MAPE {facts['mape']:.3f}%"
+    read = {key: name for key, name in facts["columns"].items() if key in BY_HAND}
+    if any(" ".join(words(name)) not in COLUMNS[key] for key, name in read.items()):
+        yield f"  columns: {', '.join(f'{key} {name}' for key, name in read.items())}"
     for doubt in facts["doubts"]:
         yield f"  NOT CONFIDENT: {doubt}"
     for name, value in facts["parameters"].items():

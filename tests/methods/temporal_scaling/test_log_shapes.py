@@ -173,7 +173,7 @@ def test_what_only_looks_like_one_of_these_is_refused(tmp_path: Path, text: str)
         read_log(tmp_path / "log")
 
 
-@pytest.mark.parametrize("epoch", ["inf", "nan", "9e99", "1" + "0" * 40])
+@pytest.mark.parametrize("epoch", ["inf", "nan", "9e99", "1" + "0" * 40, "-inf", "-1"])
 def test_an_epoch_that_is_none_moves_no_step(tmp_path: Path, epoch: str) -> None:
     (tmp_path / "log").write_text(f"Epoch 0: [1/2] loss: 3.0\nEpoch {epoch}: [2/2] loss: 2.0")
     assert read_log(tmp_path / "log").losses["train"].steps.tolist() == [1, 2]

@@ -51,7 +51,7 @@ class Reading:
 
     def add(self, record: Record) -> None:
         """One record; its values get the place of its own."""
-        values = _of_its_set(dict(_flatten(record)))
+        values = _of_its_set(dict(flatten(record)))
         if isinstance(held := values.get(TOKENIZER), str):
             self.tokenizer = held
         closing = False
@@ -112,11 +112,12 @@ class Reading:
         return ", ".join(names[:SHOWN]) + more
 
 
-def _flatten(record: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def flatten(record: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The values of a record, those inside others under the path to them."""
     for key, value in record.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and depth < 4:
-            yield from _flatten(value, f"{name}/", depth + 1)
+            yield from flatten(value, f"{name}/", depth + 1)
         elif isinstance(value, str) and (pair := _OF.fullmatch(value)) and (held := _halves(name)):
             yield from zip(held, pair.groups(), strict=True)
         else:

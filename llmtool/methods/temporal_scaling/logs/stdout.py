@@ -84,7 +84,8 @@ def _counted_on(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Steps that begin anew with each epoch, as bars count them, as steps of the run."""
     within = [record for record in records if OF in record]
     epochs = [known(str(record.get(_epoch(record), 0)).replace(",", "")) for record in within]
-    first = min(epochs, default=0.0)
+    whole_epochs = [epoch for epoch in epochs if 0 <= epoch < MOST_EPOCHS and epoch == int(epoch)]
+    first = min(whole_epochs, default=0.0)
     for record, epoch in zip(within, epochs, strict=True):
         length = record.pop(OF)
         if first < epoch < MOST_EPOCHS and epoch == int(epoch):

@@ -1,0 +1,153 @@
+"""Tables of runs as people have them: dialects, names, and several rows of one run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmtool.commands.scaling import laws as commands
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.across_runs import CHINCHILLA, bootstrap, fit_sizes
+from llmtool.methods.temporal_scaling.critical_batch import read_batches
+from llmtool.methods.temporal_scaling.size_report import lines, on_the_largest, to_json
+from llmtool.methods.temporal_scaling.size_table import Table, read_table
+
+PARAMS, TOKENS, LOSSES = [1.25e8, 3.5e8, 1.3e9], [2.5e9, 7e9, 2.6e10], [3.25, 2.875, 2.5]
+ROWS = list(zip(PARAMS, TOKENS, LOSSES, strict=True))
+
+
+def joined(delimiter: str, header: str = "params,tokens,loss") -> Callable[[], str]:
+    return lambda: "\n".join([header.replace(",", delimiter), *(delimiter.join(map(repr, row)) for row in ROWS)])
+
+
+FORMS: dict[str, Callable[[], str]] = {
+    "CSV": joined(","),
+    "TSV": joined("\t"),
+    "semicolons": joined(";"),
+    "decimal commas": lambda: joined(";")().replace(".", ","),
+    "Markdown": lambda: (
+        "| params | tokens | loss |\n|---|:-:|---|\n" + "\n".join(f"| {n:g} | {d:g} | {loss} |" for n, d, loss in ROWS)
+    ),
+    "JSONL": lambda: "\n".join(json.dumps(dict(zip(("params", "tokens", "loss"), row, strict=True))) for row in ROWS),
+    "an array": lambda: json.dumps([{"N": n, "D": d, "final_loss": loss} for n, d, loss in ROWS], indent=1),
+    "nested": lambda: json.dumps([{"model": {"params": n}, "data": {"tokens": d}, "loss": v} for n, d, v in ROWS]),
+    "other names": joined(",", "params_active_precise,train tokens seen,loss_c4"),
+    "beside others": lambda: (
+        "url params,loss upper,tokens per second,loss,tokens,model parameters\n"
+        + "\n".join(f"a,9,1,{loss},{d},{n}" for n, d, loss in ROWS)
+    ),
+    "as people write": lambda: "Params,Tokens,Loss\n125M,2.5B,3.25\n350M,7B,2.875\n1.3B,26B,2.5\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dialects(tmp_path: Path, form: str) -> None:
+    (tmp_path / "runs").write_text(FORMS[form]())
+    runs = read_table(tmp_path / "runs")
+    np.testing.assert_allclose([runs.params, runs.tokens, runs.loss], [PARAMS, TOKENS, LOSSES])
+    assert runs.runs == len(ROWS)
+
+
+def test_columns_are_named_where_several_may_be_meant(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("params_embed,params_all,tokens,loss_a,loss_b\n1e6,2e6,3e9,4,5\n1e7,2e7,3e9,3,4\n")
+    with pytest.raises(
+        UserError, match=r"several columns may be its params: params_embed, params_all .*--params-column"
+    ):
+        read_table(path)
+    with pytest.raises(UserError, match=r"has no column 'params_al' \(--params-column\).*params_all"):
+        read_table(path, chosen={"params": "params_al"})
+    runs = read_table(path, chosen={"params": "Params_all", "loss": "loss_b"})
+    assert (runs.params.tolist(), runs.loss.tolist()) == ([2e6, 2e7], [5, 4])
+    assert runs.columns == {"params": "params_all", "tokens": "tokens", "loss": "loss_b"}
+    with pytest.raises(UserError, match="--params-column, or one of params"):
+        write(path, "a,b\n1,2\n")
+
+
+def write(path: Path, text: str) -> Table:
+    path.write_text(text)
+    return read_table(path)
+
+
+def test_what_is_no_table_is_refused_where_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "runs"
+    for text, says in (
+        ('{"params": 1}\n{"params"', r"runs:2: not JSON"),
+        ("[1, 2]", "runs:1: a row that is no object"),
+        ('[{"params": 1}', "not JSON"),
+        ("params,tokens,loss\n1,2\n", "runs:2: 'loss' is no number: ''"),
+        ('{"params": true, "tokens": 2, "loss": 3}', "runs:1: 'params' is no number"),
+        ("| params | tokens | loss |\n|---|---|---|\n| 1 | 2 | x |", "runs:3: 'loss' is no number"),
+    ):
+        with pytest.raises(UserError, match=says):
+            write(path, text)
+
+
+def curves(runs: int = 12, rows: int = 20, scatter: float = 0.01) -> Table:
+    """Checkpoints of runs, each of which errs by one amount."""
+    generator = np.random.default_rng(0)
+    params = np.repeat(np.geomspace(5e7, 2e10, runs), rows)
+    tokens = np.tile(np.geomspace(1e9, 4e11, rows), runs)
+    theta = np.array([np.log(1.69), np.log(406.4), np.log(410.7), 0.34, 0.28])
+    bare = Table(params, tokens, tokens, np.ones(len(params)))
+    loss = np.exp(CHINCHILLA.log_loss(theta, bare) + np.repeat(scatter * generator.standard_normal(runs), rows))
+    return Table(params, tokens, tokens, loss, group=np.repeat(np.arange(runs), rows))
+
+
+def test_rows_of_one_run_are_no_runs_of_their_own() -> None:
+    """Drawn one by one they tell E to a tenth of what it is off by."""
+    runs = curves()
+    theta = fit_sizes(CHINCHILLA, runs)
+    whole, alone = (bootstrap(CHINCHILLA, each, theta, 12, seed=0)
+                    for each in (runs, Table(runs.params, runs.tokens, runs.unique, runs.loss)))  # fmt: skip
+    assert whole[:, 3].std() > 2.5 * alone[:, 3].std()
+    drawn = runs.drawn(np.random.default_rng(1))
+    for run in np.unique(drawn.group):
+        assert (drawn.group == run).sum() % 20 == 0
+        assert set(drawn.tokens[drawn.group == run]) == set(runs.tokens[:20])
+    facts = to_json(CHINCHILLA, runs, theta, whole[:0], ())
+    assert (facts["runs"], facts["rows"]) == (12, 240)
+    assert next(lines(facts)).startswith("chinchilla: E + A / N^alpha + B / D^beta, 240 rows of 12 runs")
+    few = runs.rows(runs.group < 6)
+    assert any("6 runs for 5 parameters" in doubt for doubt in to_json(CHINCHILLA, few, theta, whole[:0], ())["doubts"])
+
+
+def test_the_largest_runs_are_held_out_whole() -> None:
+    """Every run reaches the same tokens, so that the two largest of twelve are those of the most parameters."""
+    runs = curves(scatter=0.0)
+    loss = np.where(runs.group >= 10, 2 * runs.loss, runs.loss)
+    test = on_the_largest(CHINCHILLA, Table(runs.params, runs.tokens, runs.unique, loss, group=runs.group))
+    assert test is not None
+    assert test["runs"] == 2
+    assert test["median_error"] == pytest.approx(50, abs=1)  # the others told nothing of the factor
+
+
+def test_rows_with_one_name_are_one_run(tmp_path: Path) -> None:
+    text = "run_name,params,tokens,loss\n" + "".join(
+        f"{name},{n},{d},{3 - 1e-10 * d}\n" for name, n in (("a", 1e8), ("b", 2e8)) for d in (1e9, 2e9, 3e9)
+    )
+    assert write(tmp_path / "runs.csv", text).group.tolist() == [0, 0, 0, 1, 1, 1]
+    single = text.replace("a,", "one,").replace("b,", "one,")
+    assert not len(write(tmp_path / "runs.csv", single).group)  # a column that names nothing
+
+
+def test_the_columns_that_were_taken_are_told(tmp_path: Path) -> None:
+    runs = curves(8, 6, 1e-3)
+    rows = zip(runs.params, runs.tokens, runs.loss, strict=True)
+    (tmp_path / "runs.csv").write_text("params_all,params_no_embed,tokens,loss\n" + "".join(
+        f"{n},{n / 2},{d},{loss}\n" for n, d, loss in rows
+    ))  # fmt: skip
+    facts, said = commands.size_law(tmp_path / "runs.csv", bootstrap=0, params_column="params_no_embed")
+    assert facts["columns"]["params"] == "params_no_embed"
+    assert said[1] == "  columns: params params_no_embed, tokens tokens, loss loss"
+    with pytest.raises(UserError, match="do not go with --law critical-batch"):
+        commands.size_law(tmp_path / "runs.csv", law="critical-batch", loss_column="loss")
+
+
+def test_batches_of_jsonl(tmp_path: Path) -> None:
+    rows = [{"loss": 3.0, "batch": batch, "steps": 1000 + 5 * batch} for batch in (1, 2, 4)]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    [(loss, (batch, steps))] = read_batches(tmp_path / "b.jsonl").items()
+    assert (loss, batch.tolist(), steps.tolist()) == (3.0, [1, 2, 4], [1005, 1010, 1020])
