@@ -25,7 +25,7 @@ app = Group("Say early where a training run will end.")
 Logs = Annotated[
     list[str],
     typer.Argument(
-        help="Logs: JSONL, trainer_state.json, CSV, TensorBoard events, printed logs, run directories; - for stdin.",
+        help="Logs: JSONL, trainer_state.json, CSV, TensorBoard, W&B, printed logs, run directories; - for stdin.",
         metavar="LOG...",
     ),
 ]

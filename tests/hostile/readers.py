@@ -174,6 +174,7 @@ READERS = (
     Reader("log in spaces", "in/spaces.txt", "text", log),
     Reader("log of rounded epochs", "in/epochs.txt", "text", log),
     Reader("log of TensorBoard", "in/events.out.tfevents.1", "events", log),
+    Reader("log of Weights & Biases", "in/run-1.wandb", "bytes", log),
     Reader("log in gzip", "in/log.jsonl", "gzip", log),
     Reader("log, fitted", "in/log.csv", "text", fitted, cost=40),
     Reader("losses by position", "in/positions.jsonl", "jsonl", by_positions, cost=20),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.hostile.mutations import varint
+from tests.methods.temporal_scaling.test_wandb_file import framed, history
 
 BASELINE = {
     "schema": "llmtool.bench-kernels/1", "machine": {"device": "cpu"},
@@ -52,6 +53,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     ]
     yield "runs.jsonl", "".join(json.dumps(row) + "\n" for row in sizes).encode()
     yield "events.out.tfevents.1", _events(rows)
+    yield "run-1.wandb", framed([history(number, row) for number, row in enumerate(rows)])
     yield "batches.csv", b"loss,batch,steps\n" + "".join(
         f"{loss},{b},{1000 * (1 + 64 / b):.0f}\n" for loss in ("3.0", "2.5") for b in (8, 32, 128, 512)
     ).encode()  # fmt: skip

@@ -12,7 +12,7 @@ from llmtool.core.run.json_file import parse_json
 from llmtool.methods.temporal_scaling.logs.columns import flatten
 
 Row = tuple[int, dict[str, Any]]
-"""The line that a row stands in (of an array its number), and its cells by the names of the header, empty where it has none."""
+"""The line that a row stands in (of an array its number), and its cells by name, empty where it has none."""
 _DECIMAL_COMMA = re.compile(r"([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)")
 
 

@@ -12,7 +12,7 @@ from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import refuse_device
 from llmtool.core.run.json_file import parse_json
-from llmtool.methods.temporal_scaling.logs import csv_table, mllog, stdout, tensorboard
+from llmtool.methods.temporal_scaling.logs import csv_table, mllog, stdout, tensorboard, wandb_file
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
 from llmtool.methods.temporal_scaling.logs.names import meaning
@@ -21,7 +21,7 @@ LARGEST = 1 << 30
 """Bytes of the largest log; a day of training at a row a step is some 20 MB."""
 STDIN = "-"
 IN_DIRECTORY = ("metrics.jsonl", "trainer_log.jsonl", "trainer_state.json", "metrics.csv", "events.out.tfevents.*",
-                "checkpoint-*/trainer_state.json")  # fmt: skip
+                "checkpoint-*/trainer_state.json", "run-*.wandb")  # fmt: skip
 """What is looked for when a run's directory is named; of several files the latest."""
 BELOW = 3
 """Loggers put a run's files so many directories below the one that they were given (lightning_logs/version_0)."""
@@ -38,6 +38,8 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
     parts = [_bytes(path, name) for path in paths]
     if not any(part.strip() for part in parts):
         raise NotYetError("the log is empty", where=name)
+    if wandb_file.is_wandb(parts[0]):
+        return assemble(wandb_file.read(parts[0], name), name, chosen=chosen)
     if tensorboard.is_event_file(parts[0]):
         events = (record for part in parts for record in tensorboard.read(part, name))
         return assemble(events, name, chosen=chosen)
