@@ -126,6 +126,14 @@ def test_epochs_rounded_to_two_places_are_spread(tmp_path: Path, epochs: float, 
     assert log.losses["train"].steps[0] > 0
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_rows_of_a_counted_epoch_are_so_far_into_it(tmp_path: Path, first: int) -> None:
+    """A program that logs four times an epoch, and was stopped in the third one."""
+    rows = [{"loss": 5 - k / 10, "epoch": first + k // 4} for k in range(10)]
+    (tmp_path / "log").write_text("\n".join(map(json.dumps, rows)))
+    np.testing.assert_allclose(read_log(tmp_path / "log").losses["train"].steps, (np.arange(10) + 1) / 4)
+
+
 def test_epochs_of_rows_that_do_not_share_one_stay(tmp_path: Path) -> None:
     rows = [{"loss": v, "epoch": k + 1.0} for k, v in enumerate(LOSSES)]
     both = [each for row in rows for each in (row, {"eval_loss": row["loss"] + 1, "epoch": row["epoch"]})]

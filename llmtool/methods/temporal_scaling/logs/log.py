@@ -164,6 +164,10 @@ def _spread(x: Array, reading: Reading) -> Array:
     epochs, group, size = np.unique(x[places], return_inverse=True, return_counts=True)
     if len(epochs) < 2 or size.max() < 2 or np.any(np.diff(group) < 0):
         return x
+    if (epochs == np.floor(epochs)).all():  # not rounded but counted: a row is so far into its epoch
+        length = np.maximum(size, np.median(size))[group]
+        spread = epochs[group] - epochs[0] + (np.arange(len(group)) - (np.cumsum(size) - size)[group] + 1) / length
+        return np.where(np.isfinite(x), np.interp(np.arange(len(x)), places, spread), np.nan)
     # Each epoch is known at the middle of its rows; training began at 0, before the first of them.
     middle = np.bincount(group, weights=np.arange(len(group))) / size
     start = epochs[0] < np.diff(epochs).min()
