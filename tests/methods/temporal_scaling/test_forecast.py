@@ -9,14 +9,14 @@ import pytest
 
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
-from llmtool.methods.temporal_scaling.choice import NAMES, Fitted, choose
+from llmtool.methods.temporal_scaling.choice import NAMES, TINY, Fitted, choose
 from llmtool.methods.temporal_scaling.fit import Fit, beside_high_rate, fit, standard_noise
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast, lower, slope_growth
 from llmtool.methods.temporal_scaling.intervals import SCALE, UNKNOWN_RATE, interval, interval_score, one_sided
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER, at_high_rate
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
-from llmtool.methods.temporal_scaling.run import prepare
+from llmtool.methods.temporal_scaling.run import Run, prepare
 from llmtool.methods.temporal_scaling.schedule import Plan, Shape
 from tests.methods.temporal_scaling.synthetic import HORIZON, log
 
@@ -320,13 +320,26 @@ def test_a_better_rival_costs_confidence() -> None:
     assert made.final.low < loss[-1] < made.final.high or not made.confident
 
 
-def test_a_law_that_replaced_the_usual_one_is_not_sure_of_itself() -> None:
-    """A constant rate and an exponent that no run has: the power law is taken, and the other end counts too."""
+def steep(size: float) -> Run:
+    """A constant rate and an exponent that no run has."""
     steps = np.arange(50.0, 10_001.0, 50.0)
     noise = 3e-4 * np.random.default_rng(0).standard_normal(len(steps))
-    held = Log("a.csv", {"train": Series(steps, (2 + 2e5 * steps**-2.0) * np.exp(noise))},
+    held = Log("a.csv", {"train": Series(steps, (2 + size * steps**-2.0) * np.exp(noise))},
                rate=Series(steps, np.full(len(steps), 1e-3)))  # fmt: skip
-    run = prepare(held, until="40%")
+    return prepare(held, until="40%")
+
+
+def test_a_law_that_is_better_by_half_replaces_nothing() -> None:
+    choice = choose(steep(2e4))
+    usual, other = (choice.backtests[name].error for name in ("cooldown", "power"))
+    assert usual / 3 < max(other, TINY) < 0.6 * usual
+    assert choice.law.name == "cooldown"
+    assert choice.rival == "power"
+
+
+def test_a_law_that_replaced_the_usual_one_is_not_sure_of_itself() -> None:
+    """The power law is taken, and the other end counts too."""
+    run = steep(2e5)
     taken, power, usual = forecast(run), forecast(run, "power"), forecast(run, "cooldown")
     assert taken.fit.name == power.fit.name == "power"
     apart = abs(np.log(usual.final.value / power.final.value))

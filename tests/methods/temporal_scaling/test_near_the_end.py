@@ -8,7 +8,7 @@ import pytest
 from llmtool.methods.temporal_scaling.alarms import odds_above
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.comparison import ends
-from llmtool.methods.temporal_scaling.forecast import Forecast, _left, forecast
+from llmtool.methods.temporal_scaling.forecast import NEAR_PEAK, Forecast, _left, forecast, slope_growth
 from llmtool.methods.temporal_scaling.intervals import SHORT_FALL, UNKNOWN_RATE
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
@@ -53,6 +53,29 @@ def test_a_rival_costs_the_less_the_less_is_left() -> None:
     assert better == [True, False]
     assert width(late) < 0.25 * width(early)
     assert late.final.low < odd.losses["train"].values[-1] < late.final.high
+
+
+def test_doubts_count_by_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each limit set between what a late run shows and that share of it which is left."""
+    made = log("cosine", noise=0.0)
+    train = made.losses["train"]
+    run = prepare(
+        replace(made, losses={"train": Series(train.steps, 3.0 - 0.1 * (train.steps / HORIZON) ** 2)}), until="97%"
+    )
+    seen = forecast(run)
+    assert run.schedule is not None
+    near_peak = run.schedule.rate(run.seen()[0]) >= NEAR_PEAK
+    growth = slope_growth(*(each[near_peak] for each in run.seen()))
+    left = _left(run, seen.backtest)
+    assert 0.1 < left < 0.5
+    for name, limit, words in (
+        ("LARGEST_ERROR", seen.backtest.error, "the back-test inside"),
+        ("STEEPER", growth, "still grows"),
+    ):
+        base = 1.0 if name == "STEEPER" else 0.0
+        for share, told in ((0.8 * left, True), (1.2 * left, False)):
+            monkeypatch.setattr(f"llmtool.methods.temporal_scaling.forecast.{name}", base + share * (limit - base))
+            assert any(words in doubt for doubt in forecast(run).doubts) == told
 
 
 def test_a_rate_that_nobody_knows_cannot_fall_far_any_more() -> None:

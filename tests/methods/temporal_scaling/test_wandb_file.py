@@ -90,6 +90,15 @@ def test_a_run_still_going_on_ends_in_the_middle_of_a_record(tmp_path: Path) -> 
         read_log(made(tmp_path / "a", data[:30]))
 
 
+def test_a_record_that_was_begun_and_never_ended_is_left_out(tmp_path: Path) -> None:
+    """As a program that was killed leaves it, before it is resumed in the same file."""
+    begun = history(0, {"loss": 9.0, "step": 5})
+    torn = struct.pack("<IHB", zlib.crc32(b"\x02" + begun[:20]), 20, 2) + begun[:20]
+    whole = framed([history(n, row) for n, row in enumerate(rows(3))])
+    log = read_log(made(tmp_path / "a", whole[:7] + torn + whole[7:]))
+    assert log.losses["train"].values.tolist() == [4 - n / 100 for n in range(3)]
+
+
 def test_damage_is_told(tmp_path: Path) -> None:
     data = bytearray(framed([history(n, row) for n, row in enumerate(rows(9))]))
     data[200] ^= 1
