@@ -131,7 +131,7 @@ def prepare(
     """The run behind a log. until: a step, or a share of the horizon such as "30%"; default: all there is."""
     metric = log.metric(metric)
     steps, loss = _smoothed(log.losses[metric].steps, log.losses[metric].values, smooth)
-    last = float(steps[-1])
+    last = float(log.losses[metric].steps[-1])  # the mean of the last few rows lies before it
     known = _horizon(log, last, horizon, until)
     horizon = AHEAD[-1] * last if known is None else known
     schedule = from_log(log, horizon, warmup, plan)

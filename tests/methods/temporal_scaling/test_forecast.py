@@ -366,6 +366,8 @@ def test_smooth_averages_rows() -> None:
     assert run.steps.tolist()[:2] == [400.0, 700.0]
     assert len(run.steps) == 66
     assert run.steps[-1] == HORIZON - 100
+    assert run.until == HORIZON
+    assert run.finished
 
 
 def test_steps_to_a_target() -> None:
