@@ -80,10 +80,10 @@ def outliers(law: SizeLaw, runs: Table, theta: Array) -> list[dict[str, Any]]:
 def on_the_largest(law: SizeLaw, runs: Table) -> dict[str, float] | None:
     """The law of the smaller runs against the largest fifth; None where too few are left."""
     group = runs.group if len(runs.group) else np.arange(len(runs.loss))
-    compute = np.array([runs.compute[group == run].max() for run in range(runs.runs)])
-    order = np.argsort(compute)
+    labels = np.unique(group)
+    order = np.argsort([runs.compute[group == run].max() for run in labels])
     count = max(1, round(HELD * len(order)))
-    held = np.isin(group, order[-count:])
+    held = np.isin(group, labels[order[-count:]])
     small = runs.rows(np.flatnonzero(~held))
     if len(small.loss) < len(law.names) + 1:
         return None

@@ -71,13 +71,14 @@ class Table:
         """As many runs drawn with replacement, each with all of its rows: those of one run err alike."""
         if not len(self.group):
             return self.rows(generator.integers(0, len(self.loss), len(self.loss)))
-        runs = generator.integers(0, self.runs, self.runs)
+        labels = np.unique(self.group)
+        runs = labels[generator.integers(0, len(labels), len(labels))]
         return self.rows(np.concatenate([np.flatnonzero(self.group == run) for run in runs]))
 
     @property
     def runs(self) -> int:
         """How many runs the rows are of."""
-        return int(self.group.max()) + 1 if len(self.group) else len(self.loss)
+        return len(np.unique(self.group)) if len(self.group) else len(self.loss)
 
 
 def read_table(path: Path, *, need_unique: bool = False, chosen: Mapping[str, str] | None = None) -> Table:
@@ -103,9 +104,10 @@ def read_table(path: Path, *, need_unique: bool = False, chosen: Mapping[str, st
     called = [f"line {line}" for line, _ in rows]
     group = np.zeros(0, dtype=np.int64)
     if (name := found["name"]) is not None:
-        _, of = np.unique([str(row.get(name)) for _, row in rows], return_inverse=True)
-        group = of if 1 < of.max() + 1 < len(rows) else group
-        called = [f"{row.get(name)} ({place})" for (_, row), place in zip(rows, called, strict=True)]
+        called = [str(row.get(name)) for _, row in rows]
+        if "run" in words(name) and 1 < len(set(called)) < len(rows):  # a model or a size may have many runs
+            group = np.unique(called, return_inverse=True)[1]
+        called = [f"{each} (line {line})" for each, (line, _) in zip(called, rows, strict=True)]
     return Table(columns["params"], columns["tokens"], np.minimum(unique, columns["tokens"]), columns["loss"],
                  tuple(called), {key: name for key, name in found.items() if name is not None}, group)  # fmt: skip
 

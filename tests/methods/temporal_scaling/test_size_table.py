@@ -110,7 +110,8 @@ def test_rows_of_one_run_are_no_runs_of_their_own() -> None:
     facts = to_json(CHINCHILLA, runs, theta, whole[:0], ())
     assert (facts["runs"], facts["rows"]) == (12, 240)
     assert next(lines(facts)).startswith("chinchilla: E + A / N^alpha + B / D^beta, 240 rows of 12 runs")
-    few = runs.rows(runs.group < 6)
+    few = runs.rows(runs.group >= 6)
+    assert few.drawn(np.random.default_rng(1)).runs <= few.runs == 6
     assert any("6 runs for 5 parameters" in doubt for doubt in to_json(CHINCHILLA, few, theta, whole[:0], ())["doubts"])
 
 
@@ -131,6 +132,9 @@ def test_rows_with_one_name_are_one_run(tmp_path: Path) -> None:
     assert write(tmp_path / "runs.csv", text).group.tolist() == [0, 0, 0, 1, 1, 1]
     single = text.replace("a,", "one,").replace("b,", "one,")
     assert not len(write(tmp_path / "runs.csv", single).group)  # a column that names nothing
+    models = write(tmp_path / "runs.csv", text.replace("run_name", "model"))  # of which there are several runs each
+    assert not len(models.group)
+    assert models.names[0] == "a (line 2)"
 
 
 def test_the_columns_that_were_taken_are_told(tmp_path: Path) -> None:

@@ -84,12 +84,12 @@ def _counted_on(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Steps that begin anew with each epoch, as bars count them, as steps of the run."""
     within = [record for record in records if OF in record]
     epochs = [known(str(record.get(_epoch(record), 0)).replace(",", "")) for record in within]
-    whole_epochs = [epoch for epoch in epochs if 0 <= epoch < MOST_EPOCHS and epoch == int(epoch)]
+    whole_epochs = [epoch for epoch in epochs if 0 <= epoch < MOST_EPOCHS and epoch == round(epoch)]
     first = min(whole_epochs, default=0.0)
     for record, epoch in zip(within, epochs, strict=True):
         length = record.pop(OF)
-        if first < epoch < MOST_EPOCHS and epoch == int(epoch):
-            record["step"] = int(record["step"]) + int(epoch - first) * length
+        if first < epoch < MOST_EPOCHS and epoch == round(epoch):
+            record["step"] += round(epoch - first) * length
     return records
 
 
@@ -127,7 +127,7 @@ def _record(line: str, above: dict[str, Any] | None) -> tuple[dict[str, Any] | N
     roles = {each.role for each in held_by}
     counts = any(each.role == "axis" and not each.unit for each in held_by)
     if not counts and "loss" in roles and (of := _OF.search(line)):
-        step, length = (int(each) for each in (of[1] or of[3], of[2] or of[4]))
+        step, length = (whole(each, "step") for each in (of[1] or of[3], of[2] or of[4]))
         return {**record, "step": step, OF: length}, 0 if _epoch(record) else length
     if "axis" not in roles and above:
         return {**above, **record}, 0
