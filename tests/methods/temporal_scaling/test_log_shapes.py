@@ -242,6 +242,22 @@ def test_a_rate_that_was_rounded_goes_on_straight(tmp_path: Path, peak: float, e
     assert np.abs(rated(tmp_path / "log", up_and_down) - up_and_down).max() < 0.1 * peak
 
 
+def test_a_plateau_that_was_rounded_stays_one(tmp_path: Path) -> None:
+    """Warm-up, stable, decay: nothing fell before the fall."""
+    done = np.linspace(0, 1, 400)
+    made = 3e-4 * np.minimum(1, (1 - done) / 0.3)
+    found = rated(tmp_path / "log", made)
+    np.testing.assert_allclose(found[done < 0.69], 3e-4)
+    assert np.abs(found - made).max() < 0.03 * 3e-4
+
+
+@pytest.mark.parametrize("every", [1, 5, 12])
+def test_a_straight_fall_that_is_logged_seldom_was_not_rounded(tmp_path: Path, every: int) -> None:
+    """It goes down by one amount from row to row, as two of our own runs do; its plateau was tilted."""
+    made = 3e-3 * np.minimum(1, (1 - np.linspace(0, 1, 121)) / 0.4)[::every].round(4)
+    np.testing.assert_array_equal(rated(tmp_path / "log", made), made.round(4))
+
+
 @pytest.mark.parametrize(
     "levels",
     [[3], [3, 1], [3, 2, 1], [8, 4, 2, 1], [90, 89, 88, 87, 86]],

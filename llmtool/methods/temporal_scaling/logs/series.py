@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ MIXED = 5
 STAIRS = 3
 COARSE = 0.02
 """A rate that changes so often, always by one amount, which is at least this share of its peak, was rounded."""
+PLATEAU = 1.5
+"""A first or last level is one where it is this many times as long as the one beside it: 1.15 times on a cosine."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def unrounded(series: Series) -> Series:
     """A rate that was printed with so few digits that it goes down in steps, 0.0003, 0.0002, 0.0001, as it was before.
 
     It is where it changes that a rounded number is known: halfway. Between two of these it goes straight, over a valley
-    or a top through the middle. Only from the peak on, where all steps are of one unit, and there are three of them.
+    or a top through the middle; a long first level is a plateau up to half a step before its end, and so is a last one.
+    Only from the peak on, where all steps are of one unit and there are three of them, each of several rows: a straight
+    fall that is logged seldom goes down by one amount, too, in every row.
     """
     top = int(np.argmax(series.values)) if len(series) else 0
     steps, values = series.steps[top:], series.values[top:]
@@ -103,11 +106,18 @@ def unrounded(series: Series) -> Series:
     change = values[at + 1] - values[at]
     if len(at) < STAIRS or np.ptp(np.abs(change)) > 1e-6 * values[0] or abs(change[0]) < COARSE * values[0]:
         return series
+    if np.diff(at).min() < 2:
+        return series
+    middle = (steps[at] + steps[at + 1]) / 2
     knots = [(float(steps[0]), float(values[0])), (float(steps[-1]), float(values[-1]))]
-    knots += [(float(steps[i] + steps[i + 1]) / 2, float(values[i] + values[i + 1]) / 2) for i in at]
-    for before, after in pairwise(at):
-        if np.sign(values[before + 1] - values[before]) != np.sign(values[after + 1] - values[after]):
-            knots.append((float(steps[before + 1] + steps[after]) / 2, float(values[after])))
+    knots += zip(middle.tolist(), ((values[at] + values[at + 1]) / 2).tolist(), strict=True)
+    first, last = middle[1] - middle[0], middle[-1] - middle[-2]
+    if middle[0] - steps[0] > PLATEAU * first:
+        knots.append((float(middle[0] - first / 2), float(values[0])))
+    if steps[-1] - middle[-1] > PLATEAU * last:
+        knots.append((float(middle[-1] + last / 2), float(values[-1])))
+    turns = np.flatnonzero(np.diff(np.sign(change)))
+    knots += [(float(middle[turn] + middle[turn + 1]) / 2, float(values[at[turn] + 1])) for turn in turns]
     x, y = np.array(sorted(knots)).T
     return Series(series.steps, np.concatenate([series.values[:top], np.interp(steps, x, y)]))
 
