@@ -36,9 +36,7 @@ def _cells(text: str, path: Path) -> list[Row]:
             if not "".join(cells).strip("-: "):
                 continue  # an empty line, or the rule under a Markdown header
             if delimiter == ";":
-                cells = [
-                    _DECIMAL_COMMA.sub(r"\1.\2", cell) if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells
-                ]
+                cells = [_decimal(cell) for cell in cells]
             if header is None:
                 header = cells
             else:

@@ -26,6 +26,7 @@ IN_DIRECTORY = ("metrics.jsonl", "trainer_log.jsonl", "trainer_state.json", "met
 BELOW = 3
 """Loggers put a run's files so many directories below the one that they were given (lightning_logs/version_0)."""
 NAMED = 4
+"""Of several such directories an error names so many."""
 
 
 def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:

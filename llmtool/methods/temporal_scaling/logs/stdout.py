@@ -41,6 +41,7 @@ _CONTEXT = HELD_OUT - {"test", "dev"}
 OF = "of"
 """The length of an epoch, kept beside a step within it until all is read."""
 MOST_EPOCHS = 1e6
+"""A count of epochs from here on is none."""
 LONGEST = 4000
 """Characters of a line that is looked at."""
 
@@ -84,11 +85,11 @@ def _counted_on(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Steps that begin anew with each epoch, as bars count them, as steps of the run."""
     within = [record for record in records if OF in record]
     epochs = [known(str(record.get(_epoch(record), 0)).replace(",", "")) for record in within]
-    whole_epochs = [epoch for epoch in epochs if 0 <= epoch < MOST_EPOCHS and epoch == round(epoch)]
-    first = min(whole_epochs, default=0.0)
+    counted = {epoch for epoch in epochs if 0 <= epoch < MOST_EPOCHS and epoch == round(epoch)}
+    first = min(counted, default=0.0)
     for record, epoch in zip(within, epochs, strict=True):
         length = record.pop(OF)
-        if first < epoch < MOST_EPOCHS and epoch == round(epoch):
+        if epoch in counted:
             record["step"] += round(epoch - first) * length
     return records
 
