@@ -86,6 +86,11 @@ class Follower:
         except NotYetError as refusal:
             self.line.keep()
             self.console.info(f"not yet: {refusal}")
+        except UserError as refusal:
+            # What was refused from the first is an error of the command; a run that was watched may still mend itself.
+            if not self.made:
+                raise
+            self._tell([Alarm("refused", self.seen, str(UserError(refusal.what, hint=refusal.hint)))])
         return None
 
     def _misses(self, made: Forecast) -> bool:
@@ -127,7 +132,7 @@ class Follower:
 
 
 def _over(run: Run, last: float) -> bool:
-    return not run.open_end and last >= run.horizon
+    return not run.open_end and run.falls_on is None and last >= run.horizon
 
 
 def _notify(command: str, text: str, console: Console) -> None:
@@ -145,7 +150,11 @@ def _notify(command: str, text: str, console: Console) -> None:
 
 def _line(made: Forecast, request: Request) -> str:
     run = made.run
-    if run.finished:
+    if run.falls_on is not None:
+        text = f"step {run.until:,.0f}: " + ", ".join(
+            f"{report.span(each)} {way}" for way, each in made.endings.items()
+        )
+    elif run.finished:
         text = f"step {run.until:,.0f} of {run.horizon:,.0f}: finished, its last loss is {run.end:.4f}"
     elif run.open_end:
         step = run.ahead[0]

@@ -26,6 +26,7 @@ from llmtool.methods.temporal_scaling.intervals import (
 )
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.run import FIRST_STEPS, Run
+from llmtool.methods.temporal_scaling.schedule import FLAT
 
 Array = NDArray[np.float64]
 LARGEST_ERROR = 0.01
@@ -36,6 +37,8 @@ DOUBTED = 3e-3
 FARTHEST = 1.5
 """A horizon is far where the log distance to it exceeds that of the steps looked at by this factor."""
 GAINS = "if the fall of the rate takes off as much as in most projects", "if as much as in some"
+STILL_FALLS = ("the learning rate still fell at step {:,.0f}, and nothing says that this was the last (give --horizon, "
+               "and --schedule where it goes on)")  # fmt: skip
 LEANS = 1.5
 """An interval leans where it is this many times as wide as without the projects whose falls take off more."""
 STEEPER = 1.1
@@ -143,6 +146,12 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     noise = run.end_noise * standard_noise(0)[:, 0]
     final = measured(run.end, noise) if run.finished else bounds(fitted, run.horizon, surprise)
     endings = _endings(fitted, surprise, steps, loss)
+    if run.falls_on is not None:
+        on = forecast(run.fallen_to_zero, law, like).final
+        endings = {
+            f"if step {run.until:,.0f} was the last": measured(run.end, noise),
+            f"if the rate falls on to zero, at step {run.falls_on:,.0f}": on,
+        }
     if endings:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
                      ((min, "low"), (max, "high")))  # fmt: skip
@@ -193,10 +202,11 @@ def _endings(fitted: Fitted, surprise: float, steps: Array, loss: Array) -> dict
         return {}
     if not fitted.knows_rate:
         return {}
+    stays = schedule.rate(np.array([schedule.assumed]))[0] - schedule.eta[-1] < FLAT
     reference = fitted.reference or schedule.total
     falling = beside_high_rate(replace(fitted, schedule=schedule.with_fall(), reference=reference), steps, loss)
     return {
-        "if the rate stays": bounds(fitted, fitted.horizon, surprise),
+        "if the rate stays" if stays else "if the rate goes on as it did": bounds(fitted, fitted.horizon, surprise),
         "if it falls over the last fifth": bounds(falling, fitted.horizon, surprise),
     }
 
@@ -237,7 +247,7 @@ def _doubts(
     doubts: list[str] = []
     steps, loss = run.seen()
     if run.finished:
-        return ()
+        return () if run.falls_on is None else (STILL_FALLS.format(run.until),)
     if run.open_end:
         doubts.append("the end of the run is not known (give --horizon)")
     if left * run.youth > DOUBTED:
@@ -263,7 +273,9 @@ def _doubts(
     if choice.rival is not None and left * choice.doubt > DOUBTED:
         doubts.append(f"{choice.rival} back-tests better ({100 * choice.backtests[choice.rival].error:.2f}% against "
                       f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip
-    if run.schedule is not None and run.schedule.assumed is not None:
+    if run.falls_on is not None:
+        doubts.append(STILL_FALLS.format(run.until))
+    elif run.schedule is not None and run.schedule.assumed is not None:
         doubts.append(f"the learning rate is known to step {run.schedule.assumed:,.0f} only: it may yet fall "
                       "(give --schedule)")  # fmt: skip
     if run.schedule is None and _untold(run.until, np.array([run.horizon]))[0] > DOUBTED:

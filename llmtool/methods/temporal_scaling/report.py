@@ -22,7 +22,7 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
     share = 100 * run.until / run.horizon
     unit = {"step": "steps", "epoch": "epochs"}.get(run.log.unit, run.log.unit)
     span_seen = f"{amount(run.cut)} to {amount(run.until)}"
-    end = "" if run.open_end else f" of {amount(run.horizon)} ({share:.0f}%)"
+    end = "" if run.open_end or run.falls_on is not None else f" of {amount(run.horizon)} ({share:.0f}%)"
     yield f"{run.log.name}: {run.metric} loss, fitted on {unit} {span_seen}{end}"
     yield from _ending(forecast)
     if not forecast.confident:
@@ -46,13 +46,19 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
 def _ending(forecast: Forecast) -> Iterator[str]:
     """How the run ends; how it goes on, where its end is not known; that it has ended, where it has."""
     run = forecast.run
-    if run.finished:
-        yield _line("finished", f"the log reaches the horizon; its last loss is {run.end:.4f}")
+    ways = [f"{span(each)} {name}" for name, each in (forecast.endings | forecast.gains).items()]
+    if run.finished and not ways:
+        how = "the log reaches the horizon"
+        if run.low is not None:
+            how = f"the learning rate is down to {100 * run.low:.0f}% of its peak (--horizon, if the run goes on)"
+        yield _line("finished", f"{how}; its last loss is {run.end:.4f}")
         return
-    if not run.open_end:
+    if run.finished:
+        yield _line("finished?", ways.pop(0))
+    elif not run.open_end:
         yield _line("final loss", f"{span(forecast.final)} (90% interval)")
-    for name, each in (forecast.endings | forecast.gains).items():
-        yield _line("", f"{span(each)} {name}")
+    for way in ways:
+        yield _line("", way)
     for step in run.ahead:
         yield _line(f"at {step:,.0f}", f"{span(forecast.at(step))} (90% interval)")
     if run.open_end:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import find_real
+from llmtool.methods.temporal_scaling.ending import End, find_end
 from llmtool.methods.temporal_scaling.levels import Change, changes, levels
 from llmtool.methods.temporal_scaling.logs.log import Log
 from llmtool.methods.temporal_scaling.points import noise
@@ -28,8 +29,6 @@ FRESH = 1.2
 that is trained on begins where it was, and is past what FIRST_STEPS is about."""
 END = 0.02
 """Share of a run whose mean loss is its final loss."""
-FALLEN = 0.5
-"""A rate that has fallen below this share of its peak is taken for that of a finished run."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Run:
 
     cut: the end of the warm-up, or a thirtieth of what is looked at, whichever is later. open_end: the end of
     the run is not known, and the horizon is the last of the steps ahead. changes: jumps of the loss in what may be
-    looked at.
+    looked at. falls_on, low: see End; with falls_on, the horizon is this step where the rate is high, else the last one
+    logged.
     """
 
     log: Log
@@ -51,11 +51,24 @@ class Run:
     until: float
     open_end: bool = False
     changes: tuple[Change, ...] = ()
+    falls_on: float | None = None
+    low: float | None = None
 
     @property
     def finished(self) -> bool:
         """Whether the last step is among those looked at, so that nothing is left to forecast."""
         return not self.open_end and self.until >= 0.999 * self.horizon
+
+    @property
+    def fallen_to_zero(self) -> "Run":
+        """The same run whose rate falls on at its pace until it is zero; falls_on must not be None."""
+        assert self.falls_on is not None
+        assert self.schedule is not None
+        if self.horizon == self.falls_on:
+            schedule = replace(self.schedule, assumed=None)
+        else:
+            schedule = self.schedule.to_zero(self.falls_on)
+        return replace(self, horizon=self.falls_on, schedule=schedule, falls_on=None)
 
     @property
     def ahead(self) -> tuple[float, ...]:
@@ -132,11 +145,15 @@ def prepare(
     metric = log.metric(metric)
     steps, loss = _smoothed(log.losses[metric].steps, log.losses[metric].values, smooth)
     last = float(log.losses[metric].steps[-1])  # the mean of the last few rows lies before it
-    known = _horizon(log, last, horizon, until)
-    horizon = AHEAD[-1] * last if known is None else known
-    schedule = from_log(log, horizon, warmup, plan)
+    end = _end(log, last, horizon, until, plan)
+    horizon = AHEAD[-1] * last if end.step is None else end.step
+    falls = end.falls_on is not None and end.step == end.falls_on
+    schedule = from_log(log, end.reached if falls else horizon, warmup, plan)
+    if schedule is not None and falls:
+        schedule = schedule.to_zero(horizon, assumed=True)
     reached = _until(until, horizon, last, log.name)
-    run = Run(log, metric, steps, loss, schedule, horizon, warmup or 0.0, reached, known is None)
+    run = Run(log, metric, steps, loss, schedule, horizon, warmup or 0.0, reached, end.step is None,
+              falls_on=end.falls_on, low=end.low)  # fmt: skip
     return cut_at(run, reached)
 
 
@@ -149,29 +166,20 @@ def cut_at(run: Run, until: float) -> Run:
     return seen if run.metric in run.log.positions else replace(seen, changes=changes(*seen.logged(), run.schedule))
 
 
-def _horizon(log: Log, last: float, given: float | None, until: str | None) -> float | None:
-    """The last step of the run: given, planned by the log, of the known schedule; else, of a finished run, the last.
-
-    None where nothing tells it: a log of losses, or one whose rate has not fallen so far.
-    """
-    known = given or log.horizon
-    if known is None and log.rate is not None and log.rate.values.max() > 0:
-        fallen = log.rate.values[-1] < FALLEN * log.rate.values.max()
-        if log.rate.steps[-1] > last or fallen:
-            known = max(float(log.rate.steps[-1]), last)
-    if known is None and until is not None:
-        known = last
-    if known is None:
-        return None
-    if known < last and given is None:
-        return last  # programs count from 0 or from 1, and evaluate once more after the last step they planned
-    if known < last:
-        raise UserError(
-            f"the horizon {known:g} lies before the last step {last:g}",
-            where=log.name,
-            hint="use --fit-until to look at less of the run",
-        )
-    return known
+def _end(log: Log, last: float, given: float | None, until: str | None, plan: Plan | None) -> End:
+    """Where the run ends, not before the last loss; with a plan for the rate, nothing is supposed of its fall."""
+    end = find_end(log, last, given, whole=until is not None)
+    if plan is not None and end.step == end.falls_on:
+        return End(None)
+    if end.step is None or end.step >= last:
+        return end
+    if given is None:
+        return End(last)  # programs count from 0 or from 1, and evaluate once more after the last step they planned
+    raise UserError(
+        f"the horizon {given:g} lies before the last step {last:g}",
+        where=log.name,
+        hint="use --fit-until to look at less of the run",
+    )
 
 
 def _until(until: str | None, horizon: float, last: float, name: str) -> float:

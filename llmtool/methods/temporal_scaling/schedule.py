@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.ending import power_of_step
 from llmtool.methods.temporal_scaling.logs.log import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
 
@@ -77,6 +78,11 @@ class Schedule:
         steps = np.union1d(self.steps, np.linspace(start, self.horizon, 64))
         fall = np.clip((steps - start) / (self.horizon - start), 0, 1)
         return Schedule(steps, self.rate(steps) * (1 - (1 - end) * fall), self.warmup)
+
+    def to_zero(self, step: float, *, assumed: bool = False) -> "Schedule":
+        """The same, then a linear fall to zero at a later step; assumed: that is only supposed."""
+        steps, eta = np.append(self.steps, step), np.append(self.eta, 0.0)
+        return Schedule(steps, eta, self.warmup, self.horizon if assumed else None)
 
     def to_json(self) -> dict[str, object]:
         """Knots as lists, for a saved fit."""
@@ -170,6 +176,11 @@ def _continued(
         return np.concatenate([steps, planned.steps[later]]), np.concatenate([eta, planned.eta[later]]), None
     # The last logged step may be one short of the last step of the run.
     ahead = horizon - steps[-1] > 2 * np.median(np.diff(steps))
+    power = power_of_step(steps, eta) if ahead else None
+    if power is not None:
+        later = np.geomspace(steps[-1], horizon, KNOTS // 8)[1:]
+        falling = eta[-1] * (later / steps[-1]) ** -power
+        return np.append(steps, later), np.append(eta, falling), float(steps[-1])
     if ahead and eta[len(eta) // 2 :].min() < 1 - FLAT:
         raise UserError(
             f"the learning rate is known to step {steps[-1]:g} only, and is not constant",
