@@ -44,6 +44,9 @@ def of_run(run: Run) -> list[Alarm]:
         found.append(
             Alarm("broken", run.log.broken_from, f"the loss is no number since step {run.log.broken_from:,.0f}")
         )
+    if risen := run.risen:
+        found.append(Alarm("rising", float(steps[-1]), f"the loss has risen by {100 * np.expm1(risen.size):.1f}% since "
+                           f"step {risen.step:,.0f} (overfitting?)"))  # fmt: skip
     if len(loss) < 2 * RECENT + 4:
         return found
     before, recent = loss[-WINDOW - RECENT : -RECENT], loss[-RECENT:]

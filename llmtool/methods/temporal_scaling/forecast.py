@@ -256,8 +256,11 @@ def _doubts(
         doubts.append(f"steps {steps[0]:,.0f} to {run.until:,.0f} are a short base for step {run.horizon:,.0f}")
     if run.changes:
         largest = max(run.changes, key=lambda change: abs(change.size))
-        doubts.append(f"the loss jumped by {100 * np.expm1(largest.size):+.1f}% at step {largest.step:,.0f} (other "
-                      "texts, another batch?), and may again")  # fmt: skip
+        doubts.append(f"the loss jumped by {100 * np.expm1(largest.size):+.1f}% at step {largest.step:,.0f} (a new "
+                      "epoch, other texts, another batch?), and may again")  # fmt: skip
+    if risen := run.risen:
+        doubts.append(f"the loss has risen by {100 * np.expm1(risen.size):.1f}% since step {risen.step:,.0f} "
+                      "(overfitting?): no law here rises")  # fmt: skip
     if not test.errors:
         doubts.append("too few points for a back-test")
     elif left * test.error > LARGEST_ERROR:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtool.methods.temporal_scaling.points import noise
 from llmtool.methods.temporal_scaling.schedule import JUMP, Schedule
 
 Array = NDArray[np.float64]
@@ -33,6 +34,10 @@ the 52 runs of four projects (benchmarks/scaling.py), none of which has a jump t
 OTHERS = 5.0
 """A jump is as large as this many of the median jumps at other rows."""
 MOST = 3
+BLOCKS = 20
+"""Equal parts of a log, at the most, whose mean losses show whether it rises."""
+RISE = 5e-3
+"""A loss has risen where its last two blocks lie above its lowest one by this share of it, and by five sd of that."""
 WARM = 2.0
 """The transient just after the cut is steep; nothing is looked for within this factor of it."""
 
@@ -64,6 +69,18 @@ def levels(steps: Array, found: Sequence[Change]) -> Array:
     for change in found:
         heights -= np.where(steps < change.step, change.size, 0.0)
     return np.asarray(np.exp(heights))
+
+
+def rise(steps: Array, loss: Array) -> Change | None:
+    """By how much the loss has risen since it was lowest, as by overfitting; None where it has not."""
+    if len(loss) < FEWEST:
+        return None
+    parts = np.array_split(np.arange(len(loss)), min(BLOCKS, len(loss)))
+    means = np.array([float(np.log(loss[part]).mean()) for part in parts])
+    lowest = int(np.argmin(means[:-2]))
+    size = float(means[-2:].min() - means[lowest])
+    doubt = noise(np.log(loss)) * np.sqrt(2 / len(parts[0]))
+    return Change(float(steps[parts[lowest][-1]]), size) if size > max(RISE, 5 * doubt) else None
 
 
 def _largest(steps: Array, log_loss: Array, schedule: Schedule | None) -> Change | None:

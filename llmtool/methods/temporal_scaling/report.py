@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from llmtool.core.run.wording import counted
+from llmtool.methods.temporal_scaling.ending import LOW
 from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.intervals import Interval
 from llmtool.methods.temporal_scaling.laws import POWER
@@ -50,8 +51,14 @@ def _ending(forecast: Forecast) -> Iterator[str]:
     if run.finished and not ways:
         how = "the log reaches the horizon"
         if run.low is not None:
-            how = f"the learning rate is down to {100 * run.low:.0f}% of its peak (--horizon, if the run goes on)"
-        yield _line("finished", f"{how}; its last loss is {run.end:.4f}")
+            goes_on = " (--horizon, if the run goes on)" if run.low > LOW else ""
+            how = f"the learning rate is down to {100 * run.low:.0f}% of its peak{goes_on}"
+        lowest = (
+            ""
+            if run.risen is None
+            else (f", {100 * np.expm1(run.risen.size):.1f}% above that of step {run.risen.step:,.0f} (overfitting?)")
+        )
+        yield _line("finished", f"{how}; its last loss is {run.end:.4f}{lowest}")
         return
     if run.finished:
         yield _line("finished?", ways.pop(0))

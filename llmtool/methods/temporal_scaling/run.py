@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import find_real
 from llmtool.methods.temporal_scaling.ending import End, find_end
-from llmtool.methods.temporal_scaling.levels import Change, changes, levels
+from llmtool.methods.temporal_scaling.levels import Change, changes, levels, rise
 from llmtool.methods.temporal_scaling.logs.log import Log
 from llmtool.methods.temporal_scaling.points import noise
-from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
+from llmtool.methods.temporal_scaling.schedule import FLAT, Plan, Schedule, from_log
 
 Array = NDArray[np.float64]
 WARMUPS = 1.0
@@ -102,6 +102,15 @@ class Run:
         fresh = self.loss[0] > FRESH * self.last_value or self.steps[0] > self.until / 5
         young = self.log.unit == "step" and fresh
         return FIRST_ERROR * float(np.log(max(FIRST_STEPS / self.until, 1.0))) if young else 0.0
+
+    @property
+    def risen(self) -> Change | None:
+        """By how much the loss has risen since it was lowest, and since when, unless the rate has risen, too."""
+        found = rise(*self.seen())
+        if found is None or self.schedule is None:
+            return found
+        then, now = self.schedule.rate(np.array([found.step, self.until]))
+        return found if now <= then + FLAT else None
 
     @property
     def end_noise(self) -> float:

@@ -181,13 +181,19 @@ def _continued(
         later = np.geomspace(steps[-1], horizon, KNOTS // 8)[1:]
         falling = eta[-1] * (later / steps[-1]) ** -power
         return np.append(steps, later), np.append(eta, falling), float(steps[-1])
-    if ahead and eta[len(eta) // 2 :].min() < 1 - FLAT:
+    if ahead and eta[len(eta) // 2 :].min() < 1 - FLAT and not _level(steps, eta):
         raise UserError(
             f"the learning rate is known to step {steps[-1]:g} only, and is not constant",
             where=log.name,
             hint="give --schedule for the steps up to --horizon",
         )
     return np.append(steps, horizon), np.append(eta, eta[-1]), float(steps[-1]) if ahead else None
+
+
+def _level(steps: Array, eta: Array) -> bool:
+    """Whether a rate that stepped down has stayed since: for a quarter of the steps, and without a slope."""
+    quarter, tenth = (eta[steps >= steps[-1] * share] for share in (0.75, 0.9))
+    return bool(np.ptp(quarter) <= FLAT and np.ptp(tenth) <= FLAT / 10)
 
 
 def _thinned(rate: Series) -> Series:

@@ -11,8 +11,10 @@ from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
+from llmtool.methods.temporal_scaling.alarms import of_run
 from llmtool.methods.temporal_scaling.ending import find_end, power_of_step
 from llmtool.methods.temporal_scaling.forecast import forecast
+from llmtool.methods.temporal_scaling.levels import rise
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
 from llmtool.methods.temporal_scaling.run import prepare
@@ -167,3 +169,46 @@ def test_a_watched_run_is_not_left_when_a_forecast_is_refused(
     assert told.err.count("give --schedule for the steps up to --horizon") == 1
     assert sum("if the rate falls on to zero" in line for line in told.out.splitlines()) == 9
     assert "finished, its last loss is" in told.out.splitlines()[-1]
+
+
+def test_a_rate_that_stepped_down_and_stayed_may_stay() -> None:
+    steps = np.arange(100.0, 10_001.0, 100.0)
+    eta = np.where(steps < 6000, 1.0, 0.6)
+    planned = Plan("constant").schedule(10_000.0, 500.0)
+    live = Log("run", {"train": Series(steps, losses(steps, planned))}, rate=Series(steps, 3e-4 * eta))
+    made = forecast(prepare(live, horizon=HORIZON))
+    assert list(made.endings) == ["if the rate stays", "if it falls over the last fifth"]
+    assert not made.confident
+    slope = replace(live, rate=Series(steps, 3e-4 * (1 - 0.2 * (steps / 10_000.0) ** 2)))
+    with pytest.raises(UserError, match="is not constant"):
+        prepare(slope, horizon=HORIZON)
+
+
+def test_a_loss_that_rises_is_told_and_costs_confidence() -> None:
+    """An evaluation loss of a model that is tuned on few texts for several epochs."""
+    steps = np.arange(100.0, 3001.0, 100.0)
+    planned = Plan("cosine", 0.0).schedule(3000.0, 90.0)
+    down = 1.05 + 0.3 * (steps / 10) ** -0.4
+    rate = Series(steps, planned.rate(steps))
+    overfit = Log("run", {"val": Series(steps, down + 1.2e-4 * np.maximum(steps - 1000, 0))}, rate=rate)
+    half = prepare(overfit, until="60%")
+    assert half.risen is not None
+    assert half.risen.step == 1000
+    risen = overfit.losses["val"].values[16] / overfit.losses["val"].values[9] - 1  # the lower of the last two
+    assert (
+        f"the loss has risen by {risen:.1%} since step 1,000 (overfitting?): no law here rises" in forecast(half).doubts
+    )
+    assert any(alarm.kind == "rising" for alarm in of_run(half))
+    told = list(report.lines(forecast(prepare(overfit))))[1]
+    assert "% above that of step 800 (overfitting?)" in told  # of blocks of one and of two rows, the lowest
+    assert prepare(replace(overfit, losses={"val": Series(steps, down)}), until="60%").risen is None
+
+
+def test_a_loss_that_rises_with_the_rate_or_as_far_as_its_noise_has_not_risen() -> None:
+    steps = np.arange(10.0, 3001.0, 10.0)
+    noisy = 2.5 + 0.02 * np.random.default_rng(5).standard_normal(len(steps))
+    assert rise(steps, noisy) is None
+    again = np.where(steps < 1500, 1 - steps / 1600, 1.0)
+    warmed = Log("run", {"train": Series(steps, 2.5 + 0.2 * again)}, rate=Series(steps, again))
+    assert prepare(warmed, horizon=3000.0).risen is None
+    assert rise(steps, warmed.losses["train"].values) is not None
