@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.core.run import journal
 from llmtool.core.run.atomic import PARTIAL, atomic_file
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.json_file import dumps, parse_json
@@ -52,6 +53,8 @@ class Stage:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            if alone:
+                journal.recover_all(self.directory)  # before what it names is swept
             for path in self.directory.glob(f".*{PARTIAL}") if alone else ():
                 path.unlink(missing_ok=True)
             path = self.directory / SETTINGS

@@ -19,6 +19,7 @@ from typing import Any
 from llmtool.core.run.json_file import dumps, parse_json
 
 SCHEMA = "llmtool.commit/1"
+_SUFFIX = ".llmtool-commit"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _UNABLE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM)
 """What file systems and sandboxes say that do not know RENAME_EXCHANGE."""
@@ -26,7 +27,14 @@ _UNABLE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM)
 
 def journal_path(output: Path) -> Path:
     """Where the journal of an output stands."""
-    return output.with_name(f".{output.name}.llmtool-commit")
+    return output.with_name(f".{output.name}{_SUFFIX}")
+
+
+def recover_all(directory: Path) -> None:
+    """Finish what killed processes had begun to put in any place of a directory."""
+    for path in directory.glob(f".*{_SUFFIX}"):
+        if _plain(name := path.name[1 : -len(_SUFFIX)]):
+            recover(path.with_name(name))
 
 
 def stands(output: Path) -> bool:
@@ -115,12 +123,11 @@ def _opened(output: Path) -> Iterator[int]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         lock(handle, wait=True)
         if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
-            break
+            if not os.fstat(handle).st_size:
+                break
+            _finish(output)  # which removes it, so that another one is begun
         os.close(handle)  # the one before has removed it meanwhile
     try:
-        if os.fstat(handle).st_size:
-            _finish(output)
-            os.ftruncate(handle, 0)
         yield handle
     except BaseException:
         if not _begun(output, _read(path)):

@@ -6,6 +6,7 @@ import pytest
 
 from llmtool.core.corpus.shards import SETTINGS, Stage
 from llmtool.core.run.errors import UserError
+from tests.core.run.test_atomic import broken_off
 
 
 def test_the_old_settings_stay_until_the_new_ones_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +27,17 @@ def test_the_old_settings_stay_until_the_new_ones_stand(tmp_path: Path, monkeypa
         Stage(tmp_path, {"seed": 2}).begin()
     Stage(tmp_path, {"seed": 2}).begin(force=True)
     Stage(tmp_path, {"seed": 2}).begin()
+
+
+def test_what_a_journal_names_is_finished_and_not_swept(tmp_path: Path) -> None:
+    broken_off(tmp_path / "00000.bin", "00000.json")
+    Stage(tmp_path, {}).begin()
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != SETTINGS}
+    assert found == {"00000.bin": b"first", "00000.json": b"first"}
+
+
+def test_what_others_write_beside_is_left_alone(tmp_path: Path) -> None:
+    broken_off(tmp_path / "00000.bin", "00000.json")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    Stage(tmp_path, {}).begin(alone=False)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != SETTINGS) == before

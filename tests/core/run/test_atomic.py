@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from llmtool.core.run import journal
-from llmtool.core.run.atomic import atomic_directory, atomic_file, check_output, new_directories, require_space
+from llmtool.core.run.atomic import (
+    atomic_directory,
+    atomic_file,
+    atomic_files,
+    check_output,
+    new_directories,
+    require_space,
+)
 from llmtool.core.run.errors import UserError
 
 
@@ -161,3 +168,40 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert path.read_bytes() == b"old"
+
+
+def broken_off(path: Path, *beside: str) -> None:
+    """Files that belong together, killed when their journal stood and none had its name yet."""
+
+    def killed(output: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(journal, "_finish", killed)
+        patched.setattr(journal, "_begun", lambda *_: True)  # a killed process tidies nothing up
+        with atomic_files() as files:
+            for name in (path.name, *beside):
+                files.open(path.with_name(name)).write(b"first")
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_journal_of_the_dead_does_not_swallow_what_is_written_next(tmp_path: Path, swept: bool) -> None:
+    """The new renames went into the old journal, which was gone by then: nothing got its name, without a word."""
+    broken_off(tmp_path / "a", "b")
+    assert len(os.listdir(tmp_path)) == 3
+    for path in tmp_path.glob("*.partial") if swept else ():
+        path.unlink()
+    with atomic_files() as files:
+        for name in ("a", "b"):
+            files.open(tmp_path / name).write(b"second")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"second", "b": b"second"}
+
+
+def test_all_journals_of_a_directory_are_finished(tmp_path: Path) -> None:
+    for name in ("a", "c"):
+        broken_off(tmp_path / name, f"{name}.beside")
+    for odd in ("..llmtool-commit", "...llmtool-commit"):
+        (tmp_path / odd).touch()
+    journal.recover_all(tmp_path)
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.stat().st_size}
+    assert found == dict.fromkeys(("a", "a.beside", "c", "c.beside"), b"first")
