@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.commands import COMMANDS, Command
-from tests.faults.trial import Tree, Trial, difference, hidden, import_everything
+from tests.faults.trial import Tree, Trial, difference, hidden, import_everything, tree
 
 SHIM = Path(__file__).with_name("shim.c")
 KILL = -1
@@ -137,12 +137,20 @@ def judge(
 
 
 def settled(trial: Trial) -> Tree:
-    """What a reader finds: journals finished, as the next start does it, and no file that was never finished."""
+    """What a reader finds: journals finished, as the next start does it, and no file that was never finished.
+
+    On a copy: what the next start finds is what was left, or it would never be seen to mend anything itself.
+    """
     from llmtool.core.run.journal import recover
 
-    for path in list((trial.root / "out").rglob(".*.llmtool-commit")):
-        recover(path.with_name(path.name[1:].removesuffix(".llmtool-commit")))
-    return {name: digest for name, digest in trial.outputs().items() if not hidden(name)}
+    copy = trial.root.with_name(trial.root.name + ".settled")
+    shutil.copytree(trial.root / "out", copy, symlinks=True)
+    try:
+        for path in list(copy.rglob(".*.llmtool-commit")):
+            recover(path.with_name(path.name[1:].removesuffix(".llmtool-commit")))
+        return {name: digest for name, digest in tree(copy).items() if not hidden(name)}
+    finally:
+        shutil.rmtree(copy)
 
 
 def choose(kinds: str, cost: float, budget: float | None) -> list[tuple[int, str]]:

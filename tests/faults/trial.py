@@ -89,11 +89,7 @@ class Trial:
 
     def outputs(self) -> Tree:
         """What stands in out/, hidden leftovers included: name -> hash of what no two runs have different."""
-        found = {}
-        for path in sorted((self.root / "out").rglob("*")):
-            if path.is_file():
-                found[str(path.relative_to(self.root / "out"))] = _digest(path)
-        return found
+        return tree(self.root / "out")
 
     def state(self) -> str:
         """A hash of all that a run could find in out/ and tmp/: names, kinds, modes and every byte."""
@@ -111,6 +107,11 @@ class Trial:
         shutil.copytree(saved, self.root / "out", symlinks=True)
         for left in (self.root / "tmp").iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def tree(place: Path) -> Tree:
+    """The files below a place: name -> hash of what no two runs have different."""
+    return {str(path.relative_to(place)): _digest(path) for path in sorted(place.rglob("*")) if path.is_file()}
 
 
 def invoke(words: list[str]) -> int:
