@@ -85,7 +85,7 @@ class Root(Branch):
             return None
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(ExitCode.FAILURE) from None
+            raise typer.Exit(error.status) from None
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what the exit still waits for
             print("interrupted", file=sys.stderr)

@@ -14,7 +14,7 @@ from llmtool.commands.tokenizer.settings import ExtendSettings
 from llmtool.commands.tokenizer.usage import Usage, usage
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.agreement import agreement
-from llmtool.core.bpe.export import seal, write_huggingface
+from llmtool.core.bpe.export import OWN_FILE, checked_again, seal, write_huggingface
 from llmtool.core.bpe.extension import Extension, Room, extend
 from llmtool.core.bpe.token_filter import KNOWN, TokenFilter
 from llmtool.core.bpe.tokenizer import available_cores, half_of_memory
@@ -79,7 +79,8 @@ def extend_files(
             defaults=settings.defaults(),
         )
         read = [str(source), *without_weights([*inputs, *shown]), *files]
-        claim_directory(output, run, read=read, force=settings.force, found=hashes.wait, console=console)
+        with checked_again(output, lambda: Tokenizer.load(output / OWN_FILE)):
+            claim_directory(output, run, read=read, force=settings.force, found=hashes.wait, console=console)
         extension = _train(tokenizer, inputs, reading, settings, room, allows, console)
         extended = Tokenizer(extension.definition())
         extended.encode(b"a")  # what the engine cannot hold is refused here
@@ -90,7 +91,7 @@ def extend_files(
             write_tsv(work / ADDED, ADDED_HEADER, added_rows(extension))
             write_tsv(work / CUTOFFS, *table)
             seal(work, run)
-    checked = agreement(extended, output, None)
+            checked = agreement(extended, work, place=output)
     _say(console, output, extension, extended, allows, table)
     if not settings.held_out:
         console.info("--held-out TEXT shows what they save on text that was not learned from")

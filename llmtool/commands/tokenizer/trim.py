@@ -14,7 +14,7 @@ from llmtool.commands.tokenizer.settings import TrimSettings
 from llmtool.commands.tokenizer.usage import usage
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.agreement import agreement
-from llmtool.core.bpe.export import seal, write_huggingface
+from llmtool.core.bpe.export import OWN_FILE, checked_again, seal, write_huggingface
 from llmtool.core.bpe.trimming import Goal, Trimmed, read_keep, trim
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.inputs import without_weights
@@ -64,7 +64,8 @@ def trim_files(
             defaults=settings.defaults(),
         )
         read = [str(source), *without_weights(inputs), *kept]
-        claim_directory(output, run, read=read, force=settings.force, found=hashes.wait, console=console)
+        with checked_again(output, lambda: Tokenizer.load(output / OWN_FILE)):
+            claim_directory(output, run, read=read, force=settings.force, found=hashes.wait, console=console)
         report = ReadReport()
         limit = None if settings.limit_bytes is None else parse_size(settings.limit_bytes)
         counts: Counter[int] = Counter()
@@ -84,7 +85,7 @@ def trim_files(
             _write_map(work / MAP, trimmed)
             write_tsv(work / REMOVED, ("id", "token", "count"), _rows(trimmed))
             seal(work, run)
-    checked = agreement(made, output, None)
+            checked = agreement(made, work, place=output)
     lost = sum(counts[number] for number, _ in trimmed.removed)
     console.info(
         f"{output}: {len(trimmed.removed):,} of {tokenizer.token_count:,} ids gone, {made.token_count:,} left; "

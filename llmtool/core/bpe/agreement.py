@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,12 @@ class Agreement:
     @property
     def exact(self) -> bool:
         """At least one reader ran, and nothing was different for any reader that ran."""
-        ran = [check for check in self.checks if check.skipped is None]
-        return bool(ran) and all(check.exact for check in ran)
+        return bool(self.ran) and all(check.exact for check in self.ran)
+
+    @property
+    def ran(self) -> list[Check]:
+        """The readers that are installed and take such files."""
+        return [check for check in self.checks if check.skipped is None]
 
     def lines(self) -> list[str]:
         """A line for each reader, and one for each thing that it reads otherwise."""
@@ -114,14 +119,39 @@ class Agreement:
         return found
 
 
-def agreement(tokenizer: BaseTokenizer, directory: Path, sample: Sequence[Text] | None = None) -> Agreement:
+def agreement(
+    tokenizer: BaseTokenizer, directory: Path, sample: Sequence[Text] | None = None, *, place: Path | None = None
+) -> Agreement:
     """Compare an export with its source on a sample of documents, by default a few lines in many scripts.
 
     A document is equal when its ids are, special tokens in the text included, and their text, with special tokens and
     without. So must be the ids of a prompt, each added token's flags, the named tokens, the chat templates and the
     carried settings. The readers are found by the files: `tokenizers` and `transformers`, or `tiktoken`. transformers
-    runs as a process of its own: it loads the directory's code, and takes seconds to import.
+    runs as a process of its own: it loads the directory's code, and takes seconds to import. place: where the directory
+    will stand, if not where it does: a reader may make something of its name.
     """
+    place = directory if place is None else place
+    with _called(directory, place) as named:
+        try:
+            return _compare(tokenizer, named, sample)
+        except CannotReadError as error:
+            raise UserError(str(error), where=str(place)) from None
+
+
+@contextmanager
+def _called(directory: Path, place: Path) -> Iterator[Path]:
+    """The directory by the name that `place` has."""
+    name = Path(os.path.realpath(place)).name
+    if not name or directory == place:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory() as above:
+        link = Path(above) / name
+        link.symlink_to(directory.absolute(), target_is_directory=True)
+        yield link
+
+
+def _compare(tokenizer: BaseTokenizer, directory: Path, sample: Sequence[Text] | None) -> Agreement:
     documents = _documents(tokenizer, SAMPLE if sample is None else sample)
     wanted = _wanted(tokenizer, documents)
     checks = []
@@ -142,6 +172,10 @@ def agreement(tokenizer: BaseTokenizer, directory: Path, sample: Sequence[Text] 
         equal = sum(one == other for one, other in rows)
         checks.append(Check(reader, len(documents), equal, differs=tuple(_differences(found, wanted))))
     return Agreement(tuple(checks))
+
+
+class CannotReadError(Exception):
+    """A reader that fails on the export."""
 
 
 class UnreadableError(Exception):
@@ -240,7 +274,7 @@ def _by_transformers(directory: Path, documents: list[str], named: list[str]) ->
         )
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no output"]
-        raise UserError(f"transformers cannot read the export: {reason[0]}", where=str(directory))
+        raise CannotReadError(f"transformers cannot read the export: {reason[0]}")
     return Read(*parse_json(done.stdout.splitlines()[-1]))
 
 

@@ -6,7 +6,8 @@ the export is read back by those it is meant for, on a sample (agreement.py).
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from llmtool.core.bpe.stock_form import tokenizer_json
 from llmtool.core.bpe.tokenizer import BaseTokenizer, Text
 from llmtool.core.run.atomic import atomic_directory
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CheckError, CompleteError, UserError
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import claim_directory
@@ -58,11 +59,11 @@ def export_huggingface(
 
     read: where the tokenizer and the sample came from. force: an earlier export that stands there is replaced whole.
     """
-    run = _claim(tokenizer, directory, "hf", read, force, console)
+    run = _claim(tokenizer, directory, "hf", sample, read, force, console)
     with atomic_directory(directory) as work:
         write_huggingface(tokenizer, work, directory.name)
         seal(work, run)
-    return agreement(tokenizer, directory, sample)
+        return agreement(tokenizer, work, sample, place=directory)
 
 
 def write_huggingface(tokenizer: BaseTokenizer, work: Path, name: str) -> None:
@@ -85,14 +86,31 @@ def write_huggingface(tokenizer: BaseTokenizer, work: Path, name: str) -> None:
 
 
 def _claim(
-    tokenizer: BaseTokenizer, directory: Path, to: str, read: Iterable[str | Path], force: bool, console: Console | None
-) -> Run:
+    tokenizer: BaseTokenizer, directory: Path, to: str, sample: Sequence[Text] | None, read: Iterable[str | Path],
+    force: bool, console: Console | None,
+) -> Run:  # fmt: skip
     settings, spelled = {"tokenizer": tokenizer.fingerprint()}, {"tokenizer": "TOK"}
     run = Run(
         f"tokenizer export --to {to}", settings, backend=engine.NAME, kind="tokenizer export", spelled=spelled
     )  # fmt: skip
-    claim_directory(directory, run, read=read, force=force, console=console)
+    with checked_again(directory, lambda: tokenizer, sample):
+        claim_directory(directory, run, read=read, force=force, console=console)
     return run
+
+
+@contextmanager
+def checked_again(
+    directory: Path, standing: Callable[[], BaseTokenizer], sample: Sequence[Text] | None = None
+) -> Iterator[None]:
+    """Around a claim: an export that stands already is complete only if its readers still agree with its tokenizer."""
+    try:
+        yield
+    except CompleteError:
+        checked = agreement(standing(), directory, sample)
+        if checked.exact or not checked.ran:
+            raise
+        what = f"complete already, and not equal: {'; '.join(checked.lines())}"
+        raise CheckError(what, where=str(directory)) from None
 
 
 def seal(work: Path, run: Run) -> None:
@@ -144,7 +162,7 @@ def export_tiktoken(
     console: Console | None = None,
 ) -> Agreement:
     """Write NAME.tiktoken (token and rank), NAME.json and a README, NAME being the directory's; else as for hf."""
-    run = _claim(tokenizer, directory, "tiktoken", read, force, console)
+    run = _claim(tokenizer, directory, "tiktoken", sample, read, force, console)
     definition = tokenizer.definition
     _refuse_for_tiktoken(definition)
     name = re.sub(r"[^\w.-]", "_", directory.absolute().name)
@@ -165,7 +183,7 @@ def export_tiktoken(
         (work / OWN_FILE).write_bytes(serialize(definition))
         (work / "README.md").write_text(TIKTOKEN_README.format(name=name), encoding="utf-8")
         seal(work, run)
-    return agreement(tokenizer, directory, sample)
+        return agreement(tokenizer, work, sample, place=directory)
 
 
 def _refuse_for_tiktoken(definition: Definition) -> None:

@@ -26,6 +26,8 @@ LONGEST = 800
 class UserError(Exception):
     """An expected failure: what is wrong, where (file, line, key), and how to mend it."""
 
+    status = ExitCode.FAILURE
+
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         self.what = what
         self.where = where
@@ -49,6 +51,12 @@ class CompleteError(UserError):
         self.next: str | None = None
         """What the command line says comes next."""
         super().__init__("complete already, nothing to do", where=str(output))
+
+
+class CheckError(UserError):
+    """An output that stands, and has not passed its check; the same command says so again."""
+
+    status = ExitCode.CHECK_FAILED
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,9 @@ import pytest
 
 from llmtool import Tokenizer
 from llmtool.commands.tokenizer.extend import extend_files, rows_of
-from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.commands.tokenizer.trim import trim_files
+from llmtool.core.bpe import agreement as agreements
+from llmtool.core.run.errors import CheckError, CompleteError, UserError
 
 SWAHILI = "Hapo mwanzo Mungu aliumba mbingu na nchi. Nchi ilikuwa ukiwa, tena utupu. Mungu akaona kuwa ni vyema. " * 20
 ENGLISH = "In the beginning God created the heaven and the earth; and the earth was without form. " * 20
@@ -71,3 +73,35 @@ def test_rows_of_a_checkpoint(tmp_path: Path, base: Path, write: Callable[[str, 
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": "many"}))
     with pytest.raises(UserError, match="vocab_size 'many' is no number of rows"):
         rows_of(str(tmp_path))
+
+
+def test_an_unequal_directory_is_said_to_be_so_again(
+    base: Path, write: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreements, "_differences", lambda *_: ["a prompt is another"])
+    text, out = str(write("sw.txt", SWAHILI)), tmp_path / "more"
+    writers: list[Callable[[], dict[str, Any]]] = [
+        lambda: extend_files(base, [text], out, add=20),
+        lambda: trim_files(out, [text], tmp_path / "less", min_count=1),
+    ]
+    for do in writers:
+        assert not do()["exact"]
+        with pytest.raises(CheckError, match=r"complete already, and not equal: .*a prompt is another"):
+            do()
+
+
+def test_what_cannot_be_read_is_not_left(
+    base: Path, write: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise agreements.CannotReadError("they cannot read the export")
+
+    monkeypatch.setattr(agreements, "_by_tokenizers", broken)
+    text, out = str(write("in/sw.txt", SWAHILI)), tmp_path / "out"
+    out.mkdir()
+    for _ in range(2):
+        with pytest.raises(UserError, match="more: they cannot read the export"):
+            extend_files(base, [text], out / "more", add=20)
+        with pytest.raises(UserError, match="less: they cannot read the export"):
+            trim_files(base, [text], out / "less", min_count=1)
+        assert not list(out.iterdir())

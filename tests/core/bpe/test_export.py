@@ -20,7 +20,7 @@ from llmtool.core.bpe.agreement import Agreement, Check, agreement
 from llmtool.core.bpe.export import export_huggingface, export_tiktoken
 from llmtool.core.bpe.huggingface import read_huggingface
 from llmtool.core.bpe.normalizers import NFC
-from llmtool.core.run.errors import CompleteError, UserError
+from llmtool.core.run.errors import CheckError, CompleteError, UserError
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
 from tests.core.bpe.foreign import BOS, EOS, KINDS, Facts, their_ids
@@ -220,11 +220,43 @@ def test_an_export_that_cannot_be_read_is_an_error(train: Callable[..., Tokenize
     pytest.importorskip("transformers")
     tokenizer = train("scaffold")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llmtool.core.bpe.export.agreement", lambda *_: Agreement(()))
+        patch.setattr("llmtool.core.bpe.export.agreement", lambda *_, **__: Agreement(()))
         export_huggingface(tokenizer, tmp_path / "out")
     (tmp_path / "out" / "llmtool.json").unlink()
     with pytest.raises(UserError, match=r"transformers cannot read the export: OSError: llmtool\.json is missing"):
         agreement(tokenizer, tmp_path / "out")
+
+
+@pytest.mark.usefixtures("only_tokenizers")
+@pytest.mark.parametrize("write", [export_huggingface, export_tiktoken])
+def test_a_failed_check_leaves_nothing(
+    write: Callable[..., Agreement], train: Callable[..., Tokenizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(directory: Path, *_: Any) -> Any:
+        assert (directory.name, (directory / "run.json").is_file()) == ("a name", True)
+        raise agreements.CannotReadError("they cannot read the export")
+
+    monkeypatch.setattr(agreements, "_by_tokenizers", broken)
+    monkeypatch.setattr(agreements, "_by_tiktoken", broken)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"a name: they cannot read the export"):
+            write(train(), tmp_path / "a name")
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("only_tokenizers")
+def test_the_verdict_of_an_unequal_export_is_repeated(
+    train: Callable[..., Tokenizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, theirs = tmp_path / "out", agreements._by_tokenizers
+    with monkeypatch.context() as patch:
+        patch.setattr(agreements, "_by_tokenizers", lambda *given: replace(theirs(*given), prompt=[1]))
+        assert not export_huggingface(train(), out).exact
+        with pytest.raises(CheckError, match=r"out: complete already, and not equal: .*a prompt 'a' is \[1\]") as found:
+            export_huggingface(train(), out)
+    assert (found.value.status, out.is_dir()) == (3, True)
+    with pytest.raises(CompleteError):  # readers that have been mended
+        export_huggingface(train(), out)
 
 
 @pytest.mark.parametrize("pretokenizer", ["gpt2", "llama3", "o200k", "none"])
