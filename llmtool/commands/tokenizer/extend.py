@@ -14,6 +14,7 @@ from llmtool.commands.tokenizer.settings import ExtendSettings
 from llmtool.commands.tokenizer.usage import Usage, usage
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.agreement import agreement
+from llmtool.core.bpe.encoder import refuse_scaffolds
 from llmtool.core.bpe.export import OWN_FILE, checked_again, seal, write_huggingface
 from llmtool.core.bpe.extension import Extension, Room, extend
 from llmtool.core.bpe.token_filter import KNOWN, TokenFilter
@@ -60,6 +61,8 @@ def extend_files(
     base = tokenizer.definition
     room = Room(settings.add, settings.multiple, rows_of(settings.fit_rows))
     room.check(base)
+    if catalog.resolve(catalog.TRAINING, settings.algorithm).makes_scaffolds:
+        refuse_scaffolds(base)
     scripts = [name.strip() for name in (settings.scripts or "").split(",") if name.strip()]
     allows = TokenFilter(base, settings.veto, scripts)
     files = [name for name in settings.veto if Path(name).is_file()]

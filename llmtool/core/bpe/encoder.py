@@ -52,11 +52,23 @@ class Merge:
         """Stock BPE; where units are written as parts, which no stock component does, with remote code."""
         vocabulary = definition.vocabulary
         if vocabulary.scaffolds:
+            refuse_scaffolds(definition)
             form = {"pre_tokenizer": cutting(definition), "model": word_level(definition)}
             return {**form, "remote_code": "LlmtoolTokenizer"}
         spell = list(map(token_to_string if vocabulary.alphabet == "bytes" else decode_text, vocabulary.units))
         merges = [(spell[left], spell[right]) for left, right, _ in vocabulary.merges]
         return {"pre_tokenizer": cutting(definition), "model": bpe(definition, merges, definition.ignore_merges)}
+
+
+def refuse_scaffolds(definition: Definition) -> None:
+    """Refuse what the code for `transformers` cannot cut: it takes a piece for the tokens that it spells, all known.
+
+    Bytes for what a vocabulary of characters lacks, and <unk>, are no part of a piece.
+    """
+    if not definition.spells_bytes:
+        kind = "of characters" if definition.vocabulary.alphabet != "bytes" else "that lacks bytes"
+        what = f"scaffolds of a vocabulary {kind} cannot be written for `transformers`"
+        raise UserError(what, hint="extend it with --algorithm bpe")
 
 
 def merge(units: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> list[int]:

@@ -84,6 +84,7 @@ class BPE:
     """Plain byte-pair encoding as a training policy."""
 
     native = "bpe"
+    makes_scaffolds = False
 
     def extend(
         self,

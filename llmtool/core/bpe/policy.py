@@ -60,9 +60,13 @@ class Trained:
 
 
 class TrainingPolicy(Protocol):
-    """A training algorithm (catalog kind "tokenizer training")."""
+    """A training algorithm (catalog kind "tokenizer training").
+
+    makes_scaffolds: whether a unit that it makes may end without an id.
+    """
 
     native: str
+    makes_scaffolds: bool
 
     def extend(
         self,

@@ -39,6 +39,7 @@ class ScaffoldBPE:
     """Training policy: a unit that becomes rarer than the head of the queue stops counting toward the vocabulary."""
 
     native = "scaffold"
+    makes_scaffolds = True
 
     def extend(
         self,

@@ -12,6 +12,7 @@ from llmtool.commands.tokenizer.extend import extend_files, rows_of
 from llmtool.commands.tokenizer.trim import trim_files
 from llmtool.core.bpe import agreement as agreements
 from llmtool.core.run.errors import CheckError, CompleteError, UserError
+from tests.core.bpe.families import families
 
 SWAHILI = "Hapo mwanzo Mungu aliumba mbingu na nchi. Nchi ilikuwa ukiwa, tena utupu. Mungu akaona kuwa ni vyema. " * 20
 ENGLISH = "In the beginning God created the heaven and the earth; and the earth was without form. " * 20
@@ -105,3 +106,15 @@ def test_what_cannot_be_read_is_not_left(
         with pytest.raises(UserError, match="less: they cannot read the export"):
             trim_files(base, [text], out / "less", min_count=1)
         assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("family", ["Llama 2, TinyLlama, Yi", "Mistral 7B", "Gemma 1"])
+def test_scaffolds_of_characters_are_refused_before_anything_is_read(family: str, tmp_path: Path) -> None:
+    facts = dict(families([ENGLISH]))[family]
+    (tmp_path / "theirs.json").write_text(json.dumps(facts))
+    for _ in range(2):
+        with pytest.raises(UserError, match="scaffolds of a vocabulary of characters cannot be written"):
+            extend_files(
+                tmp_path / "theirs.json", [str(tmp_path / "none")], tmp_path / "more", add=20, algorithm="scaffold"
+            )
+    assert not (tmp_path / "more").exists()
