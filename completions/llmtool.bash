@@ -19,6 +19,7 @@ _llmtool() {
         "llmtool generate:--input") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool generate:--system") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool generate:--template") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool generate:--ignore") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool generate:--stop") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool generate:--dtype") mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp64" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool generate:--device") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -896,7 +897,7 @@ _llmtool() {
         "llmtool") [[ $cur == -* ]] && words="--version --json -h --help" || words="methods doctor generate verify train rerun completions help tokenizer scaling convert eval data posttrain bench" ;;
         "llmtool methods") [[ $cur == -* ]] && words="--json -h --help" || words="" ;;
         "llmtool doctor") [[ $cur == -* ]] && words="--json -h --help" || words="" ;;
-        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
+        "llmtool generate") [[ $cur == -* ]] && words="--max-tokens --temperature --top-k --top-p --seed --input --chat --system --template --ignore --stop --ignore-eos --ids --dtype --device --kernels --compile --no-compile --threads --set --override --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool verify") [[ $cur == -* ]] && words="--max-kl --tokens --length --ids --seed --override --dtype --device --threads --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool train") [[ $cur == -* ]] && words="-o --output -m --model --tokenizer --bin-dtype --length --batch --micro --tokens --steps --epochs --optimizer --lr --muon-lr --weight-decay --beta1 --beta2 --clip --schedule --warmup --final-lr --decay --mask-documents --valid --holdout --eval-every --eval-tokens --save-every --keep --max-loss-jump --set --only --override --dtype --save-dtype --device --parallel --kernels --recompute --compile --seed --threads --tensorboard --force --dry-run --field --id-field --documents --document-separator --input-format --strict --broken --include --exclude --sample --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool rerun") [[ $cur == -* ]] && words="-h --help" || words="" ;;

@@ -40,6 +40,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l input -r -F -d 'JSON
 complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l chat -d 'Prompts are a user\'s messages; without one, a line of stdin is a turn.'
 complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l system -r -F -d 'The system\'s message of a chat.'
 complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l template -r -F -d 'Chat template: a file, plain, chatml, or a name of the tokenizer\'s. Default: the tokenizer\'s.'
+complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l ignore -x -d 'A field of rows or turns to leave out; again for more.'
 complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l stop -r -F -d 'End where this is written; again for more.'
 complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l ignore-eos -d 'Go on after the end-of-text token.'
 complete -c llmtool -n "__llmtool_at 'llmtool generate'" -l ids -d 'The input is token ids, with spaces between, not text.'

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from llmtool.core.model.generate import Sampling
 
 SCHEMA = "llmtool.generate/1"
+TURNS = ("messages", "conversation", "conversations")
+"""Fields of a row that hold turns."""
 TOGETHER = 8
 """Prompts of a file that are decoded together."""
 
@@ -37,8 +39,8 @@ def generate(
 ) -> list[dict[str, Any]]:
     """Continue texts, decoded together: {"prompt", "text", "ids"} for each.
 
-    input: files of rows {"prompt"} or {"messages"}. chat: prompts are a user's messages. ids: the prompts are token ids
-    with spaces between. out: where the text of a single prompt is written as it grows.
+    input: files of rows {"prompt"} or {"messages"}, as post-training reads them. chat: prompts are a user's messages.
+    ids: the prompts are token ids with spaces between. out: where the text of a single prompt is written as it grows.
 
     >>> import llmtool
     >>> [row] = llmtool.generate("model", ["the cat"], max_tokens=3, ignore_eos=True)
@@ -157,23 +159,27 @@ class Writer:
                 yield Prompt(encoded, {"prompt": text})
 
     def read(self, inputs: Sequence[str]) -> Iterator[Prompt]:
-        """Rows of files: {"prompt": text}, a user's message where --chat asks for it, or {"messages": [...]}."""
+        """Rows of files: {"prompt": text}, a user's message where --chat asks for it, or a conversation."""
         if not inputs:
             return
-        from llmtool.commands.generation.chat import Chat, messages_of
-        from llmtool.core.train.sft.formats import read_rows
+        from llmtool.commands.generation.chat import Chat
+        from llmtool.core.train.sft.formats import read_plain_prompt, read_prompt, read_rows
 
+        ignored = self.asked.ignore
         for source, number, row in read_rows(inputs):
             where = f"{source}:{number}"
             name = {"id": row["id"]} if "id" in row else {}
-            if "messages" in row:
-                self.talk = self.talk or Chat(self.model, self.asked.template, self.asked.system)
-                yield Prompt(self.talk.ids(messages_of(row, where), where), {**name, "messages": row["messages"]})
-            elif isinstance(row.get("prompt"), str):
-                (prompt,) = self.given([row["prompt"]])
-                yield Prompt(prompt.ids, {**name, **prompt.shown})
-            else:
+            field = next((field for field in (*TURNS, "prompt") if row.get(field) is not None), None)
+            if field is None or field in ignored:
                 raise UserError("a row without prompt or messages", where=where, hint='{"prompt": "..."}')
+            if self.asked.chat or field in TURNS or isinstance(row[field], list):
+                self.talk = self.talk or Chat(self.model, self.asked.template, self.asked.system)
+                ids = self.talk.ids_of(read_prompt(row, where, ignored))
+            else:
+                ids = self.model.tokenizer.encode_prompt(read_plain_prompt(row, where, ignored))
+            yield Prompt(ids, {**name, field: row[field]})
+        for line in self.talk.unread() if self.talk else []:
+            self.console.info(line)
 
     def rows(self, prompts: Sequence[Prompt], out: IO[bytes] | None, *, together: bool) -> Iterator[dict[str, Any]]:
         """The answers in order, all decoded at once or some `together`; out: where a single one's text is written."""

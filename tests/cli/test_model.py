@@ -2,9 +2,11 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,3 +193,82 @@ def test_more_tokens_than_the_model_was_made_for_is_a_warning(checkpoint: Path, 
     status, out, error = run("generate", checkpoint, "1 2 3", "--ids", "--max-tokens", "62", "--ignore-eos", "-q")
     assert (status, len(out.split())) == (0, 62)
     assert error == "warning: 65 tokens, but the model was made for 64\n"
+
+
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
+SEES = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.tool_calls %}CALL{{ m.tool_calls|tojson }}{% endif %}"
+    "{% if m.reasoning_content %}THINK{{ m.reasoning_content }}{% endif %}{% endfor %}"
+    "{% if tools %}TOOLS{{ tools|tojson }}{% endif %}{% if documents %}DOCS{{ documents|length }}{% endif %}"
+    "{% if enable_thinking is defined and not enable_thinking %}NOTHINK{% endif %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+BLIND = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+USER = {"role": "user", "content": "hi"}
+ROW: dict[str, Any] = {
+    "id": 1,
+    "messages": [USER, {"role": "assistant", "content": "a", "tool_calls": [TOOL], "thinking": "so"},
+                 {"role": "tool", "content": [{"type": "text", "text": "3"}, {"type": "text", "text": "4"}]}],
+    "tools": [TOOL], "documents": [{"text": "y"}], "chat_template_kwargs": {"enable_thinking": False}, "grade": 5,
+}  # fmt: skip
+
+
+def test_conversations_of_a_file_are_rendered_as_those_of_training(
+    checkpoint: Path, run: Run, tmp_path: Path
+) -> None:  # fmt: skip
+    from llmtool.core.train.sft.formats import read_conversations
+    from llmtool.core.train.sft.template import Specials, Template
+
+    (tmp_path / "sees.jinja").write_text(SEES)
+    path = tmp_path / "rows.jsonl"
+    asked = ("--input", path, "--template", tmp_path / "sees.jinja", "--max-tokens", "4", "--ignore-eos")
+    path.write_text(json.dumps(ROW))
+    status, out, error = run("generate", checkpoint, *asked, "--json")
+    assert status == 0, error
+    (row,) = read_conversations([str(path)])
+    text = Template(SEES, Specials(), "sees").prompt(row)
+    assert all(word in text for word in ("get_weather", "CALL", "THINKso", "DOCS1", "NOTHINK", "[tool]34TOOLS"))
+    model = load_model(checkpoint)
+    ids = model.tokenizer.encode(text, allow_special=True)
+    made = model.generate([ids], max_new_tokens=4, stop=frozenset())
+    assert json.loads(out)["ids"] == [token for (token,) in made]
+    assert f"field grade: 1, the first at {path}:1: not read" in error
+    bare = {"id": 1, "messages": [{key: turn[key] for key in ("role", "content")} for turn in ROW["messages"]]}
+    path.write_text(json.dumps(bare))
+    assert json.loads(run("generate", checkpoint, *asked, "--json")[1])["ids"] != json.loads(out)["ids"]
+    path.write_text(json.dumps({"prompt": "hi", "tools": [TOOL]}))
+    _, chat, _ = run("generate", checkpoint, *asked, "--json", "--chat")
+    path.write_text(json.dumps({"prompt": [USER], "tools": [TOOL]}))
+    assert json.loads(run("generate", checkpoint, *asked, "--json")[1])["ids"] == json.loads(chat)["ids"]
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"messages": [USER], "tools": [TOOL]}, r"tools: the chat template \(.*\) does not read it"),
+        ({"messages": [{**USER, "tool_calls": [TOOL]}]}, r"messages\[0\].tool_calls: the chat template"),
+        ({"messages": [{**USER, "reasoning": "x"}]}, r"messages\[0\].reasoning_content: the chat template"),
+        ({"messages": [USER], "documents": [{"text": "y"}]}, "documents: the chat template"),
+        (
+            {"messages": [{**USER, "content": [{"type": "image_url"}]}]},
+            r"messages\[0\].content\[0\] is a part of 'image_url'",
+        ),
+        ({"messages": [USER, {"role": "assistant", "content": "a"}]}, "the last message is an answer already"),
+        ({"messages": []}, "a conversation without a turn"),
+        ({"prompt": "hi", "tools": [TOOL]}, "tools: a prompt is taken as it is, without a chat template"),
+        ({"prompt": None}, "a row without prompt or messages"),
+        ({"prompt": 3}, "prompt is a int, not a string"),
+        ({"conversation": "hi"}, "no list of messages"),
+    ],
+)
+def test_rows_that_cannot_be_rendered_are_refused_by_name(
+    checkpoint: Path, run: Run, tmp_path: Path, row: object, message: str
+) -> None:
+    (tmp_path / "blind.jinja").write_text(BLIND)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    asked = ("--input", tmp_path / "rows.jsonl", "--template", tmp_path / "blind.jinja", "--max-tokens", "1")
+    status, out, error = run("generate", checkpoint, *asked)
+    assert (status, out, error.count("\n")) == (1, "", 1)
+    assert re.search(rf"rows.jsonl:1: {message}", error)
+    if "tools" in message:
+        assert run("generate", checkpoint, *asked, "--ignore", "tools")[0] == 0

@@ -1,10 +1,11 @@
 """Conversations as prompts: a checkpoint's chat template, the system's message, and the ids that end an answer."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from llmtool.core.run.errors import UserError
-from llmtool.core.train.sft.conversation import Message
+from llmtool.core.train.sft.conversation import Message, Row
+from llmtool.core.train.sft.examples import Counts, count_fields
 from llmtool.core.train.sft.template_files import find_specials, find_template
 from llmtool.model import Model
 
@@ -24,13 +25,26 @@ class Chat:
         self.template = find_template(template, model.path, specials, held)
         self.first = [] if system is None else [Message("system", system)]
         self.stops = self._turn_end()
+        self.counts = Counts()
+        """Fields of the conversations, and whether the template speaks of them."""
 
     def ids(self, messages: Sequence[Message], where: str = "--chat") -> list[int]:
+        """Ids of these turns with the beginning of an answer."""
+        return self.ids_of(Row(where, tuple(messages)))
+
+    def ids_of(self, row: Row) -> list[int]:
         """Ids of a conversation with the beginning of an answer; --system comes first where it has no system's own."""
-        given = list(messages)
-        if self.first and not (given and given[0].role == "system"):
-            given = [*self.first, *given]
-        return self.tokenizer.encode(self.template.render(given, prompt=True, where=where), allow_special=True)
+        if self.first and not (row.messages and row.messages[0].role == "system"):
+            row = replace(row, messages=(*self.first, *row.messages))
+        text = self.template.prompt(row)
+        count_fields(row, self.template, self.counts)
+        return self.tokenizer.encode(text, allow_special=True)
+
+    def unread(self) -> list[str]:
+        """Fields that nothing has read, in words."""
+        first = self.counts.first
+        return [f"field {name}: {count:,}, the first at {first[f'unread {name}']}: not read"
+                for name, count in self.counts.unread.items()]  # fmt: skip
 
     def _turn_end(self) -> frozenset[int]:
         """The id that the template writes behind an answer, where that is one token: <|im_end|>."""
@@ -44,19 +58,3 @@ class Chat:
         ids = self.tokenizer.encode(rest, allow_special=True) if rest else []
         special = set(self.tokenizer.special_tokens.values())
         return frozenset(ids[:1]) if ids and ids[0] in special else frozenset()
-
-
-def messages_of(row: Mapping[str, Any], where: str) -> list[Message]:
-    """The messages of a row {"messages": [{"role", "content"}, ...]}."""
-    given = row.get("messages")
-    if not isinstance(given, list) or not given:
-        raise UserError("messages is not a list of messages", where=where, hint='{"role": "user", "content": "..."}')
-    found = []
-    for message in given:
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise UserError("a message without the texts role and content", where=where)
-        found.append(Message(role, content))
-    if found[-1].role == "assistant":
-        raise UserError("the last message is an answer already", where=where, hint="end with the user's")
-    return found

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from llmtool.commands.options import Device, Dtype, Kernels, Override, Seed, Set, Template, TorchThreads
+from llmtool.commands.options import Device, Dtype, Ignore, Kernels, Override, Seed, Set, Template, TorchThreads
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
@@ -27,6 +27,7 @@ class GenerateSettings(Settings):
     ] = False
     system: Annotated[str | None, Option("The system's message of a chat.", metavar="TEXT")] = None
     template: Template = None
+    ignore: Ignore = ()
     stop: Annotated[Sequence[str], Option("End where this is written; again for more.", metavar="TEXT")] = ()
     ignore_eos: Annotated[bool, Option("Go on after the end-of-text token.", "--ignore-eos")] = False
     ids: Ids = False

@@ -168,7 +168,7 @@ def _content(value: Any, place: str, where: str, *, optional: bool) -> str | lis
         part = {key: inner for key, inner in part.items() if inner is not None}
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
             kind = part.get("type", "no type")
-            raise UserError(f"{place}[{number}] is a part of {kind!r}: only text is trained", where=where)
+            raise UserError(f"{place}[{number}] is a part of {kind!r}: only text is read", where=where)
         parts.append(part)
     return parts
 

@@ -51,6 +51,8 @@ FOREIGN_ROLES = {
 
 BESIDE = ("system", "tools", "functions", "documents", "chat_template_kwargs", *CHOICES)
 """Fields of a row that say something of its conversation."""
+GIVEN = tuple(name for name in BESIDE if name not in CHOICES)
+"""Those of them that a template is given."""
 PAIRS = ("chosen", "rejected")
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
@@ -84,6 +86,34 @@ def read_conversations(inputs: Sequence[str], wanted: str = "auto", ignored: Col
             what = f"a row in the format {found}, but row {row_of} is in the format {known}"
             raise UserError(what, where=where, hint="one format a file")
         yield PARSERS[found](row, where, left_out)
+
+
+def read_prompt(given: Mapping[str, Any], where: str, ignored: Collection[str] = ()) -> Row:
+    """A conversation that an answer is to follow, read as one of training is: messages or conversations, or a prompt
+    that is a user's text or a list of messages."""
+    left_out = frozenset((*ignored, "id"))
+    row = {key: value for key, value in given.items() if key not in left_out}
+    if row.get(_called("messages", row)) is not None:
+        found = _messages(row, where, left_out)
+    elif row.get("conversations") is not None:
+        found = _sharegpt(row, where, left_out)
+    elif (prompt := row.pop("prompt", None)) is not None:
+        turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+        found = _messages({**row, "messages": turns}, where, left_out)
+    else:
+        raise UserError("no list of messages", where=where, hint=_fields_of(row))
+    if found.messages[-1].role == "assistant":
+        raise UserError("the last message is an answer already", where=where, hint="end with the user's")
+    return found
+
+
+def read_plain_prompt(given: Mapping[str, Any], where: str, ignored: Collection[str] = ()) -> str:
+    """A prompt that is taken as it is; what says something of a conversation has no place beside it."""
+    for name in GIVEN:
+        if name not in ignored and given.get(name) not in (None, "", [], {}):
+            what = f"{name}: a prompt is taken as it is, without a chat template"
+            raise UserError(what, where=where, hint=f"--chat, or --ignore {name}")
+    return _strings(given, where, "prompt")[0]
 
 
 def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:

@@ -127,6 +127,12 @@ class Template:
                              "prompt": prompt}, where)  # fmt: skip
         return str(text)
 
+    def prompt(self, row: Row) -> str:
+        """The text of a conversation with the beginning of an answer, what cannot be shown refused as in `answers`."""
+        self._refuse_unread(row)
+        text, _ = self._ask({"name": self.of(row), "conversation": self._facts(row), "prompt": True}, row.where)
+        return str(text)
+
     def answers(self, row: Row) -> Rendered:
         """The text of a conversation with its answers; a field that the template should show and cannot is refused."""
         self._refuse_unread(row)
