@@ -114,6 +114,7 @@ def _changed(
     """Facts for the report and run.json, and config.json of the result."""
     from llmtool.core.model.config import rope_parameters
     from llmtool.core.model.export import method_config
+    from llmtool.core.model.families import FAMILIES
     from llmtool.methods.harpe.baselines.stock import rotary
     from llmtool.methods.harpe.part import NAME, VERSION
 
@@ -129,6 +130,10 @@ def _changed(
     }  # fmt: skip
     if asked.method != "harpe":
         new = rotary(asked.method, config.rope.theta, config.head_dim, facts["original"], target, asked.base)
+        kinds = FAMILIES[config.family].rope_kinds
+        if kinds is not None and new["rope_type"] not in kinds:
+            what = f"--method {asked.method} is rope_type {new['rope_type']!r}, which stock engines do not take for"
+            raise UserError(f"{what} {config.family}", where=str(checkpoint.path), hint="--method abf, ntk or harpe")
         return {**facts, "after": new}, with_rotary(checkpoint.config, new, target)
     kind, found = _bases(asked, target, config)
     entry = {"name": NAME, "version": VERSION, "bases": found, "original": old}

@@ -40,6 +40,8 @@ class Family:
     """Base of layers with a window, where a family turns them by tables of their own."""
     partial_rotary: bool = False
     """Whether transformers reads partial_rotary_factor here."""
+    rope_kinds: frozenset[str] | None = None
+    """The rope_types that transformers takes here; None: all of them."""
     rope_own: frozenset[str] = frozenset()
     """Fields of rope_parameters that every rope_type of the family must have, and no other family has."""
     rope_idle: frozenset[str] = frozenset()
@@ -119,7 +121,7 @@ FAMILIES: Mapping[str, Family] = {
     "phi3": Family(
         "Phi3ForCausalLM", frozenset({"original_max_position_embeddings", "sliding_window"}),
         {"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096}, "all",
-        partial_rotary=True,
+        partial_rotary=True, rope_kinds=frozenset({"default", "longrope"}),
     ),
     "glm": Family(
         "GlmForCausalLM", frozenset({"attention_bias"}), _GLM_DEFAULTS, partial_rotary=True, flags=_GLM_FLAGS,

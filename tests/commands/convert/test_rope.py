@@ -171,3 +171,19 @@ def test_tables_of_other_kinds_are_refused(tmp_path: Path) -> None:
             with pytest.raises(UserError, match=message):
                 convert_rope(source, tmp_path / "o", method=method, target=4096, console=QUIET)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_family_is_not_given_what_stock_engines_cannot_hold(tmp_path: Path) -> None:
+    """transformers takes a Phi-3 with plain or LongRoPE frequencies only, and takes "yarn" there for LongRoPE."""
+    source = save(tmp_path / "m", "phi3", 0.3)
+    for method in ("pi", "yarn"):
+        for dry_run in (True, False):
+            with pytest.raises(UserError, match=rf"--method {method} is rope_type .*do not take for phi3.*abf, ntk"):
+                convert_rope(source, tmp_path / "o", method=method, target=256, dry_run=dry_run, console=QUIET)
+    assert not (tmp_path / "o").exists()
+    ids = draw_ids(1, 90)
+    for method in ("abf", "ntk", "harpe"):
+        output = tmp_path / method
+        convert_rope(source, output, method=method, target=4096, console=QUIET)
+        ours = model.load_model(output, "fp64")(ids)
+        assert method == "harpe" or (oracle(output)(ids).logits - ours).abs().max() < 1e-9
