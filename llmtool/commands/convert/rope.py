@@ -134,7 +134,7 @@ def _changed(
         if kinds is not None and new["rope_type"] not in kinds:
             what = f"--method {asked.method} is rope_type {new['rope_type']!r}, which stock engines do not take for"
             raise UserError(f"{what} {config.family}", where=str(checkpoint.path), hint="--method abf, ntk or harpe")
-        return {**facts, "after": new}, with_rotary(checkpoint.config, new, target)
+        return {**facts, "after": new}, with_rotary(checkpoint.config, new, target, config.head_dim)
     kind, found = _bases(asked, target, config)
     entry = {"name": NAME, "version": VERSION, "bases": found, "original": old}
     raw = {**checkpoint.config, "max_position_embeddings": target}
@@ -142,10 +142,15 @@ def _changed(
     return {**facts, "choice": kind, "bases": found}, raw
 
 
-def with_rotary(raw: Mapping[str, Any], new: Mapping[str, Any], positions: int) -> dict[str, Any]:
-    """config.json with other rotary settings, in the spelling that it uses: 4.x or 5.x."""
+def with_rotary(raw: Mapping[str, Any], new: Mapping[str, Any], positions: int, head_dim: int) -> dict[str, Any]:
+    """config.json with other rotary settings, in the spelling that it uses: 4.x or 5.x.
+
+    head_dim is said too: where it is missing, transformers 5.23 computes with None (YaRN in a Mixtral, a Ministral).
+    """
     kept = {key: value for key, value in raw.items() if key not in ("rope_theta", "rope_scaling", "rope_parameters")}
     kept["max_position_embeddings"] = positions
+    if kept.get("head_dim") is None:
+        kept["head_dim"] = head_dim
     if "rope_parameters" in raw:
         return {**kept, "rope_parameters": dict(new)}
     scaling = {key: value for key, value in new.items() if key != "rope_theta"}

@@ -9,8 +9,11 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import transformers
+
 from llmtool import Tokenizer, model
-from llmtool.commands.convert.rope import convert_rope
+from llmtool.commands.convert.rope import convert_rope, with_rotary
+from llmtool.core.model.config import parse_config
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from tests.conftest import SCRIPTS, STDLIB
@@ -187,3 +190,21 @@ def test_a_family_is_not_given_what_stock_engines_cannot_hold(tmp_path: Path) ->
         convert_rope(source, output, method=method, target=4096, console=QUIET)
         ours = model.load_model(output, "fp64")(ids)
         assert method == "harpe" or (oracle(output)(ids).logits - ours).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize("kind", ["mixtral", "ministral", "llama", "qwen2"])
+def test_the_size_of_a_head_is_said(tmp_path: Path, kind: str, null: bool) -> None:
+    """transformers 5.23 computes with None where a Mixtral does not say it, as published ones do not."""
+    source = save(tmp_path / "m", "llama3", 0.3, num_hidden_layers=1)
+    facts = {**rotary(source), "model_type": kind, "num_local_experts": 2, "sliding_window": None}
+    facts = {**facts, "rope_theta": 1e4, "rope_scaling": None, "head_dim": None, "num_key_value_heads": 2}
+    unwanted = ["rope_parameters", "architectures", *([] if null else ["head_dim"])]
+    unwanted += [] if kind == "mixtral" else ["num_local_experts"]
+    raw = {key: value for key, value in facts.items() if key not in unwanted}
+    new = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+    changed = with_rotary(raw, new, 256, 8)
+    assert changed["head_dim"] == 8
+    assert parse_config(changed).head_dim == parse_config(raw).head_dim == 8
+    config = transformers.AutoConfig.for_model(**changed)
+    assert transformers.AutoModelForCausalLM.from_config(config).config.head_dim == 8
