@@ -114,9 +114,11 @@ def chunk(
 ) -> dict[str, Any]:
     """The first stage: documents into chunks."""
     from llmtool.methods.nextlong import stages
+    from llmtool.methods.nextlong.store import claim_work
     from llmtool.methods.nextlong.synthesis import nothing_left
 
     settings, directory = NextlongSettings.of(settings, named_settings), Path(directory or places.CHUNKS)
+    claim_work(directory, corpora)
     with new_directories(directory.parent), nothing_left(directory):
         store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
     return {"schema": "llmtool.data-chunk/1", "directory": str(directory), **store.facts}

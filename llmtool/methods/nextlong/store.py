@@ -2,6 +2,7 @@
 
 import os
 from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,35 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import OPEN, Mapped
-from llmtool.core.corpus.shards import AGAIN, Stage
+from llmtool.core.corpus.shards import AGAIN, SETTINGS, Stage
+from llmtool.core.run.atomic import PARTIAL
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import require_plain
 from llmtool.core.run.json_file import parse_json
+from llmtool.core.run.outputs import refuse_overlap
 from llmtool.core.run.record import Record
 
 I64 = npt.NDArray[np.int64]
 LONGEST = 1 << 18
 """Bytes of a chunk that are looked at: with --split paper a line of 50 MB costs what a long page does."""
+
+
+STAGES = ("documents", "chunks", "vectors", "copies", "index", "neighbours-", "tokens-", "samples-", "short")
+"""What the names in a work directory begin with."""
+
+
+def claim_work(directory: Path, read: Sequence[str | Path]) -> None:
+    """Refuse a work directory whose files would be read as corpus, and one that holds somebody else's.
+
+    read: all that the command reads.
+    """
+    refuse_overlap([directory], read)
+    if (directory / "chunks" / SETTINGS).exists() or not directory.is_dir():
+        return
+    for path in sorted(directory.iterdir()):
+        if not path.name.endswith(PARTIAL) and not (path.is_dir() and path.name.startswith(STAGES)):
+            what = f"holds {path.name!r}, and is no work directory of llmtool"
+            raise UserError(what, where=str(directory), hint="name an empty directory, or a new one")
 
 
 class Store:

@@ -30,7 +30,7 @@ from llmtool.methods.nextlong.mixture import Mixture, Samples
 from llmtool.methods.nextlong.recipe import Recipe
 from llmtool.methods.nextlong.short import pack, read_inputs
 from llmtool.methods.nextlong.stages import Choice
-from llmtool.methods.nextlong.store import Store
+from llmtool.methods.nextlong.store import Store, claim_work
 from llmtool.methods.nextlong.tokens import token_counts, token_stage
 
 COMMAND = "data nextlong"
@@ -172,6 +172,8 @@ def synthesize(
         return [describe(name, Event(), read_whole=True) for name in (*corpora, *recipe.short_data)]
 
     with nothing_left(target_directory):
+        if work is not None:
+            claim_work(work, read)
         out = _open_output(target_directory, run, read, found, means)
         return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=means.force and work is None)
 

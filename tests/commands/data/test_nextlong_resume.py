@@ -218,3 +218,32 @@ def test_interrupted_clearing_keeps_the_old_settings(tmp_path: Path, monkeypatch
     monkeypatch.undo()
     with pytest.raises(UserError, match="seed: 1 -> 2"):
         Stage(tmp_path / "stage", {"seed": 2}, owned=True).begin()
+
+
+@pytest.mark.parametrize("inside", ["", "w"])
+def test_work_among_the_corpus_is_refused(place: Path, tmp_path: Path, inside: str) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    shutil.copy(place / "corpus.jsonl", corpus)
+    settings: dict[str, Any] = {"target": TARGET, "size": 1024, "workers": 1}
+    named: dict[str, Any] = {"tokenizer": str(place / "tok.json"), "work": corpus / inside}
+    said = "lies inside the input" if inside else "is also an input"
+    with pytest.raises(UserError, match=said):
+        data.nextlong([str(corpus)], tmp_path / "out", **named, **settings)
+    with pytest.raises(UserError, match=said):
+        data.chunk([str(corpus)], corpus / inside, **settings)
+    assert [path.name for path in tmp_path.rglob("*")] == ["corpus", "corpus.jsonl"]
+
+
+def test_work_of_somebody_else_is_refused(place: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "vectors").mkdir(parents=True)
+    (theirs / "vectors" / "thesis.npy").write_text("mine")
+    (theirs / "thesis.txt").write_text("mine")
+    settings: dict[str, Any] = {"target": TARGET, "size": 1024, "workers": 1}
+    texts = [str(place / "corpus.jsonl")]
+    with pytest.raises(UserError, match=r"theirs: holds 'thesis\.txt', and is no work directory of llmtool"):
+        data.nextlong(texts, tmp_path / "out", tokenizer=str(place / "tok.json"), work=theirs, **settings)
+    with pytest.raises(UserError, match=r"holds 'thesis\.txt'"):
+        data.chunk(texts, theirs, **settings)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["theirs", "thesis.npy", "thesis.txt", "vectors"]
