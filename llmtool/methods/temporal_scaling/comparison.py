@@ -105,12 +105,14 @@ def require_comparable(forecasts: Sequence[Forecast], console: Console, *, force
         raise UserError(f"the runs measure different losses: {', '.join(sorted(metrics))}", hint="give --metric NAME")
     logs = [forecast.run.log for forecast in forecasts]
     hashes = {log.tokenizer for log in logs if log.tokenizer}
-    ends_at = [forecast.run.horizon for forecast in forecasts]
+    known = not any(forecast.run.open_end for forecast in forecasts)
+    ends_at = [forecast.run.horizon if known else forecast.run.until for forecast in forecasts]
     amiss = []
     if len(hashes) > 1:
         amiss.append("the runs have different tokenizers, so their losses count other tokens")
     if max(ends_at) > 1.01 * min(ends_at):
-        amiss.append(f"the runs end at different steps: {', '.join(f'{end:,.0f}' for end in ends_at)}")
+        how = "the runs end at" if known else "where the runs end is not known, and they were logged to"
+        amiss.append(f"{how} different steps: {', '.join(f'{end:,.0f}' for end in ends_at)}")
     for what in amiss:
         if not force:
             raise UserError(what, hint="--horizon for one end, or --force to compare all the same")

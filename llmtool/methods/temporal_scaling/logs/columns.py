@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtool.methods.temporal_scaling.logs.names import HELD_OUT, PHASE, Meaning, meaning, words
+from llmtool.methods.temporal_scaling.logs.names import BAR, HELD_OUT, PHASE, TOTAL, Meaning, meaning, words
 from llmtool.methods.temporal_scaling.logs.numbers import number
 
 Record = Mapping[str, Any]
@@ -107,7 +107,7 @@ class Reading:
 
     def listed(self) -> str:
         """The columns found, for an error."""
-        names = list(self.known)
+        names = [name for name in self.known if not name.endswith((TOTAL, BAR))]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         return ", ".join(names[:SHOWN]) + more
 
@@ -118,7 +118,7 @@ def flatten(record: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and depth < 4:
             yield from flatten(value, f"{name}/", depth + 1)
-        elif isinstance(value, str) and (pair := _OF.fullmatch(value)) and (held := _halves(name)):
+        elif isinstance(value, str) and (pair := _OF.fullmatch(value)) and (held := halves(name)):
             yield from zip(held, pair.groups(), strict=True)
         else:
             yield name, value
@@ -134,7 +134,7 @@ def _of_its_set(values: dict[str, Any]) -> dict[str, Any]:
     return {f"val {key}" if key in train else key: value for key, value in values.items()}
 
 
-def _halves(name: str) -> tuple[str, str] | None:
+def halves(name: str) -> tuple[str, str] | None:
     """`global_step/max_steps`, whose value is "20/4000", as two names; a plain step's other half is the horizon."""
     step, _, last = name.partition("/")
     held = meaning(step)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.wording import counted
+from llmtool.methods.temporal_scaling.logs.axis import LARGEST_STEP, find_axis
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record
 from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope, unrounded
 
 Array = NDArray[np.float64]
-LARGEST_STEP = 1e15
 
 
 class NotYetError(UserError):
@@ -82,7 +82,8 @@ def assemble(records: Iterable[Record], name: str, horizon: int | None = None, c
     for record in records:
         reading.add(record)
     _require(reading)
-    axis_name, x = _axis(reading)
+    axis = find_axis(reading)
+    axis_name, x = axis.name, axis.steps
     losses, positions, notes, columns = _losses(reading, x)
     notes += _amiss(reading, axis_name)
     unit = reading.columns[axis_name].meaning.unit or ("tokens" if axis_name in reading.by_role("tokens") else "step")
@@ -100,9 +101,13 @@ def assemble(records: Iterable[Record], name: str, horizon: int | None = None, c
     if (rate := other["rate"]) is not None and (smooth := unrounded(rate)) is not rate:
         other["rate"] = smooth
         notes.append("the learning rate was rounded, and goes on straight between its steps")
+    notes += axis.notes
     planned = [value for key in reading.by_role("horizon") for value in reading.columns[key].values[-1:]]
-    if horizon is None and planned and 0 < planned[-1] <= LARGEST_STEP and unit == "step":
-        horizon = int(planned[-1])
+    if unit != "step" or axis.within_epochs:
+        planned = []
+    for value in [*planned[-1:], axis.horizon]:
+        if horizon is None and value is not None and 0 < value <= LARGEST_STEP:
+            horizon = int(value)
     return Log(name, losses, positions, other["rate"], horizon, other["tokens"], other["seconds"], tuple(notes), unit,
                columns, reading.tokenizer, _broken_from(reading, x, losses, columns))  # fmt: skip
 
@@ -129,68 +134,13 @@ def _require(reading: Reading) -> None:
         raise NotYetError(f"has no loss column{found}", where=reading.name, hint="name it with --loss-column")
 
 
-def _axis(reading: Reading) -> tuple[str, Array]:
-    """The name of the axis, and the step of every record (NaN where it has none): of the names that half of the rows
-    with a loss carry, the best; without a step, tokens, and without those, epochs."""
-    rows = {place for key in reading.by_role("loss") for place in reading.columns[key].places}
-    rows |= {place for held in reading.lists.values() for place, _ in held}
-    steps = [key for key in reading.by_role("axis") if not reading.columns[key].meaning.unit]
-    epochs = [key for key in reading.by_role("axis") if reading.columns[key].meaning.unit]
-    names = [*steps, *reading.by_role("tokens"), *epochs]
-    share = {key: len(rows.intersection(reading.columns[key].places)) / max(len(rows), 1) for key in names}
-    best = next((key for key in names if share[key] >= 0.5), max(names, key=lambda key: share[key]))
-    x = np.full(reading.count, np.nan)
-    column = reading.columns[best]
-    x[column.places] = column.values
-    for key in steps if best in steps else ():
-        # nanoGPT evaluates at `step 250` and trains at `iter 250`: one count. Names that meet in a row are two.
-        other = reading.columns[key]
-        if key != best and np.isnan(x[other.places]).all():
-            x[other.places] = other.values
-    if column.meaning.unit == "epoch":
-        x = _spread(x, reading)
-    # Keras logs epoch 0 when it is over.
-    if column.meaning.unit == "epoch" and np.nanmin(x) == 0 and np.all(np.mod(x[np.isfinite(x)], 1) == 0):
-        x += 1
-    x[~(np.isfinite(x) & (x >= 0) & (x <= LARGEST_STEP))] = np.nan
-    return best, x
-
-
-def _spread(x: Array, reading: Reading) -> Array:
-    """Epochs that were rounded, so that rows of one loss share one, spread as evenly as the rows were logged."""
-    key = max(reading.by_role("loss"), key=lambda each: len(reading.columns[each].values), default=None)
-    places = np.array(reading.columns[key].places if key else [], dtype=int)
-    places = places[np.isfinite(x[places])]
-    epochs, group, size = np.unique(x[places], return_inverse=True, return_counts=True)
-    if len(epochs) < 2 or size.max() < 2 or np.any(np.diff(group) < 0):
-        return x
-    if (epochs == np.floor(epochs)).all():  # not rounded but counted: a row is so far into its epoch
-        length = np.maximum(size, np.median(size))[group]
-        spread = epochs[group] - epochs[0] + (np.arange(len(group)) - (np.cumsum(size) - size)[group] + 1) / length
-        return np.where(np.isfinite(x), np.interp(np.arange(len(x)), places, spread), np.nan)
-    # Each epoch is known at the middle of its rows; training began at 0, before the first of them.
-    middle = np.bincount(group, weights=np.arange(len(group))) / size
-    start = epochs[0] < np.diff(epochs).min()
-    known_at = np.concatenate([[-1.0], middle[1:]]) if start else middle
-    known = np.concatenate([[0.0], epochs[1:]]) if start else epochs
-    order = np.arange(len(group), dtype=np.float64)
-    spread = np.interp(order, known_at, known)
-    growth = np.diff(known[-2:]) / np.diff(known_at[-2:])
-    spread += np.maximum(order - known_at[-1], 0) * growth
-    if not start:
-        growth = np.diff(known[:2]) / np.diff(known_at[:2])
-        spread -= np.maximum(known_at[0] - order, 0) * growth
-    out = np.interp(np.arange(len(x)), places, spread)
-    return np.where(np.isfinite(x), out, np.nan)
-
-
 def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Series], list[str], dict[str, str]]:
     """The series of every metric, and by position; of several columns of one metric, the one with most rows."""
     by_metric: dict[str, list[str]] = {}
     for key in reading.by_role("loss"):
         by_metric.setdefault(reading.columns[key].meaning.metric, []).append(key)
     losses, notes, columns = {}, [], {}
-    dropped = restarts = 0
+    restarts, dropped = 0, set[int]()
     for metric, keys in by_metric.items():
         by_hand = [key for key in keys if key.strip().lower() == (reading.chosen.loss or "").strip().lower()]
         key = by_hand[0] if by_hand else max(keys, key=lambda each: len(reading.columns[each].values))
@@ -199,7 +149,8 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.log(values) if math.isnan(column.meaning.scale) else values
         keep = np.isfinite(values) & (values > 0) & np.isfinite(steps)
-        dropped += int((~keep).sum())
+        if keep.any() or len(by_metric) == 1:  # of several, one that is 0 throughout is none
+            dropped.update(np.array(column.places)[~keep].tolist())
         if not keep.any():
             continue
         losses[metric], back = in_order(steps[keep], values[keep], reading.name)
@@ -223,7 +174,7 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
     if not losses:
         raise NotYetError("every loss in it is NaN or not positive", where=reading.name)
     if dropped:
-        notes.append(f"dropped {counted(dropped, 'row')} whose step or loss is not a positive number")
+        notes.append(f"dropped {counted(len(dropped), 'row')} whose step or loss is not a positive number")
     if restarts:
         notes.append(f"{restarts} restarts: the last run of each step counts")
     return losses, held, notes, columns

@@ -9,7 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["axis", "loss", "rate", "tokens", "seconds", "horizon", "closing", "run"]
+Role = Literal["axis", "loss", "rate", "tokens", "seconds", "horizon", "total", "closing", "run"]
+TOTAL, BAR = " /total", " /bar"
+"""After the name of an axis: the other half of `step 20/640`, kept beside it, and that of a bar, which counts anew in
+each epoch."""
 
 AXES = (
     "global step", "optimizer step", "num updates", "current steps", "current step", "step", "steps", "iteration",
@@ -35,7 +38,7 @@ PERPLEXITY = frozenset({"ppl", "perplexity"})
 FILLER = frozenset({
     "lm", "language", "model", "cross", "entropy", "ce", "ema", "avg", "average", "mean", "global", "total", "step",
     "epoch", "inner", "metrics", "batch", "smooth", "smoothed", "running", "per", "token", "raw", "bits", "byte",
-    "value", "reduced", "pretrain",
+    "value", "reduced", "pretrain", "is", "so", "far",
 })  # fmt: skip
 NO_LOSS = frozenset({
     "grad", "gradient", "scale", "scaling", "z", "zloss", "aux", "auxiliary", "balance", "balancing", "router", "kl",
@@ -43,6 +46,11 @@ NO_LOSS = frozenset({
     "skipped", "count", "acc", "accuracy", "mtp", "distill", "hella",
 })  # fmt: skip
 """Words beside "loss" that make it another quantity: `loss scale`, `router_z_loss`, `best_val_loss`."""
+NO_TOKENS = frozenset({
+    "per", "sec", "second", "s", "loss", "ppl", "perplexity", "acc", "accuracy", "entropy", "max", "min", "mean", "avg",
+    "average", "length", "len", "ratio", "fraction", "rate", "dropped", "error", "id",
+})  # fmt: skip
+"""Words beside "tokens" that make it no count of those seen: `tokens_per_sec`, `token_acc`, `mean_token_accuracy`."""
 NO_RATE = frozenset({"decay", "warmup", "min", "max", "steps", "scale", "mult", "schedule"})
 SECONDS = {
     "time": 1.0, "seconds": 1.0, "wall time": 1.0, "elapsed": 1.0, "elapsed time": 1.0, "train time": 1.0,
@@ -75,6 +83,8 @@ def meaning(name: str) -> Meaning | None:
         return Meaning("closing")
     if spelled in RUN:
         return Meaning("run")
+    if name.endswith((TOTAL, BAR)):
+        return Meaning("total")
     return _axis(name, parts, spelled) or _amount(parts, spelled) or loss(name)
 
 
@@ -98,7 +108,7 @@ def _amount(parts: list[str], spelled: str) -> Meaning | None:
     kinds = set(parts)
     if ({"lr", "lrm", "lrate"} & kinds or "learning rate" in spelled) and not NO_RATE & kinds:
         return Meaning("rate", len(parts) + 100 * ("lrm" in kinds))
-    if {"token", "tokens"} & kinds and not {"per", "sec", "second", "s", "loss", "ppl", "perplexity"} & kinds:
+    if {"token", "tokens"} & kinds and not NO_TOKENS & kinds:
         return Meaning("tokens", len(parts))
     if (scale := SECONDS.get(spelled)) is not None:
         return Meaning("seconds", 0 if "runtime" in kinds else 1, scale=scale)

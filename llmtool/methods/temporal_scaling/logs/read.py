@@ -58,7 +58,7 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
     elif csv_table.is_table(text, chosen):
         records = csv_table.read(text, name, chosen)
     else:
-        records, horizon = stdout.read(text, name)
+        records = stdout.read(text, name)
     return assemble(records, name, horizon, chosen)
 
 

@@ -1,0 +1,176 @@
+"""Logs that count steps anew in each epoch: none of them may take an epoch for the run."""
+
+from pathlib import Path
+
+import pytest
+
+from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.forecast import forecast
+from llmtool.methods.temporal_scaling.logs import read_log
+from llmtool.methods.temporal_scaling.logs.log import Log, assemble
+from llmtool.methods.temporal_scaling.run import prepare
+
+LENGTH = 30
+WITH_TOTAL = {
+    "bars of both": "  Epoch {e}/{epochs} | batch {n}/30 | loss {v}",
+    "brackets": "Epoch [{e}/{epochs}], Step [{n}/30], Loss: {v} ",
+    "columns": "Epoch:  {e}/{epochs} | Batch:   {n}/ 30 | LR: 2.97e-04 |Loss: {v} | Time: 266.5s",
+    "dashes": "2019-06-11 13:45:02,441 epoch {e}/{epochs} - iter {n}/30 - loss {v}",
+}
+NO_TOTAL = {
+    "MindSpore": "epoch: {e} step: {n}, loss is {v}",
+    "Paddle": "Epoch {e}, Step {n}, total used time 7.17 (s), avg loss so far is {v}",
+    "a record": '{{"epoch": {e}, "step": {n}, "loss": {v}}}',
+}
+NO_EPOCHS = {
+    "Flair": "2019-06-11 13:45:02,441 epoch {e} - iter {n}/30 - loss {v}",
+    "DLLogger": 'DLLL {{"timestamp": "1.5", "type": "LOG", "step": [{e}, {n}, 30], "data": {{"train_loss": {v}}}}}',
+}
+
+
+def write(path: Path, form: str, ended: int = 4, epochs: int = 10, first: int = 1, every: int = 10) -> Log:
+    lines = [
+        form.format(e=first + k, n=n, v=round(3 + 2 / (k * LENGTH + n), 4), epochs=epochs)
+        for k in range(ended)
+        for n in range(every, LENGTH + 1, every)
+    ]
+    path.write_text("\n".join(lines))
+    return read_log(path)
+
+
+def expected(ended: int = 4, every: int = 10) -> list[int]:
+    return [k * LENGTH + n for k in range(ended) for n in range(every, LENGTH + 1, every)]
+
+
+@pytest.mark.parametrize("form", [*WITH_TOTAL, *NO_TOTAL, *NO_EPOCHS])
+@pytest.mark.parametrize("first", [0, 1])
+def test_epochs_count_on(tmp_path: Path, form: str, first: int) -> None:
+    log = write(tmp_path / "log", (WITH_TOTAL | NO_TOTAL | NO_EPOCHS)[form], first=first)
+    assert log.losses["train"].steps.tolist() == expected()
+    assert log.losses["train"].values.tolist() == [round(3 + 2 / n, 4) for n in expected()]
+    assert log.horizon == (10 * LENGTH if form in WITH_TOTAL else None)
+    assert any("of 30 steps as it seems" in note for note in log.notes) == (form in NO_TOTAL)
+
+
+@pytest.mark.parametrize("form", WITH_TOTAL)
+def test_the_first_epoch_is_not_the_run(tmp_path: Path, form: str) -> None:
+    """Batch 30 of 30 in epoch 1 of 10 was the end of the run, confidently."""
+    log = write(tmp_path / "log", WITH_TOTAL[form], ended=1, every=3)
+    assert log.horizon == 10 * LENGTH
+    assert not forecast(prepare(log)).run.finished
+    begun = write(tmp_path / "log", WITH_TOTAL[form].replace("{n}", "1"), ended=1, every=15)
+    assert begun.horizon is None  # nothing tells yet whether 30 is the length of an epoch or of the run
+
+
+def test_a_step_that_goes_on_beside_epochs_is_that_of_the_run(tmp_path: Path) -> None:
+    lines = [f"epoch {1 + n // 30}/10 | step {n}/300 | loss {3 + 1 / n}" for n in range(5, 200, 5)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].steps.tolist() == list(range(5, 200, 5))
+    assert log.horizon == 300
+
+
+def test_the_total_belongs_to_the_count_beside_it(tmp_path: Path) -> None:
+    """36 steps an epoch were taken for the end of a run at global step 1,000,025."""
+    lines = []
+    for n in range(1, 80):
+        lines += ["", f"   --> STEP: {n % 36}/36 -- GLOBAL_STEP: {1_000_000 + 25 * n}", f"     | > loss: {3 + 1 / n}",
+                  *[f" > EPOCH: {k}/1000" for k in [n // 36] if n % 36 == 35]]  # fmt: skip
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].steps.tolist() == [1_000_000 + 25 * n for n in range(1, 80)]
+    assert log.horizon is None
+    assert not forecast(prepare(log)).confident
+
+
+@pytest.mark.parametrize("name", ["Train", "Val", "train", "loss"])
+@pytest.mark.parametrize("share", ["7%", "100%", "0.5%"])
+def test_how_far_a_bar_is_is_no_loss(tmp_path: Path, name: str, share: str) -> None:
+    lines = [
+        f"{name}:  {share}|▊    | 4{n}/581 [01:00<02:00]\n{{'step': {n}, 'loss': {3 + 1 / n}}}" for n in range(1, 30)
+    ]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert list(log.losses) == ["train"]
+    assert log.losses["train"].values.tolist() == [3 + 1 / n for n in range(1, 30)]
+
+
+def test_bars_without_a_count_of_epochs(tmp_path: Path) -> None:
+    bar = "Training:  10%|####      | {n}/30 [00:10<01:10,  2.6it/s, loss={v}]"
+    log = write(tmp_path / "log", bar)
+    assert log.losses["train"].steps.tolist() == expected()
+    assert log.horizon is None
+    assert write(tmp_path / "log", bar, ended=1).horizon == LENGTH
+    # Begun again in the middle, it is a restart.
+    (tmp_path / "log").write_text("\n".join(bar.format(n=n, v=3 + 1 / n) for n in (3, 6, 9, 12, 3, 6, 9, 12, 15)))
+    assert read_log(tmp_path / "log").losses["train"].steps.tolist() == [3, 6, 9, 12, 15]
+
+
+@pytest.mark.parametrize("header", ["epoch   {e}", "==== Epoch {e}/9 ====", " > EPOCH: {e}/9", "Epoch {e} of 9:"])
+def test_an_epoch_that_stands_above_its_rows(tmp_path: Path, header: str) -> None:
+    lines = [
+        text for e in (1, 2, 3) for text in (header.format(e=e), *(f"step {n}/20 loss {3 - e / n}" for n in (10, 20)))
+    ]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].steps.tolist() == [10, 20, 30, 40, 50, 60]
+    assert log.horizon == (None if "/" not in header and "of" not in header else 180)
+
+
+def test_an_epoch_above_a_line_of_its_loss(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("\n".join(f"epoch   {e}\nloss: {3 + 1 / e}\ntest accuracy: 20%" for e in range(1, 9)))
+    log = read_log(tmp_path / "log")
+    assert (log.unit, log.losses["train"].steps.tolist()) == ("epoch", list(range(1, 9)))
+
+
+def test_a_row_of_an_epoch_stands_at_its_end() -> None:
+    rows = [{"epoch": e, "step": n, "loss": 3.0 + 1 / (e + 1)} for e in range(3) for n in (10, 20, 30)]
+    rows += [{"epoch": e, "val_loss": 3.5} for e in range(3)]
+    log = assemble(sorted(rows, key=lambda row: row["epoch"]), "rows")
+    assert log.losses["val"].steps.tolist() == [30, 60, 90]
+
+
+def test_one_step_an_epoch(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("\n".join(f"epoch: {e} step: 1875, loss is {3 + 1 / e}" for e in range(1, 9)))
+    assert read_log(tmp_path / "log").losses["train"].steps.tolist() == [1875 * e for e in range(1, 9)]
+
+
+def test_epochs_that_fall_back_are_a_restart() -> None:
+    rows = [{"epoch": e, "step": 30 * e + n, "loss": 3.0} for e in (0, 1, 1, 2) for n in (10, 20, 30)]
+    log = assemble(rows, "rows")
+    assert log.losses["train"].steps.tolist() == [10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert any("restart" in note for note in log.notes)
+
+
+def test_marian() -> None:
+    text = (
+        "[2019-04-26 01:51:08] Ep. 1 : Up. {n} : Sen. 435,566 : Cost {v} : Time 9.1s : 6820.08 words/s : L.r. 1.25e-05"
+    )
+    from llmtool.methods.temporal_scaling.logs import stdout
+
+    log = assemble(stdout.read("\n".join(text.format(n=n, v=3 + 1 / n) for n in (500, 1000, 1500)), "log"), "log")
+    assert log.losses["train"].steps.tolist() == [500, 1000, 1500]
+    assert log.peak_rate == 1.25e-5
+
+
+@pytest.mark.parametrize("name", ["token_acc", "mean_token_accuracy", "tokens_per_second", "max_tokens"])
+def test_what_is_no_count_of_tokens(name: str) -> None:
+    log = assemble([{"epoch": n / 10, "loss": 3.0 + 1 / n, name: 0.6 + n / 100} for n in range(1, 12)], "rows")
+    assert (log.unit, log.tokens) == ("epoch", None)
+
+
+def test_a_total_in_the_name_of_a_printed_step(tmp_path: Path) -> None:
+    lines = [f"{{'loss': {3 + 1 / n}, 'epoch': {n / 900}, 'global_step/max_steps': '{n}/581'}}" for n in range(1, 40)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].steps.tolist() == list(range(1, 40))
+    assert log.horizon == 581
+
+
+def test_what_was_dropped_is_counted_by_row() -> None:
+    rows = [{"step": n, "train/cls_loss": 0.0, "val/cls_loss": 0.0, "train/loss": 3.0 + 1 / n} for n in range(1, 20)]
+    assert not assemble(rows, "rows").notes
+    rows[3] |= {"train/loss": float("nan"), "val/loss": float("nan")}
+    assert "dropped 1 row whose step or loss is not a positive number" in assemble(rows, "rows").notes
+    with pytest.raises(UserError, match="every loss in it is NaN or not positive"):
+        assemble([{"step": n, "loss": 0.0} for n in range(9)], "rows")
