@@ -1,12 +1,15 @@
 """Units of a stage over processes of this machine, or through Ray; who makes which unit changes no byte."""
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, Literal
 
 from llmtool.core.corpus.shards import Stage
+from llmtool.core.run.atomic import sweep
 from llmtool.core.run.console import Console
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
@@ -18,6 +21,7 @@ Make = Callable[[], Work]
 """Called once in each process; both it and its arguments can be pickled, what it returns need not be."""
 
 _work: Work | None = None
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,22 @@ def run_units(
         bar.advance(len(units) - len(left))
         groups = [[unit] for unit in units] if tasks is None else tasks
         wanted = [group for task in groups if (group := [unit for unit in task if unit in left])]
-        for count in _over(wanted, make, workers, engine):
-            bar.advance(count)
+        with _swept(stage), closing(_over(wanted, make, workers, engine)) as done:
+            for count in done:
+                bar.advance(count)
 
 
-def _over(tasks: list[list[int]], make: Make, workers: int, engine: Engine) -> Iterator[int]:
+@contextmanager
+def _swept(stage: Stage) -> Iterator[None]:
+    """An interrupt kills the processes: what they were writing goes."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        sweep(stage.directory)
+        raise
+
+
+def _over(tasks: list[list[int]], make: Make, workers: int, engine: Engine) -> Generator[int]:
     """Numbers of units, as they are done."""
     if len(tasks) == 1 or (workers == 1 and engine == "local"):
         work = make()
@@ -78,7 +93,11 @@ def _over(tasks: list[list[int]], make: Make, workers: int, engine: Engine) -> I
 
 
 def _with_processes(tasks: list[list[int]], make: Make, workers: int) -> Iterator[int]:
-    """Fresh processes with one thread each: forks of a process with BLAS threads hang."""
+    """Fresh processes with one thread each: forks of a process with BLAS threads hang.
+
+    An interrupt is the parent's whenever it comes: it waits until a process that is being started has all it reads, and
+    then kills them all. One that is interrupted itself, or loses its parent while it starts, would say so at length.
+    """
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -87,7 +106,10 @@ def _with_processes(tasks: list[list[int]], make: Make, workers: int) -> Iterato
     os.environ.update(dict.fromkeys(before, "1"))
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (make, os.getpid()))
     try:
-        futures = [pool.submit(_task, task) for task in tasks]
+        futures = []
+        for task in tasks:
+            with _signals_wait():
+                futures.append(pool.submit(_task, task))
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
@@ -95,6 +117,10 @@ def _with_processes(tasks: list[list[int]], make: Make, workers: int) -> Iterato
             "a worker was killed, perhaps for want of memory",
             hint="run the command again, it goes on where it stopped; fewer --workers take less memory",
         ) from None
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         for name, value in before.items():
@@ -104,9 +130,21 @@ def _with_processes(tasks: list[list[int]], make: Make, workers: int) -> Iterato
                 os.environ[name] = value
 
 
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Signals are held back, in a process that is started here too, until `_begin` lets them through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(make: Make, parent: int) -> None:
     """Once in each process, which ends with its parent, however that ends."""
     global _work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     _work = make()
 

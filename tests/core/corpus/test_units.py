@@ -1,5 +1,10 @@
 """Units over processes and through Ray: each done once, all done, the same bytes."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,8 +13,10 @@ import pytest
 
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Engine, run_units
+from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from tests.processes import PATIENCE
 
 
 def make(stage: Stage) -> Callable[[int], None]:
@@ -52,9 +59,6 @@ def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
 
 
 def kill() -> Callable[[int], None]:
-    import os
-    import signal
-
     def work(unit: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -117,5 +121,39 @@ def make_noting(stage: Stage) -> Callable[[int], None]:
 
     def work(unit: int) -> None:
         stage.finish(unit, [], {"process": os.getpid(), "nth": next(nth)})
+
+    return work
+
+
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_an_interrupt_at_any_time_is_silent(tmp_path: Path, number: signal.Signals, group: bool) -> None:
+    """While workers start, while they work: no traceback of anybody, and stderr is closed, as nobody is left."""
+    code = (
+        "import signal\nfrom pathlib import Path\nfrom tests.core.corpus import test_units as here\n"
+        "signal.signal(signal.SIGTERM, lambda *_: exit(143))\n"
+        f"stage = here.Stage(Path({str(tmp_path / 'stage')!r}), {{}})\n"
+        "stage.begin()\nprint('begun', flush=True)\n"
+        "work, quiet = here.partial(here.slow, stage), here.Console(-1)\n"
+        "try:\n    here.run_units(stage, range(9), work, workers=3, console=quiet, label='x')\n"
+        "except KeyboardInterrupt:\n    exit(130)\n"
+    )
+    for tenths in (0, 1, 2, 3, 5, 8, 12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(tenths / 10)
+        os.killpg(process.pid, number) if group else process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert (said, process.returncode) == (b"", 128 + number)
+        assert not list((tmp_path / "stage").glob(".*"))
+
+
+def slow(stage: Stage) -> Callable[[int], None]:
+    def work(unit: int) -> None:
+        with atomic_file(stage.path(unit, "txt")) as file:
+            file.write(b"x")
+            time.sleep(PATIENCE)
 
     return work
