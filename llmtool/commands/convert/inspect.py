@@ -4,60 +4,34 @@ FLOPs count 2 for each element of each matrix (a multiplication and an addition)
 percent, are left out. Attention adds, for each earlier position, 2 per element of a query for the scores, in layers
 that make queries, and 2 for the weighted sum. Of a mixture of experts a token takes num_experts_per_tok, and these are
 counted; a method that skips other weights (DSMoE) does less than what is said here. The cache is counted in the type of
-the weights, and from the shapes of k_proj and v_proj, so that layers which share keys are counted as they are; where a
-model that is not supported has neither, it is not known.
+the weights, and from the shapes of k_proj and v_proj, so that layers which share keys are counted as they are. What a
+model that is not supported, or quantized matrices, do not tell is not known: None.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
+from llmtool.commands.convert.inspect_layers import by_layer, is_counted, is_packed, is_plain, layer_facts
 from llmtool.commands.convert.settings import InspectSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
 from llmtool.core.model.config import ConfigError, parse_config
-from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
-from llmtool.core.run.numbers import whole
 from llmtool.core.run.wording import counted
 
 SCHEMA = "llmtool.convert-inspect/1"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(\w+)")
-
-
-@dataclass(frozen=True)
-class LayerFacts:
-    """One layer; FLOPs and KV bytes are for one token, `attention_flops` for each position that it attends to."""
-
-    layer: int
-    parameters: int
-    attention_parameters: int
-    ffn_parameters: int
-    bytes: int
-    flops: int
-    attention_flops: int | None
-    kv_bytes: int | None
-    """None where queries, keys and values stand in tensors of other names."""
-    window: int | None
-
-    def at(self, context: int) -> tuple[int | None, int | None]:
-        """FLOPs of a token that attends to `context` positions, and bytes of the cache that holds them."""
-        positions = min(context, self.window or context)
-        if self.attention_flops is None or self.kv_bytes is None:
-            return None, None
-        return self.flops + positions * self.attention_flops, positions * self.kv_bytes
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
-    """Their sum, None where one is not known."""
+    """Their sum, None where one is not known, or where there is none."""
     held = list(values)
-    return None if None in held else sum(value or 0 for value in held)
+    return None if None in held or not held else sum(value or 0 for value in held)
 
 
 def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **named_settings: Any) -> dict[str, Any]:
@@ -75,15 +49,18 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
     """Facts of the whole and of each layer; `context` defaults to 4096 positions, or the model's own if fewer."""
     config = checkpoint.config
     longest, architectures = config.get("max_position_embeddings"), config.get("architectures")
-    context = context or min(4096, longest if _iscounted(longest) else 4096)
+    context = context or min(4096, longest if is_counted(longest) else 4096)
     entries = _entries(checkpoint)
     unsupported, windows = _understood(config)
     layers = [
-        _layer(number, found, config, unsupported is None, windows)
-        for number, found in sorted(_by_layer(entries).items())
+        layer_facts(number, found, config, unsupported is None, windows)
+        for number, found in sorted(by_layer(entries).items())
     ]
     head = entries.get(HEAD) or entries.get(EMBEDDING)
-    head_flops = 2 * head.elements if head else 0
+    head_flops = 2 * head.elements if head and is_plain(head) else None
+    packed = any(is_packed(entry) for entry in entries.values() if len(entry.shape) > 1)
+    tables = [entries[name] for name in (EMBEDDING, HEAD) if name in entries]
+    known = EMBEDDING in entries and not any(map(is_packed, tables))
     tokens = [layer.at(context) for layer in layers]
     types = Counter[str]()
     for entry in entries.values():
@@ -96,15 +73,15 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
         "wrapper": checkpoint.wrapper or None,
         "llmtool": config.get("llmtool"),
         "supported": unsupported is None,
-        "tied": HEAD not in entries,
+        "tied": HEAD not in entries if EMBEDDING in entries else None,
         "files": len(checkpoint.files),
         "tensors": len(entries),
         "elements": dict(types.most_common()),
-        "parameters": types.total(),
-        "embedding_parameters": sum(entries[name].elements for name in (EMBEDDING, HEAD) if name in entries),
+        "parameters": None if packed else types.total(),
+        "embedding_parameters": sum(entry.elements for entry in tables) if known else None,
         "bytes": sum(entry.size for entry in entries.values()),
         "max_position_embeddings": longest,
-        "flops_per_token": head_flops + sum(layer.flops for layer in layers),
+        "flops_per_token": _sum([head_flops, *(layer.flops for layer in layers)]),
         "attention_flops_per_token_and_position": _sum(layer.attention_flops for layer in layers),
         "kv_bytes_per_token": _sum(layer.kv_bytes for layer in layers),
         "at_context": {
@@ -131,81 +108,6 @@ def _entries(checkpoint: CheckpointReader) -> dict[str, TensorEntry]:
     return {name: checkpoint.entry(name) for name in checkpoint.names() if not (tied and name == HEAD)}
 
 
-def _by_layer(entries: dict[str, TensorEntry]) -> dict[int, list[tuple[str, TensorEntry]]]:
-    """Layer -> (part, tensor) of all its tensors; part is "self_attn", "mlp" or the name of a norm."""
-    layers: dict[int, list[tuple[str, TensorEntry]]] = {}
-    for name, entry in entries.items():
-        if match := _LAYER.match(name):
-            layers.setdefault(whole(match[1], "layer", where=name), []).append((match[2], entry))
-    return layers
-
-
-def _layer(
-    number: int,
-    found: list[tuple[str, TensorEntry]],
-    config: dict[str, Any],
-    supported: bool,
-    windows: tuple[int | None, ...],
-) -> LayerFacts:
-    def rows(projection: str) -> tuple[int, int]:
-        """Output size of a projection of this layer, and bytes of an element; 0 where there is none."""
-        name = f"model.layers.{number}.self_attn.{projection}.weight"
-        entry = next((entry for _, entry in found if entry.name == name), None)
-        return (entry.shape[0], entry.kind.size) if entry and len(entry.shape) == 2 else (0, 0)
-
-    def parameters(part: str | None = None) -> int:
-        return sum(entry.elements for of, entry in found if part in (None, of))
-
-    (queries, _), (keys, key_size), (values, value_size) = map(rows, ("q_proj", "k_proj", "v_proj"))
-    out = next((e.shape[1] for _, e in found if e.name.endswith("o_proj.weight") and len(e.shape) == 2), 0)
-    known = supported or bool(queries and keys and values)
-    return LayerFacts(
-        layer=number,
-        parameters=parameters(),
-        attention_parameters=parameters("self_attn"),
-        ffn_parameters=parameters("mlp"),
-        bytes=sum(entry.size for _, entry in found),
-        flops=2 * _used(found, config),
-        attention_flops=2 * queries + 2 * out if known else None,
-        kv_bytes=keys * key_size + values * value_size if known else None,
-        window=windows[number] if number < len(windows) else _window(number, config),
-    )
-
-
-def _used(found: list[tuple[str, TensorEntry]], config: dict[str, Any]) -> int:
-    """Elements of matrices that a token of a layer is multiplied by: of the experts, those that it takes."""
-    matrices = [entry for _, entry in found if len(entry.shape) > 1 and entry.kind.floating]
-    experts = [entry for entry in matrices if ".experts." in entry.name]
-    numbers = {match[1] for entry in experts if (match := re.search(r"\.experts\.(\d+)\.", entry.name))}
-    number = len(numbers) or next((entry.shape[0] for entry in experts), 1)  # one by one, or stacked
-    ours, taken = config.get("llmtool"), config.get("num_experts_per_tok")
-    methods = ours.get("methods") if isinstance(ours, dict) else None
-    layer = next((whole(match[1], "layer") for entry in experts if (match := _LAYER.match(entry.name))), -1)
-    for method in methods if isinstance(methods, list) else []:  # a method with experts of its own says so
-        if isinstance(method, dict) and "top_k" in method and layer in method.get("layers", [layer]):
-            taken = method["top_k"]
-    taken = min(taken, number) if _iscounted(taken) else number
-    of_experts = sum(entry.elements for entry in experts)
-    return sum(entry.elements for entry in matrices) - of_experts + of_experts * taken // max(1, number)
-
-
-def _window(layer: int, config: dict[str, Any]) -> int | None:
-    """Positions that a layer attends to, where they are limited."""
-    kinds, first, ours = config.get("layer_types"), config.get("max_window_layers", 28), config.get("llmtool")
-    if isinstance(kinds, list) and layer < len(kinds):
-        slides = kinds[layer] == "sliding_attention"
-    elif (ours.get("family") if isinstance(ours, dict) else config.get("model_type")) == "mistral":
-        slides = True
-    else:  # Qwen's rule: the later layers slide, if asked for
-        slides = config.get("use_sliding_window") is True and type(first) is int and layer >= first
-    window = config.get("sliding_window")
-    return window if slides and _iscounted(window) else None
-
-
-def _iscounted(value: Any) -> TypeGuard[int]:
-    return type(value) is int and value > 0
-
-
 def _problems(checkpoint: CheckpointReader, entries: dict[str, TensorEntry]) -> Iterator[str]:
     """Contradictions between config, headers and tokenizer that can be seen without a model."""
     config, tokenizer = checkpoint.config, checkpoint.path / "tokenizer.json"
@@ -215,7 +117,7 @@ def _problems(checkpoint: CheckpointReader, entries: dict[str, TensorEntry]) -> 
     rows = entries[EMBEDDING].shape[0]
     if config.get("vocab_size") != rows:
         yield f"config.json says vocab_size {config.get('vocab_size')}, {EMBEDDING} has {rows:,} rows"
-    wanted, layers = config.get("num_hidden_layers"), len(_by_layer(entries))
+    wanted, layers = config.get("num_hidden_layers"), len(by_layer(entries))
     if wanted != layers:
         yield f"config.json says num_hidden_layers {wanted}, the tensors are of {layers}"
     if not config.get("tie_word_embeddings") and HEAD not in entries:
@@ -240,7 +142,7 @@ def largest_token(facts: dict[str, Any], where: str) -> int | None:
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The facts for people; layers that are alike share a line."""
-    at, ours, of = facts["at_context"], facts["llmtool"], facts["parameters"]
+    at, ours, of = facts["at_context"], facts["llmtool"], sum(facts["elements"].values())
     types = ", ".join(f"{code} {count / max(1, of):.1%}" for code, count in facts["elements"].items())
     each = facts["attention_flops_per_token_and_position"]
     position, cache = _short(each), facts["kv_bytes_per_token"]
@@ -250,9 +152,11 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         "model": f"{name}: the text model of a {facts['wrapper']}" if facts["wrapper"] else name,
         "methods": dumps(ours) if ours else "none" if facts["supported"] else "none; not supported",
         "tensors": f"{facts['tensors']:,} in {counted(facts['files'], 'file')}: {types or 'none'}",
-        "parameters": f"{of:,}, {facts['embedding_parameters']:,} of them in embeddings{' (tied)' * facts['tied']}",
+        "parameters": _parameters(facts),
         "bytes": f"{facts['bytes']:,}",
-        "FLOPs a token": f"{flops} = {_short(at['flops_per_token'])} at {at['positions']:,}",
+        "FLOPs a token": "not known"
+        if facts["flops_per_token"] is None
+        else f"{flops} = {_short(at['flops_per_token'])} at {at['positions']:,}",
         "KV bytes a token": "not known"
         if cache is None
         else f"{cache:,} = {_short(at['kv_bytes'])}B at {at['positions']:,}",
@@ -263,6 +167,13 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     yield ""
     yield from ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+
+
+def _parameters(facts: dict[str, Any]) -> str:
+    of, tables = facts["parameters"], facts["embedding_parameters"]
+    all_of = "not known" if of is None else f"{of:,}"
+    some = "not known how many" if tables is None else f"{tables:,}"
+    return f"{all_of}, {some} of them in embeddings{' (tied)' * bool(facts['tied'])}"
 
 
 def _layer_rows(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmtool.commands.convert.inspect import describe, largest_token, lines
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.run.errors import UserError
-from tests.core.checkpoint.files import SHAPES, write_zeros
+from tests.core.checkpoint.files import SHAPES, write_typed, write_zeros
 
 LAYER = 8 * 8 * 2 + 4 * 8 * 2 + 3 * 16 * 8
 """Elements of the matrices of one layer: q and o, k and v, the feed-forward."""
@@ -167,3 +167,77 @@ def test_of_experts_those_that_a_token_takes_are_counted(tmp_path: Path) -> None
     all_of = facts_of(tmp_path / "a", shapes)["layers"][0]["flops"]
     some = facts_of(tmp_path / "b", shapes, num_experts_per_tok=1)["layers"][0]["flops"]
     assert all_of - some == 2 * 3 * 3 * 48
+
+
+COSTS = ("flops_per_token", "attention_flops_per_token_and_position", "kv_bytes_per_token")
+
+
+def quantized(name: str, shape: tuple[int, ...], layout: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """A matrix of a layer as a layout of four or eight bits holds it: name -> shape and type."""
+    base = name.removesuffix(".weight")
+    if len(shape) < 2:
+        return {name: (shape, "F16")}
+    rows, columns = shape
+    if layout == "gptq":
+        return {
+            f"{base}.qweight": ((columns // 8, rows), "I32"), f"{base}.qzeros": ((1, rows // 4), "I32"),
+            f"{base}.scales": ((1, rows), "F16"), f"{base}.g_idx": ((columns,), "I32"),
+        }  # fmt: skip
+    if layout == "bitsandbytes":
+        return {name: ((rows * columns // 2, 1), "U8"), f"{name}.absmax": ((rows * columns // 8,), "F32")}
+    if layout == "mlx":
+        return {name: ((rows, columns // 8), "U32"), f"{base}.scales": ((rows, 1), "F16")}
+    return {name: (shape, "F8_E4M3"), f"{base}.weight_scale": ((rows, 1), "BF16")}
+
+
+@pytest.mark.parametrize("layout", ["gptq", "bitsandbytes", "mlx", "fp8"])
+def test_figures_of_quantized_matrices_are_not_made_up(tmp_path: Path, layout: str) -> None:
+    tensors: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, shape in SHAPES.items():
+        tensors |= quantized(name, shape, layout) if ".layers." in name else {name: (shape, "F16")}
+    path = write_typed(tmp_path / "m", tensors, quantization_config={"quant_method": layout})
+    facts = describe(open_checkpoint(path))
+    assert [facts[key] for key in COSTS] == [None] * 3
+    assert facts["at_context"] == {"positions": 64, "flops_per_token": None, "kv_bytes": None}
+    assert facts["embedding_parameters"] == 2 * 32 * 8
+    packed = layout != "fp8"
+    for layer in facts["layers"]:
+        assert [layer[key] for key in ("flops", "attention_flops", "kv_bytes")] == [None] * 3
+        assert (layer["parameters"] is None) == (layer["ffn_parameters"] is None) == packed
+    text = list(lines(facts))
+    assert "FLOPs a token     not known" in text
+    assert "KV bytes a token  not known" in text
+    assert (f"{'parameters':17} not known, 512 of them in embeddings" in text) == packed
+
+
+def test_layers_under_other_names_are_not_counted_as_none(tmp_path: Path) -> None:
+    shapes: dict[str, tuple[int, ...]] = {"transformer.wte.weight": (32, 8), "transformer.h.0.c_attn.weight": (8, 24)}
+    facts = facts_of(tmp_path / "m", shapes, model_type="gpt2")
+    assert [facts[key] for key in (*COSTS, "embedding_parameters", "tied")] == [None] * 5
+    assert facts["parameters"] == 32 * 8 + 8 * 24
+    text = list(lines(facts))
+    assert f"{'parameters':17} 448, not known how many of them in embeddings" in text
+    assert "FLOPs a token     not known" in text
+    assert "KV bytes a token  not known" in text
+
+
+def test_attention_under_other_names_is_not_counted_in_part(tmp_path: Path) -> None:
+    """Phi calls o_proj "dense"; a stack of experts without num_experts_per_tok says nothing of a token's."""
+    shapes = {name.replace("o_proj", "dense"): shape for name, shape in SHAPES.items()}
+    facts = facts_of(tmp_path / "m", shapes, model_type="phi")
+    assert [facts[key] for key in COSTS] == [2 * (2 * LAYER + 32 * 8), None, None]
+    stacked = {**SHAPES, "model.layers.0.mlp.experts.gate_up_proj": (4, 8, 6)}
+    assert facts_of(tmp_path / "e", stacked, model_type="other")["flops_per_token"] is None
+    taken = facts_of(tmp_path / "t", stacked, model_type="other", num_experts_per_tok=1)
+    assert taken["layers"][0]["flops"] == 2 * (LAYER + 48)
+
+
+def test_experts_of_a_published_mixtral_are_its_feed_forward_part(tmp_path: Path) -> None:
+    experts = {
+        name.replace("mlp.", "block_sparse_moe.experts.0."): shape for name, shape in SHAPES.items() if ".mlp." in name
+    }
+    rest = {name: shape for name, shape in SHAPES.items() if ".mlp." not in name}
+    (layer, _) = facts_of(tmp_path / "m", rest | experts, model_type="mixtral", num_experts_per_tok=1)["layers"]
+    assert layer["ffn_parameters"] == 384
+    odd = {name.replace("mlp.", "ff."): shape for name, shape in SHAPES.items()}
+    assert facts_of(tmp_path / "o", odd, model_type="odd")["layers"][0]["ffn_parameters"] is None

@@ -1,8 +1,11 @@
 """Small checkpoints made by hand, byte by byte."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+
+from llmtool.core.checkpoint.dtypes import ELEMENT_TYPES
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -54,12 +57,15 @@ def entry(code: str, shape: list[int], start: int, stop: int) -> dict[str, Any]:
 
 def write_zeros(path: Path, shapes: dict[str, tuple[int, ...]], **config: Any) -> Path:
     """A directory with one file of F32 zeros, made without torch."""
+    return write_typed(path, {name: (shape, "F32") for name, shape in shapes.items()}, **config)
+
+
+def write_typed(path: Path, tensors: dict[str, tuple[tuple[int, ...], str]], **config: Any) -> Path:
+    """A directory with one file of zeros of these shapes and types."""
     header, position = {}, 0
-    for name, shape in shapes.items():
-        size = 4
-        for dimension in shape:
-            size *= dimension
-        header[name] = entry("F32", list(shape), position, position + size)
+    for name, (shape, code) in tensors.items():
+        size = math.prod(shape) * ELEMENT_TYPES[code].size
+        header[name] = entry(code, list(shape), position, position + size)
         position += size
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.safetensors").write_bytes(safetensors_bytes(header, bytes(position)))
