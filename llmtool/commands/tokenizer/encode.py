@@ -208,7 +208,7 @@ def decode_files(
         for ids in read_token_documents(path, tokenizer):
             number += 1
             try:
-                file.write(tokenizer.decode_bytes(ids) + ending)
+                file.write(tokenizer.decode_bytes(ids, whole=True) + ending)
             except UserError as error:
                 raise UserError(error.what, where=f"{path}, document {number}", hint=error.hint) from None
         if output and not files.through:

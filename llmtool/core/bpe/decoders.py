@@ -40,6 +40,27 @@ def token_bytes(token: str, steps: Sequence[Step]) -> bytes:
     return encode_text(token)
 
 
+def text_bytes(tokens: Sequence[str], parts: Sequence[bytes], steps: Sequence[Step]) -> bytes:
+    """The bytes of a whole text, from its tokens and what each stands for in the middle of one.
+
+    What the steps take off a text's ends goes: SentencePiece's first space.
+    """
+    parts = list(parts)
+    for step in steps:
+        if step["type"] == "Metaspace" and step["replacement"] in "".join(tokens[:1]):
+            parts[0] = encode_text(_metaspace([*tokens[:1]], step)[0])
+    data, fused = b"".join(parts), False
+    for step in steps:
+        fused = fused or step["type"] == "Fuse"
+        if step["type"] == "Strip" and fused:
+            content = step["content"].encode()
+            for _ in range(step["start"] if content else 0):
+                data = data.removeprefix(content)
+            for _ in range(step["stop"] if content else 0):
+                data = data.removesuffix(content)
+    return data
+
+
 def spelled(token: str) -> bytes:
     """The bytes of a token under ByteLevel: GPT-2's characters are bytes, a token with any other is its own UTF-8."""
     return string_to_token(token) if all(c in UNICODE_TO_BYTE for c in token) else encode_text(token)

@@ -10,7 +10,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from llmtool.core.bpe.alignment import Place, align
-from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, token_bytes
+from llmtool.core.bpe.decoders import BYTE_LEVEL, decode_tokens, text_bytes, token_bytes
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.encoder import spans
 from llmtool.core.bpe.engine import DocumentEncoder, Kept, document_encoder, segments
@@ -246,9 +246,16 @@ class BaseTokenizer:
                 f"id {token} is not in the vocabulary", hint=f"{self.token_count} ids, is this the right tokenizer?"
             ) from None
 
-    def decode_bytes(self, ids: Ids, *, skip_special: bool = False) -> bytes:
-        """The bytes that the ids spell."""
-        return b"".join(map(self.token_bytes, self._kept(ids, skip_special)))
+    def decode_bytes(self, ids: Ids, *, skip_special: bool = False, whole: bool = False) -> bytes:
+        """The bytes that the ids spell. whole: they are a text from its first id to its last, not a part of one, so
+        what the decoder takes off its ends goes (SentencePiece's first space), as it does from `decode`.
+        """
+        kept = self._kept(ids, skip_special)
+        parts = map(self.token_bytes, kept)
+        if not whole or self._spells_utf8:
+            return b"".join(parts)
+        spellings = self.definition.spellings
+        return text_bytes([spellings[token] for token in kept], list(parts), self.definition.decoder)
 
     def decode(self, ids: Ids, errors: str = "replace", skip_special: bool = False) -> str:
         """The text that the ids spell.
@@ -258,7 +265,7 @@ class BaseTokenizer:
         back to the very same bytes. skip_special: leave special tokens out (added tokens that are not special stay).
         """
         if errors != "replace" or self._spells_utf8:
-            return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
+            return self.decode_bytes(ids, skip_special=skip_special, whole=True).decode("utf-8", errors)
         spellings = self.definition.spellings
         kept = self._kept(ids, skip_special)
         for token in kept:

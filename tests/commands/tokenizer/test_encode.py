@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Theirs
 
 from llmtool import Tokenizer
 from llmtool.commands.tokenizer.encode import decode_files, encode_files
@@ -15,6 +16,7 @@ from llmtool.core.corpus import blocks, encoding
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from tests.conftest import SCRIPTS
+from tests.core.bpe.families import CHARACTER_PIPELINES, families
 
 END = "<|endoftext|>"
 
@@ -44,6 +46,21 @@ def test_lines_of_ids(tokenizer: Tokenizer, corpus: str, tmp_path: Path, eos: bo
     assert (totals.documents, totals.tokens) == (len(rows), sum(map(len, rows)))
     manifest = json.loads((tmp_path / "out.ids.run.json").read_text())
     assert manifest["inputs"][0]["bytes"] == Path(corpus).stat().st_size
+
+
+@pytest.mark.parametrize("form", ["ids", "jsonl", "bin", "npy"])
+@pytest.mark.parametrize("family", CHARACTER_PIPELINES)
+def test_decoded_as_their_readers_decode(family: str, form: Any, write: Callable[..., Path], tmp_path: Path) -> None:
+    """SentencePiece's first space is no part of a document, in whatever format the ids stand."""
+    texts = ["hello world", " with a space", "  with two", "", " ", "Größe 🙂"]
+    facts = dict(families(texts))[family]
+    ours, theirs = Tokenizer.load(write("t.json", json.dumps(facts))), Theirs.from_str(json.dumps(facts))
+    corpus = write("texts.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
+    encode_files(ours, [str(corpus)], tmp_path / f"out.{form}", form=form, bos=False)
+    decode_files(ours, str(tmp_path / f"out.{form}"), tmp_path / "back.txt", text_mode="line")
+    wanted = [theirs.decode(ours.encode(text), skip_special_tokens=False) for text in texts]
+    assert (tmp_path / "back.txt").read_text().split("\n")[:-1] == wanted
+    assert [ours.decode(ours.encode(text), errors="surrogateescape") for text in texts] == wanted
 
 
 @pytest.mark.parametrize("form", ["bin", "npy"])
