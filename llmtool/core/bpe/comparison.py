@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.metrics import BATCH_BYTES, Meter, Metrics, Tally, check_alpha, ratio, unreachable_tokens
+from llmtool.core.bpe.metrics import BATCH_BYTES, Meter, Metrics, Tally, check_alpha, ratio
+from llmtool.core.bpe.reachable import unreachable_tokens
 from llmtool.core.bpe.settings import ALPHA, RARE
 from llmtool.core.bpe.side_by_side import SideBySide
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
@@ -40,7 +41,7 @@ class Row(NamedTuple):
 class Measured:
     """One tokenizer's part of a comparison.
 
-    counts: [id_limit] occurrences of each id in all corpora. unreachable: ids that no text of their own yields.
+    counts: [id_limit] occurrences of each id in all corpora. unreachable: ids that no text around their own yields.
     """
 
     definition: Definition
@@ -192,7 +193,9 @@ def compare(
             figures[corpus] = matches[corpus].parity(metrics, name, expected)
         total = _against_baseline(meter.figures(totals[name], alpha=alpha, rare=rare), totals[baseline])
         definition = meter.tokenizer.definition
-        measured[name] = Measured(definition, total, figures, totals[name].counts, unreachable_tokens(meter.tokenizer))
+        counts = totals[name].counts
+        unreachable = unreachable_tokens(meter.tokenizer, counts)
+        measured[name] = Measured(definition, total, figures, counts, unreachable)
     return Comparison(measured, baseline, engine.NAME, threads, reference is not None)
 
 

@@ -6,8 +6,8 @@ Nothing here trains a model, so no figure says which tokenizer trains the better
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -246,36 +246,3 @@ def mean_frequency_by_length(lengths: Ints, counts: Ints) -> list[LengthClass]:
 def ratio(part: float, whole: float) -> float | None:
     """part / whole, None where whole is nothing."""
     return part / whole if whole else None
-
-
-def unreachable_tokens(tokenizer: BaseTokenizer) -> list[int]:
-    """Ids t of plain-text tokens that even their own bytes are not encoded as: encode(bytes of t) != [t].
-
-    A token that is no well-formed UTF-8 (Land & Bartolo, arXiv 2405.05417, set such fragments aside) is met inside
-    characters only, and alone it would be cut like undecodable bytes; so it is encoded as one piece instead. Special
-    tokens are left out: plain text never yields them.
-    """
-    tokens = tokenizer.definition.vocabulary.id_of
-    missed = _not_reached(tokenizer, tokens)
-    fragments = {token: tokens[token] for token in missed if is_fragment(token)}
-    whole_piece = BaseTokenizer(replace(tokenizer.definition, pretokenizer="none"), tokenizer.policy)
-    reached = fragments.keys() - _not_reached(whole_piece, fragments)
-    return sorted(tokens[token] for token in missed if token not in reached)
-
-
-def _not_reached(tokenizer: BaseTokenizer, tokens: Mapping[bytes, int]) -> list[bytes]:
-    packed, packed_ends = tokenizer.encode_buffers(list(tokens))
-    ids = np.frombuffer(packed, np.uint32)
-    ends = np.frombuffer(packed_ends, np.int64)
-    own = np.fromiter(tokens.values(), np.int64)
-    reached = (np.diff(ends, prepend=0) == 1) & (ids[ends - 1] == own)
-    return [token for token, fine in zip(tokens, reached.tolist(), strict=True) if not fine]
-
-
-def is_fragment(token: bytes) -> bool:
-    """Whether the bytes are no well-formed UTF-8."""
-    try:
-        token.decode()
-    except UnicodeDecodeError:
-        return True
-    return False

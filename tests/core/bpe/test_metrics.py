@@ -16,12 +16,15 @@ from hypothesis import strategies as st
 from llmtool.core.bpe import metrics
 from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.metrics import LengthClass, Meter, measure, renyi_entropy, unreachable_tokens
+from llmtool.core.bpe.huggingface import read_huggingface
+from llmtool.core.bpe.metrics import LengthClass, Meter, measure, renyi_entropy
 from llmtool.core.bpe.normalizers import NFC, Step
+from llmtool.core.bpe.reachable import unreachable_tokens
 from llmtool.core.bpe.vocabulary import BYTE_ORDER, Vocabulary, decode_text, encode_text
 from llmtool.core.bpe.words import WORD, word_spans
 from llmtool.core.run.errors import UserError
 from llmtool.tokenizer import Tokenizer
+from tests.core.bpe.families import CHARACTER_PIPELINES, families
 
 
 def tiny(*merges: tuple[bytes, bytes], special: tuple[str, ...] = (), normalizer: tuple[Step, ...] = ()) -> Tokenizer:
@@ -213,6 +216,19 @@ def test_unreachable_tokens() -> None:
     assert unreachable(tiny((b"a", b"b"), special=("ab", "<|x|>"))) == []
     assert unreachable(LEARNED) == []
     assert unreachable(LEARNED.with_encoder("lbpe")) == []
+
+
+@pytest.mark.parametrize("family", [*CHARACTER_PIPELINES, "RoBERTa"])
+def test_what_a_text_yields_is_reachable(family: str, sources: list[bytes]) -> None:
+    """A space that the tokenizer itself puts before a text does not spoil the test of a token."""
+    texts = [source.decode("utf-8", "replace")[:20_000] for source in sources[:20]]
+    tokenizer = Tokenizer(read_huggingface(dict(families(texts))[family], Path("x.json")))
+    dead = set(unreachable_tokens(tokenizer))
+    met = {number for text in texts for number in tokenizer.encode(text)}
+    assert not dead & met
+    assert len(dead) < 0.1 * len(tokenizer.definition.vocabulary.id_of)
+    counts = np.bincount(list(dead), minlength=tokenizer.vocab_size)
+    assert unreachable_tokens(tokenizer, counts) == []  # as a text has shown
 
 
 def test_unreachable_under_nfc() -> None:
