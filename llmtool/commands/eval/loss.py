@@ -46,7 +46,10 @@ def loss(
     asked = LossSettings.of(settings, named_settings)
     use_threads(asked.threads)
     named = parse_sources(data)
-    claim_figure(asked.plot, read=[checkpoint, *(source.path for source in named)])
+    claim_figure(
+        asked.plot,
+        read=[checkpoint, *(source.path for source in named), *filter(None, [asked.tokenizer, asked.against])],
+    )
     if not named:
         raise UserError("no text to score", hint="give --data")
     if asked.against is not None:

@@ -53,7 +53,8 @@ def needles(
     from llmtool.core.kernels.cpu import use_threads
 
     use_threads(asked.threads)
-    claim_figure(plot, read=[checkpoint, *(source.path for source in parse_sources(data))])
+    named = [source.path for source in parse_sources(data)]
+    claim_figure(plot, read=[checkpoint, *named, *filter(None, [asked.tokenizer])])
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     if model.note:
         console.info(model.note)

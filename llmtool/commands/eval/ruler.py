@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool.commands.eval.niah import open_haystack
 from llmtool.commands.eval.settings import RulerSettings
 from llmtool.commands.options import method_settings
-from llmtool.commands.sources import find_tokenizer
+from llmtool.commands.sources import find_tokenizer, parse_sources
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError, closest
@@ -68,7 +68,8 @@ def ruler(
     reading, named_settings = Reading.split(reading, named_settings, RulerSettings)
     asked = RulerSettings.of(settings, named_settings)
     use_threads(asked.threads)
-    claim_figure(asked.plot, read=[checkpoint, *data])
+    named = [source.path for source in parse_sources(data)]
+    claim_figure(asked.plot, read=[checkpoint, *named, *filter(None, [asked.tokenizer])])
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     codec = find_tokenizer(asked.tokenizer, model.path, console)
     speller, kind = _speller(asked, codec, model)

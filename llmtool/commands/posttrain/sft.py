@@ -129,6 +129,8 @@ class Data:
     reader: Reader
     inputs: tuple[str, ...]
     counts: "Counts"
+    paths: tuple[str | Path, ...]
+    """All that the command reads."""
 
     @classmethod
     def read(
@@ -148,8 +150,10 @@ class Data:
         reader = open_reader(data, reading)
         rows = tokens // reading.places
         leader, place = from_environment("RANK", 0) == 0, None if settings.dry_run else output
+        read: list[str | Path] = [start.checkpoint.path, *data, *settings.valid, reading.tokenizer]
+        read += [named for named in (reading.template,) if named and Path(named).is_file()]
         if leader and place is not None:
-            check_place(place, [start.checkpoint.path, *data, *settings.valid], console)
+            check_place(place, read, console)
         made: list[PackedExamples | None] = []
         for inputs in (data, settings.valid):
             if not inputs:
@@ -169,7 +173,7 @@ class Data:
         packed = made[0]
         assert packed is not None
         console.info(f"packed: {counted(len(packed.packed), 'row')} of {reading.places:,}, {packed.fill:.1%} full")
-        return cls(packed, made[1], reader, (*data, *settings.valid), kept)
+        return cls(packed, made[1], reader, (*data, *settings.valid), kept, tuple(read))
 
     def tidy(self, output: Path, report: dict[str, Any]) -> None:
         """After a finished run, leave its own examples alone in OUT/tokens."""
@@ -272,7 +276,7 @@ def make_job(
         data=data.packed, objective=objective, optimizer=rates,
         plan=Plan(shape, micro, settings.clip, settings.max_loss_jump, every, saved),
         trainable=lambda name: moving(name) and limited(name),
-        evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs,
+        evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs, read=data.paths,
         device=find_device(settings.device), kernels="torch",
         written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
         rows=values, length=data.packed.length, fill=data.packed.fill,

@@ -12,7 +12,7 @@ from llmtool.commands import places
 from llmtool.commands import sources as named
 from llmtool.commands.options import method_settings
 from llmtool.commands.train.job import SCHEMA, Job, anything, only
-from llmtool.commands.train.place import check_place
+from llmtool.commands.train.place import check_board, check_place
 from llmtool.commands.train.run import run_job
 from llmtool.commands.train.settings import TrainSettings
 from llmtool.commands.train.start import Start, find_start, row_length, tokenizer_files
@@ -89,6 +89,8 @@ def train(
     read = [*paths, *(name for name in (asked.tokenizer, asked.model) if name and Path(name).exists())]
     if rank == 0 and not asked.dry_run:
         check_place(output, read, console)
+        if asked.tensorboard:
+            check_board(asked.tensorboard, read)
     place = None if asked.dry_run else output
     texts = Texts(place, codec, console, asked.threads, asked.bin_dtype, rank == 0)
     files = [texts.open(source, reading) for source in trained]

@@ -43,6 +43,13 @@ def check_place(output: Path, read: Sequence[str | Path], console: Console) -> b
     return True
 
 
+def check_board(folder: Path, read: Sequence[str | Path]) -> None:
+    """Refuse a directory that events may not be written into."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError("not a directory", where=str(folder), hint="name another place")
+    refuse_overlap([folder], read)
+
+
 def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
     """Whether a run stands in OUT that this one continues; one that differs, or is complete, is refused."""
     output = job.output

@@ -10,6 +10,7 @@ import torch
 
 from llmtool.commands.eval import loss as evaluation
 from llmtool.commands.eval import niah
+from llmtool.commands.eval.ruler import ruler
 from llmtool.core.run.errors import UserError
 from tests.core.model.families import oracle, save
 
@@ -102,3 +103,16 @@ def test_bad_requests_are_one_line(model: Path, tokens: Path, tmp_path: Path) ->
     for call, line in cases:
         with pytest.raises(UserError, match=line):
             call()
+
+
+def test_no_figure_is_drawn_into_what_is_read(model: Path, tokens: Path, tmp_path: Path) -> None:
+    (tmp_path / "tok").mkdir()
+    figure, tokenizer = tmp_path / "tok" / "p.svg", str(tmp_path / "tok")
+    with pytest.raises(UserError, match="lies inside the input"):
+        evaluation.loss(model, [str(tokens)], tokenizer=tokenizer, plot=figure)
+    with pytest.raises(UserError, match="lies inside the input"):
+        evaluation.loss(model, [str(tokens)], against=tokenizer, plot=figure)
+    with pytest.raises(UserError, match="lies inside the input"):
+        niah.needles(model, [str(tokens)], tokenizer=tokenizer, plot=figure)
+    with pytest.raises(UserError, match="lies inside the input"):
+        ruler(model, [str(tokens)], tokenizer=tokenizer, plot=figure)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from shutil import copytree
 from statistics import median
 from typing import Any
 
@@ -336,3 +337,23 @@ def test_what_a_dsmoe_model_has_is_kept_unless_set(base: Path, data: Path, tmp_p
 def test_a_stream_is_refused_as_it_would_be_read_twice(base: Path) -> None:
     with pytest.raises(UserError, match="read from files only"):
         open_reader(["-"], CheckSettings(tokenizer=base, template="plain", length=64).reading())
+
+
+def test_nothing_is_written_into_what_is_read(base: Path, data: Path, tmp_path: Path) -> None:
+    """A tokenizer of its own, the file of a template, and the directory of stage 1 are read and written too."""
+    copytree(base, tmp_path / "tok")
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "chat.jinja").write_text("{{ messages[0].content }}")
+    sft = {**QUICK, "steps": 1}
+    with pytest.raises(UserError, match="lies inside the input"):
+        posttraining.sft(base, [str(data)], tmp_path / "tok" / "out", **sft, tokenizer=tmp_path / "tok")
+    with pytest.raises(UserError, match="contains the input"):
+        posttraining.sft(base, [str(data)], tmp_path / "t", **{**sft, "template": str(tmp_path / "t" / "chat.jinja")})
+    convert_uniattn(base, tmp_path / "u", groups="2:0:4", init="zero", calibration=[TEXT], samples=4, window=32,
+                    console=QUIET)  # fmt: skip
+    posttraining.uniattn(tmp_path / "u", [str(data)], tmp_path / "out", **sft)
+    stage = tmp_path / "out.stage1"
+    before = tensors(stage)
+    with pytest.raises(UserError, match=r"out\.stage1: is also an input"):
+        posttraining.uniattn(stage, [str(data)], tmp_path / "out", **{**sft, "lr": 1e-4}, force=True)
+    assert all(value.equal(before[name]) for name, value in tensors(stage).items())

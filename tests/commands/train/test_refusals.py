@@ -106,3 +106,16 @@ def test_bad_data_is_one_line(corpus: Path, tmp_path: Path, whole: Path) -> None
     (broken / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
     with pytest.raises(UserError, match=r"shape .*, wanted"):
         run(corpus, tmp_path / "out", model=str(broken))
+
+
+def test_events_are_not_written_into_an_input(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    before = sorted(os.listdir(whole))
+    (tmp_path / "file").write_text("")
+    for board, line in (
+        (whole, "is also an input"), (whole / "runs", "lies inside the input"), (corpus, "contains the input"),
+        (tmp_path / "file", "not a directory"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=line):
+            run(corpus, tmp_path / "out", model=str(whole), steps=2, tensorboard=board)
+    assert sorted(os.listdir(whole)) == before
+    assert not (tmp_path / "out").exists()
