@@ -60,6 +60,9 @@ def compare_files(
             threads=asked.threads,
         )
     report.say(console)
+    for name, entry in comparison.measured.items():
+        if entry.lost:
+            entry.lost.say(console, f"{name}: ")
     texts = {f"text {n}": text for n, text in enumerate(asked.show_text, 1)} or begun
     shown = [SideBySide.of(name, text, tokenizers) for name, text in texts.items() if text.strip()]
     comparison = replace(comparison, cuts=tuple(shown[:MOST_SHOWN]))

@@ -1,6 +1,6 @@
 """Files in, ids out: what `llmtool tokenizer encode` and `decode` do, for any tokenizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import IO, Any, Literal
 
 from llmtool.commands.tokenizer.settings import DecodeSettings, EncodeSettings
 from llmtool.core.bpe import engine
+from llmtool.core.bpe.lost import Lost
 from llmtool.core.bpe.tokenizer import BaseTokenizer
-from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.document import Document, ReadReport
 from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.provenance import InputHashes, describe
@@ -59,7 +60,7 @@ def encode_files(
         raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
     _check_request(output, form, asked.offsets)
     around = token_around(tokenizer, asked, console)
-    report, totals = ReadReport(), Totals()
+    report, totals, lost = ReadReport(), Totals(), Lost(tokenizer)
     facts = {
         "tokenizer": tokenizer.fingerprint() if output else None, "format": form, "offsets": asked.offsets,
         "bos": around.bos is not None, "eos": around.eos is not None, "bos_token": asked.bos_token,
@@ -86,12 +87,22 @@ def encode_files(
         )  # fmt: skip
         with _writer(tokenizer, output, asked, around, run, hashes) as writer:
             for encoded in encode_documents(
-                tokenizer, documents, allow_special=asked.allow_special, around=around, threads=asked.threads
-            ):
+                tokenizer, watched(documents, lost), allow_special=asked.allow_special, around=around,
+                threads=asked.threads,
+            ):  # fmt: skip
                 writer.write(encoded)
                 totals.add(encoded)
+                lost.written(encoded.ids)
     report.say(console)
+    lost.say(console)
     return totals
+
+
+def watched(documents: Iterable[Document], lost: Lost) -> Iterator[Document]:
+    """The documents; what is left out of each is counted as it passes."""
+    for document in documents:
+        lost.read(document.text)
+        yield document
 
 
 def _form_of(output: Path | None) -> Literal["ids", "jsonl", "npy", "bin"]:

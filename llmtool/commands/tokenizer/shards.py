@@ -6,7 +6,7 @@ makes every N-th shard, for clusters and arrays of jobs that share the directory
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,13 +16,14 @@ from random import Random
 from shutil import rmtree
 from typing import Any
 
-from llmtool.commands.tokenizer.encode import token_around
+from llmtool.commands.tokenizer.encode import token_around, watched
 from llmtool.commands.tokenizer.settings import EncodeSettings
 from llmtool.core.bpe import engine
+from llmtool.core.bpe.lost import Lost
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
 from llmtool.core.corpus.cuts import Unpacked, together
 from llmtool.core.corpus.document import ReadReport
-from llmtool.core.corpus.encoding import Around, encode_documents
+from llmtool.core.corpus.encoding import Around, Encoded, encode_documents
 from llmtool.core.corpus.inputs import Input, find_inputs, without_weights
 from llmtool.core.corpus.mds import index, read_ids
 from llmtool.core.corpus.plans import CUTS, kept_units, plan_units
@@ -123,6 +124,10 @@ def encode_shards(
         stage.seal({"shards": len(units), **sums})
         made = [path for unit in done for path in stage.files(unit)]
         run.save(directory / "run.json", sorted([*made, directory / INDEX] if settings.written == "mds" else made))
+    lost = Lost(tokenizer)
+    for each in facts:
+        lost.add(each.get("lost", {}))
+    lost.say(means.console)
     sums_said = f"{counted(sums['tokens'], 'token')} of {counted(sums['documents'], 'document')}"
     means.console.info(f"{directory}: {len(done):,} of {counted(len(units), 'shard')}, {sums_said}")
     return {"schema": SCHEMA, "directory": str(directory), "shards": len(units), "done": len(done), **sums}
@@ -191,18 +196,26 @@ def _work(
         texts = read_streams(
             units[unit], reading, whole=tokenizer.needs_whole(settings.allow_special), report=report, unpacked=unpacked
         )
-        encoded = encode_documents(
-            tokenizer, texts, allow_special=settings.allow_special, around=around, threads=threads,
+        lost = Lost(tokenizer)
+        encoded = _counted(lost, encode_documents(
+            tokenizer, watched(texts, lost), allow_special=settings.allow_special, around=around, threads=threads,
             begun=_begun(units[unit]),
-        )  # fmt: skip
+        ))  # fmt: skip
         if settings.written == "mds":
             names, facts = write_mds_unit(stage, unit, encoded)
         else:
             names, facts = write_array_unit(stage, unit, tokenizer, settings.written, encoded)
         sums = {name: _sha256(stage.directory / name) for name in names}
-        stage.finish(unit, names, {**facts, "sha256": sums, "read": report.to_json()})
+        missed = {"lost": found} if (found := lost.to_json()) else {}
+        stage.finish(unit, names, {**facts, **missed, "sha256": sums, "read": report.to_json()})
 
     return encode
+
+
+def _counted(lost: Lost, encoded: Iterable[Encoded]) -> Iterator[Encoded]:
+    for batch in encoded:
+        lost.written(batch.ids)
+        yield batch
 
 
 def _begun(unit: list[Input]) -> bool:

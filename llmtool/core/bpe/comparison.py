@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.definition import Definition
+from llmtool.core.bpe.lost import Lost
 from llmtool.core.bpe.metrics import BATCH_BYTES, Meter, Metrics, Tally, check_alpha, ratio
 from llmtool.core.bpe.reachable import unreachable_tokens
 from llmtool.core.bpe.settings import ALPHA, RARE
@@ -49,6 +50,8 @@ class Measured:
     corpora: dict[str, Metrics]
     counts: Ints
     unreachable: list[int]
+    lost: Lost | None = None
+    """What of the corpora it has no token for."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def compare(
         definition = meter.tokenizer.definition
         counts = totals[name].counts
         unreachable = unreachable_tokens(meter.tokenizer, counts)
-        measured[name] = Measured(definition, total, figures, counts, unreachable)
+        meter.lost.occurred(counts)
+        measured[name] = Measured(definition, total, figures, counts, unreachable, meter.lost)
     return Comparison(measured, baseline, engine.NAME, threads, reference is not None)
 
 
@@ -230,6 +234,8 @@ def _count(
     matches.ids.extend(key for _, key in matched)
     for name, meter in meters.items():
         tally, lengths = meter.count(documents, words)
+        for document in documents:
+            meter.lost.read(document)
         tallies[name] += tally
         matches.tokens[name].extend(int(lengths[place]) for place, _ in matched)
 
@@ -266,6 +272,7 @@ def _measured_json(entry: Measured) -> dict[str, Any]:
         "scaffolds": len(definition.vocabulary.scaffolds),
         "fingerprint": definition.fingerprint(),
         "unreachable": {token_to_string(tokens[number]): number for number in entry.unreachable},
+        **({"lost": lost} if entry.lost and (lost := entry.lost.to_json()) else {}),
         "total": entry.total.to_json(),
         "corpora": {name: metrics.to_json() for name, metrics in entry.corpora.items()},
     }

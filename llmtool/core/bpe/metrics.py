@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from llmtool.core.bpe.lost import Lost
 from llmtool.core.bpe.settings import ALPHA, RARE
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.bpe.words import Ints, Words, batches, word_spans
@@ -125,7 +126,7 @@ class Meter:
     """Encodes and counts with one tokenizer."""
 
     def __init__(self, tokenizer: BaseTokenizer, threads: int | None = None) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer, self.lost = tokenizer, Lost(tokenizer)
         self._threads = threads
         vocabulary = tokenizer.definition.vocabulary
         self._lengths = np.zeros(vocabulary.id_limit, np.int64)

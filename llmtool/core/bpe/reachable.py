@@ -35,9 +35,9 @@ def unreachable_tokens(tokenizer: BaseTokenizer, seen: Ints | None = None) -> li
     left = {tokens[token] for token in missed if token not in reached}
     texts = {number: tokenizer.token_bytes(number) for number in left - set(fragments.values())}
     for before in map(str.encode, BEFORE):
-        for text in (lambda own: own, lambda own: own.removeprefix(b" ")):
+        for own in (texts, {number: text.removeprefix(b" ") for number, text in texts.items()}):
             asked = [number for number in texts if number in left]
-            left -= _met(tokenizer, asked, [before + text(texts[number]) for number in asked])
+            left -= _met(tokenizer, asked, [before + own[number] for number in asked])
     if not left.isdisjoint(tokenizer.definition.vocabulary.unknown.byte_ids.values()):
         left -= set(tokenizer.encode("".join(map(chr, CODE_POINTS))))
     return sorted(left)

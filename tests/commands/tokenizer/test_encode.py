@@ -11,7 +11,10 @@ import pytest
 from tokenizers import Tokenizer as Theirs
 
 from llmtool import Tokenizer
+from llmtool.commands.tokenizer.compare import compare_files
 from llmtool.commands.tokenizer.encode import decode_files, encode_files
+from llmtool.commands.tokenizer.settings import EncodeSettings
+from llmtool.commands.tokenizer.shards import encode_shards
 from llmtool.core.corpus import blocks, encoding
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
@@ -287,3 +290,24 @@ def test_lines_that_are_no_ids(tokenizer: Tokenizer, write: Callable[..., Path],
     with pytest.raises(UserError, match=r"ids:2|document 2"):
         decode_files(tokenizer, str(path), tmp_path / "text")
     assert not (tmp_path / "text").exists()
+
+
+@pytest.mark.parametrize("unknown", [None, "<unk>"])
+def test_what_the_vocabulary_lacks_is_told(
+    unknown: str | None, write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model: dict[str, Any] = {"type": "BPE", "unk_token": unknown, "vocab": {"<unk>": 0, "a": 1, "b": 2}, "merges": []}
+    theirs = write("t.json", json.dumps({"model": model, "pre_tokenizer": {"type": "Whitespace"}, "added_tokens": []}))
+    tokenizer, text = Tokenizer.load(theirs), str(write("in/x.txt", "ab ab zß ab"))
+    said = "2 of 8 tokens (25.00%) are <unk>" if unknown else "2 of 11 characters (18.18%) are left out"
+    encode_files(tokenizer, [text], tmp_path / "x.bin", console=Console())
+    assert capsys.readouterr().err.count(f"warning: {said}") == 1
+    sharded = EncodeSettings(form="bin", shards="1M", workers=1)
+    encode_shards(tokenizer, [text], tmp_path / "shards", sharded, console=Console())
+    assert capsys.readouterr().err.count(f"warning: {said}") == 1
+    comparison = compare_files({"theirs": tokenizer}, [text], console=Console())
+    assert capsys.readouterr().err.count(f"warning: theirs: {said}") == 1
+    lost = comparison.to_json()["tokenizers"]["theirs"]["lost"]
+    assert lost["unknown" if unknown else "left_out"] == 2
+    encode_files(tokenizer, [str(write("in/y.txt", "ab ab"))], tmp_path / "y.bin", console=Console())
+    assert "warning" not in capsys.readouterr().err
