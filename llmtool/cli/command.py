@@ -2,6 +2,7 @@
 of a settings file, and at the end what to type next."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -9,6 +10,7 @@ from typer.core import TyperCommand
 
 from llmtool.cli.values import UsageError
 from llmtool.cli.waiting import prepare
+from llmtool.core.run.atomic import refuse_stdout
 from llmtool.core.run.errors import CompleteError
 
 PRINT = "--print-config"
@@ -77,6 +79,10 @@ class Command(Paged, TyperCommand):
         """Do it, and say what comes next, where it has written something."""
         words = ctx.command_path.split()[1:]
         prepare(words, ctx.params)
+        for each in self.params:
+            standin: str | None = getattr(each, "metavar", None)
+            if standin == "[OUT]" or (standin == "DIR" and "-o" in each.opts):
+                refuse_stdout(Path(ctx.params.get(each.name or "") or "."))
         try:
             result = super().invoke(ctx)
         except typer.Exit as ended:

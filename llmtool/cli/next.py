@@ -16,7 +16,7 @@ Given = Mapping[str, Any]
 def after(words: Sequence[str], given: Given) -> str | None:
     """The command to type after `llmtool WORDS` with these options; None where nothing was written."""
     says = NEXT.get(" ".join(words))
-    if says is None or given.get("dry_run") or given.get("tune"):
+    if says is None or given.get("dry_run") or given.get("tune") or str(given.get("output")) == "-":
         return None
     return says(given)
 

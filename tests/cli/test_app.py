@@ -340,3 +340,26 @@ def test_fish_completes() -> None:
         script = f"source {ROOT / 'completions' / 'llmtool.fish'}; complete -C 'llmtool {typed}'"
         done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True)
         assert [line.split("\t")[0] for line in done.stdout.splitlines()][: len(wanted)] == wanted
+
+
+def test_a_dash_is_standard_output(tok: Path, tmp_path: Path) -> None:
+    """Wherever a file is written, as it is standard input where text is read; a directory cannot go there."""
+    encoded = run("tokenizer", "encode", tok, "-", "-o", "-", cwd=tmp_path, text=b"hello")
+    assert (encoded.returncode, encoded.stdout) == (0, run("tokenizer", "encode", tok, text=b"hello").stdout)
+    decoded = run("tokenizer", "decode", tok, "-o", "-", cwd=tmp_path, text=encoded.stdout)
+    assert (decoded.returncode, decoded.stdout) == (0, b"hello")
+    trained = run("tokenizer", "train", "-", "--vocab-size", "260", "-o", "-", cwd=tmp_path, text=b"hello " * 99)
+    assert (trained.returncode, json.loads(trained.stdout)["schema"]) == (0, "llmtool.tokenizer/1")
+    assert b"next: " not in trained.stderr
+    directories: list[list[str | Path]] = [
+        ["tokenizer", "export", tok, "-"], ["tokenizer", "extend", tok, tok, "--add", "5", "-o", "-"],
+        ["tokenizer", "encode", tok, tok, "--shards", "1M", "--format", "bin", "-o", "-"],
+        ["data", "chunk", tok, "-o", "-"], ["data", "nextlong", tok, "--tokenizer", tok, "-o", "-"],
+        ["data", "nextlong", tok, "--tokenizer", tok, "--work", "-", "-o", "out"],
+        ["train", tok, "--tokenizer", tok, "-o", "-"], ["convert", "copy", tmp_path, "-"],
+    ]  # fmt: skip
+    for words in directories:
+        done = run(*words, cwd=tmp_path)
+        said = b"error: - is standard output, and this writes a directory"
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.core.run import journal
-from llmtool.core.run.atomic import PARTIAL, atomic_file
+from llmtool.core.run.atomic import PARTIAL, atomic_file, refuse_stdout
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.seal import read_sealed, sealed
@@ -51,6 +51,7 @@ class Stage:
 
         alone: no other job writes there now, so what is half written is a killed one's and removed.
         """
+        refuse_stdout(self.directory)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if alone:

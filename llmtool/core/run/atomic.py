@@ -27,6 +27,7 @@ from llmtool.core.run.numbers import whole
 from llmtool.core.run.wording import size
 
 PARTIAL = ".partial"
+STDOUT = Path("-")
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(partial|old)", re.DOTALL)
 _OPEN_FILE = re.compile(r"/proc/(\d+)/(?:task/\d+/)?fd/(\d+)")
 
@@ -263,7 +264,9 @@ def is_stream(path: Path) -> bool:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of /dev/stdout, /dev/fd/3 and the like."""
+    """The number of /dev/stdout, /dev/fd/3 and the like; - is stdout."""
+    if path == STDOUT:
+        return 1
     for _ in range(40):
         path = Path(os.path.realpath(path.parent)) / path.name
         if (found := _OPEN_FILE.fullmatch(str(path))) and found[1] == str(os.getpid()):
@@ -289,6 +292,7 @@ def check_output(path: Path) -> Path:
 
 def check_directory(path: Path) -> Path:
     """Where a directory can be written, links followed."""
+    refuse_stdout(path)
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_dir():
         raise UserError("not a directory", where=str(path), hint="name another place")
@@ -296,6 +300,12 @@ def check_directory(path: Path) -> Path:
         raise UserError("a disk is mounted there, which cannot be replaced", where=str(path), hint="name a place in it")
     _require_parent(path)
     return path
+
+
+def refuse_stdout(directory: Path) -> None:
+    """Refuse - where a directory is written."""
+    if directory == STDOUT:
+        raise UserError("- is standard output, and this writes a directory", hint="name a directory")
 
 
 def sync_tree(directory: Path) -> None:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from llmtool.core.run.atomic import is_stream
+from llmtool.core.run.atomic import STDOUT, is_stream
 from llmtool.core.run.console import Console
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Settings)
 
 FIGURE = "figure.svg"
-STDOUT = Path("-")
 HTML = (".html", ".htm")
 MARKDOWN = (".md", ".markdown", ".txt", "")
 """Endings of the two forms; GitHub's own $GITHUB_STEP_SUMMARY, which Markdown is written to, has none."""
@@ -162,7 +161,9 @@ class Page(Console):
 
 def _refuse_ending(option: str, path: Path | None, endings: Sequence[str]) -> None:
     """One line where a name says that the file is something else: a page opens by its ending."""
-    if path is None or path.suffix.lower() in endings or (path == STDOUT and endings is MARKDOWN) or is_stream(path):
+    if path is None or path.suffix.lower() in endings:
+        return
+    if (endings is MARKDOWN) if path == STDOUT else is_stream(path):
         return
     what, known = ("HTML", "html") if endings is HTML else ("Markdown", "md")
     raise UserError(f"{option} {path}: no {what} by its name", hint=f"a name that ends in .{known}")

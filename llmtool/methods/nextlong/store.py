@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import OPEN, Mapped
 from llmtool.core.corpus.shards import AGAIN, SETTINGS, Stage
-from llmtool.core.run.atomic import PARTIAL
+from llmtool.core.run.atomic import PARTIAL, refuse_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import require_plain
 from llmtool.core.run.json_file import parse_json
@@ -32,6 +32,7 @@ def claim_work(directory: Path, read: Sequence[str | Path]) -> None:
 
     read: all that the command reads.
     """
+    refuse_stdout(directory)
     refuse_overlap([directory], read)
     if (directory / "chunks" / SETTINGS).exists() or not directory.is_dir():
         return
