@@ -132,7 +132,7 @@ class Follower:
 
 
 def _over(run: Run, last: float) -> bool:
-    return not run.open_end and run.falls_on is None and last >= run.horizon
+    return not run.open_end and run.goes_on is None and last >= run.horizon
 
 
 def _notify(command: str, text: str, console: Console) -> None:
@@ -150,7 +150,7 @@ def _notify(command: str, text: str, console: Console) -> None:
 
 def _line(made: Forecast, request: Request) -> str:
     run = made.run
-    if run.falls_on is not None:
+    if run.goes_on is not None:
         text = f"step {run.until:,.0f}: " + ", ".join(
             f"{report.span(each)} {way}" for way, each in made.endings.items()
         )

@@ -159,6 +159,8 @@ def candidates(run: Run, law: str) -> tuple[list[Candidate], str]:
         if run.schedule.flat:
             laws.append(MeanLaw(POWER))
         why = "the learning rate is known to the end"
+        if run.schedule.follows:
+            why = f"the learning rate is {run.schedule.follows} so far, and taken to go on as such"
         if run.schedule.assumed is not None:
             why = f"the learning rate is known to step {run.schedule.assumed:,.0f}"
     if run.metric in run.log.positions:

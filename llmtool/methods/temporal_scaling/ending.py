@@ -10,8 +10,8 @@ from llmtool.methods.temporal_scaling.logs.series import Series
 
 Array = NDArray[np.float64]
 FALLEN = 0.5
-"""A rate below this share of its peak is taken for that of a run that has ended; where it still falls, with both
-endings told."""
+"""A rate below this share of its peak is taken for that of a run that has ended; where it still falls, or was lowered
+and stays, with both endings told."""
 RECENT = 0.05
 """Share of the steps in which a rate is looked at for whether it still falls."""
 FALLING = 0.015
@@ -31,15 +31,17 @@ BEND = 0.15
 class End:
     """The last step, None where nothing tells it.
 
-    falls_on: the step at which a rate that still falls in the last row will be zero at the pace it has; None where
-    something says how the run ends, or the rate does not fall. reached: the last step of losses and rates.
-    low: the last rate over its peak, where that alone says that the run has ended.
+    goes_on: a step to which the run may go on, if nothing says that it has ended: of a rate that still falls in the
+    last row, the one at which it will be zero at the pace it has; of one that stays, twice as many. goes_to: the rate
+    there, over the peak. reached: the last step of losses and rates. low: the last rate over its peak, where that alone
+    says that the run has ended.
     """
 
     step: float | None
-    falls_on: float | None = None
+    goes_on: float | None = None
     reached: float = 0.0
     low: float | None = None
+    goes_to: float = 0.0
 
 
 def find_end(log: Log, last: float, given: float | None, *, whole: bool) -> End:
@@ -56,7 +58,9 @@ def find_end(log: Log, last: float, given: float | None, *, whole: bool) -> End:
     if power_of_step(log.rate.steps, log.rate.values) is not None:
         return End(None)
     now, zero = _at(log.rate, 1.0), _falls_on(log.rate)
-    if now < FALLEN:
+    if now < FALLEN and now <= _at(log.rate, 1 - RECENT) + FALLING:  # one that rises warms up
+        if zero is None and now > LOW and _stays(log.rate):
+            return End(reached, 2 * reached, reached, now, now)
         return End(reached, zero, reached, now)
     if zero is not None and _at(log.rate, 0.5) > LATE:
         return End(zero, zero, reached)
@@ -84,6 +88,12 @@ def _ahead(log: Log) -> bool:
 def _at(rate: Series, share: float) -> float:
     """The rate at a share of the steps, over its peak."""
     return float(np.interp(share * rate.steps[-1], rate.steps, rate.values) / rate.values.max())
+
+
+def _stays(rate: Series) -> bool:
+    """Whether the rate has been one and the same in the last rows, as after a step down: the end of a cosine moves."""
+    last = rate.values[rate.steps >= (1 - RECENT) * rate.steps[-1]]
+    return bool(len(last) > 2 and np.ptp(last) <= 1e-6 * last[0])
 
 
 def _falls_on(rate: Series) -> float | None:

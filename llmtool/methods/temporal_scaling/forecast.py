@@ -37,8 +37,7 @@ DOUBTED = 3e-3
 FARTHEST = 1.5
 """A horizon is far where the log distance to it exceeds that of the steps looked at by this factor."""
 GAINS = "if the fall of the rate takes off as much as in most projects", "if as much as in some"
-STILL_FALLS = ("the learning rate still fell at step {:,.0f}, and nothing says that this was the last (give --horizon, "
-               "and --schedule where it goes on)")  # fmt: skip
+NO_END = "{} at step {:,.0f}, and nothing says that this was the last (give --horizon, and --schedule where it goes on)"
 LEANS = 1.5
 """An interval leans where it is this many times as wide as without the projects whose falls take off more."""
 STEEPER = 1.1
@@ -146,11 +145,11 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     noise = run.end_noise * standard_noise(0)[:, 0]
     final = measured(run.end, noise) if run.finished else bounds(fitted, run.horizon, surprise)
     endings = _endings(fitted, surprise, steps, loss)
-    if run.falls_on is not None:
-        on = forecast(run.fallen_to_zero, law, like).final
+    if run.goes_on is not None:
+        on = forecast(run.going_on, law, like).final
         endings = {
             f"if step {run.until:,.0f} was the last": measured(run.end, noise),
-            f"if the rate falls on to zero, at step {run.falls_on:,.0f}": on,
+            f"if the rate {'stays, at' if run.goes_to else 'falls on to zero, at'} step {run.goes_on:,.0f}": on,
         }
     if endings:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
@@ -247,7 +246,7 @@ def _doubts(
     doubts: list[str] = []
     steps, loss = run.seen()
     if run.finished:
-        return () if run.falls_on is None else (STILL_FALLS.format(run.until),)
+        return () if run.goes_on is None else (_no_end(run),)
     if run.open_end:
         doubts.append("the end of the run is not known (give --horizon)")
     if left * run.youth > DOUBTED:
@@ -276,8 +275,10 @@ def _doubts(
     if choice.rival is not None and left * choice.doubt > DOUBTED:
         doubts.append(f"{choice.rival} back-tests better ({100 * choice.backtests[choice.rival].error:.2f}% against "
                       f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip
-    if run.falls_on is not None:
-        doubts.append(STILL_FALLS.format(run.until))
+    if run.schedule is not None and run.schedule.doubt:
+        doubts.append(run.schedule.doubt)
+    if run.goes_on is not None:
+        doubts.append(_no_end(run))
     elif run.schedule is not None and run.schedule.assumed is not None:
         doubts.append(f"the learning rate is known to step {run.schedule.assumed:,.0f} only: it may yet fall "
                       "(give --schedule)")  # fmt: skip
@@ -290,6 +291,12 @@ def _doubts(
     if left * (growth - 1) > STEEPER - 1:
         doubts.append(f"the slope of log loss over log step still grows ({growth:.1f} times): not yet a power law")
     return tuple(doubts)
+
+
+def _no_end(run: Run) -> str:
+    """That the run may go on."""
+    stays = f"the learning rate stays at {100 * run.goes_to:.0f}% of its peak" if run.goes_to else ""
+    return NO_END.format(stays or "the learning rate still fell", run.until)
 
 
 def slope_growth(steps: Array, loss: Array) -> float:

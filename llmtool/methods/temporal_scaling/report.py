@@ -23,7 +23,7 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
     share = 100 * run.until / run.horizon
     unit = {"step": "steps", "epoch": "epochs"}.get(run.log.unit, run.log.unit)
     span_seen = f"{amount(run.cut)} to {amount(run.until)}"
-    end = "" if run.open_end or run.falls_on is not None else f" of {amount(run.horizon)} ({share:.0f}%)"
+    end = "" if run.open_end or run.goes_on is not None else f" of {amount(run.horizon)} ({share:.0f}%)"
     yield f"{run.log.name}: {run.metric} loss, fitted on {unit} {span_seen}{end}"
     yield from _ending(forecast)
     if not forecast.confident:

@@ -37,8 +37,8 @@ class Run:
 
     cut: the end of the warm-up, or a thirtieth of what is looked at, whichever is later. open_end: the end of
     the run is not known, and the horizon is the last of the steps ahead. changes: jumps of the loss in what may be
-    looked at. falls_on, low: see End; with falls_on, the horizon is this step where the rate is high, else the last one
-    logged.
+    looked at. goes_on, goes_to, low: see End; with goes_on, the horizon is this step where the rate is high, else the
+    last one logged.
     """
 
     log: Log
@@ -51,7 +51,8 @@ class Run:
     until: float
     open_end: bool = False
     changes: tuple[Change, ...] = ()
-    falls_on: float | None = None
+    goes_on: float | None = None
+    goes_to: float = 0.0
     low: float | None = None
 
     @property
@@ -60,15 +61,15 @@ class Run:
         return not self.open_end and self.until >= 0.999 * self.horizon
 
     @property
-    def fallen_to_zero(self) -> "Run":
-        """The same run whose rate falls on at its pace until it is zero; falls_on must not be None."""
-        assert self.falls_on is not None
+    def going_on(self) -> "Run":
+        """The same run to the step goes_on, which must not be None."""
+        assert self.goes_on is not None
         assert self.schedule is not None
-        if self.horizon == self.falls_on:
+        if self.horizon == self.goes_on:
             schedule = replace(self.schedule, assumed=None)
         else:
-            schedule = self.schedule.to_zero(self.falls_on)
-        return replace(self, horizon=self.falls_on, schedule=schedule, falls_on=None)
+            schedule = self.schedule.going_on(self.goes_on, self.goes_to)
+        return replace(self, horizon=self.goes_on, schedule=schedule, goes_on=None)
 
     @property
     def ahead(self) -> tuple[float, ...]:
@@ -156,13 +157,13 @@ def prepare(
     last = float(log.losses[metric].steps[-1])  # the mean of the last few rows lies before it
     end = _end(log, last, horizon, until, plan)
     horizon = AHEAD[-1] * last if end.step is None else end.step
-    falls = end.falls_on is not None and end.step == end.falls_on
+    falls = end.goes_on is not None and end.step == end.goes_on
     schedule = from_log(log, end.reached if falls else horizon, warmup, plan)
     if schedule is not None and falls:
-        schedule = schedule.to_zero(horizon, assumed=True)
+        schedule = schedule.going_on(horizon, 0.0, assumed=True)
     reached = _until(until, horizon, last, log.name)
     run = Run(log, metric, steps, loss, schedule, horizon, warmup or 0.0, reached, end.step is None,
-              falls_on=end.falls_on, low=end.low)  # fmt: skip
+              goes_on=end.goes_on, goes_to=end.goes_to, low=end.low)  # fmt: skip
     return cut_at(run, reached)
 
 
@@ -178,7 +179,7 @@ def cut_at(run: Run, until: float) -> Run:
 def _end(log: Log, last: float, given: float | None, until: str | None, plan: Plan | None) -> End:
     """Where the run ends, not before the last loss; with a plan for the rate, nothing is supposed of its fall."""
     end = find_end(log, last, given, whole=until is not None)
-    if plan is not None and end.step == end.falls_on:
+    if plan is not None and end.step == end.goes_on:
         return End(None)
     if end.step is None or end.step >= last:
         return end

@@ -40,7 +40,7 @@ def to_json(forecast: Forecast, targets: list[float]) -> dict[str, Any]:
         "fitted_from": run.cut,
         "fitted_until": run.until,
         "horizon": None if run.open_end else run.horizon,
-        "finished": run.finished and run.falls_on is None,
+        "finished": run.finished and run.goes_on is None,
         "jumps": [{"step": change.step, "size": float(np.expm1(change.size))} for change in run.changes],
         "final_loss": None if run.open_end else interval_to_json(forecast.final),
         "ahead": [{"step": step, **interval_to_json(forecast.at(step))} for step in run.ahead],

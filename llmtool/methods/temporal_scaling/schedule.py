@@ -14,6 +14,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.ending import power_of_step
 from llmtool.methods.temporal_scaling.logs.log import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
+from llmtool.methods.temporal_scaling.shapes import known_again
 
 Array = NDArray[np.float64]
 # In the order of the command line: `Literal[..] | None` of the same names in any order is one cached object.
@@ -24,6 +25,8 @@ KNOTS = 2048
 FLAT = 0.02
 """Rates within 2% of one another are called constant."""
 JUMP = 0.05
+AMISS = 0.03
+"""A planned rate is another one than the logged where the last row lies so far off it, relative to the peak."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,15 @@ class Schedule:
     """eta at `steps`, from step 0 to the horizon; linear in between. warmup: the step at which the peak is reached.
 
     assumed: the step from which the rate is only supposed to stay as it was; None where it is known to the end.
+    follows: the shape by which it goes on, where only its logged part says so. doubt: what speaks against all this.
     """
 
     steps: Array
     eta: Array
     warmup: float
     assumed: float | None = None
+    follows: str = ""
+    doubt: str = ""
 
     @property
     def horizon(self) -> float:
@@ -79,9 +85,9 @@ class Schedule:
         fall = np.clip((steps - start) / (self.horizon - start), 0, 1)
         return Schedule(steps, self.rate(steps) * (1 - (1 - end) * fall), self.warmup)
 
-    def to_zero(self, step: float, *, assumed: bool = False) -> "Schedule":
-        """The same, then a linear fall to zero at a later step; assumed: that is only supposed."""
-        steps, eta = np.append(self.steps, step), np.append(self.eta, 0.0)
+    def going_on(self, step: float, rate: float, *, assumed: bool = False) -> "Schedule":
+        """The same, then a line to a rate at a later step; assumed: that is only supposed."""
+        steps, eta = np.append(self.steps, step), np.append(self.eta, rate)
         return Schedule(steps, eta, self.warmup, self.horizon if assumed else None)
 
     def to_json(self) -> dict[str, object]:
@@ -138,9 +144,17 @@ def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan |
     peak = (plan.peak if plan else None) or float(rate.values.max())
     keep = rate.steps <= horizon
     steps, eta = _with_jumps(rate.steps[keep], rate.values[keep] / peak)
-    assumed = None
+    assumed, follows, doubt = None, "", ""
     if horizon > steps[-1]:
-        steps, eta, assumed = _continued(log, steps, eta, horizon, plan, warmup or 0.0)
+        again = known_again(steps, eta, horizon) if plan is None and log.rate.steps[-1] < horizon else None
+        if again is not None and horizon - steps[-1] > 2 * np.median(np.diff(steps)):
+            last, follows = steps[-1], str(again)
+            steps, eta = np.append(steps, again.steps), np.append(eta, again.rate)
+            if log.horizon is None:  # a reader's horizon, not the program's own
+                doubt = (f"the learning rate is known to step {last:,.0f} only, and supposed to go on as {follows}, "
+                         "which it is so far (give --schedule)")  # fmt: skip
+        else:
+            steps, eta, assumed, doubt = _continued(log, steps, eta, horizon, plan, warmup or 0.0)
     elif horizon < rate.steps[-1] and not keep.all():
         steps, eta = np.append(steps, horizon), np.append(eta, np.interp(horizon, rate.steps, rate.values) / peak)
     risen = float(steps[np.argmax(eta >= eta.max() * (1 - FLAT / 2))])
@@ -152,7 +166,7 @@ def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan |
         first = np.array([0.0, warmup]) if 0 < warmup < steps[0] else np.array([0.0])
         values = np.where(first < warmup, 0.0, 1.0) if warmup > 0 else np.ones(1)
         steps, eta = np.concatenate([first, steps]), np.concatenate([values, eta])
-    return Schedule(steps, eta, warmup, assumed)
+    return Schedule(steps, eta, warmup, assumed, follows, doubt)
 
 
 def _with_jumps(steps: Array, eta: Array) -> tuple[Array, Array]:
@@ -168,26 +182,32 @@ def _with_jumps(steps: Array, eta: Array) -> tuple[Array, Array]:
 
 def _continued(
     log: Log, steps: Array, eta: Array, horizon: float, plan: Plan | None, warmup: float
-) -> tuple[Array, Array, float | None]:
-    """The rate to the horizon, and the step from which it is only assumed: a plateau so far may yet end in a fall."""
+) -> tuple[Array, Array, float | None, str]:
+    """The rate to the horizon, the step from which it is only assumed (a plateau so far may yet end in a fall), and
+    what speaks against it."""
     if plan is not None:
         planned = plan.schedule(horizon, warmup)
-        later = planned.steps > steps[-1]
-        return np.concatenate([steps, planned.steps[later]]), np.concatenate([eta, planned.eta[later]]), None
+        later, there = planned.steps > steps[-1], float(planned.rate(steps[-1:])[0])
+        doubt = ""
+        if abs(there - eta[-1]) > AMISS:
+            doubt = (f"--schedule has the learning rate at {100 * there:.0f}% of its peak at step {steps[-1]:,.0f}, "
+                     f"the log at {100 * eta[-1]:.0f}%")  # fmt: skip
+        return np.concatenate([steps, planned.steps[later]]), np.concatenate([eta, planned.eta[later]]), None, doubt
     # The last logged step may be one short of the last step of the run.
     ahead = horizon - steps[-1] > 2 * np.median(np.diff(steps))
     power = power_of_step(steps, eta) if ahead else None
     if power is not None:
         later = np.geomspace(steps[-1], horizon, KNOTS // 8)[1:]
         falling = eta[-1] * (later / steps[-1]) ** -power
-        return np.append(steps, later), np.append(eta, falling), float(steps[-1])
+        return np.append(steps, later), np.append(eta, falling), float(steps[-1]), ""
     if ahead and eta[len(eta) // 2 :].min() < 1 - FLAT and not _level(steps, eta):
+        of = f" of {log.horizon:,.0f}, which the log plans," if log.horizon is not None else ""
         raise UserError(
-            f"the learning rate is known to step {steps[-1]:g} only, and is not constant",
+            f"the learning rate is known to step {steps[-1]:g}{of} only, and is not constant",
             where=log.name,
             hint="give --schedule for the steps up to --horizon",
         )
-    return np.append(steps, horizon), np.append(eta, eta[-1]), float(steps[-1]) if ahead else None
+    return np.append(steps, horizon), np.append(eta, eta[-1]), float(steps[-1]) if ahead else None, ""
 
 
 def _level(steps: Array, eta: Array) -> bool:

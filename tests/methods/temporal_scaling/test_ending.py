@@ -52,14 +52,14 @@ def test_a_cosine_cut_below_half_of_its_peak_is_not_told_as_finished(share: floa
 def test_a_linear_fall_goes_on_to_where_it_is_zero() -> None:
     end = find_end(cut("linear", 0.7), 0.7 * HORIZON, None, whole=False)
     # From 500 to 20,000 steps by nine tenths.
-    assert end.falls_on == pytest.approx(500 + 19_500 / 0.9, rel=1e-3)
+    assert end.goes_on == pytest.approx(500 + 19_500 / 0.9, rel=1e-3)
     assert end.step == 0.7 * HORIZON
 
 
 def test_a_decay_that_has_begun_is_carried_on_at_the_pace_it_has() -> None:
     """It began in the last twentieth: the plateau before it is no part of its pace."""
     run = prepare(cut("wsd", 0.83))
-    assert run.horizon == run.falls_on == pytest.approx(0.8 * HORIZON + 0.2 * HORIZON / 0.9, rel=1e-3)
+    assert run.horizon == run.goes_on == pytest.approx(0.8 * HORIZON + 0.2 * HORIZON / 0.9, rel=1e-3)
     assert run.schedule is not None
     assert run.schedule.rate(np.array([run.horizon]))[0] == 0.0
     made = forecast(run)
@@ -82,7 +82,7 @@ def test_a_rate_that_reached_zero_is_an_end() -> None:
     planned = Plan("linear", 0.0).schedule(HORIZON, 500.0)
     steps = np.arange(100.0, HORIZON + 1, 100.0)
     made = Log("run", {"train": Series(steps, losses(steps, planned))}, rate=Series(steps, planned.rate(steps)))
-    assert find_end(made, HORIZON, None, whole=False).falls_on is None
+    assert find_end(made, HORIZON, None, whole=False).goes_on is None
     assert forecast(prepare(made)).confident
 
 
@@ -97,6 +97,28 @@ def test_who_says_that_the_run_has_ended_is_believed(how: dict[str, object]) -> 
 def test_an_early_fall_without_a_horizon_is_refused() -> None:
     with pytest.raises(UserError, match="give --schedule for the steps up to --horizon"):
         prepare(cut("cosine", 0.3))
+
+
+def test_a_rate_that_was_lowered_and_stays_may_go_on() -> None:
+    """A run with a stepped rate, cut at 70%, was told as finished, confidently."""
+    steps = np.arange(100.0, HORIZON + 1, 100.0)
+    planned = Plan("constant").schedule(HORIZON, 500.0)
+    eta = np.where(steps < 8000, 1.0, np.where(steps < 11_000, 0.2, 0.05))
+    stepped = Log("run", {"train": Series(steps, losses(steps, planned))}, rate=Series(steps, 3e-4 * eta))
+    made = forecast(prepare(stepped))
+    assert list(made.endings) == ["if step 20,000 was the last", "if the rate stays, at step 40,000"]
+    assert made.doubts[0].startswith("the learning rate stays at 5% of its peak at step 20,000, and nothing says")
+    assert forecast(prepare(stepped, horizon=HORIZON)).confident
+    zero = replace(stepped, rate=Series(steps, np.where(steps < 15_000, 1.0, 0.0)))
+    assert find_end(zero, HORIZON, None, whole=False).goes_on is None
+
+
+def test_a_rate_that_rises_again_has_not_ended() -> None:
+    whole = log("cosine")
+    assert whole.rate is not None
+    again = np.where(whole.rate.steps > 0.9 * HORIZON, 3e-4 * (whole.rate.steps / HORIZON - 0.9), whole.rate.values)
+    assert find_end(replace(whole, rate=Series(whole.rate.steps, again)), HORIZON, None, whole=False).step is None
+    assert find_end(whole, HORIZON, None, whole=False).step == HORIZON
 
 
 def test_rates_between_two_evaluations_are_no_plan() -> None:

@@ -51,7 +51,7 @@ NO_TOKENS = frozenset({
     "average", "length", "len", "ratio", "fraction", "rate", "dropped", "error", "id",
 })  # fmt: skip
 """Words beside "tokens" that make it no count of those seen: `tokens_per_sec`, `token_acc`, `mean_token_accuracy`."""
-NO_RATE = frozenset({"decay", "warmup", "min", "max", "steps", "scale", "mult", "schedule"})
+NO_RATE = frozenset({"change", "decay", "warmup", "min", "max", "steps", "scale", "mult", "schedule"})
 SECONDS = {
     "time": 1.0, "seconds": 1.0, "wall time": 1.0, "elapsed": 1.0, "elapsed time": 1.0, "train time": 1.0,
     "timestamp": 1.0, "runtime": 1.0, "train time ms": 1e-3, "total time": 1.0,
