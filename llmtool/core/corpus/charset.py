@@ -42,6 +42,17 @@ def watched(blocks: Iterable[bytes], source: str, report: ReadReport) -> Iterato
             report.note(source, line)
 
 
+def wide(head: bytes) -> tuple[str, str] | None:
+    """Why what begins so holds no rows of UTF-8, and what converts it; None where it may."""
+    mark = next((name for bom, name in MARKS if head.startswith(bom)), None)
+    if mark:
+        return f"begins as {mark} does, and rows are read as UTF-8", f"iconv -f {mark} -t UTF-8 converts it"
+    if (nul := head.count(0)) > NUL_SHARE * len(head):
+        what = f"{nul / len(head):.0%} of its first bytes are NUL (UTF-16?), and rows are read as UTF-8"
+        return what, "iconv -f UTF-16 -t UTF-8 converts it"
+    return None
+
+
 def _undecoded(text: str) -> int:
     """Bytes that belong to no character: each is one surrogate, which only "ignore" writes as nothing."""
     try:

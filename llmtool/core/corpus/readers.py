@@ -15,7 +15,7 @@ from typing import Any
 from llmtool.core.bpe.vocabulary import encode_text
 from llmtool.core.corpus.blocks import file_document, line_documents, regroup, safe_cut, separated_documents
 from llmtool.core.corpus.broken import BrokenText
-from llmtool.core.corpus.charset import watched
+from llmtool.core.corpus.charset import watched, wide
 from llmtool.core.corpus.columns import Choose, read_arrow, read_parquet, text_columns
 from llmtool.core.corpus.compression import packing, peek, unpack
 from llmtool.core.corpus.cuts import Unpacked
@@ -285,6 +285,11 @@ def _open(raw: Iterator[bytes], stream: Input, one: _Pass, *, rows: bool = False
         if reason and not stream.named:
             one.report.add(stream.source, reason[0])
             return _Opening(None, unpacked, head, packed)
+    if kind in ("csv", "jsonl", "json") and (reason := wide(head)):
+        if stream.named:
+            raise UserError(reason[0], where=stream.source, hint=reason[1])
+        one.report.add(stream.source, reason[0])
+        return _Opening(None, unpacked, head, packed)
     return _Opening(kind, unpacked, head, packed)
 
 

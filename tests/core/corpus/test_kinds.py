@@ -125,6 +125,33 @@ def test_a_tar_of_samples(tmp_path: Path) -> None:
     assert [(d.text, d.id) for d in read_documents([plain])] == [(b"one", "b"), (b"two", "c")]
 
 
+@pytest.mark.parametrize("last", ['3,"open\n4,x\n5,y\n', '3,"open\n\n4,"" x\n', '3,"open'])
+def test_an_open_quotation_mark_is_told(last: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id,text\n1,"a ""b"""\n2,un"quoted\n' + last)
+    texts, report = read(tmp_path / "t.csv")
+    assert texts[:2] == [b'a "b"', b'un"quoted']
+    [(where, what)] = report.notes
+    assert (where, "quotation mark of a cell is not closed" in what) == (f"{tmp_path / 't.csv'}:3", True)
+    (tmp_path / "t.csv").write_text('id,text\n1,"closed\nlater"')
+    assert read(tmp_path / "t.csv")[1].notes == []
+
+
+def test_a_table_whose_lines_end_in_cr(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b'text,id\rhello,1\r"two\rlines",2\rbye,3')
+    assert read(tmp_path / "t.csv")[0] == [b"hello", b"two\nlines", b"bye"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize(("name", "text"), [("t.csv", "text\nhello\n"), ("t.jsonl", '{"text": "hello"}\n')])
+def test_rows_in_utf_16_are_said_to_be_so(name: str, text: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(UserError, match=r"UTF-(16|32).*rows are read as UTF-8 \(iconv -f UTF-"):
+        read(tmp_path / name)
+    (tmp_path / "other.txt").write_text("words")
+    texts, report = read(tmp_path)
+    assert (texts, report.count) == ([b"words"], 1)
+
+
 @pytest.mark.parametrize(("name", "mark"), [("t.csv", ","), ("t.csv", ";"), ("t.tsv", "\t"), ("t.csv.gz", ",")])
 def test_tables(name: str, mark: str, tmp_path: Path) -> None:
     rows = [
@@ -140,8 +167,9 @@ def test_tables(name: str, mark: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(gzip.compress(data.encode()) if name.endswith("gz") else data.encode())
     report = ReadReport()
     found = [(d.text.decode(), d.row, d.id) for d in read_documents([tmp_path / name], report=report)]
-    assert found == [(f'a{mark} "b"\nc', 1, "1"), ("d", 2, "2"), ("short", 3, "3"), ("café", 4, "4")]
-    assert report.reasons == {"no field 'text'": 1, "more cells than column names": 1}
+    assert found == [(f'a{mark} "b"\nc', 1, "1"), ("d", 2, "2"), ("short", 3, "3"), ("café", 4, "4"), ("", 5, "5")]
+    assert report.reasons == {"more cells than column names": 1}
+    assert report.notes == []
     with pytest.raises(UserError, match=r"no column 'body'; the file has 'id', 'text', 'note'"):
         read(tmp_path / name, field="body")
     (tmp_path / "other.txt").write_text("words")
