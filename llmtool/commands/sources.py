@@ -136,8 +136,8 @@ class HeldOut:
         self.name = file.name
 
     def batch(self, first: int, count: int) -> "Batch":
-        """Rows first .. first + count - 1, in order, all of one length: what fills the last one up, and rows beyond
-        it, predict nothing."""
+        """Rows first .. first + count - 1 as far as there are any, in order, all of one length: what fills the last one
+        up predicts nothing. Beyond the last there is one row, which predicts nothing."""
         import numpy as np
         import torch
 
@@ -146,7 +146,7 @@ class HeldOut:
 
         size = self.length + 1
         ids, masks, real = [], [], []
-        for number in range(first, first + count):
+        for number in range(first, min(first + count, self.rows)) or [self.rows]:
             start = (number if number < self.rows else 0) * self.length
             known = min(size, self.tokens + 1 - start)
             ids.append(np.pad(self.file.ids[start : start + known].astype("int64"), (0, size - known)))
@@ -165,7 +165,7 @@ class HeldOut:
         sizes: "torch.Tensor | None" = None,
         advance: Callable[[float], None] = _count_nothing,
     ) -> "PositionLoss":
-        """Loss by position; processes take turns, and each calls `losses` equally often."""
+        """Loss by position, `micro` rows at a time; processes take turns, and each calls `losses` equally often."""
         from llmtool.core.eval.loss import PositionLoss
         from llmtool.core.model.mask import positions_of_documents
 

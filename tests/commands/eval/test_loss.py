@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from llmtool import load_model
 from llmtool.commands.eval import loss as evaluation
 from llmtool.commands.eval import niah
 from llmtool.commands.eval.ruler import ruler
@@ -116,3 +117,40 @@ def test_no_figure_is_drawn_into_what_is_read(model: Path, tokens: Path, tmp_pat
         niah.needles(model, [str(tokens)], tokenizer=tokenizer, plot=figure)
     with pytest.raises(UserError, match="lies inside the input"):
         ruler(model, [str(tokens)], tokenizer=tokenizer, plot=figure)
+
+
+@pytest.mark.parametrize("wanted, micro", [(40, 8), (50, 8), (400, 3), (400, 10), (999, 64)])
+def test_only_rows_that_exist_are_computed(
+    model: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch, wanted: int, micro: int
+) -> None:
+    """Rows of padding, which predict nothing, cost as much as others and change no figure."""
+    from llmtool.commands.sources import HeldOut
+    from llmtool.core.corpus.token_files import open_tokens
+    from llmtool.core.train.objective import IGNORED, Batch
+    from llmtool.core.train.world import World
+
+    held = HeldOut(open_tokens(str(tokens), "t"), 40, wanted, mask_documents=False)
+    loaded, sizes = load_model(model, "fp64"), torch.arange(97)
+    computed = []
+
+    def losses(batch: Batch) -> torch.Tensor:
+        computed.append(len(batch.ids))
+        return loaded.losses(batch)
+
+    found = held.score(losses, micro, World(), sizes)
+    assert sum(computed) == held.rows == -(-wanted // 40)
+    whole = HeldOut.batch
+
+    def padded(self: HeldOut, first: int, count: int) -> Batch:
+        batch = whole(self, first, count)
+        more = count - len(batch.ids)
+        ids = torch.cat([batch.ids, batch.ids[:1].expand(more, -1)])
+        return Batch(ids, torch.cat([batch.labels, torch.full((more, held.length), IGNORED)]))
+
+    monkeypatch.setattr(HeldOut, "batch", padded)
+    before = held.score(losses, micro, World(), sizes)
+    assert found.tokens == before.tokens == wanted
+    assert found.bits_per_byte == pytest.approx(before.bits_per_byte, rel=1e-12)
+    assert found.positions() == pytest.approx(before.positions(), rel=1e-12)
+    beyond = whole(held, held.rows, 4)
+    assert (len(beyond.ids), bool((beyond.labels == IGNORED).all())) == (1, True)
