@@ -95,6 +95,12 @@ def merge(units: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> li
     return [unit for unit in units if unit != gone]
 
 
+def needs_unknown(token: str | None) -> UserError:
+    """What is said of an unknown symbol where the unknown token is no entry; `tokenizers` fails there too."""
+    what = f"the unknown token {token!r} is not in the vocabulary, and a text needs it"
+    return UserError(what, hint="add it to model.vocab")
+
+
 def between_unknown(vocabulary: Vocabulary, encode: Callable[[list[int]], list[int]]) -> PieceCutter:
     """Cuts a piece: `encode` takes the units of its symbols, as far as they are known.
 
@@ -122,8 +128,7 @@ def between_unknown(vocabulary: Vocabulary, encode: Callable[[list[int]], list[i
             nonlocal waiting
             if waiting:
                 if unknown.id is None:
-                    what = f"the unknown token {unknown.token!r} is not in the vocabulary, and a text needs it"
-                    raise UserError(what)
+                    raise needs_unknown(unknown.token)
                 out.append(beyond[unknown.id])
             waiting = False
 

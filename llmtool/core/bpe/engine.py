@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from llmtool.core.bpe.definition import Definition
-from llmtool.core.bpe.encoder import Merge, PortableEncoder, document_ends
+from llmtool.core.bpe.encoder import Merge, PortableEncoder, document_ends, needs_unknown
 from llmtool.core.bpe.encoder import format_ids as portable_format_ids
 from llmtool.core.bpe.normalizers import Step
 from llmtool.core.bpe.packed import PackedBytes, PackedIds, PackedTriples, pack_u32
@@ -93,13 +93,41 @@ def document_encoder(
     state = kept and kept.load()
     if state:
         with suppress(ValueError):  # of another form: built anew
-            restored: DocumentEncoder = _NATIVE.Encoder(state)
-            return restored
+            return _complaining(_NATIVE.Encoder(state), definition)
     built = _build(_NATIVE, definition, policy)
     if kept:
         kept.store(built.state())
-    encoder: DocumentEncoder = built
-    return encoder
+    return _complaining(built, definition)
+
+
+NOWHERE = 0xFEFEFEFE
+"""Written for an unknown symbol where the unknown token has no id. No four bytes of ids that are some look like it."""
+
+
+def _complaining(encoder: DocumentEncoder, definition: Definition) -> DocumentEncoder:
+    unknown = definition.vocabulary.unknown
+    return encoder if unknown.token is None or unknown.id is not None else _Complaining(encoder, unknown.token)
+
+
+class _Complaining:
+    """An encoder of a vocabulary whose unknown token is no entry: a text that needs it is refused."""
+
+    def __init__(self, encoder: DocumentEncoder, token: str) -> None:
+        self._encoder, self._token = encoder, token
+
+    def encode(self, text: bytes) -> bytes:
+        """As the engine's."""
+        return self._checked(self._encoder.encode(text))
+
+    def encode_batch(self, text: bytes, ends: bytes, threads: int = 1) -> tuple[bytes, bytes]:
+        """As the engine's."""
+        ids, limits = self._encoder.encode_batch(text, ends, threads)
+        return self._checked(ids), limits
+
+    def _checked(self, ids: bytes) -> bytes:
+        if pack_u32([NOWHERE]) in ids:
+            raise needs_unknown(self._token)
+        return ids
 
 
 def _build(native: ModuleType, definition: Definition, policy: EncodingPolicy) -> Any:
@@ -158,13 +186,15 @@ def _gaps(vocabulary: Vocabulary, units: list[bytes], emit: list[tuple[int, ...]
         units.append(b"")
         emit.append((number,))
     unknown = vocabulary.unknown
-    if unknown.token is not None and unknown.id is None:
-        what = f"the unknown token {unknown.token!r} is not in the vocabulary, and a text may need it"
-        raise UserError(what, hint="add it to model.vocab")
+    number = NOWHERE if unknown.token is not None and unknown.id is None else unknown.id
+    if number == NOWHERE:
+        unit_of[number] = len(units)
+        units.append(b"")
+        emit.append((number,))
     ids = [unknown.byte_ids.get(byte) for byte in range(256)] if unknown.byte_ids else []
     return {
         "byte_units": pack_u32(0xFFFFFFFF if number is None else unit_of[number] for number in ids),
-        "unknown_unit": None if unknown.id is None else unit_of[unknown.id],
+        "unknown_unit": None if number is None else unit_of[number],
         "fuse": unknown.fuse,
     }
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.bpe.words import Ints
+from llmtool.core.run.errors import UserError
 
 BEFORE = ("", "\n", ".", "x", "7", "\u4e00", "\ue000")
 """What stands before a token's own text in a text that may yield it: pre-tokenizers and a token's neighbours, merges
@@ -38,7 +39,8 @@ def unreachable_tokens(tokenizer: BaseTokenizer, seen: Ints | None = None) -> li
         for own in (texts, {number: text.removeprefix(b" ") for number, text in texts.items()}):
             asked = [number for number in texts if number in left]
             left -= _met(tokenizer, asked, [before + own[number] for number in asked])
-    if not left.isdisjoint(tokenizer.definition.vocabulary.unknown.byte_ids.values()):
+    unknown = tokenizer.definition.vocabulary.unknown
+    if len(unknown.byte_ids) == 256 and not left.isdisjoint(unknown.byte_ids.values()):
         left -= set(tokenizer.encode("".join(map(chr, CODE_POINTS))))
     return sorted(left)
 
@@ -59,7 +61,10 @@ def _not_reached(tokenizer: BaseTokenizer, tokens: Mapping[bytes, int]) -> list[
 
 def _met(tokenizer: BaseTokenizer, numbers: Sequence[int], texts: Iterable[bytes]) -> set[int]:
     """Those ids that occur in what their text gives."""
-    packed, packed_ends = tokenizer.encode_buffers(list(texts))
+    try:
+        packed, packed_ends = tokenizer.encode_buffers(list(texts))
+    except UserError:  # a vocabulary that refuses what is unknown
+        return set()
     ids = np.frombuffer(packed, np.uint32)
     ends = np.frombuffer(packed_ends, np.int64)
     own = np.repeat(np.array(numbers, np.int64), ends - np.concatenate(([0], ends[:-1])))

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as Theirs
 from llmtool import catalog
 from llmtool.core.bpe.definition import Beside
 from llmtool.core.bpe.definition_file import from_json
+from llmtool.core.bpe.encoder import PortableEncoder
 from llmtool.core.bpe.export import export_huggingface
 from llmtool.core.bpe.huggingface import read_huggingface
 from llmtool.core.bpe.stock_form import number_added_tokens
@@ -443,3 +444,25 @@ def test_hostile_files(directory: Callable[..., Path], tmp_path: Path) -> None:
         Tokenizer.load(where)
     with pytest.raises(UserError, match=r"holds no tokenizer\.json"):
         Tokenizer.load(tmp_path.parent)
+
+
+@pytest.mark.parametrize("characters", [False, True])
+def test_an_unknown_token_that_is_no_entry_is_missed_only_where_it_is_needed(characters: bool) -> None:
+    model = {"type": "BPE", "unk_token": "<unk>", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    facts = {"model": model, "pre_tokenizer": None if characters else byte_level}
+    theirs, ours = Theirs.from_str(json.dumps(facts)), Tokenizer(read_huggingface(facts, Path("x.json")))
+    assert ours.encode("abba") == theirs.encode("abba").ids == [2, 1, 0]
+    assert ours.encode_batch(["ab", "", "b"]) == [[2], [], [1]]
+    portable = PortableEncoder(ours.definition, ours.policy.cutter(ours.definition))
+    assert portable.encode(b"abba") == ours.encode_buffers(["abba"])[0]
+    for text in ("abc", "zab"):
+        with pytest.raises(Exception, match="Unk token"):
+            theirs.encode(text)
+        said = r"the unknown token '<unk>' is not in the vocabulary, and a text needs it"
+        with pytest.raises(UserError, match=said):
+            ours.encode(text)
+        with pytest.raises(UserError, match=said):
+            ours.encode_batch(["ab", text])
+        with pytest.raises(UserError, match=said):
+            portable.encode(text.encode())
