@@ -23,7 +23,7 @@ from llmtool.core.bpe.vocabulary import Unknown, Vocabulary
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.version import __version__
 
-FORM = 2
+FORM = 3
 """To be raised with every change of what an entry holds, or of what the readers make of a tokenizer file."""
 
 SMALLEST = 100_000

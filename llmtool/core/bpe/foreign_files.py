@@ -131,7 +131,12 @@ def read_foreign(path: Path, data: bytes) -> dict[str, Any]:
     facts = _read_pair(data, path)
     usual = [_token(END_OF_TEXT, number) for text, number in facts["model"]["vocab"].items() if text == END_OF_TEXT]
     named = dict.fromkeys(("bos_token", "eos_token"), END_OF_TEXT) if facts["added_tokens"] == usual != [] else {}
-    return {**facts, "named": named}
+    by_id = _numbered(path, facts["model"])
+    known = {token["content"] for token in facts["added_tokens"]}
+    more = [_token(text, number) for text, number in by_id.values() if text not in known]
+    facts["added_tokens"] += {token["id"]: token for token in more}.values()
+    facts["added_tokens"].sort(key=lambda token: token["id"] if type(token["id"]) is int else -1)
+    return {**facts, "named": named | {role: text for role, (text, _) in by_id.items()}}
 
 
 def all_that_counts(path: Path, data: bytes) -> bytes:
@@ -226,6 +231,24 @@ def _added(path: Path, numbers: Mapping[str, int], known: Iterable[dict[str, Any
             facts = {name: special.get(content, {}).get(name, False) for name in FLAGS if name != "special"}
             added[content] = _token(content, number, {**facts, "special": content in special})
     return sorted(added.values(), key=lambda token: token["id"] if type(token["id"]) is int else -1)
+
+
+def _numbered(path: Path, model: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """Special tokens that config.json names by their ids: role -> token, id.
+
+    An id of a token that merges make, or of a byte, is left alone: configurations carry the ids of other vocabularies.
+    """
+    config = _optional(path.with_name("config.json"))
+    texts = {number: text for text, number in model["vocab"].items() if type(number) is int}
+    made = {merge.replace(" ", "", 1) for merge in model["merges"]}
+    found = {}
+    for role in ROLES:
+        number = config.get(f"{role}_id")
+        number = number[0] if isinstance(number, list) and number else number
+        text = texts.get(number, "") if type(number) is int else ""
+        if len(text) > 1 and text not in made:
+            found[role] = (text, number)
+    return found
 
 
 def _put_roberta_around(facts: dict[str, Any], path: Path) -> None:

@@ -334,6 +334,23 @@ def test_what_stands_beside_two_files(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
 
 
+def test_special_tokens_that_a_config_names_by_id(tmp_path: Path) -> None:
+    """As RoBERTas are published whose trainer saved the model alone."""
+    facts = byte_tokenizer([*SCRIPTS])
+    two_files(tmp_path, facts)
+    vocabulary = facts["model"]["vocab"]
+    begin, end, learned = vocabulary["<|im_start|>"], vocabulary["<|im_end|>"], max(vocabulary.values())
+    ids = {"bos_token_id": begin, "eos_token_id": [end, 7], "pad_token_id": learned, "sep_token_id": 10**6}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **ids}))
+    ours = Tokenizer.load(tmp_path)
+    assert ours.special_tokens == {"<|endoftext|>": 0, "<|im_start|>": begin, "<|im_end|>": end}
+    assert (ours.definition.bos, ours.definition.eos) == ("<|im_start|>", "<|im_end|>")
+    assert ours.encode("a<|im_end|>", allow_special=True) == [*ours.encode("a"), end]
+    assert Tokenizer.load(tmp_path) == ours  # from the cache
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "eos_token_id": begin}))
+    assert Tokenizer.load(tmp_path).definition.eos == "<|im_start|>"
+
+
 def test_robertas_two_files(tmp_path: Path) -> None:
     facts = byte_tokenizer([*SCRIPTS])
     two_files(tmp_path, facts)
