@@ -10,6 +10,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.wording import counted
 from llmtool.model import load_tokenizer
 from llmtool.tokenizer import Tokenizer
 
@@ -64,6 +65,9 @@ class Reader:
             found.append(
                 f"no special token ends {counts.endless:,} answers, the first at {first}: the model learns no end"
             )
+        if counts.broken:
+            what = f"lone surrogates, no characters, in {counted(counts.broken, 'row')}, the first at"
+            found.append(f"{what} {counts.first['broken']}: bytes that are no UTF-8 are trained; mend or drop them")
         return found
 
 
@@ -122,6 +126,7 @@ def count_lines(counts: "Counts") -> list[tuple[str, str]]:
         "thoughtless": "answers trained without their thought",
         "seams": "answers that begin within a token",
         "endless": "answers without a special token at the end",
+        "broken": "rows with lone surrogates",
     }
 
     def one(key: str, count: int) -> str:

@@ -248,7 +248,7 @@ def make_job(
     facts = {
         **used.facts(), "template": data.reader.template.source if data.reader.template else None,
         "date": data.reader.day, "set": start.options, "weights": weights["sha256"], "architecture": start.raw,
-        "counts": data.counts.to_json(),
+        "counts": data.counts.facts(),
         "valid": data.valid.fingerprint() if data.valid else None,
     }  # fmt: skip
 

@@ -29,6 +29,7 @@ from llmtool.core.kernels import peaks
 from llmtool.core.model.cost import training_flops
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.train.sft.examples import Counts
 from llmtool.core.train.sft.template_files import BUILT_IN
 from llmtool.model import load_model
 from tests.cli.test_app import run
@@ -357,3 +358,24 @@ def test_nothing_is_written_into_what_is_read(base: Path, data: Path, tmp_path: 
     with pytest.raises(UserError, match=r"out\.stage1: is also an input"):
         posttraining.uniattn(stage, [str(data)], tmp_path / "out", **{**sft, "lr": 1e-4}, force=True)
     assert all(value.equal(before[name]) for name, value in tensors(stage).items())
+
+
+def test_lone_surrogates_are_counted_and_warned_of(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "d.jsonl"
+    for rows in (
+        ['{"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]}',
+         '{"messages": [{"role": "user", "content": "a\\ud800"}, {"role": "assistant", "content": "b\\udc00"}]}'],
+        ['{"text": "one"}', '{"text": "a\\udfff"}'],
+        ['{"text": "\\ud83d\\ude00"}', '{"text": "\\udbff\\ud83d\\ude00"}'],
+    ):  # fmt: skip
+        file.write_text("\n".join(rows))
+        found = data_check([str(file)], CheckSettings(tokenizer=base, template="plain"))
+        assert found["counts"]["broken"] == 1
+        assert ["rows with lone surrogates", f"1, the first at {file}:2"] in [list(line) for line in found["lines"]]
+        assert any(f"in 1 row, the first at {file}:2" in warning for warning in found["warnings"])
+    posttraining.sft(base, [str(file)], tmp_path / "out", **{**QUICK, "steps": 1, "console": Console(verbosity=-1)})
+    counts = json.loads((tmp_path / "out" / "train.json").read_text())["config"]["counts"]
+    assert (counts["broken"], "broken" in Counts().facts(), Counts().to_json()["broken"]) == (1, False, 0)
+    assert "lone surrogates, no characters, in 1 row" in " ".join(capsys.readouterr().err.split())

@@ -4,6 +4,7 @@ A text is tokenised whole, as a model is given it, and the mask is found on it: 
 to an answer.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
@@ -23,6 +24,10 @@ wholly before it, and how many begin before it."""
 
 BEYOND = "beyond the length"
 """Why an answer is not trained, beside what template.py and conversation.py say."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a UTF-16 pair, as "\\ud800" in JSON: its bytes are no UTF-8 (core/corpus/broken.py)."""
+LATER = ("broken",)
+"""Counts that runs begun by earlier versions do not have."""
 TAIL = 3
 """Tokens at the end of an answer among which the one that ends it is looked for: <|im_end|> and a line's end."""
 
@@ -66,6 +71,8 @@ class Counts:
     """Answers that begin within a token: in use the prompt ends with another."""
     endless: int = 0
     """Trained answers that no special token ends."""
+    broken: int = 0
+    """Rows whose text holds lone surrogates, which no text of UTF-8 can."""
     roles: dict[str, int] = field(default_factory=dict)
     fields: dict[str, int] = field(default_factory=dict)
     """Rows or turns with a field that the template is given and speaks of."""
@@ -98,6 +105,10 @@ class Counts:
     def to_json(self) -> dict[str, Any]:
         """For reports."""
         return {**vars(self), "ends": {str(key): count for key, count in self.ends.items()}}
+
+    def facts(self) -> dict[str, Any]:
+        """For run.json: what earlier versions did not count stands there if it was met, so that their runs go on."""
+        return {key: value for key, value in self.to_json().items() if value or key not in LATER}
 
     @classmethod
     def of_json(cls, facts: dict[str, Any]) -> "Counts":
@@ -141,6 +152,8 @@ def tokenize(row: Row, template: Template | None, around: Around, encode: Encode
 
 def mark(rendered: Rendered, encode: Encode, counts: Counts, where: str) -> Tokenized:
     """Answers as tokens: those that an answer has any part of; of one whose end is loose, those that end with it."""
+    if SURROGATE.search(rendered.text):
+        counts.note("broken", where)
     places = [place for answer in rendered.answers for place in (answer.start, answer.end)]
     ids, found = encode(rendered.text, places)
     spans = []
