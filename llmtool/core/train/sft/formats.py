@@ -102,6 +102,8 @@ def read_prompt(given: Mapping[str, Any], where: str, ignored: Collection[str] =
         found = _messages({**row, "messages": turns}, where, left_out)
     else:
         raise UserError("no list of messages", where=where, hint=_fields_of(row))
+    if not found.messages:
+        raise UserError("a conversation without a turn", where=where)
     if found.messages[-1].role == "assistant":
         raise UserError("the last message is an answer already", where=where, hint="end with the user's")
     return found
@@ -117,7 +119,7 @@ def read_plain_prompt(given: Mapping[str, Any], where: str, ignored: Collection[
 
 
 def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:
-    """The one format whose fields the row has."""
+    """The one format whose fields the row has, if need be with null in them."""
     fitting = [
         name for name, fields in FIELDS.items() if all(row.get(_called(field, row)) is not None for field in fields)
     ]
@@ -135,6 +137,8 @@ def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:
     if len(fitting) > 1:
         hint = f"say which with --format {fitting[0]}"
         raise UserError(f"fields of several formats: {', '.join(fitting)}", where=where, hint=hint)
+    if not fitting and len(void := [name for name, fields in FIELDS.items() if all(f in row for f in fields)]) == 1:
+        return void[0]
     if not fitting:
         raise UserError(f"a row of no known format ({', '.join(FORMATS)})", where=where, hint=_fields_of(row))
     return fitting[0]
@@ -151,6 +155,8 @@ def _fields_of(row: Mapping[str, Any]) -> str:
 
 
 def _turns(value: Any, name: str, where: str, roles: Mapping[str, str], ignored: frozenset[str]) -> list[Message]:
+    if value is None:
+        return []
     if not isinstance(value, list):
         raise UserError(f"{name} is not a list", where=where)
     return [read_turn(turn, f"{name}[{number}]", where, roles, ignored) for number, turn in enumerate(value)]
@@ -158,8 +164,8 @@ def _turns(value: Any, name: str, where: str, roles: Mapping[str, str], ignored:
 
 def _conversation(row: Mapping[str, Any], where: str, messages: list[Message], *read: str) -> Row:
     """A row with what stands beside its turns. read: the fields that the turns came from."""
-    if not messages:
-        raise UserError("a conversation without a turn", where=where)
+    if not messages:  # counted as empty, as a text of no characters is
+        return Row(where)
     system = row.get("system")
     if system is not None and not isinstance(system, str):
         raise UserError(f"system is a {type(system).__name__}, not a string", where=where)
@@ -207,7 +213,9 @@ def _sharegpt(row: Mapping[str, Any], where: str, ignored: frozenset[str]) -> Ro
 def _strings(row: Mapping[str, Any], where: str, *fields: str) -> list[str]:
     for field in fields:
         if not isinstance(row.get(field), str):
-            raise UserError(f"{field} is a {type(row.get(field)).__name__}, not a string", where=where)
+            value = row.get(field)
+            kind = "null" if value is None else f"a {type(value).__name__}"
+            raise UserError(f"{field} is {kind}, not a string", where=where)
     return [row[field] for field in fields]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.sft.conversation import PROMPT, WEIGHTED, Message, Row
+from llmtool.core.train.sft.examples import Around, make_examples
 from llmtool.core.train.sft.formats import read_conversations
 
 ROWS: dict[str, tuple[dict[str, Any], tuple[Message, ...]]] = {
@@ -77,7 +78,8 @@ USER = {"role": "user", "content": "u"}
         ([{"messages": [USER], "tools": "no JSON"}], "tools is a text that is not JSON"),
         ([{"messages": [USER], "tools": ["f"]}], "tools is not a list of objects"),
         ([{"messages": [USER], "chat_template_kwargs": {"messages": []}}], "chat_template_kwargs is not an object"),
-        ([{"messages": []}], "a conversation without a turn"),
+        ([{"text": None}], ":1: text is null, not a string"),
+        ([{"instruction": "i", "output": None}], ":1: output is null, not a string"),
         ([{"conversations": [{"from": "function_call", "value": "so"}]}], r"conversations\[0\].value is no call"),
         ([{"instruction": "i", "output": "o", "history": [["a"]]}], "history is not a list of pairs"),
         ([{"prompt": "p", "completion": "c", "system": "s"}], "system: prompt and completion are taken as they are"),
@@ -97,6 +99,18 @@ def test_bad_rows_are_one_line_with_file_and_row(write: Write, rows: list[Any], 
     with pytest.raises(UserError, match=words) as caught:
         list(read_conversations([str(path)]))
     assert str(caught.value).startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("name", ["messages", "conversations"])
+def test_conversations_without_a_turn_are_empty_rows(write: Write, name: str) -> None:
+    """Counted and dropped like a text of no characters; one such row does not end the reading of a file."""
+    turn = {"from": "human", "value": "u"} if name == "conversations" else USER
+    path = write("d.jsonl", jsonl({name: []}, {name: None, "id": 1}, {name: [turn]}, {name: None, "system": "s"}))
+    rows = list(read_conversations([str(path)]))
+    assert [len(row.messages) for row in rows] == [0, 0, 1, 0]
+    assert [row.where for row in rows] == [f"{path}:{number}" for number in (1, 2, 3, 4)]
+    _, counts = make_examples(rows[:2], None, Around(), lambda text, places: ([], []), 8)
+    assert (counts.rows, counts.empty, counts.first["empty"]) == (2, 2, f"{path}:1")
 
 
 def test_what_is_no_json_is_named(write: Write) -> None:
