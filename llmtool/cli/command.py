@@ -14,6 +14,8 @@ from llmtool.core.run.atomic import refuse_stdout
 from llmtool.core.run.errors import CompleteError
 
 PRINT = "--print-config"
+GIVEN = "words given"
+"""The words of the command line, beside the values of its parameters."""
 
 
 class Paged:
@@ -32,7 +34,7 @@ class Command(Paged, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words; what is missing is said all at once."""
-        given = list(args)
+        given = ctx.meta[GIVEN] = list(args)
         if PRINT in given and self.has(PRINT):
             self.print_template(ctx, [word for word in given if word != PRINT])
         try:
@@ -83,18 +85,19 @@ class Command(Paged, TyperCommand):
             standin: str | None = getattr(each, "metavar", None)
             if standin == "[OUT]" or (standin == "DIR" and "-o" in each.opts):
                 refuse_stdout(Path(ctx.params.get(each.name or "") or "."))
+        given = {**ctx.params, GIVEN: ctx.meta.get(GIVEN, [])}
         try:
             result = super().invoke(ctx)
         except typer.Exit as ended:
             if ended.exit_code == 0:
-                say_next(words, ctx.params)
+                say_next(words, given)
             raise
         except CompleteError as done:
             from llmtool.cli.next import after
 
-            done.next = after(words, ctx.params)
+            done.next = after(words, given)
             raise
-        say_next(words, ctx.params)
+        say_next(words, given)
         return result
 
 

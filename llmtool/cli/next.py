@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.commands import places
+from llmtool.core.corpus.reading import Reading
 
 Given = Mapping[str, Any]
 
@@ -30,6 +31,11 @@ SHOWN = {"FILE", "DATA", "CKPT", "TEXT"}
 """Words that the reader puts in."""
 
 
+READING = {
+    "field": "--field", "text_mode": "--documents", "document_separator": "--document-separator",
+    "format": "--input-format", "include": "--include", "exclude": "--exclude",
+}  # fmt: skip
+"""Options of Reading that decide which text there is."""
 NAMED = 3
 """Inputs that a line names; what a shell's `*.py` stood for is DATA."""
 
@@ -47,7 +53,18 @@ def _train_tokenizer(given: Given) -> str:
     place, inputs = _output(given, places.TOKENIZER), given.get("inputs") or ["-"]
     data = ["DATA"] if len(inputs) > NAMED or "-" in inputs else inputs
     named = [] if place == places.TOKENIZER else ["--tokenizer", place]
-    return typed("train", *data, *named)
+    return typed("train", *data, *named, *_reading(given))
+
+
+def _reading(given: Given) -> list[Any]:
+    """How text was read, as far as it was said: what is read again is read so."""
+    found: list[Any] = []
+    for name, flag in READING.items():
+        values = given.get(name), getattr(Reading(), name)
+        said, usual = ([value] if isinstance(value, str) else [*(value or ())] for value in values)
+        if said != usual:
+            found += [word for value in said for word in (flag, value)]
+    return found
 
 
 def _encode(given: Given) -> str | None:
@@ -55,8 +72,7 @@ def _encode(given: Given) -> str | None:
     if place is None or given.get("verify"):
         return None
     if given.get("shards"):
-        return typed("tokenizer", "encode", given["tokenizer"], *(given.get("inputs") or []), "-o", place, "--shards",
-                     given["shards"], "--verify")  # fmt: skip
+        return typed("tokenizer", "encode", *(word for word in given["words given"] if word != "--force"), "--verify")
     if given.get("form") in ("bin", "npy") or (not given.get("form") and str(place).endswith((".bin", ".npy"))):
         return typed("train", place, "--tokenizer", given["tokenizer"])
     return typed("tokenizer", "decode", given["tokenizer"], place)

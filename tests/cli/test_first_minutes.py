@@ -33,6 +33,21 @@ def parameters(command: Command) -> list[Any]:
     return list(node.params)
 
 
+def test_what_comes_next_reads_the_text_as_it_was_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "low lower lowest", "more": "x"}\n' * 50)
+    words = ["--field", "body", "--field", "more"]
+    done = run("tokenizer", "train", "a.jsonl", *words, cwd=tmp_path)
+    assert done.stderr.decode().splitlines()[-1] == f"next: llmtool train a.jsonl {' '.join(words)}"
+    (tmp_path / "settings.toml").write_text('field = ["body"]\n')
+    done = run("tokenizer", "train", "a.jsonl", "--config", "settings.toml", "-o", "t.json", cwd=tmp_path)
+    assert done.stderr.decode().splitlines()[-1] == "next: llmtool train a.jsonl --tokenizer t.json --field body"
+    words = ["a.jsonl", *words, "--eos", "--shards", "1M", "--format", "npy", "-o", "shards", "--force"]
+    done = run("tokenizer", "encode", "tokenizer.json", *words, cwd=tmp_path)
+    following = done.stderr.decode().splitlines()[-1]
+    assert following == f"next: llmtool tokenizer encode tokenizer.json {' '.join(words[:-1])} --verify"
+    assert run(*following.split()[2:], cwd=tmp_path).returncode == 0
+
+
 def test_files_alone_make_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("low lower lowest " * 50)
     done = run("tokenizer", "train", "a.txt", cwd=tmp_path)

@@ -6,6 +6,7 @@ makes every N-th shard, for clusters and arrays of jobs that share the directory
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -261,6 +262,10 @@ def _verify(
             wrong[stage.path(unit, settings.written).name] = "the text gives other ids now"
     for name, what in wrong.items():
         means.console.warn(f"{stage.directory / name}: {what}")
+    if wrong:
+        markers = dict.fromkeys("done.json" if name == INDEX else f"{name.split('.')[0]}.done" for name in wrong)
+        removed = " ".join(shlex.quote(str(stage.directory / marker)) for marker in markers)
+        means.console.warn(f"rm -f {removed}, and the same command without --verify makes what is wrong again")
     means.console.info(
         f"{counted(len(done), 'shard')} verified, {len(sampled)} of them encoded again: {len(wrong)} wrong"
     )

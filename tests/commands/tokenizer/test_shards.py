@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -143,7 +145,17 @@ def test_a_run_that_was_killed_while_it_began_goes_on(place: Path, whole: dict[s
         shards(place, "others")
 
 
-def test_verify_finds_what_does_not_fit(place: Path, whole: dict[str, bytes]) -> None:
+def repair(said: str) -> None:
+    """What --verify says is to be removed."""
+    removed = re.search("rm -f (.*), and the same command without --verify", said)
+    assert removed is not None
+    for name in shlex.split(removed[1]):
+        Path(name).unlink(missing_ok=True)
+
+
+def test_verify_finds_what_does_not_fit(
+    place: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
     shards(place, "checked", form="npy")
     assert shards(place, "checked", form="npy", verify=True)["wrong"] == {}
     (place / "checked" / "00001.npy").write_bytes((place / "checked" / "00001.npy").read_bytes()[:-2] + b"\1\1")
@@ -152,6 +164,10 @@ def test_verify_finds_what_does_not_fit(place: Path, whole: dict[str, bytes]) ->
     assert set(found["wrong"]) == {"00001.npy", "00002.npy"}
     facts = shards(place, "checked", form="npy")  # what is missing is made again
     assert facts["done"] == facts["shards"]
+    repair(capsys.readouterr().err)
+    shards(place, "checked", form="npy")
+    assert shards(place, "checked", form="npy", verify=True)["wrong"] == {}
+    assert "rm -f" not in capsys.readouterr().err
 
 
 def test_requests_that_cannot_be(place: Path, whole: dict[str, bytes]) -> None:
@@ -226,7 +242,7 @@ def test_one_long_text_goes_on_from_shard_to_shard(name: str, form: str, place: 
 
 
 def test_mds_shards_are_samples_of_one_corpus(
-    place: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    place: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(mds, "SIZE_LIMIT", 60_000)  # several files a unit
     facts = shards(place, "mds", form="mds")
@@ -249,6 +265,9 @@ def test_mds_shards_are_samples_of_one_corpus(
     (place / "mds" / names[0]).write_bytes(before[names[0]][:-1] + b"x")
     (place / "mds" / "index.json").write_text("{}")
     assert set(shards(place, "mds", form="mds", verify=True)["wrong"]) == {"00000.mds", "index.json"}
+    repair(capsys.readouterr().err)
+    shards(place, "mds", form="mds")
+    assert (shards(place, "mds", form="mds", verify=True)["wrong"], files(place / "mds")) == ({}, before)
     with pytest.raises(UserError, match="format 'mds' is written in shards"):
         encode_files(Tokenizer.load(place / "tok.json"), [str(place / "more.txt")], place / "x.mds", form="mds")
 
