@@ -15,6 +15,7 @@ from llmtool.core.run.json_file import dumps
 from llmtool.methods.temporal_scaling import alarms, plot, report, saved
 from llmtool.methods.temporal_scaling.alarms import Alarm, odds_above
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
+from llmtool.methods.temporal_scaling.intervals import loss_text
 from llmtool.methods.temporal_scaling.logs import NotYetError, read_log
 from llmtool.methods.temporal_scaling.report import duration
 from llmtool.methods.temporal_scaling.run import Run
@@ -155,7 +156,7 @@ def _line(made: Forecast, request: Request) -> str:
             f"{report.span(each)} {way}" for way, each in made.endings.items()
         )
     elif run.finished:
-        text = f"step {run.until:,.0f} of {run.horizon:,.0f}: finished, its last loss is {run.end:.4f}"
+        text = f"step {run.until:,.0f} of {run.horizon:,.0f}: finished, its last loss is {loss_text(run.end)}"
     elif run.open_end:
         step = run.ahead[0]
         text = f"step {run.until:,.0f}: loss {report.span(made.at(step))} at {step:,.0f}"

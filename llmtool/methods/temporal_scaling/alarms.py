@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.methods.temporal_scaling.forecast import Forecast
+from llmtool.methods.temporal_scaling.intervals import loss_text
 from llmtool.methods.temporal_scaling.run import Run
 from llmtool.methods.temporal_scaling.schedule import JUMP
 
@@ -62,7 +63,9 @@ def of_run(run: Run) -> list[Alarm]:
     elif high.any():
         at = int(np.argmax(recent))
         step = float(steps[-RECENT:][at])
-        found.append(Alarm("spike", step, f"spike at step {step:,.0f}: {recent[at]:.4f} after {middle:.4f}"))
+        found.append(
+            Alarm("spike", step, f"spike at step {step:,.0f}: {loss_text(recent[at])} after {loss_text(middle)}")
+        )
     return found
 
 

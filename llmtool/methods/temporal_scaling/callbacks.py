@@ -11,8 +11,10 @@ from typing import Any
 
 from llmtool.methods.temporal_scaling.alarms import odds_above, of_run
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
+from llmtool.methods.temporal_scaling.intervals import loss_text
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.logs.log import assemble
+from llmtool.methods.temporal_scaling.report import span
 from llmtool.methods.temporal_scaling.run import prepare
 from llmtool.methods.temporal_scaling.schedule import Plan, Shape
 
@@ -49,9 +51,9 @@ class Watcher:
         except NotYetError:
             return None
         final = self.latest.final
-        text = f"step {step:,}: final loss {final.value:.4f}  [{final.low:.4f}, {final.high:.4f}]"
+        text = f"step {step:,}: final loss {span(final)}"
         if run.finished:
-            text = f"step {step:,}: finished, the last loss is {run.end:.4f}"
+            text = f"step {step:,}: finished, the last loss is {loss_text(run.end)}"
         if self.bar is not None:
             odds = odds_above(self.latest, self.bar)
             self.missed = odds >= self.certainty

@@ -11,7 +11,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.fit import standard_noise
 from llmtool.methods.temporal_scaling.forecast import Forecast, lower
-from llmtool.methods.temporal_scaling.intervals import Interval, scatter
+from llmtool.methods.temporal_scaling.intervals import SMALL, Interval, loss_text, scatter
 from llmtool.methods.temporal_scaling.paired import Gap, pair
 from llmtool.methods.temporal_scaling.saved import interval_to_json
 
@@ -156,8 +156,9 @@ def lines(comparison: Comparison) -> list[str]:
     out = [f"{'run':<{width}}  {'final loss':<26}{'above the lowest':<28}{'P(lowest)':>9}"]
     for place in order:
         final, apart = forecasts[place].final, comparison.apart(place)
-        span = f"{final.value:.4f} [{final.low:.4f}, {final.high:.4f}]"
-        above = "" if place == comparison.lowest else f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
+        span = f"{loss_text(final.value)} [{loss_text(final.low)}, {loss_text(final.high)}]"
+        form = "+.4f" if final.value >= SMALL else "+.3g"
+        above = "" if place == comparison.lowest else f"{apart.value:{form}} [{apart.low:{form}}, {apart.high:{form}}]"
         mark = "" if forecasts[place].confident else " NOT CONFIDENT"
         out.append(
             f"{forecasts[place].run.log.name:<{width}}  {span:<26}{above:<28}{(lowest == place).mean():>9.2f}{mark}"

@@ -147,9 +147,10 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     endings = _endings(fitted, surprise, steps, loss)
     if run.goes_on is not None:
         on = forecast(run.going_on, law, like).final
+        axis = "epoch" if run.log.unit == "epoch" else "step"
         endings = {
-            f"if step {run.until:,.0f} was the last": measured(run.end, noise),
-            f"if the rate {'stays, at' if run.goes_to else 'falls on to zero, at'} step {run.goes_on:,.0f}": on,
+            f"if {axis} {run.until:,.0f} was the last": measured(run.end, noise),
+            f"if the rate {'stays, at' if run.goes_to else 'falls on to zero, at'} {axis} {run.goes_on:,.0f}": on,
         }
     if endings:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in

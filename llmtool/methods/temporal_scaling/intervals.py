@@ -26,6 +26,8 @@ MOST_SURPRISE = 4.0
 LARGEST = 0.7
 """No draw lies further off than a factor of two: by then the forecast is refused anyway."""
 COVERAGE = 0.9
+SMALL = 0.1
+"""Below this a loss is printed with three digits: four decimals would show 0.0000."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Interval:
     low: float
     high: float
     draws: Array
+
+
+def loss_text(value: float) -> str:
+    """A loss for people: four decimals, or three digits where it is small."""
+    return f"{value:.4f}" if abs(value) >= SMALL else f"{value:.3g}"
 
 
 def interval(value: float, posterior: Array, drift: Array, surprise: float, lower: Array) -> Interval:

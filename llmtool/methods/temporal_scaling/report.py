@@ -7,7 +7,7 @@ import numpy as np
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.ending import LOW
 from llmtool.methods.temporal_scaling.forecast import Forecast
-from llmtool.methods.temporal_scaling.intervals import Interval
+from llmtool.methods.temporal_scaling.intervals import Interval, loss_text
 from llmtool.methods.temporal_scaling.laws import POWER
 from llmtool.methods.temporal_scaling.saved import skill_over, target_to_json
 
@@ -38,7 +38,7 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
         more = f" and {len(forecast.trial.errors) - SHOWN} more" if len(forecast.trial.errors) > SHOWN else ""
         yield _line("earlier runs", f"each told from here by the others, the ends are missed by {missed}{more}")
     if (asymptote := fitted.asymptote()) is not None:
-        yield _line("asymptote", f"{asymptote:.4f} (an endless run at the peak rate)")
+        yield _line("asymptote", f"{loss_text(asymptote)} (an endless run at the peak rate)")
     for target in targets:
         yield _line(f"loss {target:g}", when(forecast, target))
     yield from backtests(forecast)
@@ -58,7 +58,7 @@ def _ending(forecast: Forecast) -> Iterator[str]:
             if run.risen is None
             else (f", {100 * np.expm1(run.risen.size):.1f}% above that of step {run.risen.step:,.0f} (overfitting?)")
         )
-        yield _line("finished", f"{how}; its last loss is {run.end:.4f}{lowest}")
+        yield _line("finished", f"{how}; its last loss is {loss_text(run.end)}{lowest}")
         return
     if run.finished:
         yield _line("finished?", ways.pop(0))
@@ -83,7 +83,7 @@ def amount(value: float) -> str:
 
 def span(value: Interval) -> str:
     """A value and its interval."""
-    return f"{value.value:.4f}  [{value.low:.4f}, {value.high:.4f}]"
+    return f"{loss_text(value.value)}  [{loss_text(value.low)}, {loss_text(value.high)}]"
 
 
 def when(forecast: Forecast, target: float) -> str:
@@ -151,7 +151,7 @@ def chart(forecast: Forecast) -> Iterator[str]:
         symbol = "o" if grid[place] <= run.until else "."
         canvas[row(float(np.median(loss[here])))][place] = symbol
     for at, cells in enumerate(canvas):
-        label = f"{high - (high - low) * at / (HEIGHT - 1):9.4f}" if at % 5 == 0 else " " * 9
+        label = f"{loss_text(high - (high - low) * at / (HEIGHT - 1)):>9}" if at % 5 == 0 else " " * 9
         yield f"{label} |{''.join(cells)}".rstrip()
     ends = f"{run.cut:,.0f}", f"{run.horizon:,.0f}"
     yield f"{'':9} +{'-' * WIDTH}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling import report
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.logs import read_log
 from llmtool.methods.temporal_scaling.logs.log import Log, assemble
@@ -174,3 +175,19 @@ def test_what_was_dropped_is_counted_by_row() -> None:
     assert "dropped 1 row whose step or loss is not a positive number" in assemble(rows, "rows").notes
     with pytest.raises(UserError, match="every loss in it is NaN or not positive"):
         assemble([{"step": n, "loss": 0.0} for n in range(9)], "rows")
+
+
+def test_runs_one_after_the_other_are_refused(tmp_path: Path) -> None:
+    lines = [f"Epoch {e}/8 - loss: {3 + k + 1 / e}" for k in range(3) for e in range(1, 9)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"holds 3 runs, one after the other \(Epoch 8 of 8 is followed by 1\)"):
+        read_log(tmp_path / "log")
+    (tmp_path / "log").write_text("\n".join(lines[:5] + lines[:8]))  # one that was broken off, and begun again
+    assert read_log(tmp_path / "log").losses["train"].steps.tolist() == list(range(1, 9))
+
+
+def test_small_losses_keep_their_digits(tmp_path: Path) -> None:
+    rows = [{"step": n, "loss": 2e-4 + 1e-3 / n} for n in range(1, 60)]
+    text = list(report.lines(forecast(prepare(assemble(rows, "rows"), horizon=90.0))))
+    assert text[1].split()[2].startswith("0.0002")
+    assert "0.0000" not in text[1]

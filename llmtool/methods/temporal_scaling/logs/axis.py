@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs.columns import Reading
 from llmtool.methods.temporal_scaling.logs.names import BAR, TOTAL
 
@@ -48,6 +49,7 @@ def find_axis(reading: Reading) -> Axis:
         if key != best and np.isnan(x[other.places]).all():
             x[other.places] = other.values
     found = Axis(best, x, _total(reading, best, steps))
+    _refuse_runs(found, reading)
     if best in steps:
         epoch = max(epochs, key=lambda key: len(reading.columns[key].values), default="")
         found = _through_epochs(found, reading, epoch) if epoch else _through_bars(found, reading)
@@ -59,6 +61,20 @@ def find_axis(reading: Reading) -> Axis:
         )
     found.steps[~(np.isfinite(found.steps) & (found.steps >= 0) & (found.steps <= LARGEST_STEP))] = np.nan
     return found
+
+
+def _refuse_runs(found: Axis, reading: Reading) -> None:
+    """Refuse a log in which a run that reached its last step is followed by another one from the start."""
+    held = np.flatnonzero(np.isfinite(found.steps))
+    steps, total = found.steps[held], _values(reading, found.name + TOTAL)[held]
+    begun = np.flatnonzero((steps[:-1] >= total[:-1]) & (steps[1:] <= steps[0]) & (steps[1:] < steps[:-1]))
+    others = {reading.columns[key].meaning.unit for key in reading.by_role("axis") if key != found.name}
+    if len(begun) and "epoch" not in others:  # beside epochs, a step that begins anew may be of the next one
+        what = (
+            f"{found.name} {steps[begun[0]]:,.0f} of {total[begun[0]]:,.0f} is followed by {steps[begun[0] + 1]:,.0f}"
+        )
+        raise UserError(f"holds {len(begun) + 1} runs, one after the other ({what})", where=reading.name,
+                        hint="one run a file")  # fmt: skip
 
 
 def _values(reading: Reading, key: str) -> Array:

@@ -51,6 +51,7 @@ NO_TOKENS = frozenset({
     "average", "length", "len", "ratio", "fraction", "rate", "dropped", "error", "id",
 })  # fmt: skip
 """Words beside "tokens" that make it no count of those seen: `tokens_per_sec`, `token_acc`, `mean_token_accuracy`."""
+_RATE = re.compile(r"lr\d{0,2}|lrm|lrate")
 NO_RATE = frozenset({"change", "decay", "warmup", "min", "max", "steps", "scale", "mult", "schedule"})
 SECONDS = {
     "time": 1.0, "seconds": 1.0, "wall time": 1.0, "elapsed": 1.0, "elapsed time": 1.0, "train time": 1.0,
@@ -106,7 +107,7 @@ def _axis(name: str, parts: list[str], spelled: str) -> Meaning | None:
 
 def _amount(parts: list[str], spelled: str) -> Meaning | None:
     kinds = set(parts)
-    if ({"lr", "lrm", "lrate"} & kinds or "learning rate" in spelled) and not NO_RATE & kinds:
+    if (any(_RATE.fullmatch(part) for part in parts) or "learning rate" in spelled) and not NO_RATE & kinds:
         return Meaning("rate", len(parts) + 100 * ("lrm" in kinds))
     if {"token", "tokens"} & kinds and not NO_TOKENS & kinds:
         return Meaning("tokens", len(parts))
