@@ -186,15 +186,15 @@ def _gaps(vocabulary: Vocabulary, units: list[bytes], emit: list[tuple[int, ...]
         units.append(b"")
         emit.append((number,))
     unknown = vocabulary.unknown
-    number = NOWHERE if unknown.token is not None and unknown.id is None else unknown.id
-    if number == NOWHERE:
-        unit_of[number] = len(units)
+    written = NOWHERE if unknown.token is not None and unknown.id is None else unknown.id
+    if written == NOWHERE:
+        unit_of[NOWHERE] = len(units)
         units.append(b"")
-        emit.append((number,))
+        emit.append((NOWHERE,))
     ids = [unknown.byte_ids.get(byte) for byte in range(256)] if unknown.byte_ids else []
     return {
         "byte_units": pack_u32(0xFFFFFFFF if number is None else unit_of[number] for number in ids),
-        "unknown_unit": None if number is None else unit_of[number],
+        "unknown_unit": None if written is None else unit_of[written],
         "fuse": unknown.fuse,
     }
 

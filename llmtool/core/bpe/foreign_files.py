@@ -241,12 +241,11 @@ def _numbered(path: Path, model: Mapping[str, Any]) -> dict[str, tuple[str, int]
     config = _optional(path.with_name("config.json"))
     texts = {number: text for text, number in model["vocab"].items() if type(number) is int}
     made = {merge.replace(" ", "", 1) for merge in model["merges"]}
-    found = {}
+    found: dict[str, tuple[str, int]] = {}
     for role in ROLES:
-        number = config.get(f"{role}_id")
-        number = number[0] if isinstance(number, list) and number else number
-        text = texts.get(number, "") if type(number) is int else ""
-        if len(text) > 1 and text not in made:
+        named = config.get(f"{role}_id")
+        number = named[0] if isinstance(named, list) and named else named
+        if isinstance(number, int) and len(text := texts.get(number, "")) > 1 and text not in made:
             found[role] = (text, number)
     return found
 
