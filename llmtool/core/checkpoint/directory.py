@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER, BEGUN = "adapter_config.json", "train.json"
+"""What stands in a directory that is no checkpoint: of an adapter of PEFT; of a run of training, from its beginning."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TOKENIZER = (
     "tokenizer.json",
@@ -187,6 +189,7 @@ def open_checkpoint(path: str | Path, override: Iterable[str] = ()) -> Checkpoin
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{what}: a checkpoint is a directory", where=str(path), hint=f"with {CONFIG} and {SINGLE}")
+    _refuse_others(path)
     raw = read_json_object(path / CONFIG)
     text = text_config(raw)
     config, wrapper = overridden(text or raw, override, str(path / CONFIG)), str(raw["model_type"]) if text else ""
@@ -198,6 +201,20 @@ def open_checkpoint(path: str | Path, override: Iterable[str] = ()) -> Checkpoin
     if index.exists():
         return CheckpointReader(path, config, _read_shards(path, index), wrapper)
     raise _no_weights(path)
+
+
+def _refuse_others(path: Path) -> None:
+    """Name a directory that is something else, and looks to people like a checkpoint."""
+    if any((path / name).exists() for name in (SINGLE, INDEX)):
+        return
+    if (path / ADAPTER).is_file() and not (path / CONFIG).exists():
+        base = read_json_object(path / ADAPTER).get("base_model_name_or_path")
+        what = f"is an adapter of PEFT for {base if isinstance(base, str) and base else 'another model'}, and no model"
+        raise UserError(what, where=str(path), hint="merge it into that model with PEFT first: merge_and_unload()")
+    if (path / BEGUN).is_file():
+        command = read_json_object(path / BEGUN).get("command")
+        what = f"is a run of `llmtool {command if isinstance(command, str) else 'train'}` that has not ended"
+        raise UserError(what, where=str(path), hint="the same command goes on, and writes the model at its end")
 
 
 def _no_weights(path: Path) -> UserError:

@@ -219,6 +219,9 @@ def topk_config(
         raise ConfigError(f"a {config.family} has experts already")
     if config.methods:
         raise ConfigError(f"a {form} has no place for the method {config.methods[0]['name']}")
+    if biases := [name for name in ("qkv_bias", "o_bias", "mlp_bias") if getattr(config, name)]:
+        parts = " and ".join(dict.fromkeys("feed-forward part" if name[0] == "m" else "attention" for name in biases))
+        raise ConfigError(f"a {form} cannot hold a {config.family} with biases, as this one's {parts} has")
     base = all(getattr(config, field.name) == field.default for field in fields(Config) if field.name in BLOCK)
     turned = config.rope.partial == 1 and not config.rope.llama_4_scaling_beta
     if not base or not turned or config.local_rope or config.unrotated or config.qk_norm not in ("", "head"):

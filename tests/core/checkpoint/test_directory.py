@@ -98,6 +98,22 @@ def test_what_is_no_checkpoint(tmp_path: Path, sharded: Path) -> None:
         open_checkpoint(sharded)
 
 
+def test_what_looks_like_a_checkpoint_is_named(tmp_path: Path) -> None:
+    adapter, begun = tmp_path / "adapter", tmp_path / "begun"
+    for folder in (adapter, begun):
+        folder.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    for base, named in (("Llama-3.2-1B", "Llama-3.2-1B"), (None, "another model"), (3, "another model")):
+        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        with pytest.raises(UserError, match=f"is an adapter of PEFT for {named}, and no model.*merge"):
+            open_checkpoint(adapter)
+    (begun / "checkpoints").mkdir()
+    for command, named in (("posttrain sft", "posttrain sft"), (None, "train")):
+        (begun / "train.json").write_text(json.dumps({"command": command}))
+        with pytest.raises(UserError, match=f"is a run of `llmtool {named}` that has not ended.*same command goes on"):
+            open_checkpoint(begun)
+
+
 def test_an_index_must_agree_with_its_shards(sharded: Path) -> None:
     first, second = sorted(sharded.glob("*.safetensors"))
     good = (sharded / INDEX).read_text()

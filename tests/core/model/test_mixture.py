@@ -148,7 +148,9 @@ def test_fields_given_anew_and_threads(tmp_path: Path) -> None:
 
 def test_what_a_form_cannot_hold_is_refused(tmp_path: Path) -> None:
     for family, settings, message in (
-        ("qwen2", {}, "cannot hold a qwen2"), ("llama-bias", {}, "cannot hold a llama"),
+        ("qwen2", {}, "cannot hold a qwen2 with biases, as this one's attention has"),
+        ("llama-bias", {}, "cannot hold a llama with biases, as this one's attention and feed-forward part has"),
+        ("granite", {}, "cannot hold a granite: its blocks are built otherwise"),
         ("llama3", {"form": "qwen3_moe"}, "cannot hold a llama: it wants norms of q and k"),
         ("llama3", {"layers": "0"}, "leave --layers out"), ("llama3", {"top_k": 9}, "top-k 9 of 8"),
         ("qwen3", {"form": "mixtral"}, "cannot hold a qwen3: it has no norms of q and k"),

@@ -54,6 +54,9 @@ BESIDE = ("system", "tools", "functions", "documents", "chat_template_kwargs", *
 GIVEN = tuple(name for name in BESIDE if name not in CHOICES)
 """Those of them that a template is given."""
 PAIRS = ("chosen", "rejected")
+TURN = (("role", "content"), ("from", "value"))
+"""The fields that tell a turn."""
+WRAPPED = 'wrap the turns of each row: {"messages": [...]}'
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
 
@@ -63,7 +66,8 @@ def read_rows(inputs: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any]]
     for source, number, row in read_records(find_inputs(inputs, report=report), report=report, strict=True):
         if not isinstance(row, dict):
             what = f"a {type(row).__name__}, not an object"
-            raise UserError(what, where=f"{source}:{number}", hint="JSONL has one object a line")
+            hint = WRAPPED if _holds_turns(row) else "JSONL has one object a line"
+            raise UserError(what, where=f"{source}:{number}", hint=hint)
         yield source, number, row
 
 
@@ -139,9 +143,22 @@ def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:
         raise UserError(f"fields of several formats: {', '.join(fitting)}", where=where, hint=hint)
     if not fitting and len(void := [name for name, fields in FIELDS.items() if all(f in row for f in fields)]) == 1:
         return void[0]
+    if not fitting and _is_turn(row):
+        raise UserError("a turn by itself, where a row is a conversation", where=where, hint=WRAPPED)
     if not fitting:
         raise UserError(f"a row of no known format ({', '.join(FORMATS)})", where=where, hint=_fields_of(row))
     return fitting[0]
+
+
+def _is_turn(value: Any) -> bool:
+    """Whether it is a turn of a conversation: what an array of turns holds, read as an array of rows."""
+    return isinstance(value, dict) and any(one in value and other in value for one, other in TURN)
+
+
+def _holds_turns(row: Any) -> bool:
+    """Whether it is a list of turns, or of conversations that are such lists."""
+    first = row[0] if isinstance(row, list) and row else None
+    return _is_turn(first) or (isinstance(first, list) and any(map(_is_turn, first)))
 
 
 def _called(field: str, row: Mapping[str, Any]) -> str:

@@ -92,6 +92,9 @@ USER = {"role": "user", "content": "u"}
         ([{"question": "q"}], "a row of no known format.*'question'"),
         ([{"instruction": 3, "output": "o"}], "instruction is a int, not a string"),
         (["words"], ":1: a str, not an object"),
+        ([[USER], [USER]], r":1: a turn by itself.*\{\"messages\": \[...\]\}"),
+        ([[[USER]]], r":1: a list, not an object \(wrap the turns"),
+        ([{"from": "human", "value": "x"}], ":1: a turn by itself"),
     ],
 )
 def test_bad_rows_are_one_line_with_file_and_row(write: Write, rows: list[Any], words: str) -> None:
