@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from llmtool.commands.convert.inspect_layers import by_layer, is_counted, is_packed, is_plain, layer_facts
+from llmtool.commands.convert.inspect_layers import by_layer, is_counted, is_packed, is_plain, is_weight, layer_facts
 from llmtool.commands.convert.settings import InspectSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
@@ -58,7 +58,7 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
     ]
     head = entries.get(HEAD) or entries.get(EMBEDDING)
     head_flops = 2 * head.elements if head and is_plain(head) else None
-    packed = any(is_packed(entry) for entry in entries.values() if len(entry.shape) > 1)
+    packed = any(is_packed(entry) for entry in entries.values() if is_weight(entry, config))
     tables = [entries[name] for name in (EMBEDDING, HEAD) if name in entries]
     known = EMBEDDING in entries and not any(map(is_packed, tables))
     tokens = [layer.at(context) for layer in layers]

@@ -52,7 +52,7 @@ def layer_facts(
     windows: tuple[int | None, ...],
 ) -> LayerFacts:
     """Facts of the layer of these tensors. supported: it is of a model that can be run here."""
-    matrices = [entry for _, entry in found if len(entry.shape) > 1]
+    matrices = [entry for _, entry in found if is_weight(entry, config)]
     packed, plain = any(map(is_packed, matrices)), all(map(is_plain, matrices))
 
     def rows(projection: str) -> tuple[int, int]:
@@ -125,6 +125,11 @@ def is_counted(value: Any) -> TypeGuard[int]:
 def is_plain(entry: TensorEntry) -> bool:
     """Whether a matrix is numbers as they are used, one an element."""
     return entry.kind.floating and not entry.kind.quantized
+
+
+def is_weight(entry: TensorEntry, config: dict[str, Any]) -> bool:
+    """Whether a tensor is a matrix of weights; methods of llmtool keep tables of integers beside them (MaskMoE)."""
+    return len(entry.shape) > 1 and (entry.kind.floating or not isinstance(config.get("llmtool"), dict))
 
 
 def is_packed(entry: TensorEntry) -> bool:

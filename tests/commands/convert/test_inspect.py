@@ -241,3 +241,15 @@ def test_experts_of_a_published_mixtral_are_its_feed_forward_part(tmp_path: Path
     assert layer["ffn_parameters"] == 384
     odd = {name.replace("mlp.", "ff."): shape for name, shape in SHAPES.items()}
     assert facts_of(tmp_path / "o", odd, model_type="odd")["layers"][0]["ffn_parameters"] is None
+
+
+def test_tables_of_methods_are_no_packed_weights(tmp_path: Path) -> None:
+    """MaskMoE keeps a table of integers in each layer."""
+    tensors = {name: (shape, "F32") for name, shape in SHAPES.items()}
+    tensors["model.layers.0.mlp.table"] = ((32, 2), "I16")
+    ours = {"family": "llama", "methods": []}
+    path = write_typed(tmp_path / "m", tensors, model_type="llmtool", llmtool=ours)
+    facts = describe(open_checkpoint(path))
+    assert facts["layers"][0]["flops"] == facts["layers"][1]["flops"] == 2 * LAYER
+    assert facts["kv_bytes_per_token"] == 64
+    assert facts["parameters"] == 2 * (LAYER + 16) + 8 + 2 * 32 * 8 + 64
