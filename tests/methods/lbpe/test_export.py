@@ -44,7 +44,7 @@ def trained(sources: list[bytes]) -> Tokenizer:
 
 @pytest.fixture
 def exported(trained: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("llmtool.core.bpe.export.agreement", lambda *_: None)
+    monkeypatch.setattr("llmtool.core.bpe.export.agreement", lambda *_, **__: None)
     export_huggingface(trained, tmp_path / "out")
     return tmp_path / "out" / "tokenizer.json"
 
