@@ -46,6 +46,12 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     )
     epochs = "".join(f"{{'loss': {row['loss']:.4f}, 'epoch': {row['step'] / 4e4:.2f}}}\n" for row in rows)
     yield "epochs.txt", epochs.encode()
+    anew = "Epoch [{0}/9], Step [{1}/20], Loss: {loss:.4f}\n"
+    yield "anew.txt", "".join(anew.format(n // 20 + 1, n % 20 + 1, **row) for n, row in enumerate(rows)).encode()
+    ruled = "  E     #    LOSS\n---  ----  ------\n" + "".join(
+        f"  0{n:>6}{row['loss']:>8.4f}\n" for n, row in enumerate(rows)
+    )
+    yield "ruled.txt", ruled.encode()
     sizes = [
         {"run": f"a{n}", "model": {"params": n * 10**8}, "tokens": d * 10**9, "loss": 1.7 + 3 / n + 3 / d}
         for n in (1, 2, 4, 8)

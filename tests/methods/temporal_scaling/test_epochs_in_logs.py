@@ -191,3 +191,29 @@ def test_small_losses_keep_their_digits(tmp_path: Path) -> None:
     text = list(report.lines(forecast(prepare(assemble(rows, "rows"), horizon=90.0))))
     assert text[1].split()[2].startswith("0.0002")
     assert "0.0000" not in text[1]
+
+
+def test_espnet(tmp_path: Path) -> None:
+    text = ("[host] 2023-01-01 00:00:00,000 (trainer:760) INFO: {e}epoch:train:{a}-{b}batch: iter_time=1.4e-04, "
+            "forward_time=0.1, loss_ctc=80.1, loss={v}, acc=0.2, optim0_lr0={lr}, train_time=1.5")  # fmt: skip
+    lines = [text.format(e=e, a=b - 9, b=b, v=3 + 1 / (20 * e + b), lr=1e-3) for e in (1, 2, 3) for b in (10, 20)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].steps.tolist() == [10, 20, 30, 40, 50, 60]
+    assert log.losses["train"].values.tolist() == [3 + 1 / (20 * e + b) for e in (1, 2, 3) for b in (10, 20)]
+    assert log.peak_rate == 1e-3
+
+
+def test_spacy(tmp_path: Path) -> None:
+    head = (
+        "E    #       LOSS TRANS...  LOSS NER  ENTS_F  SCORE \n---  ------  -------------  --------  ------  ------\n"
+    )
+    rows = [
+        f"{n // 300:>3}  {n:>6}  {100 + 1e4 / n:>13.2f}  {50.0:>8.2f}  {17.55:>6.2f}  {0.5:>6.2f}"
+        for n in range(200, 3000, 200)
+    ]
+    (tmp_path / "log").write_text(head + "\n".join(rows))
+    log = read_log(tmp_path / "log")
+    assert log.losses["trans"].steps.tolist() == list(range(200, 3000, 200))
+    assert log.losses["trans"].values[0] == 150
+    assert log.losses["ner"].values[0] == 50

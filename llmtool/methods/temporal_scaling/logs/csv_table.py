@@ -2,6 +2,7 @@
 prefixed columns, or with a metric a row."""
 
 import csv
+import re
 from collections.abc import Iterator
 
 from llmtool.core.run.errors import UserError
@@ -12,6 +13,9 @@ from llmtool.methods.temporal_scaling.logs.numbers import has_decimal_comma, num
 TENSORBOARD = ("wall time", "step", "value")
 """What TensorBoard's page exports of one chart, as CSV and as JSON; which loss it is stands in the file's name only."""
 METRIC = frozenset({"key", "metric", "metric name", "tag", "variable", "name"})
+SPACY = {"#": "step", "E": "epoch"}
+_RULE = re.compile(r"\s*[-=]+(?:\s+[-=]+)+\s*")
+"""Under the header of a table in fixed columns, as spaCy prints it."""
 TRIED = 3
 """Rows under a header of which nothing is known that must be numbers."""
 
@@ -39,11 +43,20 @@ def is_table(text: str, chosen: Chosen) -> bool:
 
 
 def _header(text: str) -> tuple[str, list[str]]:
-    first = next(iter(text.lstrip().splitlines()), "")
+    first, *more = text.lstrip("\r\n").splitlines()[:2] or [""]
+    if more and _RULE.fullmatch(more[0]):
+        return more[0], [SPACY.get(cell, cell) for cell in _by_rule(first, more[0])]
+    first = first.lstrip()
     delimiter = max(",;\t|", key=first.count)
     if delimiter not in first:
         return " ", first.lstrip("#").split()
     return delimiter, _cells(next(csv.reader([first], delimiter=delimiter), []), delimiter)
+
+
+def _by_rule(line: str, rule: str) -> list[str]:
+    """The cells of a line under columns as wide as the dashes of a rule, or wider up to the next ones."""
+    ends = [match.end() for match in re.finditer(r"[-=]+", rule)]
+    return [line[start:end].strip() for start, end in zip([0, *ends], [*ends[:-1], None], strict=False)]
 
 
 def _cells(cells: list[str], delimiter: str) -> list[str]:
@@ -53,6 +66,9 @@ def _cells(cells: list[str], delimiter: str) -> list[str]:
 
 def _rows(text: str, delimiter: str, name: str) -> Iterator[list[str]]:
     lines = text.lstrip().splitlines()[1:]
+    if _RULE.fullmatch(delimiter):
+        yield from (_by_rule(line, delimiter) for line in text.lstrip("\r\n").splitlines()[2:] if line.strip())
+        return
     if delimiter == " ":
         yield from (line.split() for line in lines)
         return

@@ -94,7 +94,8 @@ def _axis(name: str, parts: list[str], spelled: str) -> Meaning | None:
         return Meaning("axis", len(AXES))
     if spelled in HORIZON:
         return Meaning("horizon")
-    bare = " ".join(part for part in parts if part not in BESIDE_AXIS)
+    # `time/batch` counts batches, `iter_time` seconds.
+    bare = " ".join(part for part in parts if part not in BESIDE_AXIS) if parts[-1:] != ["time"] else ""
     if bare in AXES:
         return Meaning("axis", AXES.index(bare))
     if bare in ("epoch", "epochs"):

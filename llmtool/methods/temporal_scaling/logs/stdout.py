@@ -34,6 +34,7 @@ _BRACKETS = re.compile(
 )
 _STEPS = re.compile(r'"step": \[(\d{1,9}), (\d{1,15})(, \d{1,15})?\]')
 """DLLogger's epoch, step in it, and how many it has."""
+_ESPNET = re.compile(r"\b(\d{1,9})epoch:(?:(train|valid):)?\d+-(\d{1,15})batch:")
 _PERCENT = re.compile(r"(?<!\d)\d{1,3}(?:\.\d+)?%(?=\|)")
 """How far a bar is: with the name before it (`Train:  7%|`) it is no loss."""
 _ASIDE = re.compile(r"\s*\((?!(?:ms|s|sec)\))[^()=:]*\)(?=\s*[=:])")
@@ -58,6 +59,7 @@ def read(text: str, name: str) -> Iterator[Record]:
     epoch: dict[str, Any] = {}
     for line in text.splitlines():
         line = _STEPS.sub(_spelled_out, _COLOUR.sub("", line)[:LONGEST])
+        line = _ESPNET.sub(r"epoch \1 \2 batch \3 ", line)
         line = _FIRST.sub(r"\1 ", _ASIDE.sub("", line))
         if header := _EPOCH.fullmatch(line):
             epoch = {"epoch": header[1], **({"epoch" + TOTAL: header[2]} if header[2] else {})}
