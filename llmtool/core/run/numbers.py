@@ -18,13 +18,14 @@ LONGEST = 40
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_WORD = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _COUNT = re.compile(r"(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?P<unit>[KMGBT]?)(?P<binary>i?)", re.IGNORECASE)
 
 
 def find_real(text: str, *, words: bool = False) -> float | None:
     """The finite number that a text is, decimal; None where it is none. words: `nan` and `inf` are numbers too."""
-    if words and text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        return float(text)
+    if words and _WORD.fullmatch(bare := text.strip()):
+        return float(bare)
     if len(text) > LONGEST or not _REAL.fullmatch(text):
         return None
     number = float(text)

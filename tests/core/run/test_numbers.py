@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import parse_json
-from llmtool.core.run.numbers import amount, real, whole
+from llmtool.core.run.numbers import amount, find_real, real, whole
 
 NEVER = [
     "", " ", "x", "1_000", " 7", "٣", "²", "0x10", "1e999", "inf", "-inf", "nan", "Infinity", "9" * 5000,
@@ -62,3 +62,10 @@ def test_forms() -> None:
 def test_json_that_is_none_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):
         parse_json(text)
+
+
+@pytest.mark.parametrize("text", ["--nan", "+-inf", "- inf", "nan nan", "infinit"])
+def test_what_only_looks_like_no_number_is_no_number(text: str) -> None:
+    """Two signs before a word ended in a ValueError."""
+    assert find_real(text, words=True) is None
+    assert find_real(" -Inf ", words=True) == -math.inf
