@@ -20,6 +20,7 @@ from llmtool.commands.convert.settings import InspectSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
 from llmtool.core.model.config import ConfigError, parse_config
+from llmtool.core.model.families import absent_sizes
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.wording import counted
@@ -48,10 +49,11 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **n
 def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[str, Any]:
     """Facts of the whole and of each layer; `context` defaults to 4096 positions, or the model's own if fewer."""
     config = checkpoint.config
-    longest, architectures = config.get("max_position_embeddings"), config.get("architectures")
+    unsupported, windows, sizes = _understood(config)
+    said = {**sizes, **config}
+    longest, architectures = said.get("max_position_embeddings"), config.get("architectures")
     context = context or min(4096, longest if is_counted(longest) else 4096)
     entries = _entries(checkpoint)
-    unsupported, windows = _understood(config)
     layers = [
         layer_facts(number, found, config, unsupported is None, windows)
         for number, found in sorted(by_layer(entries).items())
@@ -89,17 +91,19 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
             "flops_per_token": _sum([head_flops, *(flops for flops, _ in tokens)]),
             "kv_bytes": _sum(size for _, size in tokens),
         },
-        "problems": [*([unsupported] if unsupported else []), *_problems(checkpoint, entries)],
+        "problems": [*([unsupported] if unsupported else []), *_problems(checkpoint, entries, said)],
         "layers": [asdict(layer) for layer in layers],
     }
 
 
-def _understood(config: dict[str, Any]) -> tuple[str | None, tuple[int | None, ...]]:
-    """Why llmtool cannot run the model, None if it can; and the window of each layer, as far as it is known."""
+def _understood(config: dict[str, Any]) -> tuple[str | None, tuple[int | None, ...], dict[str, int]]:
+    """Why llmtool cannot run the model, None if it can; the window of each layer, as far as it is known; and sizes that
+    the family has where config.json does not say them."""
     try:
-        return None, parse_config(config).windows
+        found = parse_config(config)
     except ConfigError as error:
-        return f"this model cannot be run or converted here: {error}", ()
+        return f"this model cannot be run or converted here: {error}", (), {}
+    return None, found.windows, absent_sizes(found.family)
 
 
 def _entries(checkpoint: CheckpointReader) -> dict[str, TensorEntry]:
@@ -108,15 +112,18 @@ def _entries(checkpoint: CheckpointReader) -> dict[str, TensorEntry]:
     return {name: checkpoint.entry(name) for name in checkpoint.names() if not (tied and name == HEAD)}
 
 
-def _problems(checkpoint: CheckpointReader, entries: dict[str, TensorEntry]) -> Iterator[str]:
+def _problems(
+    checkpoint: CheckpointReader, entries: dict[str, TensorEntry], config: dict[str, Any]
+) -> Iterator[str]:  # fmt: skip
     """Contradictions between config, headers and tokenizer that can be seen without a model."""
-    config, tokenizer = checkpoint.config, checkpoint.path / "tokenizer.json"
+    tokenizer = checkpoint.path / "tokenizer.json"
     if EMBEDDING not in entries:
         yield f"there is no {EMBEDDING}: only decoders of that form are counted"
         return
     rows = entries[EMBEDDING].shape[0]
     if config.get("vocab_size") != rows:
-        yield f"config.json says vocab_size {config.get('vocab_size')}, {EMBEDDING} has {rows:,} rows"
+        verb = "says" if "vocab_size" in checkpoint.config else "says none and means"
+        yield f"config.json {verb} vocab_size {config.get('vocab_size')}, {EMBEDDING} has {rows:,} rows"
     wanted, layers = config.get("num_hidden_layers"), len(by_layer(entries))
     if wanted != layers:
         yield f"config.json says num_hidden_layers {wanted}, the tensors are of {layers}"

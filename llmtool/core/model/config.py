@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmtool.core.model.families import FAMILIES, SHARED, Family
+from llmtool.core.model.families import FAMILIES, SHARED, Family, absent_sizes
 from llmtool.core.model.fields import ConfigError, count, flag, number, optional, refuse_unknown
 from llmtool.core.model.rope_settings import FULL, SLIDING, RopeSettings, head_bases, read_parameters, rope_settings
 
@@ -113,7 +113,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     name, methods = family_of(raw)
     family = FAMILIES[name]
     refuse_unknown(raw, SHARED | family.own | family.idle, name)
-    facts = {**family.defaults, **{key: value for key, value in raw.items() if key in SHARED | family.own}}
+    given = {key: value for key, value in raw.items() if key in SHARED | family.own}
+    facts = {**absent_sizes(name), **family.defaults, **given}
     heads, hidden, layers = (count(facts, key) for key in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
     if layers > MOST_LAYERS:  # lists of each are made of it, before any tensor is compared
         raise ConfigError(f"num_hidden_layers = {layers}: no model has more than {MOST_LAYERS}")

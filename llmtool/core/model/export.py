@@ -17,7 +17,7 @@ from typing import Any
 from llmtool.core.checkpoint.directory import CheckpointReader
 from llmtool.core.checkpoint.writer import write_checkpoint
 from llmtool.core.model.config import MODEL_TYPE, Config, ConfigError, rope_parameters
-from llmtool.core.model.families import FAMILIES, SHARED
+from llmtool.core.model.families import FAMILIES, SHARED, absent_sizes
 from llmtool.core.model.loading import read_architecture
 from llmtool.core.model.rope_settings import FULL, SLIDING
 from llmtool.core.run.console import Console
@@ -138,7 +138,7 @@ def exported_config(raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     null stays where absence would mean something else.
     """
     family = FAMILIES[config.family]
-    given = {**family.defaults, **raw}
+    given = {**absent_sizes(config.family), **family.defaults, **raw}
     facts = {key: given[key] for key in given if key in (SHARED | family.own) - SPELLED_ANEW}
     facts = {key: value for key, value in facts.items() if value is not None or family.defaults.get(key) is not None}
     window = next((window for window in config.windows if window is not None), None)

@@ -141,3 +141,17 @@ FAMILIES: Mapping[str, Family] = {
         flags={**_GEMMA_FLAGS, "qk_norm": "head"},
     ),
 }  # fmt: skip
+
+SIZES: Mapping[str, tuple[int, int]] = {
+    "llama": (32000, 2048), "mistral": (32000, 131072), "ministral": (32000, 131072), "ministral3": (131072, 262144),
+    "qwen2": (151936, 32768), "qwen3": (151936, 32768), "mixtral": (32000, 131072), "qwen3_moe": (151936, 32768),
+    "smollm3": (128256, 32768), "granite": (32000, 2048), "granitemoehybrid": (32000, 2048), "olmo2": (50304, 2048),
+    "olmo3": (50304, 2048), "phi3": (32064, 4096), "glm": (151552, 131072), "glm4": (151552, 131072),
+    "gemma2": (256000, 8192), "gemma3_text": (262208, 131072),
+}  # fmt: skip
+"""vocab_size and max_position_embeddings where config.json does not have them, as in transformers 5.23."""
+
+
+def absent_sizes(name: str) -> dict[str, int]:
+    """What a config.json of the family means that does not say these."""
+    return dict(zip(("vocab_size", "max_position_embeddings"), SIZES[name], strict=True))

@@ -90,6 +90,18 @@ def test_windows_limit_the_cache(tmp_path: Path, config: dict[str, Any], windows
     assert facts["at_context"]["flops_per_token"] - facts["flops_per_token"] == sum(32 * (w or 20) for w in windows)
 
 
+def test_sizes_that_are_not_said_are_the_familys(tmp_path: Path) -> None:
+    path = write_zeros(tmp_path / "m", SHAPES)
+    config = json.loads((path / "config.json").read_text())
+    for name in ("vocab_size", "max_position_embeddings"):
+        del config[name]
+    (path / "config.json").write_text(json.dumps(config))
+    facts = describe(open_checkpoint(path))
+    assert (facts["max_position_embeddings"], facts["at_context"]["positions"]) == (2048, 2048)
+    said = "config.json says none and means vocab_size 32000, model.embed_tokens.weight has 32 rows"
+    assert facts["problems"] == [said]
+
+
 def test_problems_are_named(tmp_path: Path) -> None:
     assert facts_of(tmp_path / "v", vocab_size=33)["problems"] == [
         "config.json says vocab_size 33, model.embed_tokens.weight has 32 rows"

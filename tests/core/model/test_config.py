@@ -12,6 +12,7 @@ from llmtool.core.model.config import (
     parse_config,
     rope_parameters,
 )
+from llmtool.core.model.families import FAMILIES, absent_sizes
 from llmtool.core.model.fields import training_only
 
 LLAMA = {
@@ -141,6 +142,20 @@ def test_published_files_have_these_fields() -> None:
     }  # fmt: skip
     assert parse_config({**LLAMA, **found}) == parse_config(LLAMA)
     assert training_only({**LLAMA, **found}) == ["attention_dropout = 0.1"]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_absent_sizes_are_those_of_transformers(kind: str) -> None:
+    configs = pytest.importorskip("transformers").AutoConfig
+    theirs = configs.for_model(kind)
+    assert absent_sizes(kind) == {key: getattr(theirs, key) for key in ("vocab_size", "max_position_embeddings")}
+    if kind != "granitemoehybrid":  # whose absent layer_types are of Mamba
+        bare = {key: value for key, value in LLAMA.items() if key not in absent_sizes(kind)}
+        found = parse_config({**bare, "model_type": kind, "num_attention_heads": 4, "num_key_value_heads": 2})
+        assert (found.vocab_size, found.max_position_embeddings) == tuple(absent_sizes(kind).values())
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        with pytest.raises(ConfigError, match=f"{name} is missing"):
+            parse_config({key: value for key, value in LLAMA.items() if key != name})
 
 
 def test_absent_fields_take_the_familys_own_values() -> None:
