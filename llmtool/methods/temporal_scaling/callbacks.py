@@ -2,17 +2,22 @@
 
 Imported by nobody here, and importing neither framework until one of the two is called:
 
-    trainer.add_callback(hugging_face(horizon=10_000, schedule="cosine", bar=2.9, stop=True))
+    trainer.add_callback(hugging_face(bar=2.9, stop=True))
+
+The last step is the framework's own, so that a linear or cosine schedule is told by the rates that were logged.
 """
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.alarms import odds_above, of_run
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
 from llmtool.methods.temporal_scaling.intervals import loss_text
 from llmtool.methods.temporal_scaling.logs import NotYetError
+from llmtool.methods.temporal_scaling.logs.axis import LARGEST_STEP
 from llmtool.methods.temporal_scaling.logs.log import assemble
 from llmtool.methods.temporal_scaling.report import span
 from llmtool.methods.temporal_scaling.run import prepare
@@ -22,12 +27,13 @@ from llmtool.methods.temporal_scaling.schedule import Plan, Shape
 class Watcher:
     """Records as a program logs them, forecast again after every so many; `missed` once the bar is out of reach.
 
-    bar: a final loss not to exceed; certainty: P(above it) from which it counts as missed; say: takes each line.
+    horizon: the last step, None until the framework has told it; schedule: where the rates that are logged do not tell
+    it. bar: a final loss not to exceed; certainty: P(above it) from which it counts as missed; say: takes each line.
     """
 
     def __init__(
-        self, horizon: float, schedule: Shape | None = None, *, warmup: float | None = None, end: float = 0.1,
-        metric: str | None = None, every: int = 20, bar: float | None = None, certainty: float = 0.9,
+        self, horizon: float | None = None, schedule: Shape | None = None, *, warmup: float | None = None,
+        end: float = 0.1, metric: str | None = None, every: int = 20, bar: float | None = None, certainty: float = 0.9,
         say: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self.horizon, self.warmup, self.metric, self.every = horizon, warmup, metric, every
@@ -36,6 +42,12 @@ class Watcher:
         self.records: list[dict[str, Any]] = []
         self.latest: Forecast | None = None
         self.missed = False
+        self.refused: set[str] = set()
+
+    def planned(self, steps: float) -> None:
+        """The framework's own last step, which one given by hand goes before; none where it does not know (-1, inf)."""
+        if self.horizon is None and 0 < steps < LARGEST_STEP:
+            self.horizon = float(steps)
 
     def record(self, values: dict[str, Any], step: int) -> Forecast | None:
         """Take one record; the forecast, where it was time for one and the run tells enough."""
@@ -43,18 +55,26 @@ class Watcher:
         if len(self.records) % self.every:
             return None
         try:
-            run = prepare(assemble(self.records, "this run"), metric=self.metric, horizon=max(self.horizon, step),
-                          warmup=self.warmup, plan=self.plan)  # fmt: skip
+            whole = None if self.horizon is None else max(self.horizon, step)
+            log = assemble(self.records, "this run", None if whole is None else round(whole))
+            run = prepare(log, metric=self.metric, horizon=whole, warmup=self.warmup, plan=self.plan)
             for alarm in of_run(run):
                 self.say(alarm.text)
             self.latest = forecast(run)
         except NotYetError:
             return None
+        except UserError as refusal:  # which is no reason to end somebody's training
+            if (kind := re.sub(r"\d", "", refusal.what)) not in self.refused:
+                self.refused.add(kind)
+                self.say(f"step {step:,}: no forecast: {refusal.what}")
+            return None
         final = self.latest.final
         text = f"step {step:,}: final loss {span(final)}"
-        if run.finished:
+        if run.open_end:
+            text = f"step {step:,}: loss {span(self.latest.at(run.ahead[0]))} at {run.ahead[0]:,.0f}"
+        elif run.finished:
             text = f"step {step:,}: finished, the last loss is {loss_text(run.end)}"
-        if self.bar is not None:
+        if self.bar is not None and not run.open_end:
             odds = odds_above(self.latest, self.bar)
             self.missed = odds >= self.certainty
             text += f", P(above {self.bar:g}) {odds:.2f}"
@@ -74,6 +94,7 @@ def hugging_face(*, stop: bool = False, **settings: Any) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             """The Trainer has logged."""
             if logs and state.is_world_process_zero:
+                self.watcher.planned(state.max_steps)
                 self.watcher.record(dict(logs), state.global_step)
                 if stop and self.watcher.missed:
                     control.should_training_stop = True
@@ -97,6 +118,7 @@ def lightning(*, stop: bool = False, **settings: Any) -> Any:
             """A batch is done; what the module logged stands in callback_metrics."""
             held = {key: float(value) for key, value in trainer.callback_metrics.items()}
             if held and trainer.is_global_zero:
+                self.watcher.planned(getattr(trainer, "estimated_stepping_batches", -1))
                 self.watcher.record(held, trainer.global_step)
                 if stop and self.watcher.missed:
                     trainer.should_stop = True

@@ -163,6 +163,45 @@ def test_the_callback_of_a_trainer() -> None:
     assert control.should_training_stop
 
 
+def test_the_trainer_s_own_last_step_is_taken() -> None:
+    """Nothing was given, and a cosine to zero at max_steps is told by the rates."""
+    pytest.importorskip("transformers")
+    from transformers import TrainerControl, TrainerState
+
+    said: list[str] = []
+    made = hugging_face(every=30, say=said.append)
+    control, state = TrainerControl(), TrainerState()
+    state.max_steps = int(HORIZON)
+    for record in rows(log(every=200))[:60]:
+        state.global_step = int(record["step"])
+        made.on_log(None, state, control, logs={"loss": record["loss"], "learning_rate": record["lr"]})
+    assert made.watcher.latest is not None
+    assert made.watcher.latest.run.horizon == HORIZON
+    assert "is a cosine to 10% of its peak so far" in made.watcher.latest.why
+    assert said[-1].startswith("step 12,000: final loss 2.")
+
+
+def test_a_refused_forecast_ends_no_training() -> None:
+    said: list[str] = []
+    watcher = Watcher(1.3 * HORIZON, every=10, say=said.append)
+    for record in rows(log("cosine", every=200))[:60]:
+        watcher.record({"loss": record["loss"], "lr": record["lr"]}, int(record["step"]))
+    assert sum("no forecast: the learning rate is known to step" in text for text in said) == 1
+
+
+def test_without_a_last_step_the_losses_ahead_are_told() -> None:
+    said: list[str] = []
+    watcher = Watcher(every=20, bar=2.0, say=said.append)
+    watcher.planned(-1)
+    watcher.planned(float("inf"))
+    for record in rows(log("constant", every=200))[:60]:
+        watcher.record({"loss": record["loss"], "lr": record["lr"]}, int(record["step"]))
+    assert watcher.horizon is None
+    assert said[-1].startswith("step 12,000: loss ")
+    assert " at 24,000  NOT CONFIDENT" in said[-1]
+    assert not watcher.missed
+
+
 def test_the_callback_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
     package, module = ModuleType("lightning"), ModuleType("lightning.pytorch")
     module.Callback = object  # type: ignore[attr-defined]
