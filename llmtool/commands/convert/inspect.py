@@ -70,8 +70,8 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
     return {
         "schema": SCHEMA,
         "path": str(checkpoint.path),
-        "model_type": config.get("model_type"),
-        "architecture": architectures[0] if isinstance(architectures, list) and architectures else None,
+        "model_type": _name(config.get("model_type")),
+        "architecture": _name(architectures[0]) if isinstance(architectures, list) and architectures else None,
         "wrapper": checkpoint.wrapper or None,
         "llmtool": config.get("llmtool"),
         "supported": unsupported is None,
@@ -104,6 +104,11 @@ def _understood(config: dict[str, Any]) -> tuple[str | None, tuple[int | None, .
     except ConfigError as error:
         return f"this model cannot be run or converted here: {error}", (), {}
     return None, found.windows, absent_sizes(found.family)
+
+
+def _name(value: Any) -> str | None:
+    """A name that config.json says; None for what is no text."""
+    return value if isinstance(value, str) else None
 
 
 def _entries(checkpoint: CheckpointReader) -> dict[str, TensorEntry]:

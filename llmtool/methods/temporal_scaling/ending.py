@@ -12,6 +12,8 @@ Array = NDArray[np.float64]
 FALLEN = 0.5
 """A rate below this share of its peak is taken for that of a run that has ended; where it still falls, or was lowered
 and stays, with both endings told."""
+NEAR_END = 0.2
+"""A rate above this share of its peak that falls is on its way: the end that is told is where it will be zero."""
 RECENT = 0.05
 """Share of the steps in which a rate is looked at for whether it still falls."""
 FALLING = 0.015
@@ -58,12 +60,12 @@ def find_end(log: Log, last: float, given: float | None, *, whole: bool) -> End:
     if power_of_step(log.rate.steps, log.rate.values) is not None:
         return End(None)
     now, zero = _at(log.rate, 1.0), _falls_on(log.rate)
+    if zero is not None and now > NEAR_END and (now < FALLEN or _at(log.rate, 0.5) > LATE):
+        return End(zero, zero, reached)
     if now < FALLEN and now <= _at(log.rate, 1 - RECENT) + FALLING:  # one that rises warms up
         if zero is None and now > LOW and _stays(log.rate):
             return End(reached, 2 * reached, reached, now, now)
         return End(reached, zero, reached, now)
-    if zero is not None and _at(log.rate, 0.5) > LATE:
-        return End(zero, zero, reached)
     return End(None)
 
 

@@ -248,6 +248,8 @@ def _doubts(
     steps, loss = run.seen()
     if run.finished:
         return () if run.goes_on is None else (_no_end(run),)
+    if run.goes_on is not None:
+        doubts.append(_no_end(run))
     if run.open_end:
         doubts.append("the end of the run is not known (give --horizon)")
     if left * run.youth > DOUBTED:
@@ -278,9 +280,7 @@ def _doubts(
                       f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip
     if run.schedule is not None and run.schedule.doubt:
         doubts.append(run.schedule.doubt)
-    if run.goes_on is not None:
-        doubts.append(_no_end(run))
-    elif run.schedule is not None and run.schedule.assumed is not None:
+    if run.goes_on is None and run.schedule is not None and run.schedule.assumed is not None:
         doubts.append(f"the learning rate is known to step {run.schedule.assumed:,.0f} only: it may yet fall "
                       "(give --schedule)")  # fmt: skip
     if run.schedule is None and _untold(run.until, np.array([run.horizon]))[0] > DOUBTED:
