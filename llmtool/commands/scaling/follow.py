@@ -1,6 +1,7 @@
 """`llmtool scaling fit --follow`: forecast again whenever the log has grown, and raise alarms."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,9 +16,7 @@ from llmtool.core.run.json_file import dumps
 from llmtool.methods.temporal_scaling import alarms, plot, report, saved
 from llmtool.methods.temporal_scaling.alarms import Alarm, odds_above
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
-from llmtool.methods.temporal_scaling.intervals import loss_text
 from llmtool.methods.temporal_scaling.logs import NotYetError, read_log
-from llmtool.methods.temporal_scaling.report import duration
 from llmtool.methods.temporal_scaling.run import Run
 
 CERTAIN = 0.9
@@ -78,20 +77,25 @@ class Follower:
             if grown:
                 self._tell(alarms.of_run(run))
                 self.made = [forecast(run, self.request.asked.law, self.like)]
-                self._show(self.made[0])
-                if self._misses(self.made[0]) and self.request.asked.stop:
-                    return int(ExitCode.CHECK_FAILED)
-            if _over(run, last):
-                self.line.keep()
-                return verdict(self.made, self.request)
         except NotYetError as refusal:
             self.line.keep()
             self.console.info(f"not yet: {refusal}")
+            return None
         except UserError as refusal:
             # What was refused from the first is an error of the command; a run that was watched may still mend itself.
             if not self.made:
                 raise
-            self._tell([Alarm("refused", self.seen, str(UserError(refusal.what, hint=refusal.hint)))])
+            self.seen = -1.0  # the next look forecasts again
+            what = str(UserError(refusal.what, hint=refusal.hint))
+            self._tell([Alarm(f"refused {re.sub(r'[0-9]', '', what)}", 0.0, what)])
+            return None
+        if grown:
+            self._show(self.made[0])
+            if self._misses(self.made[0]) and self.request.asked.stop:
+                return int(ExitCode.CHECK_FAILED)
+        if _over(run, last):
+            self.line.keep()
+            return verdict(self.made, self.request)
         return None
 
     def _misses(self, made: Forecast) -> bool:
@@ -150,21 +154,8 @@ def _notify(command: str, text: str, console: Console) -> None:
 
 
 def _line(made: Forecast, request: Request) -> str:
-    run = made.run
-    if run.goes_on is not None:
-        text = f"step {run.until:,.0f}: " + ", ".join(
-            f"{report.span(each)} {way}" for way, each in made.endings.items()
-        )
-    elif run.finished:
-        text = f"step {run.until:,.0f} of {run.horizon:,.0f}: finished, its last loss is {loss_text(run.end)}"
-    elif run.open_end:
-        step = run.ahead[0]
-        text = f"step {run.until:,.0f}: loss {report.span(made.at(step))} at {step:,.0f}"
-    else:
-        left = run.seconds(run.horizon)
-        ahead = f", {duration(left)} to go" if left else ""
-        text = f"step {run.until:,.0f} of {run.horizon:,.0f}{ahead}: final loss {report.span(made.final)}"
-    if request.asked.max_predicted_loss is not None and not run.open_end:
+    text = report.brief(made)
+    if request.asked.max_predicted_loss is not None and not made.run.open_end:
         text += (
             f", P(above {request.asked.max_predicted_loss:g}) {odds_above(made, request.asked.max_predicted_loss):.2f}"
         )

@@ -121,12 +121,16 @@ def _opened(output: Path) -> Iterator[int]:
     path = journal_path(output)
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        lock(handle, wait=True)
-        if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
-            if not os.fstat(handle).st_size:
-                break
-            _finish(output)  # which removes it, so that another one is begun
-        os.close(handle)  # the one before has removed it meanwhile
+        try:
+            lock(handle, wait=True)
+            if _is_at(handle, path):  # else the one before has removed it meanwhile
+                if not os.fstat(handle).st_size:
+                    break
+                _finish(output)  # which removes it, so that another one is begun
+        except BaseException:  # a handle that stays open keeps its lock, and the next try would wait for ever
+            os.close(handle)
+            raise
+        os.close(handle)
     try:
         yield handle
     except BaseException:
@@ -136,6 +140,14 @@ def _opened(output: Path) -> Iterator[int]:
         raise
     finally:
         os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _write(handle: int, output: Path, facts: dict[str, Any]) -> None:

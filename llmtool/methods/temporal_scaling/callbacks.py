@@ -15,11 +15,10 @@ from typing import Any
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.alarms import odds_above, of_run
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
-from llmtool.methods.temporal_scaling.intervals import loss_text
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.logs.axis import LARGEST_STEP
 from llmtool.methods.temporal_scaling.logs.log import assemble
-from llmtool.methods.temporal_scaling.report import span
+from llmtool.methods.temporal_scaling.report import brief
 from llmtool.methods.temporal_scaling.run import prepare
 from llmtool.methods.temporal_scaling.schedule import Plan, Shape
 
@@ -68,12 +67,7 @@ class Watcher:
                 self.refused.add(kind)
                 self.say(f"step {step:,}: no forecast: {refusal.what}")
             return None
-        final = self.latest.final
-        text = f"step {step:,}: final loss {span(final)}"
-        if run.open_end:
-            text = f"step {step:,}: loss {span(self.latest.at(run.ahead[0]))} at {run.ahead[0]:,.0f}"
-        elif run.finished:
-            text = f"step {step:,}: finished, the last loss is {loss_text(run.end)}"
+        text = brief(self.latest)
         if self.bar is not None and not run.open_end:
             odds = odds_above(self.latest, self.bar)
             self.missed = odds >= self.certainty

@@ -80,6 +80,10 @@ def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
     rows = []
     for place, forecast in enumerate(forecasts):
         run, fitted, final = forecast.run, forecast.fit, forecast.final
+        if run.goes_on is not None:  # as likely the one as the other
+            last, on = (way.draws for way in forecast.endings.values())
+            rows.append(np.where(np.arange(len(last)) % 2 == 0, last, on))
+            continue
         if run.finished:
             rows.append(final.value * np.exp(run.end_noise * standard_noise(seed + 1 + place)[:, 0]))
             continue
@@ -105,7 +109,7 @@ def require_comparable(forecasts: Sequence[Forecast], console: Console, *, force
         raise UserError(f"the runs measure different losses: {', '.join(sorted(metrics))}", hint="give --metric NAME")
     logs = [forecast.run.log for forecast in forecasts]
     hashes = {log.tokenizer for log in logs if log.tokenizer}
-    known = not any(forecast.run.open_end for forecast in forecasts)
+    known = not any(forecast.run.open_end or forecast.run.goes_on is not None for forecast in forecasts)
     ends_at = [forecast.run.horizon if known else forecast.run.until for forecast in forecasts]
     amiss = []
     if len(hashes) > 1:

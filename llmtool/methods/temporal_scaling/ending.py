@@ -23,6 +23,8 @@ LOW = 0.02
 """What a rate below this share of its peak may still lose, hardly moves the loss."""
 LATE = 0.98
 """A fall began in the later half of the run where the rate was above this share of its peak in the middle."""
+WHOLE = 100
+"""From here on a supposed end is a whole step; epochs have parts."""
 GAPS = 2.0
 """Rates are known ahead where they are logged further beyond the last loss than so many gaps between losses."""
 BEND = 0.15
@@ -36,7 +38,7 @@ class End:
     goes_on: a step to which the run may go on, if nothing says that it has ended: of a rate that still falls in the
     last row, the one at which it will be zero at the pace it has; of one that stays, twice as many. goes_to: the rate
     there, over the peak. reached: the last step of losses and rates. low: the last rate over its peak, where that alone
-    says that the run has ended.
+    says that the run has ended. supposed: step is goes_on, where the rate is too high for that of an end.
     """
 
     step: float | None
@@ -44,6 +46,7 @@ class End:
     reached: float = 0.0
     low: float | None = None
     goes_to: float = 0.0
+    supposed: bool = False
 
 
 def find_end(log: Log, last: float, given: float | None, *, whole: bool) -> End:
@@ -60,8 +63,10 @@ def find_end(log: Log, last: float, given: float | None, *, whole: bool) -> End:
     if power_of_step(log.rate.steps, log.rate.values) is not None:
         return End(None)
     now, zero = _at(log.rate, 1.0), _falls_on(log.rate)
+    if zero is not None and zero <= reached:  # losses are logged beyond the rates, to where these end
+        return End(reached, reached=reached, low=now)
     if zero is not None and now > NEAR_END and (now < FALLEN or _at(log.rate, 0.5) > LATE):
-        return End(zero, zero, reached)
+        return End(zero, zero, reached, supposed=True)
     if now < FALLEN and now <= _at(log.rate, 1 - RECENT) + FALLING:  # one that rises warms up
         if zero is None and now > LOW and _stays(log.rate):
             return End(reached, 2 * reached, reached, now, now)
@@ -107,4 +112,5 @@ def _falls_on(rate: Series) -> float | None:
     held = rate.steps[rate.values >= 0.999 * before * rate.values.max()]
     start = max((1 - RECENT) * rate.steps[-1], float(held[-1]) if len(held) else 0.0)
     pace = (before - end) / (rate.steps[-1] - start)
-    return float(rate.steps[-1] + end / pace)
+    zero = float(rate.steps[-1] + end / pace)
+    return float(round(zero)) if zero >= WHOLE else zero

@@ -19,6 +19,7 @@ from llmtool.methods.temporal_scaling.intervals import (
     SHORT_FALL,
     UNKNOWN_RATE,
     Interval,
+    amount,
     ends,
     interval,
     measured,
@@ -37,7 +38,7 @@ DOUBTED = 3e-3
 FARTHEST = 1.5
 """A horizon is far where the log distance to it exceeds that of the steps looked at by this factor."""
 GAINS = "if the fall of the rate takes off as much as in most projects", "if as much as in some"
-NO_END = "{} at step {:,.0f}, and nothing says that this was the last (give --horizon, and --schedule where it goes on)"
+NO_END = "{} at {} {}, and nothing says that this was the last (give --horizon, and --schedule where it goes on)"
 LEANS = 1.5
 """An interval leans where it is this many times as wide as without the projects whose falls take off more."""
 STEEPER = 1.1
@@ -144,13 +145,13 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
         fitted = replace(fitted, elsewhere=float(doubt))  # type: ignore[type-var]
     noise = run.end_noise * standard_noise(0)[:, 0]
     final = measured(run.end, noise) if run.finished else bounds(fitted, run.horizon, surprise)
-    endings = _endings(fitted, surprise, steps, loss)
+    endings = {} if run.finished else _endings(fitted, surprise, steps, loss)
     if run.goes_on is not None:
         on = forecast(run.going_on, law, like).final
-        axis = "epoch" if run.log.unit == "epoch" else "step"
+        how = "stays" if run.goes_to else "falls on to zero"
         endings = {
-            f"if {axis} {run.until:,.0f} was the last": measured(run.end, noise),
-            f"if the rate {'stays, at' if run.goes_to else 'falls on to zero, at'} {axis} {run.goes_on:,.0f}": on,
+            f"if {run.axis} {amount(run.until)} was the last": measured(run.end, noise),
+            f"if the rate {how}, at {run.axis} {amount(run.goes_on)}": on,
         }
     if endings:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
@@ -260,6 +261,8 @@ def _doubts(
         largest = max(run.changes, key=lambda change: abs(change.size))
         doubts.append(f"the loss jumped by {100 * np.expm1(largest.size):+.1f}% at step {largest.step:,.0f} (a new "
                       "epoch, other texts, another batch?), and may again")  # fmt: skip
+    if run.log.broken_from is not None and run.log.broken_from > run.until:
+        doubts.append(f"the loss is no number since step {run.log.broken_from:,.0f}: the run has diverged")
     if risen := run.risen:
         doubts.append(f"the loss has risen by {100 * np.expm1(risen.size):.1f}% since step {risen.step:,.0f} "
                       "(overfitting?): no law here rises")  # fmt: skip
@@ -297,7 +300,7 @@ def _doubts(
 def _no_end(run: Run) -> str:
     """That the run may go on."""
     stays = f"the learning rate stays at {100 * run.goes_to:.0f}% of its peak" if run.goes_to else ""
-    return NO_END.format(stays or "the learning rate still fell", run.until)
+    return NO_END.format(stays or "the learning rate still fell", run.axis, amount(run.until))
 
 
 def slope_growth(steps: Array, loss: Array) -> float:

@@ -40,6 +40,11 @@ class Interval:
     draws: Array
 
 
+def amount(value: float) -> str:
+    """A step, a number of tokens, or a part of an epoch."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
 def loss_text(value: float) -> str:
     """A loss for people: four decimals, or three digits where it is small."""
     return f"{value:.4f}" if abs(value) >= SMALL else f"{value:.3g}"

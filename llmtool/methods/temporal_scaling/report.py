@@ -7,7 +7,7 @@ import numpy as np
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.ending import LOW
 from llmtool.methods.temporal_scaling.forecast import Forecast
-from llmtool.methods.temporal_scaling.intervals import Interval, loss_text
+from llmtool.methods.temporal_scaling.intervals import Interval, amount, loss_text
 from llmtool.methods.temporal_scaling.laws import POWER
 from llmtool.methods.temporal_scaling.saved import skill_over, target_to_json
 
@@ -48,16 +48,14 @@ def _ending(forecast: Forecast) -> Iterator[str]:
     """How the run ends; how it goes on, where its end is not known; that it has ended, where it has."""
     run = forecast.run
     ways = [f"{span(each)} {name}" for name, each in (forecast.endings | forecast.gains).items()]
-    if run.finished and not ways:
+    if run.finished and run.goes_on is None:
         how = "the log reaches the horizon"
         if run.low is not None:
             goes_on = " (--horizon, if the run goes on)" if run.low > LOW else ""
             how = f"the learning rate is down to {100 * run.low:.0f}% of its peak{goes_on}"
-        lowest = (
-            ""
-            if run.risen is None
-            else (f", {100 * np.expm1(run.risen.size):.1f}% above that of step {run.risen.step:,.0f} (overfitting?)")
-        )
+        lowest = ""
+        if risen := run.risen:
+            lowest = f", {100 * np.expm1(risen.size):.1f}% above that of step {risen.step:,.0f} (overfitting?)"
         yield _line("finished", f"{how}; its last loss is {loss_text(run.end)}{lowest}")
         return
     if run.finished:
@@ -76,14 +74,23 @@ def _line(label: str, text: str) -> str:
     return f"  {label:<{LABEL}}{text}"
 
 
-def amount(value: float) -> str:
-    """A step, a number of tokens, or a part of an epoch."""
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
-
-
 def span(value: Interval) -> str:
     """A value and its interval."""
     return f"{loss_text(value.value)}  [{loss_text(value.low)}, {loss_text(value.high)}]"
+
+
+def brief(forecast: Forecast) -> str:
+    """One line for somebody who watches a run: where it is, and how it ends."""
+    run, at = forecast.run, f"{forecast.run.axis} {amount(forecast.run.until)}"
+    if run.goes_on is not None:
+        return f"{at}: " + ", ".join(f"{span(each)} {way}" for way, each in forecast.endings.items())
+    if run.open_end:
+        return f"{at}: loss {span(forecast.at(run.ahead[0]))} at {amount(run.ahead[0])}"
+    if run.finished:
+        return f"{at} of {amount(run.horizon)}: finished, its last loss is {loss_text(run.end)}"
+    left = run.seconds(run.horizon)
+    ahead = f", {duration(left)} to go" if left else ""
+    return f"{at} of {amount(run.horizon)}{ahead}: final loss {span(forecast.final)}"
 
 
 def when(forecast: Forecast, target: float) -> str:

@@ -37,8 +37,7 @@ class Run:
 
     cut: the end of the warm-up, or a thirtieth of what is looked at, whichever is later. open_end: the end of
     the run is not known, and the horizon is the last of the steps ahead. changes: jumps of the loss in what may be
-    looked at. goes_on, goes_to, low: see End; with goes_on, the horizon is this step where the rate is high, else the
-    last one logged.
+    looked at. goes_on, goes_to, low, supposed: see End; the horizon is goes_on where it is supposed.
     """
 
     log: Log
@@ -54,6 +53,7 @@ class Run:
     goes_on: float | None = None
     goes_to: float = 0.0
     low: float | None = None
+    supposed: bool = False
 
     @property
     def finished(self) -> bool:
@@ -61,11 +61,16 @@ class Run:
         return not self.open_end and self.until >= 0.999 * self.horizon
 
     @property
+    def axis(self) -> str:
+        """What one of its steps is called."""
+        return {"epoch": "epoch", "tokens": "token"}.get(self.log.unit, "step")
+
+    @property
     def going_on(self) -> "Run":
         """The same run to the step goes_on, which must not be None."""
         assert self.goes_on is not None
         assert self.schedule is not None
-        if self.horizon == self.goes_on:
+        if self.supposed:
             schedule = replace(self.schedule, assumed=None)
         else:
             schedule = self.schedule.going_on(self.goes_on, self.goes_to)
@@ -157,13 +162,12 @@ def prepare(
     last = float(log.losses[metric].steps[-1])  # the mean of the last few rows lies before it
     end = _end(log, last, horizon, until, plan)
     horizon = AHEAD[-1] * last if end.step is None else end.step
-    falls = end.goes_on is not None and end.step == end.goes_on
-    schedule = from_log(log, end.reached if falls else horizon, warmup, plan)
-    if schedule is not None and falls:
+    schedule = from_log(log, end.reached if end.supposed else horizon, warmup, plan)
+    if schedule is not None and end.supposed:
         schedule = schedule.going_on(horizon, 0.0, assumed=True)
     reached = _until(until, horizon, last, log.name)
     run = Run(log, metric, steps, loss, schedule, horizon, warmup or 0.0, reached, end.step is None,
-              goes_on=end.goes_on, goes_to=end.goes_to, low=end.low)  # fmt: skip
+              goes_on=end.goes_on, goes_to=end.goes_to, low=end.low, supposed=end.supposed)  # fmt: skip
     return cut_at(run, reached)
 
 
@@ -179,7 +183,7 @@ def cut_at(run: Run, until: float) -> Run:
 def _end(log: Log, last: float, given: float | None, until: str | None, plan: Plan | None) -> End:
     """Where the run ends, not before the last loss; with a plan for the rate, nothing is supposed of its fall."""
     end = find_end(log, last, given, whole=until is not None)
-    if plan is not None and end.step == end.goes_on:
+    if plan is not None and end.goes_on is not None:
         return End(None)
     if end.step is None or end.step >= last:
         return end

@@ -4,7 +4,7 @@ Held as knots of a piecewise linear function of the step, over the peak, so that
 than one of a thousand.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ AMISS = 0.03
 class Schedule:
     """eta at `steps`, from step 0 to the horizon; linear in between. warmup: the step at which the peak is reached.
 
-    assumed: the step from which the rate is only supposed to stay as it was; None where it is known to the end.
+    assumed: the step from which the rate is only supposed; None where it is known to the end.
     follows: the shape by which it goes on, where only its logged part says so. doubt: what speaks against all this.
     """
 
@@ -88,7 +88,7 @@ class Schedule:
     def going_on(self, step: float, rate: float, *, assumed: bool = False) -> "Schedule":
         """The same, then a line to a rate at a later step; assumed: that is only supposed."""
         steps, eta = np.append(self.steps, step), np.append(self.eta, rate)
-        return Schedule(steps, eta, self.warmup, self.horizon if assumed else None)
+        return replace(self, steps=steps, eta=eta, assumed=self.horizon if assumed else None)
 
     def to_json(self) -> dict[str, object]:
         """Knots as lists, for a saved fit."""
@@ -201,7 +201,7 @@ def _continued(
         falling = eta[-1] * (later / steps[-1]) ** -power
         return np.append(steps, later), np.append(eta, falling), float(steps[-1]), ""
     if ahead and eta[len(eta) // 2 :].min() < 1 - FLAT and not _level(steps, eta):
-        of = f" of {log.horizon:,.0f}, which the log plans," if log.horizon is not None else ""
+        of = f" of {horizon:,.0f}, which the log plans," if horizon == log.horizon else ""
         raise UserError(
             f"the learning rate is known to step {steps[-1]:g}{of} only, and is not constant",
             where=log.name,

@@ -24,7 +24,7 @@ POINTS = 256
 
 
 @dataclass(frozen=True)
-class Shape:
+class Fall:
     """name: "linear fall" or "cosine"; end: the rate at the horizon; steps, rate: beyond the last row."""
 
     name: str
@@ -36,7 +36,7 @@ class Shape:
         return f"a {self.name} to {100 * self.end:.0f}% of its peak"
 
 
-def known_again(steps: Array, rate: Array, horizon: float) -> Shape | None:
+def known_again(steps: Array, rate: Array, horizon: float) -> Fall | None:
     """The shape that all rates from the peak on have, up to a horizon beyond them; None where there is no such one.
 
     rate: over the peak.
@@ -50,9 +50,7 @@ def known_again(steps: Array, rate: Array, horizon: float) -> Shape | None:
     found: list[tuple[float, str, Array, Array]] = []
     for name, starts in (("linear fall", t[:1]), ("cosine", np.linspace(before, t[0], STARTS))):
         for start in starts:
-            seen, ahead = (
-                _progress(name, at, float(start), horizon) for at in (t, np.linspace(t[-1], horizon, POINTS))
-            )
+            seen, ahead = (_progress(name, at, float(start), horizon) for at in (t, later))
             design = np.stack([np.ones_like(t), seen], axis=1)
             (level, height), *_ = np.linalg.lstsq(design, y, rcond=None)
             missed = float(np.abs(design @ [level, height] - y).max())
@@ -67,7 +65,7 @@ def known_again(steps: Array, rate: Array, horizon: float) -> Shape | None:
     nearest = min(ENDS, key=lambda each: abs(each - end))
     if abs(end - nearest) > NEAR or end >= rate[-1]:
         return None
-    return Shape(name, nearest, later[1:], np.maximum(level + height * ahead, 0.0)[1:])
+    return Fall(name, nearest, later[1:], np.maximum(level + height * ahead, 0.0)[1:])
 
 
 def _progress(name: str, t: Array, start: float, horizon: float) -> Array:

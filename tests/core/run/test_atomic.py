@@ -205,3 +205,15 @@ def test_all_journals_of_a_directory_are_finished(tmp_path: Path) -> None:
     journal.recover_all(tmp_path)
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.stat().st_size}
     assert found == dict.fromkeys(("a", "a.beside", "c", "c.beside"), b"first")
+
+
+def test_a_journal_that_cannot_be_finished_fails_every_time(tmp_path: Path) -> None:
+    """The handle of the first try stayed open with its lock, and the second one waited for it for ever."""
+    broken_off(tmp_path / "a", "b")
+    (tmp_path / "b").mkdir()
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    for _ in range(3):
+        with pytest.raises(OSError, match="b"):
+            journal.recover(tmp_path / "a")
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -12,6 +12,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
 from llmtool.methods.temporal_scaling.alarms import of_run
+from llmtool.methods.temporal_scaling.comparison import ends, require_comparable
 from llmtool.methods.temporal_scaling.ending import find_end, power_of_step
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.levels import rise
@@ -238,3 +239,49 @@ def test_a_loss_that_rises_with_the_rate_or_as_far_as_its_noise_has_not_risen() 
     warmed = Log("run", {"train": Series(steps, 2.5 + 0.2 * again)}, rate=Series(steps, again))
     assert prepare(warmed, horizon=3000.0).risen is None
     assert rise(steps, warmed.losses["train"].values) is not None
+
+
+def test_a_run_at_its_horizon_has_no_endings() -> None:
+    """Rates to 19,500 of a plateau, losses to the horizon at 20,000: its own last step was told as a forecast."""
+    whole = log("constant")
+    assert whole.rate is not None
+    made = forecast(
+        prepare(replace(whole, rate=Series(whole.rate.steps[:-5], whole.rate.values[:-5])), horizon=HORIZON)
+    )
+    assert made.run.finished
+    assert not made.endings
+    assert list(report.lines(made))[1].strip().startswith("finished ")
+
+
+@pytest.mark.parametrize("rows_short", [1, 2, 4])
+def test_losses_that_are_logged_beyond_the_rates_to_where_these_end(rows_short: int) -> None:
+    """Hugging Face's closing evaluation stands a little after the last rate, which would be zero there."""
+    planned = Plan("linear", 0.0).schedule(HORIZON, 500.0)
+    steps = np.arange(400.0, HORIZON + 1, 400.0)
+    rate = planned.rate(steps)[:-rows_short]
+    made = Log("run", {"train": Series(steps, losses(steps, planned))}, rate=Series(steps[:-rows_short], rate))
+    end = find_end(made, HORIZON, None, whole=False)
+    assert (end.step, end.goes_on) == (HORIZON, None)
+
+
+def test_with_a_plan_nothing_is_supposed_of_the_fall() -> None:
+    run = prepare(cut("linear", 0.85), plan=Plan("linear"), warmup=500.0)
+    assert run.open_end
+    assert run.goes_on is None
+
+
+def test_a_live_run_is_compared_by_both_of_its_endings() -> None:
+    live, done = forecast(prepare(cut("linear", 0.85))), forecast(prepare(log("linear"), horizon=HORIZON))
+    with pytest.raises(UserError, match="where the runs end is not known, and they were logged to different steps"):
+        require_comparable([live, done], Console())
+    draws = ends([live, done])
+    assert 0.2 < (draws[0] < draws[1]).mean() < 0.8  # its end is lower, its last loss higher
+    facts = saved.to_json(live, [])
+    assert facts["goes_on"] == live.run.goes_on == pytest.approx(500 + 19_500 / 0.9, rel=1e-3)
+    assert saved.to_json(forecast(prepare(cut("linear", 0.7))), [])["horizon"] is None
+
+
+def test_a_loss_that_is_no_number_any_more_costs_confidence() -> None:
+    steps = np.arange(100.0, 3001.0, 100.0)
+    broken = Log("run", {"train": Series(steps, 3 + 100 / steps)}, horizon=6000, broken_from=3100.0)
+    assert "the loss is no number since step 3,100: the run has diverged" in forecast(prepare(broken)).doubts

@@ -217,3 +217,58 @@ def test_spacy(tmp_path: Path) -> None:
     assert log.losses["trans"].steps.tolist() == list(range(200, 3000, 200))
     assert log.losses["trans"].values[0] == 150
     assert log.losses["ner"].values[0] == 50
+
+
+@pytest.mark.parametrize("form", [*WITH_TOTAL, *NO_TOTAL, *NO_EPOCHS])
+def test_a_crash_within_an_epoch_is_a_restart(tmp_path: Path, form: str) -> None:
+    """Of three epochs, the second was broken off and begun again: its end was told as that of the run."""
+    text = (WITH_TOTAL | NO_TOTAL | NO_EPOCHS)[form]
+    places = [(1, 10), (1, 20), (1, 30), (2, 10), (2, 20), (2, 10), (2, 20), (2, 30), (3, 10), (3, 20), (3, 30)]
+    lines = [text.format(e=e, n=n, v=3 + 1 / (30 * e + n), epochs=10) for e, n in places]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].steps.tolist() == expected(3)
+    assert log.horizon == (10 * LENGTH if form in WITH_TOTAL else None)
+
+
+def test_the_total_of_a_count_that_never_meets_the_axis_is_not_its_own(tmp_path: Path) -> None:
+    lines = [f"batch: {n % 36}/36, lr: 1e-3\nstep: {25 * n}, loss: {3 + 1 / n}" for n in range(1, 60)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    assert read_log(tmp_path / "log").horizon is None
+
+
+def test_a_closing_row_and_a_longer_run_are_no_other_runs() -> None:
+    rows = [{"step": n, "step /total": 100, "loss": 3 + 1 / n} for n in range(10, 101, 10)]
+    assert assemble([*rows, {"step": 0, "step /total": 100, "val loss": 3.0}], "rows").horizon == 100
+    longer = [{"step": n, "step /total": 200, "loss": 3 + 1 / n} for n in range(10, 201, 10)]
+    log = assemble([*rows, *longer], "rows")
+    assert (log.horizon, log.losses["train"].steps[-1]) == (200, 200)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_an_axis_without_a_number_is_refused(value: float) -> None:
+    with pytest.raises(UserError):
+        assemble([{"epoch": value, "loss": 3.0 + 1 / n} for n in range(1, 9)], "rows")
+
+
+@pytest.mark.parametrize(
+    "bar", ["Test: [{n}/242]", "Validation: 100%|###| {n}/56 [00:10<01:10, ", "2025-01-01 INFO Testing [{n}/9]"]
+)
+def test_bars_of_an_evaluation_are_no_steps(tmp_path: Path, bar: str) -> None:
+    lines = []
+    for e in range(3):
+        lines += [f"Epoch: [{e}][{n}/30] Loss {3 + 1 / (30 * e + n)}" for n in (10, 20, 30)]
+        lines += [bar.format(n=n) + " Loss 9.0" for n in (1, 2)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].steps.tolist() == expected(3)
+    assert log.losses["train"].values.max() < 9
+
+
+def test_an_estimator_s_evaluation_is_no_row_of_training(tmp_path: Path) -> None:
+    lines = [f"loss = {3 + 1 / n}, step = {n}" for n in range(100, 1000, 100)]
+    lines += ["Saving dict for global step 1000: eval_accuracy = 0.8, eval_loss = 5.0, global_step = 1000, loss = 5.0"]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log")
+    assert log.losses["train"].values.max() < 5
+    assert log.losses["val"].values.tolist() == [5.0]

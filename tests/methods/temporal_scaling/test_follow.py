@@ -1,6 +1,7 @@
 """A log that grows while it is watched, and the alarms it raises."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -146,7 +147,7 @@ def test_a_watcher_stops_what_it_watches() -> None:
         watcher.record({"loss": record["loss"], "learning_rate": record["lr"]}, int(record["step"]))
     assert watcher.missed
     assert len(said) == 2
-    assert said[1].startswith("step 12,000: final loss 2.")
+    assert said[1].startswith("step 12,000 of 20,000: final loss 2.")
     assert "P(above 2) 1.00" in said[1]
 
 
@@ -178,7 +179,7 @@ def test_the_trainer_s_own_last_step_is_taken() -> None:
     assert made.watcher.latest is not None
     assert made.watcher.latest.run.horizon == HORIZON
     assert "is a cosine to 10% of its peak so far" in made.watcher.latest.why
-    assert said[-1].startswith("step 12,000: final loss 2.")
+    assert said[-1].startswith("step 12,000 of 20,000: final loss 2.")
 
 
 def test_a_refused_forecast_ends_no_training() -> None:
@@ -219,3 +220,18 @@ def test_the_callback_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trainer.should_stop
     assert said
     assert "P(above 2)" in said[-1]
+
+
+def test_a_law_that_cannot_be_written_ends_a_watch(tmp_path: Path) -> None:
+    """It was told like a refused forecast, and the command ended well without its output."""
+    path, place = tmp_path / "run.jsonl", tmp_path / "laws"
+    place.mkdir()
+    grow = growing(path, rows(log(every=400)), 5)
+
+    def sleep(seconds: float) -> None:
+        grow(seconds)
+        if place.exists() and path.read_text().count("\n") > 25:
+            shutil.rmtree(place)
+
+    with pytest.raises(UserError, match="does not exist"):
+        watch(path, sleep, output=place / "law.json", force=True)

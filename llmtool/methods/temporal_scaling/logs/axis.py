@@ -13,6 +13,8 @@ Array = NDArray[np.float64]
 LARGEST_STEP = 1e15
 MOST_EPOCHS = 1e6
 """A count of epochs from here on is none."""
+FEWEST = 3
+"""Rows without which no run can be seen to follow another."""
 REACHED = 0.9
 """A bar that went back after this share of its length has begun another epoch, not the same one again."""
 
@@ -38,7 +40,7 @@ def find_axis(reading: Reading) -> Axis:
     rows |= {place for held in reading.lists.values() for place, _ in held}
     steps = [key for key in reading.by_role("axis") if not reading.columns[key].meaning.unit]
     epochs = [key for key in reading.by_role("axis") if reading.columns[key].meaning.unit]
-    names = [*steps, *(key for key in reading.by_role("tokens") if _rises(reading, key)), *epochs] or [*steps, *epochs]
+    names = [*steps, *(key for key in reading.by_role("tokens") if _rises(reading, key)), *epochs]
     names = names or reading.by_role("tokens")
     share = {key: len(rows.intersection(reading.columns[key].places)) / max(len(rows), 1) for key in names}
     best = next((key for key in names if share[key] >= 0.5), max(names, key=lambda key: share[key]))
@@ -67,7 +69,11 @@ def _refuse_runs(found: Axis, reading: Reading) -> None:
     """Refuse a log in which a run that reached its last step is followed by another one from the start."""
     held = np.flatnonzero(np.isfinite(found.steps))
     steps, total = found.steps[held], _values(reading, found.name + TOTAL)[held]
-    begun = np.flatnonzero((steps[:-1] >= total[:-1]) & (steps[1:] <= steps[0]) & (steps[1:] < steps[:-1]))
+    if len(steps) < FEWEST:
+        return
+    # Two rows that go on from the start: one may be an evaluation that counts from 0, and a longer run a restart.
+    ended = (steps[:-2] >= total[:-2]) & (total[1:-1] == total[:-2])
+    begun = np.flatnonzero(ended & (steps[1:-1] <= steps[0]) & (steps[1:-1] < steps[:-2]) & (steps[2:] > steps[1:-1]))
     others = {reading.columns[key].meaning.unit for key in reading.by_role("axis") if key != found.name}
     if len(begun) and "epoch" not in others:  # beside epochs, a step that begins anew may be of the next one
         what = (
@@ -93,9 +99,13 @@ def _last(reading: Reading, key: str) -> float | None:
 def _total(reading: Reading, best: str, steps: list[str]) -> float | None:
     """The last step planned, from beside the axis, or from beside another count of the same steps, from 0 or from 1."""
     x = _values(reading, best)
+    x[~np.isfinite(x)] = np.nan
+    last = np.nanmax(x, initial=0.0)
     for key in [best, *steps]:
         apart = np.abs(_values(reading, key) - x)
-        if (total := _last(reading, key + TOTAL)) is not None and np.nanmax(apart, initial=0.0) <= 1:
+        apart = apart[np.isfinite(apart)]  # counts that never meet in a row are two
+        total = _last(reading, key + TOTAL)
+        if total is not None and len(apart) and apart.max() <= 1 and (key == best or total >= last - 1):
             return total
     return None
 
@@ -103,7 +113,8 @@ def _total(reading: Reading, best: str, steps: list[str]) -> float | None:
 def _rises(reading: Reading, key: str) -> bool:
     """Whether a column of tokens counts those seen so far, as it must to be an axis."""
     values = np.array(reading.columns[key].values)
-    return bool(len(values) and np.mean(np.diff(values) >= 0) > 0.5 and values[-1] >= values[0] and values.max() > 1)
+    falls = int((np.diff(values) < 0).sum())
+    return bool(len(values) and 2 * falls < max(len(values) - 1, 1) and values[-1] >= values[0] and values.max() > 1)
 
 
 def _through_epochs(found: Axis, reading: Reading, key: str) -> Axis:
@@ -118,7 +129,8 @@ def _through_epochs(found: Axis, reading: Reading, key: str) -> Axis:
     base = min(float(epoch.min()), 1.0)
     rises = np.diff(epoch) > 0
     back = (np.diff(steps) < 0) | ((np.diff(steps) == 0) & rises)
-    again = bool(back.any() and (back & rises).sum() >= REACHED * back.sum() and np.mean(back[rises]) > 0.5)
+    # What goes back within an epoch, or with the epochs, is a restart.
+    again = bool(rises.any() and (back & rises).sum() >= REACHED * rises.sum())
     if not again and length and (found.name + BAR in reading.columns or (count or 0) > 1):
         # No epoch has ended so far, or one step is logged in each: what share of the run says the other count?
         share = (epoch - base) / count if count else np.zeros(len(epoch))
@@ -127,7 +139,7 @@ def _through_epochs(found: Axis, reading: Reading, key: str) -> Axis:
         if not again and epoch.max() == base:
             return Axis(found.name, x)  # whose length the total is, nothing tells yet
     if not again:
-        return found
+        return Axis(found.name, x) if (back & rises).any() else found
     notes: tuple[str, ...] = ()
     if not length:
         ends = np.maximum.reduceat(steps, np.concatenate([[0], np.flatnonzero(back) + 1]))

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs.columns import Record, halves
-from llmtool.methods.temporal_scaling.logs.names import AXES, BAR, HELD_OUT, TOTAL, Meaning, meaning, words
+from llmtool.methods.temporal_scaling.logs.names import AXES, BAR, HELD_OUT, TOTAL, TRAIN, Meaning, meaning, words
 from llmtool.methods.temporal_scaling.logs.numbers import known
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -48,6 +48,9 @@ _ELAPSED = frozenset({"train time", "total time", "elapsed time", "elapsed"})
 """Others are the time of one step."""
 _UNITS = {"ms": 1e-3, "m": 60.0}
 _CONTEXT = HELD_OUT - {"test", "dev"}
+_EVALUATES = HELD_OUT | {"testing", "validating", "evaluating"}
+_SAVED = "Saving dict for global step"
+"""TensorFlow's Estimator ends an evaluation with a line in which `loss` is that of the evaluation, too."""
 LONGEST = 4000
 """Characters of a line that is looked at."""
 
@@ -108,7 +111,7 @@ def _new(record: dict[str, Any], last: dict[str, Any]) -> bool:
 def _record(line: str, above: dict[str, Any] | None) -> dict[str, Any] | None:
     """What a line says; `above` is the step of an indented line."""
     record: dict[str, Any] = {}
-    held_out = False
+    held_out = _SAVED in line
     if bare := _BARE.match(line):
         record["step"], line = bare[1], line[bare.end() :]
     place = 0
@@ -136,6 +139,9 @@ def _record(line: str, above: dict[str, Any] | None) -> dict[str, Any] | None:
     roles = {each.role for each in held_by}
     counts = any(each.role == "axis" and not each.unit for each in held_by)
     if not counts and "loss" in roles and (of := _OF.search(line)):
+        before = set(words(line[: of.start()]))
+        if before & _EVALUATES and not before & TRAIN:
+            return None  # `Test: [10/242]`: a part of an evaluation, and no step of training
         return {**record, "step": of[1] or of[3], "step" + BAR: of[2] or of[4]}
     if "axis" not in roles and above:
         return {**above, **record}
