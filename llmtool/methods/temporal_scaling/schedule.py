@@ -150,7 +150,7 @@ def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan |
         if again is not None and horizon - steps[-1] > 2 * np.median(np.diff(steps)):
             last, follows = steps[-1], str(again)
             steps, eta = np.append(steps, again.steps), np.append(eta, again.rate)
-            if log.horizon is None:  # a reader's horizon, not the program's own
+            if horizon != log.horizon:  # a reader's horizon, not the program's own
                 doubt = (f"the learning rate is known to step {last:,.0f} only, and supposed to go on as {follows}, "
                          "which it is so far (give --schedule)")  # fmt: skip
         else:

@@ -66,6 +66,8 @@ def test_the_program_s_own_horizon_is_believed_a_reader_s_costs_confidence() -> 
     assert told.why.startswith("the learning rate is a cosine to 10% of its peak so far, and taken to go on as such")
     assert not any("learning rate" in doubt for doubt in told.doubts)
     assert any("supposed to go on as a cosine to 10% of its peak" in doubt for doubt in by_hand.doubts)
+    other = forecast(prepare(replace(live, horizon=26_000), horizon=HORIZON))  # which the log does not plan
+    assert any("supposed to go on" in doubt for doubt in other.doubts)
     with pytest.raises(UserError, match="give --schedule for the steps up to --horizon"):
         prepare(live, horizon=1.3 * HORIZON)
     with pytest.raises(UserError, match="known to step 10000 of 26,000, which the log plans, only"):
