@@ -107,7 +107,16 @@ def test_bars_without_a_count_of_epochs(tmp_path: Path) -> None:
     assert read_log(tmp_path / "log").losses["train"].steps.tolist() == [3, 6, 9, 12, 15]
 
 
-@pytest.mark.parametrize("header", ["epoch   {e}", "==== Epoch {e}/9 ====", " > EPOCH: {e}/9", "Epoch {e} of 9:"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "epoch   {e}",
+        "==== Epoch {e}/9 ====",
+        " > EPOCH: {e}/9",
+        "Epoch {e} of 9:",
+        "2025-09-16 12:03:31,659 - INFO - Epoch {e}/9",
+    ],
+)
 def test_an_epoch_that_stands_above_its_rows(tmp_path: Path, header: str) -> None:
     lines = [
         text for e in (1, 2, 3) for text in (header.format(e=e), *(f"step {n}/20 loss {3 - e / n}" for n in (10, 20)))

@@ -27,7 +27,7 @@ _BARE = re.compile(r"^\s*(\d+)\s*(?:\||(?=(?:train|val)\s))")
 """llama2.c and build-nanogpt begin a line with the step, without its name."""
 _OF = re.compile(r"\[\s*(\d{1,15})/\s*(\d{1,15})\]|(?<![\w.])(\d{1,15})/(\d{1,15})(?= \[\d+:\d\d)")
 """How far a program is, without a name: `[ 20/640]`, and tqdm's `20/640 [00:10<...`."""
-_EPOCH = re.compile(r"[\W_]*epoch\b[\s:#]*(\d{1,9})(?:\s*(?:/|of)\s*(\d{1,9}))?[\W_]*", re.IGNORECASE)
+_EPOCH = re.compile(r"(?:.*\bINFO\b)?[\W_]*epoch\b[\s:#]*(\d{1,9})(?:\s*(?:/|of)\s*(\d{1,9}))?[\W_]*", re.IGNORECASE)
 """A line of its own, above those of an epoch: `Epoch 1/10`, ` > EPOCH: 84/1000`, `==== epoch 3 ====`."""
 _BRACKETS = re.compile(
     r"\b(epoch|step|iter|iteration|batch|update)\s*:?\s*\[\s*(\d{1,15})\s*/\s*(\d{1,15})\s*\]", re.IGNORECASE
