@@ -281,3 +281,9 @@ def test_an_estimator_s_evaluation_is_no_row_of_training(tmp_path: Path) -> None
     log = read_log(tmp_path / "log")
     assert log.losses["train"].values.max() < 5
     assert log.losses["val"].values.tolist() == [5.0]
+
+
+def test_the_total_of_micro_batches_is_not_that_of_steps(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("\n".join(f"step {n} batch {8 * n}/5000 loss {3 + 1 / n}" for n in range(1, 60)))
+    log = read_log(tmp_path / "log")
+    assert (log.columns["step"], log.horizon) == ("step", None)

@@ -80,3 +80,11 @@ def test_a_plan_that_the_log_contradicts_costs_confidence() -> None:
     other = forecast(prepare(live, horizon=HORIZON, warmup=500.0, plan=Plan("linear", 0.0)))
     assert not any("--schedule has" in doubt for doubt in right.doubts)
     assert "--schedule has the learning rate at 51% of its peak at step 10,000, the log at 56%" in other.doubts
+
+
+def test_a_rate_that_is_off_its_shape_in_any_row_is_another_one() -> None:
+    steps, rate = logged("cosine", 0.1, 0.95)
+    assert known_again(steps, rate, HORIZON) is not None
+    for wobble in (2.5e-3, 3e-3, 4e-3):
+        off = wobble * np.sin(steps) * (steps > 0.4 * HORIZON)
+        assert known_again(steps, rate + off, HORIZON) is None

@@ -58,9 +58,9 @@ def find_axis(reading: Reading) -> Axis:
     elif best in epochs:
         x = _spread(x, reading)
         # Keras logs epoch 0 when it is over.
-        found = Axis(
-            best, x + 1 if np.nanmin(x) == 0 and np.all(np.mod(x[np.isfinite(x)], 1) == 0) else x, found.horizon
-        )
+        counted = x[np.isfinite(x)]
+        late = len(counted) and counted.min() == 0 and not np.mod(counted, 1).any()
+        found = Axis(best, x + 1 if late else x, found.horizon)
     found.steps[~(np.isfinite(found.steps) & (found.steps >= 0) & (found.steps <= LARGEST_STEP))] = np.nan
     return found
 
@@ -76,9 +76,8 @@ def _refuse_runs(found: Axis, reading: Reading) -> None:
     begun = np.flatnonzero(ended & (steps[1:-1] <= steps[0]) & (steps[1:-1] < steps[:-2]) & (steps[2:] > steps[1:-1]))
     others = {reading.columns[key].meaning.unit for key in reading.by_role("axis") if key != found.name}
     if len(begun) and "epoch" not in others:  # beside epochs, a step that begins anew may be of the next one
-        what = (
-            f"{found.name} {steps[begun[0]]:,.0f} of {total[begun[0]]:,.0f} is followed by {steps[begun[0] + 1]:,.0f}"
-        )
+        last, whole, first = steps[begun[0]], total[begun[0]], steps[begun[0] + 1]
+        what = f"{found.name} {last:,.0f} of {whole:,.0f} is followed by {first:,.0f}"
         raise UserError(f"holds {len(begun) + 1} runs, one after the other ({what})", where=reading.name,
                         hint="one run a file")  # fmt: skip
 
