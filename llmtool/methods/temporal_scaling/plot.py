@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.figures import save_figure
 from llmtool.methods.temporal_scaling.forecast import Forecast
+from llmtool.methods.temporal_scaling.intervals import amount
 from llmtool.methods.temporal_scaling.positions import FORMS, Hyperbolas, TemporalFit
 
 Array = NDArray[np.float64]
@@ -82,7 +83,9 @@ def draw(forecast: Forecast, path: Path) -> None:
     low, high = min(float(visible.min()), final.low), max(float(np.quantile(visible, 0.99)), final.high)
     axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     axes.set_ylabel(f"{run.metric} loss, nats a token")
-    title = f"{Path(run.log.name).name}: fitted on {100 * run.until / run.horizon:.0f}% of the run"
+    known = not run.open_end and run.goes_on is None
+    part = f"on {100 * run.until / run.horizon:.0f}% of the run" if known else f"to {run.axis} {amount(run.until)}"
+    title = f"{Path(run.log.name).name}: fitted {part}"
     axes.set_title(title, loc="left", fontsize=11)
     if not forecast.confident:
         lines = [line for doubt in forecast.doubts for line in wrap(doubt, DOUBT_WIDTH)]
