@@ -42,6 +42,8 @@ class Command:
     old: str = ""
     grows: bool = False
     """A directory that a run fills step by step: what stands in between is neither old nor new, but can go on."""
+    exchanged: bool = False
+    """With `grows`: what is to replace an old one is filled beside it, so that over an old one nothing is between."""
     before: tuple[str, ...] = ()
     """What is done in out/ first, undisturbed."""
 
@@ -65,7 +67,8 @@ COMMANDS = (
             f"{TRAIN} {{}}", "--lr 0.01", "--lr 0.02", grows=True),
     Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
     Command(f"posttrain uniattn in/shared in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
-    Command("tokenizer encode in/tok.json in/text.txt -o out/shards --shards 70K --workers 1 {}", "--eos", grows=True),
+    Command("tokenizer encode in/tok.json in/text.txt -o out/shards --shards 70K --workers 1 {}", "--eos", grows=True,
+            exchanged=True),
     Command("convert copy in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
     Command("convert dsmoe in/ckpt out/ckpt --experts {}", "4", "2"),
     Command("convert dense in/sparse out/ckpt"),

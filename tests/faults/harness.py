@@ -97,7 +97,8 @@ def examine(
         )  # fmt: skip
         outcome.tries += 1
         where = f"{way} at call {number} of {len(kinds)}, a {KINDS[kinds[number - 1]]}"
-        for what in judge(trial, command, words, status, said, way, ends, outcome):
+        grows = command.grows and not (replace and command.exchanged)
+        for what in judge(trial, words, status, said, way, ends, outcome, grows=grows):
             outcome.wrong.append(f"{where}: {what}")
     shutil.rmtree(saved)
     outcome.seconds = _cpu() - began
@@ -105,7 +106,7 @@ def examine(
 
 
 def judge(
-    trial: Trial, command: Command, words: str, status: int, said: str, way: str, ends: Ends, outcome: Outcome
+    trial: Trial, words: str, status: int, said: str, way: str, ends: Ends, outcome: Outcome, *, grows: bool
 ) -> Iterator[str]:
     """What is wrong after a try; an empty iterator if nothing is."""
     old, new = ends.old, ends.new
@@ -120,11 +121,11 @@ def judge(
     if way == "full disk" and status == 1 and "no space left on device" not in said:
         yield f"a full disk is not said\n{said}"
     stands = settled(trial)
-    if status == 0 and not command.grows and stands != new:
+    if status == 0 and not grows and stands != new:
         yield f"success, but {difference(new, stands)}"
     kind = "old" if stands == old else "new" if stands == new else "between"
     outcome.stood[kind] = outcome.stood.get(kind, 0) + 1
-    if kind == "between" and not command.grows:
+    if kind == "between" and not grows:
         yield f"neither the old output nor the new one: {difference(old, stands)}; {difference(new, stands)}"
     if (begins := trial.state()) not in ends.known:
         again, _, said = trial.run(words)
@@ -201,7 +202,9 @@ def run_all(names: list[str], budget: float | None, every: bool) -> Iterator[Out
                 continue
             replaces = "{}" in command.words
             if not every:
-                yield examine(trial, command, replace=replaces and not command.grows, budget=budget)
+                yield examine(
+                    trial, command, replace=replaces and (not command.grows or command.exchanged), budget=budget
+                )
                 continue
             yield examine(trial, command, replace=False, budget=budget)
             if replaces:

@@ -6,19 +6,18 @@ makes every N-th shard, for clusters and arrays of jobs that share the directory
 """
 
 import hashlib
-import shlex
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from random import Random
 from shutil import rmtree
 from typing import Any
 
 from llmtool.commands.tokenizer.encode import token_around, watched
 from llmtool.commands.tokenizer.settings import EncodeSettings
+from llmtool.commands.tokenizer.shards_check import INDEX, SCHEMA, begun, mds_index, sha256_of, verify_shards
 from llmtool.core.bpe import engine
 from llmtool.core.bpe.lost import Lost
 from llmtool.core.bpe.tokenizer import BaseTokenizer, available_cores
@@ -26,28 +25,24 @@ from llmtool.core.corpus.cuts import Unpacked, together
 from llmtool.core.corpus.document import ReadReport
 from llmtool.core.corpus.encoding import Around, Encoded, encode_documents
 from llmtool.core.corpus.inputs import Input, find_inputs, without_weights
-from llmtool.core.corpus.mds import index, read_ids
-from llmtool.core.corpus.plans import CUTS, kept_units, plan_units
+from llmtool.core.corpus.plans import CUTS, PLAN, kept_units, plan_units
 from llmtool.core.corpus.readers import Reading, parse_size, read_streams
 from llmtool.core.corpus.shard_files import write_array_unit, write_mds_unit
-from llmtool.core.corpus.shards import SETTINGS, Stage
+from llmtool.core.corpus.shards import DONE, SETTINGS, Stage
+from llmtool.core.corpus.successor import Place
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.atomic import PARTIAL, atomic_file, sweep
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.json_file import parse_json
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import shown, whole
-from llmtool.core.run.outputs import refuse_overlap
+from llmtool.core.run.outputs import OTHERS, refuse_overlap
 from llmtool.core.run.wording import counted
 
-SCHEMA = "llmtool.tokenizer-shards/1"
 SMALLEST = 1 << 16
-CHECKED = 3
-"""Shards of which the beginning is encoded again by `verify`, and the documents of each."""
-CHECKED_DOCUMENTS = 200
 _SAMPLED = 16
-INDEX = "index.json"
+_FILE = re.compile(r"\d{5,}\.(done|idx|\d{3,}\.mds|(bin|npy)(\.offsets\.npy|\.json)?)|\..*\.(partial|llmtool-commit)")
+"""Names of a set's files, and of what killed processes leave there."""
 
 
 def encode_shards(
@@ -85,16 +80,16 @@ def encode_shards(
             what = "a weight" if stream.size is not None else "standard input and pipes"
             raise UserError(f"{what} cannot be encoded into shards", where=stream.source, hint="name files")
     around = token_around(tokenizer, settings, console)
-    stage = Stage(directory, {
+    place = Place(directory, {
         "stage": "encode", "tokenizer": tokenizer.fingerprint(), "inputs": [_identity(stream) for stream in streams],
         "shards": size, "format": settings.written, "bos": around.bos, "eos": around.eos,
         "allow_special": settings.allow_special, "cuts": CUTS, **reading.facts(),
-    })  # fmt: skip
+    }, _is_ours, console)  # fmt: skip
     _refuse_foreign(directory)
     if verify and not (directory / SETTINGS).exists():
         raise UserError("holds no shards to verify", where=str(directory), hint="make them first, without --verify")
     fresh = [place for place in (directory, *directory.parents) if part is None and not place.exists()]
-    stage.begin(force=means.force and not verify, alone=part is None and not verify)
+    stage = place.begin(force=means.force and not verify, alone=part is None and not verify)
     inside = not tokenizer.needs_whole(settings.allow_special)
     units = kept_units(stage, lambda: plan_units(streams, reading, size, inside=inside))
     mine = [unit for unit in range(len(units)) if unit % chosen[1] == chosen[0]]
@@ -102,29 +97,31 @@ def encode_shards(
     threads = max(1, means.workers // max(1, len(tasks)))  # one packed file has one reader, and threads that encode
     work = partial(_work, stage, tokenizer, units, reading, settings, around, threads)
     if verify:
-        return _verify(stage, mine, tokenizer, units, reading, settings, around, means)
+        return verify_shards(stage, mine, tokenizer, units, reading, settings, around, means)
     run = Run("tokenizer encode --shards", stage.settings, seed=reading.seed, backend=engine.NAME)
     means.run(stage, mine, work, "encoding", tasks)
-    done = [unit for unit in range(len(units)) if stage.is_done(unit)]
-    facts = [stage.facts(unit) for unit in done]
-    for each in facts:
-        report.merge(each["read"])
-    sums = {name: sum(each[name] for each in facts) for name in ("documents", "tokens")}
-    sums["documents"] -= sum(_begun(units[unit]) for unit in done)
-    complete = len(done) == len(units)
-    if complete and not (stage.complete and (directory / "run.json").exists()):
-        report.say(means.console)
-        if not sums["tokens"]:
-            for place in fresh:  # of no use to anybody
-                with suppress(OSError):
-                    rmtree(place) if place == directory else place.rmdir()
-            raise UserError("no text found", where=", ".join(inputs))
-        if settings.written == "mds":
-            with atomic_file(directory / INDEX) as file:
-                file.write(_index(stage, done))
-        stage.seal({"shards": len(units), **sums})
-        made = [path for unit in done for path in stage.files(unit)]
-        run.save(directory / "run.json", sorted([*made, directory / INDEX] if settings.written == "mds" else made))
+    with place.ending(stage) as stage:
+        done = [unit for unit in range(len(units)) if stage.is_done(unit)]
+        facts = [stage.facts(unit) for unit in done]
+        for each in facts:
+            report.merge(each["read"])
+        sums = {name: sum(each[name] for each in facts) for name in ("documents", "tokens")}
+        sums["documents"] -= sum(begun(units[unit]) for unit in done)
+        if len(done) == len(units) and not (stage.complete and (stage.directory / "run.json").exists()):
+            report.say(means.console)
+            if not sums["tokens"]:
+                place.give_up()
+                for new in fresh:  # of no use to anybody
+                    with suppress(OSError):
+                        rmtree(new) if new == directory else new.rmdir()
+                raise UserError("no text found", where=", ".join(inputs))
+            if settings.written == "mds":
+                with atomic_file(stage.directory / INDEX) as file:
+                    file.write(mds_index(stage, done))
+            stage.seal({"shards": len(units), **sums})
+            made = [path.name for unit in done for path in stage.files(unit)]
+            made += [INDEX] if settings.written == "mds" else []
+            run.save(stage.directory / "run.json", [directory / name for name in sorted(made)])
     lost = Lost(tokenizer)
     for each in facts:
         lost.add(each.get("lost", {}))
@@ -146,9 +143,9 @@ def parse_part(text: str | None) -> tuple[int, int]:
         raise UserError(f"--part {shown(text or '')}: wanted I/N, such as 1/8 to 8/8: {error.what}") from None
 
 
-def _index(stage: Stage, units: Sequence[int]) -> bytes:
-    """index.json of all MDS files: what StreamingDataset opens the directory by."""
-    return index([entry for unit in units for entry in stage.facts(unit)["shards"]])
+def _is_ours(name: str) -> bool:
+    """Whether a file of this name is of a set of shards; hidden ones are of killed processes."""
+    return name in (SETTINGS, DONE, PLAN, INDEX, "run.json", *OTHERS) or _FILE.fullmatch(name) is not None
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -200,13 +197,13 @@ def _work(
         lost = Lost(tokenizer)
         encoded = _counted(lost, encode_documents(
             tokenizer, watched(texts, lost), allow_special=settings.allow_special, around=around, threads=threads,
-            begun=_begun(units[unit]),
+            begun=begun(units[unit]),
         ))  # fmt: skip
         if settings.written == "mds":
             names, facts = write_mds_unit(stage, unit, encoded)
         else:
             names, facts = write_array_unit(stage, unit, tokenizer, settings.written, encoded)
-        sums = {name: _sha256(stage.directory / name) for name in names}
+        sums = {name: sha256_of(stage.directory / name) for name in names}
         missed = {"lost": found} if (found := lost.to_json()) else {}
         stage.finish(unit, names, {**facts, **missed, "sha256": sums, "read": report.to_json()})
 
@@ -217,93 +214,3 @@ def _counted(lost: Lost, encoded: Iterable[Encoded]) -> Iterator[Encoded]:
     for batch in encoded:
         lost.written(batch.ids)
         yield batch
-
-
-def _begun(unit: list[Input]) -> bool:
-    """Whether a unit begins inside a document."""
-    return bool(unit) and unit[0].begun
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _verify(
-    stage: Stage,
-    mine: list[int],
-    tokenizer: BaseTokenizer,
-    units: list[list[Input]],
-    reading: Reading,
-    settings: EncodeSettings,
-    around: Around,
-    means: Means,
-) -> dict[str, Any]:
-    """Hashes and counts of all shards, and the beginning of some encoded again: what does not fit, by shard."""
-    wrong: dict[str, str] = {}
-    done = [unit for unit in mine if stage.is_done(unit)]
-    lacking = [stage.path(unit, settings.written).name for unit in mine if unit not in done]
-    wrong |= dict.fromkeys(lacking, "is not there, or not whole")
-    with means.console.progress("verifying", len(done), "shards") as bar:
-        for unit in done:
-            path, facts = stage.path(unit, settings.written), stage.facts(unit)
-            if any(_sha256(stage.directory / name) != known for name, known in facts["sha256"].items()):
-                wrong[path.name] = "holds other bytes than were written"
-            elif settings.written != "mds":
-                about = parse_json(path.with_name(path.name + ".json").read_bytes())
-                if any(about.get(name) != facts[name] for name in ("tokens", "documents")):
-                    wrong[path.name] = "its sidecar counts otherwise"
-            bar.advance(1)
-    if settings.written == "mds" and stage.complete and (stage.directory / INDEX).read_bytes() != _index(stage, done):
-        wrong[INDEX] = "does not list the shards"
-    sampled = Random(reading.seed).sample(done, min(CHECKED, len(done)))
-    for unit in sampled:
-        if not _agrees(stage, unit, tokenizer, units[unit], reading, settings, around):
-            wrong[stage.path(unit, settings.written).name] = "the text gives other ids now"
-    for name, what in wrong.items():
-        means.console.warn(f"{stage.directory / name}: {what}")
-    if wrong:
-        markers = dict.fromkeys("done.json" if name == INDEX else f"{name.split('.')[0]}.done" for name in wrong)
-        removed = " ".join(shlex.quote(str(stage.directory / marker)) for marker in markers)
-        means.console.warn(f"rm -f {removed}, and the same command without --verify makes what is wrong again")
-    means.console.info(
-        f"{counted(len(done), 'shard')} verified, {len(sampled)} of them encoded again: {len(wrong)} wrong"
-    )
-    return {"schema": SCHEMA, "directory": str(stage.directory), "verified": len(done), "wrong": wrong}
-
-
-def _agrees(
-    stage: Stage,
-    number: int,
-    tokenizer: BaseTokenizer,
-    unit: list[Input],
-    reading: Reading,
-    settings: EncodeSettings,
-    around: Around,
-) -> bool:
-    """Whether the first documents of a shard give the ids that stand there."""
-    import numpy as np
-
-    from llmtool.core.corpus.token_files import open_tokens
-
-    facts = stage.facts(number)
-    if not facts["tokens"]:
-        return True
-    count = min(CHECKED_DOCUMENTS, facts["documents"])
-    if settings.written == "mds":
-        samples = (ids for path in stage.files(number) for ids in read_ids(path))
-        stored = np.concatenate(list(islice(samples, count)))
-    else:
-        array = open_tokens(stage.path(number, settings.written))
-        stored = array.ids[: int(array.starts[count])]
-    texts = read_streams(unit, reading, whole=tokenizer.needs_whole(settings.allow_special), report=ReadReport())
-    encoded = encode_documents(
-        tokenizer, texts, allow_special=settings.allow_special, around=around, threads=1, begun=_begun(unit)
-    )
-    ids, held = [], 0
-    for batch in encoded:
-        ids.append(np.frombuffer(batch.ids, np.uint32))
-        held += len(ids[-1])
-        if held >= len(stored):
-            break
-    return bool(np.array_equal(np.concatenate(ids)[: len(stored)], stored))

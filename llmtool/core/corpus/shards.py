@@ -59,7 +59,7 @@ class Stage:
             for path in self.directory.glob(f".*{PARTIAL}") if alone else ():
                 path.unlink(missing_ok=True)
             path = self.directory / SETTINGS
-            if path.exists() and (changed := self._changed(self._before(path, force))):
+            if path.exists() and (changed := self.changed(force=force)):
                 if not force:
                     raise UserError(
                         f"was begun with other settings: {'; '.join(changed)}",
@@ -138,15 +138,14 @@ class Stage:
         with atomic_file(self.directory / name) as file:
             file.write(sealed(facts, indent=1).encode())
 
-    def _before(self, path: Path, force: bool) -> dict[str, Any]:
+    def changed(self, *, force: bool = False) -> list[str]:
+        """What differs between the settings that stand there and these; damaged ones differ, with `force`."""
         try:
-            return read_sealed(path, "use --force to replace it, or write elsewhere")
+            before = read_sealed(self.directory / SETTINGS, "use --force to replace it, or write elsewhere")
         except UserError:
             if not force:
                 raise
-            return {"damaged": True}  # as any other settings
-
-    def _changed(self, before: dict[str, Any]) -> list[str]:
+            before = {"damaged": True}
         keys = {**before, **self.settings}
         pairs = [(key, before.get(key), self.settings.get(key)) for key in keys]
         return [f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in pairs if old != new]

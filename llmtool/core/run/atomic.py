@@ -164,16 +164,21 @@ def atomic_directory(path: Path) -> Iterator[Path]:
                 raise
             with explained(path):
                 raise
-        with explained(path):
-            _keep_modes(work, path)
-            sync_tree(work)
-            journal.exchange(work, path)
+        put_directory(work, path)
     except BaseException:
         if not journal.stands(path):
             shutil.rmtree(work, ignore_errors=True)
         raise
     finally:
         os.close(handle)
+
+
+def put_directory(work: Path, path: Path) -> None:
+    """Put a directory that is whole in the place of `path`, in one step; `.PATH.xxxxxxxx.partial` or `.next`."""
+    with explained(path):
+        _keep_modes(work, path)
+        sync_tree(work)
+        journal.exchange(work, path)
 
 
 def _begin_directory(path: Path) -> tuple[Path, int]:

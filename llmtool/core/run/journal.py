@@ -20,6 +20,8 @@ from llmtool.core.run.json_file import dumps, parse_json
 
 SCHEMA = "llmtool.commit/1"
 _SUFFIX = ".llmtool-commit"
+NEXT = ".next"
+"""Ending of a directory that is filled step by step until it takes the place of another."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _UNABLE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM)
 """What file systems and sandboxes say that do not know RENAME_EXCHANGE."""
@@ -212,7 +214,7 @@ def _pairs(output: Path, facts: dict[str, Any]) -> list[tuple[Path, Path]]:
 
 def _directories(output: Path, facts: dict[str, Any]) -> tuple[Path | None, Path | None]:
     work, old = facts.get("work"), facts.get("old")
-    if not (_is_leftover(work, output.name, "partial") and _is_leftover(old, output.name, "old")):
+    if not (_is_leftover(work, output.name, "(partial|next)") and _is_leftover(old, output.name, "old")):
         return None, None
     return output.with_name(str(work)), output.with_name(str(old))
 

@@ -23,7 +23,7 @@ from llmtool.core.run.manifest import SCHEMA, Run, changes, manifest_path
 from llmtool.core.run.numbers import shown
 
 Entries = list[dict[str, Any]]
-_OTHERS = ("__pycache__", ".DS_Store")
+OTHERS = ("__pycache__", ".DS_Store")
 """Names that other programs put anywhere, and that nobody misses."""
 
 
@@ -50,7 +50,7 @@ def claim_file(
     refuse_overlap([manifest, *beside], read)
     tidy(output, [output, manifest, *beside], console)
     made = _made(manifest)
-    listed = {Path(name).name for name in _outputs(made or {})}
+    listed = {Path(name).name for name in outputs_of(made or {})}
     for place in beside:
         if os.path.lexists(place) and place.name not in listed:
             what = f"stands in the way: it would be written along with {output.name}, and is not of a run of ours"
@@ -82,9 +82,9 @@ def claim_directory(
     if not force:
         _refuse_existing(output, run, made, found)
     _refuse_foreign(output, run, made)
-    known = {*_outputs(made or {}), "run.json"}
+    known = {*outputs_of(made or {}), "run.json"}
     for name in _files(output):
-        if name.as_posix() not in known and not any(part in _OTHERS for part in name.parts):
+        if name.as_posix() not in known and not any(part in OTHERS for part in name.parts):
             what = f"holds {name.as_posix()!r}, which its run.json does not name"
             raise UserError(what, where=str(output), hint="move it away, or write elsewhere")
 
@@ -158,7 +158,8 @@ def _made(manifest: Path) -> dict[str, Any] | None:
     return facts
 
 
-def _outputs(made: dict[str, Any]) -> list[str]:
+def outputs_of(made: dict[str, Any]) -> list[str]:
+    """Names of the outputs in a run.json, whatever it holds."""
     entries = made.get("outputs")
     listed = entries if isinstance(entries, list) else []
     names = [entry.get("path") if isinstance(entry, dict) else entry for entry in listed]

@@ -24,6 +24,7 @@ from llmtool.commands.tokenizer.settings import EncodeSettings
 from llmtool.commands.tokenizer.shards import encode_shards, parse_part
 from llmtool.core.corpus import mds
 from llmtool.core.corpus.document import ReadReport
+from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.token_files import open_tokens
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
@@ -47,12 +48,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shards(
-    place: Path, out: str, inputs: list[str] | None = None, size: str = "150K", **options: Any
+    place: Path, out: str, inputs: list[str] | None = None, size: str = "150K", console: Console = QUIET, **options: Any
 ) -> dict[str, Any]:
     settings = EncodeSettings(shards=size, **{"form": "bin", "eos": True, "workers": 1, **options})
     names = [str(place / name) for name in inputs or ["corpus.jsonl", "more.txt"]]
     tokenizer = Tokenizer.load(place / "tok.json")
-    return encode_shards(tokenizer, names, place / out, settings)
+    return encode_shards(tokenizer, names, place / out, settings, console=console)
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -295,3 +296,66 @@ def test_ray_makes_the_same_shards(place: Path, whole: dict[str, bytes]) -> None
     finally:
         ray.shutdown()
     assert files(place / "ray") == whole
+
+
+def test_shards_stay_until_those_that_replace_them_are_whole(
+    place: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error in between leaves the old set as it was; the same command goes on, and one exchange brings the new."""
+    shards(place, "old", form="npy", eos=False)
+    old, manifest = files(place / "old"), (place / "old" / "run.json").read_bytes()
+    made = Stage.finish
+
+    def breaks(self: Stage, unit: int, *rest: Any) -> None:
+        if unit == 3:
+            raise UserError("no more")
+        made(self, unit, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="no more"):
+        patch.setattr(Stage, "finish", breaks)
+        shards(place, "old", force=True)
+    assert files(place / "old") == old
+    assert (place / "old" / "run.json").read_bytes() == manifest
+    assert shards(place, "old", form="npy", eos=False, verify=True)["wrong"] == {}
+    (begun,) = place.glob(".old.*.next")
+    assert len(list(begun.glob("*.done"))) == 3
+    assert shards(place, "old", form="npy", eos=False)["done"] > 8  # what stands is complete, whatever is begun
+    capsys.readouterr()
+    shards(place, "old", form="npy", eos=False, console=Console())
+    assert f"{begun}: begun with --force and not finished" in capsys.readouterr().err
+
+    kept = (begun / "00001.bin").stat().st_mtime_ns
+    shards(place, "old", force=True, part="1/2")
+    assert files(place / "old") == old
+    facts = shards(place, "old", force=True, part="2/2")
+    assert facts["done"] == facts["shards"]
+    assert files(place / "old") == whole
+    assert (place / "old" / "00001.bin").stat().st_mtime_ns == kept  # it went on
+    outputs = json.loads((place / "old" / "run.json").read_text())["outputs"]
+    assert all(Path(name).is_file() for name in outputs)
+    assert not list(place.glob(".old.*"))
+
+
+def test_force_takes_nothing_along_that_is_not_of_the_set(place: Path) -> None:
+    shards(place, "visited")
+    before = files(place / "visited")
+    (place / "visited" / "notes.bin").write_text("precious")
+    with pytest.raises(UserError, match=r"visited: holds 'notes.bin', which is not of what --force replaces"):
+        shards(place, "visited", eos=False, force=True)
+    assert files(place / "visited") == {**before, "notes.bin": b"precious"}
+    (place / "visited" / "notes.bin").unlink()
+    (place / "visited" / "00002.idx").unlink()
+    (place / "visited" / "settings.json").write_text("{}")  # damaged: replaced with --force
+    shards(place, "visited", force=True)
+    assert files(place / "visited") == before
+    (place / ".visited.0123abcd.next").mkdir()  # begun with settings that are no longer wanted
+    (place / "link").symlink_to(place / "visited")
+    (place / "empty.txt").write_text("")
+    with pytest.raises(UserError, match="no text found"):
+        shards(place, "link", ["empty.txt"], force=True)
+    assert files(place / "visited") == before
+    assert not list(place.glob(".visited.*"))
+    shards(place, "link", eos=False, force=True)
+    assert (place / "link").is_symlink()
+    assert files(place / "visited") != before
+    assert not list(place.glob(".visited.*"))
