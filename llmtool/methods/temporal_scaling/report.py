@@ -24,7 +24,8 @@ def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
     unit = {"step": "steps", "epoch": "epochs"}.get(run.log.unit, run.log.unit)
     span_seen = f"{amount(run.cut)} to {amount(run.until)}"
     end = "" if run.open_end or run.goes_on is not None else f" of {amount(run.horizon)} ({share:.0f}%)"
-    yield f"{run.log.name}: {run.metric} loss, fitted on {unit} {span_seen}{end}"
+    of = f" in {units}" if (units := run.log.units.get(run.metric, "")).startswith("bits") else ""
+    yield f"{run.log.name}: {run.metric} loss{of}, fitted on {unit} {span_seen}{end}"
     yield from _ending(forecast)
     if not forecast.confident:
         yield _line("NOT CONFIDENT", "; ".join(forecast.doubts))

@@ -16,6 +16,7 @@ from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.logs.axis import LARGEST_STEP, find_axis
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record
+from llmtool.methods.temporal_scaling.logs.names import ADVERSARIES, GENERATORS, HELD_OUT, words
 from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope, unrounded
 
 Array = NDArray[np.float64]
@@ -31,6 +32,7 @@ class Log:
 
     unit: of the axis, "step", "tokens" or "epoch"; columns: the name in the log behind each of what was read;
     tokenizer: its hash, which llmtool's own logs carry;
+    units: of the losses that are no nats, by metric;
     broken_from: the first step after the last good loss at which the loss is no number, if it has come to that.
     """
 
@@ -46,6 +48,7 @@ class Log:
     columns: dict[str, str] = field(default_factory=dict)
     tokenizer: str | None = None
     broken_from: float | None = None
+    units: dict[str, str] = field(default_factory=dict)
 
     @property
     def peak_rate(self) -> float | None:
@@ -63,8 +66,11 @@ class Log:
         return slope(self.seconds)
 
     def metric(self, wanted: str | None = None) -> str:
-        """The loss to look at: asked for, else one by position, else the training loss, else the longest."""
+        """The loss to look at: asked for, else one by position, else the training loss, else the generator's, else the
+        longest that is no adversary's."""
         if wanted is not None:
+            if wanted not in self.losses and f"val_{wanted}" in self.losses:
+                return f"val_{wanted}"
             if wanted not in self.losses:
                 held = ", ".join(self.losses)
                 raise UserError(f"holds no loss called {wanted!r}", where=self.name, hint=f"it holds {held}")
@@ -73,7 +79,10 @@ class Log:
             return next(iter(self.positions))
         if "train" in self.losses:
             return "train"
-        return max(self.losses, key=lambda name: len(self.losses[name]))
+        parts = {name: set(name.split("_")) for name in self.losses}
+        own = [name for name in parts if not ADVERSARIES & parts[name]]
+        made = sorted((name for name in own if GENERATORS & parts[name]), key=lambda name: len(parts[name]))
+        return max(made or own or parts, key=lambda name: len(self.losses[name]))
 
 
 def assemble(records: Iterable[Record], name: str, horizon: int | None = None, chosen: Chosen | None = None) -> Log:
@@ -109,7 +118,8 @@ def assemble(records: Iterable[Record], name: str, horizon: int | None = None, c
         if horizon is None and value is not None and 0 < value <= LARGEST_STEP:
             horizon = int(value)
     return Log(name, losses, positions, other["rate"], horizon, other["tokens"], other["seconds"], tuple(notes), unit,
-               columns, reading.tokenizer, _broken_from(reading, x, losses, columns))  # fmt: skip
+               columns, reading.tokenizer, _broken_from(reading, x, losses, columns),
+               _units(reading, columns))  # fmt: skip
 
 
 def _require(reading: Reading) -> None:
@@ -136,9 +146,7 @@ def _require(reading: Reading) -> None:
 
 def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Series], list[str], dict[str, str]]:
     """The series of every metric, and by position; of several columns of one metric, the one with most rows."""
-    by_metric: dict[str, list[str]] = {}
-    for key in reading.by_role("loss"):
-        by_metric.setdefault(reading.columns[key].meaning.metric, []).append(key)
+    by_metric = _by_metric(reading)
     losses, notes, columns = {}, [], {}
     restarts, dropped = 0, set[int]()
     for metric, keys in by_metric.items():
@@ -165,9 +173,7 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
         if base not in losses:  # else the loss itself is there as well
             losses[base], columns[base] = losses[metric], columns[metric]
         del losses[metric], columns[metric]
-    for metric, key in columns.items():
-        if unit := reading.columns[key].meaning.unit:
-            notes.append(f"{metric} is in {unit}")
+    notes += [f"{metric} is in {unit}" for metric, unit in _units(reading, columns).items()]
     held = {metric: matrix(rows, x, reading.name, metric) for metric, rows in reading.lists.items()}
     for metric, series in held.items():
         losses.setdefault(metric, Series(series.steps, series.values.mean(axis=1)))
@@ -178,6 +184,25 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
     if restarts:
         notes.append(f"{restarts} restarts: the last run of each step counts")
     return losses, held, notes, columns
+
+
+def _by_metric(reading: Reading) -> dict[str, list[str]]:
+    """The columns of each metric. One that is named by its words alone, `val/box_loss`, is of a set called box; where
+    there is a box of training as well, it is the held-out one of the two: `val_box`."""
+    metrics = {key: reading.columns[key].meaning.metric for key in reading.by_role("loss")}
+    held_out = {key for key in metrics if HELD_OUT.intersection(words(key))}
+    trained = {metric.removeprefix("train_") for key, metric in metrics.items() if key not in held_out}
+    out: dict[str, list[str]] = {}
+    for key, metric in metrics.items():
+        both = key in held_out and metric in trained and metric.partition("_")[0] not in ("val", "train")
+        out.setdefault(f"val_{metric}" if both else metric, []).append(key)
+    return out
+
+
+def _units(reading: Reading, columns: dict[str, str]) -> dict[str, str]:
+    """The units of losses, where they are not the usual one."""
+    held = {metric: reading.columns[key].meaning for metric, key in columns.items() if key in reading.columns}
+    return {metric: each.unit for metric, each in held.items() if each.role == "loss" and each.unit}
 
 
 def _broken_from(reading: Reading, x: Array, losses: dict[str, Series], columns: dict[str, str]) -> float | None:

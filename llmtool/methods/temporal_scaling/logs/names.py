@@ -21,19 +21,26 @@ AXES = (
 """Names of the step, the best first: steps of the optimizer before micro-batches, and before calls of a tracker."""
 LEAVES = frozenset({"global step", "step", "iteration", "iter"})
 """Of these, the ones that may stand at the end of a path: `data/step`."""
+RUN_WIDE = frozenset({"global", "optimizer", "num", "total", "max"})
+"""Words of a step that counts through the run, whatever else is counted."""
 TRACKER = "_step"
 BESIDE_AXIS = frozenset({"train", "trainer", "training", "time", "progress", "metrics"})
 HORIZON = frozenset({"total steps", "max steps", "num training steps", "total iters", "train iters", "total iterations",
                      "max iters", "num iterations"})  # fmt: skip
 CLOSING = frozenset({"train runtime", "train train runtime"})
 """Hugging Face's Trainer ends with a row whose train_loss is the mean of the whole run, no point of it."""
+ADVERSARIES = frozenset({"disc", "discriminator", "critic", "adv", "adversarial", "d", "fake", "real"})
+GENERATORS = frozenset({"gen", "generator", "g"})
+"""Of the losses of two networks that play against each other, the one that tells of the model is the generator's."""
 RUN = frozenset({"run", "run id", "run name", "experiment", "exp name"})
 PHASE = frozenset({"split", "phase", "mode", "stage", "subset", "partition"})
 """Columns that say which data the loss of a row is of."""
 TRAIN = frozenset({"train", "training", "trl"})
 HELD_OUT = frozenset({"val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout", "tel"})
 LOSS = frozenset({"loss", "nll", "crossentropy", "xent", "trl", "tel"})
-BITS = frozenset({"bpb", "bpc"})
+BITS = {"bpb": "bits per byte", "bpc": "bits per character", "bpd": "bits per dimension",
+        "byte": "bits per byte", "char": "bits per character", "character": "bits per character"}  # fmt: skip
+"""Units of a loss to the base 2, by their word; the second line are units only beside the word `bits`."""
 PERPLEXITY = frozenset({"ppl", "perplexity"})
 FILLER = frozenset({
     "lm", "language", "model", "cross", "entropy", "ce", "ema", "avg", "average", "mean", "global", "total", "step",
@@ -121,16 +128,16 @@ def loss(name: str) -> Meaning | None:
     """The meaning of a column that is a loss: of training, "val", or of the set that its other words name."""
     parts = words(name)
     kinds = set(parts)
-    bits = bool(BITS & kinds) or {"bits", "byte"} <= kinds
+    bits = next((BITS[part] for part in parts if part in BITS and (part[:2] == "bp" or "bits" in kinds)), "")
     perplexity = bool(PERPLEXITY & kinds)
     if not (LOSS & kinds or {"cross", "entropy"} <= kinds or bits or perplexity) or NO_LOSS & kinds:
         return None
-    known = TRAIN | HELD_OUT | LOSS | BITS | PERPLEXITY | FILLER
+    known = TRAIN | HELD_OUT | LOSS | PERPLEXITY | FILLER | (BITS.keys() if bits else set())
     own = "_".join(part for part in parts if part not in known)
     if TRAIN & kinds:
         metric = f"train_{own}" if own else "train"
     else:
         metric = own or ("val" if HELD_OUT & kinds else "train")
-    unit = "bits per byte" if bits else "log perplexity" if perplexity else ""
+    unit = bits or ("log perplexity" if perplexity else "")
     suffix = "_bpb" if bits else "_ppl" if perplexity else ""
     return Meaning("loss", len(parts), metric + suffix, float("nan") if perplexity else 1.0, unit)
