@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs.columns import Reading
-from llmtool.methods.temporal_scaling.logs.names import BAR, TOTAL
+from llmtool.methods.temporal_scaling.logs.names import BAR, RUN_WIDE, TOTAL, words
 
 Array = NDArray[np.float64]
 LARGEST_STEP = 1e15
@@ -137,6 +137,10 @@ def _through_epochs(found: Axis, reading: Reading, key: str) -> Axis:
         again = found.name + BAR in reading.columns or bool(np.mean(as_run) < 0.5)
         if not again and epoch.max() == base:
             return Axis(found.name, x)  # whose length the total is, nothing tells yet
+    if not again and found.horizon and count is None and epoch.max() == base and _above(reading, key, found.name):
+        told = (f"{found.name!r} counts to {found.horizon:,.0f}, which may be the end of one epoch of several: "
+                "give --horizon, the last step of the run")  # fmt: skip
+        return Axis(found.name, x, notes=(told,))
     if not again:
         return Axis(found.name, x) if (back & rises).any() else found
     notes: tuple[str, ...] = ()
@@ -148,6 +152,13 @@ def _through_epochs(found: Axis, reading: Reading, key: str) -> Axis:
     out = np.where(np.isfinite(epochs), (epochs - base + 1) * length, x)  # a row of an epoch stands at its end
     out[both] = (epoch - base) * length + steps
     return Axis(found.name, out, count * length if count else None, True, notes)
+
+
+def _above(reading: Reading, epoch: str, step: str) -> bool:
+    """Whether a count of epochs stands before that of steps, as what holds it: `Epoch 0 | Step 12/6501`. OLMo's
+    `step=12/10000,epoch=1` is a step of the run, and so is a global one."""
+    order = list(reading.known)
+    return order.index(epoch) < order.index(step) and not RUN_WIDE.intersection(words(step))
 
 
 def _through_bars(found: Axis, reading: Reading) -> Axis:

@@ -25,8 +25,13 @@ _PAIR = re.compile(
 )
 _BARE = re.compile(r"^\s*(\d+)\s*(?:\||(?=(?:train|val)\s))")
 """llama2.c and build-nanogpt begin a line with the step, without its name."""
-_OF = re.compile(r"\[\s*(\d{1,15})/\s*(\d{1,15})\]|(?<![\w.])(\d{1,15})/(\d{1,15})(?= \[\d+:\d\d)")
-"""How far a program is, without a name: `[ 20/640]`, and tqdm's `20/640 [00:10<...`."""
+_OF = re.compile(
+    r"\[\s*(\d{1,15})/\s*(\d{1,15})\]|(?<![\w.])(\d{1,15})/(\d{1,15})(?= \[\d+:\d\d)"
+    r"|(?i:\bepoch)\W{1,3}\d{1,9}(?:/\d{1,9})?\s*[|,]\s*(\d{1,15})/(\d{1,15})(?=\s*[|,])"
+)
+"""How far a program is, without a name: `[ 20/640]`, tqdm's `20/640 [00:10<...`, `Epoch 1 | 143/573 |`."""
+_PHASED = re.compile(r"\[\s*([A-Za-z]+)\s*[|:]?\s*(\d{1,9})\s*/\s*(\d{1,9})\s*\]")
+"""An epoch, and what it was for: `[ Train | 001/100 ]`, `[ Valid | 001/100 ]`."""
 _EPOCH = re.compile(r"(?:.*\bINFO\b)?[\W_]*epoch\b[\s:#]*(\d{1,9})(?:\s*(?:/|of)\s*(\d{1,9}))?[\W_]*", re.IGNORECASE)
 """A line of its own, above those of an epoch: `Epoch 1/10`, ` > EPOCH: 84/1000`, `==== epoch 3 ====`."""
 _BRACKETS = re.compile(
@@ -69,13 +74,13 @@ def read(text: str, name: str) -> Iterator[Record]:
             above = epoch
             continue
         inside = line[:1].isspace() or bool(epoch)
-        line = _BRACKETS.sub(r"\1 \2/\3 ", line)
+        line = _PHASED.sub(_phase, _BRACKETS.sub(r"\1 \2/\3 ", line))
         record = _record(_PERCENT.sub(" ", line), above if inside else None)
         if record is not None:
-            for key, value in epoch.items():
-                record.setdefault(key, value)
+            if epoch.keys() - record.keys():
+                record = {**epoch, **record}  # in the order in which they stand there
             above = {key: value for key, value in record.items() if _counts(key)}
-            if len(record) == len(above):
+            if len(record) == len(above) or (records and record == records[-1] and _whole(above)):
                 continue
             drawn = (epoch or "step" + BAR in record) and records and not _new(record, records[-1])
             if drawn and all(records[-1].get(key) == value for key, value in above.items()):
@@ -97,10 +102,22 @@ def _spelled_out(steps: re.Match[str]) -> str:
     return f"epoch {steps[1]} " + (f"[{steps[2]}/{steps[3][2:]}] " if steps[3] else f"step {steps[2]} ")
 
 
+def _phase(found: re.Match[str]) -> str:
+    """An epoch in brackets as other programs print it; that of an evaluation, whatever its name, makes its loss one."""
+    kind = found[1].lower()
+    held = "" if kind in TRAIN else " valid" if kind in HELD_OUT else None
+    return found[0] if held is None else f" epoch {found[2]}/{found[3]}{held} "
+
+
 def _counts(key: str) -> bool:
     """Whether a name tells where in the run a record stands."""
     held = meaning(key)
     return held is not None and held.role in ("axis", "total")
+
+
+def _whole(counts: dict[str, Any]) -> bool:
+    """Whether what counts does so in whole numbers: of two rows alike, one was printed twice."""
+    return not any("." in str(value) for value in counts.values())
 
 
 def _new(record: dict[str, Any], last: dict[str, Any]) -> bool:
@@ -124,6 +141,8 @@ def _record(line: str, above: dict[str, Any] | None) -> dict[str, Any] | None:
         if held.role == "axis":
             held_out = held_out or bool(_CONTEXT.intersection(words(match["name"])))
             if match["total"] and len(match["total"]) < 16:
+                if (whole := " ".join(match["name"].split()[-2:]).lower()) in AXES:
+                    key = whole  # `global step 20/640` is no step of an epoch
                 record.setdefault(key + TOTAL, match["total"])
         elif (held.role == "loss" and match["total"]) or (
             held.role == "seconds" and " ".join(words(key)) not in _ELAPSED
@@ -142,7 +161,7 @@ def _record(line: str, above: dict[str, Any] | None) -> dict[str, Any] | None:
         before = set(words(line[: of.start()]))
         if before & _EVALUATES and not before & TRAIN:
             return None  # `Test: [10/242]`: a part of an evaluation, and no step of training
-        return {**record, "step": of[1] or of[3], "step" + BAR: of[2] or of[4]}
+        return {**record, "step": of[1] or of[3] or of[5], "step" + BAR: of[2] or of[4] or of[6]}
     if "axis" not in roles and above:
         return {**above, **record}
     return record if roles & {"axis", "tokens"} else None
