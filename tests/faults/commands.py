@@ -44,6 +44,8 @@ class Command:
     """A directory that a run fills step by step: what stands in between is neither old nor new, but can go on."""
     exchanged: bool = False
     """With `grows`: what is to replace an old one is filled beside it, so that over an old one nothing is between."""
+    aside: str = ""
+    """With `grows`: where in out/ the old output is kept until the new one is whole, if it is not in its place."""
     before: tuple[str, ...] = ()
     """What is done in out/ first, undisturbed."""
 
@@ -64,9 +66,11 @@ COMMANDS = (
     Command("tokenizer export in/tok.json out/export --to {}", "hf", "tiktoken"),
     Command("tokenizer compare in/tok.json in/ckpt --corpus in/text.txt --plot out/figure.png {}", "--rare 5"),
     Command("train in/ids.bin in/text.txt -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 "
-            f"{TRAIN} {{}}", "--lr 0.01", "--lr 0.02", grows=True),
-    Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
-    Command(f"posttrain uniattn in/shared in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True),
+            f"{TRAIN} {{}}", "--lr 0.01", "--lr 0.02", grows=True, aside="run/.before"),
+    Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True,
+            aside="run/.before"),
+    Command(f"posttrain uniattn in/shared in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True,
+            aside="run/.before"),
     Command("tokenizer encode in/tok.json in/text.txt -o out/shards --shards 70K --workers 1 {}", "--eos", grows=True,
             exchanged=True),
     Command("convert copy in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),

@@ -97,9 +97,11 @@ def examine(
         )  # fmt: skip
         outcome.tries += 1
         where = f"{way} at call {number} of {len(kinds)}, a {KINDS[kinds[number - 1]]}"
+        kept = lost(trial, command, old, new) if replace and command.aside else []
         grows = command.grows and not (replace and command.exchanged)
         for what in judge(trial, words, status, said, way, ends, outcome, grows=grows):
             outcome.wrong.append(f"{where}: {what}")
+        outcome.wrong += [f"{where}: {what}" for what in kept]
     shutil.rmtree(saved)
     outcome.seconds = _cpu() - began
     return outcome
@@ -135,6 +137,19 @@ def judge(
         yield f"the same command again: status {again}\n{said}"
     elif after != new:
         yield f"the same command again: {difference(new, after)}"
+
+
+def lost(trial: Trial, command: Command, old: Tree, new: Tree) -> list[str]:
+    """What of an old output stands neither in its place nor aside while the new one is not whole; tokens may go."""
+    found = trial.outputs()
+    if all(found.get(name) == digest for name, digest in new.items()):
+        return []
+    folder, _, kept = command.aside.partition("/")
+    missed = [
+        name for name, digest in old.items()
+        if "/tokens/" not in name and digest not in (found.get(name), found.get(f"{folder}/{kept}{name[len(folder):]}"))
+    ]  # fmt: skip
+    return [f"lost: {', '.join(missed)}"] if missed else []
 
 
 def settled(trial: Trial) -> Tree:

@@ -7,7 +7,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from llmtool.commands.train.job import BEGUN, METRICS, PLOT, SCHEMA, Job
+from llmtool.commands.train.before import BEFORE, MADE, STATES, put_aside, put_back, settle
+from llmtool.commands.train.job import BEGUN, METRICS, SCHEMA, Job
 from llmtool.commands.train.texts import FOLDER
 from llmtool.core.run.atomic import atomic_file, explained, sweep
 from llmtool.core.run.console import Console
@@ -30,6 +31,8 @@ def check_place(output: Path, read: Sequence[str | Path], console: Console) -> b
     refuse_overlap([output], read)
     tidy(output, [output], console)
     removed = sweep(output)
+    with explained(output):
+        settle(output)
     if not output.is_dir() or not any(entry.name != FOLDER for entry in output.iterdir()):
         return False
     for name in (METRICS, "run.json"):
@@ -100,8 +103,8 @@ def _as_asked(before: dict[str, Any], begun: dict[str, Any], changed: list[str])
 
 
 @contextmanager
-def alone(output: Path, begun: dict[str, Any], resumable: bool) -> Iterator[None]:
-    """Begin or go on in OUT, as the only run there; one that ends before it has made anything leaves nothing."""
+def alone(output: Path, begun: dict[str, Any], resumable: bool, console: Console) -> Iterator[None]:
+    """Begin or go on in OUT, as the only run there; one that ends before it has made anything leaves nothing new."""
     fresh = not output.exists() or {entry.name for entry in output.iterdir()} == {FOLDER}
     with explained(output):
         output.mkdir(exist_ok=True)
@@ -112,14 +115,19 @@ def alone(output: Path, begun: dict[str, Any], resumable: bool) -> Iterator[None
         if not resumable:
             with explained(output):
                 begin(output, begun)
+                if (output / BEFORE).is_dir():
+                    console.info(f"{output / BEFORE}: keeps the run that stood here until this one is finished")
         yield
     except UserError:
-        if fresh and not any((output / name).exists() for name in ("checkpoints", "run.json")) and not _rows(output):
-            for entry in output.iterdir():  # tokens stay for the next try
-                if entry.name != FOLDER:
-                    rmtree(entry) if entry.is_dir() else entry.unlink()
-            if not any(output.iterdir()):
-                output.rmdir()
+        if not any((output / name).exists() for name in (STATES, "run.json")) and not _rows(output):
+            if fresh:
+                for entry in output.iterdir():  # tokens stay for the next try
+                    if entry.name != FOLDER:
+                        rmtree(entry) if entry.is_dir() else entry.unlink()
+                if not any(output.iterdir()):
+                    output.rmdir()
+            else:
+                put_back(output)
         raise
     finally:
         os.close(handle)
@@ -131,12 +139,11 @@ def _rows(output: Path) -> int:
 
 
 def begin(output: Path, begun: dict[str, Any]) -> None:
-    """Make OUT, without what an earlier run left there; run.json goes first, or half would pass for whole."""
-    manifest_path(output).unlink(missing_ok=True)
-    for name in ("checkpoints", ".finished.partial"):
-        rmtree(output / name, ignore_errors=True)
-    for pattern in (METRICS, PLOT, "config.json", "model*.safetensors*"):
-        for path in output.glob(pattern):
-            path.unlink()
+    """Make OUT: a finished run that stands there is put aside, what is left of an unfinished one goes."""
+    rmtree(output / ".finished.partial", ignore_errors=True)
+    if not put_aside(output):
+        for pattern in MADE:
+            for path in output.glob(pattern):
+                rmtree(path) if path.is_dir() else path.unlink()
     with atomic_file(output / BEGUN) as file:
         file.write(dumps(begun, indent=2, default=str).encode() + b"\n")

@@ -51,7 +51,7 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         states = Checkpoints(job.output, world, job.settings.keep)
         world.barrier()
         if world.leader:
-            cleanup.enter_context(alone(job.output, begun, resumable))
+            cleanup.enter_context(alone(job.output, begun, resumable, console))
         world.barrier()
         found = states.latest(console) if resumable else None
         progress = Progress() if found is None else states.load(found, trainee, optimizers)
@@ -79,7 +79,8 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         if finished:
             finish(job, trainee, run, console)
         else:
-            console.info(f"{job.output}: stopped after step {progress.step:,}; the same command goes on from there")
+            again = "the same command without --force" if job.settings.force else "the same command"
+            console.info(f"{job.output}: stopped after step {progress.step:,}; {again} goes on from there")
         return report
 
 

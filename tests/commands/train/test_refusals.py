@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,49 @@ def test_changed_settings_or_data_are_refused_by_key(
     with pytest.raises(UserError, match="complete already"):
         run(corpus, tmp_path / "out", save_every=3)
     run(corpus, tmp_path / "out", lr=0.02, force=True)
+
+
+def test_a_finished_run_stays_until_the_one_that_replaces_it_is_finished(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, kept = tmp_path / "out", tmp_path / "out" / ".before"
+    run(corpus, out)
+    (out / "notes.txt").write_text("mine")
+    old = contents(out)
+    with monkeypatch.context() as patch:
+        patch.setattr("llmtool.commands.train.run.watch", broken)
+        with pytest.raises(UserError, match="no use"):
+            run(corpus, out, lr=0.02, force=True)  # before a step is made: all as it was
+    assert contents(out) == old
+    stop_after(monkeypatch, 5)
+    run(corpus, out, lr=0.02, force=True)
+    assert {**contents(kept), "notes.txt": b"mine"} == old
+    assert not (out / "model.safetensors").exists()
+    run(corpus, out, lr=0.03, force=True)  # the one that was not finished goes, the finished one stays
+    monkeypatch.undo()
+    assert {**contents(kept), "notes.txt": b"mine"} == old
+    (kept / "train.json").rename(tmp_path / "aside")  # as if killed while it was put aside
+    (out / "train.json").unlink()
+    (tmp_path / "aside").rename(out / "train.json")
+    for name in ("metrics.jsonl", "checkpoints"):
+        (out / name).unlink() if (out / name).is_file() else rmtree(out / name)
+    with pytest.raises(UserError, match="complete already"):
+        run(corpus, out)
+    assert contents(out) == old
+    run(corpus, out, lr=0.02, force=True)
+    assert not kept.exists()
+    assert contents(out)["model.safetensors"] != old["model.safetensors"]
+    with pytest.raises(UserError, match="complete already"):
+        run(corpus, out, lr=0.02)
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*")
+            if path.is_file() and path.relative_to(place).parts[0] != ".before"}  # fmt: skip
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise UserError("no use")
 
 
 def test_a_full_disk_is_one_line_and_the_last_state_stays(
