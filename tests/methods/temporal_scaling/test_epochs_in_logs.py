@@ -158,7 +158,7 @@ def test_marian() -> None:
     )
     from llmtool.methods.temporal_scaling.logs import stdout
 
-    log = assemble(stdout.read("\n".join(text.format(n=n, v=3 + 1 / n) for n in (500, 1000, 1500)), "log"), "log")
+    log = assemble(stdout.read("\n".join(text.format(n=n, v=3 + 1 / n) for n in (500, 1000, 1500)), "log")[0], "log")
     assert log.losses["train"].steps.tolist() == [500, 1000, 1500]
     assert log.peak_rate == 1.25e-5
 

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.logs.columns import Reading
+from llmtool.methods.temporal_scaling.logs.columns import Reading, values_of
 from llmtool.methods.temporal_scaling.logs.names import BAR, RUN_WIDE, TOTAL, words
+from llmtool.methods.temporal_scaling.logs.runs import refuse_runs
 
 Array = NDArray[np.float64]
 LARGEST_STEP = 1e15
 MOST_EPOCHS = 1e6
 """A count of epochs from here on is none."""
-FEWEST = 3
-"""Rows without which no run can be seen to follow another."""
 REACHED = 0.9
 """A bar that went back after this share of its length has begun another epoch, not the same one again."""
 
@@ -44,14 +42,14 @@ def find_axis(reading: Reading) -> Axis:
     names = names or reading.by_role("tokens")
     share = {key: len(rows.intersection(reading.columns[key].places)) / max(len(rows), 1) for key in names}
     best = next((key for key in names if share[key] >= 0.5), max(names, key=lambda key: share[key]))
-    x = _values(reading, best)
+    x = values_of(reading, best)
     for key in steps if best in steps else ():
         # nanoGPT evaluates at `step 250` and trains at `iter 250`: one count. Names that meet in a row are two.
         other = reading.columns[key]
         if key != best and np.isnan(x[other.places]).all():
             x[other.places] = other.values
     found = Axis(best, x, _total(reading, best, steps))
-    _refuse_runs(found, reading)
+    refuse_runs(found.name, found.steps, reading)
     if best in steps:
         epoch = max(epochs, key=lambda key: len(reading.columns[key].values), default="")
         found = _through_epochs(found, reading, epoch) if epoch else _through_bars(found, reading)
@@ -65,31 +63,6 @@ def find_axis(reading: Reading) -> Axis:
     return found
 
 
-def _refuse_runs(found: Axis, reading: Reading) -> None:
-    """Refuse a log in which a run that reached its last step is followed by another one from the start."""
-    held = np.flatnonzero(np.isfinite(found.steps))
-    steps, total = found.steps[held], _values(reading, found.name + TOTAL)[held]
-    if len(steps) < FEWEST:
-        return
-    # Two rows that go on from the start: one may be an evaluation that counts from 0, and a longer run a restart.
-    ended = (steps[:-2] >= total[:-2]) & (total[1:-1] == total[:-2])
-    begun = np.flatnonzero(ended & (steps[1:-1] <= steps[0]) & (steps[1:-1] < steps[:-2]) & (steps[2:] > steps[1:-1]))
-    others = {reading.columns[key].meaning.unit for key in reading.by_role("axis") if key != found.name}
-    if len(begun) and "epoch" not in others:  # beside epochs, a step that begins anew may be of the next one
-        last, whole, first = steps[begun[0]], total[begun[0]], steps[begun[0] + 1]
-        what = f"{found.name} {last:,.0f} of {whole:,.0f} is followed by {first:,.0f}"
-        raise UserError(f"holds {len(begun) + 1} runs, one after the other ({what})", where=reading.name,
-                        hint="one run a file")  # fmt: skip
-
-
-def _values(reading: Reading, key: str) -> Array:
-    """The values of a column by record, NaN where it has none."""
-    out = np.full(reading.count, np.nan)
-    if key in reading.columns:
-        out[reading.columns[key].places] = reading.columns[key].values
-    return out
-
-
 def _last(reading: Reading, key: str) -> float | None:
     """The last value of a column."""
     return reading.columns[key].values[-1] if key in reading.columns else None
@@ -97,11 +70,11 @@ def _last(reading: Reading, key: str) -> float | None:
 
 def _total(reading: Reading, best: str, steps: list[str]) -> float | None:
     """The last step planned, from beside the axis, or from beside another count of the same steps, from 0 or from 1."""
-    x = _values(reading, best)
+    x = values_of(reading, best)
     x[~np.isfinite(x)] = np.nan
     last = np.nanmax(x, initial=0.0)
     for key in [best, *steps]:
-        apart = np.abs(_values(reading, key) - x)
+        apart = np.abs(values_of(reading, key) - x)
         apart = apart[np.isfinite(apart)]  # counts that never meet in a row are two
         total = _last(reading, key + TOTAL)
         if total is not None and len(apart) and apart.max() <= 1 and (key == best or total >= last - 1):
@@ -118,7 +91,7 @@ def _rises(reading: Reading, key: str) -> bool:
 
 def _through_epochs(found: Axis, reading: Reading, key: str) -> Axis:
     """Steps that go back whenever a count of epochs rises, as steps of the run."""
-    x, epochs = found.steps, _values(reading, key)
+    x, epochs = found.steps, values_of(reading, key)
     epochs[~((epochs >= 0) & (epochs < MOST_EPOCHS))] = np.nan
     both = np.isfinite(x) & np.isfinite(epochs)
     steps, epoch = x[both], epochs[both]

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtool.methods.temporal_scaling.logs.names import BAR, HELD_OUT, PHASE, TOTAL, Meaning, meaning, words
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtool.methods.temporal_scaling.logs.names import BAR, HELD_OUT, LINE, PHASE, TOTAL, Meaning, meaning, words
 from llmtool.methods.temporal_scaling.logs.numbers import number
 
 Record = Mapping[str, Any]
@@ -45,6 +48,7 @@ class Reading:
         self.known: dict[str, Meaning | None] = {}
         self.lists: dict[str, list[tuple[int, list[float]]]] = {}
         self.runs: set[str] = set()
+        self.lines: list[int] = []
         self.count = self.unread = self.closing = 0
         self.first_unread = ""
         self.tokenizer: str | None = None
@@ -52,6 +56,7 @@ class Reading:
     def add(self, record: Record) -> None:
         """One record; its values get the place of its own."""
         values = _of_its_set(dict(flatten(record)))
+        self.lines.append(values.pop(LINE, 0))
         if isinstance(held := values.get(TOKENIZER), str):
             self.tokenizer = held
         closing = False
@@ -110,6 +115,14 @@ class Reading:
         names = [name for name in self.known if not name.endswith((TOTAL, BAR))]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         return ", ".join(names[:SHOWN]) + more
+
+
+def values_of(reading: Reading, key: str) -> NDArray[np.float64]:
+    """The values of a column by record, NaN where it has none."""
+    out = np.full(reading.count, np.nan)
+    if key in reading.columns:
+        out[reading.columns[key].places] = reading.columns[key].values
+    return out
 
 
 def flatten(record: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ and counted; after a restart the last run of a step wins, and what the abandoned
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.logs.axis import LARGEST_STEP, find_axis
-from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record
+from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record, values_of
 from llmtool.methods.temporal_scaling.logs.names import ADVERSARIES, GENERATORS, HELD_OUT, words
+from llmtool.methods.temporal_scaling.logs.ranks import merged, of_one_rank
+from llmtool.methods.temporal_scaling.logs.runs import refuse_whole_runs
 from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope, unrounded
 
 Array = NDArray[np.float64]
@@ -49,6 +51,11 @@ class Log:
     tokenizer: str | None = None
     broken_from: float | None = None
     units: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def axis(self) -> str:
+        """What one of its steps is called."""
+        return self.unit.removesuffix("s")
 
     @property
     def peak_rate(self) -> float | None:
@@ -85,16 +92,25 @@ class Log:
         return max(made or own or parts, key=lambda name: len(self.losses[name]))
 
 
-def assemble(records: Iterable[Record], name: str, horizon: int | None = None, chosen: Chosen | None = None) -> Log:
-    """The log that a reader's records make; a UserError where they hold no loss or are no single run."""
+def assemble(
+    records: Iterable[Record],
+    name: str,
+    horizon: int | None = None,
+    chosen: Chosen | None = None,
+    told: Sequence[str] = (),
+) -> Log:
+    """The log that a reader's records make; a UserError where they hold no loss or are no single run. told: notes of
+    the reader."""
     reading = Reading(name, chosen or Chosen())
-    for record in records:
+    held, of_rank = of_one_rank(records)
+    for record in held:
         reading.add(record)
     _require(reading)
     axis = find_axis(reading)
     axis_name, x = axis.name, axis.steps
+    refuse_whole_runs(axis_name, x, reading)
     losses, positions, notes, columns = _losses(reading, x)
-    notes += _amiss(reading, axis_name)
+    notes += [*told, *[of_rank] * bool(of_rank), *_amiss(reading, axis_name)]
     unit = reading.columns[axis_name].meaning.unit or ("tokens" if axis_name in reading.by_role("tokens") else "step")
     columns["step"] = axis_name
     other: dict[str, Series | None] = {}
@@ -149,6 +165,7 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
     by_metric = _by_metric(reading)
     losses, notes, columns = {}, [], {}
     restarts, dropped = 0, set[int]()
+    rates = values_of(reading, next(iter(reading.by_role("rate")), ""))
     for metric, keys in by_metric.items():
         by_hand = [key for key in keys if key.strip().lower() == (reading.chosen.loss or "").strip().lower()]
         key = by_hand[0] if by_hand else max(keys, key=lambda each: len(reading.columns[each].values))
@@ -161,7 +178,10 @@ def _losses(reading: Reading, x: Array) -> tuple[dict[str, Series], dict[str, Se
             dropped.update(np.array(column.places)[~keep].tolist())
         if not keep.any():
             continue
-        losses[metric], back = in_order(steps[keep], values[keep], reading.name)
+        rows, kept, of_ranks = merged(steps[keep], values[keep], rates[np.array(column.places)[keep]])
+        if of_ranks:
+            notes.append(f"{metric}: {of_ranks}")
+        losses[metric], back = in_order(rows, kept, reading.name)
         restarts, columns[metric] = max(restarts, back), key
     if reading.chosen.loss and columns:
         named = next(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["axis", "loss", "rate", "tokens", "seconds", "horizon", "total", "closing", "run"]
+LINE = " /line"
+"""The line of a file that a record stands in, beside what it holds."""
 TOTAL, BAR = " /total", " /bar"
 """After the name of an axis: the other half of `step 20/640`, kept beside it, and that of a bar, which counts anew in
 each epoch."""
@@ -33,6 +35,8 @@ ADVERSARIES = frozenset({"disc", "discriminator", "critic", "adv", "adversarial"
 GENERATORS = frozenset({"gen", "generator", "g"})
 """Of the losses of two networks that play against each other, the one that tells of the model is the generator's."""
 RUN = frozenset({"run", "run id", "run name", "experiment", "exp name"})
+RANK = frozenset({"rank", "local rank", "global rank", "process index", "process rank"})
+"""Columns that say which process of a run a row is of."""
 PHASE = frozenset({"split", "phase", "mode", "stage", "subset", "partition"})
 """Columns that say which data the loss of a row is of."""
 TRAIN = frozenset({"train", "training", "trl"})

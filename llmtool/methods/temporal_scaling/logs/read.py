@@ -15,7 +15,7 @@ from llmtool.core.run.json_file import parse_json
 from llmtool.methods.temporal_scaling.logs import csv_table, mllog, stdout, tensorboard, wandb_file
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
-from llmtool.methods.temporal_scaling.logs.names import meaning
+from llmtool.methods.temporal_scaling.logs.names import LINE, meaning
 
 LARGEST = 1 << 30
 """Bytes of the largest log; a day of training at a row a step is some 20 MB."""
@@ -50,7 +50,7 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
     except UnicodeDecodeError:
         raise UserError("not a training log: neither text nor TensorBoard events", where=name) from None
     records: Iterator[Record]
-    horizon = None
+    horizon, told = None, list[str]()
     if mllog.is_mllog(text):
         records, horizon = mllog.read(text, name)
     elif (held := _json(text, name)) is not None:
@@ -58,8 +58,8 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
     elif csv_table.is_table(text, chosen):
         records = csv_table.read(text, name, chosen)
     else:
-        records = stdout.read(text, name)
-    return assemble(records, name, horizon, chosen)
+        records, told = stdout.read(text, name)
+    return assemble(records, name, horizon, chosen, told)
 
 
 def _place(directory: Path) -> Path:
@@ -175,4 +175,4 @@ def _jsonl(text: str, name: str) -> Iterator[Record]:
                 return  # a run still going on may be in the middle of its last line
             raise UserError(f"not JSON: {error}", where=f"{name}:{number}") from None
         if isinstance(value, dict):
-            yield value
+            yield {**value, LINE: number}

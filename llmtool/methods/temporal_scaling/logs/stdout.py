@@ -8,13 +8,25 @@ What a name means is names.py's matter; lines without a step and a number that m
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmtool.core.run.errors import UserError
+from llmtool.methods.temporal_scaling.logs.bars import Drawn, drawn, give_steps
 from llmtool.methods.temporal_scaling.logs.columns import Record, halves
-from llmtool.methods.temporal_scaling.logs.names import AXES, BAR, HELD_OUT, TOTAL, TRAIN, Meaning, meaning, words
+from llmtool.methods.temporal_scaling.logs.names import (
+    AXES,
+    BAR,
+    HELD_OUT,
+    LINE,
+    TOTAL,
+    TRAIN,
+    Meaning,
+    meaning,
+    words,
+)
 from llmtool.methods.temporal_scaling.logs.numbers import known
+from llmtool.methods.temporal_scaling.logs.ranks import one_rank
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)(?-i:[KMBTk])?"
@@ -60,13 +72,39 @@ LONGEST = 4000
 """Characters of a line that is looked at."""
 
 
-def read(text: str, name: str) -> Iterator[Record]:
-    """The records; the other half of `step:125/5625` stands beside the step, as names.py says."""
+def read(text: str, name: str) -> tuple[Iterator[Record], list[str]]:
+    """The records, and what there is to say of them; the other half of `step:125/5625` stands beside the step, as
+    names.py says."""
+    numbered = [(at, line) for at, whole in enumerate(text.split("\n"), start=1) for line in whole.splitlines() or [""]]
+    lines, told = one_rank([line for _, line in numbered], lambda held: sum(map(_tells, _rows(held)[0])))
+    records, places = _rows(lines)
+    if not records:
+        raise UserError(
+            "not a training log that can be read",
+            where=name,
+            hint="JSONL, trainer_state.json, a table with a step in its header, TensorBoard events, or a printed log",
+        )
+    return ({**each, LINE: numbered[at][0]} for each, at in zip(records, places, strict=True)), [told] * bool(told)
+
+
+def _tells(record: dict[str, Any]) -> bool:
+    """Whether a row holds a loss."""
+    return any((held := meaning(key)) is not None and held.role == "loss" for key in record)
+
+
+def _rows(lines: Sequence[str | None]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The records, and which of the lines each stands in."""
     records: list[dict[str, Any]] = []
+    places: list[int] = []
+    bars: list[Drawn] = []
     above: dict[str, Any] | None = None
     epoch: dict[str, Any] = {}
-    for line in text.splitlines():
-        line = _STEPS.sub(_spelled_out, _COLOUR.sub("", line)[:LONGEST])
+    for place, whole in enumerate(lines):
+        if whole is None:
+            continue
+        line = _STEPS.sub(_spelled_out, _COLOUR.sub("", whole)[:LONGEST])
+        if (bar := drawn(line, len(records))) is not None:
+            bars.append(bar)
         line = _ESPNET.sub(r"epoch \1 \2 batch \3 ", line)
         line = _FIRST.sub(r"\1 ", _ASIDE.sub("", line))
         if header := _EPOCH.fullmatch(line):
@@ -82,19 +120,16 @@ def read(text: str, name: str) -> Iterator[Record]:
             above = {key: value for key, value in record.items() if _counts(key)}
             if len(record) == len(above) or (records and record == records[-1] and _whole(above)):
                 continue
-            drawn = (epoch or "step" + BAR in record) and records and not _new(record, records[-1])
-            if drawn and all(records[-1].get(key) == value for key, value in above.items()):
-                records.pop()  # a bar is drawn again and again
-            records.append(record)
+            same = (epoch or "step" + BAR in record) and records and not _new(record, records[-1])
+            if same and all(records[-1].get(key) == value for key, value in above.items()):
+                records[-1], places[-1] = record, place  # a bar is drawn again and again
+            else:
+                records.append(record)
+                places.append(place)
         elif not inside:
             above = None
-    if not records:
-        raise UserError(
-            "not a training log that can be read",
-            where=name,
-            hint="JSONL, trainer_state.json, a table with a step in its header, TensorBoard events, or a printed log",
-        )
-    return iter(records)
+    give_steps(records, bars)
+    return records, places
 
 
 def _spelled_out(steps: re.Match[str]) -> str:
@@ -161,7 +196,9 @@ def _record(line: str, above: dict[str, Any] | None) -> dict[str, Any] | None:
         before = set(words(line[: of.start()]))
         if before & _EVALUATES and not before & TRAIN:
             return None  # `Test: [10/242]`: a part of an evaluation, and no step of training
-        return {**record, "step": of[1] or of[3] or of[5], "step" + BAR: of[2] or of[4] or of[6]}
+        # a bar of the run goes on beside a part of an epoch, one of an epoch beside its count
+        last = TOTAL if "." in str(record.get("epoch", "")) else BAR
+        return {**record, "step": of[1] or of[3] or of[5], "step" + last: of[2] or of[4] or of[6]}
     if "axis" not in roles and above:
         return {**above, **record}
     return record if roles & {"axis", "tokens"} else None
