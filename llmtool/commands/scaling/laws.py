@@ -82,7 +82,7 @@ def backtest_logs(
         others = look.finished(like, QUIET, source)
         for origin in ORIGINS if look.until is None else (look.until,):
             run = look.run(log, origin)
-            truth = float(run.loss[run.steps >= run.horizon * 0.98].mean())
+            truth = float(run.loss[run.steps >= run.begin + 0.98 * (run.horizon - run.begin)].mean())
             row: dict[str, Any] = {"log": source, "fit_until": origin, "truth": truth}
             try:
                 made = forecast(run, law, others)

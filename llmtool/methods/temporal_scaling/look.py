@@ -1,6 +1,6 @@
 """How logs are looked at: the options that `fit`, `compare`, `backtest`, `positions` and `predict` share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,7 +82,18 @@ class Look:
             for note in log.notes:
                 console.info(f"{source}: {note}")
             runs.append(self.run(log, until))
+            for note in self._counts(runs[-1]):
+                console.info(f"{source}: {note}")
             others = [name for name in log.losses if name != runs[-1].metric]
             if others and self.metric is None:
                 console.info(f"{source}: the {runs[-1].metric} loss; it also holds {', '.join(others)} (--metric)")
         return runs
+
+    def _counts(self, run: Run) -> Iterator[str]:
+        """What the numbers of the options count, where it is not steps from 0."""
+        if run.axis != "step":
+            name = run.log.columns.get("step", run.axis)
+            yield f"{name!r} counts {run.axis}s, and so do --horizon and --fit-until"
+        if run.begin and self.until and self.until.endswith("%"):
+            yield (f"begins at {run.axis} {run.begin:,.10g}: {self.until} of the way from there to "
+                   f"{run.horizon:,.10g} is {run.axis} {run.until:,.10g}")  # fmt: skip

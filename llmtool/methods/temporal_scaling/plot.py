@@ -82,9 +82,9 @@ def draw(forecast: Forecast, path: Path) -> None:
     visible = run.loss[shown]
     low, high = min(float(visible.min()), final.low), max(float(np.quantile(visible, 0.99)), final.high)
     axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    axes.set_ylabel(f"{run.metric} loss, nats a token")
+    axes.set_ylabel(f"{run.metric} loss, {run.log.units.get(run.metric, 'nats a token')}")
     known = not run.open_end and run.goes_on is None
-    part = f"on {100 * run.until / run.horizon:.0f}% of the run" if known else f"to {run.axis} {amount(run.until)}"
+    part = f"on {100 * run.share:.0f}% of the run" if known else f"to {run.axis} {amount(run.until)}"
     title = f"{Path(run.log.name).name}: fitted {part}"
     axes.set_title(title, loc="left", fontsize=11)
     if not forecast.confident:

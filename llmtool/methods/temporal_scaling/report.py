@@ -20,10 +20,12 @@ SHOWN = 6
 def lines(forecast: Forecast, targets: Sequence[float] = ()) -> Iterator[str]:
     """The summary of one forecast."""
     run, fitted = forecast.run, forecast.fit
-    share = 100 * run.until / run.horizon
-    unit = {"step": "steps", "epoch": "epochs"}.get(run.log.unit, run.log.unit)
+    unit = f"{run.axis}s"
+    begun = f" from {amount(run.begin)}" if run.begin else ""
     span_seen = f"{amount(run.cut)} to {amount(run.until)}"
-    end = "" if run.open_end or run.goes_on is not None else f" of {amount(run.horizon)} ({share:.0f}%)"
+    end = (
+        "" if run.open_end or run.goes_on is not None else f" of {amount(run.horizon)} ({100 * run.share:.0f}%{begun})"
+    )
     of = f" in {units}" if (units := run.log.units.get(run.metric, "")).startswith("bits") else ""
     yield f"{run.log.name}: {run.metric} loss{of}, fitted on {unit} {span_seen}{end}"
     yield from _ending(forecast)
@@ -68,7 +70,7 @@ def _ending(forecast: Forecast) -> Iterator[str]:
     for step in run.ahead:
         yield _line(f"at {step:,.0f}", f"{span(forecast.at(step))} (90% interval)")
     if run.open_end:
-        yield _line("better with", "--horizon STEPS and --schedule, or the learning rate in the log")
+        yield _line("better with", f"--horizon {run.axis.upper()}S and --schedule, or the learning rate in the log")
 
 
 def _line(label: str, text: str) -> str:
@@ -164,4 +166,4 @@ def chart(forecast: Forecast) -> Iterator[str]:
     ends = f"{run.cut:,.0f}", f"{run.horizon:,.0f}"
     yield f"{'':9} +{'-' * WIDTH}"
     yield f"{'':11}{ends[0]}{ends[1]:>{WIDTH - len(ends[0])}}"
-    yield f"{'':11}steps; o fitted  . later  - law  : 90% band"
+    yield f"{'':11}{run.axis}s; o fitted  . later  - law  : 90% band"

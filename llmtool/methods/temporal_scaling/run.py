@@ -29,6 +29,9 @@ FRESH = 1.2
 that is trained on begins where it was, and is past what FIRST_STEPS is about."""
 END = 0.02
 """Share of a run whose mean loss is its final loss."""
+LATE = 0.5
+"""A log whose first loss lies beyond this share of its last step is of a run that was continued: shares are of what it
+holds. Nothing was ever logged of the other one."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,24 @@ class Run:
     supposed: bool = False
 
     @property
+    def begin(self) -> float:
+        """The step from which shares of the run are counted: 0, or the first one of a run that was continued."""
+        return _begin(self.log.losses[self.metric].steps)
+
+    @property
+    def share(self) -> float:
+        """How much of the run may be looked at, from `begin` to the horizon."""
+        return (self.until - self.begin) / max(self.horizon - self.begin, 1e-9)
+
+    @property
     def finished(self) -> bool:
         """Whether the last step is among those looked at, so that nothing is left to forecast."""
-        return not self.open_end and self.until >= 0.999 * self.horizon
+        return not self.open_end and (self.share >= 0.999 or self.until >= self.horizon)
 
     @property
     def axis(self) -> str:
         """What one of its steps is called."""
-        return {"epoch": "epoch", "tokens": "token"}.get(self.log.unit, "step")
+        return self.log.axis
 
     @property
     def going_on(self) -> "Run":
@@ -79,7 +92,7 @@ class Run:
     @property
     def ahead(self) -> tuple[float, ...]:
         """Steps to tell the loss of: multiples of the last one, where the end of the run is not known."""
-        return tuple(self.until * times for times in AHEAD) if self.open_end else ()
+        return tuple(_ahead(self.begin, self.until, times) for times in AHEAD) if self.open_end else ()
 
     def logged(self, last: float | None = None) -> tuple[Array, Array]:
         """Steps and losses that may be looked at, up to `last` if it is given, as they were logged."""
@@ -122,7 +135,12 @@ class Run:
     def end_noise(self) -> float:
         """Relative sd of the final loss as it is logged, the mean of the last 2% of the rows, around its course."""
         steps, loss = self.seen()
-        rows = END * self.horizon * len(steps[len(steps) // 2 :]) / max(self.until - steps[len(steps) // 2], 1e-9)
+        rows = (
+            END
+            * (self.horizon - self.begin)
+            * len(steps[len(steps) // 2 :])
+            / max(self.until - steps[len(steps) // 2], 1e-9)
+        )
         return noise(np.log(loss)) / float(np.sqrt(max(rows, 1.0)))
 
     @property
@@ -156,16 +174,16 @@ def prepare(
     plan: Plan | None = None,
     smooth: int = 1,
 ) -> Run:
-    """The run behind a log. until: a step, or a share of the horizon such as "30%"; default: all there is."""
+    """The run behind a log. until: a step, or a share of the run such as "30%"; default: all there is."""
     metric = log.metric(metric)
     steps, loss = _smoothed(log.losses[metric].steps, log.losses[metric].values, smooth)
     last = float(log.losses[metric].steps[-1])  # the mean of the last few rows lies before it
-    end = _end(log, last, horizon, until, plan)
-    horizon = AHEAD[-1] * last if end.step is None else end.step
+    end, begin = _end(log, last, horizon, until, plan), _begin(log.losses[metric].steps)
+    horizon = _ahead(begin, last, AHEAD[-1]) if end.step is None else end.step
     schedule = from_log(log, end.reached if end.supposed else horizon, warmup, plan)
     if schedule is not None and end.supposed:
         schedule = schedule.going_on(horizon, 0.0, assumed=True)
-    reached = _until(until, horizon, last, log.name)
+    reached = _until(until, begin, horizon, last, log.name)
     run = Run(log, metric, steps, loss, schedule, horizon, warmup or 0.0, reached, end.step is None,
               goes_on=end.goes_on, goes_to=end.goes_to, low=end.low, supposed=end.supposed)  # fmt: skip
     return cut_at(run, reached)
@@ -190,21 +208,30 @@ def _end(log: Log, last: float, given: float | None, until: str | None, plan: Pl
     if given is None:
         return End(last)  # programs count from 0 or from 1, and evaluate once more after the last step they planned
     raise UserError(
-        f"the horizon {given:g} lies before the last step {last:g}",
+        f"the horizon {given:,.10g} lies before the last {log.axis} {last:,.10g}",
         where=log.name,
-        hint="use --fit-until to look at less of the run",
+        hint="use --fit-until to look at less of the run" if log.axis == "step" else f"it counts {log.axis}s here",
     )
 
 
-def _until(until: str | None, horizon: float, last: float, name: str) -> float:
+def _begin(steps: Array) -> float:
+    return float(steps[0]) if steps[0] > LATE * steps[-1] and len(steps) > 1 else 0.0
+
+
+def _ahead(begin: float, until: float, times: float) -> float:
+    return begin + (until - begin) * times
+
+
+def _until(until: str | None, begin: float, horizon: float, last: float, name: str) -> float:
     if until is None:
         return last
     found = find_real(until.removesuffix("%"))
     if found is None:
         raise UserError(f"--fit-until {until}: neither a step nor a share such as 30%")
-    step = found / 100 * horizon if until.endswith("%") else found
-    if not 0 < step <= horizon:
-        raise UserError(f"--fit-until {until} lies outside the run", where=name, hint=f"its horizon is {horizon:g}")
+    step = begin + found / 100 * (horizon - begin) if until.endswith("%") else found
+    if not begin < step <= horizon:
+        what = f"its horizon is {horizon:,.10g}" + (f", its first step is {begin:,.10g}" if begin else "")
+        raise UserError(f"--fit-until {until} lies outside the run", where=name, hint=what)
     return min(step, last)
 
 
