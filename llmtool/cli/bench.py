@@ -45,7 +45,8 @@ def kernels(
     if settings.tune:
         tune_kernels(ops or [], settings, console=console)
         return
-    with pages.open("Kernels measured", console, muted=as_json or settings.markdown) as page:
+    read = [settings.baseline] if settings.baseline else []
+    with pages.open("Kernels measured", console, read=read, muted=as_json or settings.markdown) as page:
         report = time_kernels(ops or [], settings, as_json=as_json, console=page)
     if report["failed"] or report.get("slower"):
         raise typer.Exit(ExitCode.CHECK_FAILED)

@@ -183,7 +183,7 @@ def report(
     from llmtool.commands import data
 
     console = options.console(quiet, False)
-    read: list[str | Path] = [output, *settings.decontaminate]
+    read: list[str | Path] = [output, *settings.decontaminate, *([settings.model] if settings.model else [])]
     with pages.open(f"Quality of {output}", console, read=read, force=settings.force, muted=as_json) as page:
         facts, rows = data.report(output, page.drawing(settings), console=page)
         page.result(_rows(rows))

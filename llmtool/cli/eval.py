@@ -42,7 +42,8 @@ def _report(
     """What every command here does: measure, show to people or print as JSON, and write a page where one is asked."""
     from llmtool.commands.sources import parse_source
 
-    read: list[str | Path] = [checkpoint, *(parse_source(text).path for text in data or [])]
+    named = (getattr(settings, name, None) for name in ("tokenizer", "against", "dense"))
+    read: list[str | Path] = [checkpoint, *(parse_source(text).path for text in data or []), *filter(None, named)]
     console = options.console(quiet, verbose=False)
     with pages.open(f"{title}: {checkpoint}", console, read=read, muted=as_json) as page:
         report = measure(page.drawing(settings), page)

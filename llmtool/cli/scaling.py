@@ -96,7 +96,7 @@ def compare(
     from llmtool.commands.scaling import laws
 
     console = options.console(quiet, verbose)
-    with pages.open("Which run ends lower", console, read=logs, muted=as_json) as page:
+    with pages.open("Which run ends lower", console, read=[*logs, *settings.like], muted=as_json) as page:
         facts, lines = laws.compare_logs(logs, page.drawing(settings), console=page)
         page.result(lines)
         if as_json:

@@ -207,11 +207,12 @@ def compare(
     from llmtool.commands.tokenizer.compare import compare_files, short_names, show
     from llmtool.tokenizer import load
 
-    console, read = options.console(quiet, verbose), [*tokenizers, *corpus]
+    console = options.console(quiet, verbose)
+    read = [*tokenizers, *corpus, *(name for name in (settings.reference, settings.baseline) if name)]
     with pages.open("Tokenizers compared", console, read=read, force=settings.force, muted=as_json) as page:
         loaded = dict(zip(short_names(tokenizers), map(load, tokenizers), strict=True))
         drawing = page.drawing(settings)
-        comparison = compare_files(loaded, corpus, drawing, reading=reading, console=page)
+        comparison = compare_files(loaded, corpus, drawing, reading=reading, read=tokenizers, console=page)
         worse = show(comparison, drawing, page)
         if as_json:
             print(dumps(comparison.to_json() | ({} if worse is None else {"worse": worse})))

@@ -198,7 +198,9 @@ def assemble(
     settings = NextlongSettings.of(settings, named_settings)
     tokenizer = tokenizer or places.found_tokenizer() or needs_tokenizer()
     made, how = recipe(settings), means(settings, console)
-    return synthesis.assemble(Path(directory), Path(output), Tokenizer.load(tokenizer), made, how, read=[tokenizer])
+    return synthesis.assemble(
+        Path(directory), Path(output), Tokenizer.load(tokenizer), made, how, read=[tokenizer, *made.decontaminate]
+    )
 
 
 def report(

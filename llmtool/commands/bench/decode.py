@@ -43,7 +43,7 @@ def decode(
     from llmtool.core.bench.rows import append, refuse_existing
 
     until = math.inf if asked.budget is None else time.monotonic() + asked.budget
-    refuse_existing(asked.rows)
+    refuse_existing(asked.rows, checkpoints)
     claim_figure(asked.plot, read=checkpoints)
     place = find_place(asked.device)
     contenders, chosen = load_contenders(checkpoints, asked.dtype, str(place), asked.kernels, console)

@@ -19,6 +19,7 @@ from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.manifest import code, git_revision
 from llmtool.core.run.numbers import whole
+from llmtool.core.run.outputs import refuse_overlap
 from llmtool.core.run.page import Page
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def time_kernels(
     from llmtool.core.bench.rows import append, refuse_existing
 
     until = math.inf if asked.budget is None else time.monotonic() + asked.budget
-    refuse_existing(asked.rows)
+    read = [asked.baseline] if asked.baseline else []
+    refuse_existing(asked.rows, read)
+    refuse_overlap([asked.plot] if asked.plot else [], read)
     place = find_place("cpu" if asked.cpu else "auto")
     on_gpu = place.type == "cuda"
     direction, plot = asked.direction, asked.plot

@@ -19,6 +19,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import amount, quantity
+from llmtool.core.run.outputs import refuse_overlap
 
 if TYPE_CHECKING:
     from llmtool.core.corpus.token_files import TokenFile
@@ -65,6 +66,7 @@ def convert_rope(
         rows = " and ".join(f"{length:,}" for length in lengths)
         console.info(f"check: up to {most:,} tokens to score, in rows of {rows}, before and after")
     named = parse_sources(asked.check)
+    refuse_overlap([output], [*(source.path for source in named), *([asked.bases] if asked.bases else [])])
     if asked.dry_run:
         if named:
             total_bytes([source.path for source in named], reading)  # a text that is not there is said here too

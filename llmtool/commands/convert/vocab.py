@@ -19,6 +19,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.outputs import refuse_overlap
 from llmtool.core.run.wording import counted
 from llmtool.model import load_tokenizer, vocabulary_tables
 from llmtool.tokenizer import Tokenizer
@@ -74,6 +75,7 @@ def convert_vocab(
         {**asked.facts(), "tokenizer": new.fingerprint(), **(reading.facts() if asked.corpus else {})},
         seed=asked.seed,
     )
+    refuse_overlap([output], without_weights(asked.check))
     claim_checkpoint(output, run, source, read=read, force=asked.force, console=console)
     _say(found, plan, config, console)
     if asked.init == "zero" and found.pieces:

@@ -27,13 +27,14 @@ def compare_files(
     settings: CompareSettings | None = None,
     *,
     reading: Reading | None = None,
+    read: Sequence[str | Path] = (),
     console: Console = QUIET,
     **named_settings: Any,
 ) -> Comparison:
     """Measure on files, each a corpus of its own; settings, reading: as objects or by their options' names.
 
     reference: JSONL whose rows carry the same `id` as their translations in the corpora; parity refers to it.
-    plot: PNG or SVG to draw; one that exists is replaced with `force` only.
+    plot: PNG or SVG to draw; one that exists is replaced with `force` only. read: where the tokenizers came from.
     """
     reading, named_settings = Reading.split(reading, named_settings)
     asked = CompareSettings.of(settings, named_settings)
@@ -43,7 +44,8 @@ def compare_files(
     report, names = ReadReport(), short_names(corpora)
     named, begun = dict(zip(corpora, names, strict=True)), dict[str, str]()
     whole = any(tokenizer.needs_whole() for tokenizer in tokenizers.values())
-    claim_figure(plot, read=[*corpora, *([reference] if reference else [])], force=asked.force)
+    read = [*read, *corpora, *(name for name in (reference, asked.baseline) if name)]
+    claim_figure(plot, read=read, force=asked.force)
     with console.progress("comparing", total_bytes(corpora, reading), "B") as bar:
 
         def rows(path: str, count: Callable[[int], None] | None) -> Iterator[Row]:

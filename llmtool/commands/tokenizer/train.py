@@ -66,8 +66,9 @@ def train_file(
             plan = {"inputs": len(find_inputs(inputs, reading)), "bytes_on_disk": on_disk, "output": str(output)}
             return {"schema": "llmtool.tokenizer-train/1", "dry_run": True, **plan, **config}
         sizes = curve_sizes(asked)
-        claim_figure(asked.plot, read=[*without_weights(inputs), *asked.curve_text], force=asked.force)
-        claim_file(output, run, read=without_weights(inputs), force=asked.force, found=hashes.wait, console=console)
+        read = [*without_weights(inputs), *without_weights(asked.curve_text)]
+        claim_figure(asked.plot, read=read, force=asked.force)
+        claim_file(output, run, read=read, force=asked.force, found=hashes.wait, console=console)
         work: dict[str, Any] = {"threads": asked.threads, "max_memory": memory, "console": console}
         tokenizer = Tokenizer.train(inputs, reading=reading, **{**given, "limit_bytes": limit}, **work)
         run.inputs = hashes.wait()

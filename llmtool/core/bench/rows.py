@@ -1,13 +1,14 @@
 """Rows of a measurement in a file of JSON lines, appended and synced as they come: what was measured is not lost."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import read_plain
 from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.outputs import refuse_overlap
 
 Row = dict[str, Any]
 
@@ -37,8 +38,9 @@ def read(path: Path) -> list[Row]:
     return found
 
 
-def refuse_existing(path: Path | None) -> None:
-    """Rows of two runs do not belong into one file."""
+def refuse_existing(path: Path | None, read: Iterable[str | Path] = ()) -> None:
+    """Rows of two runs do not belong into one file, nor do they among what the command reads."""
+    refuse_overlap([path] if path else [], read)
     if path is not None and (path.exists() or not path.absolute().parent.is_dir()):
         what = "exists already" if path.exists() else "its directory does not exist"
         raise UserError(what, where=str(path), hint="name a new file for the rows")

@@ -18,10 +18,12 @@ from typing import Any
 import llmtool
 from llmtool.commands.bench.settings import PeersSettings
 from llmtool.commands.bench.tokenizer.contenders import OURS, PEERS, TRAINERS, VOCAB_SIZE, head, ours, read
+from llmtool.core.run.atomic import check_directory
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.manifest import git_revision
+from llmtool.core.run.outputs import refuse_overlap
 
 SCHEMA = "llmtool.bench-tokenizer/1"
 TASKS = ("encode", "train", "hostile")
@@ -39,6 +41,9 @@ def benchmark(
     if wrong := [name for name in only if name not in known]:
         raise UserError(f"contender {wrong[0]!r} is not known", hint=f"one of {', '.join(known)}")
     chosen = [name for name in known if name in (only or known)]
+    if asked.keep:
+        refuse_overlap([asked.keep], [corpus])
+        check_directory(asked.keep)
     missing = sorted({p for p in map(_package, chosen) if not importlib.util.find_spec(p)})
     chosen = [name for name in chosen if _package(name) not in missing]
     if missing and task != "hostile":
