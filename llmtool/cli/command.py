@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from llmtool.cli.values import UsageError
 from llmtool.cli.waiting import prepare
 from llmtool.core.run.atomic import refuse_stdout
-from llmtool.core.run.errors import CompleteError
+from llmtool.core.run.errors import CompleteError, UserError, followable
 
 PRINT = "--print-config"
 GIVEN = "words given"
@@ -96,6 +96,11 @@ class Command(Paged, TyperCommand):
             from llmtool.cli.next import after
 
             done.next = after(words, given)
+            raise
+        except UserError as error:
+            if error.hint:
+                known = {name for each in self.params for name in (*each.opts, *each.secondary_opts)}
+                error.hint = followable(error.hint, known)
             raise
         say_next(words, given)
         return result

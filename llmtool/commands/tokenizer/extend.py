@@ -83,7 +83,7 @@ def extend_files(
         )
         model = Path(settings.fit_rows or "")
         sized = [model / "config.json" if model.is_dir() else model] if settings.fit_rows else []
-        read = [str(source), *without_weights([*inputs, *shown]), *files, *sized]
+        read: list[str | Path] = [str(source), *without_weights([*inputs, *shown]), *files, *sized]
         with checked_again(output, lambda: Tokenizer.load(output / OWN_FILE)):
             claim_directory(output, run, read=read, force=settings.force, found=hashes.wait, console=console)
         extension = _train(tokenizer, inputs, reading, settings, room, allows, console)

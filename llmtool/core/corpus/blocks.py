@@ -215,7 +215,7 @@ def bounded_lines(blocks: Iterable[bytes], source: str) -> Iterator[bytes]:
             raise UserError(
                 f"a row of more than {MAX_ROW >> 20:,} MiB",
                 where=f"{source}:{row}",
-                hint="JSONL has one object a line; for plain text give --format text",
+                hint="JSONL has one object a line; for plain text give --input-format text",
             )
         if lines:
             yield b"".join(parts)

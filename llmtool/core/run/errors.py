@@ -3,6 +3,8 @@
 Anything that is not a UserError is a bug and keeps its traceback.
 """
 
+import re
+from collections.abc import Collection
 from enum import IntEnum
 from pathlib import Path
 
@@ -69,6 +71,26 @@ def printable(text: str) -> str:
 def explain_os_error(error: OSError) -> str:
     """The plain reason of an operating system error, without its number."""
     return (error.strerror or str(error)).lower()
+
+
+_CLAUSES = re.compile(r"(, or |, and |; )")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+_ELSEWHERE = re.compile(r"(?<![\w-])(llmtool|posttrain|train|convert|extend|pip|torchrun)\s.*--")
+"""Words before an option that make it another command's."""
+
+
+def followable(hint: str, known: Collection[str]) -> str | None:
+    """A hint without the clauses that name an option which this command has not; None where nothing is left.
+
+    The library writes its hints for many commands: "correct the row, or read without --strict to skip it" is to be
+    followed as far as "correct the row" where there is no --strict.
+    """
+    parts = _CLAUSES.split(hint)
+    left = ""
+    for joint, clause in zip(["", *parts[1::2]], parts[::2], strict=True):
+        if _ELSEWHERE.search(clause) or all(option in known for option in _OPTION.findall(clause)):
+            left += joint + clause if left else clause
+    return left or None
 
 
 def closest(name: str, known: list[str]) -> str | None:

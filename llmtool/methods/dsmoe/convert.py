@@ -89,7 +89,7 @@ def constant_weights(layer: int, weights: Mapping[str, torch.Tensor], settings: 
         moved = float(router.float().abs().max())
         raise UserError(
             f"layer {layer}: the gates depend on the token (the router's largest weight is {moved:.3g})",
-            hint="only a conversion with --router-init exact whose routers were not trained can be merged",
+            hint="what `llmtool convert dsmoe --router-init exact` made can be merged, its routers not trained",
         )
     if settings.off_mean:
         raise UserError(
