@@ -137,7 +137,7 @@ class Follower:
 
 
 def _over(run: Run, last: float) -> bool:
-    return not run.open_end and run.goes_on is None and last >= run.horizon
+    return run.log.ended or (not run.open_end and run.goes_on is None and last >= run.horizon)
 
 
 def _notify(command: str, text: str, console: Console) -> None:

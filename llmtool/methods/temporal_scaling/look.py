@@ -79,21 +79,26 @@ class Look:
         runs = []
         for source in sources:
             log = read_log(source, self.chosen)
-            for note in log.notes:
+            for note in _notes(log):
                 console.info(f"{source}: {note}")
             runs.append(self.run(log, until))
-            for note in self._counts(runs[-1]):
+            for note in self._share(runs[-1]):
                 console.info(f"{source}: {note}")
             others = [name for name in log.losses if name != runs[-1].metric]
             if others and self.metric is None:
                 console.info(f"{source}: the {runs[-1].metric} loss; it also holds {', '.join(others)} (--metric)")
         return runs
 
-    def _counts(self, run: Run) -> Iterator[str]:
-        """What the numbers of the options count, where it is not steps from 0."""
-        if run.axis != "step":
-            name = run.log.columns.get("step", run.axis)
-            yield f"{name!r} counts {run.axis}s, and so do --horizon and --fit-until"
+    def _share(self, run: Run) -> Iterator[str]:
+        """The step that a share is, in a run whose log begins late."""
         if run.begin and self.until and self.until.endswith("%"):
             yield (f"begins at {run.axis} {run.begin:,.10g}: {self.until} of the way from there to "
                    f"{run.horizon:,.10g} is {run.axis} {run.until:,.10g}")  # fmt: skip
+
+
+def _notes(log: Log) -> Iterator[str]:
+    """What was mended in a log, and what its axis counts where that is no step."""
+    yield from log.notes
+    if log.axis not in ("step", "row"):
+        name = log.columns.get("step", log.axis)
+        yield f"{name!r} counts {log.axis}s, and so do --horizon and --fit-until"

@@ -13,6 +13,8 @@ Array = NDArray[np.float64]
 LARGEST_STEP = 1e15
 MOST_EPOCHS = 1e6
 """A count of epochs from here on is none."""
+ROWS = "row"
+"""The axis of a log that names no other."""
 REACHED = 0.9
 """A bar that went back after this share of its length has begun another epoch, not the same one again."""
 
@@ -40,6 +42,8 @@ def find_axis(reading: Reading) -> Axis:
     epochs = [key for key in reading.by_role("axis") if reading.columns[key].meaning.unit]
     names = [*steps, *(key for key in reading.by_role("tokens") if _rises(reading, key)), *epochs]
     names = names or reading.by_role("tokens")
+    if not names:
+        return _rows(reading)
     share = {key: len(rows.intersection(reading.columns[key].places)) / max(len(rows), 1) for key in names}
     best = next((key for key in names if share[key] >= 0.5), max(names, key=lambda key: share[key]))
     x = values_of(reading, best)
@@ -61,6 +65,16 @@ def find_axis(reading: Reading) -> Axis:
         found = Axis(best, x + 1 if late else x, found.horizon)
     found.steps[~(np.isfinite(found.steps) & (found.steps >= 0) & (found.steps <= LARGEST_STEP))] = np.nan
     return found
+
+
+def _rows(reading: Reading) -> Axis:
+    """Rows of the loss that most have, as steps; others stand where they were logged between them."""
+    losses = {key: reading.columns[key].places for key in reading.by_role("loss")}
+    places = max([*losses.values(), [place for held in reading.lists.values() for place, _ in held]], key=len)
+    x = np.zeros(reading.count)
+    x[places] = 1
+    told = "no row tells its step: rows are counted, from 1, and so are --horizon and --fit-until (--step-column)"
+    return Axis(ROWS, np.maximum(np.cumsum(x), 1), notes=(told,))
 
 
 def _last(reading: Reading, key: str) -> float | None:

@@ -49,6 +49,7 @@ class Reading:
         self.lists: dict[str, list[tuple[int, list[float]]]] = {}
         self.runs: set[str] = set()
         self.lines: list[int] = []
+        self.closed: list[int] = []
         self.count = self.unread = self.closing = 0
         self.first_unread = ""
         self.tokenizer: str | None = None
@@ -63,6 +64,7 @@ class Reading:
         for key in values:
             held = self._meaning(key)
             closing = closing or (held is not None and held.role == "closing")
+        self.closed += [self.count] * closing
         for key, value in values.items():
             held = self._meaning(key)
             if isinstance(value, list):

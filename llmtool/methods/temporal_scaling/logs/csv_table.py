@@ -61,6 +61,8 @@ def _by_rule(line: str, rule: str) -> list[str]:
 
 def _cells(cells: list[str], delimiter: str) -> list[str]:
     cells = [cell.strip() for cell in cells]
+    if delimiter == "\t" and cells[-1:] == [""]:
+        cells = cells[:-1]  # one more at the end of each line
     return cells[1:-1] if delimiter == "|" and cells[:1] == [""] and cells[-1:] == [""] else cells
 
 

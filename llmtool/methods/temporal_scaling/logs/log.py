@@ -32,9 +32,9 @@ class NotYetError(UserError):
 class Log:
     """What one run wrote. `losses` and `positions` are by metric: "train", "val" or an evaluation set.
 
-    unit: of the axis, "step", "tokens" or "epoch"; columns: the name in the log behind each of what was read;
+    unit: of the axis, "step", "tokens", "epoch" or "row"; columns: the name in the log behind each of what was read;
     tokenizer: its hash, which llmtool's own logs carry;
-    units: of the losses that are no nats, by metric;
+    units: of the losses that are no nats, by metric; ended: whether a row says that the run has ended;
     broken_from: the first step after the last good loss at which the loss is no number, if it has come to that.
     """
 
@@ -51,6 +51,7 @@ class Log:
     tokenizer: str | None = None
     broken_from: float | None = None
     units: dict[str, str] = field(default_factory=dict)
+    ended: bool = False
 
     @property
     def axis(self) -> str:
@@ -111,7 +112,7 @@ def assemble(
     refuse_whole_runs(axis_name, x, reading)
     losses, positions, notes, columns = _losses(reading, x)
     notes += [*told, *[of_rank] * bool(of_rank), *_amiss(reading, axis_name)]
-    unit = reading.columns[axis_name].meaning.unit or ("tokens" if axis_name in reading.by_role("tokens") else "step")
+    unit = _unit(reading, axis_name)
     columns["step"] = axis_name
     other: dict[str, Series | None] = {}
     for role in ("rate", "tokens", "seconds"):
@@ -133,9 +134,14 @@ def assemble(
     for value in [*planned[-1:], axis.horizon]:
         if horizon is None and value is not None and 0 < value <= LARGEST_STEP:
             horizon = int(value)
+    if (ended := _ended(reading, x, horizon)) is not None:
+        notes.append(
+            f"the last row, without a loss, stands at {unit.removesuffix('s')} {ended:,.10g}: the run has ended"
+        )
+        horizon = horizon or max(int(ended), 1)
     return Log(name, losses, positions, other["rate"], horizon, other["tokens"], other["seconds"], tuple(notes), unit,
                columns, reading.tokenizer, _broken_from(reading, x, losses, columns),
-               _units(reading, columns))  # fmt: skip
+               _units(reading, columns), ended is not None)  # fmt: skip
 
 
 def _require(reading: Reading) -> None:
@@ -151,7 +157,7 @@ def _require(reading: Reading) -> None:
         raise UserError(f"holds {len(reading.runs)} runs ({names}) in one file", where=reading.name,
                         hint="one run a file")  # fmt: skip
     found = f"; columns: {reading.listed()}" if reading.known else ""
-    if not reading.by_role("axis") and not reading.by_role("tokens"):
+    if not any(map(reading.by_role, ("axis", "tokens", "loss"))) and not reading.lists:
         raise NotYetError(f"no row has a step and a loss{found}", where=reading.name,
                           hint="name them with --step-column and --loss-column")  # fmt: skip
     if not reading.by_role("loss") and not reading.lists:
@@ -219,6 +225,26 @@ def _by_metric(reading: Reading) -> dict[str, list[str]]:
     return out
 
 
+def _ended(reading: Reading, x: Array, horizon: int | None) -> float | None:
+    """Where a run has ended, as rows behind its last loss say: the Trainer's closing one, or one that has reached the
+    last step and plans nothing. None where none does."""
+    behind = 1 + max((reading.columns[key].places[-1] for key in reading.by_role("loss")), default=reading.count)
+    behind = max(behind, 1 + max((place for held in reading.lists.values() for place, _ in held), default=0))
+    last = x[behind:][np.isfinite(x[behind:])]
+    if not len(last):
+        return None
+    closed = any(place >= behind for place in reading.closed)
+    planned = any(column.places[-1] >= behind for column in map(reading.columns.get, reading.by_role("rate")) if column)
+    return float(last.max()) if closed or (horizon and last.max() >= horizon and not planned) else None
+
+
+def _unit(reading: Reading, axis: str) -> str:
+    """What an axis counts."""
+    if axis not in reading.columns:
+        return axis
+    return reading.columns[axis].meaning.unit or ("tokens" if axis in reading.by_role("tokens") else "step")
+
+
 def _units(reading: Reading, columns: dict[str, str]) -> dict[str, str]:
     """The units of losses, where they are not the usual one."""
     held = {metric: reading.columns[key].meaning for metric, key in columns.items() if key in reading.columns}
@@ -242,6 +268,8 @@ def _amiss(reading: Reading, axis: str) -> list[str]:
         notes.append(f"{counted(reading.unread, 'cell')} left out as no number, the first: {reading.first_unread}")
     if reading.closing:
         notes.append("the closing row's training loss is the mean of the run, and was left out")
+    if axis not in reading.columns:
+        return notes
     others = [
         key
         for key in reading.by_role("axis")

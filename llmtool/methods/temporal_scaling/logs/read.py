@@ -12,7 +12,7 @@ from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import refuse_device
 from llmtool.core.run.json_file import parse_json
-from llmtool.methods.temporal_scaling.logs import csv_table, mllog, stdout, tensorboard, wandb_file
+from llmtool.methods.temporal_scaling.logs import csv_table, headerless, mllog, stdout, tensorboard, wandb_file
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
 from llmtool.methods.temporal_scaling.logs.names import LINE, meaning
@@ -55,6 +55,8 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
         records, horizon = mllog.read(text, name)
     elif (held := _json(text, name)) is not None:
         records, horizon = held
+    elif (rows := headerless.read(text)) is not None:
+        records = rows
     elif csv_table.is_table(text, chosen):
         records = csv_table.read(text, name, chosen)
     else:

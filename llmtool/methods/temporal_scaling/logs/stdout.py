@@ -14,6 +14,7 @@ from typing import Any
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs.bars import Drawn, drawn, give_steps
 from llmtool.methods.temporal_scaling.logs.columns import Record, halves
+from llmtool.methods.temporal_scaling.logs.headerless import Printed
 from llmtool.methods.temporal_scaling.logs.names import (
     AXES,
     BAR,
@@ -79,12 +80,30 @@ def read(text: str, name: str) -> tuple[Iterator[Record], list[str]]:
     lines, told = one_rank([line for _, line in numbered], lambda held: sum(map(_tells, _rows(held)[0])))
     records, places = _rows(lines)
     if not records:
+        if (alone := _losses_alone(numbered)) is not None:
+            raise UserError(
+                f"no line tells a step, or an epoch, beside a loss; the first of several with one: {alone[1]!r}",
+                where=f"{name}:{alone[0]}",
+                hint="`step 10 loss 3.2` is read; of a table with a header, or of JSONL, each row counts",
+            )
         raise UserError(
             "not a training log that can be read",
             where=name,
             hint="JSONL, trainer_state.json, a table with a step in its header, TensorBoard events, or a printed log",
         )
     return ({**each, LINE: numbered[at][0]} for each, at in zip(records, places, strict=True)), [told] * bool(told)
+
+
+def _losses_alone(numbered: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+    """The number and the beginning of the first line in which a loss has a value that other lines give one, too."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for at, line in numbered:
+        for match in _PAIR.finditer(line[:LONGEST]):
+            name, held = _named(match["name"])
+            if held is not None and held.role == "loss" and "." in match["number"]:
+                found.setdefault(name, []).append((at, line.strip()[:60]))
+    lines = max(found.values(), key=len, default=[])
+    return lines[0] if len(lines) > 2 else None
 
 
 def _tells(record: dict[str, Any]) -> bool:
@@ -97,6 +116,7 @@ def _rows(lines: Sequence[str | None]) -> tuple[list[dict[str, Any]], list[int]]
     records: list[dict[str, Any]] = []
     places: list[int] = []
     bars: list[Drawn] = []
+    table = Printed()
     above: dict[str, Any] | None = None
     epoch: dict[str, Any] = {}
     for place, whole in enumerate(lines):
@@ -105,8 +125,9 @@ def _rows(lines: Sequence[str | None]) -> tuple[list[dict[str, Any]], list[int]]
         line = _STEPS.sub(_spelled_out, _COLOUR.sub("", whole)[:LONGEST])
         if (bar := drawn(line, len(records))) is not None:
             bars.append(bar)
+        row = table.spelled_out(line)
         line = _ESPNET.sub(r"epoch \1 \2 batch \3 ", line)
-        line = _FIRST.sub(r"\1 ", _ASIDE.sub("", line))
+        line = row or _FIRST.sub(r"\1 ", _ASIDE.sub("", line))
         if header := _EPOCH.fullmatch(line):
             epoch = {"epoch": header[1], **({"epoch" + TOTAL: header[2]} if header[2] else {})}
             above = epoch
@@ -120,7 +141,7 @@ def _rows(lines: Sequence[str | None]) -> tuple[list[dict[str, Any]], list[int]]
             above = {key: value for key, value in record.items() if _counts(key)}
             if len(record) == len(above) or (records and record == records[-1] and _whole(above)):
                 continue
-            same = (epoch or "step" + BAR in record) and records and not _new(record, records[-1])
+            same = (row or epoch or "step" + BAR in record) and records and not _new(record, records[-1])
             if same and all(records[-1].get(key) == value for key, value in above.items()):
                 records[-1], places[-1] = record, place  # a bar is drawn again and again
             else:
