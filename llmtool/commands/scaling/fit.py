@@ -93,7 +93,7 @@ def _check(request: Request, joint: bool, follow: bool) -> None:
         try:
             claim_file(
                 request.asked.output,
-                request.run(),
+                request.run,
                 read=request.read,
                 force=request.asked.force,
                 found=request.inputs,

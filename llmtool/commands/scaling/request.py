@@ -1,6 +1,7 @@
 """What `llmtool scaling fit` is asked for, what it writes, and the exit status that its checks ask for."""
 
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 from llmtool.commands.scaling.settings import FitSettings
@@ -32,8 +33,9 @@ class Request:
         """How the logs are looked at."""
         return self.asked.look()
 
+    @cached_property
     def run(self) -> Run:
-        """What makes the saved law what it is."""
+        """What makes the saved law what it is; the one that claims its place, and is saved."""
         facts = {"law": self.asked.law, "targets": list(self.asked.target_loss), "like": list(self.asked.like),
                  **asdict(self.look)}  # fmt: skip
         return Run("scaling fit", facts, spelled=SPELLED, defaults=self.asked.defaults())
@@ -52,7 +54,7 @@ def write_law(request: Request, facts: dict[str, Any]) -> None:
     """The law and what it was made from, whole."""
     if request.asked.output is None:
         return
-    run = request.run()
+    run = request.run
     run.inputs = request.inputs()
     with atomic_files() as files:
         files.open(request.asked.output).write(dumps(facts, indent=1).encode() + b"\n")

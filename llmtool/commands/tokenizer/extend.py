@@ -91,7 +91,7 @@ def extend_files(
         extended.encode(b"a")  # what the engine cannot hold is refused here
         table = cutoff_table(extension, extended, settings, reading, console)
         run.inputs = hashes.wait()
-        with atomic_directory(output) as work:
+        with atomic_directory(output, run.allowed) as work:
             write_huggingface(extended, work, output.name)
             write_tsv(work / ADDED, ADDED_HEADER, added_rows(extension))
             write_tsv(work / CUTOFFS, *table)

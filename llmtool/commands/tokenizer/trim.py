@@ -80,7 +80,7 @@ def trim_files(
         made = Tokenizer(trimmed.definition)
         made.encode(b"a")
         run.inputs = hashes.wait()
-        with atomic_directory(output) as work:
+        with atomic_directory(output, run.allowed) as work:
             write_huggingface(made, work, output.name)
             _write_map(work / MAP, trimmed)
             write_tsv(work / REMOVED, ("id", "token", "count"), _rows(trimmed))

@@ -60,7 +60,7 @@ def export_huggingface(
     read: where the tokenizer and the sample came from. force: an earlier export that stands there is replaced whole.
     """
     run = _claim(tokenizer, directory, "hf", sample, read, force, console)
-    with atomic_directory(directory) as work:
+    with atomic_directory(directory, run.allowed) as work:
         write_huggingface(tokenizer, work, directory.name)
         seal(work, run)
         return agreement(tokenizer, work, sample, place=directory)
@@ -176,7 +176,7 @@ def export_tiktoken(
         "add_bos": definition.add_bos,
         "chat_template": definition.chat_template,
     }
-    with atomic_directory(directory) as work:
+    with atomic_directory(directory, run.allowed) as work:
         with (work / f"{name}.tiktoken").open("wb") as file:
             file.writelines(b"%s %d\n" % (base64.b64encode(token), number) for number, token in ranks)
         (work / f"{name}.json").write_text(dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

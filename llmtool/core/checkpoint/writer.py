@@ -71,7 +71,7 @@ def write_checkpoint(
     if expected:
         require_space(path, expected)
     console = console or Console(verbosity=-1)
-    with atomic_directory(path) as work:
+    with atomic_directory(path, run.allowed) as work:
         with ShardWriter(work, max_shard_size, kind) as writer, console.progress("writing", expected, "B") as bar:
             for name, tensor in put_together(tensors, config):
                 bar.advance(writer.add(name, tensor))

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -41,6 +41,8 @@ class Files:
         self.main: Path | None = None
         self.through = False
         """Whether the output is a pipe or a device, beside which nothing can stand."""
+        self.allowed: Callable[[], None] | None = None
+        """Raises where the places may not be written to any more; asked right before the renames."""
 
     def open(self, path: Path) -> IO[bytes]:
         """A binary file that becomes `path` when the block ends well."""
@@ -67,6 +69,8 @@ class Files:
             with explained(part.path):
                 part.sync()
         first, *beside = self._parts
+        if self.allowed:
+            self.allowed()
         with explained(first.path):
             here = [part for part in beside if part.path.parent == first.path.parent]
             for part in beside:
@@ -74,7 +78,7 @@ class Files:
                     part.place.replace(part.path)
                     journal.sync_directory(part.path.parent)
             pairs = [(part.place, part.path) for part in [*here, first]]
-            journal.rename_together(pairs) if here else journal.rename(*pairs[0])
+            journal.rename_together(pairs, self.allowed) if here else journal.rename(*pairs[0])
         self.discard()
 
     def discard(self) -> None:
@@ -144,15 +148,22 @@ def atomic_files() -> Iterator[Files]:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `path` when the block ends well, and vanishes when it does not."""
+def atomic_file(path: Path, allowed: Callable[[], None] | None = None) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `path` when the block ends well, and vanishes when it does not.
+
+    allowed: raises where it may not; asked right before.
+    """
     with atomic_files() as files:
+        files.allowed = allowed
         yield files.open(path)
 
 
 @contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """A directory that becomes `path` when the block ends well; an existing one is replaced only then, and whole."""
+def atomic_directory(path: Path, allowed: Callable[[], None] | None = None) -> Iterator[Path]:
+    """A directory that becomes `path` when the block ends well; an existing one is replaced only then, and whole.
+
+    allowed: raises where it may not; asked right before.
+    """
     path = check_directory(path)
     with explained(path):
         work, handle = _begin_directory(path)
@@ -164,7 +175,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
                 raise
             with explained(path):
                 raise
-        put_directory(work, path)
+        put_directory(work, path, allowed)
     except BaseException:
         if not journal.stands(path):
             shutil.rmtree(work, ignore_errors=True)
@@ -173,12 +184,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def put_directory(work: Path, path: Path) -> None:
+def put_directory(work: Path, path: Path, allowed: Callable[[], None] | None = None) -> None:
     """Put a directory that is whole in the place of `path`, in one step; `.PATH.xxxxxxxx.partial` or `.next`."""
     with explained(path):
         _keep_modes(work, path)
         sync_tree(work)
-        journal.exchange(work, path)
+        if allowed:
+            journal.exchange_if(work, path, allowed)
+        else:
+            journal.exchange(work, path)
 
 
 def _begin_directory(path: Path) -> tuple[Path, int]:

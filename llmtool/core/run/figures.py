@@ -49,20 +49,30 @@ def claim_marked(path: Path, kind: str, *, read: Iterable[str | Path] = (), forc
         return
     check_output(path)
     tidy(path, [path])
-    if not path.exists() or not path.stat().st_size:
-        return
-    held = path.read_bytes()
-    if MARK.encode() not in held:
-        raise UserError(f"exists already, and is no {kind} of llmtool", where=str(path), hint="write elsewhere")
-    if not force and mark().encode() not in held:
+    held = refuse_unmarked(path, kind)
+    if held and not force and mark().encode() not in held:
         raise UserError("exists already", where=str(path), hint="use --force to replace it")
+
+
+def refuse_unmarked(path: Path, kind: str) -> bytes:
+    """Refuse to replace what is no figure (or page) of ours; what stands there, nothing where nothing does."""
+    held = path.read_bytes() if path.exists() and not is_stream(path) else b""
+    if held and MARK.encode() not in held:
+        raise UserError(f"exists already, and is no {kind} of llmtool", where=str(path), hint="write elsewhere")
+    return held
 
 
 def save_figure(sheet: Any, path: Path, dpi: int = 150, files: Files | None = None) -> None:
     """Write a matplotlib figure in the format of its name, whole or not at all; with `files` when they appear."""
     kind = _kind(path)
     metadata = {KINDS[kind][0]: mark(), **dict.fromkeys(KINDS[kind][1:])}
-    with atomic_file(path) if files is None else nullcontext(files.open(path)) as file:
+
+    def allowed() -> None:
+        refuse_unmarked(path, "figure")
+
+    if files is not None:
+        files.allowed = files.allowed or allowed
+    with atomic_file(path, allowed) if files is None else nullcontext(files.open(path)) as file:
         sheet.savefig(file, format=kind, dpi=dpi, metadata=metadata)
 
 

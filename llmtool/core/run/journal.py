@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,17 @@ def rename(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def rename_together(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Rename files of one directory, all or none; the last is the output whose name the journal bears."""
+def rename_together(pairs: Sequence[tuple[Path, Path]], allowed: Callable[[], None] | None = None) -> None:
+    """Rename files of one directory, all or none; the last is the output whose name the journal bears.
+
+    allowed: raises where they may not be; asked when it is this writer's turn, so of two that write to one place at
+    once the later finds what the first has put there.
+    """
     output = pairs[-1][1]
     with _opened(output) as handle:
         _write(handle, output, {"files": [[source.name, target.name] for source, target in pairs]})
+        if allowed:
+            allowed()
         _finish(output)
 
 
@@ -71,6 +77,20 @@ def exchange(work: Path, path: Path) -> None:
     with _opened(path) as handle:
         _write(handle, path, {"work": work.name, "old": old.name})
         _finish(path)
+
+
+def exchange_if(work: Path, path: Path, allowed: Callable[[], None]) -> None:
+    """`exchange`, if `allowed` does not raise; what appears behind its back where nothing stood is not replaced."""
+    replaces = path.is_dir() and any(path.iterdir())
+    allowed()
+    if replaces:
+        exchange(work, path)
+        return
+    try:
+        rename(work, path)  # onto nothing or an empty directory, and onto nothing else
+    except OSError:
+        allowed()
+        raise
 
 
 def recover(output: Path) -> bool:

@@ -6,7 +6,7 @@ DIR/run.json for an output directory, written last; F.run.json for an output fil
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Run:
     """Options of settings that are called otherwise, as for `changes`."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Values of settings that an older run.json does not name, as for `changes`."""
+    allowed: Callable[[], None] | None = None
+    """Raises where the output may not be put in its place (any more): the claim's question, asked again at the end."""
     started: float = field(default_factory=time.time)
     cpu_started: float = field(default_factory=time.process_time)
 
@@ -73,6 +75,7 @@ class Run:
         named = [Path(output) for output in outputs if not isinstance(output, dict)]
         entries = [{"path": place.name, "bytes": sizes.get(place.name)} for place in named]
         files.open(path).write(self._encoded(entries))
+        files.allowed, self.allowed = self.allowed, None  # what is written again later replaces its own
 
     def _encoded(self, outputs: Iterable[Path | dict[str, Any]]) -> bytes:
         return dumps(self.to_json(outputs), indent=2, default=str).encode() + b"\n"

@@ -6,7 +6,8 @@
 - Without --force: what is complete already, from the same inputs and settings, is success (`CompleteError`, exit 0);
   anything else that exists is refused, with the options that differ.
 
-What killed processes have left in this place is finished or removed first, and counted.
+What killed processes have left in this place is finished or removed first, and counted. The question is asked again
+(`run.allowed`) right before the output is put in its place: what has appeared there meanwhile, of whomever, stays.
 """
 
 import os
@@ -49,7 +50,14 @@ def claim_file(
     manifest = manifest_path(output)
     refuse_overlap([manifest, *beside], read)
     tidy(output, [output, manifest, *beside], console)
-    made = _made(manifest)
+    _judge_file(output, run, beside, force, found)
+    run.allowed = _again(lambda: _judge_file(output, run, beside, force, found))
+
+
+def _judge_file(
+    output: Path, run: Run, beside: Sequence[Path], force: bool, found: Callable[[], Entries] | None
+) -> None:
+    made = _made(manifest_path(output))
     listed = {Path(name).name for name in outputs_of(made or {})}
     for place in beside:
         if os.path.lexists(place) and place.name not in listed:
@@ -76,6 +84,12 @@ def claim_directory(
     check_directory(output)
     refuse_overlap([output], read)
     tidy(output, [output], console)
+    _judge_directory(output, run, force, found)
+    run.allowed = _again(lambda: _judge_directory(output, run, force, found))
+
+
+def _judge_directory(output: Path, run: Run, force: bool, found: Callable[[], Entries] | None) -> None:
+    check_directory(output)
     if not output.is_dir() or not any(output.iterdir()):
         return
     made = _made(output / "run.json")
@@ -87,6 +101,19 @@ def claim_directory(
         if name.as_posix() not in known and not any(part in OTHERS for part in name.parts):
             what = f"holds {name.as_posix()!r}, which its run.json does not name"
             raise UserError(what, where=str(output), hint="move it away, or write elsewhere")
+
+
+def _again(judge: Callable[[], None]) -> Callable[[], None]:
+    def allowed() -> None:
+        try:
+            judge()
+        except CompleteError:  # somebody has made the same
+            raise
+        except UserError as error:
+            what = f"{error.what}; it has come there while this was being made"
+            raise UserError(what, where=error.where, hint=error.hint) from None
+
+    return allowed
 
 
 def refuse_overlap(outputs: Iterable[Path], read: Iterable[str | Path]) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.dataclass import dataclass
+from llmtool.core.run.figures import refuse_unmarked
 from llmtool.version import __version__
 
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -139,8 +140,12 @@ def markdown_page(title: str, blocks: Iterable[Block], mark: str | None) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    with atomic_file(path) as file:
+    """Whole or not at all, and in the place of a page of ours only."""
+
+    def allowed() -> None:
+        refuse_unmarked(path, "page")
+
+    with atomic_file(path, allowed) as file:
         file.write(text.encode("utf-8", "replace"))
 
 
