@@ -2,9 +2,15 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+from llmtool.core.checkpoint.directory import CONFIG, open_checkpoint
+from llmtool.core.corpus.provenance import describe
+from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
@@ -40,8 +46,29 @@ class Again:
             place = self.directory / name
             if not place.exists():
                 yield f"{place}: is not there"
-            elif "files" in entry and file_entry(place)["sha256"] != wanted:
+            elif "files" in entry and wanted not in self._hashes(place):
                 yield f"{place}: has changed since"
+
+    def _hashes(self, place: Path) -> Iterator[str | None]:
+        """What commands write of an input: text by its content, a checkpoint by its weights, anything by its files."""
+        for reading in (self._reading(), Reading()) if place.is_dir() else (Reading(),):
+            with suppress(UserError):
+                yield describe(str(place), Event(), True, reading)["sha256"]
+        if (place / CONFIG).is_file():
+            with suppress(UserError):
+                yield open_checkpoint(place).fingerprint()["sha256"]
+        yield file_entry(place)["sha256"]
+
+    def _reading(self) -> Reading:
+        """Which files of a directory were read."""
+        known = self.made.get("config")
+        facts = known if isinstance(known, dict) else {}
+        given = {
+            name: facts.get(name) or [now for option, now in pairwise(self.words) if option == f"--{name}"]
+            for name in ("include", "exclude")
+        }
+        kept = {name: value for name, value in given.items() if isinstance(value, list)}
+        return Reading(**kept, format=facts.get("input_format", "auto"))
 
 
 def command_of(place: Path, more: Sequence[str]) -> Again:
