@@ -114,6 +114,20 @@ def test_parts_of_a_batch_are_averaged(tmp_path: Path, ranks: int) -> None:
     assert "their means count" in note
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("block", [7, 50])
+def test_blocks_of_rows_that_take_turns(tmp_path: Path, ranks: int, block: int) -> None:
+    """Where the output is a file, a rank writes it in blocks."""
+    losses = rows(ranks, 0.03)
+    places = range(0, len(STEPS), block)
+    lines = [f"step {STEPS[k]} loss {losses[k, r]}"
+             for at in places for r in range(ranks) for k in range(at, min(at + block, len(STEPS)))]  # fmt: skip
+    log = read(tmp_path / "log", lines)
+    assert log.losses["train"].steps.tolist() == STEPS
+    np.testing.assert_allclose(log.losses["train"].values, losses.mean(axis=1))
+    assert any("their means count" in note for note in log.notes)
+
+
 def test_ranks_that_crash_together_go_on_together(tmp_path: Path) -> None:
     """1000 steps by two ranks, begun again at 600: the second pass counts, and is told as a restart."""
     old, new = rows(2, 0.03, 1), rows(2, 0.03, 2)

@@ -9,7 +9,13 @@ import pytest
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs import Log, read_log
 
-FORMS = ["step {n} loss {v}", '{{"step": {n}, "loss": {v}}}', "Epoch {n} - loss={v}", "step: {n}\n    loss: {v}"]
+FORMS = [
+    "step {n} loss {v}",
+    "step {n} val_loss {v}",
+    '{{"step": {n}, "loss": {v}}}',
+    "Epoch {n} - loss={v}",
+    "step: {n}\n    loss: {v}",
+]
 
 
 def loss(n: int, run: int = 0) -> float:
@@ -42,7 +48,7 @@ def test_what_the_message_says_to_do_works(tmp_path: Path, form: str) -> None:
         write(tmp_path / "log", form, [range(1, 101), range(1, 121), range(1, 111)], above=above)
     command = str(error.value).split("sed -n '")[1].split("'")[0]
     (tmp_path / "second").write_bytes(subprocess.check_output(["sed", "-n", command, str(tmp_path / "log")]))
-    found = read_log(tmp_path / "second").losses["train"]
+    [found] = read_log(tmp_path / "second").losses.values()
     assert found.steps.tolist() == list(range(1, 121))
     assert found.values.tolist() == [loss(n, 1) for n in range(1, 121)]
 
@@ -50,13 +56,14 @@ def test_what_the_message_says_to_do_works(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize("form", FORMS[:2])
 def test_a_run_that_was_begun_again_is_one(tmp_path: Path, form: str) -> None:
     """Broken off and begun anew; from a checkpoint; and rows that were printed twice."""
-    log = write(tmp_path / "log", form, [range(1, 60), range(1, 301)])
-    assert log.losses["train"].values.tolist() == [loss(n, 1) for n in range(1, 301)]
-    log = write(tmp_path / "log", form, [range(1, 301), range(200, 400)])
-    assert len(log.losses["train"]) == 399
+    [series] = write(tmp_path / "log", form, [range(1, 60), range(1, 301)]).losses.values()
+    assert series.values.tolist() == [loss(n, 1) for n in range(1, 301)]
+    [series] = write(tmp_path / "log", form, [range(1, 301), range(200, 400)]).losses.values()
+    assert len(series) == 399
     text = "\n".join(form.format(n=n, v=loss(n)) for n in range(1, 101))
     (tmp_path / "log").write_text(f"{text}\n{text}")
-    assert read_log(tmp_path / "log").losses["train"].values.tolist() == [loss(n) for n in range(1, 101)]
+    [series] = read_log(tmp_path / "log").losses.values()
+    assert series.values.tolist() == [loss(n) for n in range(1, 101)]
 
 
 def test_a_model_that_is_tuned_again_is_a_restart(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ _PREFIX = re.compile(
     r"|(?P<bare>\s*(?P<number>\d{1,5}):\s)",
     re.IGNORECASE,
 )
+_MARKED = re.compile(r"rank|\[default\d|gpu[ :=_]*\d|\]<std|\s*\d{1,5}: ", re.IGNORECASE)
+"""What a line that names a rank holds."""
 NUMBERED = 3
 """What may be a count of the row as well, `10: loss 3.1`, is a rank where each stands in so many lines."""
 MOST = 64
@@ -42,7 +44,7 @@ LATE = 4
 def one_rank(lines: Sequence[str], losses: Callable[[Sequence[str]], int]) -> tuple[Sequence[str | None], str]:
     """Lines without those of other ranks than the first that tells of losses as often as any does, and without the
     prefixes; a note. losses: how many rows of some lines tell of one."""
-    found = [_PREFIX.match(line) for line in lines]
+    found = [_PREFIX.match(line) if _MARKED.search(line[:99]) else None for line in lines]
     bare = [match["number"] for match in found if match and match["bare"]]
     if NUMBERED * len(set(bare)) > len(bare):
         found = [None if match and match["bare"] else match for match in found]
@@ -98,7 +100,11 @@ def merged(steps: Array, values: Array, rates: Array) -> tuple[Array, Array, str
     # a part that was repeated after a crash has twice as many
     if not 2 <= ranks <= MOST or np.mean(counts % ranks == 0) < SHARE:
         return same
-    groups = _groups(steps, ranks)
+    # A rank whose output goes into a file keeps back some thousand characters of it: blocks of rows take turns.
+    turns = (np.diff(steps) < 0).sum() >= 2 * (ranks - 1)
+    order = np.argsort(steps, kind="stable")
+    apart_by = np.diff(order)[np.diff(steps[order]) == 0]
+    groups = _groups(steps, ranks, int(np.median(apart_by)) * (ranks - 1) if turns else 0)
     at = np.array([group[0] for group in groups])
     if len(groups) >= len(steps) or (np.diff(steps[at]) < 0).sum() > len(groups) // FEWEST:
         return same
@@ -122,11 +128,12 @@ def merged(steps: Array, values: Array, rates: Array) -> tuple[Array, Array, str
     return steps[at], mean, note
 
 
-def _groups(steps: Array, ranks: int) -> list[list[int]]:
-    """Places of the rows of each step, as many as there are ranks and near to one another."""
+def _groups(steps: Array, ranks: int, late: int) -> list[list[int]]:
+    """Places of the rows of each step, as many as there are ranks and near to one another: no farther than some times
+    as many rows as the last of a step was late so far."""
     open_groups: dict[float, list[int]] = {}
     groups: list[list[int]] = []
-    gaps = [2 * ranks]
+    gaps = [max(2 * ranks, late)]
     for place, step in enumerate(steps.tolist()):
         group = open_groups.get(step)
         if group is None or len(group) == ranks or place - group[0] > LATE * max(gaps[-MOST:]):

@@ -39,12 +39,11 @@ def refuse_runs(name: str, x: Array, reading: Reading) -> None:
 def refuse_whole_runs(name: str, x: Array, reading: Reading) -> None:
     """Refuse a log whose step goes back to where it began, with the loss back at what it was, after a run that came as
     far as the next one."""
-    key = max((key for key in reading.by_role("loss") if reading.columns[key].meaning.metric == "train"),
-              key=lambda each: len(reading.columns[each].values), default=None)  # fmt: skip
+    losses = {key: reading.columns[key] for key in reading.by_role("loss")}
+    key = max(losses, key=lambda each: (losses[each].meaning.metric == "train", len(losses[each].values)), default=None)
     if key is None:
         return
-    places = np.array(reading.columns[key].places)
-    loss = np.array(reading.columns[key].values)
+    places, loss = np.array(losses[key].places), np.array(losses[key].values)
     keep = np.isfinite(x[places]) & np.isfinite(loss) & (loss > 0)
     places, loss, steps = places[keep], np.log(loss[keep]), x[places][keep]
     if len(steps) < 2 * FEWEST:
