@@ -51,7 +51,7 @@ class Again:
 
     def _hashes(self, place: Path) -> Iterator[str | None]:
         """What commands write of an input: text by its content, a checkpoint by its weights, anything by its files."""
-        for reading in (self._reading(), Reading()) if place.is_dir() else (Reading(),):
+        for reading in (self._reading(), Reading()) if place.is_dir() else [Reading()]:
             with suppress(UserError):
                 yield describe(str(place), Event(), True, reading)["sha256"]
         if (place / CONFIG).is_file():
@@ -63,12 +63,15 @@ class Again:
         """Which files of a directory were read."""
         known = self.made.get("config")
         facts = known if isinstance(known, dict) else {}
-        given = {
-            name: facts.get(name) or [now for option, now in pairwise(self.words) if option == f"--{name}"]
-            for name in ("include", "exclude")
-        }
-        kept = {name: value for name, value in given.items() if isinstance(value, list)}
-        return Reading(**kept, format=facts.get("input_format", "auto"))
+
+        def globs(name: str) -> list[str]:
+            kept = facts.get(name)
+            found = kept if isinstance(kept, list) else []
+            return [str(glob) for glob in found] or [now for was, now in pairwise(self.words) if was == f"--{name}"]
+
+        with suppress(UserError):
+            return Reading(include=globs("include"), exclude=globs("exclude"), format=facts.get("input_format", "auto"))
+        return Reading()
 
 
 def command_of(place: Path, more: Sequence[str]) -> Again:
