@@ -4,6 +4,7 @@ Settings come as an object or by their names; a stage reads those that it needs.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +13,7 @@ from llmtool.commands import places
 from llmtool.commands.data_settings import NextlongSettings, ReportSettings, ShowSettings
 from llmtool.core.bpe.tokenizer import available_cores
 from llmtool.core.corpus.units import Means
+from llmtool.core.run.alone import alone
 from llmtool.core.run.atomic import new_directories
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
@@ -114,14 +116,19 @@ def chunk(
 ) -> dict[str, Any]:
     """The first stage: documents into chunks."""
     from llmtool.methods.nextlong import stages
+    from llmtool.methods.nextlong.place import nothing_left
     from llmtool.methods.nextlong.store import claim_work
-    from llmtool.methods.nextlong.synthesis import nothing_left
 
     settings, directory = NextlongSettings.of(settings, named_settings), Path(directory or places.CHUNKS)
     claim_work(directory, corpora)
     with new_directories(directory.parent), nothing_left(directory):
         store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))
     return {"schema": "llmtool.data-chunk/1", "directory": str(directory), **store.facts}
+
+
+def _work(directory: str | Path) -> AbstractContextManager[None]:
+    """A work directory for this process alone; the stage says it where none stands there."""
+    return alone(Path(directory)) if Path(directory).is_dir() else nullcontext()
 
 
 def embed(
@@ -135,11 +142,12 @@ def embed(
     from llmtool.methods.nextlong import stages
 
     settings = NextlongSettings.of(settings, named_settings)
-    found = stages.embed(
-        Path(directory), settings.embedder, means(settings, console), seed=settings.seed,
-        decontaminate=settings.decontaminate, ngram=settings.ngram, fields=fields_of(settings.decontaminate_field),
-        prefix=settings.embedder_prefix,
-    )  # fmt: skip
+    with _work(directory):
+        found = stages.embed(
+            Path(directory), settings.embedder, means(settings, console), seed=settings.seed,
+            decontaminate=settings.decontaminate, ngram=settings.ngram, fields=fields_of(settings.decontaminate_field),
+            prefix=settings.embedder_prefix,
+        )  # fmt: skip
     return {"schema": "llmtool.data-embed/1", "directory": str(directory), **found.stage.totals()}
 
 
@@ -154,9 +162,10 @@ def index(
     from llmtool.methods.nextlong import stages
 
     settings = NextlongSettings.of(settings, named_settings)
-    stage = stages.index(
-        Path(directory), settings.index, means(settings, console), seed=settings.seed, dedupe=settings.dedupe
-    )
+    with _work(directory):
+        stage = stages.index(
+            Path(directory), settings.index, means(settings, console), seed=settings.seed, dedupe=settings.dedupe
+        )
     return {"schema": "llmtool.data-index/1", "directory": str(directory), **stage.totals()}
 
 
@@ -175,11 +184,12 @@ def mine(
     settings = NextlongSettings.of(settings, named_settings)
     tokenizer = tokenizer or places.found_tokenizer() or needs_tokenizer()
     made, how = recipe(settings), means(settings, console)
-    counted = stages.count_tokens(Path(directory), Tokenizer.load(tokenizer), made.separator, how)
-    choice = made.choice(stages.measured_ratio(Store(Path(directory)), counted))
-    wanted = made.samples if made.tokens is None else made.tokens // made.target
-    seeds = None if wanted is None else wanted + wanted // 4 + 1
-    stage = stages.mine(Path(directory), choice, how, seeds=seeds)
+    with _work(directory):
+        counted = stages.count_tokens(Path(directory), Tokenizer.load(tokenizer), made.separator, how)
+        choice = made.choice(stages.measured_ratio(Store(Path(directory)), counted))
+        wanted = made.samples if made.tokens is None else made.tokens // made.target
+        seeds = None if wanted is None else wanted + wanted // 4 + 1
+        stage = stages.mine(Path(directory), choice, how, seeds=seeds)
     return {"schema": "llmtool.data-mine/1", "directory": str(stage.directory), **stage.totals()}
 
 

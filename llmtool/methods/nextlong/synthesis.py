@@ -1,9 +1,7 @@
 """Samples from a work directory: the stage `assemble`; and `llmtool data nextlong`, from corpus to output."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,18 +13,19 @@ import numpy as np
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.provenance import describe
-from llmtool.core.corpus.shards import SETTINGS, Stage
+from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
-from llmtool.core.run.atomic import PARTIAL, explained, require_space
+from llmtool.core.run.alone import alone
+from llmtool.core.run.atomic import new_directories, require_space
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run
-from llmtool.core.run.outputs import claim_directory, refuse_overlap
 from llmtool.methods.nextlong import comparison, mixture, output, stages
 from llmtool.methods.nextlong.assembly import NExtLong, assemble_unit
 from llmtool.methods.nextlong.building import Builder
 from llmtool.methods.nextlong.chance import stable_hash
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.mixture import Mixture, Samples
+from llmtool.methods.nextlong.place import check_place, nothing_left, open_output
 from llmtool.methods.nextlong.recipe import Recipe
 from llmtool.methods.nextlong.short import pack, read_inputs
 from llmtool.methods.nextlong.stages import Choice
@@ -34,6 +33,8 @@ from llmtool.methods.nextlong.store import Store, claim_work
 from llmtool.methods.nextlong.tokens import token_counts, token_stage
 
 COMMAND = "data nextlong"
+WORK = "work"
+"""Where the stages of `data nextlong` stand in its output, if nothing else is said."""
 
 
 def rows_wanted(recipe: Recipe, tokens: int) -> int:
@@ -165,17 +166,20 @@ def synthesize(
     """Corpus to samples; what was done before is not done again. read: where the tokenizer came from."""
     recipe.check()
     run = Run(COMMAND, _config(recipe, tokenizer), seed=recipe.seed, backend=recipe.embedder)
-    directory = work or target_directory / "work"
+    directory = work or target_directory / WORK
     read = [*corpora, *recipe.short_data, *recipe.decontaminate, *read]
 
     def found() -> list[dict[str, Any]]:
         return [describe(name, Event(), read_whole=True) for name in (*corpora, *recipe.short_data)]
 
+    check_place(target_directory, read)
+    if work is not None:
+        claim_work(work, read)
     with nothing_left(target_directory):
-        if work is not None:
-            claim_work(work, read)
-        out = _open_output(target_directory, run, read, found, means)
-        return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=means.force and work is None)
+        out = open_output(target_directory, run, found, means)
+        with new_directories(directory), alone(directory):
+            clear = means.force and work is None
+            return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=clear)
 
 
 def _synthesize(
@@ -183,7 +187,8 @@ def _synthesize(
     run: Run, *, clear: bool,
 ) -> dict[str, Any]:  # fmt: skip
     if clear:
-        shutil.rmtree(directory, ignore_errors=True)
+        for stage in directory.iterdir():
+            shutil.rmtree(stage, ignore_errors=True)
     store = stages.chunk(corpora, directory, recipe.reading, means)
     ids_size = 2 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else 4
     wanted = rows_wanted(recipe, recipe.target)
@@ -210,10 +215,11 @@ def assemble(
     store = Store(directory)
     inputs: list[dict[str, Any]] = [*store.stage.settings["inputs"], *read_inputs(recipe)]
     run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed)
-    if directory.absolute() != target_directory.absolute() / "work":  # where `data nextlong` itself puts it
+    if directory.absolute() != target_directory.absolute() / WORK:  # where `data nextlong` itself puts it
         read = [*read, *recipe.short_data, directory]
-    with nothing_left(target_directory):
-        out = _open_output(target_directory, run, read, lambda: inputs, means)
+    check_place(target_directory, read)
+    with nothing_left(target_directory), alone(directory):
+        out = open_output(target_directory, run, lambda: inputs, means)
         return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
 
 
@@ -262,40 +268,3 @@ def _relative(directory: Path, out: Stage) -> str:
 
 def _config(recipe: Recipe, tokenizer: BaseTokenizer) -> dict[str, Any]:
     return {**asdict(recipe), "tokenizer": tokenizer.fingerprint()}
-
-
-def _open_output(
-    path: Path, run: Run, read: Sequence[str | Path], inputs: Callable[[], list[dict[str, Any]]], means: Means
-) -> Stage:
-    """The output directory: what is complete already is said, begun runs are gone on with, all else is refused."""
-    if path.exists() and not path.is_dir():
-        raise UserError("is a file", where=str(path), hint="name a directory")
-    refuse_overlap([path], read)
-    if not path.absolute().parent.is_dir():
-        raise UserError("the directory to write into does not exist", where=str(path.absolute().parent))
-    held = [name for name in path.iterdir() if not name.name.endswith(PARTIAL)] if path.exists() else []
-    if held and not (path / SETTINGS).exists():  # a run killed at its start leaves a partial file
-        raise UserError("exists already and is not ours", where=str(path), hint="name an empty directory")
-    if (path / "run.json").exists() and not means.force:
-        claim_directory(path, run, found=inputs, console=means.console)
-    (path / "run.json").unlink(missing_ok=True)
-    stage = Stage(path, run.config, owned=False)
-    stage.begin(force=means.force)
-    return stage
-
-
-@contextmanager
-def nothing_left(path: Path) -> Iterator[None]:
-    """A run that ends with an error leaves no directory behind that it made; what was there before stays.
-
-    So does the work of one that a full disk or a killed worker has stopped: the same command goes on from there.
-    """
-    fresh = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    try:
-        with explained(path):
-            yield
-    except UserError as error:
-        stopped = isinstance(error.__context__, OSError | BrokenExecutor) and any(path.rglob("*.done"))
-        if fresh and path.is_dir() and not (path / "run.json").exists() and not stopped:
-            shutil.rmtree(path)
-        raise
