@@ -32,6 +32,8 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER, BEGUN = "adapter_config.json", "train.json"
 """What stands in a directory that is no checkpoint: of an adapter of PEFT; of a run of training, from its beginning."""
+ADAPTED = "adapter_model*"
+"""An adapter's weights; its config alone changes nothing."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TOKENIZER = (
     "tokenizer.json",
@@ -206,6 +208,11 @@ def open_checkpoint(path: str | Path, override: Iterable[str] = ()) -> Checkpoin
 def _refuse_others(path: Path) -> None:
     """Name a directory that is something else, and looks to people like a checkpoint."""
     if any((path / name).exists() for name in (SINGLE, INDEX)):
+        if (path / ADAPTER).is_file() and (adapters := sorted(path.glob(ADAPTED))):
+            # transformers applies it unasked, and so gives other numbers than the weights alone.
+            what = f"holds a whole model and an adapter of PEFT beside it ({adapters[0].name}): which is meant?"
+            hint = f"merge it with PEFT (merge_and_unload()), or move {ADAPTER} away for the model without it"
+            raise UserError(what, where=str(path), hint=hint)
         return
     if (path / ADAPTER).is_file() and not (path / CONFIG).exists():
         base = read_json_object(path / ADAPTER).get("base_model_name_or_path")

@@ -98,6 +98,19 @@ def test_what_is_no_checkpoint(tmp_path: Path, sharded: Path) -> None:
         open_checkpoint(sharded)
 
 
+def test_an_adapter_beside_a_whole_model_is_told(tmp_path: Path) -> None:
+    """transformers would apply it, unasked: the same directory would give two models."""
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert open_checkpoint(tmp_path).names() == ["a"]  # of a merge: there is nothing to apply
+    for name in ("adapter_model.safetensors", "adapter_model.bin"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(UserError, match=rf"an adapter of PEFT beside it \({name}\): which is meant\? \(merge it"):
+            open_checkpoint(tmp_path)
+        (tmp_path / name).unlink()
+
+
 def test_what_looks_like_a_checkpoint_is_named(tmp_path: Path) -> None:
     adapter, begun = tmp_path / "adapter", tmp_path / "begun"
     for folder in (adapter, begun):
