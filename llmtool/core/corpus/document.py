@@ -22,7 +22,7 @@ KEPT = 5
 """Locations remembered for each reason: enough to look at, however bad the corpus is."""
 
 NAMES = {
-    "text": "plain text", "jsonl": "JSONL", "json": "a JSON array", "csv": "a table (CSV, TSV)", "tar": "a tar",
+    "text": "plain text", "jsonl": "JSONL", "json": "JSON", "csv": "a table (CSV, TSV)", "tar": "a tar",
     "parquet": "Parquet", "arrow": "Arrow",
 }  # fmt: skip
 """Kinds of files as people call them."""

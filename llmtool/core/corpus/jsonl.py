@@ -1,4 +1,4 @@
-"""Rows of JSON: JSON Lines, one object a line, and arrays of objects.
+"""Rows of JSON: JSON Lines, one object a line, and arrays of objects, or objects one after another over several lines.
 
 The standard json module on decoded lines reads 10 KB rows at about 300 MB/s a core, so no faster parser is needed.
 Lines are decoded here and not by `json.loads`, which guesses UTF-16 and lets encoded surrogates pass.
@@ -6,6 +6,7 @@ Lines are decoded here and not by `json.loads`, which guesses UTF-16 and lets en
 
 import codecs
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ Row = tuple[int, Any, bool]
 """Number of the row, what it holds, and whether its bytes were no UTF-8 (they stand in it as U+DC80..U+DCFF)."""
 
 _HINT = "JSONL has one complete object a line"
+_INVALID = "not valid JSON"
+_BEYOND = "write it otherwise, or leave the row out"
 
 
 def read_jsonl(blocks: Iterable[bytes], source: str, errors: RowErrors, before: int = 0) -> Iterator[Row]:
@@ -35,37 +38,51 @@ def read_jsonl(blocks: Iterable[bytes], source: str, errors: RowErrors, before: 
             text, damaged = line.decode("utf-8", "surrogateescape"), error.start + 1
         try:
             yield row, decode(text), damaged > 0
-        except (ValueError, RecursionError) as error:  # a bare ValueError is a number of more than 4,300 digits
+        except (ValueError, RecursionError) as error:
             where = f"{source}:{row}"
             if damaged:
                 errors.add(where, "not valid UTF-8", detail=f"byte {damaged} of the line")
             else:
-                errors.add(where, "not valid JSON", detail=_detail(error), hint=_HINT)
+                reason, detail = _wrong(error)
+                errors.add(where, reason, detail=detail, hint=_HINT if reason == _INVALID else _BEYOND)
 
 
-def read_array(blocks: Iterable[bytes], source: str, errors: RowErrors) -> Iterator[Row]:
-    """The items of an array of any length, as a stream; behind a fault nothing can be told apart any more."""
+def read_objects(blocks: Iterable[bytes], source: str, errors: RowErrors) -> Iterator[Row]:
+    """The items of an array of any length, or objects one after another, as `jq .` prints them.
+
+    As a stream; behind a fault nothing can be told apart any more.
+    """
     items = _Items(blocks)
-    if not items.skip("["):
-        errors.add(source, "not valid JSON", detail="not an array", hint='an array looks like [{"text": "..."}]')
+    array = items.skip("[")
+    if not array and not items.begins("{"):
+        what = "neither an array nor an object"
+        errors.add(source, _INVALID, detail=what, hint='an array looks like [{"text": "..."}]')
         return
     row = 0
-    if items.skip("]"):
+    if array and items.skip("]"):
         return
-    while True:
+    while array or not items.ended():
         row += 1
         try:
             value = items.next()
         except (ValueError, RecursionError) as error:
             if items.held > MAX_ROW:
                 raise UserError(f"a row of more than {MAX_ROW >> 20:,} MiB", where=f"{source}:{row}") from None
-            errors.add(f"{source}:{row}", "not valid JSON", detail=f"{_detail(error)}; the rest is not read")
+            reason, detail = _wrong(error)
+            if not detail:
+                reason = f"{reason}; the rest is not read"
+            errors.add(
+                f"{source}:{row}",
+                reason,
+                detail=detail and f"{detail}; the rest is not read",
+                hint="" if detail else _BEYOND,
+            )
             return
         yield row, value, items.damaged
-        if items.skip(","):
+        if not array or items.skip(","):
             continue
         if not items.skip("]"):
-            errors.add(f"{source}:{row}", "not valid JSON", detail="the array does not end; the rest is not read")
+            errors.add(f"{source}:{row}", _INVALID, detail="the array does not end; the rest is not read")
         return
 
 
@@ -96,13 +113,23 @@ class _Items:
             return True
         return False
 
+    def begins(self, mark: str) -> bool:
+        """Whether `mark` comes next, behind white space."""
+        self.skip("\0")  # white space only
+        return self._text.startswith(mark, self._at)
+
+    def ended(self) -> bool:
+        """Whether nothing but white space is left."""
+        self.skip("\0")
+        return self._at == len(self._text)
+
     def next(self) -> Any:
         """The next value; ValueError if there is none."""
         self.skip("\0")  # white space only
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
-            except ValueError:
+            except json.JSONDecodeError:
                 # Twice as much before the next try: a long value is not parsed again for each block.
                 if self.held > MAX_ROW or not self._more(max(1, self.held)):
                     raise
@@ -139,6 +166,10 @@ def is_damaged(text: str) -> bool:
     return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in set(text))
 
 
-def _detail(error: Exception) -> str:
-    at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-    return f"{getattr(error, 'msg', error)}{at}"
+def _wrong(error: Exception) -> tuple[str, str]:
+    """Why a value is left out, as it is counted, and what is particular to this one."""
+    if isinstance(error, RecursionError):
+        return "JSON nested too deeply", ""
+    if isinstance(error, json.JSONDecodeError):
+        return _INVALID, f"{error.msg} at column {error.colno}"
+    return f"JSON with a number of more than {sys.get_int_max_str_digits():,} digits", ""

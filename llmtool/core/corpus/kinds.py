@@ -1,8 +1,8 @@
 """What a stream is, told by its content; a name only helps where content leaves it open.
 
 Parquet, Arrow and tar say what they are. Rows of JSON are told from text by parsing them: a file is JSONL when its
-first lines are objects, and a JSON array is rows when its first item is an object; a pretty-printed object is one
-text, as source code is. Nothing in comma-separated values tells them from text, so that kind hangs on the name.
+first lines are objects, JSON when it begins with an array of objects or with an object over several lines: how values
+are laid out changes nothing. Nothing in comma-separated values tells them from text, so that kind hangs on the name.
 """
 
 import json
@@ -81,7 +81,19 @@ def tell(head: bytes, source: str, *, named: bool, fields: Sequence[str]) -> Kin
     if match := _FIRST_ITEM.match(text):
         first = _first_value(text[match.end() :])
         return "json" if _has_field(first, text, fields, certain) else "text"
+    if _is_spread(text):
+        return "json" if _has_field(_first_value(text), text, fields, certain) else "text"
     return "jsonl" if _is_jsonl(text, name, fields, certain) else "text"
+
+
+def _is_spread(text: bytes) -> bool:
+    """Whether an object comes first, and takes more than the first line."""
+    if _OPENING.match(text) is None:
+        return False
+    first, _, rest = text.lstrip().partition(b"\n")
+    if first.strip() == b"{" and len(text) >= HEAD - len(BOM):  # longer than what is looked at
+        return True
+    return bool(rest) and _first_value(first) is None and _first_value(text) is not None
 
 
 def _is_jsonl(text: bytes, name: str, fields: Sequence[str], certain: bool) -> bool:
@@ -93,7 +105,7 @@ def _is_jsonl(text: bytes, name: str, fields: Sequence[str], certain: bool) -> b
         return called or (_OPENING.match(text) is not None and _has_field(None, text, fields, certain))
     rows = [_first_value(line, whole=True) for line in lines]
     if called:
-        return not (_OPENING.match(text) and rows[0] is None and _first_value(text) is not None)  # pretty-printed
+        return True
     objects = [row for row in rows if isinstance(row, dict)]
     if rows[0] is None or not objects or 2 * len(objects) < len(rows):
         return False

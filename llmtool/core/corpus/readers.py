@@ -21,7 +21,7 @@ from llmtool.core.corpus.compression import packing, peek, unpack
 from llmtool.core.corpus.cuts import Unpacked
 from llmtool.core.corpus.document import Document, ReadReport, RowErrors
 from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
-from llmtool.core.corpus.jsonl import Row, read_array, read_jsonl
+from llmtool.core.corpus.jsonl import Row, read_jsonl, read_objects
 from llmtool.core.corpus.kinds import HEAD, Kind, foreign, tell
 from llmtool.core.corpus.reading import Broken, Format, Reading, TextMode
 from llmtool.core.corpus.records import Selector
@@ -122,7 +122,7 @@ def read_records(streams: Sequence[Input], *, report: ReadReport, strict: bool =
             if opening.kind == "text":
                 what = "plain text, not rows"
                 if stream.named:
-                    raise UserError(what, where=stream.source, hint="wanted JSONL, a JSON array or Parquet")
+                    raise UserError(what, where=stream.source, hint="wanted JSONL, JSON or Parquet")
                 report.add(stream.source, what)
             elif opening.kind is not None:
                 for number, row, damaged, _ in _rows(opening, stream, one, None, _nothing):
@@ -356,7 +356,7 @@ def _rows(
     else:
         blocks = regroup(chunks)
         if opening.kind == "json":
-            found = read_array(blocks, source, errors)
+            found = read_objects(blocks, source, errors)
         else:
             found = read_jsonl(blocks, source, errors, stream.first_row)
         yield from ((*each, None) for each in found)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llmtool.core.corpus.broken import BrokenText
 from llmtool.core.corpus.document import ReadReport, RowErrors
-from llmtool.core.corpus.jsonl import read_array, read_jsonl
+from llmtool.core.corpus.jsonl import read_jsonl, read_objects
 from llmtool.core.corpus.records import Selector
 from llmtool.core.run.errors import UserError
 
@@ -72,8 +72,8 @@ BAD = [
     (b'{"text": null}', "field 'text' is not a string", "null"),
     (b'{"text": ["a", 1]}', "field 'text' is not a string", "a list of more than strings"),
     (b'{"text": {"a": "b"}}', "field 'text' is not a string", "dict"),
-    (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", "not valid JSON", "Exceeds the limit"),
-    (b'{"text": ' + b"[" * 100_000, "not valid JSON", "maximum recursion depth exceeded"),
+    (b'{"text": ' + b"[" * 100_000, "JSON nested too deeply", ""),
+    (b'{"text": "a", "n": ' + b"7" * 5000 + b"}", "JSON with a number of more than 4,300 digits", ""),
     ('{"text": "a"}'.encode("utf-16"), "not valid UTF-8", "byte 1 of the line"),
 ]
 
@@ -105,7 +105,7 @@ def test_the_hint_knows_the_nearest_field() -> None:
 def items(data: bytes, size: int) -> tuple[list[object], ReadReport]:
     report = ReadReport()
     blocks = [data[start : start + size] for start in range(0, len(data), size)]
-    return [value for _, value, _ in read_array(blocks, "f", RowErrors(report, strict=False))], report
+    return [value for _, value, _ in read_objects(blocks, "f", RowErrors(report, strict=False))], report
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.text() | st.floats(allow_nan=False) | st.lists(st.integers()))),
@@ -121,10 +121,14 @@ def test_a_fault_in_an_array_ends_it_and_is_said() -> None:
         (b'[{"a": 1}, {"b": }, {"c": 3}]', 1, "Expecting value"),
         (b'[{"a": 1} {"b": 2}]', 1, "the array does not end"),
         (b'[{"a": 1},]', 1, "Expecting value"),
-        (b'{"a": 1}', 0, "not an array"),
+        (b'"a"', 0, "neither an array nor an object"),
+        (b'{"a": 1} x', 1, "Expecting value"),
+        (b'{"a": 1}\n{"b": ' + b"7" * 5000 + b"}", 1, "a number of more than 4,300 digits; the rest is not read"),
+        (b'[{"b": ' + b"[" * 5000, 0, "JSON nested too deeply; the rest is not read"),
         (b"[", 0, "Expecting value"),
     ):
         rows, report = items(data, 3)
         assert len(rows) == found
         assert what in report.first[0][1]
     assert items(b"[]", 1) == ([], ReadReport())
+    assert items(b'{"a": 1}\n\n {\n}{"b": 2}\n', 3)[0] == [{"a": 1}, {}, {"b": 2}]

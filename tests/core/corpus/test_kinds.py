@@ -66,13 +66,29 @@ def test_a_row_longer_than_what_is_looked_at(tmp_path: Path) -> None:
         assert [text[:1] for text in read(place)[0]] == [b"x", b"y"]
 
 
-def test_an_array_is_rows_and_an_object_is_a_text(tmp_path: Path) -> None:
+def test_an_array_is_rows(tmp_path: Path) -> None:
     (tmp_path / "array").write_text(json.dumps(ROWS, indent=1))
     texts, report = read(tmp_path / "array")
     assert (texts, report.rows) == (TEXTS, {"json": 20})
-    pretty = json.dumps({"text": "a", "rows": ROWS}, indent=2)
-    (tmp_path / "pretty.json").write_text(pretty)
-    assert read(tmp_path / "pretty.json") == ([pretty.encode()], ReadReport(files={"text": 1}, rows={"text": 1}))
+
+
+@pytest.mark.parametrize("name", ["pretty.json", "pretty.jsonl", "pretty"])
+def test_how_an_object_is_laid_out_changes_nothing(tmp_path: Path, name: str) -> None:
+    """One a line or over many lines, as `jq .` prints them: the same rows, or the same error, or the same text."""
+    rows: list[dict[str, Any]] = [*ROWS, {"text": "x" * 100_000}]
+    for written in (rows, rows[::-1], rows[:1]):
+        (tmp_path / name).write_text("\n".join(json.dumps(row, indent=2) for row in written))
+        for place in (tmp_path / name, tmp_path):
+            texts, report = read(place)
+            assert texts == [row["text"].encode() for row in written]
+            assert report.rows == {"json": len(written)}
+    (tmp_path / name).write_text(json.dumps({"name": "a", "files": {"b": []}}, indent=2))
+    with pytest.raises(UserError, match=r"no field 'text'.*'name'"):
+        read(tmp_path / name)
+    (tmp_path / name).write_text('{\n "text": "a"\n}\n{\n "text": }')
+    texts, report = read(tmp_path / name)
+    assert (texts, report.count, report.first[0][0]) == ([b"a"], 1, f"{tmp_path / name}:2")
+    assert "the rest is not read" in report.first[0][1]
 
 
 def test_settings_in_a_directory_are_text_and_a_wrong_field_is_an_error_where_it_is_named(tmp_path: Path) -> None:

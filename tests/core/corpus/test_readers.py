@@ -100,7 +100,7 @@ def test_jsonl_on_standard_input(suffix: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "data", [b'{\n "text": "a"\n}\n', b"{ int x; }\n", b"{{ text }}\n", b'{"text"\n', b"[1, 2]\n", b"[[]]"]
+    "data", [b'{\n "text": a\n}\n', b"{ int x; }\n", b"{{ text }}\n", b'{"text"\n', b"[1, 2]\n", b"[[]]"]
 )
 def test_a_file_that_begins_like_json_is_text(data: bytes, tmp_path: Path) -> None:
     for name in ("f.c", "f.json", "f"):
