@@ -15,7 +15,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from llmtool.commands.convert.inspect_layers import by_layer, is_counted, is_packed, is_plain, is_weight, layer_facts
+from llmtool.commands.convert.inspect_layers import (
+    by_layer,
+    is_counted,
+    is_packed,
+    is_parameter,
+    is_plain,
+    is_weight,
+    layer_facts,
+)
 from llmtool.commands.convert.settings import InspectSettings
 from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.safetensors_file import TensorEntry
@@ -79,7 +87,7 @@ def describe(checkpoint: CheckpointReader, context: int | None = None) -> dict[s
         "files": len(checkpoint.files),
         "tensors": len(entries),
         "elements": dict(types.most_common()),
-        "parameters": None if packed else types.total(),
+        "parameters": None if packed else sum(e.elements for e in entries.values() if is_parameter(e, config)),
         "embedding_parameters": sum(entry.elements for entry in tables) if known else None,
         "bytes": sum(entry.size for entry in entries.values()),
         "max_position_embeddings": longest,

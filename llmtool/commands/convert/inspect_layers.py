@@ -62,7 +62,7 @@ def layer_facts(
         return (entry.shape[0], entry.kind.size) if entry and len(entry.shape) == 2 else (0, 0)
 
     def parameters(*parts: str) -> int | None:
-        number = sum(entry.elements for of, entry in found if not parts or of in parts)
+        number = sum(e.elements for of, e in found if (not parts or of in parts) and is_parameter(e, config))
         return None if packed or not (number or supported) else number
 
     (queries, _), (keys, key_size), (values, value_size) = map(rows, ("q_proj", "k_proj", "v_proj"))
@@ -127,9 +127,14 @@ def is_plain(entry: TensorEntry) -> bool:
     return entry.kind.floating and not entry.kind.quantized
 
 
+def is_parameter(entry: TensorEntry, config: dict[str, Any]) -> bool:
+    """Whether a tensor is trained; methods of llmtool keep tables of integers beside those (MaskMoE)."""
+    return entry.kind.floating or not isinstance(config.get("llmtool"), dict)
+
+
 def is_weight(entry: TensorEntry, config: dict[str, Any]) -> bool:
-    """Whether a tensor is a matrix of weights; methods of llmtool keep tables of integers beside them (MaskMoE)."""
-    return len(entry.shape) > 1 and (entry.kind.floating or not isinstance(config.get("llmtool"), dict))
+    """Whether a tensor is a matrix of weights."""
+    return len(entry.shape) > 1 and is_parameter(entry, config)
 
 
 def is_packed(entry: TensorEntry) -> bool:

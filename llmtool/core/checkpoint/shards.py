@@ -62,7 +62,7 @@ class ShardWriter:
             self._open = _Shard(self.directory / f"shard-{len(self._shards)}")
         self._open.add(name, entry, tensor, kind)
         self.shard_of[name] = len(self._shards)
-        self.parameters += tensor.numel()
+        self.parameters += tensor.numel() if tensor.is_floating_point() else 0  # else a table, such as MaskMoE's
         self.size += size
         return size
 

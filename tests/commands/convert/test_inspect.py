@@ -264,4 +264,19 @@ def test_tables_of_methods_are_no_packed_weights(tmp_path: Path) -> None:
     facts = describe(open_checkpoint(path))
     assert facts["layers"][0]["flops"] == facts["layers"][1]["flops"] == 2 * LAYER
     assert facts["kv_bytes_per_token"] == 64
-    assert facts["parameters"] == 2 * (LAYER + 16) + 8 + 2 * 32 * 8 + 64
+    assert facts["parameters"] == 2 * (LAYER + 16) + 8 + 2 * 32 * 8
+
+
+def test_a_table_beside_the_weights_is_no_parameter(tmp_path: Path) -> None:
+    """MaskMoE keeps which experts an id sees as bytes, which nothing trains."""
+    masks = {f"model.layers.{layer}.mlp.mask": ((32, 1), "U8") for layer in range(2)}
+    shapes = {name: (shape, "F32") for name, shape in SHAPES.items()}
+    path, ours = tmp_path / "m", {"family": "llama", "methods": []}
+    facts = describe(open_checkpoint(write_typed(path, shapes | masks, model_type="llmtool", llmtool=ours)))
+    dense = facts_of(tmp_path / "dense")
+    assert facts["parameters"] == dense["parameters"]
+    assert facts["elements"] == {"F32": dense["parameters"], "U8": 64}
+    assert facts["bytes"] == dense["bytes"] + 64
+    for layer, other in zip(facts["layers"], dense["layers"], strict=True):
+        assert layer["parameters"] == other["parameters"]
+        assert layer["ffn_parameters"] == other["ffn_parameters"]
