@@ -193,6 +193,12 @@ def test_what_comes_next_is_a_command() -> None:
         assert after(["tokenizer", "train"], {"inputs": inputs}) == f"llmtool train {named}"
 
 
+def test_of_several_processes_one_says_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rank, said in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert (after(["train"], {"output": Path("out")}) is not None) == said
+
+
 def test_the_keys_of_set_are_those_that_methods_read() -> None:
     pytest.importorskip("torch")
     from llmtool.model import settable

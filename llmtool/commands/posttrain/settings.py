@@ -72,7 +72,9 @@ class DataOptions:
         if self.length is None:
             return replace(self, length=min(LONGEST, longest))
         if self.length > longest:
-            raise UserError(f"--length {self.length:,}: the model was made for {longest:,} tokens")
+            what = f"--length {self.length:,}: the model was made for {longest:,} tokens"
+            hint = f"--length {longest}, or make it longer first: llmtool convert rope CKPT OUT --target {self.length}"
+            raise UserError(what, hint=hint)
         return self
 
     def describe(self) -> dict[str, Any]:

@@ -20,8 +20,8 @@ SPREAD = 0.02
 
 
 def parse_parameters(text: str) -> int | None:
-    """ "3M" -> 3,000,000; None for what is no size."""
-    match = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMB]", text.upper())
+    """ "3M" or "3000000" -> 3,000,000; None for what is no size."""
+    match = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMB]|[0-9]+", text.upper())
     return amount(match[0], "--model") if match else None
 
 

@@ -9,6 +9,7 @@ either: at the end the three give the loss of the dense model, of the map alone,
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Any, Literal
 
 import torch
@@ -68,6 +69,10 @@ class Found:
         }  # fmt: skip
 
 
+SHOWN = 0.001
+"""Nats: what the last digit shown counts."""
+
+
 @dataclass(frozen=True)
 class Losses:
     """Nats a predicted token on the rows of one input that were kept from the fit."""
@@ -78,11 +83,13 @@ class Losses:
     shared: float
     """The map alone: nothing fitted."""
     fitted: float
+    noise: float = 0.0
+    """Standard error of the mean difference between `fitted` and `shared`, over the rows; 0 of a single one."""
 
     @property
     def worse(self) -> bool:
-        """The fit did harm on this input."""
-        return self.fitted > self.shared
+        """The fit did harm on this input: more than its rows differ by chance, and more than is shown."""
+        return self.fitted - self.shared > max(2 * self.noise, SHOWN)
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,10 @@ class Fitting:
         means = []
         for source in sorted(set(self.sources)):
             of = [[loss for loss, at in zip(losses, self.sources, strict=True) if at == source] for losses in found]
-            means.append(Losses(source, len(of[0]), *(sum(losses) / len(losses) for losses in of)))
+            harm = [after - before for before, after in zip(of[1], of[2], strict=True)]
+            noise = stdev(harm) / len(harm) ** 0.5 if len(harm) > 1 else 0.0
+            dense, shared, fitted = (sum(losses) / len(losses) for losses in of)
+            means.append(Losses(source, len(of[0]), dense, shared, fitted, noise))
         return means
 
     def _follow(self, block: Block, changed: Block, layer: int) -> Found:

@@ -21,7 +21,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.uniattn import plan, reference
 from llmtool.methods.uniattn.compensation import Sums, low_rank, solve
-from llmtool.methods.uniattn.fitting import held_out
+from llmtool.methods.uniattn.fitting import Losses, held_out
 from llmtool.model import load_model
 from tests.conftest import SCRIPTS, STDLIB
 from tests.core.model.families import save
@@ -353,3 +353,18 @@ def test_a_broken_entry_in_config_json_is_one_line(convert: Callable[..., Any]) 
     (path / "config.json").write_text(json.dumps(facts))
     with pytest.raises(UserError, match=r"config\.json: groups overlap: layer 1"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("shared", "fitted", "noise", "worse"),
+    [
+        (6.4838, 6.4841, 0.0, False),  # 6.484 -> 6.484
+        (6.480, 6.484, 0.003, False),  # within what the rows differ by chance
+        (6.480, 6.484, 0.001, True),
+        (6.4, 6.9, 0.1, True),
+        (6.9, 6.4, 0.1, False),
+        (6.4, 6.402, 0.0, True),  # one row
+    ],
+)
+def test_a_fit_does_harm_only_where_it_can_be_seen(shared: float, fitted: float, noise: float, worse: bool) -> None:
+    assert Losses(0, 4, 6.0, shared, fitted, noise).worse == worse

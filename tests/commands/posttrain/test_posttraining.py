@@ -254,7 +254,10 @@ def test_posttrain_as_a_process(base: Path, data: Path, tmp_path: Path) -> None:
     merged = run("convert", "merge-lora", tmp_path / "o", tmp_path / "m", "--json")
     assert merged.returncode == 0, merged.stderr
     for arguments, words in (
-        (("posttrain", "sft", base, data, "-o", tmp_path / "p", "--length", "99"), b"the model was made for 64"),
+        (
+            ("posttrain", "sft", base, data, "-o", tmp_path / "p", "--length", "99"),
+            b"convert rope CKPT OUT --target",
+        ),
         (("posttrain", "sft", base, *common[:7], "--lora-alpha", "3"), b"give --lora RANK"),
         (("posttrain", "sft", base, *common, "--lora-targets", "router"), b"targets ['router']"),
         (("convert", "merge-lora", base, tmp_path / "n"), b"has no adapters"),
