@@ -8,7 +8,9 @@ From Python by the names of the command line: a function, or a module with a fun
     llmtool.eval.loss("sparse", ["held_out.txt"])
 """
 
+import sys
 from importlib import import_module
+from types import CodeType
 from typing import TYPE_CHECKING
 
 from llmtool.version import __version__
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from llmtool.commands.convert import verbs as convert
     from llmtool.commands.eval import verbs as eval  # noqa: A004 - the command's name
     from llmtool.commands.generate import generate
-    from llmtool.commands.posttrain import sft as posttrain
+    from llmtool.commands.posttrain import verbs as posttrain
     from llmtool.commands.scaling import verbs as scaling
     from llmtool.commands.train.command import train
     from llmtool.commands.verify import verify
@@ -29,7 +31,7 @@ PUBLIC = {
     "Tokenizer": "tokenizer:Tokenizer",
     "load_model": "model:load_model",
     "train": "commands.train.command:train",
-    "posttrain": "commands.posttrain.sft",
+    "posttrain": "commands.posttrain.verbs",
     "convert": "commands.convert.verbs",
     "eval": "commands.eval.verbs",
     "scaling": "commands.scaling.verbs",
@@ -56,3 +58,14 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def spelled(code: CodeType) -> str:
+    """What a function is called from outside, by its code: `llmtool.convert.dsmoe`; its own name where it is inner."""
+    for name, place in PUBLIC.items():
+        module, _, attribute = place.partition(":")
+        found = sys.modules.get(f"llmtool.{module}")
+        for verb in [attribute] if attribute else getattr(found, "__all__", ()):
+            if getattr(getattr(found, verb, None), "__code__", None) is code:
+                return f"llmtool.{name}" if attribute else f"llmtool.{name}.{verb}"
+    return code.co_qualname

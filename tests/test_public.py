@@ -27,7 +27,7 @@ def documented() -> Iterator[tuple[str, Any]]:
         if not isinstance(found, ModuleType):
             yield name, found
             continue
-        for verb in ["nextlong"] if name == "data" else getattr(found, "__all__", ["sft", "uniattn"]):
+        for verb in ["nextlong"] if name == "data" else found.__all__:
             yield f"{name}.{verb}", getattr(found, verb)
 
 
@@ -72,6 +72,35 @@ def test_the_example_runs(name: str, function: Any, place: Path, monkeypatch: py
         runner.run(test, out=said.append)
     assert examples, f"{name} has no example"
     assert runner.failures == 0, "".join(said)
+
+
+def test_only_public_names_are_listed() -> None:
+    for name in llmtool.PUBLIC:
+        found = getattr(llmtool, name)
+        if isinstance(found, ModuleType):
+            assert dir(found) == sorted(found.__all__)
+    assert dir(llmtool.posttrain) == ["sft", "uniattn"]
+
+
+@pytest.mark.parametrize(
+    ("function", "words", "said"),
+    [
+        ("train", (["x"], "y"), r"llmtool\.train\(\) has no setting 'step' \(did you mean 'steps'\?\)"),
+        ("posttrain.sft", ("m", ["x"], "y"), r"llmtool\.posttrain\.sft\(\) has no setting 'step'"),
+        ("convert.copy", ("m", "y"), r"llmtool\.convert\.copy\(\) has no setting 'step'"),
+        ("convert.dsmoe", ("m", "y"), r"llmtool\.convert\.dsmoe\(\) has no setting 'step'"),
+        ("data.nextlong", (["x"], "y"), r"llmtool\.data\.nextlong\(\) has no setting 'step'"),
+        ("scaling.fit", (["x"],), r"llmtool\.scaling\.fit\(\) has no setting 'step'"),
+        ("eval.loss", ("m", ["x"]), r"llmtool\.eval\.loss\(\) has no setting 'step'"),
+        ("verify", ("m", "y"), r"llmtool\.verify\(\) has no setting 'step'"),
+    ],
+)
+def test_a_wrong_name_is_told_by_the_public_one(function: str, words: Any, said: str) -> None:
+    found: Any = llmtool
+    for part in function.split("."):
+        found = getattr(found, part)
+    with pytest.raises(TypeError, match=said):
+        found(*words, step=2)
 
 
 def test_importing_costs_nothing() -> None:

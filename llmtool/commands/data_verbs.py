@@ -5,3 +5,7 @@ from llmtool.commands.posttrain.check import check
 from llmtool.commands.token_experts import token_experts
 
 __all__ = ["assemble", "check", "chunk", "embed", "index", "mine", "nextlong", "report", "show", "token_experts"]
+
+
+def __dir__() -> list[str]:
+    return __all__

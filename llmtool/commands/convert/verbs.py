@@ -44,6 +44,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def dsmoe(
     checkpoint: str | Path,
     output: str | Path | None = None,

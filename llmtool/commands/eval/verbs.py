@@ -8,3 +8,7 @@ from llmtool.commands.eval.niah import needles as niah
 from llmtool.commands.eval.ruler import ruler
 
 __all__ = ["activations", "attention", "experts", "loss", "niah", "ruler"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -19,6 +19,10 @@ from llmtool.core.run.console import QUIET, Console
 __all__ = ["backtest", "compare", "fit", "law", "positions", "predict"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def fit(
     logs: Sequence[str], settings: FitSettings | None = None, *, console: Console = QUIET, **named_settings: Any
 ) -> list[dict[str, Any]]:

@@ -9,12 +9,13 @@ The command line makes options of the fields (cli/signature.py), a caller in Pyt
 run.json and the check of a resumed run take `facts()`. Standard library only: `--help` imports every such class.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from functools import cache
 from math import isnan
 from pathlib import Path
-from types import UnionType
+from types import FrameType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from llmtool.core.run.dataclass import dataclass
@@ -102,6 +103,11 @@ class Settings:
     @classmethod
     def of(cls, given: Self | None, named: Mapping[str, Any]) -> Self:
         """What a caller in Python gave: the object, keywords, or the object with some keywords changed."""
+        known = [field.name for field in describe(cls)]
+        for name in named:
+            if name not in known:
+                hint = closest(name, known)
+                raise TypeError(f"{_called()}() has no setting {name!r}{f' ({hint})' if hint else ''}")
         return cls(**named) if given is None else replace(given, **named)  # type: ignore[type-var]
 
     @classmethod
@@ -116,6 +122,15 @@ class Settings:
             for field in describe(type(self))
             if field.option is None or field.option.matters
         }
+
+
+def _called() -> str:
+    """The function of llmtool that somebody outside has called."""
+    frame: FrameType | None = sys._getframe(2)
+    code = sys._getframe(2).f_code
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "llmtool":
+        frame, code = frame.f_back, frame.f_code
+    return str(sys.modules["llmtool"].spelled(code))
 
 
 def describe(kind: type[Settings]) -> tuple[Described, ...]:
