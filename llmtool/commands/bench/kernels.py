@@ -21,6 +21,7 @@ from llmtool.core.run.manifest import code, git_revision
 from llmtool.core.run.numbers import whole
 from llmtool.core.run.outputs import refuse_overlap
 from llmtool.core.run.page import Page
+from llmtool.core.run.wording import counted
 
 if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Case, Spec
@@ -132,9 +133,11 @@ def time_kernels(
     work = [(load_spec(name), cases_of(load_spec(name), asked.sizes, on_gpu)) for name in names]
     rows: list[dict[str, Any]] = []
     total = sum(len(cases) * len([d for d in spec.directions if direction in (None, d)]) for spec, cases in work)
+    console.info(f"{facts['device']}: measuring its ceilings, then {counted(total, 'case')}")
     ceilings = measure_ceilings(place, kind)
     with console.progress("timing", total, "cases") as bar:
-        for spec, cases in work:
+        for number, (spec, cases) in enumerate(work, 1):
+            console.info(f"timing {spec.name}, {number} of {counted(len(work), 'op')}")
             how: dict[str, Any] = {
                 "directions": None if direction is None else [direction], "seconds": asked.seconds, "until": until,
                 "compiled": on_gpu if asked.compiled is None else asked.compiled,
@@ -250,6 +253,7 @@ def check_without_gpu(names: Sequence[str], console: Console) -> dict[str, Any]:
     from llmtool.core.bench.interpret import interpret
 
     interpreted, compiled = [], []
+    console.info(f"checking {counted(len(names), 'Triton op')} without a GPU: by the interpreter, and by the compiler")
     with console.progress("interpreting kernels", None, "checks") as bar:
         for row in interpret(names):
             interpreted.append(row)

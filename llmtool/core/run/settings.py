@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields, replace
 from functools import cache
 from math import isnan
 from pathlib import Path
-from types import FrameType, UnionType
+from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from llmtool.core.run.dataclass import dataclass
@@ -126,11 +126,10 @@ class Settings:
 
 def _called() -> str:
     """The function of llmtool that somebody outside has called."""
-    frame: FrameType | None = sys._getframe(2)
-    code = sys._getframe(2).f_code
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "llmtool":
-        frame, code = frame.f_back, frame.f_code
-    return str(sys.modules["llmtool"].spelled(code))
+    frame = sys._getframe(2)
+    while frame.f_back and str(frame.f_back.f_globals.get("__name__")).partition(".")[0] == "llmtool":
+        frame = frame.f_back
+    return str(sys.modules["llmtool"].spelled(frame.f_code))
 
 
 def describe(kind: type[Settings]) -> tuple[Described, ...]:

@@ -40,6 +40,7 @@ def test_a_rehearsal(tmp_path: Path) -> None:
     words = ["device", "swiglu", "--out", str(out), "--cpu", "--budget", "900", "--json"]
     done = bench(*words)
     assert done.returncode == 0, done.stderr + (out / "stderr.log").read_text()
+    assert done.stderr.splitlines()[0].startswith("a rehearsal, without a GPU: ")
     found = json.loads(done.stdout)
     assert found["left"] == []
     assert list(found["parts"]) == list(SHARES)

@@ -43,6 +43,13 @@ def run(**settings: Any) -> dict[str, Any]:
     return benchmarking.time_kernels(cpu=True, seconds=0.01, checks=False, console=Console(-1), **settings)
 
 
+def test_what_is_timed_is_said_before(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarking.time_kernels(cpu=True, seconds=0.01, checks=False, console=Console(0))
+    told = capsys.readouterr().err.splitlines()
+    assert "measuring its ceilings" in told[0]
+    assert told[1] == "timing planted, 1 of 1 op"
+
+
 def test_rows() -> None:
     rows = {(row["direction"], row["implementation"]): row for row in timed()}
     assert len(rows) == 12

@@ -53,6 +53,8 @@ def device(
 
     until = time.time() + asked.budget
     place = find_place("cpu" if asked.cpu else "auto")
+    if place.type == "cpu":
+        console.info("a rehearsal, without a GPU: tiny shapes, kernels by the interpreter; its times say nothing")
     begin(out, identity(str(place)))
     for number, part in enumerate(parts):
         weight = SHARES[part] / sum(SHARES[each] for each in parts[number:])
