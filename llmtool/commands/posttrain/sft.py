@@ -170,10 +170,12 @@ class Data:
                 for warning in reader.warnings(counts):
                     console.warn(warning)
             made.append(PackedExamples(examples, reading.places, rows, settings.seed, packing=reading.packing))
-        packed = made[0]
+        packed, valid = made
         assert packed is not None
+        if valid is not None and valid.examples.digest() == packed.examples.digest():
+            console.warn("--valid: the same conversations as those that are trained on: their loss is not held out")
         console.info(f"packed: {counted(len(packed.packed), 'row')} of {reading.places:,}, {packed.fill:.1%} full")
-        return cls(packed, made[1], reader, (*data, *settings.valid), kept, tuple(read))
+        return cls(packed, valid, reader, (*data, *settings.valid), kept, tuple(read))
 
     def tidy(self, output: Path, report: dict[str, Any]) -> None:
         """After a finished run, leave its own examples alone in OUT/tokens."""

@@ -16,7 +16,7 @@ from llmtool.commands.train.place import check_board, check_place
 from llmtool.commands.train.run import run_job
 from llmtool.commands.train.settings import TrainSettings
 from llmtool.commands.train.start import Start, find_start, row_length, tokenizer_files
-from llmtool.commands.train.texts import Texts
+from llmtool.commands.train.texts import Texts, warn_of_training_text
 from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
@@ -95,6 +95,7 @@ def train(
     texts = Texts(place, codec, console, asked.threads, asked.bin_dtype, rank == 0)
     files = [texts.open(source, reading) for source in trained]
     checks = [texts.open(source, replace(reading, sample=None)) for source in held]
+    warn_of_training_text(files, checks, console)
     vocabulary = None if codec else _vocabulary([*files, *checks])
     asked = replace(asked, model=asked.model or _size(codec, vocabulary))
     start = find_start(str(asked.model), asked.length, codec, vocabulary, asked.overrides)

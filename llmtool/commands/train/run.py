@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.finish import finish
@@ -78,10 +78,29 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
                 report |= speed(job, flops, world, console)
         if finished:
             finish(job, trainee, run, console)
+            say_end(job, console)
         else:
             again = "the same command without --force" if job.settings.force else "the same command"
             console.info(f"{job.output}: stopped after step {progress.step:,}; {again} goes on from there")
         return report
+
+
+def say_end(job: Job, console: Console) -> None:
+    """What the methods of the objective were asked for and have reached, over the last steps."""
+    from llmtool.core.train.metrics import read_rows
+    from llmtool.core.train.summary import MEAN
+
+    rows = [row["figures"] for row in read_rows(job.output / METRICS)[-MEAN:] if "figures" in row]
+    figures = {name: [fmean(values) for values in zip(*(_listed(row[name]) for row in rows), strict=True)]
+               for name in (rows[-1] if rows else ()) if all(name in row for row in rows)}  # fmt: skip
+    for term in job.objective.terms.values():
+        if (found := term.at_end(figures)) is not None:
+            line, reached = found
+            console.info(line) if reached else console.warn(line)
+
+
+def _listed(value: Any) -> list[float]:
+    return value if isinstance(value, list) else [value]
 
 
 def speed(job: Job, flops: int, world: "World", console: Console) -> dict[str, Any]:

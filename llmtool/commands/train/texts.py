@@ -8,6 +8,7 @@ the reading, are tokenised in memory.
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -86,3 +87,12 @@ class Texts:
         for path in sorted((self.output / FOLDER).glob(f"*.{FORM}*")) if self.output else ():
             if path not in self.kept:
                 path.unlink()
+
+
+def warn_of_training_text(files: Sequence[TokenFile], checks: Sequence[TokenFile], console: Console) -> None:
+    """What is trained on tells nothing of text that is not known."""
+    sizes = {len(file) for file in checks}
+    known = {file.fingerprint()["sha256"]: file.name for file in files if len(file) in sizes}
+    for file in checks:
+        if (name := known.get(file.fingerprint()["sha256"] if known else "")) is not None:
+            console.warn(f"--valid {file.name}: the same text as {name}, which is trained on: its loss is not held out")

@@ -80,6 +80,10 @@ class Term:
     def after_step(self, figures: Mapping[str, Any]) -> None:
         """Told the step's averaged figures after the optimizer, the same on every rank: controllers move here."""
 
+    def at_end(self, figures: Mapping[str, Any]) -> tuple[str, bool] | None:
+        """A line for the end of a run, and whether all is as it was asked for; figures: means of the last steps."""
+        return None
+
     def state(self) -> dict[str, Any]:
         """JSON values that a resumed run needs."""
         return {}

@@ -23,6 +23,9 @@ START = 0.01
 BOUNDS = 1e-8, 1e4
 """Limits of the controller: beyond them it could not come back within a run."""
 
+REACHED = 0.03
+"""Share of the blocks by which the target may be missed: the controller swings about it."""
+
 OPTIONS = {"coefficient": (0.0, 1e6), "target-share": (1e-6, 1.0), "rate": (1.000001, 10.0)}
 
 KEEP = -1.0
@@ -89,6 +92,16 @@ class Sparsity(Term):
             return
         factor = self.rate if float(active) > self.target_share else 1 / self.rate
         self.coefficient = min(BOUNDS[1], max(BOUNDS[0], self.coefficient * factor))
+
+    def at_end(self, figures: Mapping[str, Any]) -> tuple[str, bool] | None:
+        """The share that was reached beside the one that was wanted."""
+        if self.target_share is None or self.target_share == KEEP or "dsmoe.active" not in figures:
+            return None
+        active = float(torch.as_tensor(figures["dsmoe.active"], dtype=torch.float64).mean())
+        said = f"dsmoe: {active:.1%} of the blocks are on, {self.target_share:.1%} were wanted (target-share)"
+        if abs(active - self.target_share) <= REACHED:
+            return said, True
+        return f"{said}: not reached; more steps, or --set dsmoe.rate above {self.rate:g}, bring it nearer", False
 
     def state(self) -> dict[str, Any]:
         """The coefficient, which the controller moves, and the share that it wants."""

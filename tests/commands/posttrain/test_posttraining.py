@@ -99,6 +99,18 @@ def test_sft_learns_the_answers_and_resumes_strictly(base: Path, data: Path, tmp
             posttraining.sft(base, [str(data)], tmp_path / "out", **settings)
 
 
+def test_held_out_conversations_that_are_trained_on_are_told(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
+    for held, told in ((data, True), (other, False)):
+        posttraining.sft(
+            base, [str(data)], tmp_path / "out", valid=[str(held)], dry_run=True, console=Console(0), **QUICK
+        )
+        assert ("warning: --valid: the same conversations" in capsys.readouterr().err) == told
+
+
 def test_the_named_parameters_move_alone(base: Path, data: Path, tmp_path: Path) -> None:
     names = ["model.layers.1.mlp.*", "*.self_attn.o_proj.weight"]
     settings: dict[str, Any] = {**QUICK, "steps": 2, "only": names}

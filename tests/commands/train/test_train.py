@@ -219,6 +219,19 @@ def test_the_table_says_what_its_figures_are() -> None:
     assert summary.times(rows) == "8 s of updates, 5 tokens/s, 3 s of evaluation, 5 s of saving and writing"
 
 
+def test_held_out_text_that_is_trained_on_is_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**TINY, "steps": 2, "tokenizer": str(corpus / "bpe.json"), "console": Console(0), "dry_run": True}
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes((corpus / "other.txt").read_bytes())
+    train([str(corpus / "train.bin"), str(corpus / "other.txt")], tmp_path / "out", valid=[str(copy)], **settings)
+    assert "warning: --valid copy: the same text as other, which is trained on" in capsys.readouterr().err
+    copy.write_text("something else\n" * 20)
+    train([str(corpus / "train.bin"), str(corpus / "other.txt")], tmp_path / "out", valid=[str(copy)], **settings)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_sources_are_mixed_by_weight_and_text_is_tokenised(corpus: Path, tmp_path: Path) -> None:
     data = [f"a={corpus / 'train.bin'}@3", f"{corpus / 'other.txt'}@1"]
     settings = {**TINY, "steps": 4, "eval_every": 4}

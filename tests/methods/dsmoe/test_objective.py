@@ -108,3 +108,13 @@ def test_controller_moves_toward_the_target_and_resumes() -> None:
 def test_bad_options_are_one_line(options: dict[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         objective.term(parse_config(RAW), {**ENTRY}, options)
+
+
+def test_the_share_that_was_reached_is_told_beside_the_one_that_was_wanted() -> None:
+    figures = {"dsmoe.active": [0.9, 1.0]}
+    assert Sparsity((0, 2)).at_end(figures) is None
+    line, reached = Sparsity((0, 2), 0.01, 0.5).at_end(figures) or ("", None)
+    assert line.startswith("dsmoe: 95.0% of the blocks are on, 50.0% were wanted (target-share): not reached")
+    assert reached is False
+    line, reached = Sparsity((0, 2), 0.01, 0.94).at_end(figures) or ("", None)
+    assert (line, reached) == ("dsmoe: 95.0% of the blocks are on, 94.0% were wanted (target-share)", True)
