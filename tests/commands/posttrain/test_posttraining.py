@@ -105,9 +105,8 @@ def test_held_out_conversations_that_are_trained_on_are_told(
     other = tmp_path / "other.jsonl"
     other.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
     for held, told in ((data, True), (other, False)):
-        posttraining.sft(
-            base, [str(data)], tmp_path / "out", valid=[str(held)], dry_run=True, console=Console(0), **QUICK
-        )
+        settings = {**QUICK, "console": Console(0), "dry_run": True}
+        posttraining.sft(base, [str(data)], tmp_path / "out", valid=[str(held)], **settings)
         assert ("warning: --valid: the same conversations" in capsys.readouterr().err) == told
 
 
