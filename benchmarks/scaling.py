@@ -1,11 +1,11 @@
 """Forecasts of finished runs, each project judged with what was tuned on the others:
 `python benchmarks/scaling.py CURVES [--sweep | --like]`.
 
-CURVES holds a folder a project: mpl/, modded/, zsl/ (no rate); docs/results/temporal_scaling/curves, tiny runs of our
-own (benchmarks/curves.py), is one more. `short` and `longer` beside it, whose batches are far smaller than anybody's,
-are scored and shown, but nothing is tuned on them and no mean holds them. A forecast sees the steps up to a share f of
-the run and the schedule to the end; the truth is the mean of the last 2% of the points, and the prediction the mean of
-the law over the same steps.
+CURVES holds a folder a project: mpl/, modded/, zsl/ (no rate), and any others; tiny runs of our own
+(benchmarks/curves.py, docs/results/temporal_scaling/curves) are one more. `short` and `longer` beside these, whose
+batches are far smaller than anybody's, are scored and shown, but nothing is tuned on them and no mean holds them. A
+forecast sees the steps up to a share f of the run and the schedule to the end; the truth is the mean of the last 2% of
+the points, and the prediction the mean of the law over the same steps.
 
 `tuned`: the constants of the fit are those of SETTINGS that did best on the *other* projects, and so
 is the scale of the intervals. `shipped`: what a user gets, which has seen every project here. --sweep tries the
@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.fit import fit
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.intervals import interval_score
-from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER
+from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER, Law
 from llmtool.methods.temporal_scaling.logs import read_log
 from llmtool.methods.temporal_scaling.misfit import USUAL, Misfit
 from llmtool.methods.temporal_scaling.run import Run, prepare
@@ -38,10 +38,33 @@ OWN = Path(__file__).parents[1] / "docs/results/temporal_scaling/curves"
 ORIGINS = (0.3, 0.5, 0.8)
 EARLIER = (1, 3, 8)
 """Finished runs that are learnt from; as many as there are where a project has fewer."""
-SETTINGS = tuple(
-    Misfit(*each) for each in product((0.0125, 0.018, 0.025, 0.035, 0.05), (3e-3, 4.5e-3, 6e-3, 8.5e-3, 1.2e-2))
-)
-"""Values of the two parts of a law's misfit, smooth and rough."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Constants of the fit: the two parts of a law's misfit; the power of the length of a fall that the centre of the
+    gain grows by; and the sd that is added below that centre while the gain is sought."""
+
+    smooth: float
+    rough: float
+    goes_with: float
+    below: float
+
+    def law(self) -> Law:
+        """The usual law with these."""
+        parameters = [
+            replace(each, goes_with=self.goes_with, below=self.below) if each.name == "gain" else each
+            for each in COOLDOWN.parameters
+        ]
+        return replace(COOLDOWN, parameters=tuple(parameters))
+
+    def __str__(self) -> str:
+        return f"{self.smooth:g}, {self.rough:g}, {self.goes_with:g}, {self.below:g}"
+
+
+MISFITS = product((0.0125, 0.018, 0.025), (4.5e-3, 6e-3, 8.5e-3))
+GAINS = product((0.0, 0.2, 0.4, 0.5), (0.0, 0.7, 0.95, 1.3))
+SETTINGS = tuple(Setting(*misfit, *gain) for misfit, gain in product(MISFITS, GAINS))
 PUBLISHED = {
     "soap_124M_2024-10-09": (6000, 250, Plan("wsd", 0.0, 1800 / 6000)),
     "muon_124M_2024-10-10": (6200, 0, Plan("wsd", 0.0, 1800 / 6200)),
@@ -53,7 +76,7 @@ OLMO = {"OLMo-1B": (739_328, 2000, Plan("cosine")), "OLMo-7B": (557_000, 5000, P
 """Two of zsl's, whose logs are told again with the schedule in their published configurations (allenai/OLMo; the end of
 the 7B's is that of its log), as `fit` asks for: a group of its own, for zsl is scored as its logs are."""
 BESIDE = ("short", "longer", "olmo")
-METRICS = {"modded": "val", "own": "val", "short": "val", "longer": "val"}
+METRICS = dict.fromkeys(("modded", "own", "short", "longer"), "val")
 Key = tuple[str, str, float]
 
 
@@ -141,16 +164,16 @@ def shipped(groups: dict[str, list[Path]]) -> tuple[list[Outcome], list[Key]]:
     return rows, refused
 
 
-def swept(groups: dict[str, list[Path]]) -> dict[Misfit, dict[Key, float]]:
+def swept(groups: dict[str, list[Path]]) -> dict[Setting, dict[Key, float]]:
     """The error of the usual law under each of the SETTINGS; of the power law where there is no rate."""
-    errors: dict[Misfit, dict[Key, float]] = {setting: {} for setting in SETTINGS}
+    errors: dict[Setting, dict[Key, float]] = {setting: {} for setting in SETTINGS}
     for group, path, origin in ((g, p, f) for g, paths in groups.items() for p in paths for f in ORIGINS[:2]):
         try:
             run = look(group, path, origin)
             steps, truth = end(run)
-            law = POWER if run.schedule is None else COOLDOWN
             for setting in SETTINGS:
-                made = fit(law, *run.seen(), run.horizon, run.schedule, starts=2, misfit=setting)
+                law, misfit = setting.law(), Misfit(setting.smooth, setting.rough)
+                made = fit(law if run.schedule else POWER, *run.seen(), run.horizon, run.schedule, 1, misfit)
                 key = (group, path.stem, origin)
                 errors[setting][key] = 100 * (float(made.predict(steps).mean()) / truth - 1)
         except UserError:
@@ -162,26 +185,27 @@ def middle(errors: Iterable[float]) -> float:
     return float(np.median(np.abs(list(errors))))
 
 
-def tuned(errors: dict[Misfit, dict[Key, float]]) -> dict[str, Any]:
+def tuned(errors: dict[Setting, dict[Key, float]]) -> dict[str, Any]:
     """Leave one project out: the setting with the least mean of the others' medians, scored on the one left out."""
     groups = sorted({key[0] for key in errors[SETTINGS[0]]})
     facts: dict[str, Any] = {}
-    print("\nMisfit chosen on the other projects (smooth, rough): median error at 30% and 50%, within 1% at 30%")
+    print("\nConstants chosen on the other projects (smooth, rough, the gain's power and sd below):")
+    print("median error at 30% and 50%, within 1% at 30%")
     for left in [*groups, "nothing"]:
 
-        def cost(setting: Misfit, left: str = left) -> float:
+        def cost(setting: Setting, left: str = left) -> float:
             return float(np.mean([middle(e for k, e in errors[setting].items() if k[0] == group and k[2] == origin)
                                   for group in groups if group != left for origin in ORIGINS[:2]]))  # fmt: skip
 
         best = min(SETTINGS, key=cost)
         if left == "nothing":
-            print(f"  chosen on all: {best.smooth:g}, {best.rough:g}")
+            print(f"  chosen on all: {best}")
             facts["all"] = asdict(best)
             continue
         at = {f: [e for k, e in errors[best].items() if k[0] == left and k[2] == f] for f in ORIGINS[:2]}
         within = 100 * float(np.mean(np.abs(at[0.3]) < 1))
         facts[left] = {"setting": asdict(best), "0.3": middle(at[0.3]), "0.5": middle(at[0.5]), "within": within}
-        print(f"  {left:<8}{f'{best.smooth:g}, {best.rough:g}':<16}{middle(at[0.3]):>7.2f}%{middle(at[0.5]):>7.2f}%"
+        print(f"  {left:<8}{best!s:<26}{middle(at[0.3]):>7.2f}%{middle(at[0.5]):>7.2f}%"
               f"{within:>6.0f}%  of {len(at[0.3])}")  # fmt: skip
     means = [float(np.mean([facts[group][f] for group in groups])) for f in ("0.3", "0.5")]
     print(f"  mean of the medians: {means[0]:.2f}%, {means[1]:.2f}%")

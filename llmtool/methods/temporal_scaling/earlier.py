@@ -96,7 +96,7 @@ def learn(runs: Sequence[Run], new: Run) -> Earlier:
         if len(steps) < FEWEST:
             raise UserError(f"only {counted(len(steps), 'point')}, the warm-up apart: too few to learn from",
                             where=run.log.name)  # fmt: skip
-        wide = replace(usual(COOLDOWN, float(np.log(loss[-1])), WIDER), above=1.0, reference=reference)
+        wide = replace(usual(COOLDOWN, float(np.log(loss[-1])), WIDER), above=1.0, below=1.0, reference=reference)
         made = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, starts=2, misfit=BESIDE, prior=wide)
         means.append(made.theta)
         covariances.append(made.spread @ made.spread.T)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtool.methods.temporal_scaling.laws import Law, View, at_high_rate, view
+from llmtool.methods.temporal_scaling.laws import Law, Parameter, View, at_high_rate, view
 from llmtool.methods.temporal_scaling.misfit import NONE, USUAL, Misfit
 from llmtool.methods.temporal_scaling.points import Points, thin
 from llmtool.methods.temporal_scaling.schedule import Schedule
@@ -33,16 +33,19 @@ class Prior:
     """What is known of a law's parameters before a run is looked at: normal in their logs.
 
     centre, sd [parameters], the constant's first; sd 0 holds one fixed. weight [rows, parameters]: a root of the
-    inverse covariance of those that anything is known of. above [rows]: what a row counts where it is positive, since
-    a parameter lies further above its centre than below it (a split normal). reference: the area, in peak-steps, that
-    r and S1 are relative to, where it is not that of the run; runs: finished ones that all this comes from; scale: what
-    their sd was multiplied by, since the run contradicts them.
+    inverse covariance of those that anything is known of. reference: the area, in peak-steps, that r and S1 are
+    relative to, where it is not that of the run; runs: finished ones that all this comes from; scale: what their sd was
+    multiplied by, since the run contradicts them.
+
+    above, below [rows]: what a row counts where it is positive, and where it is negative, of a prior that is lopsided;
+    below only while the most probable parameters are sought (laws.Parameter).
     """
 
     centre: Array
     sd: Array
     weight: Array
     above: Array | float = 1.0
+    below: Array | float = 1.0
     reference: float | None = None
     runs: int = 0
     scale: float = 1.0
@@ -50,18 +53,31 @@ class Prior:
     def missed(self, theta: Array) -> Array:
         """How far some parameters lie from what is known, in sd [rows]: squared and summed, twice the log density."""
         rows = self.weight @ (theta - self.centre)
-        return np.asarray(np.where(rows > 0, self.above, 1.0) * rows)
+        return np.asarray(np.where(rows > 0, self.above, self.below) * rows)
+
+    def held(self, theta: Array) -> Array:
+        """What the prior tells of parameters around the most probable ones [rows, parameters]."""
+        rows = self.weight @ (theta - self.centre)
+        return np.asarray(np.where(rows > 0, self.above, 1.0)[:, None] * self.weight)
 
 
-def usual(law: Law, level: float, wider: float = 1.0) -> Prior:
+def usual(law: Law, level: float, wider: float = 1.0, schedule: Schedule | None = None) -> Prior:
     """The prior of a law for a run of which nothing else is known; level: the log of its last loss."""
     sd = np.array([ANY, *(wider * parameter.sd for parameter in law.parameters)])
-    centre = np.array([level, *np.log([parameter.centre for parameter in law.parameters])])
+    centre = np.array([level, *np.log([parameter.centre for parameter in expected(law, schedule)])])
     known = np.flatnonzero(sd[1:] > 0) + 1
     weight = np.zeros((len(known), len(sd)))
     weight[np.arange(len(known)), known] = 1 / sd[known]
-    above = np.array([parameter.lopsided for parameter in law.parameters if parameter.sd > 0])
-    return Prior(centre, sd, weight, above)
+    free = [parameter for parameter in law.parameters if parameter.sd > 0]
+    above = np.array([each.sd / np.hypot(each.sd, each.above) for each in free])
+    below = np.array([each.sd / np.hypot(each.sd, each.below) for each in free])
+    return Prior(centre, sd, weight, above, below)
+
+
+def expected(law: Law, schedule: Schedule | None) -> tuple[Parameter, ...]:
+    """A law's parameters with their priors for a run of some schedule."""
+    fall = 0.0 if schedule is None else schedule.fall
+    return tuple(parameter.beside(fall) for parameter in law.parameters)
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ class Fit:
         points = self.view(steps)
         level = self.law.log_loss(self.theta, points)
         covariance = self.spread @ self.spread.T
-        for place, parameter in enumerate(self.law.parameters, start=1):
+        for place, parameter in enumerate(expected(self.law, self.schedule), start=1):
             own = float(covariance[place, place])
             if parameter.above == 0 or own == 0 or self.theta[place] > np.log(parameter.centre):
                 continue  # above the centre, the posterior is as wide as that already
@@ -178,12 +194,13 @@ def fit(
 ) -> Fit:  # fmt: skip
     """The law's best parameters on some steps of a run that ends at `horizon`."""
     points = thin(steps, loss)
-    reference = None if prior is None else prior.reference
-    seen = view(points.steps, horizon, schedule, reference)
+    prior = prior or usual(law, float(points.log_loss[-1]), schedule=schedule)
+    seen = view(points.steps, horizon, schedule, prior.reference)
     theta, spread, cost = _solve(law, [points], [seen], starts, misfit, prior)
     theta[0] += points.apart(law.log_loss(theta, seen))
-    earlier = 0 if prior is None else prior.runs
-    return Fit(law, theta, spread, horizon, schedule, float(steps[-1]), reference, earlier=earlier, cost=cost)
+    return Fit(
+        law, theta, spread, horizon, schedule, float(steps[-1]), prior.reference, earlier=prior.runs, cost=cost
+    )  # fmt: skip
 
 
 def beside_high_rate(fitted: Fit, steps: Array, loss: Array) -> Fit:
@@ -196,7 +213,7 @@ def beside_high_rate(fitted: Fit, steps: Array, loss: Array) -> Fit:
     if schedule is None or not fitted.knows_rate or fitted.earlier or not schedule.decays_after(fitted.until):
         return fitted
     law = at_high_rate(fitted.law)
-    prior = replace(usual(law, float(np.log(loss[-1]))), reference=fitted.reference)
+    prior = replace(usual(law, float(np.log(loss[-1])), schedule=schedule), reference=fitted.reference)
     other = fit(law, steps, loss, fitted.horizon, schedule, starts=2, prior=prior)
     odds = np.exp(np.clip(other.cost - fitted.cost, -50, 50) / 2)
     return replace(fitted, other=other.theta, share=float(np.sqrt(2 / (1 + odds))))
@@ -210,17 +227,16 @@ def fit_together(law: Law, runs: Sequence[tuple[Array, Array, float, Schedule]],
     reference = max(schedule.total for *_, schedule in runs)
     points = [thin(steps, loss) for steps, loss, *_ in runs]
     views = [view(p.steps, run[2], run[3], reference) for p, run in zip(points, runs, strict=True)]
-    theta, spread, _ = _solve(law, points, views, starts, NONE)
+    theta, spread, _ = _solve(law, points, views, starts, NONE, usual(law, float(points[0].log_loss[-1])))
     return [Fit(law, theta, spread, run[2], run[3], float(run[0][-1]), reference) for run in runs]
 
 
 def _solve(
-    law: Law, points: Sequence[Points], views: Sequence[View], starts: int, misfit: Misfit, prior: Prior | None = None
+    law: Law, points: Sequence[Points], views: Sequence[View], starts: int, misfit: Misfit, prior: Prior
 ) -> tuple[Array, Array, float]:
     """The most probable parameters, a square root of their covariance, and Fit.cost."""
     from scipy.optimize import least_squares
 
-    prior = prior or usual(law, float(points[0].log_loss[-1]))
     free = prior.sd > 0
     data = [(p, seen, misfit.whitening(p.steps, p.sd)) for p, seen in zip(points, views, strict=True)]
 
@@ -249,9 +265,8 @@ def _solve(
             )  # fmt: skip
             if best is None or found.cost < best.cost - 1e-9:
                 best = found
-    told = np.array(best.jac)
-    if prior.runs:
-        told[: len(told) - len(prior.weight)] /= np.sqrt(TOGETHER)
+    points_tell = np.array(best.jac)[: -len(prior.weight)] / np.sqrt(TOGETHER if prior.runs else 1.0)
+    told = np.concatenate([points_tell, prior.held(whole(best.x))[:, free]])
     spread = np.zeros((len(free), len(free)))
     spread[np.ix_(free, free)] = _root_of_inverse(told)
     return whole(best.x), spread, 2 * float(best.cost)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
-from llmtool.methods.temporal_scaling.choice import Choice, Fitted, choose
+from llmtool.methods.temporal_scaling.choice import Candidate, Fitted, choose, rolling
+from llmtool.methods.temporal_scaling.doubts import doubts_of, leans, supposed_warmup
 from llmtool.methods.temporal_scaling.earlier import Trial, agreed, learn, lone, other_recipe, trial
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, beside_high_rate, standard_noise
 from llmtool.methods.temporal_scaling.intervals import (
     FALL_BELOW,
-    SHORT_FALL,
     UNKNOWN_RATE,
     Interval,
     amount,
@@ -24,26 +24,16 @@ from llmtool.methods.temporal_scaling.intervals import (
     interval,
     measured,
     one_sided,
+    untold,
 )
 from llmtool.methods.temporal_scaling.logs import NotYetError
-from llmtool.methods.temporal_scaling.run import FIRST_STEPS, Run
+from llmtool.methods.temporal_scaling.run import Run
 from llmtool.methods.temporal_scaling.schedule import FLAT
 
 Array = NDArray[np.float64]
-LARGEST_ERROR = 0.01
-WIDEST = 0.03
-"""A forecast is not confident above this back-test error, nor with a wider interval, both relative to the loss."""
-DOUBTED = 3e-3
-"""Relative sd from which it costs confidence that another law back-tests better, or how little was looked at."""
-FARTHEST = 1.5
-"""A horizon is far where the log distance to it exceeds that of the steps looked at by this factor."""
+TOLD = 2.0
+"""Points tell that a warm-up was where the back-test without it errs by this many times as much."""
 GAINS = "if the fall of the rate takes off as much as in most projects", "if as much as in some"
-NO_END = "{} at {} {}, and nothing says that this was the last (give --horizon, and --schedule where it goes on)"
-LEANS = 1.5
-"""An interval leans where it is this many times as wide as without the projects whose falls take off more."""
-STEEPER = 1.1
-NEAR_PEAK = 0.7
-"""The slope is judged while the rate is above this share of its peak: a decay makes it grow in any regime."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ class Forecast:
     def gains(self) -> dict[str, Interval]:
         """The final loss if the fall of the rate takes off what it does in most projects, and if more, where that
         matters: the halves of the draws (`one_sided`)."""
-        if self.run.open_end or self.run.finished or self.endings or not _leans(self.final):
+        if self.run.open_end or self.run.finished or self.endings or not leans(self.final):
             return {}
         out: dict[str, Interval] = {}
         for name, half in zip(GAINS, (self.final.draws[::2], self.final.draws[1::2]), strict=True):
@@ -139,13 +129,16 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     if isinstance(fitted, Fit):
         fitted = beside_high_rate(fitted, steps, loss)
     apart = _apart(fitted, choice.usual.fit(run)) if choice.usual else 0.0
+    unwarmed = _without_warmup(run, choice.law, fitted, test)
     left = _left(run, test)
-    doubt = np.linalg.norm([left * choice.doubt, left * run.youth, run.end_noise, _jumps_ahead(run), apart])
+    doubt = np.linalg.norm(
+        [left * choice.doubt, left * run.youth, run.end_noise, _jumps_ahead(run), apart, unwarmed / np.sqrt(2)]
+    )
     if doubt > 0:
         fitted = replace(fitted, elsewhere=float(doubt))  # type: ignore[type-var]
     noise = run.end_noise * standard_noise(0)[:, 0]
     final = measured(run.end, noise) if run.finished else bounds(fitted, run.horizon, surprise)
-    endings = {} if run.finished else _endings(fitted, surprise, steps, loss)
+    endings = {} if run.finished else _endings(choice.law, run, fitted, surprise)
     if run.goes_on is not None:
         on = forecast(run.going_on, law, like).final
         how = "stays" if run.goes_to else "falls on to zero"
@@ -157,9 +150,9 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
         low, high = (pick(getattr(each, side) for each in endings.values()) for pick, side in
                      ((min, "low"), (max, "high")))  # fmt: skip
         final = replace(final, low=low, high=high)
-    doubts = _doubts(run, choice, test, left, final, tried)
+    doubts = doubts_of(run, choice, test, left, final, tried)
     if not run.finished:
-        doubts += lone(like, run) + other_recipe(like, run)
+        doubts += lone(like, run) + other_recipe(like, run) + supposed_warmup(run, unwarmed)
     scale = 1.0 if prior is None else prior.scale
     return Forecast(run, fitted, choice.backtests, final, choice.why, doubts, endings, tried, scale)
 
@@ -176,16 +169,23 @@ def _left(run: Run, test: Backtest) -> float:
     return float(np.clip(max(steps, fall), 0.0, 1.0))
 
 
-def _leans(final: Interval) -> bool:
-    """Whether much of an interval is what a fall of the rate may take off beyond what it does in most projects."""
-    low, high = np.quantile(final.draws[::2], (0.05, 0.95))
-    return bool(final.high - final.low > LEANS * (high - low))
-
-
 def _apart(fitted: Fitted, usual: Fitted) -> float:
     """Relative sd of the end where a law replaced the usual one: each of the two may be right, one is told."""
     end = np.array([fitted.horizon])
     return float(abs(np.log(usual.predict(end) / fitted.predict(end))[0]) / np.sqrt(2))
+
+
+def _without_warmup(run: Run, law: Candidate, fitted: Fitted, test: Backtest) -> float:
+    """How much higher the log loss ends without the warm-up that is only supposed, unless the points tell that it is
+    right: their back-test is worse without it."""
+    schedule = run.schedule
+    if schedule is None or not schedule.skipped or run.finished or not isinstance(fitted, Fit):
+        return 0.0
+    other = replace(run, schedule=schedule.without_warmup())
+    if test.errors and rolling(other, law).error > TOLD * test.error:
+        return 0.0
+    end = np.array([run.horizon])
+    return float(np.log(law.fit(other).predict(end) / fitted.predict(end))[0])
 
 
 def _jumps_ahead(run: Run) -> float:
@@ -196,7 +196,7 @@ def _jumps_ahead(run: Run) -> float:
     return float(np.sqrt(again * sum(change.size**2 for change in run.changes)))
 
 
-def _endings(fitted: Fitted, surprise: float, steps: Array, loss: Array) -> dict[str, Interval]:
+def _endings(law: Candidate, run: Run, fitted: Fitted, surprise: float) -> dict[str, Interval]:
     """The final loss if the rate stays, and if it falls, where the log does not say which; else nothing."""
     schedule = fitted.schedule
     if schedule is None or schedule.assumed is None or not isinstance(fitted, Fit):
@@ -204,8 +204,9 @@ def _endings(fitted: Fitted, surprise: float, steps: Array, loss: Array) -> dict
     if not fitted.knows_rate:
         return {}
     stays = schedule.rate(np.array([schedule.assumed]))[0] - schedule.eta[-1] < FLAT
-    reference = fitted.reference or schedule.total
-    falling = beside_high_rate(replace(fitted, schedule=schedule.with_fall(), reference=reference), steps, loss)
+    falling = law.fit(replace(run, schedule=schedule.with_fall()))
+    assert isinstance(falling, Fit)
+    falling = replace(beside_high_rate(falling, *run.seen()), elsewhere=fitted.elsewhere)
     return {
         "if the rate stays" if stays else "if the rate goes on as it did": bounds(fitted, fitted.horizon, surprise),
         "if it falls over the last fifth": bounds(falling, fitted.horizon, surprise),
@@ -227,87 +228,10 @@ def lower(fitted: Fitted, steps: Array, draws: int) -> Array:
     """
     schedule, sizes = fitted.schedule, one_sided(draws)
     if schedule is None:
-        return np.asarray(np.multiply.outer(sizes, _untold(fitted.until, steps)))
+        return np.asarray(np.multiply.outer(sizes, untold(fitted.until, steps)))
     if not fitted.knows_rate and schedule.decays_after(fitted.until):
         return np.asarray(np.multiply.outer(sizes, np.full(len(steps), UNKNOWN_RATE)))
     if isinstance(fitted, Fit):
         return np.asarray(np.multiply.outer(sizes, fitted.lower(steps)))
     now = schedule.rate(np.array([fitted.until]))
     return np.asarray(np.multiply.outer(sizes, FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0)))
-
-
-def _untold(until: float, steps: Array) -> Array:
-    """Relative sd of the losses at some steps for a fall of the rate of which the log tells nothing."""
-    return np.asarray(UNKNOWN_RATE * np.clip((1 - until / steps) / SHORT_FALL, 0.0, 1.0))
-
-
-def _doubts(
-    run: Run, choice: Choice, test: Backtest, left: float, final: Interval, tried: Trial | None
-) -> tuple[str, ...]:
-    """What speaks against the forecast, each in a line; left: see _left."""
-    doubts: list[str] = []
-    steps, loss = run.seen()
-    if run.finished:
-        return () if run.goes_on is None else (_no_end(run),)
-    if run.goes_on is not None:
-        doubts.append(_no_end(run))
-    if run.open_end:
-        doubts.append("the end of the run is not known (give --horizon)")
-    if left * run.youth > DOUBTED:
-        doubts.append(f"only {run.until:,.0f} steps were looked at: below {FIRST_STEPS:,.0f} no law holds well yet")
-    if np.log(run.horizon / run.until) > FARTHEST * np.log(run.until / steps[0]):
-        doubts.append(f"steps {steps[0]:,.0f} to {run.until:,.0f} are a short base for step {run.horizon:,.0f}")
-    if run.changes:
-        largest = max(run.changes, key=lambda change: abs(change.size))
-        doubts.append(f"the loss jumped by {100 * np.expm1(largest.size):+.1f}% at step {largest.step:,.0f} (a new "
-                      "epoch, other texts, another batch?), and may again")  # fmt: skip
-    if run.log.broken_from is not None and run.log.broken_from > run.until:
-        doubts.append(f"the loss is no number since step {run.log.broken_from:,.0f}: the run has diverged")
-    if risen := run.risen:
-        doubts.append(f"the loss has risen by {100 * np.expm1(risen.size):.1f}% since step {risen.step:,.0f} "
-                      "(overfitting?): no law here rises")  # fmt: skip
-    if not test.errors:
-        doubts.append("too few points for a back-test")
-    elif left * test.error > LARGEST_ERROR:
-        doubts.append(f"the back-test inside the fitted part errs by {100 * test.error:.1f}%")
-    if tried is not None and tried.error > LARGEST_ERROR:
-        doubts.append(f"the ends of {counted(len(tried.errors), 'earlier run')} would have been missed by "
-                      f"{100 * tried.error:.1f}%, each told by the others")  # fmt: skip
-    if (width := (final.high - final.low) / final.value) > WIDEST:
-        doubts.append(f"the interval is {100 * width:.1f}% of the loss wide")
-        if _leans(final) and run.schedule is not None and run.schedule.decays_after(run.until):
-            doubts[-1] += (": what a fall of the rate takes off differs among projects, and finished runs of this one "
-                           "tell (--like)")  # fmt: skip
-    if choice.rival is not None and left * choice.doubt > DOUBTED:
-        doubts.append(f"{choice.rival} back-tests better ({100 * choice.backtests[choice.rival].error:.2f}% against "
-                      f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip
-    if run.schedule is not None and run.schedule.doubt:
-        doubts.append(run.schedule.doubt)
-    if run.goes_on is None and run.schedule is not None and run.schedule.assumed is not None:
-        doubts.append(f"the learning rate is known to step {run.schedule.assumed:,.0f} only: it may yet fall "
-                      "(give --schedule)")  # fmt: skip
-    if run.schedule is None and _untold(run.until, np.array([run.horizon]))[0] > DOUBTED:
-        doubts.append("the learning rate is not known: a decay still to come would end lower (give --schedule)")
-    if run.schedule is not None:
-        near_peak = run.schedule.rate(steps) >= NEAR_PEAK
-        steps, loss = steps[near_peak], loss[near_peak]
-    growth = slope_growth(steps, loss)
-    if left * (growth - 1) > STEEPER - 1:
-        doubts.append(f"the slope of log loss over log step still grows ({growth:.1f} times): not yet a power law")
-    return tuple(doubts)
-
-
-def _no_end(run: Run) -> str:
-    """That the run may go on."""
-    stays = f"the learning rate stays at {100 * run.goes_to:.0f}% of its peak" if run.goes_to else ""
-    return NO_END.format(stays or "the learning rate still fell", run.axis, amount(run.until))
-
-
-def slope_growth(steps: Array, loss: Array) -> float:
-    """Later over earlier slope of the log loss, halves of the log steps apart; below 1 on a power law."""
-    if len(steps) < FEWEST:
-        return 1.0
-    x, y = np.log(steps), np.log(loss)
-    middle = (x[0] + x[-1]) / 2
-    slopes = [np.polyfit(x[part], y[part], 1)[0] for part in (x <= middle, x > middle) if part.sum() > 2]
-    return float(slopes[1] / slopes[0]) if len(slopes) == 2 and slopes[0] < 0 else 1.0

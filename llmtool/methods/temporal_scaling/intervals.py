@@ -97,3 +97,8 @@ def interval_score(low: float, high: float, truth: float) -> float:
     """Gneiting and Raftery's score of a 90% interval, relative to the truth: its width, and 20 times what it misses."""
     penalty = 2 / (1 - COVERAGE)
     return (high - low + penalty * max(low - truth, 0) + penalty * max(truth - high, 0)) / truth
+
+
+def untold(until: float, steps: Array) -> Array:
+    """Relative sd of the losses at some steps for a fall of the rate of which the log tells nothing."""
+    return np.asarray(UNKNOWN_RATE * np.clip((1 - until / steps) / SHORT_FALL, 0.0, 1.0))

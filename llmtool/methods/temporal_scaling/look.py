@@ -82,7 +82,7 @@ class Look:
             for note in _notes(log):
                 console.info(f"{source}: {note}")
             runs.append(self.run(log, until))
-            for note in self._share(runs[-1]):
+            for note in (*self._share(runs[-1]), *_warmup(runs[-1])):
                 console.info(f"{source}: {note}")
             others = [name for name in log.losses if name != runs[-1].metric]
             if others and self.metric is None:
@@ -94,6 +94,13 @@ class Look:
         if run.begin and self.until and self.until.endswith("%"):
             yield (f"begins at {run.axis} {run.begin:,.10g}: {self.until} of the way from there to "
                    f"{run.horizon:,.10g} is {run.axis} {run.until:,.10g}")  # fmt: skip
+
+
+def _warmup(run: Run) -> Iterator[str]:
+    """What is supposed of the steps before a log."""
+    if run.schedule is not None and run.schedule.skipped:
+        yield (f"begins at {run.axis} {run.schedule.warmup:,.10g}, at the peak of the learning rate: a warm-up to "
+               "there is supposed (--warmup)")  # fmt: skip
 
 
 def _notes(log: Log) -> Iterator[str]:

@@ -35,6 +35,7 @@ class Schedule:
 
     assumed: the step from which the rate is only supposed; None where it is known to the end.
     follows: the shape by which it goes on, where only its logged part says so. doubt: what speaks against all this.
+    skipped: whether the warm-up is only supposed, since the log begins at the peak and far from step 0.
     """
 
     steps: Array
@@ -43,6 +44,7 @@ class Schedule:
     assumed: float | None = None
     follows: str = ""
     doubt: str = ""
+    skipped: bool = False
 
     @property
     def horizon(self) -> float:
@@ -73,6 +75,24 @@ class Schedule:
         later = self.eta[self.steps >= self.warmup]
         return bool(later.max() - later.min() <= FLAT)
 
+    @property
+    def fall(self) -> float:
+        """The share of the steps over which the rate falls: the length of a straight fall, and of any other that of the
+        straight one whose parts lie as far apart (the root of 12 variances in time), 1 at the most; 0 where the rate is
+        flat, or only rises."""
+        if self.flat:
+            return 0.0
+        later = self.steps >= self.warmup
+        steps, eta = self.steps[later] / self.horizon, self.eta[later]
+        # What falls by less than FLAT is no fall yet: a logged rate may tremble on its plateau.
+        lowest = np.minimum.accumulate(np.minimum(eta, eta[0] - FLAT))
+        fallen = -np.diff(lowest)
+        if not fallen.any():
+            return 0.0
+        share, middle, length = fallen / fallen.sum(), (steps[1:] + steps[:-1]) / 2, np.diff(steps)
+        spread = float(np.sqrt(12 * (share @ ((middle - share @ middle) ** 2 + length**2 / 12))))
+        return min(spread * (1 + FLAT / float(fallen.sum())), 1.0)
+
     def decays_after(self, step: float) -> bool:
         """Whether the rate falls between a step and the horizon: then its future says what the past cannot."""
         later = self.eta[self.steps >= step]
@@ -84,6 +104,12 @@ class Schedule:
         steps = np.union1d(self.steps, np.linspace(start, self.horizon, 64))
         fall = np.clip((steps - start) / (self.horizon - start), 0, 1)
         return Schedule(steps, self.rate(steps) * (1 - (1 - end) * fall), self.warmup)
+
+    def without_warmup(self) -> "Schedule":
+        """The same at its peak from step 0 on."""
+        later = self.steps >= self.warmup
+        steps, eta = np.append(0.0, self.steps[later]), np.append(self.eta[later][0], self.eta[later])
+        return replace(self, steps=steps, eta=eta, warmup=0.0, skipped=False)
 
     def going_on(self, step: float, rate: float, *, assumed: bool = False) -> "Schedule":
         """The same, then a line to a rate at a later step; assumed: that is only supposed."""
@@ -158,15 +184,15 @@ def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan |
     elif horizon < rate.steps[-1] and not keep.all():
         steps, eta = np.append(steps, horizon), np.append(eta, np.interp(horizon, rate.steps, rate.values) / peak)
     risen = float(steps[np.argmax(eta >= eta.max() * (1 - FLAT / 2))])
+    skipped = bool(warmup is None and steps[0] > 2 * np.median(np.diff(steps)) and risen == steps[0])
     if warmup is None:
         # A row at the very start shows no warm-up; one that rises shows its own.
-        skipped = steps[0] > 2 * np.median(np.diff(steps)) and risen == steps[0]
         warmup = risen if skipped or risen > steps[0] else 0.0
     if steps[0] > 0:
         first = np.array([0.0, warmup]) if 0 < warmup < steps[0] else np.array([0.0])
         values = np.where(first < warmup, 0.0, 1.0) if warmup > 0 else np.ones(1)
         steps, eta = np.concatenate([first, steps]), np.concatenate([values, eta])
-    return Schedule(steps, eta, warmup, assumed, follows, doubt)
+    return Schedule(steps, eta, warmup, assumed, follows, doubt, skipped)
 
 
 def _with_jumps(steps: Array, eta: Array) -> tuple[Array, Array]:

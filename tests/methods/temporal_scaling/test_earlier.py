@@ -72,7 +72,7 @@ def test_a_finished_run_tells_its_gain_as_much_below_as_above() -> None:
     made = learn([run], new())
     wide = replace(usual(COOLDOWN, float(np.log(loss[-1])), WIDER), reference=made.reference)
     for above, same in ((1.0, True), (wide.above, False)):
-        fitted = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, 2, BESIDE, replace(wide, above=above))
+        fitted = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, 2, BESIDE, replace(wide, above=above, below=1.0))
         assert np.allclose(fitted.theta, made.means[0], rtol=0, atol=1e-3) == same
 
 
@@ -148,7 +148,8 @@ def test_a_prior_that_says_nothing_new_changes_nothing() -> None:
     run = new("cosine")
     steps, loss = run.seen()
     plain = fit(COOLDOWN, steps, loss, run.horizon, run.schedule)
-    same = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, prior=usual(COOLDOWN, float(np.log(loss[-1]))))
+    prior = usual(COOLDOWN, float(np.log(loss[-1])), schedule=run.schedule)
+    same = fit(COOLDOWN, steps, loss, run.horizon, run.schedule, prior=prior)
     np.testing.assert_allclose(same.theta, plain.theta, atol=1e-3)
 
 

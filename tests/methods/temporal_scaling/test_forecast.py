@@ -10,8 +10,9 @@ import pytest
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
 from llmtool.methods.temporal_scaling.choice import NAMES, TINY, Fitted, choose
+from llmtool.methods.temporal_scaling.doubts import slope_growth
 from llmtool.methods.temporal_scaling.fit import Fit, beside_high_rate, fit, standard_noise
-from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast, lower, slope_growth
+from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast, lower
 from llmtool.methods.temporal_scaling.intervals import SCALE, UNKNOWN_RATE, interval, interval_score, one_sided
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER, at_high_rate
 from llmtool.methods.temporal_scaling.logs import Log
@@ -25,11 +26,11 @@ def end(made: Forecast) -> float:
     return float(made.run.loss[-1])
 
 
-@pytest.mark.parametrize("shape", ["constant", "cosine", "linear", "wsd"])
-def test_the_end_is_told_from_a_third(shape: Shape) -> None:
+@pytest.mark.parametrize(("shape", "off"), [("constant", 2e-3), ("cosine", 9e-3), ("linear", 9e-3), ("wsd", 6e-3)])
+def test_the_end_is_told_from_a_third(shape: Shape, off: float) -> None:
     made = forecast(prepare(log(shape), until="35%"))
-    # Before a decay only the prior knows its size; a cosine has begun to show it.
-    assert made.final.value == pytest.approx(end(made), rel=0.012 if shape == "wsd" else 0.006)
+    # Before a decay only the prior knows its size, and expects a long one to take off more than these runs' do.
+    assert made.final.value == pytest.approx(end(made), rel=off)
     assert made.final.low < end(made) < made.final.high
     # What the fall ahead takes off is another project's: only a rate that stays leaves nothing of it open.
     assert made.confident == (shape == "constant")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from llmtool.methods.temporal_scaling.fit import fit, standard_noise, usual
+from llmtool.methods.temporal_scaling.fit import fit, standard_noise
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, POWER, Law
 from llmtool.methods.temporal_scaling.misfit import NONE, USUAL, Misfit
 from llmtool.methods.temporal_scaling.points import HUBER, Points
@@ -54,19 +54,6 @@ def test_an_early_transient_does_not_bend_the_end(monkeypatch: pytest.MonkeyPatc
     assert abs(end(USUAL, 0.2) / truth - 1) < 0.012
     assert abs(end(NONE, 0.2) / truth - 1) > 1.35 * abs(end(USUAL, 0.2) / truth - 1)
     assert end(NONE, 0.0) == pytest.approx(truth, rel=2e-3)
-
-
-def test_a_gain_lies_further_above_its_prior_than_below() -> None:
-    prior = usual(COOLDOWN, 1.0)
-    place = 1 + [parameter.name for parameter in COOLDOWN.parameters].index("gain")
-    gain = COOLDOWN.parameters[place - 1]
-    for moved, counts in ((-0.5, 0.5 / gain.sd), (0.5, 0.5 / np.hypot(gain.sd, gain.above))):
-        theta = prior.centre.copy()
-        theta[place] += moved
-        assert np.linalg.norm(prior.missed(theta)) == pytest.approx(counts)
-    theta = prior.centre.copy()
-    theta[place - 1] += 0.1
-    assert np.linalg.norm(prior.missed(theta)) == pytest.approx(0.1 / COOLDOWN.parameters[place - 2].sd)
 
 
 @pytest.mark.parametrize("law", [POWER, COOLDOWN])

@@ -8,7 +8,8 @@ import pytest
 from llmtool.methods.temporal_scaling.alarms import odds_above
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.comparison import ends
-from llmtool.methods.temporal_scaling.forecast import NEAR_PEAK, Forecast, _left, forecast, slope_growth
+from llmtool.methods.temporal_scaling.doubts import NEAR_PEAK, slope_growth
+from llmtool.methods.temporal_scaling.forecast import Forecast, _left, forecast
 from llmtool.methods.temporal_scaling.intervals import SHORT_FALL, UNKNOWN_RATE
 from llmtool.methods.temporal_scaling.logs import Log
 from llmtool.methods.temporal_scaling.logs.series import Series
@@ -74,7 +75,7 @@ def test_doubts_count_by_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         base = 1.0 if name == "STEEPER" else 0.0
         for share, told in ((0.8 * left, True), (1.2 * left, False)):
-            monkeypatch.setattr(f"llmtool.methods.temporal_scaling.forecast.{name}", base + share * (limit - base))
+            monkeypatch.setattr(f"llmtool.methods.temporal_scaling.doubts.{name}", base + share * (limit - base))
             assert any(words in doubt for doubt in forecast(run).doubts) == told
 
 
