@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.logs import Log, read_log
 
 TOTAL, EVERY, EPOCH = 1000, 20, 250
@@ -95,3 +96,35 @@ def test_a_step_in_the_row_needs_no_bar(tmp_path: Path) -> None:
     lines = [text for n in range(1, 30) for text in (bar(3 * n), f"{{'step': {n}, 'loss': {2 + 1 / n}}}")]
     log = read(tmp_path / "log", lines)
     assert (log.losses["train"].steps.tolist(), log.horizon) == (list(range(1, 30)), None)
+
+
+@pytest.mark.parametrize("lag", [0, 7])
+@pytest.mark.parametrize(("broke", "again"), [(600, 500), (600, 0), (200, 100)])
+def test_a_run_that_was_started_again(tmp_path: Path, lag: int, broke: int, again: int) -> None:
+    """Steps of the old bar were put beside the new rows; where many were, the axis was the epochs."""
+    lines, last = [], again + 300
+    for first, end in ((0, broke), (again, last)):
+        for n in range(first + 1, end + 1):
+            if n % EVERY == (EVERY - lag) % EVERY or n == first + 1:
+                lines.append(bar(n))
+            if n % EVERY == 0:
+                lines.append(row(n))
+    log = read(tmp_path / "log", lines)
+    check(log, last)
+    assert any("restart" in note for note in log.notes)
+
+
+@pytest.mark.parametrize("last", [TOTAL, 100])
+def test_a_second_run_is_one(tmp_path: Path, last: int) -> None:
+    ends = [n for end in (TOTAL, last) for n in range(EVERY, end + 1, EVERY)]
+    lines = [text for n in ends for text in (bar(n), f"{{'loss': {2 + 9 * n**-0.5:.4f}, 'epoch': {n / EPOCH:.2f}}}")]
+    with pytest.raises(UserError, match=f"holds 2 runs, .*step 20 to 1,000, .*; step 20 to {last:,}"):
+        read(tmp_path / "log", lines)
+
+
+def test_bars_of_many_lengths_take_no_longer(tmp_path: Path) -> None:
+    """Each length went through all rows: minutes for the bars of as many files as there were rows."""
+    lines = [
+        text for n in range(EVERY, 601, EVERY) for text in (*(bar(1, 10**4 + n + k) for k in range(20)), bar(n), row(n))
+    ]
+    check(read(tmp_path / "log", lines))

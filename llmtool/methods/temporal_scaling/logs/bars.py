@@ -1,7 +1,8 @@
 """The steps of a bar, for rows that are printed beside it without one: Hugging Face's Trainer in a terminal.
 
 `45%|####  | 450/1000 [01:00<01:10]`, then `{'loss': 2.3, 'epoch': 0.45}`. The bar is drawn from time to time only, so
-that the last one above a row may lag a little; where rows come at even steps, the next such step is theirs. Rows that
+that the last one above a row may lag a little; where rows come at even steps, the next such step is theirs. A bar that
+goes back is of a run that was started again, and so are the rows below it: series.py and runs.py see to that. Rows that
 were kept back and printed in one go have no bar each, and keep their epochs.
 """
 
@@ -9,10 +10,12 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmtool.methods.temporal_scaling.logs.names import TOTAL, meaning
 from llmtool.methods.temporal_scaling.logs.numbers import known
 
+Array = NDArray[np.float64]
 BAR_LINE = re.compile(
     r"(?:\s*train(?:ing)?\s*:)?[^A-Za-z\[{]*?(?<![\d.])(\d{1,15})/(\d{1,15}) \[[\d:]+<", re.IGNORECASE
 )
@@ -38,22 +41,32 @@ def give_steps(records: list[dict[str, Any]], bars: list[Drawn]) -> None:
     rows = [place for place, record in enumerate(records) if _trained(record)]
     if len(rows) < FEWEST:
         return
-    for total in sorted({bar[2] for bar in bars}, reverse=True):
-        above = np.full(len(records) + 1, np.nan)
-        for place, step, of in bars:
-            if of == total:
-                above[place] = step if np.isnan(above[place]) else max(above[place], step)
-        last = np.fmax.accumulate(above)  # the bar above each row
+    of: dict[float, list[Drawn]] = {}
+    for bar in bars:
+        of.setdefault(bar[2], []).append(bar)
+    for total in sorted(of, reverse=True):
+        if len(of[total]) < PAIRED * (len(rows) - 1):
+            continue
+        last = _above(of[total], len(records))
         steps = last[rows]
         if np.isnan(steps).any() or np.mean(np.diff(steps) > 0) < PAIRED:
             continue
-        even = _even(steps, np.append(steps[1:], np.nan))
-        at = dict(zip(rows, even.tolist(), strict=True))
-        step = 0.0
+        at = dict(zip(rows, _even(steps).tolist(), strict=True))
+        step = before = 0.0
         for place, record in enumerate(records):
-            step = at.get(place, max(step, last[place]) if last[place] >= 0 else step)
+            if (beside := float(last[place])) < before:
+                step = 0.0  # a run that was started again
+            before = beside if beside >= 0 else before
+            step = at.get(place, max(step, beside) if beside >= 0 else step)
             record |= {"step": step, "step" + TOTAL: total}
         return
+
+
+def _above(bars: list[Drawn], rows: int) -> Array:
+    """The step of the last bar above each row, NaN before the first. It falls where a run was started again."""
+    steps = np.array([step for _, step, _ in bars])
+    at = np.searchsorted([place for place, _, _ in bars], np.arange(rows), side="right") - 1
+    return np.where(at >= 0, steps[at], np.nan)
 
 
 def _trained(record: dict[str, Any]) -> bool:
@@ -63,12 +76,13 @@ def _trained(record: dict[str, Any]) -> bool:
     )
 
 
-def _even(steps: np.ndarray[Any, np.dtype[np.float64]], after: Any) -> Any:
+def _even(steps: Array) -> Array:
     """Steps of rows that come every so many of them, of bars that were drawn before: the next such step, as long as
     that is no later than the bar above the next row; otherwise as they are."""
     every = float(np.round(np.median(np.diff(steps))))
     if every < 2:
         return steps
     up = np.ceil(steps / every) * every
-    fits = ~(up > after)
-    return np.where(fits & (np.append(np.diff(up), 1) > 0), up, steps) if fits.mean() >= PAIRED else steps
+    again = np.diff(steps) < 0
+    fits = np.append((up[:-1] <= steps[1:]) & (np.diff(up) > 0) | again, True)
+    return np.where(fits, up, steps) if fits.mean() >= PAIRED else steps
