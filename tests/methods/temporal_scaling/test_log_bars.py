@@ -116,8 +116,10 @@ def test_a_run_that_was_started_again(tmp_path: Path, lag: int, broke: int, agai
 
 @pytest.mark.parametrize("last", [TOTAL, 100])
 def test_a_second_run_is_one(tmp_path: Path, last: int) -> None:
-    ends = [n for end in (TOTAL, last) for n in range(EVERY, end + 1, EVERY)]
-    lines = [text for n in ends for text in (bar(n), f"{{'loss': {2 + 9 * n**-0.5:.4f}, 'epoch': {n / EPOCH:.2f}}}")]
+    lines = []
+    for low, end in ((2, TOTAL), (2.1, last)):
+        for n in range(EVERY, end + 1, EVERY):
+            lines += [bar(n), f"{{'loss': {low + 9 * n**-0.5:.4f}, 'epoch': {n / EPOCH:.2f}}}"]
     with pytest.raises(UserError, match=f"holds 2 runs, .*step 20 to 1,000, .*; step 20 to {last:,}"):
         read(tmp_path / "log", lines)
 
