@@ -50,7 +50,7 @@ def make_samples(
     means.run(stage, range(units), partial(_work, directory, stage, tokenizer, recipe, size), "assembling")
     facts = [stage.facts(unit) for unit in range(units)]
     rejects = total(each["rejects"] for each in facts)
-    return units, {"tried": count, "rejects": rejects}
+    return units, {"tried": count, "rejects": rejects, "accepted": sum(each["accepted"] for each in facts)}
 
 
 class Planned:

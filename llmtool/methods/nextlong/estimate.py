@@ -50,6 +50,9 @@ def estimate(
     rows = recipe.samples or max(1, (recipe.tokens or tokens) // recipe.target)
     one, packed, _ = recipe.shares
     samples = max(1, round(rows * (one + packed * (recipe.target // (recipe.packed or recipe.target)))))
+    wanted = samples
+    if recipe.method == "nextlong" and long < samples:  # a sample for each seed, at most
+        samples, rows = long, min(rows, max(1, rows * long // samples)) if long else 0
     kind = recipe.embedder.split(":")[0]
     queries = min(chunks, samples * max(1, chunks // max(1, long)))
     searched = queries * min(chunks, EXACT_UP_TO) / PAIRS_A_SECOND if recipe.method == "nextlong" else 0.0
@@ -59,7 +62,7 @@ def estimate(
     return {
         "schema": "llmtool.data-nextlong/1", "dry_run": True, "output": str(output), "method": recipe.method,
         "target": recipe.target, "exact": scale == 1.0, "chunks": chunks, "seeds": long, "corpus_tokens": tokens,
-        "samples": min(samples, long) if recipe.method == "nextlong" else samples, "wanted": samples, "rows": rows,
+        "samples": samples, "wanted": wanted, "rows": rows,
         "bytes": round(texts + chunks * (width + 160) + rows * recipe.target * wide), "workers": workers,
         "seconds": round(seconds),
     }  # fmt: skip

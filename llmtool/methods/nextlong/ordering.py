@@ -22,7 +22,7 @@ from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.atomic import atomic_file
 from llmtool.core.run.json_file import parse_json
-from llmtool.methods.nextlong.words import mix
+from llmtool.methods.nextlong.chance import again
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -124,19 +124,20 @@ def order_unit(stage: Stage, read: Stage, sources: int, units: int, unit: int) -
     bounds, chars, documents = array("Q"), array("I"), array("Q")
     names: dict[str, int] = {}
     digest = blake2b(digest_size=16)
-    held = described = again = 0
-    before = None
+    held = described = times = shared = 0
+    before, name = None, None
     parts = 1 + sum(len(rows) for _, rows in _shares(read, sources, unit, units)) // PART
     with ExitStack() as stack:
         texts = stack.enter_context(atomic_file(stage.path(unit, "text")))
         about = stack.enter_context(atomic_file(stage.path(unit, "docs.jsonl")))
         for part in range(unit * parts, (unit + 1) * parts):
             for found in _in_order(read, sources, part, units * parts):
-                again = again + 1 if found.key == before else 0  # a name, or a text, that came before
-                before = found.key
-                source = parse_json(found.line)["source"]
-                own = mix(np.array([found.key + again & (1 << 64) - 1], np.uint64))[0] if again else found.key
-                documents.extend((described, len(chars), names.setdefault(source, len(names)), int(own)))
+                times = times + 1 if found.key == before else 0  # a name, or a text, that came before
+                facts = parse_json(found.line)
+                shared += times > 0 and facts["id"] == name
+                before, name = found.key, facts["id"]
+                source, own = facts["source"], again(found.key, times)
+                documents.extend((described, len(chars), names.setdefault(source, len(names)), own))
                 bounds.extend(place + held for place in found.bounds)
                 chars.extend(found.chars)
                 texts.write(found.text)
@@ -150,6 +151,6 @@ def order_unit(stage: Stage, read: Stage, sources: int, units: int, unit: int) -
     files = [stage.path(unit, suffix).name for suffix in ("text", "docs.jsonl", "bounds.npy", "chars.npy", "docs.npy")]
     facts = {
         "documents": len(documents) // 4, "chunks": len(chars), "bytes": held, "chars": sum(chars),
-        "sources": list(names), "digest": digest.hexdigest(),
+        "sources": list(names), "digest": digest.hexdigest(), "shared_ids": shared,
     }  # fmt: skip
     stage.finish(unit, files, facts)

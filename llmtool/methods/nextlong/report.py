@@ -128,6 +128,7 @@ def _facts(counts: Counts, done: dict[str, Any]) -> dict[str, Any]:
         "schema": SCHEMA, "method": done["method"], "samples": counts.samples, "target": done["target"],
         "targets": {str(target): counts.targets[target] for target in sorted(counts.targets, reverse=True)},
         "tokens": counts.tokens, "tried": done.get("tried"), "rejects": done.get("rejects", {}),
+        "accepted": done.get("accepted"), "not_candidates": done.get("not_candidates", {}),
         "left_out": done.get("left_out", {}), "packed": done.get("packed"), "negatives": counts.negatives,
         "all_metas_inside": counts.inside / counts.extended if counts.extended else None,
         "metas": _spread(np.array(counts.metas)) if any(counts.metas) else None,

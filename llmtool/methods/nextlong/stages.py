@@ -48,6 +48,9 @@ from llmtool.methods.nextlong.vectors import SCALE
 CHUNK_VERSION, EMBED_VERSION = 2, 3
 """Go up when the same text gets other chunks or vectors, so that a work directory of before is not gone on with."""
 
+HELD_VERSION = 2
+"""Goes up when others of the same documents are held out."""
+
 GROUP_BYTES = 32 << 20
 SCORED_BYTES = 64 << 20
 """Ids of one unit of samples, at most."""
@@ -87,6 +90,11 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     means.run(stage, range(units), partial(_order_work, stage, read, totals["units"], units), "chunking")
     facts = [stage.facts(unit) for unit in range(units)]
     sums = {key: sum(each[key] for each in facts) for key in ("documents", "chunks", "bytes", "chars")}
+    if shared := sum(each.get("shared_ids", 0) for each in facts):
+        means.console.warn(
+            f"{shared:,} of {sums['documents']:,} documents bear the id of another: --id-field names the field that "
+            "tells them apart; --holdout takes or leaves those of one id together"
+        )
     digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
     more = {"rejects": totals["rejects"], "skipped": totals["skipped"]}
     stage.seal({"units": units, **sums, **more, "digest": digest})
@@ -237,6 +245,8 @@ def mine_stage(directory: Path, choice: Choice) -> Stage:
     built = Stage.existing(directory / "index", "llmtool data index")
     settings = {"stage": "mine", "index": built.fingerprint, **asdict(choice), "unit_seeds": choice.unit_seeds()}
     settings["caps"] = dict(choice.caps or {})
+    if choice.holdout:
+        settings["held"] = HELD_VERSION
     stage = Stage(directory, settings)
     return Stage(directory / f"neighbours-{stage.fingerprint[:8]}", settings)
 

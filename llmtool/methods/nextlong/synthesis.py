@@ -71,9 +71,14 @@ def make_samples(
         if accepted >= wanted or units * size >= mined.totals()["candidates"]:
             break
         units = max(units + 1, int(units * 1.3 * wanted / max(1, accepted)) if accepted else 2 * units)
-    rejects = stages.total([mined.totals()["rejects"], *(each["rejects"] for each in facts)])
+    seeds = np.asarray(map_array(mined.directory / "seeds.npy"))[: units * size]
+    for name, share in recipe.caps.items():
+        if not (store.source[seeds] == store.sources.index(name)).any():
+            means.console.info(f"no sample of {name}: --cap {name}={share:g} takes all of its seeds")
     counts = {
-        "candidates": mined.totals()["candidates"], "tried": sum(each["seeds"] for each in facts), "rejects": rejects,
+        "not_candidates": mined.totals()["rejects"], "candidates": mined.totals()["candidates"],
+        "tried": sum(each["seeds"] for each in facts), "rejects": stages.total(each["rejects"] for each in facts),
+        "accepted": accepted,
         "left_out": mined.totals()["left_out"], "min_similarity": round(stages.floor(directory, mined), 4),
     }  # fmt: skip
     return Samples(stage, units), counts
@@ -241,12 +246,15 @@ def write_samples(
             samples.stage, samples.units, wanted, out.directory, recipe.form, tokenizer, about
         )
     if not rows:
-        why = ", ".join(f"{number:,} {reason}" for reason, number in counts["rejects"].items())
+        why = ", ".join(f"{number:,} {reason}" for reason, number in
+                        {**counts.get("not_candidates", {}), **counts["rejects"]}.items())  # fmt: skip
         raise UserError(f"no sample reaches {recipe.target:,} tokens: {why}", where=str(out.directory),
                         hint="a smaller --target, or more text")  # fmt: skip
     if recipe.holdout:
-        held = output.write_held_out(Store(directory), recipe.holdout, out.directory)
-        means.console.info(f"held out: {held:,} documents, in held-out.jsonl")
+        store = Store(directory)
+        held, of = output.write_held_out(store, recipe.holdout, out.directory), len(store.keys)
+        what = f"held out: {held:,} of {of:,} documents ({held / of:.1%}), in held-out.jsonl"
+        means.console.info(f"{what}; nor is what copies them in a sample")
     facts = {
         "schema": "llmtool.data-nextlong/1", "output": str(out.directory), "method": recipe.method, "samples": written,
         "target": recipe.target, "tokens": rows * recipe.target, "wanted": wanted, **counts,
@@ -254,6 +262,9 @@ def write_samples(
     out.seal({key: value for key, value in facts.items() if key != "output"} | {"work": _relative(directory, out)})
     run.inputs = inputs
     run.save(out.directory / "run.json", sorted(p.relative_to(out.directory) for p in out.directory.glob("s*-*.jsonl")))
+    if (accepted := counts["accepted"]) > written and not recipe.mixed:
+        what = f"{accepted:,} seeds make samples, the first {written:,} are written"
+        means.console.info(f"{what}: many are tried at once")
     if rows < wanted and not recipe.mixed:
         means.console.warn(f"{written:,} samples instead of {wanted:,}: no candidate is left")
     return facts

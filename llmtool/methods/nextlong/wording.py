@@ -44,10 +44,16 @@ def lines(facts: dict[str, Any]) -> list[list[str]]:
     if "contaminated_samples" in facts:
         out.append(["samples with evaluation text", f"{facts['contaminated_samples']:,}"])
     for kind, found in (("", facts), (", packed", facts["packed"] or {})):
-        rejects = found.get("rejects", {})
+        rejects, before = found.get("rejects", {}), found.get("not_candidates") or {}
+        if not before:  # an output of before the two were told apart
+            before = {why: number for why, number in rejects.items() if why not in _IN_TRIAL}
+        out += [[f"never a seed{kind}: {why}", f"{number:,}"] for why, number in before.items()]
+        rejects = {why: number for why, number in rejects.items() if why not in before}
         if found.get("tried") is not None:
-            accepted = found["tried"] - sum(n for why, n in rejects.items() if why in _AFTER_TRIAL)
-            out.append([f"seeds accepted{kind}", f"{accepted:,} of {found['tried']:,} tried"])
+            accepted = found["tried"] - sum(rejects.values())
+            spare = not kind and accepted > found["samples"]
+            more = " (many are tried at once; the first are written)" if spare else ""
+            out.append([f"seeds accepted{kind}", f"{accepted:,} of {found['tried']:,} tried{more}"])
         out += [[f"rejected{kind}: {why}", f"{number:,}"] for why, number in rejects.items()]
     mix = facts.get("corpus", {}).get("sources", {})
     for name, share in list(facts["sources"].items())[:12]:
@@ -93,7 +99,7 @@ def _shares(each: dict[str, int]) -> dict[str, float]:
     return {what: each.get(part, 0) / max(1, each.get(whole, 0)) for what, (part, whole) in figures.items()}
 
 
-_AFTER_TRIAL = (
+_IN_TRIAL = (
     "a chunk is longer than the target", "reaches the target by itself (--keep-long takes it)",
     "too short when joined", "too few hard negatives for the target", "no negative fits behind a meta-chunk",
     "the last meta-chunk does not fit",

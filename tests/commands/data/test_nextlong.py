@@ -1,6 +1,7 @@
 """From corpus to samples: what a sample is, whoever makes it."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 
 from llmtool.commands import data
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.nextlong import reference
+from llmtool.methods.nextlong.chance import again, first_keys
 from llmtool.methods.nextlong.chunking import spans
 from llmtool.methods.nextlong.copies import flags
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.vectors import SCALE
 from tests.commands.data.nextlong import TARGET, make, rows
-from tests.methods.nextlong.corpora import tokenizer
+from tests.methods.nextlong.corpora import sources, tokenizer, write_jsonl
 
 
 def test_samples_are_what_they_say(place: Path) -> None:
@@ -205,7 +208,7 @@ def test_caps_and_decontamination(place: Path) -> None:
     clean, _ = data.report(make(place, "clean", decontaminate=held_out), decontaminate=held_out)
     assert facts["contaminated_samples"] > 0
     assert clean["contaminated_samples"] == 0
-    assert clean["rejects"]["contaminated"] >= 1
+    assert clean["not_candidates"]["contaminated"] >= 1
 
 
 def test_documents_that_are_held_out(place: Path) -> None:
@@ -262,3 +265,76 @@ def test_baselines_refuse_what_they_do_not_do(place: Path) -> None:
     for settings in ({"decontaminate": [str(place / "corpus.jsonl")]}, {"caps": ["email=0.1"]}):
         with pytest.raises(UserError, match="is not done for --method concat"):
             make(place, "refused", method="concat", **settings)
+
+
+def test_the_counts_add_up(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can never be a seed, what was tried, what came of it: three figures, and each is told."""
+    settings: dict[str, Any] = {
+        "tokenizer": str(place / "tok.json"), "target": TARGET, "size": 1024, "workers": 1, "source_field": "kind",
+        "console": Console(0),
+    }  # fmt: skip
+    names = sorted(data.report(make(place, "base"))[0]["sources"])
+    facts = data.nextlong(
+        [str(place / "corpus.jsonl")], place / "few", samples=2, caps=[f"{names[0]}=0"], min_chunks=3, **settings
+    )
+    assert facts["samples"] == 2
+    assert facts["tried"] == facts["accepted"] + sum(facts["rejects"].values())
+    assert facts["accepted"] > 2
+    assert facts["not_candidates"]["source beyond its --cap"] > 0
+    assert not facts["not_candidates"].keys() & facts["rejects"].keys()
+    said = capsys.readouterr().err
+    assert f"no sample of {names[0]}: --cap {names[0]}=0 takes all of its seeds" in said
+    assert f"{facts['accepted']:,} seeds make samples, the first 2 are written" in said
+    lines = dict(data.report(place / "few")[1])
+    assert lines["seeds accepted"].startswith(f"{facts['accepted']:,} of {facts['tried']:,} tried (many")
+    assert "never a seed: source beyond its --cap" in lines
+
+
+def test_a_plan_is_of_what_can_be_made(place: Path) -> None:
+    settings: dict[str, Any] = {"tokenizer": str(place / "tok.json"), "target": TARGET, "size": 1024, "dry_run": True}
+    plan = data.nextlong([str(place / "corpus.jsonl")], place / "none", samples=10**6, **settings)
+    assert plan["wanted"] == 10**6
+    assert plan["samples"] == plan["rows"] == plan["seeds"]
+    fewer = data.nextlong([str(place / "corpus.jsonl")], place / "none", samples=2, **settings)
+    assert fewer["samples"] == fewer["rows"] == fewer["wanted"] == 2
+    assert fewer["bytes"] < plan["bytes"]
+
+
+def test_documents_of_one_name_or_text_are_held_out_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fifth of the texts is held out, however often each stands there; what bears the id of another is counted."""
+    texts = [text for _, _, text in sources()]
+    tokenizer().save(tmp_path / "tok.json")
+    settings: dict[str, Any] = {
+        "tokenizer": str(tmp_path / "tok.json"), "target": TARGET, "size": 1024, "workers": 1, "holdout": 0.2,
+        "console": Console(0),
+    }  # fmt: skip
+    kept = []
+    for times in (1, 2, 3):
+        write_jsonl(tmp_path / "corpus.jsonl", ({"text": text} for text in texts * times))
+        data.nextlong([str(tmp_path / "corpus.jsonl")], tmp_path / f"out{times}", **settings)
+        held = [json.loads(line)["text"] for line in (tmp_path / f"out{times}" / "held-out.jsonl").open()]
+        kept.append(set(held))
+        assert len(held) == times * len(kept[-1])
+        said = capsys.readouterr().err
+        assert (
+            f"held out: {len(held):,} of {times * len(texts):,} documents ({len(held) / times / len(texts):.1%})"
+            in said
+        )
+        assert "bear the id" not in said
+    assert kept[0] == kept[1] == kept[2]
+    assert 0.05 < len(kept[0]) / len(texts) < 0.4
+    write_jsonl(tmp_path / "ids.jsonl", ({"id": f"n{n // 2}", "text": text} for n, text in enumerate(texts)))
+    data.nextlong([str(tmp_path / "ids.jsonl")], tmp_path / "ids", **settings)
+    told = capsys.readouterr().err
+    assert f"{len(texts) // 2:,} of {len(texts):,} documents bear the id of another" in told
+    held = Counter(json.loads(line)["id"] for line in (tmp_path / "ids" / "held-out.jsonl").open())
+    assert set(held.values()) == {2}
+
+
+def test_first_keys_are_those_of_the_first() -> None:
+    keys = np.array([3, 10, again(10, 1), again(10, 2), again(10, 3), 11, 12, again(12, 1)], np.uint64)
+    assert first_keys(keys).tolist() == [3, 10, 10, 10, 10, 11, 12, 12]
+    assert first_keys(keys[:0]).tolist() == []
+    assert first_keys(keys[:1]).tolist() == [3]
