@@ -329,8 +329,8 @@ def test_documents_of_one_name_or_text_are_held_out_together(
     data.nextlong([str(tmp_path / "ids.jsonl")], tmp_path / "ids", **settings)
     told = capsys.readouterr().err
     assert f"{len(texts) // 2:,} of {len(texts):,} documents bear the id of another" in told
-    held = Counter(json.loads(line)["id"] for line in (tmp_path / "ids" / "held-out.jsonl").open())
-    assert set(held.values()) == {2}
+    names = Counter(json.loads(line)["id"] for line in (tmp_path / "ids" / "held-out.jsonl").open())
+    assert set(names.values()) == {2}
 
 
 def test_first_keys_are_those_of_the_first() -> None:
