@@ -36,7 +36,7 @@ class Falls:
     """The changes of the rate up to each step: from eta `before` to `after`, as areas and ages since.
 
     before, after [K]: eta at the two ends of each piece; done [T, K]: the share of the piece that lies before t;
-    area [T, K]: S_k(t), in peak-steps, from the middle of that share; age [T, K]: the same in steps.
+    area [T, K]: S_k(t), in updates at the peak, from the middle of that share; age [T, K]: the same in updates.
     """
 
     before: Array
@@ -74,7 +74,7 @@ def _falls(steps: Array, area: Array, schedule: Schedule) -> Falls | None:
     age = steps[:, None] - (start + done * (stop - start) / 2)
     return Falls(
         np.maximum(eta[edges[:-1]], 1e-6), np.maximum(eta[edges[1:]], 1e-6), done,
-        np.maximum(since, 0), np.maximum(age, 0),
+        schedule.updates * np.maximum(since, 0), schedule.updates * np.maximum(age, 0),
     )  # fmt: skip
 
 

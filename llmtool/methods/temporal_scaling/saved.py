@@ -160,7 +160,8 @@ def _schedule(facts: Record) -> Schedule:
     steps, eta = facts.reals("steps", low=0), facts.reals("eta", low=0)
     if len(steps) != len(eta) or len(steps) < 2 or any(b <= a for a, b in pairwise(steps)) or not any(eta):
         raise UserError("steps and eta are no schedule: as many of both, steps that rise", where=facts.where)
-    return Schedule(np.array(steps), np.array(eta), facts.real("warmup", low=0))
+    updates = facts.real("updates", low=SMALLEST, default=1.0)
+    return Schedule(np.array(steps), np.array(eta), facts.real("warmup", low=0), updates=updates)
 
 
 def array(facts: Record, key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -194,7 +195,7 @@ def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:
     return replace(
         fitted,
         horizon=schedule.horizon,
-        schedule=schedule,
+        schedule=replace(schedule, updates=fitted.schedule.updates),
         reference=reference,
         elsewhere=max(ELSEWHERE, fitted.elsewhere),
     )

@@ -7,10 +7,12 @@ import pytest
 
 from llmtool.core.run.console import Console
 from llmtool.methods.temporal_scaling.forecast import forecast
+from llmtool.methods.temporal_scaling.logs import Log
+from llmtool.methods.temporal_scaling.logs.series import Series
 from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.run import Run, prepare
 from llmtool.methods.temporal_scaling.schedule import Plan
-from tests.methods.temporal_scaling.synthetic import HORIZON, Log, Series, losses, rows, write_jsonl
+from tests.methods.temporal_scaling.synthetic import HORIZON, losses, rows, write_jsonl
 
 BEGIN = 2000.0
 
