@@ -115,7 +115,7 @@ def test_parts_of_a_batch_are_averaged(tmp_path: Path, ranks: int) -> None:
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("block", [7, 50])
+@pytest.mark.parametrize("block", [7, 20])
 def test_blocks_of_rows_that_take_turns(tmp_path: Path, ranks: int, block: int) -> None:
     """Where the output is a file, a rank writes it in blocks."""
     losses = rows(ranks, 0.03)
@@ -161,3 +161,70 @@ def test_a_run_that_was_broken_off_early_is_no_rank(tmp_path: Path) -> None:
     both = [f"step {s} loss {2 + 1 / s}" for s in STEPS[:5]] + [f"step {s} loss {2.5 + 1 / s}" for s in STEPS]
     log = read(tmp_path / "log", both)
     assert log.losses["train"].values.tolist() == [2.5 + 1 / s for s in STEPS]
+
+
+FILES: dict[str, Callable[[int, int, float], str]] = {
+    "torchrun": lambda rank, s, v: f"[rank{rank}]: step {s} loss {v}",
+    "torchrun by node": lambda rank, s, v: f"[default{rank}]: iteration {s}/ 2000 | lm loss: {v} |",
+    "srun": lambda rank, s, v: f"{rank:>2}: step {s} loss {v}",
+    "load": lambda rank, s, v: f"step {s} loss {v} (gpu {rank})",
+    "column": lambda rank, s, v: json.dumps({"step": s, "loss": v, "rank": rank}),
+}
+
+
+@pytest.mark.parametrize("form", FILES)
+@pytest.mark.parametrize("numbers", [[7, 3], [0, 1, 2, 3, 4], [128, 112, 96, 80], [8, 16] * 10, [5, 3, 4, 3] * 25])
+def test_what_tells_of_other_steps_is_no_rank(tmp_path: Path, form: str, numbers: list[int]) -> None:
+    """A restart whose losses another rank prints, an epoch, an hour, a load, the rank of an adapter or of a document:
+    all rows but those with one of the numbers were left out."""
+    losses, size = rows(1, 0.0)[:, 0].tolist(), len(STEPS) // len(numbers)
+    lines = [FILES[form](numbers[k // size], s, losses[k]) for k, s in enumerate(STEPS)]
+    log = read(tmp_path / "log", lines)
+    assert (log.losses["train"].steps.tolist(), log.losses["train"].values.tolist()) == (STEPS, losses)
+    assert log.notes == ()
+
+
+@pytest.mark.parametrize("rank", [400.25, float("nan"), -1, "a"])
+def test_a_column_without_a_whole_number_is_no_rank(tmp_path: Path, rank: object) -> None:
+    """An effective rank; ranks of processes that were not asked."""
+    records = [{"step": s, "loss": 2 + 1 / s, "rank": (0, rank)[k % 2]} for k, s in enumerate(STEPS)]
+    log = assemble(records, "rows")
+    assert (log.losses["train"].steps.tolist(), log.notes) == (STEPS, ())
+
+
+def test_a_sweep_of_ranks_is_several_runs(tmp_path: Path) -> None:
+    records = [{"step": s, "loss": 2 + 9 * s**-0.5 + r / 1000, "rank": r} for r in (8, 16) for s in STEPS]
+    with pytest.raises(UserError, match="holds 2 runs, one after the other"):
+        read(tmp_path / "log", list(map(json.dumps, records)))
+
+
+@pytest.mark.parametrize("form", ["[rank{r}]: step {s} {key} {v}", '{{"step": {s}, "{key}": {v}, "rank": {r}}}'])
+@pytest.mark.parametrize("every", [10, 100])
+def test_each_loss_is_of_the_rank_that_tells_it(tmp_path: Path, form: str, every: int) -> None:
+    """One rank trains and another one evaluates: of two losses one was left out."""
+    lines = []
+    for s in STEPS:
+        lines.append(form.format(r=1, s=s, key="loss", v=2 + 1 / s))
+        if s % every == 0:
+            lines.append(form.format(r=0, s=s, key="val_loss", v=3 + 1 / s))
+    log = read(tmp_path / "log", lines)
+    assert log.losses["train"].values.tolist() == [2 + 1 / s for s in STEPS]
+    assert log.losses["val"].values.tolist() == [3 + 1 / s for s in STEPS if s % every == 0]
+
+
+@pytest.mark.parametrize("none", [-1.0, float("nan")])
+def test_a_rank_that_has_no_loss_tells_none(tmp_path: Path, none: float) -> None:
+    """Pipelines: all but the last stage print -1, and were taken for the run."""
+    lines = [f"[rank{r}]:[titan] step: {s}  loss: {(none, 2 + 1 / s)[r]}" for s in STEPS for r in (0, 1)]
+    log = read(tmp_path / "log", lines)
+    assert log.losses["train"].values.tolist() == [2 + 1 / s for s in STEPS]
+    assert log.notes == ()
+
+
+def test_runs_of_tuning_one_after_another_are_no_ranks(tmp_path: Path) -> None:
+    """Flat losses, 100 steps, broken off and begun anew twice: half of the rows were thrown away as of two ranks."""
+    losses = 1 + np.random.default_rng(5).normal(0, 0.01, 210).round(4)
+    steps = [*STEPS[:60], *STEPS[:50], *STEPS]
+    log = read(tmp_path / "log", [f"step {s} loss {v}" for s, v in zip(steps, losses, strict=True)])
+    assert log.losses["train"].steps.tolist() == STEPS
+    assert log.losses["train"].values.tolist() == losses[-100:].tolist()

@@ -56,17 +56,17 @@ class Reading:
 
     def add(self, record: Record) -> None:
         """One record; its values get the place of its own."""
-        values = _of_its_set(dict(flatten(record)))
+        values = of_its_set(dict(flatten(record)))
         self.lines.append(values.pop(LINE, 0))
         if isinstance(held := values.get(TOKENIZER), str):
             self.tokenizer = held
         closing = False
         for key in values:
-            held = self._meaning(key)
+            held = self.meaning(key)
             closing = closing or (held is not None and held.role == "closing")
         self.closed += [self.count] * closing
         for key, value in values.items():
-            held = self._meaning(key)
+            held = self.meaning(key)
             if isinstance(value, list):
                 self._take_list(key, value)
             elif held is not None and held.role == "run":
@@ -77,7 +77,8 @@ class Reading:
                 self._take(key, held, value)
         self.count += 1
 
-    def _meaning(self, key: str) -> Meaning | None:
+    def meaning(self, key: str) -> Meaning | None:
+        """What a column holds, named by hand or not."""
         if key not in self.known:
             spelled = key.strip().lower()
             by_hand = {(self.chosen.step or "").lower(): Meaning("axis", -1),
@@ -139,7 +140,7 @@ def flatten(record: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[
             yield name, value
 
 
-def _of_its_set(values: dict[str, Any]) -> dict[str, Any]:
+def of_its_set(values: dict[str, Any]) -> dict[str, Any]:
     """A record whose losses are of the set that a column beside them names: `split` is "val"."""
     phase = next((value for key, value in values.items() if key.strip().lower() in PHASE), None)
     if not isinstance(phase, str) or not HELD_OUT.intersection(words(phase)):

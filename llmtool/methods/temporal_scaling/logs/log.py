@@ -103,7 +103,7 @@ def assemble(
     """The log that a reader's records make; a UserError where they hold no loss or are no single run. told: notes of
     the reader."""
     reading = Reading(name, chosen or Chosen())
-    held, of_rank = of_one_rank(records)
+    held, of_rank = of_one_rank(records, reading.meaning)
     for record in held:
         reading.add(record)
     _require(reading)

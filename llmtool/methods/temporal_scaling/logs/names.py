@@ -36,8 +36,8 @@ ADVERSARIES = frozenset({"disc", "discriminator", "critic", "adv", "adversarial"
 GENERATORS = frozenset({"gen", "generator", "g"})
 """Of the losses of two networks that play against each other, the one that tells of the model is the generator's."""
 RUN = frozenset({"run", "run id", "run name", "experiment", "exp name"})
-RANK = frozenset({"rank", "local rank", "global rank", "process index", "process rank"})
-"""Columns that say which process of a run a row is of."""
+RANK = ("global rank", "process index", "process rank", "rank", "local rank")
+"""Columns that may say which process of a run a row is of, the best first."""
 PHASE = frozenset({"split", "phase", "mode", "stage", "subset", "partition"})
 """Columns that say which data the loss of a row is of."""
 TRAIN = frozenset({"train", "training", "trl"})

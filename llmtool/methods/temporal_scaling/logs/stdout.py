@@ -77,8 +77,7 @@ def read(text: str, name: str) -> tuple[Iterator[Record], list[str]]:
     """The records, and what there is to say of them; the other half of `step:125/5625` stands beside the step, as
     names.py says."""
     numbered = [(at, line) for at, whole in enumerate(text.split("\n"), start=1) for line in whole.splitlines() or [""]]
-    lines, told = one_rank([line for _, line in numbered], lambda held: sum(map(_tells, _rows(held)[0])))
-    records, places = _rows(lines)
+    records, places, told = one_rank([line for _, line in numbered], _rows)
     if not records:
         if (alone := _losses_alone(numbered)) is not None:
             raise UserError(
@@ -106,12 +105,7 @@ def _losses_alone(numbered: Sequence[tuple[int, str]]) -> tuple[int, str] | None
     return lines[0] if len(lines) > 2 else None
 
 
-def _tells(record: dict[str, Any]) -> bool:
-    """Whether a row holds a loss."""
-    return any((held := meaning(key)) is not None and held.role == "loss" for key in record)
-
-
-def _rows(lines: Sequence[str | None]) -> tuple[list[dict[str, Any]], list[int]]:
+def _rows(lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
     """The records, and which of the lines each stands in."""
     records: list[dict[str, Any]] = []
     places: list[int] = []
@@ -120,8 +114,6 @@ def _rows(lines: Sequence[str | None]) -> tuple[list[dict[str, Any]], list[int]]
     above: dict[str, Any] | None = None
     epoch: dict[str, Any] = {}
     for place, whole in enumerate(lines):
-        if whole is None:
-            continue
         line = _STEPS.sub(_spelled_out, _COLOUR.sub("", whole)[:LONGEST])
         if (bar := drawn(line, len(records))) is not None:
             bars.append(bar)
