@@ -104,6 +104,7 @@ def test_a_table_in_the_course_of_print(tmp_path: Path, header: str, row: str, m
 CLOSING = {
     "LLaMA-Factory": ({"current_steps": 1015, "total_steps": 1015, "percentage": 100.0}, True),
     "a step that plans more": ({"current_steps": 1015, "total_steps": 1015, "lr": 1e-5}, False),
+    "a plan": ({"current_steps": 1015, "event": "next checkpoint"}, False),
     "short of its end": ({"current_steps": 1012, "total_steps": 1015, "percentage": 99.7}, False),
 }
 
@@ -124,3 +125,34 @@ def test_the_row_that_closes_a_training_tells_its_end(tmp_path: Path, after: boo
     rows += ["{'loss': 2.05, 'epoch': 3.1}"] * after
     log = read(tmp_path / "log", rows)
     assert (log.horizon, log.ended) == ((None, False) if after else (3, True))
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+@pytest.mark.parametrize("end", [0.32, 0.6, 2.93])
+def test_a_training_may_end_within_an_epoch(tmp_path: Path, end: float, evaluated: bool) -> None:
+    """It went on to the end of the first epoch, and a loss three times as far was told."""
+    rows = [f"{{'loss': {2 + n**-0.5:.4f}, 'epoch': {end * n / 50:.3f}}}" for n in range(1, 51)]
+    rows += [f"{{'train_runtime': 13.5, 'train_loss': 2.4, 'epoch': {end}}}"]
+    rows += [f"{{'eval_loss': 2.5, 'epoch': {end}}}"] * evaluated
+    log = read(tmp_path / "log", rows)
+    assert (log.horizon, log.ended) == (end, True)
+    assert prepare(log).finished
+
+
+def test_a_run_that_was_stopped_early_has_ended(tmp_path: Path) -> None:
+    """Its end was said in one line, and that of the plan forecast in the next one."""
+    rows: list[dict[str, float]] = [
+        {"loss": 2 + n**-0.5, "learning_rate": 3e-4, "step": n} for n in range(10, 2001, 10)
+    ]
+    state = {"log_history": [*rows, {"step": 2000, "train_loss": 3.1, "train_runtime": 5.0}], "max_steps": 6000}
+    log = read(tmp_path / "trainer_state.json", [json.dumps(state)])
+    assert (log.horizon, log.ended) == (2000, True)
+    assert any("step 2,000: the run has ended (planned to 6,000)" in note for note in log.notes)
+    run = prepare(log)
+    assert (run.finished, run.horizon) == (True, 2000)
+
+
+def test_a_row_far_ahead_of_the_losses_ends_nothing(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"step": n, "max_steps": 2000, "loss": 2 + n**-0.5} for n in range(10, 1491, 10)]
+    log = read(tmp_path / "log", [json.dumps(each) for each in [*rows, {"step": 2000, "max_steps": 2000, "next": 1}]])
+    assert (log.horizon, log.ended) == (2000, False)

@@ -115,12 +115,13 @@ def test_trainer_state(tmp_path: Path, indent: int | None) -> None:
     for step, loss in zip(STEPS, LOSSES, strict=True):
         history.append({"epoch": 0.1, "learning_rate": 1e-4, "loss": loss, "step": step})
         history.append({"epoch": 0.1, "eval_loss": loss + 1, "eval_runtime": 3.0, "step": step})
-    history.append({"epoch": 1.0, "train_runtime": 10.0, "total_flos": 1e15, "step": 40})
     state = {"best_metric": None, "global_step": 40, "max_steps": 100, "log_history": history}
+    assert read(tmp_path / "trainer_state.json", json.dumps(state, indent=indent)).horizon == 100
+    history.append({"epoch": 1.0, "train_runtime": 10.0, "total_flos": 1e15, "step": 40})
     log = read(tmp_path / "trainer_state.json", json.dumps(state, indent=indent))
     check(log)
     check(log, "val", losses=[loss + 1 for loss in LOSSES])
-    assert log.horizon == 100
+    assert (log.horizon, log.ended) == (40, True)  # stopped early
 
 
 def test_csv_and_tracker_export_with_gaps(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.logs.axis import LARGEST_STEP, find_axis
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Reading, Record, values_of
-from llmtool.methods.temporal_scaling.logs.names import ADVERSARIES, GENERATORS, HELD_OUT, words
+from llmtool.methods.temporal_scaling.logs.names import ADVERSARIES, GENERATORS, HELD_OUT, TOTAL, words
 from llmtool.methods.temporal_scaling.logs.ranks import merged, of_one_rank
 from llmtool.methods.temporal_scaling.logs.runs import refuse_whole_runs
 from llmtool.methods.temporal_scaling.logs.series import Series, beside, in_order, matrix, slope, unrounded
 
 Array = NDArray[np.float64]
+NEAR = 2.0
+"""A last row is the end of a run where the last loss stands so many times as far before it as the one before it."""
 
 
 class NotYetError(UserError):
@@ -42,7 +44,7 @@ class Log:
     losses: dict[str, Series]
     positions: dict[str, Series] = field(default_factory=dict)
     rate: Series | None = None
-    horizon: int | None = None
+    horizon: float | None = None
     tokens: Series | None = None
     seconds: Series | None = None
     notes: tuple[str, ...] = ()
@@ -96,7 +98,7 @@ class Log:
 def assemble(
     records: Iterable[Record],
     name: str,
-    horizon: int | None = None,
+    horizon: float | None = None,
     chosen: Chosen | None = None,
     told: Sequence[str] = (),
 ) -> Log:
@@ -134,11 +136,12 @@ def assemble(
     for value in [*planned[-1:], axis.horizon]:
         if horizon is None and value is not None and 0 < value <= LARGEST_STEP:
             horizon = int(value)
-    if (ended := _ended(reading, x, horizon)) is not None:
+    if (ended := _ended(reading, axis_name, x, horizon)) is not None:
         notes.append(
-            f"the last row, without a loss, stands at {unit.removesuffix('s')} {ended:,.10g}: the run has ended"
+            f"the closing row stands at {unit.removesuffix('s')} {ended:,.10g}: the run has ended"
+            + (f" (planned to {horizon:,.10g})" if horizon and horizon > ended else "")
         )
-        horizon = horizon or max(int(ended), 1)
+        horizon = min(horizon or ended, ended)
     return Log(name, losses, positions, other["rate"], horizon, other["tokens"], other["seconds"], tuple(notes), unit,
                columns, reading.tokenizer, _broken_from(reading, x, losses, columns),
                _units(reading, columns), ended is not None)  # fmt: skip
@@ -225,17 +228,25 @@ def _by_metric(reading: Reading) -> dict[str, list[str]]:
     return out
 
 
-def _ended(reading: Reading, x: Array, horizon: int | None) -> float | None:
-    """Where a run has ended, as rows behind its last loss say: the Trainer's closing one, or one that has reached the
-    last step and plans nothing. None where none does."""
-    behind = 1 + max((reading.columns[key].places[-1] for key in reading.by_role("loss")), default=reading.count)
-    behind = max(behind, 1 + max((place for held in reading.lists.values() for place, _ in held), default=0))
-    last = x[behind:][np.isfinite(x[behind:])]
-    if not len(last):
-        return None
-    closed = any(place >= behind for place in reading.closed)
-    planned = any(column.places[-1] >= behind for column in map(reading.columns.get, reading.by_role("rate")) if column)
-    return float(last.max()) if closed or (horizon and last.max() >= horizon and not planned) else None
+def _ended(reading: Reading, axis: str, x: Array, horizon: float | None) -> float | None:
+    """Where a run has ended, as rows behind its last loss say: the Trainer's closing one, whatever was planned and
+    evaluated then, or one that names the last step planned, has reached it and plans nothing. None where none does."""
+    losses = {key: reading.columns[key] for key in reading.by_role("loss")}
+    trained = [each.places[-1] for each in losses.values() if each.meaning.metric == "train"]
+    places = [each.places[-1] for each in losses.values()] + [rows[-1][0] for rows in reading.lists.values()]
+    behind = max(trained or places)
+    if any(place > behind for place in reading.closed):
+        at = x[behind:][np.isfinite(x[behind:]) & (x[behind:] > 0)]
+        return float(at.max()) if len(at) else None
+    behind = max(places)
+    planned = any(reading.columns[key].places[-1] > behind for key in reading.by_role("rate"))
+    at = x[behind + 1 :]
+    counts = [key for key in (*reading.by_role("horizon"), axis + TOTAL) if key in reading.columns]
+    named = [at[values_of(reading, key)[behind + 1 :] <= at] for key in counts]
+    end = max((float(each.max()) for each in named if len(each)), default=0.0)
+    seen = np.sort(x[next(iter(losses.values())).places]) if losses else np.zeros(0)
+    near = len(seen) > 1 and end - seen[-1] <= NEAR * (seen[-1] - seen[-2])
+    return end if horizon and end >= horizon and near and not planned else None
 
 
 def _unit(reading: Reading, axis: str) -> str:
