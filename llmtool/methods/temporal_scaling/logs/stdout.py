@@ -27,6 +27,7 @@ from llmtool.methods.temporal_scaling.logs.names import (
     words,
 )
 from llmtool.methods.temporal_scaling.logs.numbers import known
+from llmtool.methods.temporal_scaling.logs.phases import Phases
 from llmtool.methods.temporal_scaling.logs.ranks import one_rank
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -43,8 +44,6 @@ _OF = re.compile(
     r"|(?i:\bepoch)\W{1,3}\d{1,9}(?:/\d{1,9})?\s*[|,]\s*(\d{1,15})/(\d{1,15})(?=\s*[|,])"
 )
 """How far a program is, without a name: `[ 20/640]`, tqdm's `20/640 [00:10<...`, `Epoch 1 | 143/573 |`."""
-_PHASED = re.compile(r"\[\s*([A-Za-z]+)\s*[|:]?\s*(\d{1,9})\s*/\s*(\d{1,9})\s*\]")
-"""An epoch, and what it was for: `[ Train | 001/100 ]`, `[ Valid | 001/100 ]`."""
 _EPOCH = re.compile(r"(?:.*\bINFO\b)?[\W_]*epoch\b[\s:#]*(\d{1,9})(?:\s*(?:/|of)\s*(\d{1,9}))?[\W_]*", re.IGNORECASE)
 """A line of its own, above those of an epoch: `Epoch 1/10`, ` > EPOCH: 84/1000`, `==== epoch 3 ====`."""
 _BRACKETS = re.compile(
@@ -110,7 +109,7 @@ def _rows(lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
     records: list[dict[str, Any]] = []
     places: list[int] = []
     bars: list[Drawn] = []
-    table = Printed()
+    table, phases = Printed(), Phases(lines)
     above: dict[str, Any] | None = None
     epoch: dict[str, Any] = {}
     for place, whole in enumerate(lines):
@@ -125,7 +124,7 @@ def _rows(lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
             above = epoch
             continue
         inside = line[:1].isspace() or bool(epoch)
-        line = _PHASED.sub(_phase, _BRACKETS.sub(r"\1 \2/\3 ", line))
+        line = phases.spelled_out(_BRACKETS.sub(r"\1 \2/\3 ", line))
         record = _record(_PERCENT.sub(" ", line), above if inside else None)
         if record is not None:
             if epoch.keys() - record.keys():
@@ -148,13 +147,6 @@ def _rows(lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
 def _spelled_out(steps: re.Match[str]) -> str:
     """DLLogger's triple as other programs print it."""
     return f"epoch {steps[1]} " + (f"[{steps[2]}/{steps[3][2:]}] " if steps[3] else f"step {steps[2]} ")
-
-
-def _phase(found: re.Match[str]) -> str:
-    """An epoch in brackets as other programs print it; that of an evaluation, whatever its name, makes its loss one."""
-    kind = found[1].lower()
-    held = "" if kind in TRAIN else " valid" if kind in HELD_OUT else None
-    return found[0] if held is None else f" epoch {found[2]}/{found[3]}{held} "
 
 
 def _counts(key: str) -> bool:
