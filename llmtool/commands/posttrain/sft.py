@@ -28,6 +28,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import manifest_path
 from llmtool.core.run.numbers import from_environment
+from llmtool.core.run.settings import describe
 from llmtool.core.run.wording import counted
 from llmtool.model import find_device
 
@@ -280,6 +281,7 @@ def make_job(
         trainable=lambda name: moving(name) and limited(name),
         evaluate=lambda trainee: data.evaluate(trainee, micro), files=made.files, inputs=inputs, read=data.paths,
         device=find_device(settings.device), kernels="torch",
+        derived=[each.name for each in describe(type(settings)) if getattr(settings, each.name) is None],
         written=written_types(start.checkpoint, settings.save_dtype), tokenizer=data.reader.tokenizer.fingerprint(),
         rows=values, length=data.packed.length, fill=data.packed.fill,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.numbers import from_environment
+from llmtool.core.run.settings import describe
 from llmtool.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def train(
             evaluate=lambda trainee: named.evaluate(sets, trainee.losses, micro, trainee.world, sizes),
             files=tokenizer_files(codec, start.checkpoint if used.tokenizer is None else None), read=read,
             inputs=lambda: [*checkpoint, *hashes.wait()], device=device, tensorboard=used.tensorboard,
+            derived=[each.name for each in describe(TrainSettings) if getattr(asked, each.name) is None],
             length=facts["length"], kernels=described, tokenizer=codec.fingerprint() if codec else _tokenizer_of(files),
         )  # fmt: skip
         report = run_job(job, console)

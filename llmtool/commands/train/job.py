@@ -86,6 +86,8 @@ class Job:
     """Entries of run.json; asked for at the end."""
     tokenizer: str | None = None
     """Hash of the tokenizer that made the data, where it is known: losses of other tokens cannot be compared."""
+    derived: Sequence[str] = ()
+    """Settings that nobody gave and that follow from others: they are no difference to be told of."""
     tensorboard: Path | None = None
     length: int | None = None
     """Places of a row, where all are alike: FLOPs are counted by it."""

@@ -19,8 +19,9 @@ from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import changes, manifest_path
 from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
 from llmtool.core.run.settings import describe
+from llmtool.core.run.wording import counted
 
-SPELLED = {"weights": "the model's weights"}
+SPELLED = {"weights": "the model's weights", "architecture": "the model's config.json:"}
 """Options of settings that are called otherwise."""
 
 
@@ -64,7 +65,7 @@ def check_output(job: Job, begun: dict[str, Any], console: Console) -> bool:
         raise UserError(what, where=str(output), hint="use --force to start over, or write elsewhere")
     spelled = SPELLED | {field.name: field.flags[0].partition("/")[0] for field in describe(type(job.settings))}
     told = changes(before.get("config"), job.config, spelled, type(job.settings).defaults())
-    changed = _as_asked(before, begun, told)
+    changed = _as_given(before, begun, _as_asked(before, begun, told))
     if before.get("data") != parse_json(dumps(begun["data"])):
         changed.append("the data's content")
     if changed:
@@ -84,6 +85,7 @@ def beginning(job: Job) -> dict[str, Any]:
     asked = {name: getattr(job.settings, name, None) for name in ("tokens", "epochs")}
     return {
         "schema": SCHEMA, "command": job.command, "config": job.config, "data": job.data.fingerprint(), "asked": asked,
+        "derived": list(job.derived),
     }  # fmt: skip
 
 
@@ -100,6 +102,31 @@ def _as_asked(before: dict[str, Any], begun: dict[str, Any], changed: list[str])
         for line in told
     ]
     return [*spelled, *(line for line in changed if line != steps)]
+
+
+def _as_given(before: dict[str, Any], begun: dict[str, Any], changed: list[str]) -> list[str]:
+    """Only what a user can give: not what followed from it in both runs, nor the hashes of held-out text.
+
+    What is left of a difference that nothing given explains (another version's default) stays as it is.
+    """
+    was = before.get("derived")
+    both = set(was if isinstance(was, list) else ()) & set(begun["derived"])
+    followed = tuple(f"--{name.replace('_', '-')}: " for name in both)
+    given = [line for line in changed if not line.startswith(followed)] if followed else changed
+    if any(line.startswith("--model: ") for line in given):
+        given = [line for line in given if not line.startswith((SPELLED["architecture"], SPELLED["weights"]))]
+    held = [line for line in given if line.startswith("--valid")]
+    if held:
+        old, new = (_sets(facts.get("config")) for facts in (before, begun))
+        what = f"{old} -> {new}" if old != new else "other text"
+        given = [f"--valid: {what}", *(line for line in given if line not in held)]
+    return given or changed
+
+
+def _sets(config: Any) -> str:
+    """How many held-out sets a run has."""
+    valid = config.get("valid") if isinstance(config, dict) else None
+    return counted(len(valid) if isinstance(valid, list) else int(bool(valid)), "held-out set")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from llmtool.core.run import journal
 from llmtool.core.run.atomic import PARTIAL, atomic_file, refuse_stdout
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.json_file import dumps, parse_json
+from llmtool.core.run.manifest import said
 from llmtool.core.run.seal import read_sealed, sealed
 
 SETTINGS, DONE = "settings.json", "done.json"
@@ -23,11 +24,16 @@ AGAIN = "run the stage again with --force"
 class Stage:
     """One stage's directory; safe to hand to another process.
 
-    owned: nobody else writes there, so replacing the stage empties the directory.
+    owned: nobody else writes there, so replacing the stage empties the directory. spelled: what settings are called
+    where they are given ({"size": "--chunk"}); those inside others by their own name.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any], *, owned: bool = True) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, Any], *, owned: bool = True,
+        spelled: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.directory = directory
+        self.spelled = dict(spelled or {})
         self.owned = owned
         self.settings: dict[str, Any] = parse_json(dumps(dict(settings)))
 
@@ -146,9 +152,16 @@ class Stage:
             if not force:
                 raise
             before = {"damaged": True}
-        keys = {**before, **self.settings}
-        pairs = [(key, before.get(key), self.settings.get(key)) for key in keys]
-        return [f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in pairs if old != new]
+        was, now = self._named(before), self._named(self.settings)
+        pairs = [(key, was.get(key), now.get(key)) for key in {**was, **now}]
+        return [f"{self.spelled.get(key, key)}: {_told(old, new)}" for key, old, new in pairs if old != new]
+
+    def _named(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by name, those inside others among them."""
+        found: dict[str, Any] = {}
+        for key, value in settings.items():
+            found |= value if isinstance(value, dict) and key not in self.spelled else {key: value}
+        return found
 
     def _clear(self) -> None:
         """Markers first: nobody may take half a stage for a whole one. The old settings stay until the new ones take
@@ -159,6 +172,8 @@ class Stage:
                     path.unlink()
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _told(old: Any, new: Any) -> str:
+    """Both values; of what was read only that it is other."""
+    if any(isinstance(each, list) and any(isinstance(one, dict) for one in each) for each in (old, new)):
+        return "other content"
+    return f"{said(old)} -> {said(new)}"

@@ -104,10 +104,26 @@ def changes(
     lines = []
     for key in {**before, **now}:
         was, value = before.get(key), now.get(key)
-        if was != value:
-            option = (spelled or {}).get(key) or (key if "." in key else f"--{key.replace('_', '-')}")
-            lines.append(f"{option}: {_shown(was)} -> {_shown(value)}")
+        empty = [
+            each in ([], {}) or (each is None and _inside(key, facts)) for each, facts in ((was, before), (value, now))
+        ]
+        if was != value and not all(empty):
+            option = _option(key, spelled or {})
+            lines.append(f"{option}: {said(was)} -> {said(value)}")
     return lines
+
+
+def _option(key: str, spelled: Mapping[str, str]) -> str:
+    """`--set dsmoe.tau` of set.dsmoe.tau, where it is known how set is spelled."""
+    top, _, rest = key.partition(".")
+    if key in spelled or not rest:
+        return spelled.get(key) or f"--{key.replace('_', '-')}"
+    return f"{spelled[top]} {rest}" if top in spelled else key
+
+
+def _inside(key: str, facts: Mapping[str, Any]) -> bool:
+    """Whether values stand inside a key that has none itself."""
+    return any(other.startswith(f"{key}.") for other in facts)
 
 
 def _flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -119,13 +135,16 @@ def _flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, facts
 
 
-def _shown(value: Any) -> str:
+def said(value: Any) -> str:
+    """A setting's value as people read it."""
     if value is None:
         return "not given"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):
-        text = ", ".join(map(_shown, value)) or "none"
+        text = ", ".join(map(said, value)) or "none"
+    elif isinstance(value, dict):
+        text = ", ".join(f"{key}={said(held)}" for key, held in value.items()) or "none"
     else:
         text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
     if len(text) == 64 and set(text) <= set("0123456789abcdef"):  # a sha256

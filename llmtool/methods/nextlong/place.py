@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,19 @@ from llmtool.core.run.atomic import PARTIAL, explained, refuse_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import claim_directory, refuse_overlap
+from llmtool.methods.nextlong.chunking import Reading
+from llmtool.methods.nextlong.recipe import Recipe
+
+_OTHERWISE = {
+    "size": "--chunk", "form": "--format", "caps": "--cap", "licence_field": "--license-field",
+    "decontaminate_fields": "--decontaminate-field", "text_mode": "--documents",
+}  # fmt: skip
+SPELLED = {
+    each.name: f"--{each.name.replace('_', '-')}" for kind in (Recipe, Reading) for each in fields(kind)
+    if each.name != "reading"
+} | {"tokenizer": "--tokenizer"} | _OTHERWISE  # fmt: skip
+"""Options of the settings that decide the bytes; in a run.json those of the reading stand inside it."""
+SPELLED |= {f"reading.{each.name}": SPELLED[each.name] for each in fields(Reading)}
 
 
 def check_place(path: Path, read: Sequence[str | Path]) -> None:
@@ -34,7 +48,7 @@ def open_output(path: Path, run: Run, inputs: Callable[[], list[dict[str, Any]]]
     if (path / "run.json").exists() and not means.force:
         claim_directory(path, run, found=inputs, console=means.console)
     (path / "run.json").unlink(missing_ok=True)
-    stage = Stage(path, run.config, owned=False)
+    stage = Stage(path, run.config, owned=False, spelled=SPELLED)
     stage.begin(force=means.force)
     return stage
 

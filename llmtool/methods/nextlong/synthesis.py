@@ -25,7 +25,7 @@ from llmtool.methods.nextlong.building import Builder
 from llmtool.methods.nextlong.chance import stable_hash
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.mixture import Mixture, Samples
-from llmtool.methods.nextlong.place import check_place, nothing_left, open_output
+from llmtool.methods.nextlong.place import SPELLED, check_place, nothing_left, open_output
 from llmtool.methods.nextlong.recipe import Recipe
 from llmtool.methods.nextlong.short import pack, read_inputs
 from llmtool.methods.nextlong.stages import Choice
@@ -170,7 +170,7 @@ def synthesize(
 ) -> dict[str, Any]:
     """Corpus to samples; what was done before is not done again. read: where the tokenizer came from."""
     recipe.check()
-    run = Run(COMMAND, _config(recipe, tokenizer), seed=recipe.seed, backend=recipe.embedder)
+    run = Run(COMMAND, _config(recipe, tokenizer), seed=recipe.seed, backend=recipe.embedder, spelled=SPELLED)
     directory = work or target_directory / WORK
     read = [*corpora, *recipe.short_data, *recipe.decontaminate, *read]
 
@@ -219,7 +219,7 @@ def assemble(
     recipe.check()
     store = Store(directory)
     inputs: list[dict[str, Any]] = [*store.stage.settings["inputs"], *read_inputs(recipe)]
-    run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed)
+    run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed, spelled=SPELLED)
     if directory.absolute() != target_directory.absolute() / WORK:  # where `data nextlong` itself puts it
         read = [*read, *recipe.short_data, directory]
     check_place(target_directory, read)

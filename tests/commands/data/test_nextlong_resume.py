@@ -83,6 +83,8 @@ def test_complete_and_changed_outputs_are_refused(place: Path) -> None:
         data.nextlong(corpora, place / "base", source_field="kind", **settings)
     with pytest.raises(UserError, match="--target: 4096 -> 2048"):
         data.nextlong(corpora, place / "base", source_field="kind", **settings | {"target": 2048})
+    with pytest.raises(UserError, match=r"other settings: --chunk: 1024 -> 512; --cap email: not given -> 0\.5 \("):
+        data.nextlong(corpora, place / "base", source_field="kind", **settings | {"size": 512, "caps": ["email=0.5"]})
     write_jsonl(place / "changed.jsonl", [{"text": "x"}])
     with pytest.raises(UserError, match="the inputs' content"):
         data.nextlong([str(place / "changed.jsonl")], place / "base", source_field="kind", **settings)

@@ -96,7 +96,7 @@ def test_a_full_disk_is_one_line_and_the_last_state_stays(
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "nothing"}, "no such file"),
-    ({"model": "10"}, "no such file"),
+    ({"model": "10"}, "no model of 10 parameters"),
     ({"model": "1K"}, "no model of 1,000 parameters"),
     ({"length": 64, "model": "START"}, "rows of 64 tokens.*made for 32"),
     ({"batch": 16}, "less than a row"),
