@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,62 @@ def test_runs_with_a_total_are_told_where_they_begin(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("\n".join(["", *lines]))
     with pytest.raises(UserError, match=r"they begin at lines 2, 10, 18; sed -n '10,17p' cuts the second one out"):
         read_log(tmp_path / "log")
+
+
+PLANNED = ['{{"step": {n}, "loss": {v}, "max_steps": 1000}}', "step {n}/1000 loss {v}", "[{n}/1000] loss: {v}"]
+
+
+@pytest.mark.parametrize("form", PLANNED)
+@pytest.mark.parametrize(("first", "last"), [(500, 100), (500, 499), (500, 510), (890, 30)])
+def test_a_run_short_of_its_end_was_broken_off(tmp_path: Path, form: str, first: int, last: int) -> None:
+    """For most of the life of the new one it was refused, as shorter than the old one."""
+    log = write(tmp_path / "log", form, [range(1, first + 1), range(1, last + 1)])
+    assert log.losses["train"].values.tolist() == [loss(n, 1) for n in range(1, last + 1)]
+    told = f"a run that came to step {first} was begun anew at 1: the last one counts"
+    assert (told in log.notes) == (first > last)
+    assert log.horizon == 1000
+
+
+@pytest.mark.parametrize("form", PLANNED[:2])
+def test_a_run_that_came_to_its_end_was_not(tmp_path: Path, form: str) -> None:
+    with pytest.raises(UserError, match="holds 2 runs, one after the other"):
+        write(tmp_path / "log", form, [range(1, 1001), range(1, 101)])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("lengths", [(500, 100), (500, 60, 100)])
+def test_where_nothing_tells_the_end_both_ways_out_are_said(
+    tmp_path: Path, form: str, lengths: tuple[int, ...]
+) -> None:
+    with pytest.raises(UserError) as error:
+        write(tmp_path / "log", form, [range(1, length + 1) for length in lengths])
+    assert "broken off" in str(error.value)
+    command = str(error.value).split("sed -n '")[-1].split("'")[0]
+    (tmp_path / "last").write_bytes(subprocess.check_output(["sed", "-n", command, str(tmp_path / "log")]))
+    [found] = read_log(tmp_path / "last").losses.values()
+    assert found.values.tolist() == [loss(n, len(lengths) - 1) for n in range(1, lengths[-1] + 1)]
+
+
+def test_the_beginning_of_a_run_once_more_is_a_second_one(tmp_path: Path) -> None:
+    """With the same seed: its hundred rows took the place of all."""
+    lines = [f"step {n} loss {loss(n)}" for length in (300, 100) for n in range(1, length + 1)]
+    (tmp_path / "log").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="holds 2 runs, one after the other"):
+        read_log(tmp_path / "log")
+
+
+@pytest.mark.parametrize("line", ["x", [1], 2.5, None, True])
+def test_a_column_may_be_called_as_ours(tmp_path: Path, line: object) -> None:
+    rows = [{"step": n, "loss": loss(n, k), " /line": line} for k in range(2) for n in range(1, 101)]
+    (tmp_path / "log.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match="holds 2 runs, one after the other"):
+        read_log(tmp_path / "log.json")
+
+
+def test_steps_that_go_back_again_and_again_take_no_longer(tmp_path: Path) -> None:
+    """Every return compared all rows behind it with all before: an hour for 800,000 rows."""
+    (tmp_path / "log").write_text("\n".join(f"step {n % 4} loss {5 - n % 4}" for n in range(60000)))
+    start = time.perf_counter()
+    with pytest.raises(UserError, match="out of order, or several runs mixed"):
+        read_log(tmp_path / "log")
+    assert time.perf_counter() - start < 20

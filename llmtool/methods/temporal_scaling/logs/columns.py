@@ -57,7 +57,8 @@ class Reading:
     def add(self, record: Record) -> None:
         """One record; its values get the place of its own."""
         values = of_its_set(dict(flatten(record)))
-        self.lines.append(values.pop(LINE, 0))
+        line = values.pop(LINE, 0)
+        self.lines.append(line if type(line) is int else 0)  # a log may have such a name of its own
         if isinstance(held := values.get(TOKENIZER), str):
             self.tokenizer = held
         closing = False

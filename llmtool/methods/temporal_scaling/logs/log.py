@@ -111,10 +111,16 @@ def assemble(
     _require(reading)
     axis = find_axis(reading)
     axis_name, x = axis.name, axis.steps
-    refuse_whole_runs(axis_name, x, reading)
-    losses, positions, notes, columns = _losses(reading, x)
-    notes += [*told, *[of_rank] * bool(of_rank), *_amiss(reading, axis_name)]
     unit = _unit(reading, axis_name)
+    planned = [value for key in reading.by_role("horizon") for value in reading.columns[key].values[-1:]]
+    if unit != "step" or axis.within_epochs:
+        planned = []
+    for value in [*planned[-1:], axis.horizon]:
+        if horizon is None and value is not None and 0 < value <= LARGEST_STEP:
+            horizon = int(value)
+    anew = refuse_whole_runs(axis_name, x, reading, horizon)
+    losses, positions, notes, columns = _losses(reading, x)
+    notes += [*anew, *told, *[of_rank] * bool(of_rank), *_amiss(reading, axis_name)]
     columns["step"] = axis_name
     other: dict[str, Series | None] = {}
     for role in ("rate", "tokens", "seconds"):
@@ -130,12 +136,6 @@ def assemble(
         other["rate"] = smooth
         notes.append("the learning rate was rounded, and goes on straight between its steps")
     notes += axis.notes
-    planned = [value for key in reading.by_role("horizon") for value in reading.columns[key].values[-1:]]
-    if unit != "step" or axis.within_epochs:
-        planned = []
-    for value in [*planned[-1:], axis.horizon]:
-        if horizon is None and value is not None and 0 < value <= LARGEST_STEP:
-            horizon = int(value)
     if (ended := _ended(reading, axis_name, x, horizon)) is not None:
         notes.append(
             f"the closing row stands at {unit.removesuffix('s')} {ended:,.10g}: the run has ended"
