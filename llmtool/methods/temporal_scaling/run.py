@@ -30,8 +30,12 @@ that is trained on begins where it was, and is past what FIRST_STEPS is about.""
 END = 0.02
 """Share of a run whose mean loss is its final loss."""
 LATE = 0.5
-"""A log whose first loss lies beyond this share of its last step is of a run that was continued: shares are of what it
-holds. Nothing was ever logged of the other one."""
+"""A log whose first loss lies beyond this share of the last step that is planned is of a run that was continued: shares
+are of what it holds. Nothing was ever logged of the other one."""
+MISSING = 1000.0
+"""So is one that lacks so many rows before its first: that stays as it is however far the run has come."""
+FIRST_ROWS = 11
+"""Rows that tell how far rows lie apart."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Run:
 
     cut: the end of the warm-up, or a thirtieth of what is looked at, whichever is later. open_end: the end of
     the run is not known, and the horizon is the last of the steps ahead. changes: jumps of the loss in what may be
-    looked at. goes_on, goes_to, low, supposed: see End; the horizon is goes_on where it is supposed.
+    looked at. goes_on, goes_to, low, supposed: see End; the horizon is goes_on where it is supposed. begin: the step
+    from which shares of the run are counted: 0, or the first one of a run that was continued.
     """
 
     log: Log
@@ -57,11 +62,7 @@ class Run:
     goes_to: float = 0.0
     low: float | None = None
     supposed: bool = False
-
-    @property
-    def begin(self) -> float:
-        """The step from which shares of the run are counted: 0, or the first one of a run that was continued."""
-        return _begin(self.log.losses[self.metric].steps)
+    begin: float = 0.0
 
     @property
     def share(self) -> float:
@@ -178,14 +179,14 @@ def prepare(
     metric = log.metric(metric)
     steps, loss = _smoothed(log.losses[metric].steps, log.losses[metric].values, smooth)
     last = float(log.losses[metric].steps[-1])  # the mean of the last few rows lies before it
-    end, begin = _end(log, last, horizon, until, plan), _begin(log.losses[metric].steps)
+    end, begin = _end(log, last, horizon, until, plan), _begin(log.losses[metric].steps, horizon or log.horizon)
     horizon = _ahead(begin, last, AHEAD[-1]) if end.step is None else end.step
     schedule = from_log(log, end.reached if end.supposed else horizon, warmup, plan)
     if schedule is not None and end.supposed:
         schedule = schedule.going_on(horizon, 0.0, assumed=True)
     reached = _until(until, begin, horizon, last, log.name)
     run = Run(log, metric, steps, loss, schedule, horizon, warmup or 0.0, reached, end.step is None,
-              goes_on=end.goes_on, goes_to=end.goes_to, low=end.low, supposed=end.supposed)  # fmt: skip
+              goes_on=end.goes_on, goes_to=end.goes_to, low=end.low, supposed=end.supposed, begin=begin)  # fmt: skip
     return cut_at(run, reached)
 
 
@@ -214,8 +215,12 @@ def _end(log: Log, last: float, given: float | None, until: str | None, plan: Pl
     )
 
 
-def _begin(steps: Array) -> float:
-    return float(steps[0]) if steps[0] > LATE * steps[-1] and len(steps) > 1 else 0.0
+def _begin(steps: Array, horizon: float | None) -> float:
+    """Where shares begin, which is the same for a log and for the beginning of it."""
+    if len(steps) < 2:
+        return 0.0
+    first, gap = float(steps[0]), float(np.median(np.diff(steps[:FIRST_ROWS])))
+    return first if first > MISSING * gap or (horizon and first > LATE * horizon) else 0.0
 
 
 def _ahead(begin: float, until: float, times: float) -> float:

@@ -42,6 +42,21 @@ def test_a_log_that_lacks_its_first_steps_only_counts_from_0(begin: int, share: 
     assert run.ahead == ()
 
 
+@pytest.mark.parametrize(("begin", "every"), [(5000, 20), (5000, 4), (BEGIN, 25)])
+@pytest.mark.parametrize("planned", [None, 20000])
+def test_a_log_and_its_beginning_count_from_one_step(begin: int, every: int, planned: int | None) -> None:
+    """They were of another run as long as the first step was more than half of the last one: 20% of one and the same
+    run were 8,000 steps until step 10,000, and 4,000 from then on."""
+    records: list[dict[str, float]] = [
+        {"step": begin + n, "loss": 2 + (n + 100) ** -0.3} for n in range(0, 15001, every)
+    ]
+    for record in records:
+        record |= {} if planned is None else {"max_steps": begin + planned}
+    runs = [prepare(assemble(records[:rows], "log"), until=str(begin + 40 * every)) for rows in (50, 300, len(records))]
+    assert {run.begin for run in runs} == {begin if begin / every > 1000 else 0}
+    assert len({prepare(assemble(records[:rows], "log")).begin for rows in (50, len(records))}) == 1
+
+
 @pytest.mark.parametrize("until", ["999999", "0%", "101%", "1008001"])
 def test_a_share_outside_of_it_is_refused(until: str) -> None:
     with pytest.raises(UserError, match=r"its horizon is 1,008,000, its first step is 1,000,000"):
