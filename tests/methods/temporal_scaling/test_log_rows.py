@@ -101,6 +101,27 @@ def test_a_table_in_the_course_of_print(tmp_path: Path, header: str, row: str, m
     assert log.horizon == (299 if "299" in row else None)
 
 
+def rwkv(epoch: int, loss: float) -> str:
+    return f"{epoch} {loss:.6f} {math.exp(loss):.4f} 0.00060000 2023-01-01 10:00:00.123456 {epoch}"
+
+
+@pytest.mark.parametrize("bad", ["nan nan", "inf inf", "800.125000 inf"])
+def test_rwkv_that_diverges_says_so(tmp_path: Path, bad: str) -> None:
+    """The rows without a loss were no rows, and the run as good as before."""
+    lines = ["NEW RUN 2023-01-01", "{'n_layer': 12}", *(rwkv(n, 3 + 1 / (n + 1)) for n in range(30))]
+    lines += [f"{n} {bad} 0.00060000 2023-01-01 10:00:00.123456 {n}" for n in range(30, 35)]
+    log = read(tmp_path / "log", lines)
+    assert log.losses["train"].steps.tolist() == list(range(1, 36 if "800" in bad else 31))
+    assert log.broken_from == (None if "800" in bad else 31)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_some_rows_among_others_are_no_table(tmp_path: Path, rows: int) -> None:
+    lines = [f"step {n} loss {2 + 1 / n}" for n in range(1, 301)] + [rwkv(n, 5.0) for n in range(rows)]
+    log = read(tmp_path / "log", lines)
+    assert log.losses["train"].values.tolist() == [2 + 1 / n for n in range(1, 301)]
+
+
 CLOSING = {
     "LLaMA-Factory": ({"current_steps": 1015, "total_steps": 1015, "percentage": 100.0}, True),
     "a step that plans more": ({"current_steps": 1015, "total_steps": 1015, "lr": 1e-5}, False),

@@ -9,13 +9,20 @@ from llmtool.methods.temporal_scaling.logs.names import LINE, meaning
 from llmtool.methods.temporal_scaling.logs.numbers import known, number
 
 RWKV = re.compile(
-    r"(\d{1,9}) (\d+\.\d+) (\d+\.\d+) (\d+\.\d+(?:e-\d+)?) \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \d+\s*"
+    r"(\d{1,9}) (\d+\.\d+|nan|inf) (\d+\.\d+|nan|inf) (\d+\.\d+(?:e-\d+)?)"
+    r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \d+\s*"
 )
 """A row of train_log.txt: epoch, loss, its perplexity, learning rate, date, epoch."""
 NEAR = 0.01
+MOST = 0.5
+"""Of the lines that are not empty, more than so many are rows of such a table."""
+BESIDE = ("NEW RUN", "{")
+"""How its other lines begin: a start of the program, and its settings."""
 PARTS = {"box": "box_loss", "obj": "obj_loss", "cls": "cls_loss", "dfl": "dfl_loss", "total": "total_loss"}
 """Losses that YOLO's console names so in its table; `gpu_mem` stands there, too."""
 MARK = "gpu_mem"
+LARGEST = 700.0
+"""A loss from which on there is no perplexity to hold it against."""
 FEWEST = 3
 """Columns of a printed table."""
 _GAP = re.compile(r"\s{2,}|\t")
@@ -25,14 +32,16 @@ _OF = re.compile(r"\d{1,9}/\d{1,9}")
 def read(text: str) -> Iterator[Record] | None:
     """The records of a log of RWKV; None where it is none."""
     rows: list[Record] = []
-    for at, line in enumerate(text.split("\n"), start=1):
+    lines = text.split("\n")
+    for at, line in enumerate(lines, start=1):
         if (found := RWKV.fullmatch(line)) is None:
             continue
         epoch, loss, perplexity, rate = map(known, found.groups())
-        if not loss < 700 or abs(perplexity / math.exp(loss) - 1) > NEAR:
+        if loss < LARGEST and math.isfinite(perplexity) and abs(perplexity / math.exp(loss) - 1) > NEAR:
             return None
         rows.append({"epoch": epoch, "loss": loss, "lr": rate, LINE: at})
-    return iter(rows) if rows else None
+    held = sum(bool(line.strip()) and not line.startswith(BESIDE) for line in lines)
+    return iter(rows) if len(rows) > MOST * held else None
 
 
 class Printed:
