@@ -28,6 +28,9 @@ from llmtool.core.run.wording import size
 
 PARTIAL = ".partial"
 STDOUT = Path("-")
+BEGUN = ("settings.json", "train.json")
+"""Files that stand where work was begun which the same command goes on with: a stage's, a run's."""
+NOTHING, STAYS = "nothing was written", "what was made stays, and the same command goes on from there"
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(partial|old)", re.DOTALL)
 _OPEN_FILE = re.compile(r"/proc/(\d+)/(?:task/\d+/)?fd/(\d+)")
 
@@ -380,7 +383,10 @@ def explained(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "free some space; nothing was written" if full else None
+        begun = any((folder / name).is_file() for folder in (path, path.parent) for name in BEGUN)
+        hint = f"free some space; {STAYS if begun else NOTHING}" if full else None
         if journal.stands(path):
             hint = "the same command again finishes what was begun"
-        raise UserError(f"cannot write: {explain_os_error(error)}", where=str(path), hint=hint) from error
+        refused = UserError(f"cannot write: {explain_os_error(error)}", where=str(path), hint=hint)
+        refused.goes_on = full and begun
+        raise refused from error

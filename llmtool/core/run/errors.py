@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -29,6 +30,8 @@ class UserError(Exception):
     """An expected failure: what is wrong, where (file, line, key), and how to mend it."""
 
     status = ExitCode.FAILURE
+    goes_on = False
+    """Whether what was made before stays, so that the same command goes on from there."""
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         self.what = what
@@ -43,6 +46,17 @@ class UserError(Exception):
         text = f"{where}: {what}" if where else f"{what}"
         text = f"{text} ({hint})" if hint else text
         return printable(" ".join(text.split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whole from another process too: an exception is made again of its text alone."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[UserError], args: tuple[Any, ...], facts: dict[str, Any]) -> UserError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class CompleteError(UserError):

@@ -11,7 +11,7 @@ from typing import Any
 from llmtool.core.corpus.shards import SETTINGS, Stage
 from llmtool.core.corpus.units import Means
 from llmtool.core.run.alone import alone
-from llmtool.core.run.atomic import PARTIAL, explained, refuse_stdout
+from llmtool.core.run.atomic import NOTHING, PARTIAL, STAYS, explained, refuse_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.outputs import claim_directory, refuse_overlap
@@ -67,7 +67,9 @@ def nothing_left(path: Path) -> Iterator[None]:
             with explained(path):
                 yield
         except UserError as error:
-            stopped = isinstance(error.__context__, OSError | BrokenExecutor) and any(path.rglob("*.done"))
+            stopped = error.goes_on or isinstance(error.__context__, OSError | BrokenExecutor)
+            stopped = stopped and any(path.rglob("*.done"))
             if fresh and path.is_dir() and not (path / "run.json").exists() and not stopped:
                 shutil.rmtree(path)
+                error.hint = error.hint and error.hint.replace(STAYS, NOTHING)
             raise

@@ -72,7 +72,7 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     stage.begin(force=means.force)
     piped = any(entry["sha256"] is None for entry in inputs)  # stdin, a FIFO, <(a command)
     if stage.complete and not piped:
-        shutil.rmtree(read.directory, ignore_errors=True)  # of a run that ended between the seal and this
+        _remove(read.directory)  # of a run that ended between the seal and this
         return Store(directory)
     read.begin(force=True)
     if not read.complete or piped:
@@ -98,8 +98,14 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
     more = {"rejects": totals["rejects"], "skipped": totals["skipped"]}
     stage.seal({"units": units, **sums, **more, "digest": digest})
-    shutil.rmtree(read.directory, ignore_errors=True)
+    _remove(read.directory)
     return Store(directory)
+
+
+def _remove(directory: Path) -> None:
+    """Take a directory away; a disk that refuses is told, as the same command then does it, and else nobody would."""
+    if directory.is_dir():
+        shutil.rmtree(directory)
 
 
 def _read_work(read: Stage, groups: list[Group], reading: Reading) -> Callable[[int], None]:

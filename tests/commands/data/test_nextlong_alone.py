@@ -1,5 +1,7 @@
 """Two processes in one directory: the second is told so, and the first, innocent, is not disturbed."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,9 @@ from typing import Any
 import pytest
 
 from llmtool.commands import data
+from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.alone import alone
+from llmtool.core.run.atomic import explained
 from llmtool.core.run.errors import UserError
 from tests.commands.data.nextlong import TARGET, files, make
 
@@ -71,3 +75,24 @@ def test_a_directory_that_the_one_before_took_away_is_made_again(
             pass
     with alone(place):
         pass
+
+
+@pytest.mark.parametrize(("done", "stays"), [(0, False), (1, True)])
+def test_a_full_disk_leaves_what_was_made(place: Path, monkeypatch: pytest.MonkeyPatch, done: int, stays: bool) -> None:
+    """What a stage has finished is gone on with; where nothing is, nothing stays, and each is said."""
+    from llmtool.methods.nextlong import stages
+
+    output = place / f"full{done}"
+
+    def full(*words: Any, **more: Any) -> Any:
+        stage = Stage(output / "work" / "chunks", {})
+        stage.begin()
+        if done:
+            stage.finish(0, [], {})
+        with explained(stage.directory / "00001.text"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stages, "chunk", full)
+    with pytest.raises(UserError, match="what was made stays" if stays else "nothing was written"):
+        make(place, output.name)
+    assert output.exists() == stays

@@ -1,6 +1,8 @@
 """Outputs appear whole or not at all."""
 
+import errno
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -217,3 +219,21 @@ def test_a_journal_that_cannot_be_finished_fails_every_time(tmp_path: Path) -> N
             journal.recover(tmp_path / "a")
     if before:
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("begun", "hint"),
+    [
+        (None, "free some space; nothing was written"),
+        ("settings.json", "free some space; what was made stays, and the same command goes on from there"),
+        ("train.json", "free some space; what was made stays, and the same command goes on from there"),
+    ],
+)
+def test_a_full_disk_says_what_stays(tmp_path: Path, begun: str | None, hint: str) -> None:
+    if begun:
+        (tmp_path / begun).write_text("{}")
+    with pytest.raises(UserError, match="no space left") as refused, atomic_file(tmp_path / "00000.text"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert (refused.value.hint, refused.value.goes_on) == (hint, begun is not None)
+    told = pickle.loads(pickle.dumps(refused.value))  # from a worker
+    assert (str(told), told.hint, told.goes_on) == (str(refused.value), hint, begun is not None)
