@@ -19,11 +19,12 @@ def loss(step: float) -> float:
 
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("every", [1, 5])
-def test_epochs(tmp_path: Path, twice: bool, every: int) -> None:
+@pytest.mark.parametrize("again", [0, 11])
+def test_epochs(tmp_path: Path, twice: bool, every: int, again: int) -> None:
     lines = []
-    for n in range(1, 31):
+    for n in [*range(1, again + 10), *range(again or 10, 31)]:
         lines += [f"[ Train | {n:03d}/040 ] loss = {loss(n)}, acc = 0.5"]
-        lines += [f"[ Valid | {n:03d}/040 ] loss = {loss(n) + 1:.4f}, acc = 0.5"] * (1 + twice) * (n % every == 0)
+        lines += [f"[ Valid | {n:03d}/040 ] loss = {loss(n) + 1:.4f}, epoch time 35 s"] * (1 + twice) * (n % every == 0)
     log = read(tmp_path / "log", lines)
     assert (log.unit, log.horizon) == ("epoch", 40)
     assert log.losses["train"].values.tolist() == [loss(n) for n in range(1, 31)]

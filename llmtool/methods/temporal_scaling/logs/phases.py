@@ -7,12 +7,12 @@ from itertools import pairwise
 from llmtool.methods.temporal_scaling.logs.names import HELD_OUT, TRAIN
 
 _PHASED = re.compile(r"\[\s*([A-Za-z]+)\s*[|:]?\s*(\d{1,9})\s*/\s*(\d{1,9})\s*\]")
-_EPOCH = re.compile(r"(?<![A-Za-z])epoch(?![A-Za-z])", re.IGNORECASE)
+_EPOCH = re.compile(r"(?<![A-Za-z])epoch[\W_]{0,3}\d", re.IGNORECASE)
 
 
 class Phases:
     """What stands in such brackets in some lines. It is an epoch where no line names another one, all phases have as
-    many, each comes once, and training goes from one to the next."""
+    many, and training goes from one to the next, or back before it came to the last."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         counts: dict[bool, list[int]] = {True: [], False: []}
@@ -27,10 +27,10 @@ class Phases:
             if counts[train][-1:] != [int(found[2])]:  # not the same line, printed again
                 counts[train].append(int(found[2]))
         self.any = bool(totals)
-        once = all(len(set(each)) == len(each) for each in counts.values())
-        trained = counts[True] or counts[False]
-        on = all(after == before + 1 for before, after in pairwise(trained))
-        self.epochs = not named and len(totals) == 1 and once and on
+        trained, other = (counts[True], counts[False]) if counts[True] else (counts[False], [])
+        falls = [sum(after <= before for before, after in pairwise(each)) for each in (trained, other)]
+        on = all(after == before + 1 or after <= before < max(totals) for before, after in pairwise(trained))
+        self.epochs = not named and len(totals) == 1 and on and falls[1] <= falls[0]
         if self.any and not named:
             self.epochs = self.epochs and not any(_EPOCH.match(line.strip(" =>#*-_\t")) for line in lines)
 
