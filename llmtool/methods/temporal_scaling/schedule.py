@@ -85,8 +85,6 @@ class Schedule:
         """The share of the steps over which the rate falls: the length of a straight fall, and of any other that of the
         straight one whose parts lie as far apart (the root of 12 variances in time), 1 at the most; 0 where the rate is
         flat, or only rises."""
-        if self.flat:
-            return 0.0
         later = self.steps >= self.warmup
         steps, eta = self.steps[later] / self.horizon, self.eta[later]
         # What falls by less than FLAT is no fall yet: a logged rate may tremble on its plateau.

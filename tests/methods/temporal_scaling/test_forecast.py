@@ -233,6 +233,19 @@ def test_a_plateau_so_far_may_yet_fall() -> None:
     assert not told.endings
 
 
+def test_what_speaks_against_a_law_widens_both_endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = log("wsd")
+    assert whole.rate is not None
+    train = whole.losses["train"]
+    live, rate = (Series(each.steps[:120], each.values[:120]) for each in (train, whole.rate))
+    seen = replace(whole, losses={"train": live}, rate=rate)
+    widths = []
+    for more in (0.0, 0.05):
+        monkeypatch.setattr("llmtool.methods.temporal_scaling.forecast._jumps_ahead", lambda run, more=more: more)
+        widths.append([each.high - each.low for each in forecast(prepare(seen, horizon=HORIZON)).endings.values()])
+    assert all(wide > 1.5 * usual for usual, wide in zip(*widths, strict=True))
+
+
 def test_a_finished_run_is_told_as_such() -> None:
     made = forecast(prepare(log("cosine")))
     assert made.run.finished

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from llmtool.methods.temporal_scaling.fit import expected, usual
+from llmtool.methods.temporal_scaling.fit import expected, fit, usual
 from llmtool.methods.temporal_scaling.laws import COOLDOWN, SHORTEST, USUAL_FALL
 from llmtool.methods.temporal_scaling.schedule import Plan, Schedule
+from tests.methods.temporal_scaling.synthetic import losses
 
 
 def test_a_gain_lies_further_above_its_prior_than_below() -> None:
@@ -58,3 +59,15 @@ def test_a_rate_that_trembles_falls_where_it_falls(plan: Plan) -> None:
     exact, steps = plan.schedule(10_000), np.linspace(0, 10_000, 1000)
     eta = exact.rate(steps) * (1 + 5e-3 * np.random.default_rng(0).uniform(-1, 1, len(steps)))
     assert Schedule(steps, eta / eta.max(), 0.0).fall == pytest.approx(exact.fall, rel=0.02)
+
+
+def test_a_gain_below_what_its_schedule_lets_expect_may_be_more() -> None:
+    """Between the centre of a short fall and that of a line to the end: only the latter leaves room above."""
+    steps, line = np.arange(200.0, 8001, 200), Plan("linear", 0.0).schedule(20_000)
+    made = fit(COOLDOWN, steps, losses(steps, line, gain=0.42), 20_000, line)
+    place = 1 + [parameter.name for parameter in COOLDOWN.parameters].index("gain")
+    made.theta[place] = np.log(0.45)
+    end = np.array([20_000.0])
+    assert made.lower(end)[0] > 0.01
+    made.theta[place] = np.log(0.62)
+    assert made.lower(end)[0] == 0.0
