@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from llmtool.core.run.numbers import find_real
 from llmtool.methods.temporal_scaling.logs.names import HELD_OUT, TRAIN
 
 _PHASED = re.compile(r"\[\s*([A-Za-z]+)\s*[|:]?\s*(\d{1,9})\s*/\s*(\d{1,9})\s*\]")
@@ -15,17 +16,18 @@ class Phases:
     many, and training goes from one to the next, or back before it came to the last."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        counts: dict[bool, list[int]] = {True: [], False: []}
-        totals: set[int] = set()
+        counts: dict[bool, list[float]] = {True: [], False: []}
+        totals: set[float] = set()
         named = False
         for line in lines:
             found = _PHASED.search(line) if "[" in line else None
             if found is None or (train := _trains(found)) is None:
                 continue
             named = named or _EPOCH.search(line) is not None
-            totals.add(int(found[3]))
-            if counts[train][-1:] != [int(found[2])]:  # not the same line, printed again
-                counts[train].append(int(found[2]))
+            done, of = _numbers(found)
+            totals.add(of)
+            if counts[train][-1:] != [done]:  # not the same line, printed again
+                counts[train].append(done)
         self.any = bool(totals)
         trained, other = (counts[True], counts[False]) if counts[True] else (counts[False], [])
         falls = [sum(after <= before for before, after in pairwise(each)) for each in (trained, other)]
@@ -52,6 +54,12 @@ class Phases:
 def _trains(found: re.Match[str]) -> bool | None:
     """Whether a phase is one of training; None where it is none."""
     kind = found[1].lower()
-    if not 0 < int(found[3]) >= int(found[2]):
+    done, of = _numbers(found)
+    if not 0 < of >= done:
         return None
     return True if kind in TRAIN else False if kind in HELD_OUT else None
+
+
+def _numbers(found: re.Match[str]) -> tuple[float, float]:
+    """What is done, and of how many."""
+    return find_real(found[2]) or 0.0, find_real(found[3]) or 0.0
