@@ -106,7 +106,7 @@ class Schedule:
         start = max(self.assumed or 0.0, self.horizon * (1 - share))
         steps = np.union1d(self.steps, np.linspace(start, self.horizon, 64))
         fall = np.clip((steps - start) / (self.horizon - start), 0, 1)
-        return Schedule(steps, self.rate(steps) * (1 - (1 - end) * fall), self.warmup)
+        return replace(self, steps=steps, eta=self.rate(steps) * (1 - (1 - end) * fall), assumed=None)
 
     def without_warmup(self) -> "Schedule":
         """The same at its peak from step 0 on."""

@@ -47,6 +47,22 @@ def test_of_fewer_or_more_updates_the_end_is_told_alike(horizon: float, off: flo
         assert told.low < truth < told.high
 
 
+def test_both_endings_of_a_plateau_are_those_in_steps() -> None:
+    """The fall that may yet come was of updates again: in epochs it ended above the rate that stays."""
+    whole = log("wsd")
+    train, rate = whole.losses["train"], whole.rate
+    assert rate is not None
+    live, seen = (Series(each.steps[:120], each.values[:120]) for each in (train, rate))
+    plateau = replace(whole, losses={"train": live}, rate=seen)
+    by_step = forecast(prepare(plateau, horizon=20_000)).endings
+    by_epoch = forecast(prepare(counted(plateau, "epoch", 3 / 20_000), horizon=3.0)).endings
+    stays, falls = by_epoch.values()
+    assert falls.value < 0.98 * stays.value
+    assert [each.value for each in by_epoch.values()] == pytest.approx(
+        [each.value for each in by_step.values()], rel=1e-3
+    )
+
+
 def test_a_saved_fit_keeps_what_its_axis_counts(tmp_path: Path) -> None:
     made = forecast(prepare(counted(log("cosine"), "epoch", 3 / 20_000), until="60%"))
     assert made.fit.schedule is not None
