@@ -88,8 +88,9 @@ def supposed_warmup(run: Run, unwarmed: float) -> tuple[str, ...]:
     the log loss ends higher if it did not."""
     if run.schedule is None or abs(unwarmed) <= LARGEST_ERROR:
         return ()
-    return (f"the log begins at {run.axis} {run.schedule.warmup:,.0f}, and a warm-up to there is supposed; without one "
-            f"the end is told {100 * np.expm1(unwarmed):+.1f}% off (--warmup 0)",)  # fmt: skip
+    begin, side = amount(run.schedule.warmup), "higher" if unwarmed > 0 else "lower"
+    return (f"the log begins at {run.axis} {begin}, and a warm-up to there is supposed; without one the end is "
+            f"{100 * abs(np.expm1(unwarmed)):.1f}% {side} (--warmup 0)",)  # fmt: skip
 
 
 def _no_end(run: Run) -> str:

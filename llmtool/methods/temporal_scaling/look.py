@@ -98,7 +98,7 @@ class Look:
 
 def _warmup(run: Run) -> Iterator[str]:
     """What is supposed of the steps before a log."""
-    if run.schedule is not None and run.schedule.skipped:
+    if run.schedule is not None and run.schedule.skipped and not run.begin:  # a continued run says so itself
         yield (f"begins at {run.axis} {run.schedule.warmup:,.10g}, at the peak of the learning rate: a warm-up to "
                "there is supposed (--warmup)")  # fmt: skip
 
