@@ -4,7 +4,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
-from llmtool.commands.train.before import drop
+from llmtool.commands.train.before import replaced
 from llmtool.commands.train.job import METRICS, PLOT, Job
 from llmtool.core.run.atomic import explained, sync_tree
 from llmtool.core.run.console import Console
@@ -65,5 +65,5 @@ def _finish(job: Job, trainee: "Trainee", run: Run, console: Console) -> None:
     run.inputs = job.inputs()
     others = [path for path in written if str(path) not in {shard["path"] for shard in shards}]
     run.save(manifest_path(output), [*shards, *others, Path(METRICS), *([Path(PLOT)] if drawn else [])])
-    drop(output)
+    replaced(output).drop()
     console.info(f"{output}: written")

@@ -7,10 +7,11 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from llmtool.commands.train.before import BEFORE, MADE, STATES, put_aside, put_back, settle
+from llmtool.commands.train.before import STATES, replaced
 from llmtool.commands.train.job import BEGUN, METRICS, SCHEMA, Job
 from llmtool.commands.train.texts import FOLDER
 from llmtool.core.run.atomic import atomic_file, explained, sweep
+from llmtool.core.run.before import BEFORE
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.files import require_plain
@@ -33,7 +34,7 @@ def check_place(output: Path, read: Sequence[str | Path], console: Console) -> b
     tidy(output, [output], console)
     removed = sweep(output)
     with explained(output):
-        settle(output)
+        replaced(output).settle()
     if not output.is_dir() or not any(entry.name != FOLDER for entry in output.iterdir()):
         return False
     for name in (METRICS, "run.json"):
@@ -154,7 +155,7 @@ def alone(output: Path, begun: dict[str, Any], resumable: bool, console: Console
                 if not any(output.iterdir()):
                     output.rmdir()
             else:
-                put_back(output)
+                replaced(output).put_back()
         raise
     finally:
         os.close(handle)
@@ -168,9 +169,8 @@ def _rows(output: Path) -> int:
 def begin(output: Path, begun: dict[str, Any]) -> None:
     """Make OUT: a finished run that stands there is put aside, what is left of an unfinished one goes."""
     rmtree(output / ".finished.partial", ignore_errors=True)
-    if not put_aside(output):
-        for pattern in MADE:
-            for path in output.glob(pattern):
-                rmtree(path) if path.is_dir() else path.unlink()
+    old = replaced(output)
+    if not old.put_aside():
+        old.clear()
     with atomic_file(output / BEGUN) as file:
         file.write(dumps(begun, indent=2, default=str).encode() + b"\n")

@@ -88,6 +88,12 @@ def claim_directory(
     run.allowed = _again(lambda: _judge_directory(output, run, force, found))
 
 
+def refuse_other_kind(output: Path, run: Run) -> None:
+    """Refuse a finished directory that is not of the run's kind; one that has no run.json is not judged."""
+    if (made := _made(output / "run.json")) is not None:
+        _refuse_foreign(output, run, made)
+
+
 def _judge_directory(output: Path, run: Run, force: bool, found: Callable[[], Entries] | None) -> None:
     check_directory(output)
     if not output.is_dir() or not any(output.iterdir()):

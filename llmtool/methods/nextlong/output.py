@@ -28,6 +28,8 @@ LINES = 4096
 """Lines of a file of a mixture."""
 
 HELD_OUT = "held-out.jsonl"
+FILES = ("samples*", "spans-*.jsonl", "short-*.jsonl", "shard.*.mds", "index.json", HELD_OUT)
+"""What is written here, whatever the format."""
 
 
 def write(
@@ -81,7 +83,7 @@ def _mds_row(ids: npt.NDArray[Any], ends: list[int], source: str) -> dict[str, A
 
 def _clear(output: Path) -> None:
     """What an unfinished run left of this step."""
-    for pattern in ("samples*", "spans-*.jsonl", "short-*.jsonl", "shard.*.mds", "index.json", HELD_OUT):
+    for pattern in FILES:
         for path in filter(Path.is_file, output.glob(pattern)):
             path.unlink()
 

@@ -1,6 +1,5 @@
 """Samples from a work directory: the stage `assemble`; and `llmtool data nextlong`, from corpus to output."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -25,7 +24,7 @@ from llmtool.methods.nextlong.building import Builder
 from llmtool.methods.nextlong.chance import stable_hash
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.mixture import Mixture, Samples
-from llmtool.methods.nextlong.place import SPELLED, check_place, nothing_left, open_output
+from llmtool.methods.nextlong.place import SPELLED, WORK, check_place, nothing_left, open_output, replaced
 from llmtool.methods.nextlong.recipe import Recipe
 from llmtool.methods.nextlong.short import pack, read_inputs
 from llmtool.methods.nextlong.stages import Choice
@@ -33,8 +32,6 @@ from llmtool.methods.nextlong.store import Store, claim_work
 from llmtool.methods.nextlong.tokens import token_counts, token_stage
 
 COMMAND = "data nextlong"
-WORK = "work"
-"""Where the stages of `data nextlong` stand in its output, if nothing else is said."""
 
 
 def rows_wanted(recipe: Recipe, tokens: int) -> int:
@@ -180,20 +177,19 @@ def synthesize(
     check_place(target_directory, read)
     if work is not None:
         claim_work(work, read)
-    with nothing_left(target_directory):
-        out = open_output(target_directory, run, found, means)
+    old = replaced(target_directory, work=work is None)
+    with nothing_left(target_directory, old):
+        out = open_output(target_directory, run, found, means, old)
         with new_directories(directory), alone(directory):
-            clear = means.force and work is None
-            return _synthesize(corpora, directory, out, tokenizer, recipe, means, run, clear=clear)
+            facts = _synthesize(corpora, directory, out, tokenizer, recipe, means, run)
+        old.drop()
+    return facts
 
 
 def _synthesize(
     corpora: Sequence[str], directory: Path, out: Stage, tokenizer: BaseTokenizer, recipe: Recipe, means: Means,
-    run: Run, *, clear: bool,
+    run: Run,
 ) -> dict[str, Any]:  # fmt: skip
-    if clear:
-        for stage in directory.iterdir():
-            shutil.rmtree(stage, ignore_errors=True)
     store = stages.chunk(corpora, directory, recipe.reading, means)
     ids_size = 2 if tokenizer.definition.vocabulary.id_limit <= 1 << 16 else 4
     wanted = rows_wanted(recipe, recipe.target)
@@ -219,13 +215,17 @@ def assemble(
     recipe.check()
     store = Store(directory)
     inputs: list[dict[str, Any]] = [*store.stage.settings["inputs"], *read_inputs(recipe)]
-    run = Run("data assemble", _config(recipe, tokenizer), inputs, seed=recipe.seed, spelled=SPELLED)
+    config = _config(recipe, tokenizer)
+    run = Run("data assemble", config, inputs, seed=recipe.seed, kind=COMMAND, spelled=SPELLED)
     if directory.absolute() != target_directory.absolute() / WORK:  # where `data nextlong` itself puts it
         read = [*read, *recipe.short_data, directory]
     check_place(target_directory, read)
-    with nothing_left(target_directory), alone(directory):
-        out = open_output(target_directory, run, lambda: inputs, means)
-        return write_samples(directory, out, tokenizer, recipe, means, run, inputs)
+    old = replaced(target_directory, work=False)
+    with nothing_left(target_directory, old), alone(directory):
+        out = open_output(target_directory, run, lambda: inputs, means, old)
+        facts = write_samples(directory, out, tokenizer, recipe, means, run, inputs)
+        old.drop()
+    return facts
 
 
 def write_samples(
