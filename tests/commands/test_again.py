@@ -52,3 +52,30 @@ def test_an_input_that_is_as_it_was_gives_no_warning(place: Path, words: str, mo
         assert [warning for warning in again.warnings() if "has changed since" in warning]
     finally:
         changed.write_bytes(held)
+
+
+BESIDE = {  # the command, and what stands beside its output
+    f"train text.txt -o paged {TINY} --html paged.html --markdown paged.md": ("paged.html", "paged.md"),
+    "tokenizer train text.txt -o curve.json --vocab-size 290 --curve 280,290 --plot curve.png": ("curve.png",),
+    "scaling fit log.jsonl -o fitted.json --plot fitted.png --markdown fitted.md": ("fitted.png", "fitted.md"),
+    "scaling law runs.csv -o sizes.json --plot sizes.png": ("sizes.png",),
+}
+
+
+@pytest.mark.parametrize("words", BESIDE)
+def test_what_stands_beside_a_complete_output_is_made_where_it_is_missing(
+    place: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may die, or a disk be full, when the output is whole and its page is not."""
+    if "--plot" in words:
+        pytest.importorskip("matplotlib")
+    monkeypatch.chdir(place)
+    output = place / words.split(" -o ")[1].split()[0]
+    assert invoke(shlex.split(words)) == 0
+    held = {path: path.read_bytes() for path in ([output] if output.is_file() else output.rglob("*")) if path.is_file()}
+    for name in BESIDE[words]:
+        before = (place / name).read_bytes()
+        (place / name).unlink()
+        assert invoke(shlex.split(words)) == 0
+        assert (place / name).read_bytes() == before
+    assert all(path.read_bytes() == data for path, data in held.items() if path.name != "run.json")

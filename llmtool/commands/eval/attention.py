@@ -17,6 +17,7 @@ from llmtool.core.run.json_file import dumps
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.numbers import real
 from llmtool.core.run.outputs import claim_file, refuse_overlap
+from llmtool.core.run.page import unfinished
 from llmtool.methods.uniattn import plan, plot
 from llmtool.model import build_parts, find_device, load_model
 
@@ -73,7 +74,7 @@ def attention(
         try:
             claim_file(output, run, read=read, force=force, found=entries, console=console)
         except CompleteError:
-            if figure is None or figure.exists():
+            if not unfinished(console, figure):
                 raise
     claim_figure(figure, read=read, force=force)
     config = read_architecture(checkpoint)

@@ -14,7 +14,7 @@ from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.outputs import claim_file, refuse_overlap
-from llmtool.core.run.page import Page
+from llmtool.core.run.page import Page, unfinished
 from llmtool.methods.temporal_scaling import plot, report, saved
 from llmtool.methods.temporal_scaling.fit import fit_together
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast
@@ -31,7 +31,7 @@ def make_request(logs: Sequence[str], settings: FitSettings, *, as_json: bool = 
 def run(request: Request, console: Console, *, sleep: Callable[[float], None] = time.sleep) -> int:
     """Print the result; the exit status that the checks ask for. A page keeps the lines where JSON is printed."""
     asked = request.asked
-    _check(request, asked.joint, asked.follow)
+    _check(request, asked.joint, asked.follow, console)
     if asked.joint:
         facts = fit_joint(request, console)
         if not request.as_json or isinstance(console, Page):
@@ -57,7 +57,7 @@ def run(request: Request, console: Console, *, sleep: Callable[[float], None] = 
 def forecasts(logs: Sequence[str], settings: FitSettings, console: Console) -> list[dict[str, Any]]:
     """The forecasts as objects, for callers in Python; --joint gives one for all logs."""
     request = make_request(logs, settings)
-    _check(request, settings.joint, follow=False)
+    _check(request, settings.joint, False, console)
     if settings.joint:
         return [fit_joint(request, console)]
     made = _made(request, console)
@@ -75,7 +75,7 @@ def _made(request: Request, console: Console) -> list[Forecast]:
     return [forecast(run, asked.law, earlier) for run, earlier in pairs]
 
 
-def _check(request: Request, joint: bool, follow: bool) -> None:
+def _check(request: Request, joint: bool, follow: bool, console: Console) -> None:
     """Refuse what cannot end well before any work is done."""
     if not follow and (request.asked.stop or request.asked.notify):
         raise UserError("--stop and --notify belong to --follow")
@@ -99,7 +99,7 @@ def _check(request: Request, joint: bool, follow: bool) -> None:
                 found=request.inputs,
             )
         except CompleteError:
-            if request.asked.plot is None or request.asked.plot.exists():
+            if not unfinished(console, request.asked.plot):
                 raise
     claim_figure(request.asked.plot, read=request.read, force=request.asked.force)
 

@@ -10,11 +10,12 @@ import numpy as np
 from llmtool.commands.scaling.settings import CompareSettings, PositionsSettings, SizeSettings
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import QUIET, Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.outputs import claim_file, refuse_overlap
+from llmtool.core.run.page import unfinished
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling import (
     across_runs,
@@ -206,7 +207,11 @@ def size_law(
     run = Run("scaling law", {"law": law, "bootstrap": asked.bootstrap, "compute": list(compute), "seed": asked.seed,
                               "columns": named})  # fmt: skip
     if output is not None:
-        claim_file(output, run, read=[path], force=asked.force, found=lambda: [file_entry(path)])
+        try:
+            claim_file(output, run, read=[path], force=asked.force, found=lambda: [file_entry(path)])
+        except CompleteError:
+            if not unfinished(QUIET, figure):
+                raise
     claim_figure(figure, read=[path])
     if figure is not None and output is not None:
         refuse_overlap([output, figure], ())

@@ -17,10 +17,11 @@ from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.readers import Reading, parse_size, total_bytes
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.manifest import Run, manifest_path
 from llmtool.core.run.outputs import claim_file, refuse_overlap
+from llmtool.core.run.page import unfinished
 from llmtool.core.run.wording import counted, size
 from llmtool.tokenizer import Tokenizer, method_pair
 
@@ -68,13 +69,19 @@ def train_file(
         sizes = curve_sizes(asked)
         read = [*without_weights(inputs), *without_weights(asked.curve_text)]
         claim_figure(asked.plot, read=read, force=asked.force)
-        claim_file(output, run, read=read, force=asked.force, found=hashes.wait, console=console)
-        work: dict[str, Any] = {"threads": asked.threads, "max_memory": memory, "console": console}
-        tokenizer = Tokenizer.train(inputs, reading=reading, **{**given, "limit_bytes": limit}, **work)
-        run.inputs = hashes.wait()
-        with atomic_files() as files:
-            files.open(output).write(serialize(tokenizer.definition))
-            run.save(manifest_path(output), [output], files)
+        try:
+            claim_file(output, run, read=read, force=asked.force, found=hashes.wait, console=console)
+        except CompleteError:
+            if not unfinished(console, asked.plot):
+                raise
+            tokenizer = Tokenizer.load(output)
+        else:
+            work: dict[str, Any] = {"threads": asked.threads, "max_memory": memory, "console": console}
+            tokenizer = Tokenizer.train(inputs, reading=reading, **{**given, "limit_bytes": limit}, **work)
+            run.inputs = hashes.wait()
+            with atomic_files() as files:
+                files.open(output).write(serialize(tokenizer.definition))
+                run.save(manifest_path(output), [output], files)
     curve = draw_curve(tokenizer, inputs, sizes, asked, reading, console) if sizes else {}
     facts = tokenizer.definition.training
     seconds = time.time() - run.started

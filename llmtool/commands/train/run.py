@@ -6,12 +6,14 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.train.finish import finish
-from llmtool.commands.train.job import METRICS, SCHEMA, TOKENIZER, Job, plan_line
+from llmtool.commands.train.job import METRICS, PLOT, SCHEMA, TOKENIZER, Job, plan_line
 from llmtool.commands.train.place import alone, beginning, check_output
 from llmtool.commands.train.watch import stop_signals, watch
 from llmtool.core.run.atomic import new_directories, require_space
 from llmtool.core.run.console import Console
+from llmtool.core.run.errors import CompleteError
 from llmtool.core.run.manifest import Run
+from llmtool.core.run.page import Page
 from llmtool.core.run.wording import prefixed
 
 if TYPE_CHECKING:
@@ -26,10 +28,17 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
     from llmtool.core.train.optimizers import Optimizers, freeze
     from llmtool.core.train.parallel import Trainee
     from llmtool.core.train.state import Checkpoints, Progress
+    from llmtool.core.train.summary import show
     from llmtool.core.train.world import World
 
     begun = beginning(job)
-    resumable = check_output(job, begun, console)
+    try:
+        resumable = check_output(job, begun, console)
+    except CompleteError:
+        if isinstance(console, Page) and console.missing:  # the run ended, its page was not written
+            console.figure(job.output / PLOT)
+            show(job.output / METRICS, console)
+        raise
     world = World(job.device)
     with ExitStack() as cleanup:
         cleanup.enter_context(new_directories(job.output.parent))

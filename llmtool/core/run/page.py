@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from llmtool.core.run.atomic import STDOUT, is_stream
 from llmtool.core.run.console import Console
 from llmtool.core.run.dataclass import dataclass
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_marked, mark
 from llmtool.core.run.outputs import refuse_overlap
 from llmtool.core.run.settings import Option, Settings
@@ -75,9 +75,14 @@ class Pages(Settings):
             claim_marked(path, "page", read=read, force=force)
         drawn = Path(mkdtemp(prefix="llmtool-page-")) if self.html else None
         page = Page(title, console, drawn, muted=muted or self.markdown == STDOUT)
+        page.missing = not all(path.exists() and (is_stream(path) or _is_ours(path)) for path in places)
         try:
             yield page
             page.write(self)
+        except CompleteError:
+            if page.missing and page.blocks:
+                page.write(self)
+            raise
         finally:
             if drawn:
                 rmtree(drawn, ignore_errors=True)
@@ -89,6 +94,8 @@ class Page(Console):
     def __init__(self, title: str, console: Console, drawn: Path | None = None, *, muted: bool = False) -> None:
         super().__init__(console.verbosity)
         self.title, self.muted = title, muted
+        self.missing = False
+        """Whether a page was asked for that this command has not written yet, though its output may be complete."""
         self.blocks: list[Block] = []
         self._console, self._drawn = console, drawn
         self._figure = drawn / FIGURE if drawn else None
@@ -157,6 +164,16 @@ class Page(Console):
         elif pages.markdown:
             page_blocks.write(pages.markdown, page_blocks.markdown_page(self.title, self.blocks, mark()))
             self._console.info(f"{pages.markdown}: written")
+
+
+def unfinished(console: Console, figure: Path | None) -> bool:
+    """Whether a figure or a page is still to be made beside an output that is complete: a run may end between them."""
+    return (figure is not None and not figure.exists()) or (isinstance(console, Page) and console.missing)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the same command wrote it."""
+    return mark().encode() in path.read_bytes()
 
 
 def _refuse_ending(option: str, path: Path | None, endings: Sequence[str]) -> None:
