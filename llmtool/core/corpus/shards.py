@@ -74,6 +74,8 @@ class Stage:
                     )
                 self._clear()
                 self._write(SETTINGS, self.settings)
+            elif force:
+                self._unseal_damaged()
         except OSError as error:
             raise UserError(f"cannot write: {explain_os_error(error)}", where=str(self.directory)) from None
         if not path.exists():
@@ -81,7 +83,9 @@ class Stage:
 
     def is_done(self, unit: int) -> bool:
         """Whether the unit's marker stands and its files are as long as it says."""
-        marker = self._marker(unit)
+        return self._is_whole(self._marker(unit))
+
+    def _is_whole(self, marker: Path) -> bool:
         if not marker.exists():
             return False
         try:
@@ -162,6 +166,19 @@ class Stage:
         for key, value in settings.items():
             found |= value if isinstance(value, dict) and key not in self.spelled else {key: value}
         return found
+
+    def _unseal_damaged(self) -> None:
+        """What a reader refuses, and says to make again with --force, is made again: the rest of the stage stays."""
+        if not self.complete:
+            return
+        try:
+            units = self.totals().get("units", 0)
+        except UserError:
+            units = 0
+            (self.directory / DONE).unlink()
+        markers = {*self.directory.glob("*.done"), *map(self._marker, range(units))}
+        if not all(map(self._is_whole, markers)):
+            (self.directory / DONE).unlink(missing_ok=True)
 
     def _clear(self) -> None:
         """Markers first: nobody may take half a stage for a whole one. The old settings stay until the new ones take

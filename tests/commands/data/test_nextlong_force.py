@@ -92,3 +92,16 @@ def test_no_shards_of_tokens_are_replaced(place: Path, tmp_path: Path, finished:
     with pytest.raises(UserError, match="--force replaces only"):
         again(place, shards)
     assert all_files(shards) == old
+
+
+@pytest.mark.parametrize("name", ["done.json", "00000.docs.npy"])
+def test_a_damaged_stage_is_made_again(place: Path, tmp_path: Path, name: str) -> None:
+    work, asked = tmp_path / "work", {"size": 1024, "workers": 1}
+    data.chunk([str(place / "corpus.jsonl")], work, **asked)
+    whole = all_files(work)
+    damaged = work / "chunks" / name
+    damaged.write_bytes(damaged.read_bytes()[:90])
+    with pytest.raises(UserError, match=name):
+        data.embed(work, workers=1)
+    data.chunk([str(place / "corpus.jsonl")], work, force=True, **asked)
+    assert all_files(work) == whole

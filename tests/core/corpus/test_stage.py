@@ -41,3 +41,26 @@ def test_what_others_write_beside_is_left_alone(tmp_path: Path) -> None:
     before = sorted(path.name for path in tmp_path.iterdir())
     Stage(tmp_path, {}).begin(alone=False)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != SETTINGS) == before
+
+
+@pytest.mark.parametrize("harm", ["a damaged seal", "a unit cut short", "a marker gone"])
+def test_force_makes_again_what_a_reader_refuses(tmp_path: Path, harm: str) -> None:
+    """Readers say "run the stage again with --force", which found the stage complete and did nothing."""
+    stage = Stage(tmp_path, {"seed": 1})
+    stage.begin()
+    for unit in range(2):
+        stage.path(unit, "text").write_text("whole")
+        stage.finish(unit, [stage.path(unit, "text").name], {})
+    stage.seal({"units": 2})
+    stage.begin(force=True)
+    assert stage.complete
+    if harm == "a damaged seal":
+        (tmp_path / "done.json").write_text((tmp_path / "done.json").read_text().replace("2", "3", 1))
+    elif harm == "a unit cut short":
+        stage.path(1, "text").write_text("w")
+    else:
+        stage.path(1, "done").unlink()
+    stage.begin(force=True)
+    assert not stage.complete
+    assert stage.is_done(0)
+    assert stage.is_done(1) == (harm == "a damaged seal")
