@@ -42,7 +42,7 @@ PHASE = frozenset({"split", "phase", "mode", "stage", "subset", "partition"})
 """Columns that say which data the loss of a row is of."""
 TRAIN = frozenset({"train", "training", "trl"})
 HELD_OUT = frozenset({"val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout", "tel"})
-LOSS = frozenset({"loss", "nll", "crossentropy", "xent", "trl", "tel"})
+LOSS = frozenset({"loss", "losses", "nll", "crossentropy", "xent", "trl", "tel"})
 BITS = {"bpb": "bits per byte", "bpc": "bits per character", "bpd": "bits per dimension",
         "byte": "bits per byte", "char": "bits per character", "character": "bits per character"}  # fmt: skip
 """Units of a loss to the base 2, by their word; the second line are units only beside the word `bits`."""

@@ -12,10 +12,18 @@ from llmtool.core.corpus.compression import unpack
 from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import refuse_device
 from llmtool.core.run.json_file import parse_json
-from llmtool.methods.temporal_scaling.logs import csv_table, headerless, mllog, stdout, tensorboard, wandb_file
+from llmtool.methods.temporal_scaling.logs import (
+    csv_table,
+    headerless,
+    json_columns,
+    mllog,
+    stdout,
+    tensorboard,
+    wandb_file,
+)
 from llmtool.methods.temporal_scaling.logs.columns import Chosen, Record
 from llmtool.methods.temporal_scaling.logs.log import Log, NotYetError, assemble
-from llmtool.methods.temporal_scaling.logs.names import LINE, meaning
+from llmtool.methods.temporal_scaling.logs.names import LINE
 
 LARGEST = 1 << 30
 """Bytes of the largest log; a day of training at a row a step is some 20 MB."""
@@ -123,7 +131,7 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
         return None
     first = start.split("\n", 1)[0].rstrip()
     whole = _parsed(first)
-    if isinstance(whole, dict) and "log_history" not in whole and not _columns(whole):
+    if isinstance(whole, dict) and "log_history" not in whole and json_columns.records(whole) is None:
         return _jsonl(text, name), None
     if whole is None or not isinstance(whole, dict | list):
         whole = _parsed(text)
@@ -133,7 +141,7 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
                 for each in whole)  # fmt: skip
         return (each for each in rows if isinstance(each, dict)), None
     if isinstance(whole, dict):
-        if "log_history" not in whole and (columns := _columns(whole)):
+        if "log_history" not in whole and (columns := json_columns.records(whole)):
             return columns, None
         if not isinstance(history := whole.get("log_history"), list):
             raise UserError("a JSON object without log_history", where=name, hint="JSONL has an object a line")
@@ -144,18 +152,6 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
         why = "is the file complete?"
         raise UserError("begins as JSON does and is none", where=name, hint=why)
     return None
-
-
-def _columns(whole: dict[str, Any]) -> Iterator[Record] | None:
-    """Columns in place of rows, as lists or, by pandas, as objects; None where it is a row."""
-    columns = {key: list(each.values()) if isinstance(each, dict) else each for key, each in whole.items()}
-    lists = {key: each for key, each in columns.items() if isinstance(each, list)}
-    axes = [key for key in lists if (held := meaning(key)) is not None and held.role in ("axis", "tokens")]
-    if not axes or any(isinstance(each, dict | list) for each in lists[axes[0]]):
-        return None
-    rows = len(lists[axes[0]])
-    used = {key: each for key, each in lists.items() if len(each) == rows}
-    return (dict(zip(used, row, strict=True)) for row in zip(*used.values(), strict=True))
 
 
 def _parsed(text: str) -> Any:
