@@ -44,8 +44,8 @@ class Command:
     """A directory that a run fills step by step: what stands in between is neither old nor new, but can go on."""
     exchanged: bool = False
     """With `grows`: what is to replace an old one is filled beside it, so that over an old one nothing is between."""
-    aside: str = ""
-    """With `grows`: where in out/ the old output is kept until the new one is whole, if it is not in its place."""
+    aside: bool = False
+    """With `grows`: the old output is kept in OUT/.before until the new one is whole, if it is not in its place."""
     before: tuple[str, ...] = ()
     """What is done in out/ first, undisturbed."""
 
@@ -58,6 +58,8 @@ class Command:
 
 COMMANDS = (
     Command("tokenizer train in/text.txt -o out/tok.json --vocab-size {}", "290", "280"),
+    Command("tokenizer train in/text.txt -o out/tok.json --vocab-size 290 --curve 280,290 --plot out/curve.png",
+            grows=True),  # its figure comes behind it
     Command("tokenizer extend in/tok.json in/text.txt -o out/more --add {}", "9", "5"),
     Command("tokenizer trim in/tok.json in/text.txt -o out/less --to {}", "290", "280"),
     Command("tokenizer encode in/tok.json in/text.txt -o out/ids.txt {}", "--eos"),
@@ -66,11 +68,11 @@ COMMANDS = (
     Command("tokenizer export in/tok.json out/export --to {}", "hf", "tiktoken"),
     Command("tokenizer compare in/tok.json in/ckpt --corpus in/text.txt --plot out/figure.png {}", "--rare 5"),
     Command("train in/ids.bin in/text.txt -o out/run --model in/config.json --tokenizer in/tok.json --save-every 2 "
-            f"{TRAIN} {{}}", "--lr 0.01", "--lr 0.02", grows=True, aside="run/.before"),
+            f"{TRAIN} {{}}", "--lr 0.01", "--lr 0.02", grows=True, aside=True),
     Command(f"posttrain sft in/ckpt in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True,
-            aside="run/.before"),
+            aside=True),
     Command(f"posttrain uniattn in/shared in/chat.jsonl -o out/run {SFT} {{}}", "--lr 1e-4", "--lr 1e-3", grows=True,
-            aside="run/.before"),
+            aside=True),
     Command("tokenizer encode in/tok.json in/text.txt -o out/shards --shards 70K --workers 1 {}", "--eos", grows=True,
             exchanged=True),
     Command("convert copy in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
@@ -88,13 +90,13 @@ COMMANDS = (
     Command("convert merge-lora in/adapted out/ckpt"),
     Command("convert export in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
     Command("data nextlong in/corpus.jsonl -o out/long --tokenizer in/tok.json --target 256 --chunk 128 --workers 1 "
-            "--format bin {}", "--seed 1", "--seed 2", grows=True, aside="long/.before"),
+            "--format bin {}", "--seed 1", "--seed 2", grows=True, aside=True),
     Command(CHUNK, grows=True),
     Command(f"{EMBED} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK,)),
     Command(f"{INDEX} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK, EMBED)),
     Command(f"{MINE} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK, EMBED, INDEX)),
     Command("data assemble out/work -o out/long --tokenizer in/tok.json --target 256 --workers 1 --format {}", "bin",
-            "jsonl", grows=True, aside="long/.before", before=(CHUNK, EMBED, INDEX, MINE)),
+            "jsonl", grows=True, aside=True, before=(CHUNK, EMBED, INDEX, MINE)),
     Command("data token-experts in/ids.bin -o out/table.safetensors --model in/ckpt --experts {}", "4", "2"),
     Command("scaling law in/runs.csv -o out/law.json --plot out/law.png --bootstrap {}", "0", "1"),
     Command("scaling positions in/positions.jsonl --plot out/positions.png"),

@@ -97,7 +97,7 @@ def examine(
         )  # fmt: skip
         outcome.tries += 1
         where = f"{way} at call {number} of {len(kinds)}, a {KINDS[kinds[number - 1]]}"
-        kept = lost(trial, command, old, new) if replace and command.aside else []
+        kept = lost(trial, old, new) if replace and command.aside else []
         grows = command.grows and not (replace and command.exchanged)
         for what in judge(trial, words, status, said, way, ends, outcome, grows=grows):
             outcome.wrong.append(f"{where}: {what}")
@@ -139,16 +139,22 @@ def judge(
         yield f"the same command again: {difference(new, after)}"
 
 
-def lost(trial: Trial, command: Command, old: Tree, new: Tree) -> list[str]:
-    """What of an old output stands neither in its place nor aside while the new one is not whole; tokens may go."""
+def lost(trial: Trial, old: Tree, new: Tree) -> list[str]:
+    """What of an old output stands neither in its place nor aside while the new one is not whole; tokens may go.
+
+    Outputs are what stands in out/, each for itself: the first of two may be new while the second is old.
+    """
     found = trial.outputs()
-    if all(found.get(name) == digest for name, digest in new.items()):
-        return []
-    folder, _, kept = command.aside.partition("/")
-    missed = [
-        name for name, digest in old.items()
-        if "/tokens/" not in name and digest not in (found.get(name), found.get(f"{folder}/{kept}{name[len(folder):]}"))
-    ]  # fmt: skip
+    missed = []
+    for name, digest in old.items():
+        output, _, rest = name.partition("/")
+        whole = all(found.get(other) == made for other, made in new.items() if other.partition("/")[0] == output)
+        if (
+            not whole
+            and "/tokens/" not in name
+            and digest not in (found.get(name), found.get(f"{output}/.before/{rest}"))
+        ):
+            missed.append(name)
     return [f"lost: {', '.join(missed)}"] if missed else []
 
 
