@@ -66,11 +66,8 @@ class Before:
             (self.output / self.mark).unlink(missing_ok=True)
             self.clear()
             (kept / self.mark).rename(self.output / self.mark)
-        files = [path for path in kept.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: path == kept / "run.json"):
-            place = self.output / path.relative_to(kept)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(place)
+        for path in sorted(kept.iterdir(), key=lambda path: path.name == "run.json"):
+            _move(path, self.output / path.name)
         sync_directory(self.output)
         rmtree(kept)
 
@@ -87,3 +84,12 @@ class Before:
             (self.output / BEFORE).rename(self.output / GONE)
             sync_directory(self.output)
             rmtree(self.output / GONE, ignore_errors=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """By renames alone, for the disk may be full: a directory whole, or into the one that stands there."""
+    if source.is_dir() and target.is_dir():
+        for path in sorted(source.iterdir()):
+            _move(path, target / path.name)
+    else:
+        source.rename(target)
