@@ -91,6 +91,9 @@ COMMANDS = (
     Command("convert export in/ckpt out/ckpt --dtype {}", "bf16", "fp16"),
     Command("data nextlong in/corpus.jsonl -o out/long --tokenizer in/tok.json --target 256 --chunk 128 --workers 1 "
             "--format bin {}", "--seed 1", "--seed 2", grows=True, aside=True),
+    Command("data nextlong in/corpus.jsonl -o out/long --tokenizer in/tok.json --target 256 --chunk 128 --workers 1 "
+            "--method concat --short-data in/text.txt --short-share 0.3 --format mds {}",
+            "--seed 1", "--seed 2", grows=True, aside=True),
     Command(CHUNK, grows=True),
     Command(f"{EMBED} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK,)),
     Command(f"{INDEX} {{}}", "--seed 1", "--seed 2", grows=True, before=(CHUNK, EMBED)),
