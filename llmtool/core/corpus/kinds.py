@@ -8,12 +8,18 @@ are laid out changes nothing. Nothing in comma-separated values tells them from 
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 from llmtool.core.corpus.document import NOT_TEXT
+from llmtool.core.run.errors import UserError
+from llmtool.core.run.json_file import read_json_object
 
 Kind = Literal["text", "jsonl", "json", "csv", "tar", "parquet", "arrow"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+SIDECAR_SCHEMA = "llmtool.tokens/1"
+"""What stands in FILE.bin.json beside FILE.bin."""
 
 HEAD = 1 << 16
 """Bytes looked at; fewer only where the stream has no more, so how a pipe delivers them changes nothing."""
@@ -54,6 +60,18 @@ def foreign(head: bytes, *, named: bool) -> tuple[str, str] | None:
         if pattern.match(head):
             return what, hint
     return (NOT_TEXT, "") if not named and b"\0" in head[:8192] else None
+
+
+def ids_in(source: str) -> tuple[str, str] | None:
+    """The same of an array of ids, which nothing in its bytes tells from text: its sidecar does."""
+    sidecar = Path(f"{source}.json")
+    if not source.endswith(".bin") or not sidecar.is_file():
+        return None
+    try:
+        ours = read_json_object(sidecar).get("schema") == SIDECAR_SCHEMA
+    except UserError:
+        return None
+    return ("token ids are no text", "give the text that they were made of") if ours else None
 
 
 def plain_name(source: str) -> str:

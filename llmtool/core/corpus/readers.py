@@ -22,7 +22,7 @@ from llmtool.core.corpus.cuts import Unpacked
 from llmtool.core.corpus.document import Document, ReadReport, RowErrors
 from llmtool.core.corpus.inputs import Input, find_inputs, total_bytes
 from llmtool.core.corpus.jsonl import Row, read_jsonl, read_objects
-from llmtool.core.corpus.kinds import HEAD, Kind, foreign, tell
+from llmtool.core.corpus.kinds import HEAD, Kind, foreign, ids_in, tell
 from llmtool.core.corpus.reading import Broken, Format, Reading, TextMode
 from llmtool.core.corpus.records import Selector
 from llmtool.core.corpus.sampling import Draw, passes, text_share
@@ -278,7 +278,7 @@ def _open(raw: Iterator[bytes], stream: Input, one: _Pass, *, rows: bool = False
         return _Opening(stream.kind, unpacked, head, packed)
     kind = tell(head, stream.source, named=stream.named, fields=fields) if wanted == "auto" else wanted
     if kind == "text" or (wanted not in ("auto", "tar", "parquet", "arrow") and not stream.named):
-        reason = foreign(head, named=stream.named)
+        reason = foreign(head, named=stream.named) or ids_in(stream.source)
         if reason and stream.named and wanted == "auto":
             what, hint = reason
             raise UserError(what, where=stream.source, hint=f"{hint}, or give --input-format text to read it as is")

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtool.core.corpus.arrays import map_array
-from llmtool.core.corpus.tokenized import NPY_HEADER, SIDECAR_SCHEMA
+from llmtool.core.corpus.kinds import SIDECAR_SCHEMA
+from llmtool.core.corpus.tokenized import NPY_HEADER
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import require_plain

@@ -17,12 +17,12 @@ from llmtool.core.bpe.engine import format_ids
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.bpe.vocabulary import decode_text, encode_text
 from llmtool.core.corpus.encoding import Around, Encoded
+from llmtool.core.corpus.kinds import SIDECAR_SCHEMA
 from llmtool.core.run.atomic import Files
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.json_file import dumps
 
 IdFormat = Literal["ids", "jsonl", "npy", "bin"]
-SIDECAR_SCHEMA = "llmtool.tokens/1"
 NPY_HEADER = 128
 MEGATRON_DTYPE = {"uint16": 8, "uint32": 4}
 """Megatron's codes; it has no uint32, and int32 (4) reads ids below 2^31 the same."""

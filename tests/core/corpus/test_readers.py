@@ -204,6 +204,20 @@ def test_data_of_other_programs_is_refused_by_name(line: str, data: bytes, tmp_p
     assert texts([tmp_path]) == [b"text"]
 
 
+def test_an_array_of_ids_is_no_text_where_its_sidecar_says_so(tmp_path: Path) -> None:
+    """Ids of two bytes would pass for Latin-1; a bare .bin may be anything, and is read as before."""
+    place = put(tmp_path / "ids.bin", "caf\xe9 au lait".encode("latin-1"))
+    assert texts([place]) == [place.read_bytes()]
+    put(tmp_path / "ids.bin.json", b'{"schema": "llmtool.tokens/1", "tokens": 6, "dtype": "uint16"}')
+    with pytest.raises(UserError, match=r"ids\.bin: token ids are no text \(give the text"):
+        texts([place])
+    assert texts([place], format="text") == [place.read_bytes()]
+    put(tmp_path / "good.txt", b"text")
+    report = ReadReport()
+    read = [document.text for document in read_documents([tmp_path], report=report, include=["*.bin", "*.txt"])]
+    assert (read, report.count) == ([b"text"], 1)
+
+
 def test_bytes_read_add_up(tmp_path: Path) -> None:
     for suffix, pack in PACKERS.items():
         put(tmp_path / f"plain{suffix}", pack(PLAIN))
