@@ -134,9 +134,10 @@ class _Items:
                 if self.held > MAX_ROW or not self._more(max(1, self.held)):
                     raise
                 continue
+            size = end - self._at
             if end == len(self._text) and self._more(1):
                 continue  # a number may go on
-            self._at = end
+            self._at += size  # and not `end`: reading on moves the text to its beginning, also where nothing comes
             return value
 
     def _more(self, wanted: int) -> bool:

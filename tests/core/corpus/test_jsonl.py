@@ -115,6 +115,15 @@ def test_an_array_however_its_blocks_are_cut(rows: list[object], size: int, pret
     assert items(data, size)[0] == rows
 
 
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.text()), min_size=1), st.integers(1, 60), st.booleans())
+def test_objects_one_after_another_with_and_without_a_last_newline(
+    rows: list[object], size: int, newline: bool
+) -> None:
+    data = "\n".join(json.dumps(row, indent=2) for row in rows).encode() + b"\n" * newline
+    found, report = items(data, size)
+    assert (found, report.count) == (rows, 0)
+
+
 def test_a_fault_in_an_array_ends_it_and_is_said() -> None:
     for data, found, what in (
         (b'[{"a": 1}, {"b": 2}', 2, "the array does not end"),
