@@ -161,7 +161,8 @@ def _schedule(facts: Record) -> Schedule:
     if len(steps) != len(eta) or len(steps) < 2 or any(b <= a for a, b in pairwise(steps)) or not any(eta):
         raise UserError("steps and eta are no schedule: as many of both, steps that rise", where=facts.where)
     updates = facts.real("updates", low=SMALLEST, default=1.0)
-    return Schedule(np.array(steps), np.array(eta), facts.real("warmup", low=0), updates=updates)
+    peak = None if facts.facts.get("peak") is None else facts.real("peak", low=SMALLEST)
+    return Schedule(np.array(steps), np.array(eta), facts.real("warmup", low=0), updates=updates, peak=peak)
 
 
 def array(facts: Record, key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -195,7 +196,7 @@ def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:
     return replace(
         fitted,
         horizon=schedule.horizon,
-        schedule=replace(schedule, updates=fitted.schedule.updates),
+        schedule=replace(schedule, updates=fitted.schedule.updates, peak=schedule.peak or fitted.schedule.peak),
         reference=reference,
         elsewhere=max(ELSEWHERE, fitted.elsewhere),
     )

@@ -27,6 +27,8 @@ FLAT = 0.02
 UPDATES = 20_000.0
 """Of a run whose log does not count them. With a tenth as many or twenty times as many in truth, what a cosine takes
 off is told to 0.5% of the loss as it is in steps, and a fall over the last fifth to 1.5%."""
+NOT_ADAM = 0.02
+"""A peak rate that is none of Adam's kind any more, but of Muon or SGD, or a factor: nothing follows from it."""
 JUMP = 0.05
 AMISS = 0.03
 """A planned rate is another one than the logged where the last row lies so far off it, relative to the peak."""
@@ -39,7 +41,8 @@ class Schedule:
     assumed: the step from which the rate is only supposed; None where it is known to the end.
     follows: the shape by which it goes on, where only its logged part says so. doubt: what speaks against all this.
     skipped: whether the warm-up is only supposed, since the log begins at the peak and far from step 0. updates: as how
-    many a unit of the axis counts, for what a fall takes off comes with the updates after it.
+    many a unit of the axis counts, for what a fall takes off comes with the updates after it. peak: the rate that eta
+    is relative to, in the log's units; None where nobody says.
     """
 
     steps: Array
@@ -50,6 +53,7 @@ class Schedule:
     doubt: str = ""
     skipped: bool = False
     updates: float = 1.0
+    peak: float | None = None
 
     @property
     def horizon(self) -> float:
@@ -73,6 +77,14 @@ class Schedule:
     def total(self) -> float:
         """S1 + SW at the horizon."""
         return float(self.area(self.steps[-1:])[0])
+
+    @property
+    def path(self) -> float | None:
+        """The sum of the rates over all updates, in the log's units: how far Adam moves a weight that it always moves
+        the same way. None where the peak is not known, or is none of Adam's."""
+        if self.peak is None or self.peak >= NOT_ADAM:
+            return None
+        return self.peak * self.updates * self.total
 
     @property
     def flat(self) -> bool:
@@ -122,7 +134,8 @@ class Schedule:
     def to_json(self) -> dict[str, object]:
         """Knots as lists, for a saved fit."""
         facts = {"steps": self.steps.tolist(), "eta": self.eta.tolist(), "warmup": self.warmup}
-        return facts | ({} if self.updates == 1 else {"updates": self.updates})
+        beside = {"updates": None if self.updates == 1 else self.updates, "peak": self.peak}
+        return facts | {key: value for key, value in beside.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -159,7 +172,7 @@ class Plan:
             eta = 1 - (1 - self.end) * (np.sqrt(fall) if self.shape == "wsd-sqrt" else fall)
         if warmup > 0:
             t, eta = np.concatenate([[0.0], t]), np.concatenate([[0.0], eta])
-        return Schedule(t, eta, warmup)
+        return Schedule(t, eta, warmup, peak=self.peak)
 
 
 def from_log(log: Log, horizon: float, warmup: float | None = None, plan: Plan | None = None) -> Schedule | None:
@@ -203,7 +216,7 @@ def _from_log(log: Log, horizon: float, warmup: float | None, plan: Plan | None)
         first = np.array([0.0, warmup]) if 0 < warmup < steps[0] else np.array([0.0])
         values = np.where(first < warmup, 0.0, 1.0) if warmup > 0 else np.ones(1)
         steps, eta = np.concatenate([first, steps]), np.concatenate([values, eta])
-    return Schedule(steps, eta, warmup, assumed, follows, doubt, skipped)
+    return Schedule(steps, eta, warmup, assumed, follows, doubt, skipped, peak=peak)
 
 
 def _with_jumps(steps: Array, eta: Array) -> tuple[Array, Array]:
