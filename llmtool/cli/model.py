@@ -43,11 +43,11 @@ def verify(
     quiet: options.Quiet = False,
 ) -> None:
     """Compare the logits of two checkpoints: KL divergence, largest difference, same likeliest token."""
+    from llmtool.commands.verify import lines
     from llmtool.commands.verify import verify as compare
 
     console = options.console(quiet, verbose=False)
     report = compare(norm, other, inputs or [], settings, reading=reading, console=console)
-    if as_json:
-        print(dumps(report))
+    print(dumps(report) if as_json else "\n".join(lines(report)))
     if report["passed"] is False:
         raise typer.Exit(ExitCode.CHECK_FAILED)

@@ -1,7 +1,8 @@
 """`llmtool verify`: two checkpoints on the same tokens."""
 
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.model import Model, load_model, read_ids
+
+VOCABULARIES = "llmtool.verify-vocabularies/1"
 
 
 def verify(
@@ -59,7 +62,7 @@ def verify(
             return first(row)
 
         found = compare_logits(counted, second, rows)
-    report = {
+    return {
         "schema": "llmtool.verify/1",
         "norm": str(norm),
         "other": str(other),
@@ -68,13 +71,22 @@ def verify(
         # A NaN is no agreement: the comparison is written so that it fails.
         "passed": None if asked.max_kl is None else bool(found.kl <= asked.max_kl),
     }
-    same = ", identical bit for bit" if found.identical else ""
-    console.info(
-        f"{found.tokens:,} tokens of {report['on']}: KL {found.kl:.3g} nats (largest {found.kl_max:.3g}), "
-        f"max |d| {found.largest:.3g}, same top-1 {found.top1:.2%}, "
-        f"loss {found.losses[0]:.4f} and {found.losses[1]:.4f}{same}"
+
+
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """The result for people."""
+    if report["schema"] == VOCABULARIES:
+        from llmtool.commands.convert.vocab_check import lines
+
+        yield from lines(report)
+        return
+    keys = ("kl", "kl_max", "max_abs_difference", "top1_agreement", "norm_loss", "other_loss")
+    kl, most, largest, top1, one, other = (math.nan if report[key] is None else report[key] for key in keys)
+    same = ", identical bit for bit" if report["identical"] else ""
+    yield (
+        f"{report['tokens']:,} tokens of {report['on']}: KL {kl:.3g} nats (largest {most:.3g}), "
+        f"max |d| {largest:.3g}, same top-1 {top1:.2%}, loss {one:.4f} and {other:.4f}{same}"
     )
-    return report
 
 
 def _differ(first: Model, second: Model) -> bool:
@@ -87,16 +99,15 @@ def _vocabularies(
     first: Model, second: Model, inputs: Sequence[str], asked: VerifySettings, reading: Reading, console: Console
 ) -> dict[str, Any]:
     """Of two tokenizers: logits of shared ids, the mass on new ones, and bits a byte over the same bytes."""
-    from llmtool.commands.convert.vocab_check import compare, lines
+    from llmtool.commands.convert.vocab_check import compare, pieces_of
 
     if asked.max_kl is not None:
         what = "two tokenizers: there is no KL divergence between their distributions"
         raise UserError(what, where=f"{first.path}, {second.path}", hint="drop --max-kl")
-    found = compare(first, second, inputs, 4 * asked.tokens, console, reading=reading)
-    for line in lines(found):
-        console.info(line)
+    contexts = (model.config.max_position_embeddings for model in (first, second))
+    found = compare(first, second, pieces_of(inputs, 4 * asked.tokens, contexts, reading), console)
     return {
-        "schema": "llmtool.verify-vocabularies/1", "norm": str(first.path), "other": str(second.path), **found,
+        "schema": VOCABULARIES, "norm": str(first.path), "other": str(second.path), **found,
         "passed": None,
     }  # fmt: skip
 

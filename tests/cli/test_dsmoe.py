@@ -28,7 +28,7 @@ def test_plan_conversion_and_back(work: Path) -> None:
     assert not (work / "plan").exists()
     assert b"parameters" in done.stderr
     done = run("verify", work / "m", work / "m-dsmoe", "--max-kl", "0", "--tokens", "64")
-    assert (done.returncode, b"identical bit for bit" in done.stderr) == (0, True)
+    assert (done.returncode, b"identical bit for bit" in done.stdout) == (0, True)
     done = run("convert", "dense", work / "m-dsmoe", work / "back", "--json")
     assert json.loads(done.stdout)["layers_rescaled"] == 0
     done = run("convert", "dsmoe", work / "m", "--experts", "7")

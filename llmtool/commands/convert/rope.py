@@ -15,7 +15,7 @@ from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.corpus.inputs import total_bytes
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.manifest import Run
 from llmtool.core.run.numbers import amount, quantity
@@ -73,11 +73,17 @@ def convert_rope(
         return {"schema": SCHEMA, "dry_run": True, "output": str(output), **facts}
     codec = find_tokenizer(None, path, console) if named else None
     texts = [open_source(source, codec, console, None, reading) for source in named]  # before gigabytes are written
-    run = Run("convert rope", facts)
-    written = write_checkpoint(
-        output, checkpoint.tensors(), raw, run=run, source=checkpoint, force=asked.force, console=console
-    )
-    console.info(f"{output}: {written.parameters:,} parameters, as they were; train it before you use it")
+    run = Run("convert rope", facts, options=asked.options())
+    try:
+        written = write_checkpoint(
+            output, checkpoint.tensors(), raw, run=run, source=checkpoint, force=asked.force, console=console
+        )
+    except CompleteError:
+        if not texts:
+            raise
+        console.info(f"{output}: complete already, only the check is made")
+    else:
+        console.info(f"{output}: {written.parameters:,} parameters, as they were; train it before you use it")
     report = {"schema": SCHEMA, "output": str(output), **facts}
     if asked.check:
         report["check"] = compare(path, output, texts, lengths, tokens, asked.device, console)

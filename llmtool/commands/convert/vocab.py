@@ -1,12 +1,12 @@
 """`llmtool convert vocab`: a checkpoint for another vocabulary, kept rows bit for bit, new ones by a rule."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.convert.settings import VocabSettings
-from llmtool.commands.convert.vocab_check import check_vocabularies, lines
+from llmtool.commands.convert.vocab_check import check_vocabularies, lines, pieces_of
 from llmtool.commands.places import beside
 from llmtool.core.bpe.correspondence import Correspondence, correspondence
 from llmtool.core.bpe.export import write_huggingface
@@ -14,8 +14,10 @@ from llmtool.core.checkpoint.directory import CheckpointReader, open_checkpoint
 from llmtool.core.checkpoint.writer import claim_checkpoint, write_checkpoint
 from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.reading import Reading
+from llmtool.core.corpus.sizes import parse_size
 from llmtool.core.run.console import QUIET, Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.dataclass import dataclass
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps, read_json_object
 from llmtool.core.run.manifest import Run
@@ -34,6 +36,17 @@ SCHEMA = "llmtool.convert-vocab/1"
 EMBEDDING, HEAD, GENERATION = "model.embed_tokens.weight", "lm_head.weight", "generation_config.json"
 ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 """Keys besides *_token_id that hold ids."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """From which checkpoint to which tokenizer, and where each row comes from."""
+
+    source: CheckpointReader
+    config: "Config"
+    new: Tokenizer
+    found: Correspondence
+    plan: "RowPlan"
 
 
 def convert_vocab(
@@ -58,7 +71,6 @@ def convert_vocab(
     require("torch", extra="models", why="to convert weights")
     from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.model.loading import read_architecture
-    from llmtool.core.model.token_rows import INITS, new_table
 
     use_threads(asked.threads, by_load=False)
     path, output = Path(path), beside(path, "vocab", output)
@@ -76,7 +88,42 @@ def convert_vocab(
         seed=asked.seed,
     )
     refuse_overlap([output], without_weights(asked.check))
-    claim_checkpoint(output, run, source, read=read, force=asked.force, console=console)
+    change = Change(source, config, new, found, plan)
+    texts = pieces_of(asked.check, parse_size(str(asked.check_bytes)), [config.max_position_embeddings], reading)
+    try:
+        claim_checkpoint(output, run, source, read=read, force=asked.force, console=console)
+    except CompleteError:
+        if not texts:
+            raise
+        console.info(f"{output}: complete already, only the check is made")
+        entries = [made.entry(name) for made in [open_checkpoint(output)] for name in made.names()]
+        facts = {"parameters": sum(entry.elements for entry in entries if entry.kind.floating)}
+    else:
+        facts = _write(change, output, asked, run, read, reading, console)
+    report: dict[str, Any] = {
+        "schema": SCHEMA, "output": str(output), "rows": plan.rows, "kept": len(found.kept), "new": len(found.pieces),
+        "gone": len(found.gone), "padding": len(plan.padding()), "init": asked.init, **facts,
+    }  # fmt: skip
+    if texts:
+        report["check"] = check_vocabularies(path, output, texts, asked.device, console, old)
+        for line in lines(report["check"]):
+            console.info(line)
+    return report
+
+
+def _write(
+    change: Change,
+    output: Path,
+    asked: VocabSettings,
+    run: Run,
+    read: Sequence[str],
+    reading: Reading,
+    console: Console,
+) -> dict[str, Any]:
+    """The checkpoint, its tables by the plan; what the report says of them."""
+    from llmtool.core.model.token_rows import INITS, new_table
+
+    source, config, new, found, plan = change.source, change.config, change.new, change.found, change.plan
     _say(found, plan, config, console)
     if asked.init == "zero" and found.pieces:
         console.warn("rows of zeros: a text that begins with a new token has no finite gradient; --init pieces trains")
@@ -99,7 +146,7 @@ def convert_vocab(
                 tensor = tensor[plan.sources()]
             elif tensor.dim() and tensor.shape[0] == config.vocab_size and not name.startswith("model.layers."):
                 what = f"{name} has a row for each token id, and it is not known how to carry it"
-                raise UserError(what, where=str(path))
+                raise UserError(what, where=str(source.path))
             yield name, tensor
 
     roles = found.new_of()
@@ -109,16 +156,7 @@ def convert_vocab(
         tokenizer=False, read=read, force=asked.force, console=console,
     )  # fmt: skip
     console.info(f"{output}: {written.parameters:,} parameters, {plan.rows:,} rows")
-    report = {
-        "schema": SCHEMA, "output": str(output), "parameters": written.parameters, "rows": plan.rows,
-        "kept": len(found.kept), "new": len(found.pieces), "gone": len(found.gone), "padding": len(plan.padding()),
-        "init": asked.init, **facts,
-    }  # fmt: skip
-    if asked.check:
-        report["check"] = check_vocabularies(path, output, asked, console, old=old, reading=reading)
-        for line in lines(report["check"]):
-            console.info(line)
-    return report
+    return {"parameters": written.parameters, **facts}
 
 
 def _check_request(asked: VocabSettings, old: Tokenizer, config: "Config", path: Path) -> None:

@@ -6,12 +6,12 @@ from them; (c) bits a byte of each with its own tokenizer, over the same bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.core.bpe.correspondence import correspondence
-from llmtool.core.corpus.readers import Reading, parse_size, read_documents
+from llmtool.core.corpus.readers import Reading, read_documents
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.model import load_model
@@ -20,7 +20,6 @@ from llmtool.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from llmtool.commands.convert.settings import VocabSettings
     from llmtool.model import Model
 
 ROWS = 64
@@ -32,48 +31,55 @@ ROW = 128
 def check_vocabularies(
     before: Path,
     after: Path,
-    asked: "VocabSettings",
+    texts: Mapping[str, Sequence[bytes]],
+    device: str,
     console: Console,
     old: Tokenizer | None = None,
-    reading: Reading | None = None,
 ) -> dict[str, Any]:
-    """The three figures for each text of --check, and over all."""
-    first, second = (load_model(path, device=asked.device) for path in (before, after))
-    size = parse_size(str(asked.check_bytes))
-    return compare(first, second, asked.check, size, console, old, reading)
+    """The three figures for each text of --check, and over all; texts: as `pieces_of` reads them."""
+    first, second = (load_model(path, device=device) for path in (before, after))
+    return compare(first, second, texts, console, old)
+
+
+def pieces_of(
+    texts: Sequence[str], size: int, contexts: Iterable[int], reading: Reading | None
+) -> dict[str, list[bytes]]:
+    """The first `size` bytes of each text, cut so that models of these context lengths can score a piece."""
+    from llmtool.core.eval.same_bytes import PIECE_BYTES, cut_by_bytes
+
+    longest = min(PIECE_BYTES, *(context - 1 for context in contexts))
+    found = {}
+    for text in texts:
+        documents = (document.text for document in read_documents([text], reading, whole=True))
+        found[text] = list(cut_by_bytes(documents, longest, size))
+        if not found[text]:
+            raise UserError("no text to compare on", where=text)
+    return found
 
 
 def compare(
     first: "Model",
     second: "Model",
-    texts: Sequence[str],
-    size: int,
+    texts: Mapping[str, Sequence[bytes]],
     console: Console,
     old: Tokenizer | None = None,
-    reading: Reading | None = None,
 ) -> dict[str, Any]:
-    """Two models of two vocabularies on the first `size` bytes of each text."""
-    from llmtool.core.eval.same_bytes import PIECE_BYTES, cut_by_bytes, score
+    """Two models of two vocabularies on the pieces of each text."""
+    from llmtool.core.eval.same_bytes import score
     from llmtool.core.train.objective import Batch
 
     old, new = old or first.tokenizer, second.tokenizer
     found = correspondence(old, new)
     shared = sorted(found.new_of().items())
-    longest = min(PIECE_BYTES, first.config.max_position_embeddings - 1, second.config.max_position_embeddings - 1)
-    logits, bits, read = SharedLogits(shared, sorted(found.pieces)), {}, []
-    for text in texts:
-        documents = (document.text for document in read_documents([text], reading, whole=True))
-        pieces = list(cut_by_bytes(documents, longest, size))
-        if not pieces:
-            raise UserError("no text to compare on", where=text)
-        read += pieces
+    logits, bits = SharedLogits(shared, sorted(found.pieces)), {}
+    for text, pieces in texts.items():
         with console.progress(f"scoring {Path(text).name}", 2 * sum(map(len, pieces)), "B") as bar:
             sides = [
                 score(lambda ids, labels, model=model: model.losses(Batch(ids, labels)), codec, pieces, bar.advance)  # type: ignore[misc]
                 for model, codec in ((first, old), (second, new))
             ]
         bits[Path(text).name] = {"before": sides[0].figures(), "after": sides[1].figures()}
-    logits.compare(first, second, (old.encode(piece) for piece in read))
+    logits.compare(first, second, (old.encode(piece) for pieces in texts.values() for piece in pieces))
     return {"shared": len(shared), "new": len(found.pieces), **logits.figures(), "texts": bits}
 
 

@@ -98,6 +98,12 @@ def test_the_check_scores_both(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for row in report["check"]:
         assert row["before"] != row["after"]
         assert [first for first, _ in row["positions"]["after"]] == [2**k for k in range(row["length"].bit_length())]
+    again = convert_rope(
+        source, tmp_path / "o", target=512, range_="2000:9000", check=[text], check_length=256, check_tokens=512,
+        console=Console(verbosity=0)
+    )  # fmt: skip
+    assert again == report
+    assert "complete already, only the check is made" in capsys.readouterr().err
     from llmtool.commands.eval.loss import loss
 
     again = loss(tmp_path / "o", [text], length=64, tokens=512)["sources"]["textwrap"]["loss"]

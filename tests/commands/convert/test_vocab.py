@@ -21,8 +21,9 @@ from llmtool.commands.verify import verify
 from llmtool.core.bpe.correspondence import correspondence
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.eval.same_bytes import cut_by_bytes
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.methods.mask_moe.table import carry_rows
+from tests.faults.trial import invoke
 from tests.methods.dsmoe.models import QUIET, library, save_dense
 
 SWAHILI = "Hapo mwanzo Mungu aliumba mbingu na nchi. Nchi ilikuwa ukiwa, tena utupu. Mungu akaona kuwa ni vyema. " * 40
@@ -172,6 +173,26 @@ def test_what_is_asked(work: Path, tmp_path: Path) -> None:
     big.save(tmp_path / "bare" / "llmtool.json")
     with pytest.raises(UserError, match="ids need 400 rows, and it has 300"):
         convert_vocab(tmp_path / "bare", tmp_path / "no", tokenizer=str(work / "more"))
+
+
+def test_the_check_is_read_before_anything_is_written_and_made_again(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, more = tmp_path / "out", str(work / "more")
+    with pytest.raises(UserError, match="no such file"):
+        convert_vocab(work / "m", out, tokenizer=more, check=[str(tmp_path / "none.txt")])
+    assert not out.exists()
+    first = convert_vocab(work / "m", out, tokenizer=more, check=[str(work / "sw.txt")], check_bytes=500)
+    again = convert_vocab(work / "m", out, tokenizer=more, check=[str(work / "sw.txt")], check_bytes=500)
+    assert again == first
+    assert again["check"]["identical"]
+    line = ["convert", "vocab", str(work / "m"), str(out), "--tokenizer", more, "--check-bytes", "500"]
+    assert invoke([*line, "--check", str(work / "sw.txt")]) == 0
+    said = capsys.readouterr().err
+    assert "complete already, only the check is made" in said
+    assert "equal bit for bit" in said
+    with pytest.raises(CompleteError):
+        convert_vocab(work / "m", out, tokenizer=more)
 
 
 def test_transformers_loads_it(work: Path, tmp_path: Path) -> None:
