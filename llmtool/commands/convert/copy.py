@@ -56,7 +56,7 @@ def copy_checkpoint(
         console.info(f"{output}: {counted(number, 'tensor')}, {size(held)} would be written")
         return {"schema": SCHEMA, "dry_run": True, "output": str(output), "tensors": number, "bytes": held}
     given = {"override": list(asked.override)} if asked.override else {}
-    run = Run("convert copy", {"dtype": dtype, "max_shard_size": most, **given})
+    run = Run("convert copy", {"dtype": dtype, "max_shard_size": most, **given}, options=asked.options())
     # An export's code and card belong to it: without them its auto_map would point at nothing.
     code = [*path.glob("*.py"), path / "README.md"] if "auto_map" in source.config else []
     with_it = {file.name: file.read_bytes() for file in code if file.is_file()}

@@ -93,7 +93,8 @@ def convert_dsmoe(
         else {}
     )
     found |= {"override": list(asked.override)} if asked.override else {}
-    run = Run("convert dsmoe", {**entry(part), "router_init": way.kind, **found}, seed=asked.seed)
+    given = {**(reading.options() if asked.calibration else {}), **asked.options()}
+    run = Run("convert dsmoe", {**entry(part), "router_init": way.kind, **found}, seed=asked.seed, options=given)
     texts = without_weights(asked.calibration)
     routers: dict[int, Router] = {}
     fitted: dict[int, Fitted] = {}

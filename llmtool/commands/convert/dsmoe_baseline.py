@@ -70,7 +70,9 @@ def convert_baseline(
     recorded = {"kind": kind, "experts": experts, "share": share, "calibration": list(calibration)}
     recorded |= reading.facts() if calibration else {}
     recorded |= new if kind == "static" else {}
-    run = Run("convert dsmoe-baseline", {**recorded, "tokens": asked.calibration_tokens}, seed=asked.seed)
+    given = {"KIND": kind, **(reading.options() if calibration else {}), **asked.options()}
+    recorded |= {"tokens": asked.calibration_tokens}
+    run = Run("convert dsmoe-baseline", recorded, seed=asked.seed, options=given)
     claim_checkpoint(output, run, source, read=without_weights(calibration), force=asked.force, console=console)
     if kind == "topk":
         active = max(1, round(share * experts))

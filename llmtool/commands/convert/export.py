@@ -42,7 +42,7 @@ def export_model(
     config = override(read_architecture(checkpoint), methods)
     given: dict[str, Any] = {"settings": methods} if methods else {}
     given |= {"override": list(asked.override)} if asked.override else {}
-    run = Run("convert export", {"checkpoint": str(path), "dtype": asked.dtype, **given})
+    run = Run("convert export", {"checkpoint": str(path), "dtype": asked.dtype, **given}, options=asked.options())
     report = export_checkpoint(
         checkpoint, output, run=run, config=config, parts=part_files(config), dtype=asked.dtype,
         force=asked.force, console=console,

@@ -45,7 +45,8 @@ def merge_lora(
     facts = method_config(checkpoint.config, replace(config, methods=left))
     where = str(path)
     scale = real(entry["alpha"], "alpha", where=where) / whole(entry["rank"], "rank", low=1, where=where)
-    run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"], "dtype": asked.dtype})
+    run = Run("convert merge-lora", {"rank": entry["rank"], "alpha": entry["alpha"], "dtype": asked.dtype},
+              options=asked.options())  # fmt: skip
     written = write_checkpoint(
         output, merged(checkpoint, scale), facts, run=run, source=checkpoint,
         dtype=asked.dtype, force=asked.force, console=console,

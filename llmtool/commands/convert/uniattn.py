@@ -76,7 +76,8 @@ def convert_uniattn(
         **({"refit": True} if asked.refit else {}),
         **({"override": list(asked.override)} if asked.override else {}),
     }  # fmt: skip
-    run = Run("convert uniattn", recorded, seed=asked.seed)
+    typed = {**(reading.options() if wanted else {}), **asked.options()}
+    run = Run("convert uniattn", recorded, seed=asked.seed, options=typed)
     files = [asked.plan] if asked.plan else []
     files += [Path(asked.heads)] if asked.heads and way not in NAMED else []
     read: list[str | Path] = [*(calibration.read() if wanted else ()), *files]

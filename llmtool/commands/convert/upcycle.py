@@ -116,8 +116,9 @@ def write(
         check(layer, tensors, made)
         return made
 
+    recorded = {**asked.facts(), "entry": dict(entry)}
     run = Run(
-        f"convert {COMMANDS[name]}", {**asked.facts(), "entry": dict(entry)}, seed=asked.seed, defaults=asked.defaults()
+        f"convert {COMMANDS[name]}", recorded, seed=asked.seed, defaults=asked.defaults(), options=asked.options()
     )
     stream = replace_layers(source.tensors(by_layer(source)), config, dense.layers, checked)
     write_checkpoint(output, stream, facts, run=run, source=source, read=read, force=asked.force, console=console)
@@ -275,7 +276,8 @@ def convert_topk(
         return made
 
     require_space(output, after.parameters * dense.source.entry(dense.source.names()[0]).kind.size)
-    run = Run("convert topk", {**asked.facts(), "form": form}, seed=asked.seed, defaults=asked.defaults())
+    recorded, typed = {**asked.facts(), "form": form}, asked.options()
+    run = Run("convert topk", recorded, seed=asked.seed, defaults=asked.defaults(), options=typed)
     stream = replace_layers(dense.source.tensors(by_layer(dense.source)), config, dense.layers, make)
     write_checkpoint(output, stream, facts, run=run, source=dense.source, force=asked.force, console=console)
     console.info(f"{output}: {check.line()}; stock transformers loads it as {form}")

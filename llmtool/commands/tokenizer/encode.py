@@ -71,6 +71,7 @@ def encode_files(
         run = Run(
             "tokenizer encode", facts, seed=reading.seed, backend=engine.NAME, spelled=SPELLED,
             defaults=asked.defaults(),
+            options={**reading.options(), **asked.options(), **tokenizer.definition.options()} if output else {},
         )  # fmt: skip
         if output:
             beside = list(sidecars(output, form).values()) if form in ("npy", "bin") else []

@@ -197,6 +197,11 @@ class Definition:
         check_choice("ties", ties, TIES, "encoder")
         return replace(self, encoder=encoder, length=length, ties=ties)
 
+    def options(self) -> dict[str, str]:
+        """As the command line spells it: the tokenizer, whatever its encoder, and the options of the encoder."""
+        usual = self.with_encoder("merge").fingerprint()
+        return {"TOK": usual, "--encoder": self.encoder, "--length": self.length, "--ties": self.ties}
+
 
 def _plain(steps: tuple[Step, ...]) -> list[dict[str, Any]]:
     return [dict(step) for step in steps]

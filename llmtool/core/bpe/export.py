@@ -91,7 +91,8 @@ def _claim(
 ) -> Run:  # fmt: skip
     settings, spelled = {"tokenizer": tokenizer.fingerprint()}, {"tokenizer": "TOK"}
     run = Run(
-        f"tokenizer export --to {to}", settings, backend=engine.NAME, kind="tokenizer export", spelled=spelled
+        f"tokenizer export --to {to}", settings, backend=engine.NAME, kind="tokenizer export", spelled=spelled,
+        options=tokenizer.definition.options(),
     )  # fmt: skip
     with checked_again(directory, lambda: tokenizer, sample):
         claim_directory(directory, run, read=read, force=force, console=console)

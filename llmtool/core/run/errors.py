@@ -59,6 +59,12 @@ def _again(kind: type[UserError], args: tuple[Any, ...], facts: dict[str, Any]) 
     return error
 
 
+class ChoiceError(UserError):
+    """A value that is not one of the choices: a matter of how the command line is written."""
+
+    status = ExitCode.USAGE
+
+
 class CompleteError(UserError):
     """No failure but success found beforehand: the output stands, complete, from the same inputs and settings."""
 

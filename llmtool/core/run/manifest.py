@@ -32,6 +32,8 @@ class Run:
     """What the output is; --force replaces only its like. The command, if nothing else is said."""
     spelled: Mapping[str, str] = field(default_factory=dict)
     """Options of settings that are called otherwise, as for `changes`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked for, as `Settings.options`: a refusal names these, where `config` holds what follows from them."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Values of settings that an older run.json does not name, as for `changes`."""
     allowed: Callable[[], None] | None = None
@@ -51,6 +53,7 @@ class Run:
             "argv": sys.argv,
             "directory": str(Path.cwd()),
             "config": self.config,
+            **({"options": dict(self.options)} if self.options else {}),
             "seed": self.seed,
             "backend": self.backend,
             "version": __version__,
@@ -111,6 +114,17 @@ def changes(
             option = _option(key, spelled or {})
             lines.append(f"{option}: {said(was)} -> {said(value)}")
     return lines
+
+
+def named_changes(old: Any, new: Mapping[str, Any]) -> list[str]:
+    """The same of what was asked for (`Run.options`); an option that `old` does not know is from after it."""
+    before = old if isinstance(old, dict) else {}
+    now = parse_json(dumps(dict(new), default=str))
+    return [
+        f"{option}: {said(before[option])} -> {said(value)}"
+        for option, value in now.items()
+        if option in before and before[option] != value
+    ]
 
 
 def _option(key: str, spelled: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from llmtool.core.run.atomic import Swept, check_directory, check_output, is_str
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.json_file import read_json_object
-from llmtool.core.run.manifest import SCHEMA, Run, changes, manifest_path
+from llmtool.core.run.manifest import SCHEMA, Run, changes, manifest_path, named_changes
 from llmtool.core.run.numbers import shown
 
 Entries = list[dict[str, Any]]
@@ -224,6 +224,9 @@ def _refuse_existing(output: Path, run: Run, made: dict[str, Any] | None, found:
         raise UserError(what, where=str(output), hint="use --force to replace it, or write elsewhere")
     now = found() if found else run.inputs
     changed = changes(made.get("config"), run.config, run.spelled, run.defaults)
+    if changed and run.options and "options" in made:
+        named = named_changes(made["options"], run.options)
+        changed = named or (changed if made.get("inputs") == now else [])  # else it follows from what was read
     if made.get("inputs") != now:
         changed.append("the inputs' content")
     if changed:

@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from llmtool.core.run.dataclass import dataclass
-from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.errors import ChoiceError, UserError, closest
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,19 @@ class Described:
         """Whether it holds a sequence."""
         return any(get_origin(kind) not in (None, Literal) for kind in members(self.type))
 
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The words that it may be, or each of its items; none where it may be anything."""
+        kinds = members(get_args(members(self.type)[0])[0]) if self.several else members(self.type)
+        return tuple(choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind))
+
     def check(self, value: Any) -> None:
         """Refuse what the type's choices and the bounds do not allow."""
-        shown = f"{self.flags[0].partition('/')[0]} {value}"
-        choices = [choice for kind in members(self.type) if get_origin(kind) is Literal for choice in get_args(kind)]
-        if choices and value not in choices:
-            hint = closest(str(value), [str(choice) for choice in choices]) or f"one of {', '.join(map(str, choices))}"
-            raise UserError(f"{shown}: no such choice", hint=hint)
+        shown = f"{self.flags[0].partition('/')[0]} {value}" if self.option else f"{self.name} {value}"
+        if self.choices and value not in self.choices:
+            words = [str(choice) for choice in self.choices]
+            hint = closest(str(value), words) or f"one of {', '.join(words)}"
+            raise ChoiceError(f"{shown}: no such choice", hint=hint)
         if isinstance(value, float) and isnan(value):
             raise UserError(f"{shown}: not a number")
         low, high = (self.option.min, self.option.max) if self.option else (None, None)
@@ -121,6 +127,14 @@ class Settings:
             field.name: getattr(self, field.name)
             for field in describe(type(self))
             if field.option is None or field.option.matters
+        }
+
+    def options(self) -> dict[str, Any]:
+        """The same by how the command line spells it ({"--calibration-tokens": 24576}), as it was given."""
+        return {
+            field.flags[0].partition("/")[0]: getattr(self, field.name)
+            for field in describe(type(self))
+            if field.shown and field.option and field.option.matters
         }
 
 
