@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmtool import catalog
 from llmtool.core.bpe.foreign_files import holds_tokenizer
 from llmtool.core.checkpoint.dtypes import element_type, torch_dtype
-from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.errors import ChoiceError, UserError, closest
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.numbers import whole
@@ -310,4 +310,4 @@ def find_device(name: str) -> str:
     try:
         return str(torch.device(name))
     except RuntimeError:
-        raise UserError(f"device {name!r} is not known", hint="cpu, cuda or cuda:N") from None
+        raise ChoiceError(f"device {name!r} is not known", hint="cpu, cuda or cuda:N") from None

@@ -113,7 +113,8 @@ def _say_unreadable(error: Any) -> None:
     said = error.format_message().rstrip(".")
     context = error.ctx
     words = context.command_path if context else "llmtool"
-    print(f"error: {said[0].lower()}{said[1:]} ({words} --help)", file=sys.stderr)
+    begun = said if said[:2].isupper() else said[0].lower() + said[1:]  # KIND is an argument's name
+    print(f"error: {begun} ({words} --help)", file=sys.stderr)
 
 
 def _say_complete(done: CompleteError, given: list[str]) -> None:

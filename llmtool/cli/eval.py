@@ -45,7 +45,8 @@ def _report(
     named = (getattr(settings, name, None) for name in ("tokenizer", "against", "dense"))
     read: list[str | Path] = [checkpoint, *(parse_source(text).path for text in data or []), *filter(None, named)]
     console = options.console(quiet, verbose=False)
-    with pages.open(f"{title}: {checkpoint}", console, read=read, muted=as_json) as page:
+    force = bool(getattr(settings, "force", False))
+    with pages.open(f"{title}: {checkpoint}", console, read=read, force=force, muted=as_json) as page:
         report = measure(page.drawing(settings), page)
         show(report, page)
         if as_json:

@@ -121,9 +121,11 @@ def _parameter(field: Described) -> Parameter:
 
 
 def _kind(field: Described) -> Any:
-    """The type as Typer reads it: a sequence is a list or None, a number that may have a unit (8K) is a word."""
+    """The type as Typer reads it: a sequence is a list or None, of words where only some will do; a number that may
+    have a unit (8K) is a word."""
     if field.several:
-        return list[get_args(field.type)[0]] | None  # type: ignore[misc]
+        item = get_args(field.type)[0]
+        return list[str] | None if field.choices else list[item] | None  # type: ignore[valid-type]
     if _words(field.type):
         return str | None if field.default is None else str
     return field.type

@@ -4,7 +4,7 @@ Typer would say `'scafold' is not one of 'bpe', ...` and `'8k' is not a valid in
 (core/run/numbers.py), and what is wrong is one line with the closest word that would be right.
 """
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 import typer
 
@@ -41,7 +41,7 @@ class Value:
     def __init__(self, field: Described) -> None:
         kinds = members(field.type)
         self.field = field
-        self.choices = tuple(str(c) for kind in kinds if get_origin(kind) is Literal for c in get_args(kind))
+        self.choices = tuple(map(str, field.choices))
         self.kind = next((kind for kind in (*kinds, *(get_args(kinds[0]))[:1]) if kind in (int, float)), None)
         self.name = field.flags[0].partition("/")[0] if field.option else field.name  # an argument's: KIND
         self.__name__ = self.name

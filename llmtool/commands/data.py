@@ -25,6 +25,8 @@ from llmtool.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llmtool.methods.nextlong.recipe import Recipe
 
+SHOW = "llmtool.data-show/1"
+
 
 def means(settings: NextlongSettings, console: Console | None) -> Means:
     """How stages are run: nothing here changes a byte of what they write."""
@@ -279,4 +281,4 @@ def show(
         for role, heading, text in showing.parts(output, row, None if asked.whole else asked.characters):
             out.print(Text(heading, style=showing.STYLES[role]))
             out.print(Text(text + "\n", style="" if role == "meta" else "dim"))
-    return row
+    return {"schema": SHOW, **row}

@@ -56,6 +56,7 @@ def test_a_hostile_corpus(place: Path) -> None:
     assert "[meta]" in shown.stdout
     assert "[negative 1, similarity 0." in shown.stdout
     one = json.loads(run("show", place / "out", "0", "--json").stdout)
+    assert one["schema"] == "llmtool.data-show/1"
     assert run("show", place / "out", one["id"], "--json").stdout.startswith("{")
 
 

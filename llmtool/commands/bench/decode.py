@@ -44,7 +44,7 @@ def decode(
 
     until = math.inf if asked.budget is None else time.monotonic() + asked.budget
     refuse_existing(asked.rows, checkpoints)
-    claim_figure(asked.plot, read=checkpoints)
+    claim_figure(asked.plot, read=checkpoints, force=asked.force)
     place = find_place(asked.device)
     contenders, chosen = load_contenders(checkpoints, asked.dtype, str(place), asked.kernels, console)
     refuse_long(contenders, max(contexts) + asked.new)

@@ -14,7 +14,7 @@ from llmtool.commands.bench.machine import find_place, require_torch
 from llmtool.commands.bench.settings import ARCHITECTURES, CompileSettings, KernelSettings
 from llmtool.core.kernels.registry import known_ops, load_spec
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import ChoiceError, UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.manifest import code, git_revision
@@ -242,7 +242,7 @@ def cases_of(spec: "Spec", sizes: str | None, on_gpu: bool) -> "Sequence[Case]":
         name, _, number = word.partition("=")
         if name not in known:
             hint = f"{', '.join(SIZES)}, or of {spec.name} {','.join(f'{k}={v}' for k, v in known.items())}"
-            raise UserError(f"sizes {word!r} are not known to {spec.name}", hint=hint)
+            raise ChoiceError(f"sizes {word!r} are not known to {spec.name}", hint=hint)
         known[name] = whole(number, f"--sizes {name}", low=1, high=1 << 40)
     return [Case(known)]
 

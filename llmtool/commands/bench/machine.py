@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.bench.settings import MachineSettings
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import ChoiceError, UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.json_file import dumps
 
@@ -73,4 +73,4 @@ def find_place(name: str) -> "torch.device":
     try:
         return torch.device(name)
     except RuntimeError:
-        raise UserError(f"device {name!r} is not known", hint="cpu, cuda or cuda:N") from None
+        raise ChoiceError(f"device {name!r} is not known", hint="cpu, cuda or cuda:N") from None

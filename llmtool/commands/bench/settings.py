@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from llmtool.commands.options import Device, Dtype, Kernels, Plot
+from llmtool.commands.options import Device, Dtype, Force, Kernels, Plot
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
@@ -83,6 +83,7 @@ class DecodingSettings(Settings):
     device: Device = "auto"
     markdown: Markdown = False
     plot: Plot = None
+    force: Force = False
     rows: Rows = None
     budget: Budget = None
 

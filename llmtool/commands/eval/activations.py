@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from llmtool.commands.options import Device, Dtype, TorchThreads
+from llmtool.commands.options import Device, Dtype, Force, TorchThreads
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
@@ -25,6 +25,7 @@ class ActivationsSettings(Settings):
     dtype: Dtype = None
     device: Device = "auto"
     threads: TorchThreads = None
+    force: Force = False
 
 
 def activations(

@@ -52,7 +52,7 @@ def experts(
 
     use_threads(asked.threads)
     grid = taus_of(asked.taus)
-    claim_figure(plot, read=[path, *without_weights(data), *([dense] if dense else [])])
+    claim_figure(plot, read=[path, *without_weights(data), *([dense] if dense else [])], force=asked.force)
     model = load_model(path, asked.dtype, asked.device, settings=method_settings(asked.set))
     if model.note:
         console.info(model.note)

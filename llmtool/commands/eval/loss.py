@@ -49,6 +49,7 @@ def loss(
     claim_figure(
         asked.plot,
         read=[checkpoint, *(source.path for source in named), *filter(None, [asked.tokenizer, asked.against])],
+        force=asked.force,
     )
     if not named:
         raise UserError("no text to score", hint="give --data")

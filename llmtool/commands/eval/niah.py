@@ -54,7 +54,7 @@ def needles(
 
     use_threads(asked.threads)
     named = [source.path for source in parse_sources(data)]
-    claim_figure(plot, read=[checkpoint, *named, *filter(None, [asked.tokenizer])])
+    claim_figure(plot, read=[checkpoint, *named, *filter(None, [asked.tokenizer])], force=asked.force)
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     if model.note:
         console.info(model.note)

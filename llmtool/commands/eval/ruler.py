@@ -11,7 +11,7 @@ from llmtool.commands.options import method_settings
 from llmtool.commands.sources import find_tokenizer, parse_sources
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
-from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.wording import counted, prefixed
@@ -69,7 +69,7 @@ def ruler(
     asked = RulerSettings.of(settings, named_settings)
     use_threads(asked.threads)
     named = [source.path for source in parse_sources(data)]
-    claim_figure(asked.plot, read=[checkpoint, *named, *filter(None, [asked.tokenizer])])
+    claim_figure(asked.plot, read=[checkpoint, *named, *filter(None, [asked.tokenizer])], force=asked.force)
     model = load_model(checkpoint, asked.dtype, asked.device, settings=method_settings(asked.set))
     codec = find_tokenizer(asked.tokenizer, model.path, console)
     speller, kind = _speller(asked, codec, model)
@@ -108,10 +108,6 @@ def _plan(asked: RulerSettings, model: "Model") -> "Plan":
     from llmtool.core.eval.ruler import TASKS, Plan
 
     known = {task.name: task for task in TASKS}
-    for name in asked.task:
-        if name not in known:
-            hint = closest(name, list(known)) or f"one of {', '.join(known)}"
-            raise UserError(f"--task {name}: no such task", hint=hint)
     longest = model.config.max_position_embeddings
     lengths = list(asked.length) or [longest * part // 4 for part in range(1, 5)]
     tasks = [known[name] for name in dict.fromkeys(asked.task or known)]

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from llmtool.commands.options import BinDtype, Device, DryRun, Dtype, Force, Plot, Seed, Set, TorchThreads
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
-KINDS = ("single", "multikey", "multivalue", "multiquery", "tracking", "common", "qa")
+Task = Literal["single", "multikey", "multivalue", "multiquery", "tracking", "common", "qa"]
 Tokenizer = Annotated[str | None, Option("For text. Default: the checkpoint's.", metavar="TOK")]
 
 
@@ -33,6 +33,7 @@ class LossSettings(Settings):
         int | None, Option("Threads that tokenise and compute; what is free if not given.", min=1, matters=False)
     ] = None
     plot: Plot = None
+    force: Force = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class RulerSettings(Settings):
 
     tokenizer: Annotated[str | None, Option("For words. Default: the checkpoint's.", metavar="TOK")] = None
     task: Annotated[
-        Sequence[str], Option(f"{', '.join(KINDS)}; may be given again. Default: all.", metavar="TASK")
+        Sequence[Task], Option(f"{', '.join(get_args(Task))}; may be given again. Default: all.", metavar="TASK")
     ] = ()
     length: Annotated[
         Sequence[int], Option("Context; may be given again. Default: quarters of the model's.", min=16)
@@ -61,6 +62,7 @@ class RulerSettings(Settings):
     device: Device = "auto"
     threads: TorchThreads = None
     plot: Plot = None
+    force: Force = False
     dry_run: DryRun = False
     set: Set = ()
 
@@ -91,6 +93,7 @@ class NiahSettings(Settings):
     device: Device = "auto"
     threads: TorchThreads = None
     plot: Plot = None
+    force: Force = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,3 +139,4 @@ class ExpertsSettings(Settings):
     dtype: Dtype = None
     device: Device = "auto"
     threads: TorchThreads = None
+    force: Force = False

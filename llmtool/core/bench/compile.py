@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import ChoiceError
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.numbers import whole
 
@@ -55,7 +55,7 @@ def check_archs(archs: Sequence[str]) -> None:
     known = [f"sm_{number}" for number in SHARED_MEMORY]
     for arch in archs:
         if arch not in known:
-            raise UserError(f"architecture {arch!r} is not known", hint=f"one of {', '.join(known)}")
+            raise ChoiceError(f"architecture {arch!r} is not known", hint=f"one of {', '.join(known)}")
 
 
 def chosen(configs: "Sequence[CompileConfig]", first: bool) -> "list[CompileConfig]":

@@ -17,7 +17,7 @@ from typing import Any
 from llmtool.core.bpe.definition import Definition
 from llmtool.core.bpe.unicode_data import UNICODE_VERSION
 from llmtool.core.bpe.vocabulary import decode_text, token_to_string
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import ChoiceError, UserError
 from llmtool.core.run.files import read_text
 
 KNOWN, VETOED, SCRIPT = "spelled like a token that is there", "vetoed", "of another script"
@@ -143,6 +143,6 @@ def _code_points(names: tuple[str, ...]) -> tuple[int, ...]:
         pattern = regex.compile("[" + "".join(rf"\p{{Script={name}}}" for name in names) + "]")
     except regex.error:
         hint = f"names of Unicode {UNICODE_VERSION}, with commas between: Greek,Cyrillic"
-        raise UserError(f"--scripts {','.join(names)}: no such script", hint=hint) from None
+        raise ChoiceError(f"--scripts {','.join(names)}: no such script", hint=hint) from None
     every = "".join(map(chr, (code for code in range(0x110000) if not 0xD800 <= code < 0xE000)))
     return tuple(ord(match.group()) for match in pattern.finditer(every))

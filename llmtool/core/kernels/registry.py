@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.errors import ChoiceError, closest
 
 if TYPE_CHECKING:
     from llmtool.core.kernels.spec import Spec
@@ -31,7 +31,7 @@ def known_ops(names: Sequence[str]) -> list[str]:
     """The names, all ops if there are none; an unknown one is refused with the closest match."""
     for name in names:
         if name not in OPS:
-            raise UserError(f"op {name!r} is not known", hint=closest(name, list(OPS)) or f"one of {', '.join(OPS)}")
+            raise ChoiceError(f"op {name!r} is not known", hint=closest(name, list(OPS)) or f"one of {', '.join(OPS)}")
     return list(names) or list(OPS)
 
 

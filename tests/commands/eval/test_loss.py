@@ -14,6 +14,7 @@ from llmtool.commands.eval import niah
 from llmtool.commands.eval.ruler import ruler
 from llmtool.core.run.errors import UserError
 from tests.core.model.families import oracle, save
+from tests.faults.trial import invoke
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,28 @@ def test_bad_requests_are_one_line(model: Path, tokens: Path, tmp_path: Path) ->
     for call, line in cases:
         with pytest.raises(UserError, match=line):
             call()
+
+
+def test_a_figure_of_other_settings_is_replaced_only_with_force(
+    model: Path, tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    figure = tmp_path / "p.svg"
+    base = ["--device", "cpu", "--threads", "1", "--plot", str(figure)]
+    for verb, one, other in (
+        ("loss", ["--data", str(tokens), "--tokens", "90", "--length", "30"], ["--tokens", "120"]),
+        ("niah", ["--samples", "1", "--length", "40", "--depth", "0.5"], ["--seed", "1"]),
+    ):
+        typed = ["eval", verb, str(model), *one, *base]
+        assert invoke(typed) == 0
+        assert invoke(typed) == 0  # the same one again
+        drawn = figure.read_bytes()
+        assert invoke([*typed, *other]) == 1
+        assert "p.svg: exists already (use --force to replace it)" in capsys.readouterr().err
+        assert figure.read_bytes() == drawn
+        assert invoke([*typed, *other, "--force"]) == 0
+        assert figure.read_bytes() != drawn
+        figure.unlink()
 
 
 def test_no_figure_is_drawn_into_what_is_read(model: Path, tokens: Path, tmp_path: Path) -> None:

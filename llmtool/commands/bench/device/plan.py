@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from llmtool.core.kernels.spec import Case, case
 from llmtool.core.run.dataclass import dataclass
-from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.errors import ChoiceError, UserError, closest
 
 SHARES = {
     "env": 5, "ceilings": 15, "tests": 80, "big": 30, "ops": 150, "decode": 80, "train": 100, "tune": 100,
@@ -60,7 +60,7 @@ def parts_of(text: str) -> list[str]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if word not in SHARES:
-            raise UserError(f"part {word!r} is not known", where="--parts", hint=closest(word, list(SHARES)) or
+            raise ChoiceError(f"part {word!r} is not known", where="--parts", hint=closest(word, list(SHARES)) or
                             f"one of {', '.join(SHARES)}")  # fmt: skip
     if not words:
         raise UserError("no part is named", where="--parts", hint=f"some of {','.join(SHARES)}")

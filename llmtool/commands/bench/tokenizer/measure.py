@@ -20,7 +20,7 @@ from llmtool.commands.bench.settings import PeersSettings
 from llmtool.commands.bench.tokenizer.contenders import OURS, PEERS, TRAINERS, VOCAB_SIZE, head, ours, read
 from llmtool.core.run.atomic import check_directory
 from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
+from llmtool.core.run.errors import ChoiceError, UserError
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.manifest import git_revision
 from llmtool.core.run.outputs import refuse_overlap
@@ -39,7 +39,7 @@ def benchmark(
         raise UserError("no such file", where=str(corpus), hint="a corpus of 100 MB or more, as JSONL")
     known = list(TRAINERS if task == "train" else (*OURS, *PEERS))
     if wrong := [name for name in only if name not in known]:
-        raise UserError(f"contender {wrong[0]!r} is not known", hint=f"one of {', '.join(known)}")
+        raise ChoiceError(f"contender {wrong[0]!r} is not known", hint=f"one of {', '.join(known)}")
     chosen = [name for name in known if name in (only or known)]
     if asked.keep:
         refuse_overlap([asked.keep], [corpus])
