@@ -189,7 +189,7 @@ GAIN_POWER = 0.6
 _R = Parameter("r", 0.1, 3.0)
 """0.2 to 0.01 of the loss: small models trained for long have next to nothing left at the end of a constant rate."""
 _ALPHA = Parameter("alpha", 0.45, 0.2)
-_STRENGTH = Parameter("gain", 0.39, 0.3, above=1.3, below=0.7, goes_with=0.3, further=0.3)
+_STRENGTH = Parameter("gain", 0.39, 0.3, above=1.0, below=0.7, goes_with=0.3, further=0.3)
 """Medians of the gain of whole runs, by project: 0.36, 0.33, and of our tiny runs 0.8 and 1.2; B / L0 is 0.06, 0.05,
 0.18 and 0.12 there, where 0.36 would have made the last two 0.08 and 0.04. Below, projects lie near; above, up to
 three times as high, 8% of the loss in place of 6%.
