@@ -26,6 +26,7 @@ from llmtool.methods.temporal_scaling import (
     plot_sizes,
     positions,
     saved,
+    size_doubts,
     size_report,
     size_table,
 )
@@ -222,7 +223,7 @@ def size_law(
         return facts, list(critical_batch.lines(facts))
     chosen = across_runs.SIZE_LAWS[law]
     table = size_table.read_table(path, need_unique=chosen is across_runs.DATA_CONSTRAINED, chosen=named)
-    size_report.require_identifiable(table)
+    size_doubts.require_identifiable(table)
     theta = across_runs.fit_sizes(chosen, table)
     draws = across_runs.bootstrap(chosen, table, theta, asked.bootstrap, asked.seed)
     facts = size_report.to_json(chosen, table, theta, draws, compute)

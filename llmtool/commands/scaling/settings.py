@@ -142,7 +142,7 @@ class SizeSettings(Settings):
     )
     bootstrap: Annotated[int, Option("Resamples for intervals.", min=0, metavar="N")] = 100
     compute: Annotated[
-        Sequence[float], Option("Best sizes for this many FLOPs; may be given again.", metavar="FLOPS")
+        Sequence[float], Option("Best sizes for this many FLOPs; may be given again.", min=1, metavar="FLOPS")
     ] = ()
     seed: Annotated[int, Option("Seed of the bootstrap.", min=0)] = 0
     params_column: Annotated[

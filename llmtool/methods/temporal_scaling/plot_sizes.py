@@ -9,7 +9,7 @@ from llmtool.core.run.figures import save_figure
 from llmtool.methods.temporal_scaling import isoflop
 from llmtool.methods.temporal_scaling.across_runs import Array, SizeLaw, optimal_sizes
 from llmtool.methods.temporal_scaling.plot import LAW, SEEN, figure, plain
-from llmtool.methods.temporal_scaling.size_report import outliers
+from llmtool.methods.temporal_scaling.size_doubts import few_sizes, outliers, together
 from llmtool.methods.temporal_scaling.size_table import Table
 
 
@@ -33,10 +33,12 @@ def draw(law: SizeLaw, runs: Table, theta: Array, draws: Array, path: Path, file
                             textcoords="offset points", fontsize=7)  # fmt: skip
     compute = runs.compute
     grid = np.geomspace(compute.min(), compute.max() * 10, 25)
-    best = [optimal_sizes(law, theta, budget)[0] for budget in grid]
+    told = not (together(runs) or few_sizes(runs))
     sizes.plot(compute, runs.params, "o", color=SEEN, markersize=4, label="runs")
-    sizes.plot(grid, best, color=LAW, linewidth=1.4, label="compute-optimal")
-    if len(draws):
+    if told:
+        best = [optimal_sizes(law, theta, budget)[0] for budget in grid]
+        sizes.plot(grid, best, color=LAW, linewidth=1.4, label="compute-optimal")
+    if told and len(draws):
         others = np.array([[optimal_sizes(law, each, budget)[0] for budget in grid] for each in draws])
         low, high = np.quantile(others, [0.05, 0.95], axis=0)
         sizes.fill_between(grid, low, high, color=LAW, alpha=0.18, linewidth=0, label="90% of the bootstrap")

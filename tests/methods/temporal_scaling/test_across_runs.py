@@ -19,7 +19,7 @@ from llmtool.methods.temporal_scaling.across_runs import (
 )
 from llmtool.methods.temporal_scaling.critical_batch import read_batches, to_json
 from llmtool.methods.temporal_scaling.isoflop import envelope, parabolas
-from llmtool.methods.temporal_scaling.size_report import outliers, require_identifiable
+from llmtool.methods.temporal_scaling.size_doubts import outliers, require_identifiable
 from llmtool.methods.temporal_scaling.size_table import Table, read_table
 
 PUBLISHED = {

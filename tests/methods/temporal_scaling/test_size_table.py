@@ -1,5 +1,6 @@
 """Tables of runs as people have them: dialects, names, and several rows of one run."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from llmtool.commands.scaling import laws as commands
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.across_runs import CHINCHILLA, bootstrap, fit_sizes
 from llmtool.methods.temporal_scaling.critical_batch import read_batches
-from llmtool.methods.temporal_scaling.size_report import lines, on_the_largest, to_json
+from llmtool.methods.temporal_scaling.size_doubts import on_the_largest
+from llmtool.methods.temporal_scaling.size_report import lines, to_json
 from llmtool.methods.temporal_scaling.size_table import Table, read_table
 
 PARAMS, TOKENS, LOSSES = [1.25e8, 3.5e8, 1.3e9], [2.5e9, 7e9, 2.6e10], [3.25, 2.875, 2.5]
@@ -77,7 +79,7 @@ def test_what_is_no_table_is_refused_where_it_fails(tmp_path: Path) -> None:
         ('{"params": 1}\n{"params"', r"runs:2: not JSON"),
         ("[1, 2]", "runs:1: a row that is no object"),
         ('[{"params": 1}', "not JSON"),
-        ("params,tokens,loss\n1,2\n", "runs:2: 'loss' is no number: ''"),
+        ("params,tokens,loss\n1,,2\n", "runs:2: 'tokens' is no number: ''"),
         ('{"params": true, "tokens": 2, "loss": 3}', "runs:1: 'params' is no number"),
         ("| params | tokens | loss |\n|---|---|---|\n| 1 | 2 | x |", "runs:3: 'loss' is no number"),
     ):
@@ -155,3 +157,73 @@ def test_batches_of_jsonl(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
     [(loss, (batch, steps))] = read_batches(tmp_path / "b.jsonl").items()
     assert (loss, batch.tolist(), steps.tolist()) == (3.0, [1, 2, 4], [1005, 1010, 1020])
+
+
+def test_units_in_names_are_applied_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    for header, scales in (
+        ("params (M),tokens (B),loss", (1e6, 1e9)),
+        ("num_params_millions,training_tokens_billions,final_loss", (1e6, 1e9)),
+        ("N_params_B,D_tokens_B,val_loss", (1e9, 1e9)),
+        ("Model Size (bn),Tokens [T],Loss", (1e9, 1e12)),
+        ("N,D,loss", (1.0, 1.0)),
+    ):
+        runs = write(path, f"{header}\n70,2,3\n160,5,2.5\n")
+        np.testing.assert_allclose([runs.params, runs.tokens], np.multiply([[70, 160], [2, 5]], np.array([scales]).T))
+        assert len(runs.notes) == (2 if scales != (1.0, 1.0) else 0)
+    assert write(path, "params (M),tokens,loss\n70M,2B,3\n").params.tolist() == [7e7]  # cells say so themselves
+    flop = write(path, "params,PFLOPs,loss\n1e6,6,3\n")
+    np.testing.assert_allclose(flop.tokens, 6e15 / 6 / 1e6)
+    assert "'PFLOPs' counts in 1e+15" in flop.notes[0]
+
+
+def test_of_two_losses_the_one_taken_is_told(tmp_path: Path) -> None:
+    runs = write(tmp_path / "runs.csv", "params,tokens,loss,val_loss\n1,2,3,4\n")
+    assert runs.loss.tolist() == [3]
+    assert runs.notes == ("the loss is 'loss'; there is 'val_loss', too (--loss-column)",)
+
+
+def test_decimal_commas_go_by_the_column(tmp_path: Path) -> None:
+    path = tmp_path / "runs"
+    tabs = "params\ttokens\tloss\n{}\t2000000000\t{}\n{}\t5000000000\t{}\n"
+    assert write(path, tabs.format(70_000_000, "2,9616", 160_000_000, "2,962")).loss.tolist() == [2.9616, 2.962]
+    assert write(path, tabs.format(7, "0,962", 8, "1,962")).loss.tolist() == [0.962, 1.962]
+    quoted = 'params,tokens,loss\n"70,000,000",2000,2.962\n"160,000",5000,2.9\n'
+    assert write(path, quoted).params.tolist() == [7e7, 160_000]
+    points = 'params,tokens,loss\n"70,000",2000,2.962\n'  # elsewhere in it decimals stand behind points
+    assert write(path, points).params.tolist() == [70_000]
+    european = "params;tokens;loss\n70.000.000;2.000.000.000;2,962\n1,5B;3.000.000.000;1,962\n"
+    runs = write(path, european)
+    assert (runs.params.tolist(), runs.loss.tolist()) == ([7e7, 1.5e9], [2.962, 1.962])
+    for unclear in (tabs.format(70_000_000, "2,962", 160_000_000, "2,851"),
+                    'params,tokens,loss\n70,2000,"2,962"\n160,5000,"2,851"\n'):  # fmt: skip
+        with pytest.raises(UserError, match=r"runs:2: 'loss': 2,962 may be a whole number or a fraction"):
+            write(path, unclear)
+
+
+def test_rows_without_a_loss_are_dropped_and_counted(tmp_path: Path) -> None:
+    runs = write(tmp_path / "runs.csv", "params,tokens,loss\n1,2,3\n4,5,\n6,7,nan\n8,9,2\n")
+    assert runs.params.tolist() == [1, 8]
+    assert runs.notes == ("dropped 2 rows without a loss",)
+    assert runs.names == ("line 2", "line 5")
+
+
+def test_comments_packed_and_wide_text_and_columns_of_json(tmp_path: Path) -> None:
+    text = joined(",")()
+    held = {"params": PARAMS, "tokens": TOKENS, "loss": LOSSES}
+    for content in (
+        f"# exported\n# by hand, in May\n{text}".encode(),
+        f"# {text}".encode(),  # as numpy writes a header
+        gzip.compress(text.encode()),
+        text.encode("utf-16"),
+        json.dumps(held).encode(),
+        json.dumps({"parameter_count" if key == "params" else key: each for key, each in held.items()}).encode(),
+    ):
+        (tmp_path / "runs").write_bytes(content)
+        runs = read_table(tmp_path / "runs")
+        np.testing.assert_allclose([runs.params, runs.tokens, runs.loss], [PARAMS, TOKENS, LOSSES])
+
+
+def test_an_error_lists_a_dozen_columns(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"columns: c0, .*c11 and 88 more \("):
+        write(tmp_path / "runs.csv", ",".join(f"c{at}" for at in range(100)) + "\n" + "1," * 99 + "1\n")
