@@ -71,7 +71,16 @@ def _against(forecasts: Sequence[Forecast], lowest: int, seed: int) -> Compariso
             value = weight * gap.value + (1 - weight) * float(np.median(alone))
             noise = standard_noise(seed + 101 + place)[:, 0]
             draws[place] = draws[lowest] * np.exp(value + np.sqrt(weight) * gap.sd * noise)
+    for place, forecast in enumerate(forecasts):
+        draws[place] = draws[next(at for at, other in enumerate(forecasts) if _same(forecast, other))]
     return Comparison(forecasts, draws, lowest, tuple(gaps))
+
+
+def _same(first: Forecast, second: Forecast) -> bool:
+    """Whether two logs hold one and the same run."""
+    one, other = first.run, second.run
+    alike = (one.until, one.horizon, one.goes_on) == (other.until, other.horizon, other.goes_on)
+    return alike and np.array_equal(one.steps, other.steps) and np.array_equal(one.loss, other.loss)
 
 
 def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
@@ -81,8 +90,12 @@ def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
     for place, forecast in enumerate(forecasts):
         run, fitted, final = forecast.run, forecast.fit, forecast.final
         if run.goes_on is not None:  # as likely the one as the other
-            last, on = (way.draws for way in forecast.endings.values())
-            rows.append(np.where(np.arange(len(last)) % 2 == 0, last, on))
+            last, on = forecast.endings.values()
+            own = standard_noise(seed + 1 + place)
+            # Each run's own draws come from the same numbers: set beside one another, they would cancel out.
+            ended = last.value * np.exp(run.end_noise * own[:, 0])
+            ahead = np.sqrt(SHARED) * common[:, 1] + np.sqrt(1 - SHARED) * own[:, 1]
+            rows.append(np.where(_first_half(len(own)), ended, np.sort(on.draws)[np.argsort(np.argsort(ahead))]))
             continue
         if run.finished:
             rows.append(final.value * np.exp(run.end_noise * standard_noise(seed + 1 + place)[:, 0]))
@@ -94,6 +107,24 @@ def ends(forecasts: Sequence[Forecast], seed: int = 0) -> Array:
         less = lower(fitted, at, len(posterior))[:, 0]
         rows.append(final.value * scatter(posterior, drift, forecast.surprise, less))
     return np.array(rows)
+
+
+def _first_half(count: int) -> NDArray[np.bool_]:
+    """Which draws are of a run that has ended: every other pair, since draws come in pairs of opposite noise."""
+    return np.asarray(np.arange(count) % (count // 2) % 2 == 0)
+
+
+def share_lowest(draws: Array) -> Array:
+    """P(each row is the lowest); rows that are equally low share it."""
+    lowest = draws == draws.min(axis=0)
+    return np.asarray((lowest / lowest.sum(axis=0)).mean(axis=1))
+
+
+def hopeless(comparison: "Comparison") -> list[int]:
+    """Runs that need not go on: hardly ever as low as the lowest. It is none of them itself."""
+    draws = comparison.draws
+    reach = (draws <= draws.min(axis=0)).mean(axis=1)
+    return [place for place, odds in enumerate(reach) if odds < HOPELESS and place != comparison.lowest]
 
 
 def odds(draws: Array) -> Array:
@@ -126,7 +157,7 @@ def require_comparable(forecasts: Sequence[Forecast], console: Console, *, force
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as an object."""
     forecasts, chances = comparison.forecasts, odds(comparison.draws)
-    lowest = np.argmin(comparison.draws, axis=0)
+    lowest = share_lowest(comparison.draws)
     runs = []
     for place, forecast in enumerate(forecasts):
         gap = comparison.gaps[place]
@@ -140,7 +171,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "law": forecast.fit.name,
             "confident": forecast.confident,
             "doubts": list(forecast.doubts),
-            "probability_lowest": float((lowest == place).mean()),
+            "probability_lowest": float(lowest[place]),
             "probability_below": {
                 other.run.log.name: float(chances[place, at]) for at, other in enumerate(forecasts) if at != place
             },
@@ -155,7 +186,7 @@ def lines(comparison: Comparison) -> list[str]:
     """The comparison for people: a row a run, best first; what is against a forecast below, each doubt once."""
     forecasts, chances = comparison.forecasts, odds(comparison.draws)
     order = sorted(range(len(forecasts)), key=lambda place: comparison.apart(place).value)
-    lowest = np.argmin(comparison.draws, axis=0)
+    lowest = share_lowest(comparison.draws)
     width = max(len(forecast.run.log.name) for forecast in forecasts)
     out = [f"{'run':<{width}}  {'final loss':<26}{'above the lowest':<28}{'P(lowest)':>9}"]
     for place in order:
@@ -164,9 +195,7 @@ def lines(comparison: Comparison) -> list[str]:
         form = "+.4f" if final.value >= SMALL else "+.3g"
         above = "" if place == comparison.lowest else f"{apart.value:{form}} [{apart.low:{form}}, {apart.high:{form}}]"
         mark = "" if forecasts[place].confident else " NOT CONFIDENT"
-        out.append(
-            f"{forecasts[place].run.log.name:<{width}}  {span:<26}{above:<28}{(lowest == place).mean():>9.2f}{mark}"
-        )
+        out.append(f"{forecasts[place].run.log.name:<{width}}  {span:<26}{above:<28}{lowest[place]:>9.2f}{mark}")
     doubts: dict[str, list[str]] = {}
     for place in order:
         for doubt in forecasts[place].doubts:
@@ -175,9 +204,10 @@ def lines(comparison: Comparison) -> list[str]:
         whose = "all runs" if len(names) == len(forecasts) else ", ".join(names)
         out.append(f"  not confident: {doubt} ({whose})")
     out.append(_paired_line(comparison))
-    hopeless = [forecasts[place].run.log.name for place in order if (lowest == place).mean() < HOPELESS]
-    if len(forecasts) > 2 and hopeless:
-        out.append(f"below {HOPELESS:.0%} to end lowest, and could be stopped: {', '.join(hopeless)}")
+    low = set(hopeless(comparison))
+    stop = [forecasts[place].run.log.name for place in order if place in low]
+    if len(forecasts) > 2 and stop:
+        out.append(f"below {HOPELESS:.0%} to end lowest, and could be stopped: {', '.join(stop)}")
     first, second = (forecasts[place].run.log.name for place in order[:2])
     return [*out, f"P({first} ends below {second}) = {chances[order[0], order[1]]:.2f}"]
 

@@ -124,3 +124,36 @@ def test_other_tokenizers_are_refused() -> None:
     with pytest.raises(UserError, match="different tokenizers"):
         require_comparable(made, Console())
     require_comparable(made, Console(verbosity=-1), force=True)
+
+
+def test_the_noise_of_runs_that_may_go_on_is_their_own() -> None:
+    """The draws of both came from the same numbers, so that any difference at all was certain."""
+    made = [looked_at(log("linear", noise=5e-3, seed=seed, name=f"{seed}"), "100%") for seed in (1, 2)]
+    live = [forecast(prepare(each.run.log), "cooldown") for each in made]
+    for pair_of in (live, [live[0], replace(live[1], run=replace(live[1].run, steps=live[1].run.steps - 1))]):
+        assert all(each.run.goes_on is not None for each in pair_of)
+        draws = comparison.ends(pair_of)
+        apart = np.log(draws[0] / draws[1])
+        assert apart.std() > 1.2 * pair_of[0].run.end_noise
+        for place, each in enumerate(pair_of):  # the two ways in which each may end stay as they were
+            last, on = (np.median(way.draws) for way in each.endings.values())
+            halves = comparison._first_half(draws.shape[1])
+            assert np.median(draws[place][halves]) == pytest.approx(last, rel=1e-3)
+            assert np.median(draws[place][~halves]) == pytest.approx(on, rel=1e-3)
+        assert 0.05 < comparison.odds(compared(pair_of).draws)[0, 1] < 0.95
+
+
+def test_one_and_the_same_run_shares_its_chances() -> None:
+    """The first of them got all, and the others could be stopped."""
+    run = log(noise=1e-3)
+    made = [looked_at(beside(run, 1.0, name)) for name in "abc"]
+    found = compared([*made, looked_at(beside(run, 1.03, "d"))])
+    odds = comparison.share_lowest(found.draws)
+    np.testing.assert_allclose(odds[:3], odds[0])
+    assert odds[3] < 0.01
+    assert comparison.hopeless(found) == [3]
+    many = compared([looked_at(beside(run, 1.0, str(at))) for at in range(2)] * 15)
+    np.testing.assert_allclose(comparison.share_lowest(many.draws), 1 / 30)
+    assert comparison.hopeless(many) == []
+    assert not any("could be stopped" in line for line in comparison.lines(many))
+    np.testing.assert_allclose(comparison.share_lowest(np.array([[1.0, 2.0], [1.0, 3.0]])), [0.75, 0.25])
