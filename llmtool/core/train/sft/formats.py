@@ -135,7 +135,7 @@ def tell(row: Mapping[str, Any], where: str, wanted: str = "auto") -> str:
     if pair := [name for name in PAIRS if row.get(name) is not None]:
         hint = f"--format {fitting[0]} trains on that alone" if fitting else "give the chosen answers as messages"
         raise UserError(f"preference data ({', '.join(pair)}): post-training is supervised", where=where, hint=hint)
-    if fitting == ["prompt-completion"] and isinstance(row.get("label"), bool):
+    if {*fitting} - {"text"} and isinstance(row.get("label"), bool):  # of a text alone it may say anything
         hint = "keep the wanted rows, and leave the field out with --ignore label"
         raise UserError("preference data (label): post-training is supervised", where=where, hint=hint)
     if len(fitting) > 1:
