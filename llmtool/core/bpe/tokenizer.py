@@ -295,7 +295,10 @@ class BaseTokenizer:
         return spans(lambda token: len(self.token_bytes(token)), as_ids(ids))
 
     def explain(self, text: Text) -> list[tuple[bytes, list[int]]]:
-        """How a text is cut: each piece of the pre-tokenizer with its units, before scaffolds are written as parts."""
+        """How a text is cut: each piece of the pre-tokenizer with its units, before scaffolds are written as parts.
+
+        Units are numbers of `definition.vocabulary.units`, and no ids: `vocabulary.emit[unit]` are those of one.
+        """
         cut = self.policy.cutter(self.definition)
         steps = self.definition.pretokenizer_steps
         pieces = byte_pieces(decode_text(self.normalize(text)), steps)

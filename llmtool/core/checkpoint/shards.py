@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 HEADER_ROOM = (128 << 10) - PREFIX
 PIECE = 1 << 24
 """Elements that are converted and written at once: converting an embedding of a gigabyte takes 64 MB beside it."""
+HALF_ENDS = 65_520
+"""What rounds to infinity in fp16, whose largest number is 65,504."""
 
 ALIGNMENT = 8
 """Bytes. Readers view the data in place, so each tensor must start at a multiple of its element's size."""
@@ -128,10 +130,12 @@ class _Shard:
         start = self.position
         flat = tensor.detach().reshape(-1)
         for place in range(0, flat.numel(), PIECE):
-            piece = flat[place : place + PIECE].to("cpu", torch_dtype(kind))
+            given = flat[place : place + PIECE]
+            piece = given.to("cpu", torch_dtype(kind))
             narrowed = kind.code == "F16" and type_of(tensor) != kind
-            hint = "fp16 ends at 65,504: bf16 holds these numbers" if narrowed else "nothing was written"
-            refuse_not_finite(piece, name, hint)
+            refuse_not_finite(given if narrowed else piece, name, "nothing was written")
+            if narrowed:
+                _refuse_beyond(given, name)
             _write_all(self.file, piece.contiguous().view(torch_dtype(ELEMENT_TYPES["U8"])).numpy().data)
         self.position += flat.numel() * kind.size
         self.entries[name]["data_offsets"] = [start, self.position]
@@ -147,6 +151,14 @@ class _Shard:
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"path": self.path.name, "bytes": self.path.stat().st_size, "sha256": digest}
+
+
+def _refuse_beyond(piece: "torch.Tensor", name: str) -> None:
+    """Refuse a number that fp16 would make infinite."""
+    low, high = (bound.item() for bound in piece.aminmax())
+    largest = low if -low > high else high
+    if abs(largest) >= HALF_ENDS:
+        raise UserError(f"holds {largest:,.6g}, and fp16 ends at 65,504", where=name, hint="bf16 holds such numbers")
 
 
 def _header(entries: dict[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from functools import cache
 from math import isnan
+from numbers import Real
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -68,10 +69,14 @@ class Described:
         return any(get_origin(kind) not in (None, Literal) for kind in members(self.type))
 
     @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types of its value, or of each of its items."""
+        return members(get_args(members(self.type)[0])[0]) if self.several else members(self.type)
+
+    @property
     def choices(self) -> tuple[Any, ...]:
         """The words that it may be, or each of its items; none where it may be anything."""
-        kinds = members(get_args(members(self.type)[0])[0]) if self.several else members(self.type)
-        return tuple(choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind))
+        return tuple(choice for kind in self.kinds if get_origin(kind) is Literal for choice in get_args(kind))
 
     def check(self, value: Any) -> None:
         """Refuse what the type's choices and the bounds do not allow."""
@@ -80,6 +85,8 @@ class Described:
             words = [str(choice) for choice in self.choices]
             hint = closest(str(value), words) or f"one of {', '.join(words)}"
             raise ChoiceError(f"{shown}: no such choice", hint=hint)
+        if {*self.kinds} <= {int, float} and not isinstance(value, Real):  # a caller in Python's
+            raise UserError(f"{shown}: {type(value).__name__}, not a number")
         if isinstance(value, float) and isnan(value):
             raise UserError(f"{shown}: not a number")
         low, high = (self.option.min, self.option.max) if self.option else (None, None)

@@ -29,7 +29,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"law": "x"}, r"--law x: no such choice \(one of auto, power\)"),
     ({"horizon": -1}, "--horizon -1: wanted 0 at least"),
     ({"horizon": float("nan")}, "--horizon nan: not a number"),
-    ({"momentum": float("nan")}, "--momentum nan: not a number"),
+    ({"momentum": float("nan")}, "^momentum nan: not a number"),  # no option of that name is there
+    ({"threads": "3"}, "--threads 3: str, not a number"),
+    ({"depth": [0.5, "1"]}, "--depth 1: str, not a number"),
     ({"depth": [0.5, 1.5]}, "--depth 1.5: wanted 1 at most"),
     ({"threads": 0}, "--threads 0: wanted 1 at least"),
 ]
