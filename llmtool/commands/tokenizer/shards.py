@@ -41,6 +41,14 @@ from llmtool.core.run.wording import counted
 
 SMALLEST = 1 << 16
 _SAMPLED = 16
+SPELLED = {
+    "tokenizer": "TOK", "inputs": "INPUT", "text_mode": "--documents",
+    **{name: f"--{name.replace('_', '-')}" for name in (
+        "shards", "format", "bos", "eos", "allow_special", "field", "id_field", "document_separator", "input_format",
+        "strict", "broken", "include", "exclude", "seed",
+    )},
+}  # fmt: skip
+"""Settings of a set as the command line calls them."""
 _FILE = re.compile(r"\d{5,}\.(done|idx|\d{3,}\.mds|(bin|npy)(\.offsets\.npy|\.json)?)|\..*\.(partial|llmtool-commit)")
 """Names of a set's files, and of what killed processes leave there."""
 
@@ -84,7 +92,7 @@ def encode_shards(
         "stage": "encode", "tokenizer": tokenizer.fingerprint(), "inputs": [_identity(stream) for stream in streams],
         "shards": size, "format": settings.written, "bos": around.bos, "eos": around.eos,
         "allow_special": settings.allow_special, "cuts": CUTS, **reading.facts(),
-    }, _is_ours, console)  # fmt: skip
+    }, _is_ours, console, SPELLED)  # fmt: skip
     _refuse_foreign(directory)
     if verify and not (directory / SETTINGS).exists():
         raise UserError("holds no shards to verify", where=str(directory), hint="make them first, without --verify")
@@ -99,6 +107,7 @@ def encode_shards(
     if verify:
         return verify_shards(stage, mine, tokenizer, units, reading, settings, around, means)
     run = Run("tokenizer encode --shards", stage.settings, seed=reading.seed, backend=engine.NAME)
+    sealed = stage.complete and (stage.directory / "run.json").exists()
     means.run(stage, mine, work, "encoding", tasks)
     with place.ending(stage) as stage:
         done = [unit for unit in range(len(units)) if stage.is_done(unit)]
@@ -127,7 +136,8 @@ def encode_shards(
         lost.add(each.get("lost", {}))
     lost.say(means.console)
     sums_said = f"{counted(sums['tokens'], 'token')} of {counted(sums['documents'], 'document')}"
-    means.console.info(f"{directory}: {len(done):,} of {counted(len(units), 'shard')}, {sums_said}")
+    said = "complete already, nothing to do" if sealed else f"{len(done):,} of {counted(len(units), 'shard')}"
+    means.console.info(f"{directory}: {said}; {sums_said}" if sealed else f"{directory}: {said}, {sums_said}")
     return {"schema": SCHEMA, "directory": str(directory), "shards": len(units), "done": len(done), **sums}
 
 

@@ -31,14 +31,16 @@ NEXT = journal.NEXT
 class Place:
     """Where a stage is to stand.
 
-    known: whether a file of this name is of such a stage; one that is not is never replaced along with it.
+    known: whether a file of this name is of such a stage; one that is not is never replaced along with it. spelled: as
+    for Stage.
     """
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, Any], known: Callable[[str], bool], console: Console = QUIET
-    ) -> None:
+        self, directory: Path, settings: Mapping[str, Any], known: Callable[[str], bool], console: Console = QUIET,
+        spelled: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         refuse_stdout(directory)
-        self.stage, self.known, self.console = Stage(directory, settings), known, console
+        self.stage, self.known, self.console = Stage(directory, settings, spelled=spelled), known, console
         real = directory.resolve()
         self._next = Stage(real.with_name(f".{real.name}.{self.stage.fingerprint[:8]}{NEXT}"), settings)
 

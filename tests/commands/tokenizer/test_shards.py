@@ -172,9 +172,9 @@ def test_verify_finds_what_does_not_fit(
 
 
 def test_requests_that_cannot_be(place: Path, whole: dict[str, bytes]) -> None:
-    with pytest.raises(UserError, match="begun with other settings: eos"):
+    with pytest.raises(UserError, match="begun with other settings: --eos"):
         shards(place, "whole", eos=False)
-    with pytest.raises(UserError, match="begun with other settings: inputs"):
+    with pytest.raises(UserError, match="begun with other settings: INPUT"):
         shards(place, "whole", inputs=["corpus.jsonl"])
     (place / "full").mkdir()
     (place / "full" / "thesis.txt").write_text("precious")
@@ -322,7 +322,9 @@ def test_shards_stay_until_those_that_replace_them_are_whole(
     assert shards(place, "old", form="npy", eos=False)["done"] > 8  # what stands is complete, whatever is begun
     capsys.readouterr()
     shards(place, "old", form="npy", eos=False, console=Console())
-    assert f"{begun}: begun with --force and not finished" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{begun}: begun with --force and not finished" in said
+    assert "old: complete already, nothing to do; " in said
 
     kept = (begun / "00001.bin").stat().st_mtime_ns
     shards(place, "old", force=True, part="1/2")
