@@ -6,7 +6,7 @@
 # make portable   the same tests of the tokenizers on the engine that runs where there is no compiler
 # make docs    the site into build/site, strict
 # make asan    the tests of the engine's module under AddressSanitizer, minutes
-# make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS each target
+# make fuzz    sanitizers and a coverage-guided fuzzer on the engine, FUZZ_SECONDS in all
 
 PYTHON ?= python3
 VENV := .venv

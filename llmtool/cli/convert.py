@@ -86,7 +86,7 @@ def dsmoe(
 def dsmoe_baseline(
     kind: Annotated[
         Literal["topk", "static", "channels", "2:4"],
-        Choice("KIND", "LLaMA-MoE's top k, always the same blocks, channels pruned, or two of four weights (Wanda)."),
+        Choice("KIND", "topk: LLaMA-MoE's; static: the same blocks for every token; channels: pruned; 2:4: Wanda's."),
     ],
     checkpoint: options.Checkpoint,
     output: Annotated[Path | None, options.made("CKPT-KIND")] = None,

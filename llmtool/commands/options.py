@@ -40,6 +40,10 @@ TorchThreads = Annotated[
     int | None,
     Option("Threads that compute; torch's choice if not given.", "--threads", min=1, matters=False),
 ]
+MeasuringThreads = Annotated[
+    int | None,
+    Option("Threads that compute; as many as cores are free if not given.", "--threads", min=1, matters=False),
+]
 Force = Annotated[bool, Option("Replace an output that exists.", "--force", matters=False)]
 DryRun = Annotated[bool, Option("Say what would be done, and do nothing.", "--dry-run", matters=False)]
 BinDtype = Annotated[

@@ -76,7 +76,7 @@ def dsmoe_baseline(
     console: Console = QUIET,
     **named_settings: Any,
 ) -> dict[str, Any]:
-    """What DSMoE is compared with, at the same share of active weights: topk, channels, or 2:4.
+    """What DSMoE is compared with, at the same share of active weights: topk, static, channels, or 2:4.
 
     >>> import llmtool
     >>> llmtool.convert.dsmoe_baseline("topk", "model", "topk", experts=4, share=0.5)["share"]

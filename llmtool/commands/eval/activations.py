@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from llmtool.commands.options import Device, Dtype, Force, TorchThreads
+from llmtool.commands.options import Device, Dtype, Force, MeasuringThreads
 from llmtool.core.corpus.calibration import text_rows
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import QUIET, Console
@@ -24,7 +24,7 @@ class ActivationsSettings(Settings):
     length: Annotated[int, Option("Tokens in a row.", min=8, metavar="N")] = 256
     dtype: Dtype = None
     device: Device = "auto"
-    threads: TorchThreads = None
+    threads: MeasuringThreads = None
     force: Force = False
 
 

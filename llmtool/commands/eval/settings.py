@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from llmtool.commands.options import BinDtype, Device, DryRun, Dtype, Force, Plot, Seed, Set, TorchThreads
+from llmtool.commands.options import (
+    BinDtype,
+    Device,
+    DryRun,
+    Dtype,
+    Force,
+    MeasuringThreads,
+    Plot,
+    Seed,
+    Set,
+    TorchThreads,
+)
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
@@ -60,7 +71,7 @@ class RulerSettings(Settings):
     seed: Seed = 0
     dtype: Dtype = None
     device: Device = "auto"
-    threads: TorchThreads = None
+    threads: MeasuringThreads = None
     plot: Plot = None
     force: Force = False
     dry_run: DryRun = False
@@ -91,7 +102,7 @@ class NiahSettings(Settings):
     set: Set = ()
     dtype: Dtype = None
     device: Device = "auto"
-    threads: TorchThreads = None
+    threads: MeasuringThreads = None
     plot: Plot = None
     force: Force = False
 
@@ -138,5 +149,5 @@ class ExpertsSettings(Settings):
     plot: Plot = None
     dtype: Dtype = None
     device: Device = "auto"
-    threads: TorchThreads = None
+    threads: MeasuringThreads = None
     force: Force = False

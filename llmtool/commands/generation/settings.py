@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from llmtool.commands.options import Device, Dtype, Ignore, Kernels, Override, Seed, Set, Template, TorchThreads
+from llmtool.commands.options import Device, Dtype, Ignore, Kernels, MeasuringThreads, Override, Seed, Set, Template
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.settings import Option, Settings
 
@@ -37,7 +37,7 @@ class GenerateSettings(Settings):
     compiled: Annotated[
         bool | None, Option("torch.compile the step, CUDA graphs; on a GPU by default.", "--compile/--no-compile")
     ] = None
-    threads: TorchThreads = None
+    threads: MeasuringThreads = None
     set: Set = ()
     override: Override = ()
 
@@ -54,4 +54,4 @@ class VerifySettings(Settings):
     override: Override = ()
     dtype: Dtype = None
     device: Device = "auto"
-    threads: TorchThreads = None
+    threads: MeasuringThreads = None

@@ -151,7 +151,7 @@ class SftSettings(Running):
     epochs: Annotated[float, Option("Times through the data.", min=0, metavar="N", matters=False)] = 1.0
     steps: Annotated[int | None, Option("Updates, instead of --epochs.", min=1, metavar="N")] = None
     lr: Annotated[float, Option("Peak rate.")] = 2e-5
-    warmup: Annotated[float, Option("Share of the steps.", min=0, max=1)] = 0.03
+    warmup: Annotated[float, Option("Share of the steps that the rate rises in.", min=0, max=1, metavar="SHARE")] = 0.03
     weight_decay: Annotated[float, Option("Of matrices.", min=0)] = 0.0
     beta1: float = 0.9
     beta2: float = 0.999
@@ -159,7 +159,7 @@ class SftSettings(Running):
     schedule: Schedule = "cosine"
     final_lr: float = 0.0
     lora: Annotated[int | None, Option("Train adapters of this rank.", min=1, metavar="RANK")] = None
-    lora_alpha: Annotated[float | None, Option("Adapters count alpha / rank. Default: 2.")] = None
+    lora_alpha: Annotated[float | None, Option("Adapters count alpha / rank. Default: twice the rank.")] = None
     lora_targets: Annotated[str | None, Option("Linear maps with adapters. Default: all.", metavar="NAME,NAME")] = None
     eval_every: EvalEvery = None
     save_every: SaveEvery = None

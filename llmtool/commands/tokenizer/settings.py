@@ -28,7 +28,9 @@ Control = Annotated[
     Sequence[str],
     Option("Text whose bytes a token are shown at each cut-off; again for more.", metavar="TEXT", matters=False),
 ]
-LimitBytes = Annotated[str | None, Option("Only the first text of this size: 500M.", metavar="SIZE")]
+LimitBytes = Annotated[
+    str | None, Option("Only the first text of this size, to the end of its document: 500M.", metavar="SIZE")
+]
 MaxMemory = Annotated[
     str | None,
     Option("Spill counts to disk beyond this: 8G. Default: half of RAM.", metavar="SIZE", matters=False),

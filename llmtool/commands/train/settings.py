@@ -82,7 +82,9 @@ class TrainSettings(Running):
     beta2: Annotated[float, Option("AdamW's second momentum.")] = 0.95
     clip: Annotated[float, Option("Largest norm of the gradient; 0 for any.", min=0)] = 1.0
     schedule: Schedule = "cosine"
-    warmup: Annotated[int | None, Option("Steps of warm-up. Default: a tenth, 200 at most.", min=0)] = None
+    warmup: Annotated[
+        int | None, Option("Steps of warm-up. Default: a tenth, 200 at most, for a checkpoint 10 at least.", min=0)
+    ] = None
     final_lr: Annotated[float, Option("Last rate, a share of the peak.", min=0, max=1)] = 0.1
     decay: Annotated[float, Option("Share of the steps in which wsd goes down.", max=1)] = RateSchedule.decay
     mask_documents: Annotated[bool, Option("No token sees another document of its row.", "--mask-documents")] = False
