@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from llmtool.commands.scaling.follow import follow_run
+from llmtool.commands.scaling.follow import follow_run, words_of
 from llmtool.commands.scaling.request import Request, verdict, write_law
 from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
@@ -79,6 +79,8 @@ def _check(request: Request, joint: bool, follow: bool, console: Console) -> Non
     """Refuse what cannot end well before any work is done."""
     if not follow and (request.asked.stop or request.asked.notify):
         raise UserError("--stop and --notify belong to --follow")
+    if request.asked.notify:
+        words_of(request.asked.notify)
     if request.asked.max_predicted_loss is None and (request.asked.stop or request.asked.certainty is not None):
         raise UserError("--certainty and --stop need --max-predicted-loss")
     if len(request.sources) > 1 and not joint and (request.asked.plot or request.asked.output or follow):

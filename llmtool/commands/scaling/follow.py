@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llmtool.commands.scaling.request import Request, verdict, write_law
 from llmtool.core.run.console import Console
@@ -22,6 +25,10 @@ from llmtool.methods.temporal_scaling.run import Run
 CERTAIN = 0.9
 """P(final loss > bar) from which a run is said to miss its bar, unless --certainty says otherwise."""
 NOTIFY_SECONDS = 60.0
+ROWS = 11
+"""Last rows of a log that tell how far its rows lie apart."""
+NOTHING = (-1.0, None)
+"""The last step seen, and the first one without a number."""
 
 
 def follow_run(request: Request, console: Console, every: float, sleep: Callable[[float], None]) -> int:
@@ -64,16 +71,20 @@ class Follower:
     def __init__(self, request: Request, console: Console) -> None:
         self.request, self.console, self.line = request, console, LiveLine()
         self.like = request.look.finished(request.asked.like, console, request.sources[0])
-        self.seen = -1.0
+        self.seen: tuple[float, float | None] = NOTHING
+        self.waiting = False
         self.made: list[Forecast] = []
         self.told: set[tuple[str, float]] = set()
 
     def look(self) -> int | None:
         """Forecast again if the log has grown; the exit status, once there is nothing left to wait for."""
+        if self._is_to_come():
+            return None
         try:
             run = self.request.look.run(read_log(self.request.sources[0], self.request.look.chosen))
-            last = float(run.steps[-1])
-            grown, self.seen = last > self.seen or run.log.broken_from is not None, max(self.seen, last)
+            last, since = float(run.steps[-1]), run.log.broken_from
+            grown = last > self.seen[0] or since != self.seen[1]
+            self.seen = max(self.seen[0], last), since
             if grown:
                 self._tell(alarms.of_run(run))
                 self.made = [forecast(run, self.request.asked.law, self.like)]
@@ -85,7 +96,7 @@ class Follower:
             # What was refused from the first is an error of the command; a run that was watched may still mend itself.
             if not self.made:
                 raise
-            self.seen = -1.0  # the next look forecasts again
+            self.seen = NOTHING  # the next look forecasts again
             what = str(UserError(refusal.what, hint=refusal.hint))
             self._tell([Alarm(f"refused {re.sub(r'[0-9]', '', what)}", 0.0, what)])
             return None
@@ -93,10 +104,20 @@ class Follower:
             self._show(self.made[0])
             if self._misses(self.made[0]) and self.request.asked.stop:
                 return int(ExitCode.CHECK_FAILED)
-        if _over(run, last):
+        if _over(run):
             self.line.keep()
             return verdict(self.made, self.request)
         return None
+
+    def _is_to_come(self) -> bool:
+        """Whether the log is not there yet, in a directory that is; said once."""
+        source = Path(self.request.sources[0])
+        if self.made or source.exists() or not source.absolute().parent.is_dir():
+            return False
+        if not self.waiting:
+            self.console.info(f"waiting for {source}")
+        self.waiting = True
+        return True
 
     def _misses(self, made: Forecast) -> bool:
         """Whether the run ends above --max-predicted-loss with the certainty asked for; told once."""
@@ -112,10 +133,9 @@ class Follower:
     def _tell(self, found: list[Alarm]) -> None:
         """Each alarm once: to the console, and to --notify, whose last argument it is."""
         for alarm in found:
-            key = (alarm.kind, alarm.step if alarm.kind in ("spike", "bar") else 0.0)
-            if key in self.told:
+            if alarm.key in self.told:
                 continue
-            self.told.add(key)
+            self.told.add(alarm.key)
             self.line.keep()
             text = f"{self.request.sources[0]}: {alarm.text}"
             self.console.warn(text)
@@ -136,15 +156,25 @@ class Follower:
             write_law(self.request, facts)
 
 
-def _over(run: Run, last: float) -> bool:
-    return run.log.ended or (not run.open_end and run.goes_on is None and last >= run.horizon)
+def _over(run: Run) -> bool:
+    """Whether no row is to come: the log says so, its last one is at the horizon, or the next would lie beyond it."""
+    if run.log.ended or run.open_end or run.goes_on is not None:
+        return run.log.ended
+    steps = run.log.losses[run.metric].steps
+    gap = float(np.median(np.diff(steps[-ROWS:]))) if len(steps) > 1 else 0.0
+    return float(steps[-1]) >= run.horizon or float(steps[-1]) + gap > run.horizon + 0.01 * gap
+
+
+def words_of(command: str) -> list[str]:
+    """The words of --notify."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise UserError(f"--notify {command}: {str(error).lower()}") from None
 
 
 def _notify(command: str, text: str, console: Console) -> None:
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise UserError(f"--notify {command}: {error}") from None
+    words = words_of(command)
     try:
         done = subprocess.run([*words, text], check=False, timeout=NOTIFY_SECONDS, stdout=subprocess.DEVNULL)
         if done.returncode:

@@ -27,9 +27,22 @@ class Alarm:
     step: float
     text: str
 
+    @property
+    def key(self) -> tuple[str, float]:
+        """What is told once: each spike and each bar, and of the rest each kind."""
+        return self.kind, self.step if self.kind in ("spike", "bar") else 0.0
+
+
+def broken(run: Run) -> bool:
+    """Whether the loss is no number any more, up to the last row of what may be looked at."""
+    return run.log.broken_from is not None and run.log.broken_from > run.steps[-1] and run.until >= run.steps[-1]
+
 
 def odds_above(made: Forecast, bar: float) -> float:
-    """P(final loss > bar). Where the rate to come is only assumed, that of the way that ends lowest."""
+    """P(final loss > bar). Where the rate to come is only assumed, that of the way that ends lowest; a run whose loss
+    is no number any more reaches no bar, whatever its last good rows foretold."""
+    if broken(made.run):
+        return 1.0
     ways = list(made.endings.values()) or [made.final]
     return min(float((way.draws > bar).mean()) for way in ways)
 
@@ -41,7 +54,7 @@ def of_run(run: Run) -> list[Alarm]:
     start = _last_jump(run)
     steps, loss = steps[steps > start], loss[steps > start]
     found = []
-    if run.log.broken_from is not None and run.log.broken_from > run.steps[-1]:
+    if run.log.broken_from is not None and broken(run):
         found.append(
             Alarm("broken", run.log.broken_from, f"the loss is no number since step {run.log.broken_from:,.0f}")
         )

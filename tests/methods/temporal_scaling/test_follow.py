@@ -16,9 +16,9 @@ from llmtool.commands.scaling import fit as command
 from llmtool.commands.scaling.settings import FitSettings
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling import alarms
+from llmtool.methods.temporal_scaling import alarms, callbacks
 from llmtool.methods.temporal_scaling.callbacks import Watcher, hugging_face, lightning
-from llmtool.methods.temporal_scaling.logs import read_log
+from llmtool.methods.temporal_scaling.logs import NotYetError, read_log
 from llmtool.methods.temporal_scaling.logs.series import Series
 from llmtool.methods.temporal_scaling.run import prepare
 from tests.methods.temporal_scaling.synthetic import HORIZON, log, rows, write_jsonl
@@ -235,3 +235,128 @@ def test_a_law_that_cannot_be_written_ends_a_watch(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="does not exist"):
         watch(path, sleep, output=place / "law.json", force=True)
+
+
+def broken_off(records: list[dict[str, Any]], at: int) -> list[dict[str, Any]]:
+    return [{**record, "loss": float("nan")} if place >= at else record for place, record in enumerate(records)]
+
+
+def test_a_run_that_broke_reaches_no_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It passed by the forecast of its last good rows."""
+    path = write_jsonl(tmp_path / "run.jsonl", broken_off(rows(log(every=400)), 40))
+    asked: dict[str, Any] = {
+        "horizon": HORIZON,
+        "schedule": "cosine",
+        "warmup": 500.0,
+        "law": "cooldown",
+        "max_predicted_loss": 9.0,
+    }
+    assert command.run(command.Request([str(path)], FitSettings(**asked)), Console(-1)) == 3
+    seen = FitSettings(**asked, fit_until="50%")  # of which nothing is broken
+    assert command.run(command.Request([str(path)], seen), Console(-1)) == 0
+    assert watch(path, lambda _: pytest.fail("waited"), max_predicted_loss=9.0, stop=True) == 3
+    assert "P(final loss > 9) = 1.00" in capsys.readouterr().err
+    watcher = Watcher(HORIZON, "cosine", warmup=500.0, every=50, bar=9.0, say=[].append)
+    for record in broken_off(rows(log(every=400)), 45):
+        watcher.record({"loss": record["loss"], "learning_rate": record["lr"]}, int(record["step"]))
+    assert watcher.missed
+
+
+def test_a_broken_log_that_does_not_grow_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_jsonl(tmp_path / "run.jsonl", broken_off(rows(log(every=400)), 40))
+    looks = iter(range(4))
+
+    def sleep(_: float) -> None:
+        if next(looks) == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        watch(path, sleep)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_last_row_short_of_the_horizon_ends_a_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows at 300, 600, ... 19,800 of 20,000: it waited for ever."""
+    path = tmp_path / "run.jsonl"
+    assert watch(path, growing(path, rows(log(every=300)), 3)) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("step 19,800 of 20,000")
+
+
+def test_a_log_that_is_to_come_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, records = tmp_path / "run.jsonl", rows(log(every=400))
+    looks = iter(range(9))
+
+    def sleep(_: float) -> None:
+        if next(looks) == 2:
+            write_jsonl(path, records)
+
+    assert watch(path, sleep) == 0
+    out = capsys.readouterr()
+    assert len(out.out.splitlines()) == 1
+    assert out.err.count(f"waiting for {path}") == 1
+    with pytest.raises(UserError, match="no such file"):
+        watch(tmp_path / "wrong" / "run.jsonl", sleep)
+
+
+def test_a_wrong_command_to_notify_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--notify tell 'me: no closing quotation"):
+        watch(tmp_path / "none.jsonl", lambda _: pytest.fail("waited"), notify="tell 'me")
+
+
+def test_a_callback_tells_each_alarm_once() -> None:
+    said: list[str] = []
+    watcher = Watcher(HORIZON, "cosine", warmup=500.0, every=2, say=said.append)
+    for place, record in enumerate(rows(log(every=200))[:56]):
+        loss = record["loss"] + (2 if place == 50 else 0)
+        watcher.record({"loss": loss, "learning_rate": record["lr"]}, int(record["step"]))
+    assert sum("spike at step 10,200" in text for text in said) == 1
+    assert len(said) == 20
+
+
+def test_forecasts_of_a_callback_grow_rarer_and_its_records_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after every 20 of 100,000 records made 5,000 forecasts, of ever longer logs."""
+    made: list[int] = []
+
+    def refuse(records: list[dict[str, Any]], *_: Any) -> None:
+        made.append(len(records))
+        raise NotYetError("not yet")
+
+    monkeypatch.setattr(callbacks, "assemble", refuse)
+    watcher = Watcher(100_000, every=20)
+    for step in range(1, 100_001):
+        watcher.record({"train_loss": 3.0} | ({"val_loss": 3.0} if step % 500 == 0 else {}), step)
+    assert made[:4] == [20, 40, 60, 80]
+    assert len(made) < 90
+    assert max(made) <= len(watcher.records) + callbacks.MOST
+    assert len(watcher.records) <= callbacks.MOST
+    assert sum("val_loss" in record for record in watcher.records) == 200
+    assert [record["step"] for record in watcher.records[-900:]] == list(range(99_101, 100_001))
+
+
+def test_what_stands_in_lightning_s_metrics_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation counted again with every batch until the next one, and four batches of a step as four steps."""
+    package, module = ModuleType("lightning"), ModuleType("lightning.pytorch")
+    module.Callback = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lightning", package)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", module)
+    callback = lightning(say=len)
+    metrics = {"lr": 1.0}
+    trainer = SimpleNamespace(is_global_zero=True, global_step=0, callback_metrics=metrics, sanity_checking=True)
+    metrics["val_loss"] = 9.0
+    callback.on_validation_end(trainer, None)
+    trainer.sanity_checking = False
+    metrics.clear()
+    for batch in range(1, 41):
+        trainer.global_step = batch // 2
+        metrics |= {"lr": 1.0, "epoch": 0.0}
+        if batch > 20:
+            metrics["train_loss"] = 3.0 - batch / 100
+        if batch in (20, 30):
+            metrics["val_loss"] = 4.0 - batch / 100
+            callback.on_validation_end(trainer, None)
+        callback.on_train_batch_end(trainer, None, None, batch)
+    records = callback.watcher.records
+    assert [(each["step"], each["val_loss"]) for each in records if "val_loss" in each] == [(10, 3.8), (15, 3.7)]
+    trained = [each["step"] for each in records if "train_loss" in each]
+    assert trained == list(range(11, 21)) or trained == [*range(11, 16), *range(15, 21)]
+    assert all(each["lr"] == 1.0 for each in records)
