@@ -62,8 +62,9 @@ def doubts_of(
     if (width := (final.high - final.low) / final.value) > WIDEST:
         doubts.append(f"the interval is {100 * width:.1f}% of the loss wide")
         if leans(final) and run.schedule is not None and run.schedule.decays_after(run.until):
+            told = "--like" if run.schedule.peak else "--like), and Adam's peak rate in part (--peak"
             doubts[-1] += (": what a fall of the rate takes off differs among projects, and finished runs of this one "
-                           "tell (--like)")  # fmt: skip
+                           f"tell ({told})")  # fmt: skip
     if choice.rival is not None and left * choice.doubt > DOUBTED:
         doubts.append(f"{choice.rival} back-tests better ({100 * choice.backtests[choice.rival].error:.2f}% against "
                       f"{100 * test.error:.2f}%) and was not taken")  # fmt: skip

@@ -103,3 +103,12 @@ def test_a_plan_and_a_saved_fit_keep_the_peak(tmp_path: Path) -> None:
     moved = saved.elsewhere(read, Plan("cosine").schedule(40_000.0))
     assert moved.schedule is not None
     assert moved.schedule.peak == 2e-3
+
+
+def test_a_schedule_without_its_peak_asks_for_it() -> None:
+    blind = replace(log("wsd"), rate=None)
+    for peak in (None, 1e-3):
+        made = forecast(prepare(blind, until="30%", horizon=20_000.0, warmup=500.0, plan=Plan("wsd", peak=peak)))
+        asked = [doubt for doubt in made.doubts if "--like" in doubt]
+        assert len(asked) == 1
+        assert ("--peak" in asked[0]) == (peak is None)
