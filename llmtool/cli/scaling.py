@@ -64,7 +64,11 @@ def predict(
     from llmtool.commands.scaling import laws, verbs
 
     facts = verbs.predict(saved, settings)
-    lines = laws.size_prediction_lines(facts) if settings.of_sizes else laws.prediction_lines(facts["predictions"])
+    lines = (
+        laws.size_prediction_lines(facts)
+        if "params" in facts["predictions"][0]
+        else laws.prediction_lines(facts["predictions"])
+    )
     print(dumps(facts) if as_json else "\n".join(lines))
 
 

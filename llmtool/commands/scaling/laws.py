@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmtool.commands.scaling.settings import CompareSettings, PositionsSettings, SizeSettings
+from llmtool.commands.scaling.settings import CompareSettings, PositionsSettings, PredictSettings, SizeSettings
 from llmtool.core.run.atomic import atomic_files
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import CompleteError, UserError
@@ -37,6 +37,8 @@ from llmtool.methods.temporal_scaling.logs.numbers import number
 from llmtool.methods.temporal_scaling.look import Look
 
 ORIGINS = ("20%", "30%", "50%")
+OF_RUNS = ("at", "schedule", "schedule_of", "peak", "end_lr", "decay", "warmup", "horizon")
+"""What is asked of the fit of a run alone."""
 
 
 def predict_fit(path: Path, steps: Sequence[float], look: Look, schedule_of: str | None) -> list[dict[str, float]]:
@@ -67,7 +69,7 @@ def predictions(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def prediction_lines(rows: Sequence[dict[str, float]]) -> Iterator[str]:
-    """Predictions for people."""
+    """Predictions for people, of a run at some steps."""
     yield f"{'step':>12}  {'loss':>8}  90% interval"
     for row in rows:
         yield f"{row['step']:>12,.0f}  {row['value']:>8.4f}  [{row['low']:.4f}, {row['high']:.4f}]"
@@ -238,15 +240,34 @@ def size_law(
     return shown, list(size_report.lines(facts))
 
 
-def predict_size(path: Path, params: str, tokens: str) -> dict[str, Any]:
+def is_size_law(path: Path) -> bool:
+    """Whether a file holds a law over sizes, which `size_law` saved."""
+    return bool(read_json_object(path).get("schema") == size_report.SCHEMA)
+
+
+def refuse_of_runs(asked: PredictSettings, path: Path) -> None:
+    """A law over sizes knows no steps and no rate."""
+    given = [name for name in OF_RUNS if getattr(asked, name) not in (None, ())]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"is a law over sizes, which {flags} {'does' if len(given) == 1 else 'do'} not go with",
+                        where=str(path), hint="--params N and --tokens D ask it")  # fmt: skip
+
+
+def predict_size(path: Path, params: str | None, tokens: str | None) -> dict[str, Any]:
     """The loss at a size such as 7B and a number of tokens such as 1T, under a law over sizes that was saved."""
     facts = read_json_object(path)
     if facts.get("schema") != size_report.SCHEMA:
         raise UserError(
             "not a saved law over sizes", where=str(path), hint="written by: llmtool scaling law RUNS -o FILE"
         )
+    asked = {"--params": params, "--tokens": tokens}
+    if missing := [flag for flag, text in asked.items() if text is None]:
+        are = "is missing" if len(missing) == 1 else "are missing"
+        raise UserError(f"{' and '.join(missing)} {are}", where=str(path),
+                        hint="a law over sizes needs --params, such as 7B, and --tokens, such as 1T")  # fmt: skip
     amounts = []
-    for flag, text in (("--params", params), ("--tokens", tokens)):
+    for flag, text in asked.items():
         value = number(text)
         if value is None or not 0 < value < 1e30:
             raise UserError(f"{flag} {text}: not a number such as 7B")

@@ -50,9 +50,12 @@ def predict(
     True
     """
     asked = PredictSettings.of(settings, named_settings)
-    if asked.of_sizes:
-        return laws.predict_size(Path(saved), asked.params or "", asked.tokens or "")
-    return laws.predictions(laws.predict_fit(Path(saved), asked.at, asked.look(), asked.schedule_of))
+    path = Path(saved)
+    if asked.of_sizes or laws.is_size_law(path):
+        if laws.is_size_law(path):
+            laws.refuse_of_runs(asked, path)
+        return laws.predict_size(path, asked.params, asked.tokens)
+    return laws.predictions(laws.predict_fit(path, asked.at, asked.look(), asked.schedule_of))
 
 
 def backtest(

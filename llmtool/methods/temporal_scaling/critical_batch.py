@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import real
+from llmtool.methods.temporal_scaling.logs.names import words
+from llmtool.methods.temporal_scaling.logs.numbers import number
 from llmtool.methods.temporal_scaling.row_file import read_rows
+from llmtool.methods.temporal_scaling.size_columns import listed
 
 Array = NDArray[np.float64]
 NAME = "critical-batch"
+NAMES = {
+    "loss": ("loss", "target loss"),
+    "batch": ("batch", "batch size", "global batch size", "examples per step", "tokens per step"),
+    "steps": ("steps", "step", "num steps", "n steps", "iterations"),
+}
 SCHEMA = "llmtool.scaling-critical-batch/1"
 SMALLEST = 1e-30
 """Of a loss, a batch and a number of steps: logarithms of them are taken."""
@@ -24,19 +32,26 @@ SMALLEST = 1e-30
 def read_batches(path: Path) -> dict[float, tuple[Array, Array]]:
     """Batch sizes and the steps they took to each loss, from a table with columns loss, batch, steps."""
     groups: dict[float, list[tuple[float, float]]] = {}
-    for number, row in read_rows(path):
-        try:
-            loss, batch, steps = (
-                real(row[name], name, low=SMALLEST, where=f"{path}:{number}") for name in ("loss", "batch", "steps")
-            )
-        except KeyError as error:
-            raise UserError(f"has no column {error.args[0]!r}", where=str(path),
-                            hint="it needs loss, batch, steps") from None  # fmt: skip
+    rows = read_rows(path)
+    header = list(dict.fromkeys(name for _, row in rows for name in row))
+    spelled = {" ".join(words(name)): name for name in reversed(header)}
+    columns = {key: next((spelled[name] for name in names if name in spelled), None) for key, names in NAMES.items()}
+    for key, name in columns.items():
+        if name is None:
+            raise UserError(f"has no column {key!r}; columns: {listed(header)}", where=str(path),
+                            hint=f"one of {', '.join(NAMES[key])}; it needs loss, batch, steps")  # fmt: skip
+    for line, row in rows:
+        loss, batch, steps = (_positive(row[name], name, f"{path}:{line}") for name in columns.values() if name)
         groups.setdefault(loss, []).append((batch, steps))
     usable = {loss: pairs for loss, pairs in groups.items() if len({batch for batch, _ in pairs}) >= 3}
     if not usable:
         raise UserError("no loss that three batch sizes have reached", where=str(path))
     return {loss: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for loss, pairs in usable.items()}
+
+
+def _positive(cell: Any, name: str, where: str) -> float:
+    value = number(cell)  # 32K too
+    return real(cell if value is None else value, name, low=SMALLEST, where=where)
 
 
 def fewest(batch: Array, steps: Array) -> tuple[float, float]:

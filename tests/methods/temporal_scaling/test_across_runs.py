@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from llmtool.commands.scaling import laws as commands
+from llmtool.commands.scaling import verbs
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling.across_runs import (
     CHINCHILLA,
@@ -236,5 +237,15 @@ def test_a_saved_law_predicts_another_size(tmp_path: Path) -> None:
     assert row["value"] == pytest.approx(exact[0], rel=3e-3)
     assert row["low"] < exact[0] < row["high"]
     assert not commands.predict_size(tmp_path / "law.json", "700B", "100T")["confident"]
+    for settings, says in (
+        ({"params": "7B"}, "--tokens is missing"),
+        ({"tokens": "1T"}, "--params is missing"),
+        ({}, "--params and --tokens are missing"),
+        ({"at": [100.0], "schedule": "wsd"}, "is a law over sizes, which --at, --schedule do not go with"),
+        ({"params": "7B", "tokens": "1T", "horizon": 9.0}, "which --horizon does not go with"),
+    ):
+        with pytest.raises(UserError, match=says):
+            verbs.predict(tmp_path / "law.json", **settings)
+    assert verbs.predict(tmp_path / "law.json", params="7B", tokens="140B")["predictions"] == told["predictions"]
     with pytest.raises(UserError, match="not a number such as 7B"):
         commands.predict_size(tmp_path / "law.json", "seven", "1T")

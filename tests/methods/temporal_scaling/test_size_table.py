@@ -157,6 +157,14 @@ def test_batches_of_jsonl(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
     [(loss, (batch, steps))] = read_batches(tmp_path / "b.jsonl").items()
     assert (loss, batch.tolist(), steps.tolist()) == (3.0, [1, 2, 4], [1005, 1010, 1020])
+    table = "Target Loss,batch_size,num_steps\n" + "".join(
+        f"3,{size}K,{steps}\n" for size, steps in zip((1, 2, 4), steps, strict=True)
+    )
+    (tmp_path / "b.csv").write_text(table)
+    assert read_batches(tmp_path / "b.csv")[3.0][0].tolist() == [1e3, 2e3, 4e3]
+    (tmp_path / "b.csv").write_text("loss,size,steps\n3,1,2\n")
+    with pytest.raises(UserError, match="has no column 'batch'; columns: loss, size, steps"):
+        read_batches(tmp_path / "b.csv")
 
 
 def test_units_in_names_are_applied_and_told(tmp_path: Path) -> None:
