@@ -24,6 +24,10 @@ PRINTED: dict[str, tuple[str, Write]] = {
     "DeepSpeed": ("", lambda s, v, r: f"[Rank 0] step={s}, skipped=0, lr=[{r}, 0.9], mom=[(0.9, 0.95)]\n"
                                       f" steps: {s} loss: {v} iter time (s): 0.5"),
     "verl": ("", lambda s, v, r: f"step:{s} - train/loss:{v} - train/lr(1e-3):{r} - train/time(s):1.2"),
+    "how far it is, without a name": (
+        "  val_loss_every: 4000\n  loss_freq: 10\n", lambda s, v, r: f"{s}/40 train_loss: {v} lr: {r} train_time: 0.8m"
+    ),
+    "the same behind the time": ("", lambda s, v, r: f"1776142723.{s} {s}/40 train_loss: {v} lr: {r}"),
     "thousands of steps": ("", lambda s, v, r: f"step: {s / 1000}k, loss: {v}, lr: {r}"),
     "columns in spaces": ("# step loss lr\n", lambda s, v, r: f"{s} {v} {r}"),
     "columns on the right": ("  step    loss  lr\n", lambda s, v, r: f"{s:6} {v:7.4f} {r}"),
@@ -48,7 +52,8 @@ def test_a_row_at_a_time(tmp_path: Path, form: str, encoding: str) -> None:
     assert series.values.tolist() == LOSSES
     assert log.rate is not None
     assert log.rate.values.tolist() == RATES
-    told = form in ("MMEngine", "a bar, drawn twice", "OLMo-core", "ms-swift", "a total in the step")
+    told = form in ("MMEngine", "a bar, drawn twice", "OLMo-core", "ms-swift", "a total in the step",
+                    "how far it is, without a name", "the same behind the time")  # fmt: skip
     assert log.horizon == (40 if told else None)
 
 

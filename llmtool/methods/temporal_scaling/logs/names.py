@@ -55,7 +55,7 @@ FILLER = frozenset({
 NO_LOSS = frozenset({
     "grad", "gradient", "scale", "scaling", "z", "zloss", "aux", "auxiliary", "balance", "balancing", "router", "kl",
     "reward", "policy", "min", "max", "std", "var", "delta", "best", "target", "ratio", "time", "weight", "weights",
-    "skipped", "count", "acc", "accuracy", "mtp", "distill", "hella",
+    "skipped", "count", "acc", "accuracy", "mtp", "distill", "hella", "every", "interval", "freq", "frequency",
 })  # fmt: skip
 """Words beside "loss" that make it another quantity: `loss scale`, `router_z_loss`, `best_val_loss`."""
 NO_TOKENS = frozenset({

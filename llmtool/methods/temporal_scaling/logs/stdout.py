@@ -39,6 +39,8 @@ _PAIR = re.compile(
 )
 _BARE = re.compile(r"^\s*(\d+)\s*(?:\||(?=(?:train|val)\s))")
 """llama2.c and build-nanogpt begin a line with the step, without its name."""
+_OF_BARE = re.compile(r"^\s*(?:\d+\.\d+\s+)?(\d{1,15}/\d{1,15})(?=\s+\w*(?:loss|bpb|ppl))")
+"""Or with how far the program is, perhaps behind the time: `500/20000 train_loss: 2.5698`."""
 _OF = re.compile(
     r"\[\s*(\d{1,15})/\s*(\d{1,15})\]|(?<![\w.])(\d{1,15})/(\d{1,15})(?= \[\d+:\d\d)"
     r"|(?i:\bepoch)\W{1,3}\d{1,9}(?:/\d{1,9})?\s*[|,]\s*(\d{1,15})/(\d{1,15})(?=\s*[|,])"
@@ -171,6 +173,7 @@ def _record(line: str, above: dict[str, Any] | None) -> dict[str, Any] | None:
     held_out = _SAVED in line
     if bare := _BARE.match(line):
         record["step"], line = bare[1], line[bare.end() :]
+    line = _OF_BARE.sub(r"step \1", line)
     place = 0
     for match in _PAIR.finditer(line):
         held_out = held_out or bool(_CONTEXT.intersection(words(line[place : match.start()])))
