@@ -18,6 +18,7 @@ def methods(as_json: options.Json = False) -> None:
     width = max(len(row.name) for row in catalog.METHODS)
     for row in catalog.METHODS:
         print(f"{row.name:{width}}  {row.kind:19}  {row.summary}\n{'':{width}}  {'':19}  {row.paper}")
+        print(f"{'':{width}}  {'':19}  llmtool {row.command}")
 
 
 def doctor(as_json: options.Json = False) -> None:

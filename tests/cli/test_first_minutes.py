@@ -211,6 +211,15 @@ def test_the_keys_of_set_are_those_that_methods_read() -> None:
             assert set(row.settings) == set(said[1].split(", ") if said else ()), row.name
 
 
+def test_the_command_of_each_method_is_there() -> None:
+    commands = {command.path.removeprefix("llmtool "): command for command in COMMANDS}
+    for row in catalog.METHODS:
+        words = row.command.split()
+        path = next(path for path in (" ".join(words[:2]), words[0]) if path in commands)
+        known = [name for option in commands[path].options for name in option.names]
+        assert [word for word in words if word.startswith("--") and word not in known] == [], row.name
+
+
 def test_a_terminal_is_told_what_is_waited_for(tmp_path: Path) -> None:
     """stdin typed at a terminal, no bar drawn over it."""
     (tmp_path / "a.txt").write_text("low lower lowest " * 50)

@@ -138,7 +138,8 @@ class Doubling:
 def test_a_methods_part_is_exported_by_the_same_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "doubling.py").write_text(PART)
     monkeypatch.syspath_prepend(tmp_path)
-    row = catalog.Method("Doubling", catalog.ARCHITECTURE, "doubling", "none", "doubling:Doubling", "for this test")
+    names = ("doubling", "none", "nobody", "doubling:Doubling")
+    row = catalog.Method("Doubling", catalog.ARCHITECTURE, *names, "for this test")
     monkeypatch.setattr(catalog, "METHODS", (*catalog.METHODS, row))
     plain, changed, output = save(tmp_path / "plain", "llama3", 0.3), tmp_path / "changed", tmp_path / "export"
     export_model(plain, changed, console=QUIET)
