@@ -96,12 +96,12 @@ def test_no_shards_of_tokens_are_replaced(place: Path, tmp_path: Path, finished:
 
 @pytest.mark.parametrize("name", ["done.json", "00000.docs.npy"])
 def test_a_damaged_stage_is_made_again(place: Path, tmp_path: Path, name: str) -> None:
-    work, asked = tmp_path / "work", {"size": 1024, "workers": 1}
-    data.chunk([str(place / "corpus.jsonl")], work, **asked)
+    work = tmp_path / "work"
+    data.chunk([str(place / "corpus.jsonl")], work, size=1024, workers=1)
     whole = all_files(work)
     damaged = work / "chunks" / name
     damaged.write_bytes(damaged.read_bytes()[:90])
     with pytest.raises(UserError, match=name):
         data.embed(work, workers=1)
-    data.chunk([str(place / "corpus.jsonl")], work, force=True, **asked)
+    data.chunk([str(place / "corpus.jsonl")], work, force=True, size=1024, workers=1)
     assert all_files(work) == whole
