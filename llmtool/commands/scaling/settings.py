@@ -19,7 +19,9 @@ Schedule = Annotated[
     Literal["cosine", "linear", "wsd", "wsd-sqrt", "inverse-sqrt", "power", "constant"] | None,
     Option("Learning rate where the log does not hold it; wsd-sqrt falls as 1 - sqrt."),
 ]
-Peak = Annotated[float | None, Option("Peak of --schedule.", min=0, metavar="RATE")]
+Peak = Annotated[
+    float | None, Option("Peak of --schedule; Adam's tells more of what a fall takes off.", min=0, metavar="RATE")
+]
 EndRate = Annotated[float | None, Option("Last rate of --schedule; else a tenth of the peak.", min=0)]
 Decay = Annotated[float | None, Option("Share of the steps in which wsd decays; else 0.2.", min=0.001, max=1)]
 Warmup = Annotated[float | None, Option("Steps of warm-up; else seen in the log.", min=0, metavar="STEPS")]
