@@ -57,52 +57,6 @@ def test_a_row_at_a_time(tmp_path: Path, form: str, encoding: str) -> None:
     assert log.horizon == (40 if told else None)
 
 
-COLUMNS: dict[str, tuple[Callable[[], object], bool]] = {
-    "lists": (lambda: {"step": STEPS, "loss": LOSSES, "lr": RATES, "seed": 1, "other": [1, 2]}, True),
-    "pandas": (
-        lambda: {name: {str(i): each for i, each in enumerate(column)}
-                 for name, column in (("loss", LOSSES), ("lr", RATES), ("step", STEPS))}, True,
-    ),
-    "sections": (
-        lambda: {"config": {"lr": 1.0, "betas": [0.9, 0.95]}, "summary": {"val/loss": 3.0},
-                 "history": {"train": {"iter": STEPS, "train_loss": LOSSES, "train_lr": RATES}}}, True,
-    ),
-    "TensorBoard's page": (lambda: [[1.7e9 + s, s, v] for s, v, _ in ROWS], False),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("form", COLUMNS)
-@pytest.mark.parametrize("indent", [None, 1])
-def test_columns_of_json(tmp_path: Path, form: str, indent: int | None) -> None:
-    made, rated = COLUMNS[form]
-    (tmp_path / "log").write_text(json.dumps(made(), indent=indent))
-    log = read_log(tmp_path / "log")
-    assert (log.losses["train"].steps.tolist(), log.losses["train"].values.tolist()) == (STEPS, LOSSES)
-    assert (log.rate is not None) == rated
-
-
-def test_sections_of_columns_are_one_log(tmp_path: Path) -> None:
-    """In the order of the steps: one section behind the other passed for a run that began anew."""
-    sections = {"train": {"iter": STEPS, "loss": LOSSES}, "val": {"iter": STEPS[1::2], "loss": LOSSES[1::2]}}
-    (tmp_path / "log").write_text(json.dumps(sections))
-    log = read_log(tmp_path / "log")
-    assert log.losses["train"].values.tolist() == LOSSES
-    assert log.losses["val"].steps.tolist() == STEPS[1::2]
-    assert not [note for note in log.notes if "began" in note]
-
-
-def test_columns_without_a_step(tmp_path: Path) -> None:
-    """What Keras keeps of a training; and a row of lists is a row."""
-    (tmp_path / "history").write_text(json.dumps({"loss": LOSSES, "val_loss": LOSSES}))
-    assert read_log(tmp_path / "history").losses["val"].steps.tolist() == [1, 2, 3, 4]
-    (tmp_path / "seen").write_text(json.dumps({"val_losses": LOSSES, "track_tokens_seen": STEPS}))
-    log = read_log(tmp_path / "seen")
-    assert (log.unit, log.losses["val"].steps.tolist()) == ("tokens", STEPS)
-    rows = [{"step": s, "loss": v, "by_position": [v, v, v, v]} for s, v, _ in ROWS]
-    (tmp_path / "rows").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_log(tmp_path / "rows").losses["train"].steps.tolist() == STEPS
-
-
 def test_tensorboard_exports_a_chart_whose_loss_is_called_value(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("Wall time,Step,Value\n" + "".join(f"{1.7e9 + s},{s},{v}\n" for s, v, _ in ROWS))
     log = read_log(tmp_path / "log")

@@ -55,7 +55,7 @@ FILLER = frozenset({
 NO_LOSS = frozenset({
     "grad", "gradient", "scale", "scaling", "z", "zloss", "aux", "auxiliary", "balance", "balancing", "router", "kl",
     "reward", "policy", "min", "max", "std", "var", "delta", "best", "target", "ratio", "time", "weight", "weights",
-    "skipped", "count", "acc", "accuracy", "mtp", "distill", "hella", "every", "interval", "freq", "frequency",
+    "skipped", "count", "num", "acc", "accuracy", "mtp", "distill", "hella", "every", "interval", "freq", "frequency",
 })  # fmt: skip
 """Words beside "loss" that make it another quantity: `loss scale`, `router_z_loss`, `best_val_loss`."""
 NO_TOKENS = frozenset({
@@ -133,7 +133,8 @@ def _amount(parts: list[str], spelled: str) -> Meaning | None:
 def loss(name: str) -> Meaning | None:
     """The meaning of a column that is a loss: of training, "val", or of the set that its other words name."""
     parts = words(name)
-    kinds = set(parts)
+    # `train_losses` is a list of them; under `losses/` TensorBoard's users keep entropies and shares, too.
+    kinds = set(parts) if parts[-1:] == ["losses"] else set(parts) - {"losses"}
     bits = next((BITS[part] for part in parts if part in BITS and (part[:2] == "bp" or "bits" in kinds)), "")
     perplexity = bool(PERPLEXITY & kinds)
     if not (LOSS & kinds or {"cross", "entropy"} <= kinds or bits or perplexity) or NO_LOSS & kinds:

@@ -129,10 +129,12 @@ def _json(text: str, name: str) -> tuple[Iterator[Record], int | None] | None:
     start = text.lstrip()
     if start[:1] not in ("{", "["):
         return None
-    first = start.split("\n", 1)[0].rstrip()
+    head, _, rest = start.partition("\n")
+    first = head.rstrip()
     whole = _parsed(first)
-    if isinstance(whole, dict) and "log_history" not in whole and json_columns.records(whole) is None:
-        return _jsonl(text, name), None
+    if isinstance(whole, dict) and "log_history" not in whole:
+        columns = None if rest.strip() else json_columns.records(whole)
+        return (_jsonl(text, name) if columns is None else columns), None
     if whole is None or not isinstance(whole, dict | list):
         whole = _parsed(text)
     if isinstance(whole, list):
