@@ -197,9 +197,9 @@ three times as high, 8% of the loss in place of 6%.
 The longer the fall that a recipe plans, the more it takes off: 0.35 of public recipes that fall over 28% of the steps,
 0.39 over 40%, 0.42 over 60%, 0.6 over 70%.
 
-The further Adam's rate lets the weights go, the more, whether the peak was high or the run long: 196 public runs of one
-project have 0.39 (sum / 8)^0.41 (length / 0.28)^0.21 to 0.11 of its log, 0.2 to 1.3; of others with a rate of Adam's
-those with far larger batches have less than these powers say, and those with far smaller ones more."""
+The further Adam's rate lets the weights go, the more, whether the peak was high or the run long: in one project, whose
+196 public runs have 0.39 (sum / 8)^0.41 (length / 0.28)^0.21 to 0.11 of its log, 0.2 to 1.3; of others with a rate of
+Adam's those with far larger batches have less than these powers say, and those with far smaller ones more."""
 USUAL_FALL, SHORTEST = 0.28, 0.17
 """The length of a fall that the centre of the gain is for, and the shortest that was looked at (but for jumps)."""
 USUAL_PATH, NEAREST, FURTHEST = 8.0, 0.25, 4.0

@@ -196,7 +196,7 @@ def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:
     return replace(
         fitted,
         horizon=schedule.horizon,
-        schedule=replace(schedule, updates=fitted.schedule.updates, peak=schedule.peak or fitted.schedule.peak),
+        schedule=replace(schedule, updates=fitted.schedule.updates, peak=fitted.schedule.peak),
         reference=reference,
         elsewhere=max(ELSEWHERE, fitted.elsewhere),
     )

@@ -26,10 +26,12 @@ FLAT = 0.02
 """Rates within 2% of one another are called constant."""
 UPDATES = 20_000.0
 """Of a run whose log does not count them. With a tenth as many or twenty times as many in truth, what a cosine takes
-off is told to 0.5% of the loss as it is in steps, and a fall over the last fifth to 1.5%."""
+off is told to 0.3% of the loss as it is in steps, and a fall over the last fifth to 1.7%."""
 NOT_ADAM = 0.02
 """A peak rate that is none of Adam's kind any more, but of Muon or SGD, or a factor: nothing follows from it."""
 JUMP = 0.05
+STRANGE = 0.01
+"""A log whose rates stay below this share of the peak that is given counts them otherwise."""
 AMISS = 0.03
 """A planned rate is another one than the logged where the last row lies so far off it, relative to the peak."""
 
@@ -81,10 +83,10 @@ class Schedule:
     @property
     def path(self) -> float | None:
         """The sum of the rates over all updates, in the log's units: how far Adam moves a weight that it always moves
-        the same way. None where the peak is not known, or is none of Adam's."""
-        if self.peak is None or self.peak >= NOT_ADAM:
+        the same way. None where the peak is not known or is none of Adam's, or nobody counts the updates."""
+        if self.peak is None or self.peak >= NOT_ADAM or self.updates != 1:
             return None
-        return self.peak * self.updates * self.total
+        return self.peak * self.total
 
     @property
     def flat(self) -> bool:
@@ -191,7 +193,11 @@ def _from_log(log: Log, horizon: float, warmup: float | None, plan: Plan | None)
     if log.rate is None or len(log.rate) < 2 or log.rate.values.max() <= 0:
         return plan.schedule(horizon, warmup or 0.0) if plan else None
     rate = _thinned(log.rate)
-    peak = (plan.peak if plan else None) or float(rate.values.max())
+    largest = float(rate.values.max())
+    peak = (plan.peak if plan else None) or largest
+    if not STRANGE * peak <= largest <= (1 + AMISS) * peak:
+        raise UserError(f"--peak {peak:g} and a log whose largest rate is {largest:g}", where=log.name,
+                        hint="--peak is for a log that does not reach it, in its units")  # fmt: skip
     keep = rate.steps <= horizon
     steps, eta = _with_jumps(rate.steps[keep], rate.values[keep] / peak)
     assumed, follows, doubt = None, "", ""

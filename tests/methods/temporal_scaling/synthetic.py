@@ -38,12 +38,13 @@ def losses(
 
 
 def log(
-    shape: Shape = "cosine", *, every: int = 100, horizon: float = HORIZON, name: str = "run", **settings: Any
-) -> Log:
+    shape: Shape = "cosine", *, every: int = 100, horizon: float = HORIZON, name: str = "run", peak: float = 3e-4,
+    **settings: Any,
+) -> Log:  # fmt: skip
     """A finished run as a log with its learning rate."""
     planned = schedule(shape, horizon)
     steps = np.arange(every, horizon + 1, every, dtype=np.float64)
-    rate = Series(steps, 3e-4 * planned.rate(steps))
+    rate = Series(steps, peak * planned.rate(steps))
     return Log(name, {"train": Series(steps, losses(steps, planned, **settings))}, rate=rate)
 
 

@@ -7,23 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import saved
 from llmtool.methods.temporal_scaling.fit import Fit, expected
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
-from llmtool.methods.temporal_scaling.laws import COOLDOWN, FURTHEST, NEAREST, USUAL_PATH
-from llmtool.methods.temporal_scaling.logs import Log
+from llmtool.methods.temporal_scaling.laws import COOLDOWN
 from llmtool.methods.temporal_scaling.run import prepare
-from llmtool.methods.temporal_scaling.schedule import NOT_ADAM, UPDATES, Plan, Schedule, from_log
+from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
 from tests.methods.temporal_scaling.synthetic import log
-
-LOGGED = 3e-4
-"""The peak of the logs that are made up here."""
-
-
-def at_peak(made: Log, peak: float) -> Log:
-    """The same log with another peak rate, and the same losses."""
-    assert made.rate is not None
-    return replace(made, rate=replace(made.rate, values=made.rate.values * peak / LOGGED))
 
 
 def gain(schedule: Schedule) -> float:
@@ -32,7 +23,7 @@ def gain(schedule: Schedule) -> float:
 
 def told(peak: float, gain: float = 0.36) -> tuple[Forecast, float]:
     """A forecast of a long run by its plateau, and the loss that it ends with."""
-    made = at_peak(log("wsd", every=200, horizon=40_000.0, gain=gain), peak)
+    made = log("wsd", every=200, horizon=40_000.0, gain=gain, peak=peak)
     return forecast(prepare(made, until="30%")), float(made.losses["train"].values[-1])
 
 
@@ -42,16 +33,15 @@ def test_the_path_is_the_sum_of_the_rates() -> None:
     assert schedule is not None
     assert made.rate is not None
     assert schedule.path == pytest.approx(100 * made.rate.values.sum(), rel=1e-2)
-    epochs = replace(made, unit="epoch")  # of which nobody knows how many updates they have
-    counted = from_log(epochs, 20_000.0)
-    assert counted is not None
-    assert schedule.path is not None
-    assert counted.path == pytest.approx(schedule.path * UPDATES / 20_000)
+    epochs = from_log(replace(made, unit="epoch"), 19_000.0)  # of which nobody knows how many updates they have
+    assert epochs is not None
+    assert epochs.peak == schedule.peak
+    assert epochs.path is None
 
 
-@pytest.mark.parametrize("peak", [NOT_ADAM, 0.05, 1.0])
+@pytest.mark.parametrize("peak", [0.02, 0.05, 1.0])
 def test_rates_that_are_none_of_adams_tell_nothing(peak: float) -> None:
-    schedule = from_log(at_peak(log("cosine"), peak), 20_000.0)
+    schedule = from_log(log("cosine", peak=peak), 20_000.0)
     assert schedule is not None
     assert schedule.path is None
     assert gain(schedule) == gain(replace(schedule, peak=None))
@@ -65,10 +55,10 @@ def test_the_further_the_weights_go_the_more_a_fall_takes_off() -> None:
     def beside(path: float) -> float:
         return gain(replace(unknown, peak=path / unknown.total)) / gain(unknown)
 
-    assert beside(USUAL_PATH) == pytest.approx(1.0)
-    assert beside(2 * USUAL_PATH) == pytest.approx(2**0.3)
-    assert beside(100 * USUAL_PATH / 2) == pytest.approx(FURTHEST**0.3)
-    assert beside(USUAL_PATH / 100) == pytest.approx(NEAREST**0.3)
+    assert beside(8.0) == pytest.approx(1.0)
+    assert beside(16.0) == pytest.approx(2**0.3)
+    assert beside(400.0) == beside(32.0) == pytest.approx(4**0.3)
+    assert beside(0.08) == beside(2.0) == pytest.approx(0.25**0.3)
 
 
 def test_a_run_at_a_high_rate_is_told_by_it() -> None:
@@ -82,11 +72,39 @@ def test_a_run_at_a_high_rate_is_told_by_it() -> None:
 
 def test_half_of_a_fall_tells_less_of_the_rest_where_the_weights_went_far() -> None:
     """Real cosines ended up to 3% lower than told from half, and were told with confidence."""
-    usual, far = (forecast(prepare(at_peak(log("cosine"), peak), until="50%")) for peak in (LOGGED, 5e-3))
+    usual, far = (forecast(prepare(log("cosine", peak=peak), until="50%")) for peak in (3e-4, 5e-3))
     below = [1 - made.final.low / made.final.value for made in (usual, far)]
     assert below[1] > below[0] + 0.01
     assert usual.confident
     assert not far.confident
+
+
+def test_how_far_the_rest_of_a_fall_may_lie_beyond() -> None:
+    """0.025 for each factor e beyond a sum of 8, and for the share of the peak that is still to fall; up to 75."""
+    made = forecast(prepare(log("cosine"), until="50%")).fit
+    assert isinstance(made, Fit)
+    assert made.schedule is not None
+    end, left = np.array([20_000.0]), 0.55 - 0.1
+
+    def lower(path: float) -> float:
+        assert made.schedule is not None
+        schedule = replace(made.schedule, peak=path / made.schedule.total)
+        sharp = replace(made, schedule=schedule, spread=1e-6 * made.spread, other=None)  # of which nothing else is open
+        return float(sharp.lower(end)[0])
+
+    assert lower(8.0) < 1e-4
+    assert lower(8.0 * np.e) == pytest.approx(0.025 * left, rel=0.05)
+    assert lower(75.0) == lower(150.0) == pytest.approx(0.025 * np.log(75 / 8) * left, rel=0.05)
+
+
+def test_a_peak_at_odds_with_the_log_is_refused() -> None:
+    """At ten thousand times the log's rates a wsd was told 4% too high, with confidence."""
+    for peak in (1e-4, 3.0):
+        with pytest.raises(UserError, match=r"--peak .* largest rate is 0\.0003"):
+            from_log(log("wsd"), 20_000.0, plan=Plan("wsd", peak=peak))
+    found = from_log(log("wsd"), 20_000.0, plan=Plan("wsd", peak=4e-4))
+    assert found is not None
+    assert found.peak == 4e-4
 
 
 def test_a_plan_and_a_saved_fit_keep_the_peak(tmp_path: Path) -> None:
@@ -100,7 +118,7 @@ def test_a_plan_and_a_saved_fit_keep_the_peak(tmp_path: Path) -> None:
     assert read.schedule.peak == 2e-3
     end = np.array([40_000.0])
     np.testing.assert_allclose(read.lower(end), made.fit.lower(end))
-    moved = saved.elsewhere(read, Plan("cosine").schedule(40_000.0))
+    moved = saved.elsewhere(read, Plan("cosine", peak=1e-4).schedule(40_000.0))  # at the rates that were fitted
     assert moved.schedule is not None
     assert moved.schedule.peak == 2e-3
 

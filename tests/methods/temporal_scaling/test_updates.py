@@ -30,11 +30,13 @@ def counted(made: Log, unit: str, times: float) -> Log:
 @pytest.mark.parametrize("shape", ["cosine", "wsd", "linear"])
 def test_an_end_does_not_hang_on_what_the_axis_counts(shape: Shape, unit: str, times: float) -> None:
     """In epochs, taken for updates, the fall of the rate took off nothing: 2 to 4% too high, and confident."""
-    by_step = forecast(prepare(log(shape), until="60%"))
-    other = forecast(prepare(counted(log(shape), unit, times), until="60%"))
+    made = log(shape, peak=1.0)  # a share, of which nothing follows: with Adam's, steps would tell more than epochs do
+    by_step = forecast(prepare(made, until="60%"))
+    other = forecast(prepare(counted(made, unit, times), until="60%"))
     assert other.final.value == pytest.approx(by_step.final.value, rel=1e-3)
-    assert other.final.low == pytest.approx(by_step.final.low, rel=3e-3)
-    assert other.confident == by_step.confident
+    # The interval is wider by what the number of updates may change.
+    assert 0.97 * by_step.final.low < other.final.low <= by_step.final.low
+    assert by_step.final.high <= other.final.high < 1.03 * by_step.final.high
 
 
 @pytest.mark.parametrize(("horizon", "off"), [(2000.0, 0.016), (400_000.0, 0.016)])
@@ -49,7 +51,7 @@ def test_of_fewer_or_more_updates_the_end_is_told_alike(horizon: float, off: flo
 
 def test_both_endings_of_a_plateau_are_those_in_steps() -> None:
     """The fall that may yet come was of updates again: in epochs it ended above the rate that stays."""
-    whole = log("wsd")
+    whole = log("wsd", peak=1.0)
     train, rate = whole.losses["train"], whole.rate
     assert rate is not None
     live, seen = (Series(each.steps[:120], each.values[:120]) for each in (train, rate))
