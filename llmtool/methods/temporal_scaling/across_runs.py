@@ -80,7 +80,7 @@ def _two_powers(theta: Array) -> tuple[float, float, float, float]:
 
 
 def _kaplan_powers(theta: Array) -> tuple[float, float, float, float]:
-    n_c, d_c, alpha_n, alpha_d = map(float, theta)
+    n_c, d_c, alpha_n, alpha_d = theta.tolist()
     return alpha_n / alpha_d * n_c, d_c, alpha_n / alpha_d, 1.0
 
 

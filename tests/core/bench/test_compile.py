@@ -119,5 +119,5 @@ def test_command(tmp_path: Path) -> None:
     """`--check` exits with 3 where a promise is broken, 0 where none is."""
     assert bench("compile", "rms_norm", "--arch", "sm_90", "--first", "--check", cache=tmp_path).returncode == 0
     wrong = bench("compile", "rms_nrom", cache=tmp_path)
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert wrong.stderr == "error: op 'rms_nrom' is not known (did you mean 'rms_norm'?)\n"
