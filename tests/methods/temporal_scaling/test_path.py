@@ -47,6 +47,12 @@ def test_rates_that_are_none_of_adams_tell_nothing(peak: float) -> None:
     assert gain(schedule) == gain(replace(schedule, peak=None))
 
 
+def test_up_to_there_they_are_adams() -> None:
+    schedule = from_log(log("cosine", peak=0.019), 20_000.0)
+    assert schedule is not None
+    assert schedule.path == pytest.approx(0.019 * schedule.total)
+
+
 def test_the_further_the_weights_go_the_more_a_fall_takes_off() -> None:
     """By a power of 0.3, within what was looked at."""
     unknown = Plan("wsd", 0.0).schedule(100_000.0)

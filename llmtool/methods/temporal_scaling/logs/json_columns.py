@@ -41,7 +41,7 @@ def _losses_alone(whole: Mapping[str, Any]) -> list[Record]:
     """Rows of lists that name no axis, as Keras keeps its history: losses, an epoch each."""
     lists = {key: each for key, each in whole.items() if _is_column(each)}
     named = next((key for key in lists if loss(key) is not None), None)
-    return [] if named is None else _rows(lists, named)
+    return [] if named is None or any(map(_is_axis, whole)) else _rows(lists, named)
 
 
 def _rows(columns: Mapping[str, Any], first: str) -> list[Record]:
