@@ -41,6 +41,7 @@ class Stage:
     def existing(cls, directory: Path, command: str) -> "Stage":
         """A stage that must be complete: what a later one reads."""
         stage = cls(directory, {})
+        journal.recover(directory)  # one that was being put in the place of another
         if not stage.complete:
             raise UserError("this stage is not complete", where=str(directory), hint=f"run `{command}` first")
         stage.settings = read_sealed(directory / SETTINGS, AGAIN)

@@ -32,34 +32,35 @@ class Place:
     """Where a stage is to stand.
 
     known: whether a file of this name is of such a stage; one that is not is never replaced along with it. spelled: as
-    for Stage.
+    for Stage. last: the file that is written last, behind the seal or as it.
     """
 
     def __init__(
         self, directory: Path, settings: Mapping[str, Any], known: Callable[[str], bool], console: Console = QUIET,
-        spelled: Mapping[str, str] | None = None,
+        spelled: Mapping[str, str] | None = None, last: str = "run.json",
     ) -> None:  # fmt: skip
         refuse_stdout(directory)
+        self.last = last
         self.stage, self.known, self.console = Stage(directory, settings, spelled=spelled), known, console
         real = directory.resolve()
         self._next = Stage(real.with_name(f".{real.name}.{self.stage.fingerprint[:8]}{NEXT}"), settings)
 
-    def begin(self, *, force: bool = False, alone: bool = True) -> Stage:
+    def begin(self, *, force: bool = False, alone: bool = True, again: bool = False) -> Stage:
         """The stage to work in; other settings than those of what stands are refused, or replace it with `force`.
 
-        alone: no other process works on this place now.
+        alone: no other process works on this place now. again: what stands is replaced by one of the same settings.
         """
         place = self.stage.directory.resolve()
         if place.parent.is_dir() and alone:
             tidy(place, [place], self.console)
-        replacing = force and (self.stage.directory / SETTINGS).exists() and bool(self.stage.changed(force=True))
+        replacing = (self.stage.directory / SETTINGS).exists() and self._replaces(force, again)
         for other in self._begun() if alone else ():
             if not replacing and other != self._next.directory:  # it may be wanted yet
                 self.console.info(f"{other}: begun with --force and not finished; remove it, or finish it")
             elif not replacing or other != self._next.directory:  # what was replaced, or what is no longer wanted
                 shutil.rmtree(other, ignore_errors=True)
         if not replacing:
-            self.stage.begin(alone=alone)
+            self.stage.begin(force=force, alone=alone)
             return self.stage
         check_directory(place)
         self._refuse_others()
@@ -84,13 +85,16 @@ class Place:
                 yield self.stage
                 return
             yield stage
-            if stage.complete and (stage.directory / "run.json").exists():
+            if stage.complete and (stage.directory / self.last).exists():
                 self._refuse_others()
                 put_directory(stage.directory, self.stage.directory.resolve())
 
     def give_up(self) -> None:
         """Leave nothing of what was to replace another."""
         shutil.rmtree(self._next.directory, ignore_errors=True)
+
+    def _replaces(self, force: bool, again: bool) -> bool:
+        return bool(force and self.stage.changed(force=True)) or (again and not self.stage.changed(force=force))
 
     def _waits(self) -> bool:
         """Whether what is called so is the new one yet, not the old one, which another process is removing."""

@@ -21,8 +21,8 @@ from llmtool.methods.nextlong.baselines.quest import Quest
 from llmtool.methods.nextlong.building import Builder, Sample
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.planning import Segment
+from llmtool.methods.nextlong.reading import total
 from llmtool.methods.nextlong.recipe import Recipe
-from llmtool.methods.nextlong.stages import total
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.tokens import token_counts
 

@@ -14,7 +14,7 @@ looked at; copies.npy uint32 [chunks]: the chunk that stands for each, itself wh
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -99,13 +99,14 @@ def look(stage: Stage, directory: Path, pairs: I64, unit: int) -> None:
     stage.finish(unit, [stage.path(unit, "pairs.npy").name], {"pairs": len(kept)})
 
 
-def merge(directory: Path, kind: Dedupe, means: Means) -> Stage:
-    """The stage `copies`."""
-    embedded = Embedded(directory)
-    stage = Stage(directory / "copies", {"stage": "copies", "vectors": embedded.stage.fingerprint, "dedupe": kind})
-    stage.begin(force=means.force)
-    if stage.complete:
-        return stage
+def settings(embedded: Embedded, kind: Dedupe) -> dict[str, Any]:
+    """What decides the bytes of the stage `copies`."""
+    return {"stage": "copies", "vectors": embedded.stage.fingerprint, "dedupe": kind}
+
+
+def merge(stage: Stage, directory: Path, means: Means) -> None:
+    """Make the stage `copies`."""
+    embedded, kind = Embedded(directory), stage.settings["dedupe"]
     chunks = len(embedded.sketches)
     bands = {"none": 0, "exact": 1, "near": BANDS + 1}[kind]
     means.run(stage, range(bands), partial(_find_work, stage, directory), "looking for copies")
@@ -129,7 +130,6 @@ def merge(directory: Path, kind: Dedupe, means: Means) -> Stage:
     stage.seal({"chunks": chunks, "exact_copies": exact, "near_copies": merged - exact, "kept": chunks - merged})
     if merged:
         means.console.info(f"copies: {exact:,} equal and {merged - exact:,} near ones of {chunks:,} chunks merged")
-    return stage
 
 
 def _pairs(stage: Stage, units: range) -> I64:
@@ -144,18 +144,21 @@ def _look_work(stage: Stage, directory: Path, pairs: I64) -> Callable[[int], Non
     return partial(look, stage, directory, pairs)
 
 
-def copies(directory: Path) -> npt.NDArray[np.uint32]:
-    """The chunk that stands for each [chunks]."""
-    stage = Stage.existing(directory / "copies", "llmtool data index")
+def copies(directory: Path, stage: Stage | None = None) -> npt.NDArray[np.uint32]:
+    """The chunk that stands for each [chunks]. stage: one that is not in its place yet."""
+    stage = stage or Stage.existing(directory / "copies", "llmtool data index")
     return np.asarray(map_array(stage.directory / "copies.npy"))
 
 
-def flags(directory: Path, embedded: Embedded, held: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint8]:
+def flags(
+    directory: Path, embedded: Embedded, held: npt.NDArray[np.bool_] | None = None, stage: Stage | None = None
+) -> npt.NDArray[np.uint8]:
     """Why a chunk is nobody's negative: the flags of `embed`, COPIED, HELD [chunks]; 0 where it may be one.
 
     held: chunks of documents that are held out [chunks]; what stands for a copy of one, or is a copy, is held out too.
+    stage: as for `copies`.
     """
-    of = copies(directory)
+    of = copies(directory, stage)
     found = embedded.flags | np.where(of != np.arange(len(of)), COPIED, 0)
     if held is not None:
         leaders = np.zeros(len(of), np.bool_)

@@ -46,10 +46,11 @@ def choose(kind: IndexKind, embedded: Embedded, console: Console) -> IndexKind:
     return kind
 
 
-def build(stage: Stage, directory: Path, kind: IndexKind, seed: int, means: Means) -> None:
-    """Make the index over what may be a negative; the exact one is the vectors themselves."""
+def build(stage: Stage, directory: Path, merged: Stage, means: Means) -> None:
+    """Make the index over what may be a negative; the exact one is the vectors themselves. merged: the copies."""
+    kind, seed = stage.settings["index"], stage.settings["seed"]
     store, embedded = Store(directory), Embedded(directory)
-    pool = copies.flags(directory, embedded) == 0
+    pool = copies.flags(directory, embedded, stage=merged) == 0
     if kind == "bm25":
         from llmtool.methods.nextlong.bm25 import Bm25
         from llmtool.methods.nextlong.bm25 import build as build_bm25

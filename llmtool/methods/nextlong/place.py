@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from llmtool.core.run.seal import read_sealed
 from llmtool.methods.nextlong.chunking import Reading
 from llmtool.methods.nextlong.output import FILES
 from llmtool.methods.nextlong.recipe import Recipe
+from llmtool.methods.nextlong.replacing import stopped
 
 WORK = "work"
 """Where the stages of `data nextlong` stand in its output, if nothing else is said."""
@@ -108,9 +108,8 @@ def nothing_left(path: Path, old: Before | None = None) -> Iterator[None]:
             with explained(path):
                 yield
         except UserError as error:
-            stopped = error.goes_on or isinstance(error.__context__, OSError | BrokenExecutor)
-            stopped = stopped and any(BEFORE not in done.parts for done in path.rglob("*.done"))
-            if path.is_dir() and not (path / "run.json").exists() and not stopped:
+            goes_on = stopped(error) and any(BEFORE not in done.parts for done in path.rglob("*.done"))
+            if path.is_dir() and not (path / "run.json").exists() and not goes_on:
                 if fresh:
                     shutil.rmtree(path)
                 elif whole and old:

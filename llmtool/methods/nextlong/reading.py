@@ -7,9 +7,11 @@ document, NNNNN.chars.npy [chunks].
 """
 
 from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -17,10 +19,13 @@ import numpy as np
 from llmtool.core.corpus.arrays import save_array
 from llmtool.core.corpus.cuts import Unpacked
 from llmtool.core.corpus.document import Document, ReadReport
-from llmtool.core.corpus.inputs import Input
+from llmtool.core.corpus.inputs import STDIN, Input, distinct_names, find_inputs
+from llmtool.core.corpus.plans import kept_units, plan_units
 from llmtool.core.corpus.readers import read_streams
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.run.atomic import atomic_file
+from llmtool.core.run.console import Console
+from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong.chunking import Reading, byte_places, decoded, spans
 
@@ -99,3 +104,49 @@ def _document_id(document: Document, prefix: str) -> str:
     if document.id is None:
         return f"{prefix}:{document.row}"
     return f"{prefix}:{document.id}" if document.id.isdecimal() else document.id
+
+
+def total(facts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sums of counts."""
+    counts: Counter[str] = Counter()
+    for each in facts:
+        counts.update(each)
+    return dict(counts)
+
+
+def unit_groups(
+    corpora: Sequence[str], reading: Reading, report: ReadReport, size: int, stage: Stage | None = None
+) -> list[Group]:
+    """Units of about `size` bytes, big files cut inside; a source is named after the input as the user named it.
+
+    stage: keeps the plan.
+    """
+    groups: list[Group] = []
+    streams = find_inputs(list(map(str, corpora)), reading.text, report)
+    roots = list(dict.fromkeys(stream.root for stream in streams))
+    labels = dict(zip(roots, distinct_names(["stdin" if root == STDIN else root for root in roots]), strict=True))
+    plan = partial(plan_units, streams, reading.text, size)
+    for unit in plan() if stage is None else kept_units(stage, plan):
+        groups.append(Group())
+        for stream in unit:
+            label = labels[stream.root]
+            below = "" if stream.source == stream.root else "/" + stream.source[len(stream.root) :].lstrip("/")
+            groups[-1].streams.append(stream)
+            groups[-1].labels.append(label)
+            groups[-1].prefixes.append(label + below)
+    return groups
+
+
+def seal_read(read: Stage, units: int, found: ReadReport, console: Console, where: str) -> None:
+    """All units are read: what was found and what was left out; refused where there is no text. found: of the plan."""
+    facts = [read.facts(unit) for unit in range(units)]
+    rejects = total(each["rejects"] for each in facts)
+    report = ReadReport()
+    for one in [found.to_json(), *(each["read"] for each in facts)]:
+        report.merge(one)
+    report.say(console)
+    size = sum(each["bytes"] for each in facts)
+    if not size:
+        why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **report.reasons}.items())
+        raise UserError(f"no text found{': ' + why if why else ''}", where=where)
+    read.seal({"units": units, "bytes": size, "rejects": rejects, "skipped": report.reasons})

@@ -5,8 +5,7 @@ upstream by its fingerprint, the content of the corpus included.
 """
 
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
@@ -20,13 +19,10 @@ from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array, save_array
 from llmtool.core.corpus.cuts import Unpacked, together
 from llmtool.core.corpus.document import ReadReport
-from llmtool.core.corpus.inputs import STDIN, distinct_names, find_inputs
-from llmtool.core.corpus.plans import CUTS, kept_units, plan_units
+from llmtool.core.corpus.plans import CUTS
 from llmtool.core.corpus.provenance import describe
 from llmtool.core.corpus.shards import Stage
 from llmtool.core.corpus.units import Means
-from llmtool.core.run.console import Console
-from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps
 from llmtool.methods.nextlong import copies, indexing
 from llmtool.methods.nextlong.chance import held_out
@@ -38,7 +34,8 @@ from llmtool.methods.nextlong.hardness import least
 from llmtool.methods.nextlong.indexing import I64, IndexKind
 from llmtool.methods.nextlong.mining import Pool, mine_unit
 from llmtool.methods.nextlong.ordering import order_unit
-from llmtool.methods.nextlong.reading import Group, read_unit
+from llmtool.methods.nextlong.reading import Group, read_unit, seal_read, total, unit_groups
+from llmtool.methods.nextlong.replacing import made_from, standing
 from llmtool.methods.nextlong.seeds import capped, check_caps, eligible, seed_order
 from llmtool.methods.nextlong.shingles import Shingles
 from llmtool.methods.nextlong.store import Store
@@ -56,35 +53,34 @@ SCORED_BYTES = 64 << 20
 """Ids of one unit of samples, at most."""
 
 
-def total(facts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Sums of counts."""
-    counts: Counter[str] = Counter()
-    for each in facts:
-        counts.update(each)
-    return dict(counts)
-
-
 def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Means) -> Store:
     """Read the corpora, cut their documents into chunks, and put the documents into the order of their keys."""
     inputs = [describe(name, Event(), read_whole=True, reading=reading.text) for name in corpora]
     settings = {"stage": "chunk", "version": CHUNK_VERSION, "inputs": inputs, **asdict(reading)}
-    stage, read = Stage(directory / "chunks", settings), Stage(directory / "documents", {**settings, "cuts": CUTS})
-    stage.begin(force=means.force)
     piped = any(entry["sha256"] is None for entry in inputs)  # stdin, a FIFO, <(a command)
-    if stage.complete and not piped:
-        _remove(read.directory)  # of a run that ended between the seal and this
-        return Store(directory)
+    with standing(directory / "chunks", settings, means, again=piped) as stage:
+        inside = directory if stage.directory == directory / "chunks" else stage.directory
+        read = Stage(inside / "documents", {**settings, "cuts": CUTS})
+        if piped or not stage.complete:
+            _chunk(corpora, stage, read, reading, means, piped=piped)
+        _remove(read.directory)  # also of a run that ended between the seal and this
+    return Store(directory)
+
+
+def _chunk(
+    corpora: Sequence[str], stage: Stage, read: Stage, reading: Reading, means: Means, *, piped: bool
+) -> None:  # fmt: skip
     read.begin(force=True)
     if not read.complete or piped:
         found = ReadReport()
-        groups = unit_groups(corpora, reading, found, None if piped else read)
+        groups = unit_groups(corpora, reading, found, GROUP_BYTES, None if piped else read)
         tasks = together([group.streams for group in groups], range(len(groups)))
         alone = Means(1, means.console) if piped else means
         if piped:  # nobody can tell whether the same came in before
             for path in [*stage.directory.glob("*.done"), *read.directory.glob("*.done")]:
                 path.unlink()
         alone.run(read, range(len(groups)), partial(_read_work, read, groups, reading), "reading", tasks)
-        _seal_read(read, len(groups), found, means.console, ", ".join(corpora))
+        seal_read(read, len(groups), found, means.console, ", ".join(corpora))
     totals = read.totals()
     units = max(1, -(-totals["bytes"] // GROUP_BYTES))
     means.run(stage, range(units), partial(_order_work, stage, read, totals["units"], units), "chunking")
@@ -98,8 +94,6 @@ def chunk(corpora: Sequence[str], directory: Path, reading: Reading, means: Mean
     digest = blake2b("".join(each["digest"] for each in facts).encode(), digest_size=8).hexdigest()
     more = {"rejects": totals["rejects"], "skipped": totals["skipped"]}
     stage.seal({"units": units, **sums, **more, "digest": digest})
-    _remove(read.directory)
-    return Store(directory)
 
 
 def _remove(directory: Path) -> None:
@@ -114,43 +108,6 @@ def _read_work(read: Stage, groups: list[Group], reading: Reading) -> Callable[[
 
 def _order_work(stage: Stage, read: Stage, sources: int, units: int) -> Callable[[int], None]:
     return partial(order_unit, stage, read, sources, units)
-
-
-def unit_groups(
-    corpora: Sequence[str], reading: Reading, report: ReadReport, stage: Stage | None = None
-) -> list[Group]:
-    """Units of about GROUP_BYTES, big files cut inside; a source is named after the input as the user named it.
-
-    stage: keeps the plan.
-    """
-    groups: list[Group] = []
-    streams = find_inputs(list(map(str, corpora)), reading.text, report)
-    roots = list(dict.fromkeys(stream.root for stream in streams))
-    labels = dict(zip(roots, distinct_names(["stdin" if root == STDIN else root for root in roots]), strict=True))
-    plan = partial(plan_units, streams, reading.text, GROUP_BYTES)
-    for unit in plan() if stage is None else kept_units(stage, plan):
-        groups.append(Group())
-        for stream in unit:
-            label = labels[stream.root]
-            below = "" if stream.source == stream.root else "/" + stream.source[len(stream.root) :].lstrip("/")
-            groups[-1].streams.append(stream)
-            groups[-1].labels.append(label)
-            groups[-1].prefixes.append(label + below)
-    return groups
-
-
-def _seal_read(read: Stage, units: int, found: ReadReport, console: Console, where: str) -> None:
-    facts = [read.facts(unit) for unit in range(units)]
-    rejects = total(each["rejects"] for each in facts)
-    report = ReadReport()
-    for one in [found.to_json(), *(each["read"] for each in facts)]:
-        report.merge(one)
-    report.say(console)
-    size = sum(each["bytes"] for each in facts)
-    if not size:
-        why = ", ".join(f"{number:,} {reason}" for reason, number in {**rejects, **report.reasons}.items())
-        raise UserError(f"no text found{': ' + why if why else ''}", where=where)
-    read.seal({"units": units, "bytes": size, "rejects": rejects, "skipped": report.reasons})
 
 
 def upstream(store: Store) -> str:
@@ -171,22 +128,27 @@ def embed(
         "decontaminate": [entry["sha256"] for entry in against], "ngram": ngram if against else None,
         "fields": list(fields) if against else None, "prefix": prefix, "encoder": identity(name),
     }  # fmt: skip
-    stage = Stage(directory / "vectors", settings)
-    stage.begin(force=means.force)
-    if not stage.complete:
-        if name == "lsa" and not (stage.directory / "lsa.basis.npy").exists():
-            means.console.detail("fitting LSA on a sample of the chunks")
-            fit_lsa(store, seed).save(stage.directory)
-        if against:
-            known = Contamination.read(decontaminate, ngram, fields)
-            if known.short:
+    with standing(directory / "vectors", settings, means) as stage:
+        if not stage.complete:
+            if name == "lsa" and not (stage.directory / "lsa.basis.npy").exists():
+                means.console.detail("fitting LSA on a sample of the chunks")
+                fit_lsa(store, seed).save(stage.directory)
+            known = Contamination.read(decontaminate, ngram, fields) if against else None
+            if known and known.short:
                 means.console.warn(f"{known.short:,} evaluation texts are shorter than {ngram} words: not looked for")
-        units = range(-(-store.chunks // UNIT))
-        work = partial(_embed_work, stage, directory, name, prefix, tuple(decontaminate), ngram, tuple(fields))
-        means.run(stage, units, work, "embedding")
-        facts = [stage.facts(unit) for unit in units]
-        stage.seal({"units": len(units), **total(facts)})
+            units = range(-(-store.chunks // UNIT))
+            work = partial(_embed_work, stage, directory, name, prefix, tuple(decontaminate), ngram, tuple(fields))
+            means.run(stage, units, work, "embedding")
+            facts = [stage.facts(unit) for unit in units]
+            stage.seal({"units": len(units), **total(facts)})
     return Embedded(directory)
+
+
+def embedded(directory: Path) -> Embedded:
+    """The vectors of a work directory, if they are those of its chunks."""
+    found = Embedded(directory)
+    made_from(found.stage, "chunks", upstream(Store(directory)), "llmtool data embed")
+    return found
 
 
 def _embed_work(
@@ -199,15 +161,24 @@ def _embed_work(
 
 def index(directory: Path, kind: IndexKind, means: Means, *, seed: int = 0, dedupe: Dedupe = "near") -> Stage:
     """Merge copies; the index over what is left. `auto` is exact up to 200,000 chunks."""
-    embedded = Embedded(directory)
-    kind = indexing.choose(kind, embedded, means.console)
-    merged = copies.merge(directory, dedupe, means)
-    settings = {"stage": "index", "copies": merged.fingerprint, "index": kind, "seed": seed}
-    stage = Stage(directory / "index", settings)
-    stage.begin(force=means.force)
-    if not stage.complete:
-        indexing.build(stage, directory, kind, seed, means)
-    return stage
+    found = embedded(directory)
+    kind = indexing.choose(kind, found, means.console)
+    with standing(directory / "copies", copies.settings(found, dedupe), means) as merged:
+        if not merged.complete:
+            copies.merge(merged, directory, means)
+        settings = {"stage": "index", "copies": merged.fingerprint, "index": kind, "seed": seed}
+        with standing(directory / "index", settings, means) as stage:
+            if not stage.complete:
+                indexing.build(stage, directory, merged, means)
+    return built(directory)
+
+
+def built(directory: Path) -> Stage:
+    """The index of a work directory, if it is that of its vectors."""
+    found, merged = (Stage.existing(directory / name, "llmtool data index") for name in ("index", "copies"))
+    made_from(merged, "vectors", embedded(directory).stage.fingerprint, "llmtool data index")
+    made_from(found, "copies", merged.fingerprint, "llmtool data index")
+    return found
 
 
 def count_tokens(directory: Path, tokenizer: BaseTokenizer, separator: str, means: Means) -> Stage:
@@ -248,8 +219,12 @@ class Choice:
 
 def mine_stage(directory: Path, choice: Choice) -> Stage:
     """The directory of the rankings for a choice."""
-    built = Stage.existing(directory / "index", "llmtool data index")
-    settings = {"stage": "mine", "index": built.fingerprint, **asdict(choice), "unit_seeds": choice.unit_seeds()}
+    settings = {
+        "stage": "mine",
+        "index": built(directory).fingerprint,
+        **asdict(choice),
+        "unit_seeds": choice.unit_seeds(),
+    }
     settings["caps"] = dict(choice.caps or {})
     if choice.holdout:
         settings["held"] = HELD_VERSION

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from llmtool.core.corpus.arrays import OPEN, Mapped
 from llmtool.core.corpus.shards import AGAIN, SETTINGS, Stage
+from llmtool.core.run import journal
 from llmtool.core.run.atomic import PARTIAL, refuse_stdout
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import require_plain
@@ -34,6 +35,7 @@ def claim_work(directory: Path, read: Sequence[str | Path]) -> None:
     """
     refuse_stdout(directory)
     refuse_overlap([directory], read)
+    journal.recover_all(directory)
     if (directory / "chunks" / SETTINGS).exists() or not directory.is_dir():
         return
     for path in sorted(directory.iterdir()):

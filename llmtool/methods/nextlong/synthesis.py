@@ -25,6 +25,7 @@ from llmtool.methods.nextlong.chance import stable_hash
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.mixture import Mixture, Samples
 from llmtool.methods.nextlong.place import SPELLED, WORK, check_place, nothing_left, open_output, replaced
+from llmtool.methods.nextlong.reading import total
 from llmtool.methods.nextlong.recipe import Recipe
 from llmtool.methods.nextlong.short import pack, read_inputs
 from llmtool.methods.nextlong.stages import Choice
@@ -47,7 +48,7 @@ def make_samples(
     """`wanted` samples of a work directory, or as many as there can be, and counts; counted: tokens of the chunks."""
     store = Store(directory)
     if recipe.method != "nextlong":
-        embedded = Stage.existing(directory / "vectors", "llmtool data embed") if recipe.needs_vectors else None
+        embedded = stages.embedded(directory).stage if recipe.needs_vectors else None
         more = {
             "vectors": embedded.fingerprint if embedded else None,
             "wanted": wanted,
@@ -74,7 +75,7 @@ def make_samples(
             means.console.info(f"no sample of {name}: --cap {name}={share:g} takes all of its seeds")
     counts = {
         "not_candidates": mined.totals()["rejects"], "candidates": mined.totals()["candidates"],
-        "tried": sum(each["seeds"] for each in facts), "rejects": stages.total(each["rejects"] for each in facts),
+        "tried": sum(each["seeds"] for each in facts), "rejects": total(each["rejects"] for each in facts),
         "accepted": accepted,
         "left_out": mined.totals()["left_out"], "min_similarity": round(stages.floor(directory, mined), 4),
     }  # fmt: skip
