@@ -918,7 +918,7 @@ _llmtool() {
         "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json --config --print-config -h --help" || words="" ;;
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
-        "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --json --config --print-config -h --help" || words="" ;;
+        "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --force --json --config --print-config -h --help" || words="" ;;
         "llmtool scaling law") [[ $cur == -* ]] && words="--law --bootstrap --compute --seed --params-column --tokens-column --loss-column --plot -o --output --force --json --config --print-config -h --help" || words="" ;;
         "llmtool convert") [[ $cur == -* ]] && words="-h --help" || words="inspect copy export dsmoe dsmoe-baseline dense uniattn rope gguf topk cartesian mask finedeep merge-lora vocab" ;;
         "llmtool convert inspect") [[ $cur == -* ]] && words="--context --override --json --config --print-config -h --help" || words="" ;;
@@ -958,12 +958,12 @@ _llmtool() {
         "llmtool posttrain sft") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --only --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool posttrain uniattn") [[ $cur == -* ]] && words="-o --output --valid --format --template --ignore --date --tokenizer --length --pack --no-pack --drop-overlong --batch --micro --epochs --steps --stage1-epochs --stage1-steps --lr --stage1-lr --warmup --weight-decay --schedule --lora --lora-alpha --lora-targets --eval-every --save-every --set --only --dtype --save-dtype --device --parallel --recompute --compile --seed --threads --force --dry-run --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool bench") [[ $cur == -* ]] && words="-h --help" || words="kernels compile machine device decode tokenizer" ;;
-        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --tune --baseline --max-slowdown --rows --budget --html --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool bench kernels") [[ $cur == -* ]] && words="--sizes --dtype --cpu --direction --seconds --compile --no-compile --checks --no-checks --markdown --plot --force --tune --baseline --max-slowdown --rows --budget --html --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench compile") [[ $cur == -* ]] && words="--arch --first --check --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench machine") [[ $cur == -* ]] && words="--cpu --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench device") [[ $cur == -* ]] && words="--out --budget --parts --cpu --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool bench decode") [[ $cur == -* ]] && words="--batch --context --new --rounds --kernels --dtype --device --markdown --plot --force --rows --budget --html --json -q --quiet --config --print-config -h --help" || words="" ;;
-        "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool bench tokenizer") [[ $cur == -* ]] && words="--task --threads --repeats --only --pretokenizer --keep --force --html --markdown --json -q --quiet --config --print-config -h --help" || words="" ;;
     esac
     if [[ -n $words ]]; then compopt +o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -46,7 +46,8 @@ def kernels(
         tune_kernels(ops or [], settings, console=console)
         return
     read = [settings.baseline] if settings.baseline else []
-    with pages.open("Kernels measured", console, read=read, muted=as_json or settings.markdown) as page:
+    muted = as_json or settings.markdown
+    with pages.open("Kernels measured", console, read=read, force=settings.force, muted=muted) as page:
         report = time_kernels(ops or [], settings, as_json=as_json, console=page)
     if report["failed"] or report.get("slower"):
         raise typer.Exit(ExitCode.CHECK_FAILED)
@@ -113,8 +114,8 @@ def decode(
     """Time to the first token and per token, memory and bounds of checkpoints side by side."""
     from llmtool.commands.bench import decode as measure
 
-    muted = as_json or settings.markdown
-    with pages.open("Decoding measured", options.console(quiet, False), read=checkpoints, muted=muted) as page:
+    muted, console, force = as_json or settings.markdown, options.console(quiet, verbose=False), settings.force
+    with pages.open("Decoding measured", console, read=checkpoints, force=force, muted=muted) as page:
         report = measure.decode(checkpoints, page.drawing(settings), as_json=as_json, console=page)
     if report["failed"]:
         raise typer.Exit(ExitCode.CHECK_FAILED)
@@ -132,7 +133,8 @@ def tokenizer(
     from llmtool.commands.bench.tokenizer import measure
 
     console = options.console(quiet, verbose=False)
-    with pages.open("Tokenizers beside one another", console, read=[corpus], muted=as_json) as page:
+    title = "Tokenizers beside one another"
+    with pages.open(title, console, read=[corpus], force=settings.force, muted=as_json) as page:
         report = measure.benchmark(corpus, settings, console=page)
         measure.show(report, page)
         if as_json:

@@ -100,7 +100,8 @@ def compare(
     from llmtool.commands.scaling import laws
 
     console = options.console(quiet, verbose)
-    with pages.open("Which run ends lower", console, read=[*logs, *settings.like], muted=as_json) as page:
+    read = [*logs, *settings.like]
+    with pages.open("Which run ends lower", console, read=read, force=settings.force, muted=as_json) as page:
         facts, lines = laws.compare_logs(logs, page.drawing(settings), console=page)
         page.result(lines)
         if as_json:
@@ -110,7 +111,7 @@ def compare(
 @app.command("positions")
 def positions(
     log: OneLog,
-    settings: Annotated[PositionsSettings, Only("metric fit_until horizon set plot")],
+    settings: Annotated[PositionsSettings, Only("metric fit_until horizon set plot force")],
     as_json: options.Json = False,
 ) -> None:
     """The Temporal Scaling Law over positions: its fit, its course over steps, the uniform-learning check."""

@@ -40,7 +40,9 @@ def train(
     read = [parse_source(source).path for source in data]
     named = [name for name in (settings.tokenizer, settings.model) if name and Path(name).exists()]
     everything = [*read, *(parse_source(source).path for source in settings.valid), *named]
-    with pages.open(f"Training of {place}", console, read=everything, force=True, muted=as_json) as page:
+    with pages.open(
+        f"Training of {place}", console, read=everything, force=settings.force, grows=True, muted=as_json
+    ) as page:
         if not settings.dry_run and wants_tokenizer(data, settings):
             check_place(place, read, console)
             console.info("no tokenizer is named, and none stands here: one is made first")

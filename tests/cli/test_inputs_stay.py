@@ -1,4 +1,5 @@
-"""No output takes the place of anything that its command reads: every option that names an input, every output.
+"""No output takes the place of anything that its command reads: every option that names an input, every output; and
+none that another command wrote is replaced without --force.
 
 COMMANDS names each option that takes a file, as an input (`in/...`) or as an output; the test of the surface holds that
 none is forgotten. Each output is tried at each input: at its place, around it, and inside it.
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from llmtool.cli.surface import tree
+from llmtool.core.kernels.registry import known_ops
+from llmtool.core.run.figures import MARK
 from tests.faults.trial import Trial, invoke
 
 pytest.importorskip("torch")
@@ -230,6 +233,39 @@ def attempt(root: Path, line: str, option: str, target: str, read: str, how: str
     if status != 1 or not REFUSED.search(said.getvalue()):
         return f"status {status}: {said.getvalue()[-300:]}"
     return None
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=[" ".join(line.split()[:2]) for line in COMMANDS])
+def test_nothing_is_replaced_without_force(line: str, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of some commands were: of those that had no --force, or another use for it."""
+    monkeypatch.chdir(trial.root)
+    marked = b"\x89PNG " + MARK.encode() + b" 0123456789abcdef"
+    assert takes_force(line)
+    for tried in dict.fromkeys((option, word) for option, word in words_of(line) if is_output(word)):
+        option, output = tried
+        if option in ("--tensorboard", "--keep") or (line.startswith("train") and output.startswith("PAGE")):
+            continue  # what is added to others; the page of a run that goes on, which says so (test_page.py)
+        shutil.rmtree(trial.root / "out", ignore_errors=True)
+        (trial.root / "out").mkdir()
+        places = {each: Path("out", f"{n}{Path(each[1]).suffix}") for n, each in enumerate(words_of(line))}
+        places = {each: path.with_suffix(".png") if each[1] == "FIGURE" else path for each, path in places.items()}
+        old = places[tried]
+        if line.startswith("bench kernels") and option == "--plot":
+            old /= f"{known_ops([])[0]}.png"
+        if Path(output).suffix or output == "FIGURE" or old.suffix == ".png":
+            old.parent.mkdir(exist_ok=True)
+            old.write_bytes(marked)
+        else:
+            old.mkdir()
+            (old / "theirs.txt").write_bytes(marked)
+            old /= "theirs.txt"
+        words = [str(places[each]) if is_output(each[1]) else each[1] for each in words_of(line)]
+        said = io.StringIO()
+        monkeypatch.setattr(sys, "argv", sys.argv)
+        with redirect_stderr(said), redirect_stdout(io.StringIO()):
+            status = invoke(words)
+        assert (status, old.read_bytes()) == (1, marked), f"{option} {output}: {status}, {said.getvalue()}"
+        assert "exist" in said.getvalue() or "holds" in said.getvalue(), f"{option} {output}: {said.getvalue()}"
 
 
 def takes_force(line: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtool.commands.bench.machine import find_place, require_torch
@@ -16,6 +17,7 @@ from llmtool.core.kernels.registry import known_ops, load_spec
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import ChoiceError, UserError
 from llmtool.core.run.extras import require
+from llmtool.core.run.figures import claim_figure
 from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.core.run.manifest import code, git_revision
 from llmtool.core.run.numbers import whole
@@ -117,7 +119,8 @@ def time_kernels(
     until = math.inf if asked.budget is None else time.monotonic() + asked.budget
     read = [asked.baseline] if asked.baseline else []
     refuse_existing(asked.rows, read)
-    refuse_overlap([asked.plot] if asked.plot else [], read)
+    if asked.plot is not None:
+        _claim_figures(asked.plot, names, read, force=asked.force)
     place = find_place("cpu" if asked.cpu else "auto")
     on_gpu = place.type == "cuda"
     direction, plot = asked.direction, asked.plot
@@ -126,9 +129,6 @@ def time_kernels(
     facts = describe(place)
     before = None if asked.baseline is None else read_baseline(asked.baseline, facts["device"])
     if plot is not None:
-        require("matplotlib", extra="plots", why="to draw a benchmark")
-        if plot.exists() and not plot.is_dir():
-            raise UserError("not a directory", where=str(plot), hint="name a directory for the figures")
         plot.mkdir(parents=True, exist_ok=True)
     work = [(load_spec(name), cases_of(load_spec(name), asked.sizes, on_gpu)) for name in names]
     rows: list[dict[str, Any]] = []
@@ -170,6 +170,15 @@ def time_kernels(
         written = draw(rows, plot, f"{facts['device']}, {dtype}, torch {facts['versions']['torch']}")
         console.info(f"{plot}: {', '.join(path.name for path in written)}")
     return report
+
+
+def _claim_figures(folder: Path, names: Sequence[str], read: Sequence[Path], *, force: bool) -> None:
+    refuse_overlap([folder], read)
+    require("matplotlib", extra="plots", why="to draw a benchmark")
+    if folder.exists() and not folder.is_dir():
+        raise UserError("not a directory", where=str(folder), hint="name a directory for the figures")
+    for name in names if folder.is_dir() else ():
+        claim_figure(folder / f"{name}.png", read=read, force=force)
 
 
 def elsewhere(op: str, how: dict[str, Any]) -> Iterator[dict[str, Any]]:

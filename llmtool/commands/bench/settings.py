@@ -38,6 +38,7 @@ class KernelSettings(Settings):
     checks: Annotated[bool, Option("Without a GPU: interpret and compile our kernels.", "--checks/--no-checks")] = True
     markdown: Markdown = False
     plot: Annotated[Path | None, Option("Draw OP.png for each op here.", metavar="DIR")] = None
+    force: Force = False
     tune: Annotated[bool, Option("Measure launch configurations instead; rows for tuning.json.", "--tune")] = False
     baseline: Annotated[Path | None, Option("An earlier --json of this device.", metavar="FILE")] = None
     max_slowdown: Annotated[float, Option("Exit with 3 where ours takes so many times longer.", min=1)] = 1.05
@@ -101,3 +102,4 @@ class PeersSettings(Settings):
         Option("Style of the tokenizers that are trained for encoding."),
     ] = "llama3"
     keep: Annotated[Path | None, Option("Keep the trained tokenizers here, and use them again.", metavar="DIR")] = None
+    force: Force = False

@@ -141,7 +141,7 @@ def compare_logs(
     if len(sources) < 2:
         raise UserError("a comparison needs two or more logs")
     asked = CompareSettings.of(settings, named_settings)
-    claim_figure(asked.plot, read=[*sources, *asked.like])
+    claim_figure(asked.plot, read=[*sources, *asked.like], force=asked.force)
     pairs = asked.look().runs_with_earlier(sources, asked.like, console)
     forecasts = [forecast(run, asked.law, earlier) for run, earlier in pairs]
     comparison.require_comparable(forecasts, console, force=asked.force)
@@ -155,7 +155,7 @@ def positions_of(source: str, asked: PositionsSettings) -> list[dict[str, Any]]:
     """The law over positions of a log, an object for each evaluation set: its fit, its regression over steps, the
     uniform-learning check. Without --set, the one set that is found."""
     look, figure, sets = asked.look(), asked.plot, asked.set
-    claim_figure(figure, read=[source])
+    claim_figure(figure, read=[source], force=asked.force)
     if sets and look.metric:
         raise UserError("--metric names one set and --set several: give one of the two")
     log = read_log(source, look.chosen)
@@ -215,7 +215,7 @@ def size_law(
         except CompleteError:
             if not unfinished(QUIET, figure):
                 raise
-    claim_figure(figure, read=[path])
+    claim_figure(figure, read=[path], force=asked.force)
     if figure is not None and output is not None:
         refuse_overlap([output, figure], ())
     if law == critical_batch.NAME:

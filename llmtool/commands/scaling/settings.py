@@ -123,7 +123,9 @@ class PredictSettings(Settings):
 class CompareSettings(LogSettings):
     """And what a comparison overlooks."""
 
-    force: Annotated[bool, Option("Compare in spite of other horizons or tokenizers.", "--force")] = False
+    force: Annotated[
+        bool, Option("Compare in spite of other horizons or tokenizers; replace an output that exists.", "--force")
+    ] = False
     plot: Plot = None
 
 
@@ -133,6 +135,7 @@ class PositionsSettings(LogSettings):
 
     set: Annotated[Sequence[str], Option("Evaluation set; may be given again.", metavar="NAME")] = ()
     plot: Plot = None
+    force: Force = False
 
 
 @dataclass(frozen=True, kw_only=True)

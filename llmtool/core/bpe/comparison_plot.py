@@ -40,7 +40,7 @@ NARROWEST_LABELLED_BAR = 0.13
 
 def plot(comparison: Comparison, path: Path) -> None:
     """Write the figure, in the format that the suffix of `path` names."""
-    claim_figure(path)
+    claim_figure(path, force=True)
     matplotlib: Any = require("matplotlib", extra="plots", why="to draw a comparison")
     figures: Any = require("matplotlib.figure", extra="plots", why="to draw a comparison")
     with matplotlib.rc_context(STYLE):

@@ -24,11 +24,11 @@ def mark() -> str:
     return f"{MARK} {hashlib.sha256(chr(0).join(words).encode(errors='surrogateescape')).hexdigest()[:16]}"
 
 
-def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: bool = True) -> None:
+def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: bool = False) -> None:
     """Refuse a figure that could not be drawn there: `claim_file` for figures.
 
-    A figure that the same command drew is drawn again; one of ours that another drew is replaced with `force`, where
-    the command has that option; nobody else's file is, ever.
+    A figure that the same command drew is drawn again; one of ours that another drew is replaced with `force` alone,
+    so every command that draws has that option; nobody else's file is, ever.
     """
     if path is None:
         return
@@ -42,7 +42,7 @@ def claim_figure(path: Path | None, *, read: Iterable[str | Path] = (), force: b
     claim_marked(path, "figure", read=read, force=force)
 
 
-def claim_marked(path: Path, kind: str, *, read: Iterable[str | Path] = (), force: bool = True) -> None:
+def claim_marked(path: Path, kind: str, *, read: Iterable[str | Path] = (), force: bool = False) -> None:
     """Refuse a file that is no figure (or page: `kind`) of ours, or one that another command made, without `force`."""
     refuse_overlap([path], read)
     if is_stream(path):

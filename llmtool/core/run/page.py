@@ -52,11 +52,14 @@ class Pages(Settings):
         *,
         read: Iterable[str | Path] = (),
         force: bool = False,
+        grows: bool = False,
         muted: bool = False,
     ) -> "Iterator[Page]":
         """The console that keeps what it shows, written at the end of the block; nothing is where nothing was asked.
 
         read: what the command reads, which no page replaces. muted: results are kept and not shown, as under --json.
+        grows: of a run that goes on, perhaps typed otherwise than it was begun: another command's page is replaced
+        without `force`, which would start it over, and that is said.
         """
         from shutil import rmtree
         from tempfile import mkdtemp
@@ -72,7 +75,9 @@ class Pages(Settings):
         _refuse_ending("--html", self.html, HTML)
         _refuse_ending("--markdown", self.markdown, MARKDOWN)
         for path in places:
-            claim_marked(path, "page", read=read, force=force)
+            claim_marked(path, "page", read=read, force=force or grows)
+            if grows and not force and path.exists() and not is_stream(path) and not _is_ours(path):
+                console.info(f"{path}: is replaced; it was written by a command that was typed otherwise")
         drawn = Path(mkdtemp(prefix="llmtool-page-")) if self.html else None
         page = Page(title, console, drawn, muted=muted or self.markdown == STDOUT)
         page.missing = not all(path.exists() and (is_stream(path) or _is_ours(path)) for path in places)

@@ -220,9 +220,9 @@ def test_figures_bear_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         save_figure(Figure(figsize=(1, 1)), path)
         assert path.read_bytes() == before
         monkeypatch.setattr(sys, "argv", ["llmtool", "draw", "another"])
-        claim_figure(path)
+        claim_figure(path, force=True)
         with pytest.raises(UserError, match="exists already"):
-            claim_figure(path, force=False)
+            claim_figure(path)
     with pytest.raises(UserError, match="is also an input"):
         claim_figure(figure, read=[figure])
 

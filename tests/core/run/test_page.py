@@ -168,3 +168,20 @@ def test_a_browser_shows_it(tmp_path: Path) -> None:
     assert "&lt;i&gt;novels&lt;/i&gt;" in done.stdout
     assert "<script" not in done.stdout
     read(done.stdout)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_page_of_a_run_that_grows_is_replaced_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], force: bool
+) -> None:
+    place = tmp_path / "p.html"
+    for words in (["train"], ["train"], ["train", "-v"]):
+        monkeypatch.setattr("sys.argv", ["llmtool", *words])
+        with Pages(html=place).open("t", Console(), force=force, grows=True) as page:
+            page.result([" ".join(words)])
+        said = capsys.readouterr().err
+        assert ("is replaced" in said) == ("-v" in words and not force)
+    assert "train -v" in place.read_text()
+    monkeypatch.setattr("sys.argv", ["llmtool", "eval"])
+    with pytest.raises(UserError, match="use --force to replace it"), Pages(html=place).open("t", Console()):
+        pass
