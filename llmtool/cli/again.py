@@ -58,7 +58,8 @@ def rerun(
     from llmtool.commands.rerun import command_of
 
     command = command_of(manifest, context.args)
-    print(f"running: {command.shown}", file=sys.stderr)
+    if not {"-q", "--quiet"} & set(context.args):
+        print(f"running: {command.shown}", file=sys.stderr)
     for warning in command.warnings():
         print(f"warning: {warning}", file=sys.stderr)
     os.chdir(command.directory)

@@ -48,13 +48,18 @@ def run(verb: str, *given: Any, as_json: bool, quiet: bool, **text: Any) -> None
 
 
 @app.command("inspect")
-def inspect(checkpoint: options.Checkpoint, settings: of.InspectSettings, as_json: options.Json = False) -> None:
+def inspect(
+    checkpoint: options.Checkpoint,
+    settings: of.InspectSettings,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
     """Parameters, bytes, FLOPs and KV bytes a token, by layer; reads headers and config.json only."""
     from llmtool.commands.convert import inspect
 
     facts = inspect.inspect(checkpoint, settings)
     for problem in facts["problems"]:
-        options.console(quiet=False, verbose=False).warn(f"{checkpoint}: {problem}")
+        options.console(quiet, verbose=False).warn(f"{checkpoint}: {problem}")
     print(dumps(facts) if as_json else "\n".join(inspect.lines(facts)))
 
 

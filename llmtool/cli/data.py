@@ -197,11 +197,12 @@ def show(
     sample: Annotated[str, typer.Argument(help="A sample's id, its seed's id, or a number from 0.", metavar="ID")],
     settings: ShowSettings,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """One sample: its spans in order, the seed's chunks in green, the negatives named."""
     from llmtool.commands import data
 
-    row = data.show(output, sample, settings, quiet=as_json, console=options.console(False, False))
+    row = data.show(output, sample, settings, quiet=as_json, console=options.console(quiet, False))
     if as_json:
         print(dumps(row, ensure_ascii=False))
 

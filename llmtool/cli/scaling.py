@@ -59,6 +59,7 @@ def predict(
     saved: Annotated[Path, typer.Argument(help="What `fit --output` or `law --output` wrote.", metavar="FIT")],
     settings: PredictSettings,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Losses of a saved fit at other steps or under another schedule; of a saved law, at another size."""
     from llmtool.commands.scaling import laws, verbs
@@ -113,6 +114,7 @@ def positions(
     log: OneLog,
     settings: Annotated[PositionsSettings, Only("metric fit_until horizon set plot force")],
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """The Temporal Scaling Law over positions: its fit, its course over steps, the uniform-learning check."""
     from llmtool.commands.scaling import laws
@@ -128,6 +130,7 @@ def law(
     ],
     settings: SizeSettings,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fit a law over model and data sizes to many finished runs, with compute-optimal sizes."""
     from llmtool.commands.scaling import laws

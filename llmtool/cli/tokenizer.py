@@ -150,6 +150,7 @@ def decode(
     output: options.OptionalOutput = None,
     *,
     settings: DecodeSettings,
+    quiet: options.Quiet = False,
 ) -> None:
     """Turn ids back into exactly the bytes they came from.
 
@@ -158,7 +159,7 @@ def decode(
     from llmtool.commands.tokenizer.encode import decode_files
     from llmtool.tokenizer import load
 
-    console = options.console(quiet=False, verbose=False)
+    console = options.console(quiet, verbose=False)
     decode_files(load(tokenizer), source, output, settings, read=[tokenizer], console=console)
 
 
@@ -172,6 +173,7 @@ def inspect(
     *,
     settings: CuttingSettings,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show how a text is cut, what a token is, or a tokenizer.
 
