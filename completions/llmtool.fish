@@ -397,7 +397,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l every -x -d 'Seco
 complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l require-confident -d 'Exit 3 if the forecast is not confident.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l max-predicted-loss -x -d 'Exit 3 if the end is above this.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l certainty -x -d 'P(above the bar) that fails; else 0.5, with --follow 0.9.'
-complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l stop -d 'With --follow: exit 3 as soon as the bar is missed.'
+complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l stop -d 'With --follow: exit 3 as soon as the bar is missed, or two rows on end have no number.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l notify -x -d 'With --follow: run this with each alarm as an argument.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -l plot -r -F -d 'Draw a figure, PNG or SVG by name.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling fit'" -s o -l output -r -F -d 'File to write instead of stdout.'

@@ -81,7 +81,7 @@ class Follower:
         if self._is_to_come():
             return None
         try:
-            run = self.request.look.run(read_log(self.request.sources[0], self.request.look.chosen))
+            run = alarms.awaited(self.request.look.run(read_log(self.request.sources[0], self.request.look.chosen)))
             last, since = float(run.steps[-1]), run.log.broken_from
             grown = last > self.seen[0] or since != self.seen[1]
             self.seen = max(self.seen[0], last), since

@@ -80,7 +80,10 @@ class FitSettings(LogSettings):
     certainty: Annotated[
         float | None, Option("P(above the bar) that fails; else 0.5, with --follow 0.9.", min=0.5, max=1)
     ] = None
-    stop: Annotated[bool, Option("With --follow: exit 3 as soon as the bar is missed.", "--stop")] = False
+    stop: Annotated[
+        bool,
+        Option("With --follow: exit 3 as soon as the bar is missed, or two rows on end have no number.", "--stop"),
+    ] = False
     notify: Annotated[
         str | None, Option("With --follow: run this with each alarm as an argument.", metavar="COMMAND")
     ] = None

@@ -1,6 +1,6 @@
 """What a watched run shows that no law foresees: spikes, divergence, losses that are no numbers, odds against a bar."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class Alarm:
 def broken(run: Run) -> bool:
     """Whether the loss is no number any more, up to the last row of what may be looked at."""
     return run.log.broken_from is not None and run.log.broken_from > run.steps[-1] and run.until >= run.steps[-1]
+
+
+def awaited(run: Run) -> Run:
+    """The run as one that is watched: a single row without a number at its end, which the next one may mend, counts for
+    nothing until another one comes; unless none is to come."""
+    since = run.log.broken_from
+    if since is None or run.log.broken_rows > 1 or run.log.ended or not (run.open_end or since < run.horizon):
+        return run
+    return replace(run, log=replace(run.log, broken_from=None, broken_rows=0))
 
 
 def odds_above(made: Forecast, bar: float) -> float:

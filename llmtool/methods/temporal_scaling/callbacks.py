@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from llmtool.core.run.errors import UserError
-from llmtool.methods.temporal_scaling.alarms import broken, odds_above, of_run
+from llmtool.methods.temporal_scaling.alarms import awaited, broken, odds_above, of_run
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
 from llmtool.methods.temporal_scaling.logs import NotYetError
 from llmtool.methods.temporal_scaling.logs.axis import LARGEST_STEP
@@ -79,7 +79,7 @@ class Watcher:
         try:
             whole = None if self.horizon is None else max(self.horizon, step)
             log = assemble(self.records, "this run", None if whole is None else round(whole))
-            run = prepare(log, metric=self.metric, horizon=whole, warmup=self.warmup, plan=self.plan)
+            run = awaited(prepare(log, metric=self.metric, horizon=whole, warmup=self.warmup, plan=self.plan))
             for alarm in of_run(run):
                 if alarm.key not in self.told:
                     self.told.add(alarm.key)

@@ -268,6 +268,42 @@ def test_a_run_that_broke_reaches_no_bar(tmp_path: Path, capsys: pytest.CaptureF
     assert watcher.missed
 
 
+@pytest.mark.parametrize("mended", [True, False])
+def test_one_row_without_a_number_is_waited_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mended: bool
+) -> None:
+    """It ended the run at once, whose next row was good again."""
+    records = rows(log(every=400))
+    for place in (30,) if mended else (30, 31):
+        records[place]["loss"] = float("nan")
+    size, path = 31, tmp_path / "run.jsonl"  # the first of them is the last row that is seen first
+    write_jsonl(path, records[:size])
+    coming = iter(records[size:])
+
+    def sleep(_: float) -> None:
+        with path.open("a") as file:
+            if (record := next(coming, None)) is None:
+                raise Stopped
+            file.write(json.dumps(record) + "\n")
+
+    status = watch(path, sleep, max_predicted_loss=9.0, stop=True)
+    said = capsys.readouterr().err
+    assert status == (0 if mended else 3)
+    assert said.count("the loss is no number since step 12,400") == (not mended)
+    watcher = Watcher(HORIZON, "cosine", warmup=500.0, every=31, bar=9.0, say=lambda _: None)
+    for record in records[:size]:
+        watcher.record({key: value for key, value in record.items() if key != "step"}, int(record["step"]))
+    assert watcher.latest is not None
+    assert not watcher.missed
+
+
+def test_a_last_row_without_a_number_is_not_waited_out(tmp_path: Path) -> None:
+    records = rows(log(every=400))
+    records[-1]["loss"] = float("nan")
+    path = write_jsonl(tmp_path / "run.jsonl", records)
+    assert watch(path, lambda _: pytest.fail("waited"), max_predicted_loss=9.0, stop=True) == 3
+
+
 def test_a_broken_log_that_does_not_grow_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_jsonl(tmp_path / "run.jsonl", broken_off(rows(log(every=400)), 40))
     looks = iter(range(4))

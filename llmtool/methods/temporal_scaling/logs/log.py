@@ -37,7 +37,8 @@ class Log:
     unit: of the axis, "step", "tokens", "epoch" or "row"; columns: the name in the log behind each of what was read;
     tokenizer: its hash, which llmtool's own logs carry;
     units: of the losses that are no nats, by metric; ended: whether a row says that the run has ended;
-    broken_from: the first step after the last good loss at which the loss is no number, if it has come to that.
+    broken_from: the first step after the last good loss at which the loss is no number, if it has come to that;
+    broken_rows: at how many steps it is none.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Log:
     broken_from: float | None = None
     units: dict[str, str] = field(default_factory=dict)
     ended: bool = False
+    broken_rows: int = 0
 
     @property
     def axis(self) -> str:
@@ -142,9 +144,10 @@ def assemble(
             + (f" (planned to {horizon:,.10g})" if horizon and horizon > ended else "")
         )
         horizon = min(horizon or ended, ended)
+    broken = _broken(reading, x, losses, columns)
     return Log(name, losses, positions, other["rate"], horizon, other["tokens"], other["seconds"], tuple(notes), unit,
-               columns, reading.tokenizer, _broken_from(reading, x, losses, columns),
-               _units(reading, columns), ended is not None)  # fmt: skip
+               columns, reading.tokenizer, float(broken[0]) if len(broken) else None,
+               _units(reading, columns), ended is not None, len(broken))  # fmt: skip
 
 
 def _require(reading: Reading) -> None:
@@ -262,14 +265,13 @@ def _units(reading: Reading, columns: dict[str, str]) -> dict[str, str]:
     return {metric: each.unit for metric, each in held.items() if each.role == "loss" and each.unit}
 
 
-def _broken_from(reading: Reading, x: Array, losses: dict[str, Series], columns: dict[str, str]) -> float | None:
-    """The first step without a finite loss after the last good one, of the training loss or of any."""
+def _broken(reading: Reading, x: Array, losses: dict[str, Series], columns: dict[str, str]) -> Array:
+    """The steps without a finite loss after the last good one, of the training loss or of any [steps]."""
     for metric in sorted(losses, key=lambda name: name != "train"):
         if metric in columns and (column := reading.columns.get(columns[metric])) is not None:
             steps, values = x[column.places], np.array(column.values)
-            later = steps[(steps > losses[metric].steps[-1]) & ~np.isfinite(values)]
-            return float(later.min()) if len(later) else None
-    return None
+            return np.unique(steps[(steps > losses[metric].steps[-1]) & ~np.isfinite(values)])
+    return np.zeros(0)
 
 
 def _amiss(reading: Reading, axis: str) -> list[str]:
