@@ -283,6 +283,7 @@ _llmtool() {
         "llmtool scaling predict:--horizon") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling predict:--params") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling predict:--tokens") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
+        "llmtool scaling predict:--unique") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling predict:--config") mapfile -t COMPREPLY < <(compgen -f -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--law") mapfile -t COMPREPLY < <(compgen -W "auto temporal cooldown mpl annealing power shifted log hyperbola" -- "$cur"); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
         "llmtool scaling backtest:--metric") COMPREPLY=(); COMPREPLY=("${COMPREPLY[@]/#/$before}"); return ;;
@@ -915,7 +916,7 @@ _llmtool() {
         "llmtool tokenizer export") [[ $cur == -* ]] && words="--to --encoder --length --ties --sample --force --field --documents --document-separator --input-format --strict --include --exclude --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool scaling") [[ $cur == -* ]] && words="-h --help" || words="fit predict backtest compare positions law" ;;
         "llmtool scaling fit") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --joint --target-loss --follow --every --require-confident --max-predicted-loss --certainty --stop --notify --plot -o --output --force --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
-        "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --json -q --quiet --config --print-config -h --help" || words="" ;;
+        "llmtool scaling predict") [[ $cur == -* ]] && words="--at --schedule --schedule-of --peak --end-lr --decay --warmup --horizon --params --tokens --unique --json -q --quiet --config --print-config -h --help" || words="" ;;
         "llmtool scaling backtest") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling compare") [[ $cur == -* ]] && words="--law --metric --fit-until --horizon --schedule --peak --end-lr --decay --warmup --smooth --step-column --loss-column --lr-column --like --force --plot --html --markdown --json -q --quiet -v --verbose --config --print-config -h --help" || words="" ;;
         "llmtool scaling positions") [[ $cur == -* ]] && words="--metric --fit-until --horizon --set --plot --force --json -q --quiet --config --print-config -h --help" || words="" ;;

@@ -420,6 +420,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -l warmup -x -d 
 complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -l horizon -x -d 'Last step of the run; else that of the known schedule.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -l params -x -d 'Of a law over sizes: parameters, such as 7B.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -l tokens -x -d 'Of a law over sizes: tokens, such as 1T.'
+complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -l unique -x -d 'Of a data-constrained law: unique tokens among them. Default: all.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -l json -d 'Print the result as JSON.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -s q -l quiet -d 'Errors and warnings only.'
 complete -c llmtool -n "__llmtool_at 'llmtool scaling predict'" -l config -r -F -d 'TOML file of options (vocab-size = 8000); the command line overrides it.'

@@ -126,7 +126,10 @@ def positions(
 @app.command("law")
 def law(
     runs: Annotated[
-        Path, typer.Argument(help="Table of runs: params, tokens or FLOP, loss (unique_tokens; or loss, batch, steps).")
+        Path,
+        typer.Argument(
+            help="Table of runs: params, tokens or FLOP, loss (unique_tokens; or loss, batch, steps). - for stdin."
+        ),
     ],
     settings: SizeSettings,
     as_json: options.Json = False,

@@ -254,8 +254,11 @@ def refuse_of_runs(asked: PredictSettings, path: Path) -> None:
                         where=str(path), hint="--params N and --tokens D ask it")  # fmt: skip
 
 
-def predict_size(path: Path, params: str | None, tokens: str | None) -> dict[str, Any]:
-    """The loss at a size such as 7B and a number of tokens such as 1T, under a law over sizes that was saved."""
+def predict_size(path: Path, params: str | None, tokens: str | None, unique: str | None = None) -> dict[str, Any]:
+    """The loss at a size such as 7B and a number of tokens such as 1T, under a law over sizes that was saved.
+
+    unique: how many of the tokens are, under a law for repeated data; all of them if not given.
+    """
     facts = read_json_object(path)
     if facts.get("schema") != size_report.SCHEMA:
         raise UserError(
@@ -266,18 +269,24 @@ def predict_size(path: Path, params: str | None, tokens: str | None) -> dict[str
         are = "is missing" if len(missing) == 1 else "are missing"
         raise UserError(f"{' and '.join(missing)} {are}", where=str(path),
                         hint="a law over sizes needs --params, such as 7B, and --tokens, such as 1T")  # fmt: skip
+    if unique is not None and facts.get("law") != across_runs.DATA_CONSTRAINED.name:
+        raise UserError("is no law for repeated data, which --unique asks", where=str(path),
+                        hint="written by: llmtool scaling law RUNS --law data-constrained -o FILE")  # fmt: skip
     amounts = []
-    for flag, text in asked.items():
+    for flag, text in (asked if unique is None else {**asked, "--unique": unique}).items():
         value = number(text)
         if value is None or not 0 < value < 1e30:
             raise UserError(f"{flag} {text}: not a number such as 7B")
         amounts.append(value)
-    return size_report.predict_saved(facts, amounts[0], amounts[1], str(path))
+    if len(amounts) > 2 and amounts[2] > amounts[1]:
+        raise UserError(f"--unique {unique}: more than --tokens {tokens}")
+    return size_report.predict_saved(facts, *amounts, where=str(path))
 
 
 def size_prediction_lines(facts: dict[str, Any]) -> Iterator[str]:
     """A prediction at a size for people."""
     row = facts["predictions"][0]
     size = f"{row['params']:.4g} parameters, {row['tokens']:.4g} tokens"
+    size += f", {row['unique']:.4g} of them unique" if "unique" in row else ""
     yield f"{size}: loss {row['value']:.4f}  [{row['low']:.4f}, {row['high']:.4f}]"
     yield from (f"  NOT CONFIDENT: {doubt}" for doubt in facts["doubts"])

@@ -108,11 +108,14 @@ class PredictSettings(Settings):
     horizon: Horizon = None
     params: Annotated[str | None, Option("Of a law over sizes: parameters, such as 7B.", metavar="N")] = None
     tokens: Annotated[str | None, Option("Of a law over sizes: tokens, such as 1T.", metavar="D")] = None
+    unique: Annotated[
+        str | None, Option("Of a data-constrained law: unique tokens among them. Default: all.", metavar="U")
+    ] = None
 
     @property
     def of_sizes(self) -> bool:
         """Whether a law over sizes is asked."""
-        return self.params is not None or self.tokens is not None
+        return any(asked is not None for asked in (self.params, self.tokens, self.unique))
 
     def look(self) -> "Look":
         """The other schedule as the method's code has it."""

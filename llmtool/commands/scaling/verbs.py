@@ -54,7 +54,7 @@ def predict(
     if asked.of_sizes or laws.is_size_law(path):
         if laws.is_size_law(path):
             laws.refuse_of_runs(asked, path)
-        return laws.predict_size(path, asked.params, asked.tokens)
+        return laws.predict_size(path, asked.params, asked.tokens, asked.unique)
     return laws.predictions(laws.predict_fit(path, asked.at, asked.look(), asked.schedule_of))
 
 

@@ -1,23 +1,30 @@
 """Tables of runs, a row each, as the laws over runs read them: CSV of any delimiter, Markdown, JSONL, a JSON array, a
-JSON object of columns. Packed files are unpacked."""
+JSON object of columns, Parquet. Packed files are unpacked, and all but Parquet may come through stdin."""
 
 import csv
 import io
 import re
+import sys
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmtool.core.corpus.columns import read_parquet
 from llmtool.core.corpus.compression import unpack
+from llmtool.core.corpus.inputs import Input
 from llmtool.core.run.errors import UserError
-from llmtool.core.run.files import read_plain
+from llmtool.core.run.files import open_plain, read_plain, require_plain
 from llmtool.core.run.json_file import parse_json
 from llmtool.methods.temporal_scaling.logs.columns import flatten
 
 Row = tuple[int, dict[str, Any]]
 """The line that a row stands in (of an array its number), and its cells by name, empty where it has none."""
 LARGEST = 1 << 30
+STDIN = Path("-")
+PARQUET = b"PAR1"
+CELLS = 10_000_000
+"""Of a Parquet file, whose cells may take no room there."""
 _UNIT = r"\s*[kKmMbBgGtT]?"
 _NUMBER = re.compile(rf"[-+]?[\d.,]*\d(?:[eE][-+]?\d+)?{_UNIT}")
 _EITHER = re.compile(rf"[-+]?[1-9]\d{{0,2}},\d{{3}}{_UNIT}")
@@ -29,15 +36,47 @@ _POINTS = re.compile(rf"[-+]?\d{{1,3}}(?:\.\d{{3}})+(?:,\d+)?{_UNIT}")
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a table; what is nested in an object is named by its path, `hyperparameters/params`."""
+    if _is_parquet(path):
+        return _parquet(path)
     text = _text(path)
     if text.lstrip()[:1] in ("[", "{"):
         return _with_points(_objects(text, path), path, semicolons=False)
     return _cells(text, path)
 
 
+def _is_parquet(path: Path) -> bool:
+    if path == STDIN:
+        return False
+    with open_plain(path) as file:
+        return file.read(len(PARQUET)) == PARQUET
+
+
+def _parquet(path: Path) -> list[Row]:
+    rows: list[Row] = []
+    held = 0
+    stream = Input(str(path), require_plain(path), named=True)
+    for _, batch in read_parquet(stream, None):
+        rows += [(number, dict(flatten(row))) for number, row in batch]
+        held += sum(len(row) for _, row in rows[-len(batch) :])
+        if held > CELLS:
+            raise UserError(f"more than {CELLS:,} cells", where=str(path), hint="keep the columns that the law needs")
+    return rows
+
+
+def _bytes(path: Path) -> bytes:
+    if path != STDIN:
+        return read_plain(path, largest=LARGEST, wanted="CSV or JSONL")
+    if sys.stdin is None:
+        raise UserError("standard input is closed", hint="pipe a table in, or name a file")
+    data = sys.stdin.buffer.read(LARGEST + 1)
+    if data.startswith(PARQUET):
+        raise UserError("Parquet can be read only from a plain file", where=str(path), hint="name the file")
+    return data
+
+
 def _text(path: Path) -> str:
     data = bytearray()
-    for block in unpack([read_plain(path, largest=LARGEST, wanted="CSV or JSONL")], str(path)):
+    for block in unpack([_bytes(path)], str(path)):
         data += block
         if len(data) > LARGEST:
             raise UserError(f"larger than {LARGEST >> 20} MiB", where=str(path))

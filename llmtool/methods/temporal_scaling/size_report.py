@@ -20,16 +20,19 @@ Array = NDArray[np.float64]
 SCHEMA = "llmtool.scaling-law/1"
 
 
-def predict(law: SizeLaw, theta: Array, draws: Array, sd: float, params: float, tokens: float) -> dict[str, float]:
+def predict(
+    law: SizeLaw, theta: Array, draws: Array, sd: float, params: float, tokens: float, unique: float | None = None
+) -> dict[str, float]:
     """The loss of a run of some size with its 90% interval; sd: of the runs around the law, in the log of the loss."""
-    run = Table.one(params, tokens)
+    run = Table.one(params, tokens, unique)
     value = float(law.log_loss(theta, run)[0])
     noise = sd * np.random.default_rng(0).standard_normal(max(len(draws), 400))
     others = np.array([law.log_loss(draws[at % len(draws)], run)[0] if len(draws) else value
                        for at in range(len(noise))]) + noise  # fmt: skip
     low, high = np.quantile(others, [0.05, 0.95])
-    return {"params": params, "tokens": tokens, "value": float(np.exp(value)), "low": float(np.exp(min(low, value))),
-            "high": float(np.exp(max(high, value)))}  # fmt: skip
+    repeated = {} if unique is None else {"unique": unique}
+    return {"params": params, "tokens": tokens, **repeated, "value": float(np.exp(value)),
+            "low": float(np.exp(min(low, value))), "high": float(np.exp(max(high, value)))}  # fmt: skip
 
 
 def to_json(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Sequence[float]) -> dict[str, Any]:
@@ -64,13 +67,15 @@ def to_json(law: SizeLaw, runs: Table, theta: Array, draws: Array, compute: Sequ
     }  # fmt: skip
 
 
-def predict_saved(facts: dict[str, Any], params: float, tokens: float, where: str) -> dict[str, Any]:
+def predict_saved(
+    facts: dict[str, Any], params: float, tokens: float, unique: float | None = None, *, where: str
+) -> dict[str, Any]:
     """The loss at a size under a law that was saved, with its interval and what speaks against it."""
     saved = Record(facts, where)
     law, fit = SIZE_LAWS[saved.choice("law", tuple(SIZE_LAWS))], saved.record("fit")
     theta, draws = array(fit, "theta", (len(law.names),)), array(fit, "draws", (-1, len(law.names)))
     with np.errstate(all="ignore"):
-        row = predict(law, theta, draws, fit.real("sd", low=0), params, tokens)
+        row = predict(law, theta, draws, fit.real("sd", low=0), params, tokens, unique)
     refuse_no_number([row], where)
     against = saved.texts("doubts")
     times = FLOPS * params * tokens / fit.real("largest_compute", low=1)

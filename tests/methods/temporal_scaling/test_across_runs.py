@@ -249,3 +249,23 @@ def test_a_saved_law_predicts_another_size(tmp_path: Path) -> None:
     assert verbs.predict(tmp_path / "law.json", params="7B", tokens="140B")["predictions"] == told["predictions"]
     with pytest.raises(UserError, match="not a number such as 7B"):
         commands.predict_size(tmp_path / "law.json", "seven", "1T")
+
+
+def test_unique_tokens_are_asked_of_a_law_for_repeated_data(tmp_path: Path) -> None:
+    path, saved = write(table(DATA_CONSTRAINED, noise=1e-3), tmp_path / "runs.csv"), tmp_path / "law.json"
+    commands.size_law(path, law="data-constrained", bootstrap=0, output=saved)
+    seen = {}
+    for unique in (None, "100B", "10B"):
+        facts = commands.predict_size(saved, "1B", "100B", unique)
+        seen[unique] = facts["predictions"][0]
+        theta = PUBLISHED["data-constrained"]
+        run = Table.one(1e9, 1e11, {None: 1e11, "100B": 1e11, "10B": 1e10}[unique])
+        assert seen[unique]["value"] == pytest.approx(np.exp(DATA_CONSTRAINED.log_loss(theta, run)[0]), rel=0.01)
+    assert seen[None]["value"] == seen["100B"]["value"] < seen["10B"]["value"]
+    assert "unique" not in seen[None]
+    assert "1e+10 of them unique" in next(commands.size_prediction_lines(facts))
+    with pytest.raises(UserError, match="--unique 200B: more than --tokens 100B"):
+        commands.predict_size(saved, "1B", "100B", "200B")
+    commands.size_law(path, bootstrap=0, output=tmp_path / "other.json")
+    with pytest.raises(UserError, match="is no law for repeated data"):
+        commands.predict_size(tmp_path / "other.json", "1B", "100B", "10B")

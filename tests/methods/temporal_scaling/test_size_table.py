@@ -1,9 +1,11 @@
 """Tables of runs as people have them: dialects, names, and several rows of one run."""
 
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -235,3 +237,35 @@ def test_comments_packed_and_wide_text_and_columns_of_json(tmp_path: Path) -> No
 def test_an_error_lists_a_dozen_columns(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"columns: c0, .*c11 and 88 more \("):
         write(tmp_path / "runs.csv", ",".join(f"c{at}" for at in range(100)) + "\n" + "1," * 99 + "1\n")
+
+
+def test_parquet(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "params": [*PARAMS, 1e9],
+        "tokens": [*TOKENS, 1e9],
+        "loss": [*LOSSES, None],
+        "data": [{"name": "c4"}] * 4,
+    }
+    parquet.write_table(arrow.table(columns), tmp_path / "runs.parquet")
+    found = read_table(tmp_path / "runs.parquet")
+    assert (found.params.tolist(), found.tokens.tolist(), found.loss.tolist()) == (PARAMS, TOKENS, LOSSES)
+    assert found.names[0] == "line 1"
+    (tmp_path / "broken").write_bytes((tmp_path / "runs.parquet").read_bytes()[:-9])
+    with pytest.raises(UserError, match="not a readable Parquet file"):
+        read_table(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("form", ["CSV", "JSONL", "packed"])
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    text = FORMS["CSV" if form == "packed" else form]().encode()
+    stdin = SimpleNamespace(buffer=io.BytesIO(gzip.compress(text) if form == "packed" else text))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert read_table(Path("-")).loss.tolist() == LOSSES
+
+
+def test_parquet_on_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"PAR1 and so on")))
+    with pytest.raises(UserError, match="Parquet can be read only from a plain file"):
+        read_table(Path("-"))
