@@ -32,7 +32,7 @@ def doubts_of(
 ) -> tuple[str, ...]:
     """Of a run and the law chosen for it; left: how much of the back-test's errors is still to be feared, 0 to 1."""
     doubts: list[str] = []
-    steps, loss = run.seen()
+    steps, _ = run.seen()
     if run.finished:
         return () if run.goes_on is None else (_no_end(run),)
     if run.goes_on is not None:
@@ -75,10 +75,7 @@ def doubts_of(
                       "(give --schedule)")  # fmt: skip
     if run.schedule is None and untold(run.until, np.array([run.horizon]))[0] > DOUBTED:
         doubts.append("the learning rate is not known: a decay still to come would end lower (give --schedule)")
-    if run.schedule is not None:
-        near_peak = run.schedule.rate(steps) >= NEAR_PEAK
-        steps, loss = steps[near_peak], loss[near_peak]
-    growth = slope_growth(steps, loss)
+    growth = slope_growth(*_near_peak(run))
     if left * (growth - 1) > STEEPER - 1:
         doubts.append(f"the slope of log loss over log step still grows ({growth:.1f} times): not yet a power law")
     return tuple(doubts)
@@ -102,12 +99,38 @@ def _no_end(run: Run) -> str:
 
 def slope_growth(steps: Array, loss: Array) -> float:
     """Later over earlier slope of the log loss, halves of the log steps apart; below 1 on a power law."""
+    earlier, later = _slopes(steps, loss)
+    return later / earlier if earlier < 0 else 1.0
+
+
+def steepening(run: Run) -> float:
+    """By how much the log loss ends higher if its slope, where it has grown, goes back to what it was.
+
+    Before the bend that ends the first steep fall no law holds, and any ends far too low: 8B models with batches of 1M
+    tokens, seen up to a loss of 4, by 17 to 34%, where this says 24 to 34%.
+    """
+    earlier, later = _slopes(*_near_peak(run))
+    return max(earlier - later, 0.0) * float(np.log(run.horizon / run.until)) if earlier < 0 else 0.0
+
+
+def _near_peak(run: Run) -> tuple[Array, Array]:
+    steps, loss = run.seen()
+    if run.schedule is None:
+        return steps, loss
+    near = run.schedule.rate(steps) >= NEAR_PEAK
+    return steps[near], loss[near]
+
+
+def _slopes(steps: Array, loss: Array) -> tuple[float, float]:
+    """Slopes of the log loss over the log step in the two halves of the log steps; equal where there are too few."""
     if len(steps) < FEWEST:
-        return 1.0
+        return 0.0, 0.0
     x, y = np.log(steps), np.log(loss)
-    middle = (x[0] + x[-1]) / 2
-    slopes = [np.polyfit(x[part], y[part], 1)[0] for part in (x <= middle, x > middle) if part.sum() > 2]
-    return float(slopes[1] / slopes[0]) if len(slopes) == 2 and slopes[0] < 0 else 1.0
+    first = x <= (x[0] + x[-1]) / 2
+    if min(first.sum(), (~first).sum()) <= 2:
+        return 0.0, 0.0
+    earlier, later = (float(np.polyfit(x[part], y[part], 1)[0]) for part in (first, ~first))
+    return earlier, later
 
 
 def leans(final: Interval) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.backtest import Backtest
 from llmtool.methods.temporal_scaling.choice import Candidate, Fitted, choose, rolling
-from llmtool.methods.temporal_scaling.doubts import doubts_of, leans, supposed_warmup
+from llmtool.methods.temporal_scaling.doubts import doubts_of, leans, steepening, supposed_warmup
 from llmtool.methods.temporal_scaling.earlier import Trial, agreed, learn, lone, other_recipe, trial
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, beside_high_rate, standard_noise
 from llmtool.methods.temporal_scaling.intervals import (
@@ -131,9 +131,10 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     apart = _apart(fitted, choice.usual.fit(run)) if choice.usual else 0.0
     unwarmed = _without_warmup(run, choice.law, fitted, test)
     left = _left(run, test)
-    doubt = np.linalg.norm(
-        [left * choice.doubt, left * run.youth, run.end_noise, _jumps_ahead(run), apart, unwarmed / np.sqrt(2)]
-    )
+    doubt = np.linalg.norm([
+        left * choice.doubt, left * run.youth, run.end_noise, _jumps_ahead(run), apart, unwarmed / np.sqrt(2),
+        left * steepening(run) / 3,
+    ])  # fmt: skip
     if doubt > 0:
         fitted = replace(fitted, elsewhere=float(doubt))  # type: ignore[type-var]
     noise = run.end_noise * standard_noise(0)[:, 0]

@@ -30,6 +30,8 @@ off is told to 0.3% of the loss as it is in steps, and a fall over the last fift
 NOT_ADAM = 0.02
 """A peak rate that is none of Adam's kind any more, but of Muon or SGD, or a factor: nothing follows from it."""
 JUMP = 0.05
+RESTS = 0.15
+"""The share of the steps at the peak from which on a rate rests there: a cosine has 0.09 of them."""
 STRANGE = 0.01
 """A log whose rates stay below this share of the peak that is given counts them otherwise."""
 AMISS = 0.03
@@ -81,18 +83,30 @@ class Schedule:
         return float(self.area(self.steps[-1:])[0])
 
     @property
+    def adams(self) -> float:
+        """How far the rate is taken for one of Adam's, 0 to 1: not at all where nobody says it or counts the updates,
+        or from NOT_ADAM on; wholly up to half of that; between the two by its logarithm, so that nothing jumps."""
+        if self.peak is None or self.updates != 1:
+            return 0.0
+        return float(np.clip(np.log2(NOT_ADAM / self.peak), 0.0, 1.0))
+
+    @property
     def path(self) -> float | None:
         """The sum of the rates over all updates, in the log's units: how far Adam moves a weight that it always moves
-        the same way. None where the peak is not known or is none of Adam's, or nobody counts the updates."""
-        if self.peak is None or self.peak >= NOT_ADAM or self.updates != 1:
-            return None
-        return self.peak * self.total
+        the same way. None where the rate is none of Adam's, as far as is known."""
+        return self.peak * self.total if self.peak is not None and self.adams else None
 
     @property
     def flat(self) -> bool:
         """Whether the rate stays at its peak from the end of the warm-up on: then a law may do without it."""
         later = self.eta[self.steps >= self.warmup]
         return bool(later.max() - later.min() <= FLAT)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the rate stays at its peak for a while, as it does not in a cosine."""
+        t = np.linspace(self.warmup, self.horizon, KNOTS)
+        return float(np.mean(self.rate(t) > 1 - FLAT)) > RESTS
 
     @property
     def fall(self) -> float:

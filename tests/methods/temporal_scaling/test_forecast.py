@@ -10,7 +10,7 @@ import pytest
 from llmtool.core.run.errors import UserError
 from llmtool.methods.temporal_scaling import report, saved
 from llmtool.methods.temporal_scaling.choice import NAMES, TINY, Fitted, choose
-from llmtool.methods.temporal_scaling.doubts import slope_growth
+from llmtool.methods.temporal_scaling.doubts import slope_growth, steepening
 from llmtool.methods.temporal_scaling.fit import Fit, beside_high_rate, fit, standard_noise
 from llmtool.methods.temporal_scaling.forecast import Forecast, bounds, forecast, lower
 from llmtool.methods.temporal_scaling.intervals import SCALE, UNKNOWN_RATE, interval, interval_score, one_sided
@@ -145,6 +145,30 @@ def test_slope_growth() -> None:
     assert slope_growth(steps, 2 + steps**-0.5) < 1
     assert slope_growth(steps, steps**-0.5) == pytest.approx(1.0)
     assert slope_growth(steps, 3 / (1 + (steps / 3000) ** 2)) > 1.5
+
+
+def test_steepening() -> None:
+    """By how much the log loss ends higher if its slope goes back to what it was; nothing on a power law."""
+    made = log("constant", every=10)
+    assert steepening(prepare(made, until="50%")) == 0.0
+    steps = np.arange(10.0, 20_001, 10)
+    first = prepare(made, until="50%").cut
+    bent = np.exp(2 - 0.1 * np.log(steps) - 0.2 * np.maximum(np.log(steps / np.sqrt(first * 10_000)), 0))
+    run = prepare(replace(made, losses={"train": Series(steps, bent)}), until="50%")
+    assert steepening(run) == pytest.approx(0.2 * np.log(2), rel=0.02)
+
+
+def test_before_the_bend_the_interval_reaches_to_where_the_slope_goes_back() -> None:
+    """Large models fall steeply to a loss of 4 and then bend: any law of what is seen up to there ends far too low."""
+    steps = np.arange(20.0, 6001, 20)
+    x = np.log(steps)
+    steep = 0.15 * (np.logaddexp(0, (x - np.log(700)) / 0.15) - np.logaddexp(0, (x - np.log(2200)) / 0.15))
+    made = log("constant", every=20, horizon=6000.0)
+    run = prepare(replace(made, losses={"train": Series(steps, 7.4 * np.exp(-0.13 * (x - x[0]) - 0.25 * steep))}),
+                  until="30%", warmup=0)  # fmt: skip
+    told, end = forecast(run), float(run.loss[-1])
+    assert told.final.value < 0.9 * end < end < told.final.high
+    assert not told.confident
 
 
 def test_a_run_without_a_rate_is_told_with_a_doubt_and_room_below() -> None:

@@ -13,7 +13,7 @@ from llmtool.methods.temporal_scaling.fit import Fit, expected
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
 from llmtool.methods.temporal_scaling.laws import COOLDOWN
 from llmtool.methods.temporal_scaling.run import prepare
-from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, from_log
+from llmtool.methods.temporal_scaling.schedule import Plan, Schedule, Shape, from_log
 from tests.methods.temporal_scaling.synthetic import log
 
 
@@ -54,17 +54,29 @@ def test_up_to_there_they_are_adams() -> None:
 
 
 def test_the_further_the_weights_go_the_more_a_fall_takes_off() -> None:
-    """By a power of 0.3, within what was looked at."""
-    unknown = Plan("wsd", 0.0).schedule(100_000.0)
+    """By a power of 0.4, within what was looked at; the fall over a fifth of the steps by one of 0.2, of 0.4 where
+    nobody knows the sum."""
+    unknown = Plan("wsd", 0.0, decay=0.2).schedule(100_000.0)
     assert unknown.path is None
+    assert gain(unknown) == pytest.approx(0.39 * (unknown.fall / 0.28) ** 0.4)
 
-    def beside(path: float) -> float:
-        return gain(replace(unknown, peak=path / unknown.total)) / gain(unknown)
+    def along(path: float) -> float:
+        return gain(replace(unknown, peak=path / unknown.total)) / (0.39 * float((unknown.fall / 0.28) ** 0.2))
 
-    assert beside(8.0) == pytest.approx(1.0)
-    assert beside(16.0) == pytest.approx(2**0.3)
-    assert beside(400.0) == beside(32.0) == pytest.approx(4**0.3)
-    assert beside(0.08) == beside(2.0) == pytest.approx(0.25**0.3)
+    assert along(8.0) == pytest.approx(1.0)
+    assert along(16.0) == pytest.approx(2**0.4)
+    assert along(400.0) == along(32.0) == pytest.approx(4**0.4)
+    assert along(0.08) == along(2.0) == pytest.approx(0.25**0.4)
+
+
+def test_between_adams_rates_and_others_nothing_jumps() -> None:
+    """Wholly Adam's at 0.01, not at all at 0.02; halfway, by the logarithm, between."""
+    unknown = Plan("wsd", 0.0).schedule(100_000.0)
+    at = {peak: gain(replace(unknown, peak=peak)) for peak in (0.01, 0.0100001, 0.02**0.5 * 0.1, 0.0199999, 0.02)}
+    assert at[0.01] == pytest.approx(0.39 * 4**0.4 * (unknown.fall / 0.28) ** 0.2)
+    assert at[0.0100001] == pytest.approx(at[0.01], rel=1e-4)
+    assert at[0.02] == gain(unknown) == pytest.approx(at[0.0199999], rel=1e-4)
+    assert at[0.02**0.5 * 0.1] == pytest.approx((at[0.01] * at[0.02]) ** 0.5)
 
 
 def test_a_run_at_a_high_rate_is_told_by_it() -> None:
@@ -100,7 +112,7 @@ def test_how_far_the_rest_of_a_fall_may_lie_beyond() -> None:
 
     assert lower(8.0) < 1e-4
     assert lower(8.0 * np.e) == pytest.approx(0.025 * left, rel=0.05)
-    assert lower(75.0) == lower(150.0) == pytest.approx(0.025 * np.log(75 / 8) * left, rel=0.05)
+    assert lower(75.0) == lower(100.0) == pytest.approx(0.025 * np.log(75 / 8) * left, rel=0.05)
 
 
 def test_a_peak_at_odds_with_the_log_is_refused() -> None:
@@ -136,3 +148,20 @@ def test_a_schedule_without_its_peak_asks_for_it() -> None:
         asked = [doubt for doubt in made.doubts if "--like" in doubt]
         assert len(asked) == 1
         assert ("--peak" in asked[0]) == (peak is None)
+
+
+def test_a_fall_from_the_start_whose_sum_nobody_knows_may_take_off_as_much_as_any_seen() -> None:
+    """Real lines of Muon's kin ended 3.3% lower than told from half. A rate that rests first is as it was."""
+    known, unknown = (forecast(prepare(log("cosine", peak=peak), until="50%")) for peak in (3e-4, 1.0))
+    below = [1 - made.final.low / made.final.value for made in (known, unknown)]
+    assert below[1] > below[0] + 0.01
+    assert known.confident
+    assert not unknown.confident
+    rested = [forecast(prepare(log("wsd", peak=peak), until="90%")) for peak in (8.0 / 18_000, 1.0)]
+    widths = [made.final.high - made.final.low for made in rested]
+    assert widths[1] < 1.2 * widths[0]
+
+
+@pytest.mark.parametrize(("plan", "rests"), [("cosine", False), ("linear", False), ("wsd", True), ("constant", True)])
+def test_where_a_rate_rests(plan: Shape, rests: bool) -> None:
+    assert Plan(plan).schedule(20_000.0, 500.0).rests == rests
