@@ -47,8 +47,10 @@ class Look:
             peak = float(log.rate.values.max())
         if self.end and peak is None:
             raise UserError("--end-lr needs a --peak, or a log that holds the rate")
-        if self.peak == 0 or (self.end and peak is not None and self.end > peak):
-            raise UserError("--end-lr needs a --peak above 0 that is at least as large")
+        if self.peak == 0:
+            raise UserError("--peak 0: a peak rate is above 0")
+        if self.end and peak is not None and self.end > peak:
+            raise UserError(f"--end-lr {self.end:g} lies above the peak, {peak:g}")
         end = 0.1 if self.end is None else 0.0 if self.end == 0 or peak is None else self.end / peak
         return Plan(self.shape, end, self.decay or 0.2, self.peak)
 

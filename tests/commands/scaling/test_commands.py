@@ -264,7 +264,7 @@ def test_a_figure_is_drawn_in_the_format_of_its_name(made: Forecast, tmp_path: P
         (Look(end=1.0), "--end-lr needs --schedule"),
         (Look(shape="cosine", decay=0.5), "--decay belongs to"),
         (Look(shape="cosine", end=1.0), "needs a --peak"),
-        (Look(shape="cosine", peak=1.0, end=2.0), "at least as large"),
+        (Look(shape="cosine", peak=1.0, end=2.0), "lies above the peak"),
     ],
 )
 def test_wrong_schedule_flags(look: Look, says: str) -> None:
