@@ -183,6 +183,7 @@ READERS = (
     Reader("losses by position", "in/positions.jsonl", "jsonl", by_positions, cost=20),
     Reader("table of sizes", "in/runs.csv", "text", by_sizes, cost=20),
     Reader("table of sizes in JSONL", "in/runs.jsonl", "jsonl", by_sizes, cost=20),
+    Reader("table of sizes in Parquet", "in/runs.parquet", "bytes", by_sizes, cost=20),
     Reader("table of batches", "in/batches.csv", "text", by_batches, cost=4),
     Reader("text", "in/docs.txt", "text", corpus),
     Reader("HTML", "in/docs.html", "text", corpus),

@@ -74,6 +74,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "docs.txt", "\n\n".join(row["text"] for row in texts).encode()
     yield "docs.html", ("<html><body>" + "".join(f"<p>{row['text']}</p>" for row in texts) + "</body></html>").encode()
     yield from _packed(texts)
+    yield "runs.parquet", _parquet(sizes)
     yield "sharegpt.jsonl", b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}\n' * 5
     yield "alpaca.jsonl", b'{"instruction": "a", "input": "b", "output": "c", "history": [["d", "e"]]}\n' * 5
     yield "pairs.jsonl", b'{"prompt": "a", "completion": "b"}\n' * 5
@@ -199,16 +200,22 @@ def _events(rows: list[dict[str, Any]]) -> bytes:
     return event(0, field(3, b"brain.Event:2")) + b"".join(event(row["step"], scalars(row)) for row in rows)
 
 
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
 def _packed(texts: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
     import tarfile
 
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    yield "docs.parquet", _parquet(texts)
     table = pa.Table.from_pylist(texts)
-    file = io.BytesIO()
-    pq.write_table(table, file)
-    yield "docs.parquet", file.getvalue()
     file = io.BytesIO()
     with pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)

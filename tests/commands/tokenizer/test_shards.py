@@ -361,3 +361,13 @@ def test_force_takes_nothing_along_that_is_not_of_the_set(place: Path) -> None:
     assert (place / "link").is_symlink()
     assert files(place / "visited") != before
     assert not list(place.glob(".visited.*"))
+
+
+@pytest.mark.parametrize("name", ["done.json", "00000.bin"])
+def test_force_makes_again_what_is_damaged(place: Path, whole: dict[str, bytes], name: str, tmp_path: Path) -> None:
+    """A seal that had been cut short stood as it was, and the set was said to be complete already."""
+    shards(place, str(tmp_path / "hurt"))
+    damaged = tmp_path / "hurt" / name
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    shards(place, str(tmp_path / "hurt"), force=True)
+    assert files(tmp_path / "hurt") == whole
