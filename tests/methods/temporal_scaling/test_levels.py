@@ -1,9 +1,11 @@
 """Jumps of the loss inside the fitted part: found where they are, not where the rate, a spike or bad texts explain."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from llmtool.methods.temporal_scaling.forecast import forecast
 from llmtool.methods.temporal_scaling.levels import Change, changes, levels
@@ -13,6 +15,8 @@ from llmtool.methods.temporal_scaling.report import lines
 from llmtool.methods.temporal_scaling.run import prepare
 from llmtool.methods.temporal_scaling.schedule import Shape
 from tests.methods.temporal_scaling import synthetic
+
+Array = NDArray[np.float64]
 
 
 def jumped(size: float, at: float, noise: float = 3e-4, every: int = 100) -> Log:
@@ -83,6 +87,49 @@ def test_a_spike_and_texts_in_bad_order_are_no_jumps() -> None:
     for factor in (spike, shards):
         log = replace(made, losses={"train": Series(train.steps, train.values * factor)})
         assert prepare(log, until="50%").changes == ()
+
+
+def spiked(size: float, at: float, recovery: Callable[[Array], Array], every: int = 20) -> Log:
+    """A cosine whose loss jumps up by a share of itself; of that `recovery` of the steps since is left."""
+    made = synthetic.log("cosine", noise=2e-3, every=every)
+    train = made.losses["train"]
+    left = np.where(train.steps >= at, recovery(np.maximum(train.steps - at, 0)), 0)
+    return replace(made, losses={"train": Series(train.steps, train.values * (1 + size * left))})
+
+
+@pytest.mark.parametrize("size", [0.05, 0.3])
+@pytest.mark.parametrize("length", [300, 600, 1000, 2000])
+@pytest.mark.parametrize("at", [5000, 6500])
+@pytest.mark.parametrize("every", [20, 100])
+def test_a_spike_that_recovers_slowly_is_no_jump(size: float, length: float, at: float, every: int) -> None:
+    """It was fitted at the level of its first rows: a run that had spiked by 30% was told 53% too low."""
+    for recovery in (lambda age: np.exp(-age / length), lambda age: np.maximum(1 - age / length, 0)):
+        assert prepare(spiked(size, at, recovery, every), until="50%").changes == ()
+
+
+def test_a_spike_bends_no_forecast() -> None:
+    log = spiked(0.3, 4000, lambda age: np.exp(-age / 500))
+    truth = float(log.losses["train"].values[-20:].mean())
+    assert forecast(prepare(log, until="50%")).final.value == pytest.approx(truth, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [0.05, 0.3])
+def test_a_level_that_ends_at_once_is_two_jumps(size: float) -> None:
+    """Other texts for a while: they are levelled, which is better than as many rows that are wrong."""
+    found = prepare(spiked(size, 5000, lambda age: (age < 1000).astype(float)), until="50%").changes
+    assert [change.step for change in found] == pytest.approx([5000, 6000], abs=50)
+    assert found[0].size > 0 > found[1].size
+
+
+@pytest.mark.parametrize("shape", ["cosine", "wsd", "linear"])
+@pytest.mark.parametrize("at", [3000, 9000, 15_000])
+def test_a_jump_before_the_rate_falls_is_one(shape: Shape, at: float) -> None:
+    """Where the rate falls, so does the loss, as if it recovered."""
+    made = synthetic.log(shape, noise=2e-3, every=20)
+    train = made.losses["train"]
+    log = replace(made, losses={"train": Series(train.steps, train.values * np.where(train.steps >= at, 1.05, 1))})
+    [change] = prepare(log).changes
+    assert change.step == pytest.approx(at, abs=100)
 
 
 def test_few_points_have_none() -> None:
