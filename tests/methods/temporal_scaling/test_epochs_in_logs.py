@@ -18,12 +18,23 @@ WITH_TOTAL = {
     "columns": "Epoch:  {e}/{epochs} | Batch:   {n}/ 30 | LR: 2.97e-04 |Loss: {v} | Time: 266.5s",
     "dashes": "2019-06-11 13:45:02,441 epoch {e}/{epochs} - iter {n}/30 - loss {v}",
 }
+WITH_BAR = {
+    "minimind": "Epoch:[{e}/{epochs}]({n}/30), loss: {v}, logits_loss: {v}, lr: 0.0005, epoch_time: 130.0min",
+    "parentheses": "epoch {e}/{epochs} ({n}/30) loss {v}",
+    "before a colon": "Epoch {e}/{epochs} ({n}/30): loss={v}",
+    "a name before parentheses": "Epoch {e}/{epochs}, step ({n}/30), loss {v}",
+    "bare": "Epoch {e}/{epochs} {n}/30 loss: {v}",
+    "two brackets": "INFO Train: [{e}/{epochs}][{n}/30]\teta 0:01:00 lr 0.0001\tloss {v} ({v})\tgrad_norm 1.0 (2.0)",
+}
+"""What stands beside the epoch without a name is of the epoch."""
 NO_TOTAL = {
     "MindSpore": "epoch: {e} step: {n}, loss is {v}",
     "Paddle": "Epoch {e}, Step {n}, total used time 7.17 (s), avg loss so far is {v}",
     "a record": '{{"epoch": {e}, "step": {n}, "loss": {v}}}',
 }
 NO_EPOCHS = {
+    "torchvision": "Epoch: [{e}][{n}/30]\tTime  0.1 (0.2)\tLoss {v} ({v})\tAcc@1 1.0 (2.0)",
+    "timm": "Train: {e} [{n:>4}/30 ( 25%)]  Loss: {v} ({v})  Time: 0.1s LR: 1.0e-3",
     "Flair": "2019-06-11 13:45:02,441 epoch {e} - iter {n}/30 - loss {v}",
     "DLLogger": 'DLLL {{"timestamp": "1.5", "type": "LOG", "step": [{e}, {n}, 30], "data": {{"train_loss": {v}}}}}',
 }
@@ -43,13 +54,13 @@ def expected(ended: int = 4, every: int = 10) -> list[int]:
     return [k * LENGTH + n for k in range(ended) for n in range(every, LENGTH + 1, every)]
 
 
-@pytest.mark.parametrize("form", [*WITH_TOTAL, *NO_TOTAL, *NO_EPOCHS])
+@pytest.mark.parametrize("form", [*WITH_TOTAL, *WITH_BAR, *NO_TOTAL, *NO_EPOCHS])
 @pytest.mark.parametrize("first", [0, 1])
 def test_epochs_count_on(tmp_path: Path, form: str, first: int) -> None:
-    log = write(tmp_path / "log", (WITH_TOTAL | NO_TOTAL | NO_EPOCHS)[form], first=first)
+    log = write(tmp_path / "log", (WITH_TOTAL | WITH_BAR | NO_TOTAL | NO_EPOCHS)[form], first=first)
     assert log.losses["train"].steps.tolist() == expected()
     assert log.losses["train"].values.tolist() == [round(3 + 2 / n, 4) for n in expected()]
-    assert log.horizon == (10 * LENGTH if form in WITH_TOTAL else None)
+    assert log.horizon == (10 * LENGTH if form in WITH_TOTAL | WITH_BAR else None)
     assert any("of 30 steps as it seems" in note for note in log.notes) == (form in NO_TOTAL)
 
 
@@ -61,6 +72,15 @@ def test_the_first_epoch_is_not_the_run(tmp_path: Path, form: str) -> None:
     assert not forecast(prepare(log)).run.finished
     begun = write(tmp_path / "log", WITH_TOTAL[form].replace("{n}", "1"), ended=1, every=15)
     assert begun.horizon is None  # nothing tells yet whether 30 is the length of an epoch or of the run
+
+
+@pytest.mark.parametrize("form", WITH_BAR)
+def test_one_epoch_is_the_run_where_there_is_but_one(tmp_path: Path, form: str) -> None:
+    """`Epoch:[1/1](10/39695)` was refused: all rows were of epoch 1."""
+    log = write(tmp_path / "log", WITH_BAR[form], ended=1, epochs=1)
+    assert log.losses["train"].steps.tolist() == [10, 20, 30]
+    assert log.horizon == LENGTH
+    assert write(tmp_path / "log", WITH_BAR[form], ended=1, epochs=4).horizon == 4 * LENGTH
 
 
 def test_a_step_that_goes_on_beside_epochs_is_that_of_the_run(tmp_path: Path) -> None:
@@ -228,16 +248,16 @@ def test_spacy(tmp_path: Path) -> None:
     assert log.losses["ner"].values[0] == 50
 
 
-@pytest.mark.parametrize("form", [*WITH_TOTAL, *NO_TOTAL, *NO_EPOCHS])
+@pytest.mark.parametrize("form", [*WITH_TOTAL, *WITH_BAR, *NO_TOTAL, *NO_EPOCHS])
 def test_a_crash_within_an_epoch_is_a_restart(tmp_path: Path, form: str) -> None:
     """Of three epochs, the second was broken off and begun again: its end was told as that of the run."""
-    text = (WITH_TOTAL | NO_TOTAL | NO_EPOCHS)[form]
+    text = (WITH_TOTAL | WITH_BAR | NO_TOTAL | NO_EPOCHS)[form]
     places = [(1, 10), (1, 20), (1, 30), (2, 10), (2, 20), (2, 10), (2, 20), (2, 30), (3, 10), (3, 20), (3, 30)]
     lines = [text.format(e=e, n=n, v=3 + 1 / (30 * e + n), epochs=10) for e, n in places]
     (tmp_path / "log").write_text("\n".join(lines))
     log = read_log(tmp_path / "log")
     assert log.losses["train"].steps.tolist() == expected(3)
-    assert log.horizon == (10 * LENGTH if form in WITH_TOTAL else None)
+    assert log.horizon == (10 * LENGTH if form in WITH_TOTAL | WITH_BAR else None)
 
 
 def test_the_total_of_a_count_that_never_meets_the_axis_is_not_its_own(tmp_path: Path) -> None:

@@ -43,9 +43,18 @@ _OF_BARE = re.compile(r"^\s*(?:\d+\.\d+\s+)?(\d{1,15}/\d{1,15})(?=\s+\w*(?:loss|
 """Or with how far the program is, perhaps behind the time: `500/20000 train_loss: 2.5698`."""
 _OF = re.compile(
     r"\[\s*(\d{1,15})/\s*(\d{1,15})\]|(?<![\w.])(\d{1,15})/(\d{1,15})(?= \[\d+:\d\d)"
-    r"|(?i:\bepoch)\W{1,3}\d{1,9}(?:/\d{1,9})?\s*[|,]\s*(\d{1,15})/(\d{1,15})(?=\s*[|,])"
+    r"|(?i:\bepoch)\W{1,3}\d{1,9}(?:/\d{1,9})?(?:\s*[|,]\s*|\s+)(\d{1,15})/(\d{1,15})(?=\s*[|,]|\s)"
+    r"|(?<!\w)\(\s*(\d{1,15})\s*/\s*(\d{1,15})\s*\)"
 )
-"""How far a program is, without a name: `[ 20/640]`, tqdm's `20/640 [00:10<...`, `Epoch 1 | 143/573 |`."""
+"""How far a program is, without a name: `[ 20/640]`, tqdm's `20/640 [00:10<...`, `Epoch 1 | 143/573 |`, minimind's
+`Epoch:[1/2](143/573)`."""
+_EPOCH_AND_STEP = re.compile(
+    r"^(?P<before>(?:(?!epoch).)*?)"
+    r"(?:\[\s*(?P<epoch>\d{1,9}\s*/\s*\d{1,9})\s*\]\s*\[|(?<=train: )(?P<timm>\d{1,9})\s+\[)"
+    r"\s*(?P<step>\d{1,15})\s*/\s*(?P<of>\d{1,15})\s*(?:\(\s*\d{1,3}%\)\s*)?\]",
+    re.IGNORECASE,
+)
+"""Two counts without a name, of which the first is the epoch: `[1/2][143/573]`, timm's `Train: 1 [ 143/573 ( 25%)]`."""
 _EPOCH = re.compile(r"(?:.*\bINFO\b)?[\W_]*epoch\b[\s:#]*(\d{1,9})(?:\s*(?:/|of)\s*(\d{1,9}))?[\W_]*", re.IGNORECASE)
 """A line of its own, above those of an epoch: `Epoch 1/10`, ` > EPOCH: 84/1000`, `==== epoch 3 ====`."""
 _BRACKETS = re.compile(
@@ -56,8 +65,8 @@ _STEPS = re.compile(r'"step": \[(\d{1,9}), (\d{1,15})(, \d{1,15})?\]')
 _ESPNET = re.compile(r"\b(\d{1,9})epoch:(?:(train|valid):)?\d+-(\d{1,15})batch:")
 _PERCENT = re.compile(r"(?<!\d)\d{1,3}(?:\.\d+)?%(?=\|)")
 """How far a bar is: with the name before it (`Train:  7%|`) it is no loss."""
-_ASIDE = re.compile(r"\s*\((?!(?:ms|s|sec)\))[^()=:]*\)(?=\s*[=:])")
-"""OLMo-core's `optim/LR (group 0)=`, verl's `lr(1e-3):`; a unit of time is none."""
+_ASIDE = re.compile(r"\s*\((?!(?:ms|s|sec|\s*\d+\s*/\s*\d+\s*)\))[^()=:]*\)(?=\s*[=:])")
+"""OLMo-core's `optim/LR (group 0)=`, verl's `lr(1e-3):`; a unit of time is none, nor is how far a program is."""
 _FIRST = re.compile(r"(?<=[=:])\s*\[\s*([-+.\deE]+)(?:,[^\]]*)?\]")
 """DeepSpeed's `lr=[0.1, 0.1]`, one for each group of parameters."""
 _SHORT = {"s": "step", "val": "val loss", "train": "train loss",
@@ -126,6 +135,7 @@ def _rows(lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
             above = epoch
             continue
         inside = line[:1].isspace() or bool(epoch)
+        line = _EPOCH_AND_STEP.sub(_both, line) if "/" in line and "[" in line else line
         line = phases.spelled_out(_BRACKETS.sub(r"\1 \2/\3 ", line))
         record = _record(_PERCENT.sub(" ", line), above if inside else None)
         if record is not None:
@@ -149,6 +159,11 @@ def _rows(lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
 def _spelled_out(steps: re.Match[str]) -> str:
     """DLLogger's triple as other programs print it."""
     return f"epoch {steps[1]} " + (f"[{steps[2]}/{steps[3][2:]}] " if steps[3] else f"step {steps[2]} ")
+
+
+def _both(found: re.Match[str]) -> str:
+    """Two counts without a name as other programs print them."""
+    return f"{found['before']} epoch {found['epoch'] or found['timm']} [{found['step']}/{found['of']}] "
 
 
 def _counts(key: str) -> bool:
@@ -206,7 +221,8 @@ def _record(line: str, above: dict[str, Any] | None) -> dict[str, Any] | None:
             return None  # `Test: [10/242]`: a part of an evaluation, and no step of training
         # a bar of the run goes on beside a part of an epoch, one of an epoch beside its count
         last = TOTAL if "." in str(record.get("epoch", "")) else BAR
-        return {**record, "step": of[1] or of[3] or of[5], "step" + last: of[2] or of[4] or of[6]}
+        step, total = (each for each in of.groups() if each is not None)
+        return {**record, "step": step, "step" + last: total}
     if "axis" not in roles and above:
         return {**above, **record}
     return record if roles & {"axis", "tokens"} else None
