@@ -175,7 +175,7 @@ class Fit:
             out += np.maximum(level - self.law.log_loss(self.theta + path, points), 0.0) / LITTLE
         if self.other is not None:
             out = np.maximum(out, self.share * (level - self.law.log_loss(self.other, points)))
-        # Where the rate falls from the start, no loss at rest was seen; a sum that is unknown, too, may be any there.
+        # Where the rate falls early, little of the loss at rest is seen; a sum that is unknown, too, may be any there.
         unknown = USUAL_PATH if self.schedule.rests else SEEN_BEYOND
         sums = np.log(np.clip([self.schedule.path or 0.0, unknown], USUAL_PATH, SEEN_BEYOND) / USUAL_PATH)
         further = sums @ [self.schedule.adams, 1 - self.schedule.adams]

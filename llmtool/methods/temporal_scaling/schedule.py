@@ -30,8 +30,9 @@ off is told to 0.3% of the loss as it is in steps, and a fall over the last fift
 NOT_ADAM = 0.02
 """A peak rate that is none of Adam's kind any more, but of Muon or SGD, or a factor: nothing follows from it."""
 JUMP = 0.05
-RESTS = 0.15
-"""The share of the steps at the peak from which on a rate rests there: a cosine has 0.09 of them."""
+RESTS = 1 / 3
+"""The share of the steps at the peak from which on a rate rests there. From half of falls that leave less, the ends of
+34 runs of Muon's kin, whose sums are not known, lay inside in 71%; with what `Fit.lower` allows there, in 94%."""
 STRANGE = 0.01
 """A log whose rates stay below this share of the peak that is given counts them otherwise."""
 AMISS = 0.03
@@ -104,7 +105,7 @@ class Schedule:
 
     @property
     def rests(self) -> bool:
-        """Whether the rate stays at its peak for a while, as it does not in a cosine."""
+        """Whether the rate stays at its peak for long, as it does not in a cosine."""
         t = np.linspace(self.warmup, self.horizon, KNOTS)
         return float(np.mean(self.rate(t) > 1 - FLAT)) > RESTS
 

@@ -63,7 +63,7 @@ def test_a_rate_that_trembles_falls_where_it_falls(plan: Plan) -> None:
 
 def test_a_gain_below_what_its_schedule_lets_expect_may_be_more() -> None:
     """Between the centre of a short fall and that of a line to the end: only the latter leaves room above."""
-    steps, line = np.arange(200.0, 8001, 200), Plan("linear", 0.0).schedule(20_000)
+    steps, line = np.arange(200.0, 8001, 200), Plan("linear", 0.0, peak=8e-4).schedule(20_000)
     made = fit(COOLDOWN, steps, losses(steps, line, gain=0.42), 20_000, line)
     place = 1 + [parameter.name for parameter in COOLDOWN.parameters].index("gain")
     made.theta[place] = np.log(0.45)
