@@ -47,7 +47,7 @@ def test_a_saved_fit_tells_another_schedule(made: Forecast, tmp_path: Path) -> N
     steps = [10_000.0, 20_000.0]
     constant = commands.predict_fit(path, steps, Look(shape="constant"), None)
     own = commands.predict_fit(path, steps, Look(), None)
-    assert constant[1]["value"] > own[1]["value"] + 0.05
+    assert constant[1]["value"] > own[1]["value"] + 0.04
     other = write_jsonl(tmp_path / "constant.jsonl", rows(log("constant")))
     same = commands.predict_fit(path, steps, Look(), str(other))
     assert [row["value"] for row in same] == pytest.approx([row["value"] for row in constant], rel=1e-3)
