@@ -60,7 +60,7 @@ def read_log(source: str | Path, chosen: Chosen | None = None) -> Log:
     records: Iterator[Record]
     horizon, told = None, list[str]()
     if mllog.is_mllog(text):
-        records, horizon = mllog.read(text, name)
+        records, horizon, told = mllog.read(text, name)
     elif (held := _json(text, name)) is not None:
         records, horizon = held
     elif (rows := headerless.read(text)) is not None:
