@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import UserError
+from llmtool.core.run.wording import counted
 from llmtool.methods.temporal_scaling.logs import Chosen, Log, read_log
 from llmtool.methods.temporal_scaling.run import Run, prepare
 from llmtool.methods.temporal_scaling.schedule import DECAYS, Plan, Shape
@@ -84,7 +85,7 @@ class Look:
             for note in _notes(log):
                 console.info(f"{source}: {note}")
             runs.append(self.run(log, until))
-            for note in (*self._share(runs[-1]), *_warmup(runs[-1])):
+            for note in (*self._share(runs[-1]), *_warmup(runs[-1]), *_beyond(runs[-1])):
                 console.info(f"{source}: {note}")
             others = [name for name in log.losses if name != runs[-1].metric]
             if others and self.metric is None:
@@ -103,6 +104,12 @@ def _warmup(run: Run) -> Iterator[str]:
     if run.schedule is not None and run.schedule.skipped and not run.begin:  # a continued run says so itself
         yield (f"begins at {run.axis} {run.schedule.warmup:,.10g}, at the peak of the learning rate: a warm-up to "
                "there is supposed (--warmup)")  # fmt: skip
+
+
+def _beyond(run: Run) -> Iterator[str]:
+    """What is left out of a log that goes on beyond the horizon that was given."""
+    if not run.open_end and run.left_out:
+        yield f"{counted(run.left_out, 'row')} beyond the horizon of {run.axis} {run.horizon:,.10g} left out"
 
 
 def _notes(log: Log) -> Iterator[str]:

@@ -75,6 +75,11 @@ class Run:
         return not self.open_end and (self.share >= 0.999 or self.until >= self.horizon)
 
     @property
+    def left_out(self) -> int:
+        """Rows of the log beyond the horizon, which was given."""
+        return int((self.log.losses[self.metric].steps > self.horizon).sum())
+
+    @property
     def axis(self) -> str:
         """What one of its steps is called."""
         return self.log.axis
@@ -179,7 +184,12 @@ def prepare(
     metric = log.metric(metric)
     steps, loss = _smoothed(log.losses[metric].steps, log.losses[metric].values, smooth)
     last = float(log.losses[metric].steps[-1])  # the mean of the last few rows lies before it
-    end, begin = _end(log, last, horizon, until, plan), _begin(log.losses[metric].steps, horizon or log.horizon)
+    begin = _begin(log.losses[metric].steps, horizon or log.horizon)
+    if horizon is not None and until is not None and horizon < last and np.any(keep := steps <= horizon):
+        # some programs go on a little beyond the step that they planned, and nothing there is to be looked at
+        steps, loss = steps[keep], loss[keep]
+        last = float(steps[-1])
+    end = _end(log, last, horizon, until, plan)
     horizon = _ahead(begin, last, AHEAD[-1]) if end.step is None else end.step
     schedule = from_log(log, end.reached if end.supposed else horizon, warmup, plan)
     if schedule is not None and end.supposed:
