@@ -9,12 +9,17 @@ from llmtool.methods.temporal_scaling.logs.names import HELD_OUT, TRAIN, loss, m
 DEPTH = 3
 """Objects in objects that are looked into: `{"history": {"val": {"iter": [...], "val_loss": [...]}}}`."""
 
+POINTS = frozenset({"points", "history", "curve", "values", "series"})
+"""Words of a list of pairs that say nothing of what it holds."""
+
 
 def records(whole: Mapping[str, Any]) -> Iterator[Record] | None:
     """The rows of an object that holds columns; None where it holds none."""
     columns = {key: list(each.values()) if isinstance(each, dict) else each for key, each in whole.items()}  # by pandas
     if axis := _axis(columns):
         return iter(_rows(columns, axis))
+    if points := list(_points(whole)):
+        return _one_of(points)
     if sections := list(_sections(whole, DEPTH)):
         # In the order of the steps: trackers export rows in any, which would pass for a run that was restarted.
         placed = [(row[axis], row) for axis, rows in sections for row in rows if type(row[axis]) in (int, float)]
@@ -22,6 +27,26 @@ def records(whole: Mapping[str, Any]) -> Iterator[Record] | None:
     inside = [each for each in whole.values() if isinstance(each, dict)]
     alone = [found for each in (whole, *inside) if (found := _losses_alone(each))]
     return iter(alone[0]) if len(alone) == 1 else None
+
+
+def _points(whole: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """The losses that are lists of pairs of a step and a value: `"train_loss_points": [[1, 11.9], [2, 11.8]]`."""
+    for key, each in whole.items():
+        held = loss(" ".join(word for word in words(key) if word not in POINTS))
+        if held is None or not isinstance(each, list) or len(each) < 2:
+            continue
+        pairs = [tuple(pair) for pair in each if isinstance(pair, list) and len(pair) == 2]
+        if len(pairs) == len(each) and all(type(value) in (int, float) for pair in pairs for value in pair):
+            yield " ".join(word for word in words(key) if word not in POINTS), pairs
+
+
+def _one_of(points: list[tuple[str, list[tuple[float, float]]]]) -> Iterator[Record]:
+    """The rows of several such lists in the order of their steps."""
+    rows: dict[float, dict[str, float]] = {}
+    for name, pairs in points:
+        for step, value in pairs:
+            rows.setdefault(step, {"step": step})[name] = value
+    return (rows[step] for step in sorted(rows))
 
 
 def _sections(whole: Mapping[str, Any], depth: int) -> Iterator[tuple[str, list[Record]]]:

@@ -56,8 +56,9 @@ NO_LOSS = frozenset({
     "grad", "gradient", "scale", "scaling", "z", "zloss", "aux", "auxiliary", "balance", "balancing", "router", "kl",
     "reward", "policy", "min", "max", "std", "var", "delta", "best", "target", "ratio", "time", "weight", "weights",
     "skipped", "count", "num", "acc", "accuracy", "mtp", "distill", "hella", "every", "interval", "freq", "frequency",
+    "over", "gn", "norm", "gnorm", "dloss", "div", "fraction", "zscore",
 })  # fmt: skip
-"""Words beside "loss" that make it another quantity: `loss scale`, `router_z_loss`, `best_val_loss`."""
+"""Words beside "loss" that make it another quantity: `loss scale`, `router_z_loss`, `best_val_loss`, `gn_over_loss`."""
 NO_TOKENS = frozenset({
     "per", "sec", "second", "s", "loss", "ppl", "perplexity", "acc", "accuracy", "entropy", "max", "min", "mean", "avg",
     "average", "length", "len", "ratio", "fraction", "rate", "dropped", "error", "id",
