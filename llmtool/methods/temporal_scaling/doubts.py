@@ -78,6 +78,8 @@ def doubts_of(
     growth = slope_growth(*_near_peak(run))
     if left * (growth - 1) > STEEPER - 1:
         doubts.append(f"the slope of log loss over log step still grows ({growth:.1f} times): not yet a power law")
+    elif growth <= 1 and left * steepening(run) * np.log(run.horizon / run.until) > LARGEST_ERROR:
+        doubts.append("the loss has only begun to fall: not yet a power law")
     return tuple(doubts)
 
 
@@ -104,13 +106,14 @@ def slope_growth(steps: Array, loss: Array) -> float:
 
 
 def steepening(run: Run) -> float:
-    """By how much the log loss ends higher if its slope, where it has grown, goes back to what it was.
+    """By how much the slope of the log loss over the log step has grown: what the end lies higher by, for each log of
+    the steps ahead, if it goes back to what it was. A loss that rose before it fell counts as level.
 
     Before the bend that ends the first steep fall no law holds, and any ends far too low: 8B models with batches of 1M
     tokens, seen up to a loss of 4, by 17 to 34%, where this says 24 to 34%.
     """
     earlier, later = _slopes(*_near_peak(run))
-    return max(earlier - later, 0.0) * float(np.log(run.horizon / run.until)) if earlier < 0 else 0.0
+    return max(min(earlier, 0.0) - later, 0.0)
 
 
 def _near_peak(run: Run) -> tuple[Array, Array]:

@@ -131,10 +131,11 @@ def forecast(run: Run, law: str = "auto", like: Sequence[Run] = ()) -> Forecast:
     apart = _apart(fitted, choice.usual.fit(run)) if choice.usual else 0.0
     unwarmed = _without_warmup(run, choice.law, fitted, test)
     left = _left(run, test)
-    doubt = np.linalg.norm([
-        left * choice.doubt, left * run.youth, run.end_noise, _jumps_ahead(run), apart, unwarmed / np.sqrt(2),
-        left * steepening(run) / 3,
-    ])  # fmt: skip
+    doubt = np.linalg.norm(
+        [left * choice.doubt, left * run.youth, run.end_noise, _jumps_ahead(run), apart, unwarmed / np.sqrt(2)]
+    )
+    if isinstance(fitted, Fit):
+        fitted = replace(fitted, steeper=left * steepening(run))
     if doubt > 0:
         fitted = replace(fitted, elsewhere=float(doubt))  # type: ignore[type-var]
     noise = run.end_noise * standard_noise(0)[:, 0]
@@ -207,7 +208,7 @@ def _endings(law: Candidate, run: Run, fitted: Fitted, surprise: float) -> dict[
     stays = schedule.rate(np.array([schedule.assumed]))[0] - schedule.eta[-1] < FLAT
     falling = law.fit(replace(run, schedule=schedule.with_fall()))
     assert isinstance(falling, Fit)
-    falling = replace(beside_high_rate(falling, *run.seen()), elsewhere=fitted.elsewhere)
+    falling = replace(beside_high_rate(falling, *run.seen()), elsewhere=fitted.elsewhere, steeper=fitted.steeper)
     return {
         "if the rate stays" if stays else "if the rate goes on as it did": bounds(fitted, fitted.horizon, surprise),
         "if it falls over the last fifth": bounds(falling, fitted.horizon, surprise),
@@ -223,16 +224,20 @@ def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
 
 
 def lower(fitted: Fitted, steps: Array, draws: int) -> Array:
-    """How much lower than told the log loss may be at some steps [draws, steps], for the fall of the rate up to there.
+    """How much lower than told the log loss may be at some steps [draws, steps], for the fall of the rate up to there;
+    in the other half of the draws how much higher, below 0, where its slope may go back.
 
     What a fall takes off differs among projects by a factor of three, and a prefix at the peak cannot tell.
     """
     schedule, sizes = fitted.schedule, one_sided(draws)
     if schedule is None:
-        return np.asarray(np.multiply.outer(sizes, untold(fitted.until, steps)))
-    if not fitted.knows_rate and schedule.decays_after(fitted.until):
-        return np.asarray(np.multiply.outer(sizes, np.full(len(steps), UNKNOWN_RATE)))
-    if isinstance(fitted, Fit):
-        return np.asarray(np.multiply.outer(sizes, fitted.lower(steps)))
-    now = schedule.rate(np.array([fitted.until]))
-    return np.asarray(np.multiply.outer(sizes, FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0)))
+        less = untold(fitted.until, steps)
+    elif not fitted.knows_rate and schedule.decays_after(fitted.until):
+        less = np.full(len(steps), UNKNOWN_RATE)
+    elif isinstance(fitted, Fit):
+        less = fitted.lower(steps)
+    else:
+        now = schedule.rate(np.array([fitted.until]))
+        less = FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0)
+    more = fitted.higher(steps) if isinstance(fitted, Fit) else np.zeros(len(steps))
+    return np.asarray(np.multiply.outer(sizes, less) - np.multiply.outer(np.roll(sizes, 1), more))

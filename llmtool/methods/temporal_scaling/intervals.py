@@ -68,10 +68,10 @@ def measured(value: float, noise: Array) -> Interval:
 
 
 def ends(posterior: Array, drift: Array, surprise: float, lower: Array) -> Array:
-    """The two ends [2, ...] of a 90% interval, as factors; what may end lower does not bring the upper one down."""
-    low = np.quantile(scatter(posterior, drift, surprise, lower), (1 - COVERAGE) / 2, axis=0)
-    level = scatter(posterior, drift, surprise, np.zeros_like(lower))
-    high = np.quantile(level, (1 + COVERAGE) / 2, axis=0)
+    """The two ends [2, ...] of a 90% interval, as factors; what may end lower does not bring the upper one down, nor
+    what may end higher the lower one up."""
+    low = np.quantile(scatter(posterior, drift, surprise, np.maximum(lower, 0)), (1 - COVERAGE) / 2, axis=0)
+    high = np.quantile(scatter(posterior, drift, surprise, np.minimum(lower, 0)), (1 + COVERAGE) / 2, axis=0)
     return np.stack([low, high])
 
 
@@ -86,7 +86,8 @@ def one_sided(draws: int) -> Array:
 def scatter(posterior: Array, drift: Array, surprise: float, lower: Array) -> Array:
     """Factors around the predicted loss, from draws [draws, ...] of the log of the posterior over it.
 
-    lower [draws, ...]: what a fall of the rate ahead may take off beyond what it does in most projects.
+    lower [draws, ...]: what a fall of the rate ahead may take off beyond what it does in most projects; below 0, how
+    much higher the end may lie for another reason.
     """
     widen = min(max(1.0, surprise), MOST_SURPRISE)
     relative = widen * SCALE * (SHRINK * (posterior - np.median(posterior, axis=0)) + drift)

@@ -19,7 +19,7 @@ from llmtool.methods.temporal_scaling.forecast import Forecast
 from llmtool.methods.temporal_scaling.intervals import Interval
 from llmtool.methods.temporal_scaling.laws import LAWS, POWER
 from llmtool.methods.temporal_scaling.positions import FORMS, TemporalFit
-from llmtool.methods.temporal_scaling.schedule import Schedule
+from llmtool.methods.temporal_scaling.schedule import AMISS, Schedule
 
 SCHEMA = "llmtool.scaling-fit/1"
 SMALLEST = 1e-12
@@ -115,7 +115,7 @@ def fit_to_json(fitted: Fitted, surprise: float) -> dict[str, Any]:
         return facts | {
             "theta": fitted.theta.tolist(), "spread": fitted.spread.tolist(), "reference": fitted.reference,
             "earlier": fitted.earlier, "other": None if fitted.other is None else fitted.other.tolist(),
-            "share": fitted.share,
+            "share": fitted.share, "steeper": fitted.steeper,
         }  # fmt: skip
     assert isinstance(fitted, TemporalFit)
     return facts | {
@@ -153,7 +153,10 @@ def _from_json(facts: Record) -> Fitted:
     earlier = facts.whole("earlier", low=0, default=0)
     other = None if facts.facts.get("other") is None else array(facts, "other", (size,))
     share = facts.real("share", low=0, high=2, default=0.0)
-    return Fit(LAWS[law], theta, spread, horizon, schedule, until, reference, elsewhere, earlier, 0.0, other, share)
+    steeper = facts.real("steeper", low=0, default=0.0)
+    return Fit(
+        LAWS[law], theta, spread, horizon, schedule, until, reference, elsewhere, earlier, 0.0, other, share, steeper
+    )  # fmt: skip
 
 
 def _schedule(facts: Record) -> Schedule:
@@ -192,6 +195,10 @@ def elsewhere(fitted: Fitted, schedule: Schedule) -> Fitted:
     if not isinstance(fitted, Fit) or not fitted.knows_rate or fitted.schedule is None:
         raise UserError(f"the law {fitted.name!r} knows no schedule, so it cannot tell another one",
                         hint="fit with --law cooldown or mpl")  # fmt: skip
+    own, other = fitted.schedule.peak, schedule.peak
+    if own and other and not 1 - AMISS < other / own < 1 + AMISS:
+        raise UserError(f"--peak {other:g} and a fit of a run whose peak was {own:g}: it tells no other one",
+                        hint="leave --peak out")  # fmt: skip
     reference = fitted.reference or fitted.schedule.total
     return replace(
         fitted,

@@ -30,9 +30,10 @@ off is told to 0.3% of the loss as it is in steps, and a fall over the last fift
 NOT_ADAM = 0.02
 """A peak rate that is none of Adam's kind any more, but of Muon or SGD, or a factor: nothing follows from it."""
 JUMP = 0.05
-RESTS = 1 / 3
-"""The share of the steps at the peak from which on a rate rests there. From half of falls that leave less, the ends of
-34 runs of Muon's kin, whose sums are not known, lay inside in 71%; with what `Fit.lower` allows there, in 94%."""
+SHORT_REST, LONG_REST = 0.3, 0.4
+"""The shares of the steps at the peak up to which a rate does not rest there, and from which on it does. From half of
+falls that leave at most the first, the ends of 34 runs of Muon's kin, whose sums are not known, lay inside in 71%; with
+what `Fit.lower` allows there, in 94%."""
 STRANGE = 0.01
 """A log whose rates stay below this share of the peak that is given counts them otherwise."""
 AMISS = 0.03
@@ -87,7 +88,7 @@ class Schedule:
     def adams(self) -> float:
         """How far the rate is taken for one of Adam's, 0 to 1: not at all where nobody says it or counts the updates,
         or from NOT_ADAM on; wholly up to half of that; between the two by its logarithm, so that nothing jumps."""
-        if self.peak is None or self.updates != 1:
+        if not self.peak or self.updates != 1:
             return 0.0
         return float(np.clip(np.log2(NOT_ADAM / self.peak), 0.0, 1.0))
 
@@ -104,10 +105,11 @@ class Schedule:
         return bool(later.max() - later.min() <= FLAT)
 
     @property
-    def rests(self) -> bool:
-        """Whether the rate stays at its peak for long, as it does not in a cosine."""
-        t = np.linspace(self.warmup, self.horizon, KNOTS)
-        return float(np.mean(self.rate(t) > 1 - FLAT)) > RESTS
+    def rests(self) -> float:
+        """How far the rate stays at its highest for long, 0 (as in a cosine) to 1; in between in proportion."""
+        eta = self.rate(np.linspace(0.0, self.horizon, KNOTS))
+        share = float(np.mean(eta > (1 - FLAT) * eta.max()))
+        return min(max((share - SHORT_REST) / (LONG_REST - SHORT_REST), 0.0), 1.0)
 
     @property
     def fall(self) -> float:

@@ -136,7 +136,9 @@ def test_a_plan_and_a_saved_fit_keep_the_peak(tmp_path: Path) -> None:
     assert read.schedule.peak == 2e-3
     end = np.array([40_000.0])
     np.testing.assert_allclose(read.lower(end), made.fit.lower(end))
-    moved = saved.elsewhere(read, Plan("cosine", peak=1e-4).schedule(40_000.0))  # at the rates that were fitted
+    with pytest.raises(UserError, match=r"--peak 0\.0001 and a fit of a run whose peak was 0\.002"):
+        saved.elsewhere(read, Plan("cosine", peak=1e-4).schedule(40_000.0))
+    moved = saved.elsewhere(read, Plan("cosine").schedule(40_000.0))  # at the rates that were fitted
     assert moved.schedule is not None
     assert moved.schedule.peak == 2e-3
 
@@ -164,8 +166,31 @@ def test_a_long_fall_whose_sum_nobody_knows_may_take_off_as_much_as_any_seen() -
 
 @pytest.mark.parametrize(
     ("plan", "rests"),
-    [(Plan("cosine"), False), (Plan("linear"), False), (Plan("wsd"), True), (Plan("wsd", 0.0, 0.6), True),
-     (Plan("wsd", 0.0, 0.7), False), (Plan("constant"), True)],
+    [(Plan("cosine"), 0.0), (Plan("linear"), 0.0), (Plan("wsd"), 1.0), (Plan("wsd", 0.0, 0.5), 1.0),
+     (Plan("wsd", 0.0, 0.72), 0.0), (Plan("constant"), 1.0)],
 )  # fmt: skip
-def test_where_a_rate_rests(plan: Plan, rests: bool) -> None:
-    assert plan.schedule(20_000.0, 500.0).rests == rests
+def test_where_a_rate_rests(plan: Plan, rests: float) -> None:
+    made = plan.schedule(20_000.0, 500.0)
+    assert made.rests == rests
+    assert replace(made, eta=0.9 * made.eta).rests == rests  # a peak that the log does not reach
+
+
+def test_how_far_a_rate_rests_does_not_jump() -> None:
+    shares = [Plan("wsd", 0.0, decay).schedule(20_000.0).rests for decay in np.arange(0.55, 0.78, 0.01)]
+    assert max(-np.diff(shares)) < 0.12
+    assert shares[0] == 1.0
+    assert shares[-1] == 0.0
+    assert 0.4 < Plan("wsd", 0.0, 0.66).schedule(20_000.0).rests < 0.6
+
+
+def test_between_adams_rates_and_others_the_interval_does_not_jump() -> None:
+    """From nothing for a sum of 5, at a peak of 0.01, to what one of 75 allows at 0.02: half of it halfway."""
+    made = forecast(prepare(log("cosine"), until="50%")).fit
+    assert isinstance(made, Fit)
+    assert made.schedule is not None
+    short = replace(made.schedule, steps=made.schedule.steps / 20, warmup=25.0)
+    sharp = replace(made, until=500.0, spread=1e-6 * made.spread, other=None)  # of which nothing else is open
+    between = {peak: float(replace(sharp, schedule=replace(short, peak=peak)).lower(np.array([1000.0]))[0])
+               for peak in (0.01, 0.02**0.5 * 0.1, 0.0199, 0.0201, None)}  # fmt: skip
+    most = 0.025 * np.log(75 / 8) * (0.55 - 0.1)
+    assert list(between.values()) == pytest.approx([0.0, most / 2, most, most, most], rel=0.05, abs=1e-4)
