@@ -266,6 +266,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l verify -d 'C
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l workers -x -d 'Processes, with --shards; all cores if not given.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l engine -x -a 'local ray' -d 'Processes here, or Ray (extra ray), with --shards.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l remap -r -F -d 'INPUT is a .bin or .npy of ids: renumber them by trim\'s ids.npy or DIR.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l bin-dtype -x -a 'uint16 uint32' -d 'Element type of a .bin without a sidecar, with --remap (nanoGPT: uint16).'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l allow-special -d 'Special tokens in the text become their ids; else they are plain text.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l encoder -x -a 'merge lbpe' -d 'How text is cut; lbpe takes the longest token first. Default: as the file says, merge for a new one.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer encode'" -l length -x -a 'bytes characters' -d 'What the encoder lbpe calls the longest token.'

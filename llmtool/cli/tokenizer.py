@@ -129,8 +129,10 @@ def encode(
     if settings.remap is not None:
         from llmtool.commands.tokenizer.remap import remap_file  # numpy comes with it
 
-        force, map_file = settings.force, settings.remap
-        totals = remap_file(loaded, inputs or [], output, map_file, read=read, force=force, console=console)
+        totals = remap_file(
+            loaded, inputs or [], output, settings.remap, read=read, bin_dtype=settings.bin_dtype,
+            force=settings.force, console=console,
+        )  # fmt: skip
         console.info(
             f"{output}: {counted(totals.tokens, 'token')} of {counted(totals.documents, 'document')}, renumbered"
         )

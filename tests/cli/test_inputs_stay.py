@@ -38,7 +38,7 @@ COMMANDS = (
     "tokenizer trim in/tok.json in/text.txt -o OUT --to 290 --keep in/veto.txt",
     "tokenizer encode in/tok.json in/text.txt -o OUT.ids",
     "tokenizer encode in/tok.json in/text.txt -o OUT --shards 70K --format bin",
-    "tokenizer encode in/tok.json in/ids.bin -o OUT.bin --remap in/map.npy",
+    "tokenizer encode in/less.json in/ids.bin -o OUT.bin --remap in/map.npy",
     "tokenizer decode in/tok.json in/ids.txt -o OUT.txt",
     f"tokenizer compare in/tok.json in/ckpt --corpus in/text.txt --reference in/more.txt {FIGURE} {PAGES}",
     "tokenizer compare in/tok.json --corpus in/text.txt --baseline in/compared.json --html PAGE.html",
@@ -159,6 +159,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
         assert not status, said
     shutil.copy(place / "plan.json", place / "heads.json")
     shutil.copy(place / "less" / "ids.npy", place / "map.npy")
+    shutil.copy(place / "less" / "llmtool.json", place / "less.json")
     (place / "compared.json").write_text("{}")
     (place / "rows.json").write_text("{}")
     (place / "template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")

@@ -58,6 +58,8 @@ def encode_files(
     asked = replace(asked, form=form)
     if asked.part or asked.verify:
         raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
+    if asked.bin_dtype:
+        raise UserError("--bin-dtype goes with --remap", hint="text has none; --format bin writes the narrowest")
     _check_request(output, form, asked.offsets)
     around = token_around(tokenizer, asked, console)
     report, totals, lost = ReadReport(), Totals(), Lost(tokenizer)

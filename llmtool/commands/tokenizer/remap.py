@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from llmtool.commands.tokenizer.trim import MAP
+from llmtool.core.bpe.export import OWN_FILE
+from llmtool.core.bpe.foreign_files import find_file
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.corpus.arrays import map_array
 from llmtool.core.corpus.encoding import Encoded
@@ -17,6 +19,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run, file_entry, manifest_path
 from llmtool.core.run.outputs import claim_file
+from llmtool.tokenizer import Tokenizer
 
 BLOCK = 1 << 22
 """Ids held at once."""
@@ -29,12 +32,14 @@ def remap_file(
     map_file: str | Path,
     *,
     read: list[str] | None = None,
+    bin_dtype: str | None = None,
     force: bool,
     console: Console | None = None,
 ) -> Totals:
     """Write a .bin or .npy of the same documents with the ids of `tokenizer`, by the map that `trim` wrote.
 
-    Refused where an id occurs that is gone: that text has to be encoded again.
+    Refused where an id occurs that is gone (that text has to be encoded again), and where the map leads to the ids of
+    another tokenizer: what is written says whose they are. bin_dtype: of a .bin that says nothing of it.
     """
     import numpy as np
 
@@ -49,9 +54,15 @@ def remap_file(
     map_file = map_file / MAP if map_file.is_dir() else map_file
     form = output.suffix.removeprefix(".")
     numbers = read_map(map_file, tokenizer)
-    file = open_tokens(source)
-    _check_source(file, Path(map_file), source)
-    run = Run("tokenizer encode", {"tokenizer": tokenizer.fingerprint(), "remap": str(map_file)})
+    file = open_tokens(source, bin_dtype=bin_dtype)
+    made = _made(map_file)
+    right = f"llmtool tokenizer encode {map_file.parent} {source} --remap {map_file.parent} -o {output}"
+    _check_target(tokenizer, made, numbers, map_file, right if made else "name the tokenizer that trim wrote with it")
+    _check_source(file, made[0] if made else tokenizer, map_file, source)
+    if not made:
+        console.warn(f"{map_file} stands alone: nothing but its size says that it leads to this tokenizer")
+    facts = {"tokenizer": tokenizer.fingerprint(), "remap": str(map_file)}
+    run = Run("tokenizer encode", facts if bin_dtype is None else {**facts, "bin_dtype": bin_dtype})
     beside = list(sidecars(output, form).values())
     inputs = [str(source), str(map_file), *(read or [])]
     claim_file(output, run, read=inputs, beside=beside, force=force, console=console,
@@ -89,15 +100,36 @@ def read_map(path: str | Path, tokenizer: BaseTokenizer) -> Any:
     return numbers
 
 
-def _check_source(file: TokenFile, map_file: Path, source: Path) -> None:
-    """Where run.json beside the map says which tokenizer was trimmed, the ids must be that one's."""
-    manifest = map_file.parent / "run.json"
-    if file.tokenizer is None or not manifest.is_file():
-        return
-    config = read_json_object(manifest).get("config")
-    old = config.get("tokenizer") if isinstance(config, dict) else None
-    if old is not None and old != file.tokenizer:
-        what = f"was written with tokenizer {file.tokenizer[:12]}, and {map_file} is of {str(old)[:12]}"
+def _made(map_file: Path) -> list[BaseTokenizer]:
+    """The tokenizer that stands beside the map, as trim wrote both; none where the map stands alone.
+
+    Twice, from our own file and from the form that others read: with the encoder lbpe these have two hashes.
+    """
+    own, place = map_file.parent / OWN_FILE, map_file.parent
+    paths = [own] if own.is_file() else []
+    return [Tokenizer.load(path) for path in [*paths, *([place] if find_file(place) else [])]]
+
+
+def _check_target(
+    tokenizer: BaseTokenizer, made: list[BaseTokenizer], numbers: Any, map_file: Path, right: str
+) -> None:
+    """The ids that are written must be those of the tokenizer whose hash stands beside them."""
+    leads, size = int(numbers.max()) + 1, tokenizer.vocab_size
+    if made and all(each.fingerprint() != tokenizer.fingerprint() for each in made):
+        what = f"leads to tokenizer {made[0].fingerprint()[:12]}, which stands beside it, and TOK is another"
+        raise UserError(f"{what} ({tokenizer.fingerprint()[:12]})", where=str(map_file), hint=right)
+    if leads != size:  # trim numbers without gaps
+        raise UserError(f"leads to {leads:,} ids, and TOK has {size:,}: another one", where=str(map_file), hint=right)
+
+
+def _check_source(file: TokenFile, made: BaseTokenizer, map_file: Path, source: Path) -> None:
+    """Where it is known which tokenizer was trimmed, and with which encoder, the ids must be that one's."""
+    old, manifest = made.definition.training.get("trimmed_from"), map_file.parent / "run.json"
+    if old is None and manifest.is_file():
+        config = read_json_object(manifest).get("config")
+        old = config.get("tokenizer") if isinstance(config, dict) else None
+    if old is not None and file.tokenizer not in (None, old):
+        what = f"was written with tokenizer {str(file.tokenizer)[:12]}, and {map_file} is of {str(old)[:12]}"
         raise UserError(what, where=str(source), hint="encode the text again")
 
 

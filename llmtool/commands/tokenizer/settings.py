@@ -221,6 +221,10 @@ class EncodeSettings(Settings):
         Path | None,
         Option("INPUT is a .bin or .npy of ids: renumber them by trim's ids.npy or DIR.", metavar="MAP", matters=False),
     ] = None
+    bin_dtype: Annotated[
+        Literal["uint16", "uint32"] | None,
+        Option("Element type of a .bin without a sidecar, with --remap (nanoGPT: uint16).", matters=False),
+    ] = None
     allow_special: Annotated[
         bool, Option("Special tokens in the text become their ids; else they are plain text.", "--allow-special")
     ] = False

@@ -1,5 +1,6 @@
 """`llmtool tokenizer trim` and `encode --remap`."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from llmtool.commands.tokenizer.remap import remap_file
 from llmtool.commands.tokenizer.trim import trim_files
 from llmtool.core.corpus.token_files import open_tokens
 from llmtool.core.run.errors import CompleteError, UserError
+from tests.faults.trial import Trial
 
 TEXT = "In the beginning God created the heaven and the earth; and the earth was without form. " * 20
 OTHER = "the earth and the heaven " * 30
@@ -85,6 +87,53 @@ def test_arrays_with_what_is_gone_are_refused(base: Path, write: Callable[[str, 
     np.save(tmp_path / "far.npy", np.array([999]))
     with pytest.raises(UserError, match="maps to id 999"):
         remap_file(new, array, tmp_path / "new.bin", tmp_path / "far.npy", force=False)
+
+
+@pytest.mark.parametrize("encoder", [None, "lbpe"])
+def test_ids_are_labelled_with_the_tokenizer_that_the_map_leads_to(
+    base: Path, encoder: Any, write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """The old tokenizer, another trimming, or the right one with another encoder would stand beside ids of neither."""
+    text, named, less = str(write("other.txt", OTHER)), {"encoder": encoder}, tmp_path / "less"
+    trim_files(base, [text], less, to=280, **named)
+    trim_files(base, [str(write("text.txt", TEXT))], tmp_path / "another", to=280, **named)
+    old, new = Tokenizer.load(base).with_encoder(encoder or "merge"), Tokenizer.load(less)
+    array, output = tmp_path / "old.bin", tmp_path / "new.bin"
+    encode_files(old, [text], array, form="bin")
+    wrong = [old, Tokenizer.load(tmp_path / "another"), new.with_encoder("merge" if encoder else "lbpe")]
+    right = f"llmtool tokenizer encode {less} {array} --remap {less} -o {output}"
+    for tokenizer in wrong:
+        for given in (less, less / "ids.npy"):
+            with pytest.raises(UserError, match=r"leads to tokenizer .* and TOK is another") as caught:
+                remap_file(tokenizer, array, output, given, force=False)
+            assert caught.value.hint == right
+    alone = Path(shutil.copy(less / "ids.npy", tmp_path / "alone.npy"))
+    with pytest.raises(UserError, match="leads to 280 ids, and TOK has 300: another one"):
+        remap_file(old, array, output, alone, force=False)
+    assert not output.exists()
+    remap_file(new, array, output, less, force=False)
+    assert open_tokens(output).ids.tolist() == new.encode(OTHER)
+    remap_file(new, array, tmp_path / "again.bin", alone, force=False)
+    assert (tmp_path / "again.bin").read_bytes() == output.read_bytes()
+    other = Tokenizer.load(base).with_encoder("merge" if encoder else "lbpe")
+    encode_files(other, [text], tmp_path / "other.bin", form="bin")  # ids of the old tokens, cut otherwise
+    with pytest.raises(UserError, match="was written with tokenizer"):
+        remap_file(new, tmp_path / "other.bin", tmp_path / "third.bin", less, force=False)
+
+
+def test_a_bare_array_is_renumbered(base: Path, write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    text, less, bare = str(write("other.txt", OTHER)), tmp_path / "less", tmp_path / "bare.bin"
+    trim_files(base, [text], less, min_count=1)
+    old, new = Tokenizer.load(base), Tokenizer.load(less)
+    np.array(old.encode(OTHER), np.uint16).tofile(bare)
+    with pytest.raises(UserError, match=r"which says what the ids are, is missing.*--bin-dtype"):
+        remap_file(new, bare, tmp_path / "new.bin", less, force=False)
+    words = f"tokenizer encode {less} {bare} --remap {less} -o {tmp_path / 'new.bin'} --bin-dtype uint16"
+    status, _, said = Trial(tmp_path).run(words)
+    assert not status, said
+    assert open_tokens(tmp_path / "new.bin").ids.tolist() == new.encode(OTHER)
+    with pytest.raises(UserError, match="--bin-dtype goes with --remap"):
+        encode_files(new, [text], tmp_path / "text.bin", bin_dtype="uint16")
 
 
 def test_what_is_asked(base: Path, write: Callable[[str, str], Path], tmp_path: Path) -> None:
