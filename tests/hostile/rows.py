@@ -9,6 +9,12 @@ from typing import Any
 
 DROP = object()
 DIGITS = "9" * 5000
+DEEP: dict[str, Any] = {}
+for _ in range(600):
+    DEEP = {"a": DEEP}
+NESTED = b'{"id": "3", "text": ' + b"[" * 900 + b'"x"' + b"]" * 900 + b', "other": '
+BRACKETS = b"<\x01{'descr': '<%b8'" + b"(" * 198
+"""The header of a .npy file, as long as it says, whose brackets are too much memory for Python's parser."""
 LONG_PIECE = b"\x0a\xc4\x84\x3d\x0a\xc0\x84\x3d" + b"ab" * 500_000
 """Of SentencePiece: field 1, a message of field 1, a million bytes of text."""
 
@@ -105,6 +111,20 @@ ROWS = (
     Row("prompts of an encoder", ("default_prompt_name",), {}),
     Row("baseline of a measurement", ("rows", 0, "dtype")),
     Row("baseline of a measurement", ("machine",), []),
+    # found by 70,000 cases in rounds
+    Row("run.json of a file", ("outputs", 0, "path"), "x" * 100_000),
+    Row("run.json of a file", ("outputs", 0, "path"), "a\0b"),
+    Row("run.json of a file", ("settings",), DEEP),
+    Row("run.json of a file", ("options",), DEEP),
+    Row("offsets, decoded", old=b"v\x00{'descr': '<u8'", new=BRACKETS % b"u"),
+    Row("map of ids", old=b"v\x00{'descr': '<i8'", new=BRACKETS % b"i"),
+    Row("array of a stage", old=b"v\x00{'descr': '<u8'", new=BRACKETS % b"u"),
+    Row("JSONL", old=b'{"id": "3", "text": ', new=NESTED),
+    Row("JSON", old=b'{"id": "3", "text": ', new=NESTED),
+    Row("config.json, copied", ("model_type",), "x\ud800"),
+    Row("metrics.jsonl", old=b'"loss": ', new=b'"loss": "1979-05-27", "was": '),
+    Row("metrics.jsonl", old=b'"loss": ', new=b'"loss": null, "was": '),
+    Row("samples", old=b'"chunk_id": 66', new=b'"chunk_id": "66"'),
     Row("table of batches", old=b"loss,batch", new=b'"' + b"y" * 140_000 + b'",batch'),
 )  # fmt: skip
 """Each is refused in a line, or right."""

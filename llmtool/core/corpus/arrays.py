@@ -15,8 +15,9 @@ from llmtool.core.run.errors import UserError, explain_os_error
 from llmtool.core.run.files import require_plain
 
 Array = npt.NDArray[Any]
-_DAMAGED = (ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError)
-"""What numpy says of a header that is none: it is read as Python's own words."""
+_DAMAGED = (ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError)
+"""What numpy says of a header that is none: it is read as Python's own words, whose parser calls a thousand brackets
+too much memory. Data take none: they are mapped, or below 128 bytes."""
 
 
 def save_array(path: Path, array: Array) -> None:

@@ -123,17 +123,27 @@ def value_at(record: object, path: str) -> Any:
             place = whole(head, "--field")
             item = record[place] if place < len(record) else _MISSING
             return value_at(item, rest) if rest else item
-        found = [value for item in record if (value := value_at(item, path)) is not _MISSING]
+        try:
+            found = [value for item in record if (value := value_at(item, path)) is not _MISSING]
+        except RecursionError:  # lists in lists, a thousand deep: no row that means anything
+            return _MISSING
         return found or _MISSING
     return _MISSING
 
 
 def _gather(value: Any, parts: list[str | bytes]) -> bool:
-    """Collect the strings of a value, in order; False if it holds anything else."""
-    if isinstance(value, str | bytes):
-        parts.append(value)
-        return True
-    return isinstance(value, list) and all(item is None or _gather(item, parts) for item in value)
+    """Collect the strings of a value, in order; False if it holds anything else. Lists may lie in lists, as deep as
+    JSON's parser lets them."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str | bytes):
+            parts.append(value)
+        elif isinstance(value, list):
+            left += [item for item in reversed(value) if item is not None]
+        else:
+            return False
+    return True
 
 
 def _name(value: Any) -> str | None:

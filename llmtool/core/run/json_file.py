@@ -65,15 +65,25 @@ def dumps(
     separators: tuple[str, str] | None = None,
     default: Callable[[Any], Any] | None = None,
 ) -> str:
-    """JSON that every reader takes: what is not a finite number becomes null, since JSON has no other word for it."""
+    """JSON that every reader takes: what is not a finite number becomes null, since JSON has no other word for it, and
+    a lone surrogate, which UTF-8 has none for, is spelled out."""
     how: dict[str, Any] = {
         "indent": indent, "ensure_ascii": ensure_ascii, "sort_keys": sort_keys, "separators": separators,
         "default": default, "allow_nan": False,
     }  # fmt: skip
     try:
-        return json.dumps(value, **how)
+        text = json.dumps(value, **how)
     except ValueError:
-        return json.dumps(_finite(value), **how)
+        text = json.dumps(_finite(value), **how)
+    return text if ensure_ascii or _writable(text) else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(value: Any) -> Any:

@@ -17,6 +17,8 @@ from llmtool.core.run.json_file import dumps, parse_json
 from llmtool.version import __version__
 
 SCHEMA = "llmtool.run/1"
+DEEPEST = 8
+"""Settings lie no deeper; what does is somebody's mistake."""
 
 
 @dataclass
@@ -149,16 +151,18 @@ def _flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, facts
 
 
-def said(value: Any) -> str:
-    """A setting's value as people read it."""
+def said(value: Any, depth: int = 0) -> str:
+    """A setting's value as people read it; no deeper than settings are."""
+    if depth > DEEPEST:
+        return "..."
     if value is None:
         return "not given"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):
-        text = ", ".join(map(said, value)) or "none"
+        text = ", ".join(said(held, depth + 1) for held in value) or "none"
     elif isinstance(value, dict):
-        text = ", ".join(f"{key}={said(held)}" for key, held in value.items()) or "none"
+        text = ", ".join(f"{key}={said(held, depth + 1)}" for key, held in value.items()) or "none"
     else:
         text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
     if len(text) == 64 and set(text) <= set("0123456789abcdef"):  # a sha256

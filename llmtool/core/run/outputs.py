@@ -245,8 +245,12 @@ def refuse_damaged(output: Path, made: dict[str, Any]) -> None:
     for entry in entries if isinstance(entries, list) else []:
         name, size = (entry.get("path"), entry.get("bytes")) if isinstance(entry, dict) else (entry, None)
         place = where / str(name)
-        if not place.exists():
-            raise UserError("is not whole: it is missing", where=str(place), hint="use --force to make it again")
-        if size is not None and place.stat().st_size != size:
-            what = f"is not whole: {place.stat().st_size} bytes, and run.json says {shown(size)}"
+        try:
+            held = place.stat().st_size
+        except (OSError, ValueError):  # ValueError: a NUL in what is no name
+            raise UserError(
+                "is not whole: it is missing", where=str(place), hint="use --force to make it again"
+            ) from None
+        if size is not None and held != size:
+            what = f"is not whole: {held} bytes, and run.json says {shown(size)}"
             raise UserError(what, where=str(place), hint="use --force to make it again")

@@ -14,9 +14,11 @@ from llmtool.core.run.atomic import atomic_file, explained
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import read_plain
 from llmtool.core.run.json_file import dumps, parse_json
-from llmtool.core.run.numbers import whole
+from llmtool.core.run.record import Record
 
 SCHEMA = "llmtool.metrics/1"
+SLOWEST = 1e-9
+"""Tokens a second; none is no rate."""
 
 
 class Metrics:
@@ -53,12 +55,26 @@ def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         return
     for line in read_plain(path).splitlines(keepends=True):
         try:
-            row = parse_json(line)
-            whole(row["step"], "step")
-        except (ValueError, KeyError, TypeError, UserError):
+            row = _row(Record(parse_json(line), str(path)))
+        except (ValueError, UserError):
             return
         if line.endswith(b"\n"):
             yield line, row
+
+
+def _row(row: Record) -> dict[str, Any]:
+    """A row whose numbers are what a table or a figure of the run takes them for."""
+    for key in ("step", "tokens"):
+        row.whole(key)
+    for key in ("loss", "lr", "time"):
+        row.real(key)
+    row.real("tokens_per_s", low=SLOWEST)
+    row.real("eval_seconds", default=0.0)
+    held = row.record("eval", default={})
+    for name in held.facts:
+        held.record(name).real("loss")
+        held.record(name).real("bits_per_byte", default=0.0)
+    return row.facts
 
 
 def _rounded(value: Any) -> Any:

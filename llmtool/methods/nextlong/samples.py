@@ -37,21 +37,20 @@ def _checked(row: Record) -> dict[str, Any]:
     row.text("seed_source", default="")
     row.text("text", default="")
     for key in ("n_tokens", "target", "seed_chunks"):
-        row.whole(key)
-    row.whole("behind", default=0)
+        row.facts[key] = row.whole(key)  # "66" is one, too, where somebody's tool wrote it
+    row.facts["behind"] = row.whole("behind", default=0)
     row.record("sources").counts()
     row.record("licences", default={}).counts()
     for number, fact in enumerate(row.items("spans")):
         span = Record(fact, f"{row.where}: spans[{number}]")
         span.text("doc_id")
-        span.whole("chunk_id")
-        span.whole("chunks", low=1, default=1)
+        fact["chunk_id"], fact["chunks"] = span.whole("chunk_id"), span.whole("chunks", low=1, default=1)
         for key in ("tokens", "chars"):
             start, stop = span.reals(key, low=0, length=2)
             if not (start.is_integer() and stop.is_integer() and start <= stop):
                 raise UserError(f"{key} {span.facts[key]} is no range", where=span.where)
         if span.choice("role", ROLES) == "negative":
-            span.whole("rank", low=1)
+            fact["rank"] = span.whole("rank", low=1)
             span.real("score")
             if span.facts.get("refill", False) not in (True, False):
                 raise UserError("refill is neither true nor false", where=span.where)
