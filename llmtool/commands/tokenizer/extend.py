@@ -16,7 +16,7 @@ from llmtool.core.bpe import engine
 from llmtool.core.bpe.agreement import agreement
 from llmtool.core.bpe.encoder import refuse_scaffolds
 from llmtool.core.bpe.export import OWN_FILE, checked_again, seal, write_huggingface
-from llmtool.core.bpe.extension import Extension, Room, extend
+from llmtool.core.bpe.extension import Extension, Room, extend, outside_words, times
 from llmtool.core.bpe.token_filter import KNOWN, TokenFilter
 from llmtool.core.bpe.tokenizer import available_cores, half_of_memory
 from llmtool.core.bpe.training import count_pieces
@@ -26,6 +26,7 @@ from llmtool.core.corpus.provenance import InputHashes
 from llmtool.core.corpus.readers import Reading, parse_size, read_documents, total_bytes
 from llmtool.core.run.atomic import atomic_directory
 from llmtool.core.run.console import Console
+from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run
@@ -37,6 +38,9 @@ from llmtool.tokenizer import LONGEST_TEXT, Tokenizer
 ADDED, CUTOFFS = "added.tsv", "cutoffs.tsv"
 SPELLED = {"tokenizer": "TOK", "text_mode": "--documents"}
 """Options of settings that are called otherwise."""
+
+WORTH_SAYING = 0.01
+"""Share of characters that no new token can hold, beyond which it is said of a full extension too."""
 
 CUTOFF = 1024
 """Tokens from one row of the table to the next; eighths of less than eight times as many."""
@@ -94,10 +98,10 @@ def extend_files(
         with atomic_directory(output, run.allowed) as work:
             write_huggingface(extended, work, output.name)
             write_tsv(work / ADDED, ADDED_HEADER, added_rows(extension))
-            write_tsv(work / CUTOFFS, *table)
+            write_tsv(work / CUTOFFS, *table.written())
             seal(work, run)
             checked = agreement(extended, work, place=output)
-    _say(console, output, extension, extended, allows, table)
+    _say(console, output, extension, extended, allows, table, settings)
     if not settings.held_out:
         console.info("--held-out TEXT shows what they save on text that was not learned from")
     console.info("\n".join(checked.lines()))
@@ -105,13 +109,17 @@ def extend_files(
         "schema": "llmtool.tokenizer-extend/1",
         "output": str(output),
         "sha256": extended.fingerprint(),
+        "asked": settings.add,
         "added": extension.added,
+        "ran_out": extension.ran_out,
+        "characters_outside": extension.outside,
+        "characters": extension.characters or None,
         "scaffolds": len(extension.trained.scaffolds),
         "first_id": base.vocabulary.id_limit,
         "rows": extended.vocab_size,
         "refused": dict(allows.refused),
         "unreachable": len(extension.unreachable()),
-        "cutoffs": [dict(zip(table[0], row, strict=True)) for row in table[1]],
+        "cutoffs": table.to_json(),
         "exact": checked.exact,
         "checks": [vars(check) for check in checked.checks],
     }
@@ -160,7 +168,42 @@ def _train(
 
 
 ADDED_HEADER = ("rank", "id", "token", "left", "right", "count")
-Table = tuple[Sequence[str], list[list[str]]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Figures of one kind, a row each; None where there is none. spec: how people are shown them."""
+
+    name: str
+    values: Sequence[float | None]
+    spec: str = ","
+
+    def texts(self, spec: str) -> list[str]:
+        """For people or for a file."""
+        return ["" if value is None else format(value, spec) for value in self.values]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length."""
+
+    columns: list[Column]
+
+    def shown(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for people."""
+        return self._rows([column.texts(column.spec) for column in self.columns])
+
+    def written(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for a file: whole numbers without commas."""
+        return self._rows([column.texts(column.spec.replace(",", "")) for column in self.columns])
+
+    def to_json(self) -> list[dict[str, float | None]]:
+        """An object a row, with numbers; shares are of 1."""
+        rows = zip(*(column.values for column in self.columns), strict=True)
+        return [dict(zip([column.name for column in self.columns], row, strict=True)) for row in rows]
+
+    def _rows(self, columns: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+        return [column.name for column in self.columns], [list(row) for row in zip(*columns, strict=True)]
 
 
 def added_rows(extension: Extension) -> Iterator[list[str]]:
@@ -175,24 +218,26 @@ def cutoff_table(
     """What each number of added tokens gives: bytes a token of control texts, share of the new tokens in use."""
     cutoffs = _cutoffs(extension)
     names = short_names(settings.control) if settings.control else []
-    columns: list[list[str]] = [[f"{added:,}" for added in cutoffs], [f"{_ids(extension, n):,}" for n in cutoffs]]
-    header = ["added", "ids"]
+    table = Table([Column("added", cutoffs), Column("ids", [_ids(extension, n) for n in cutoffs])])
     for name, path in zip(names, settings.control, strict=True):
         found = usage(extended, [path], reading, console)
-        columns += [_bytes_a_token(found, counts) for counts in [_at(extension, found, cutoffs)]]
-        header.append(f"bytes a token, {name}")
+        at = _at(extension, found, cutoffs)
+        table.columns.append(Column(f"bytes a token, {name}", _bytes_a_token(found, at), ".3f"))
     if settings.held_out:
         found = usage(extended, list(settings.held_out), reading, console)
         at = _at(extension, found, cutoffs)
         limit = extension.base.vocabulary.id_limit
-        columns.append(_bytes_a_token(found, at))
-        columns.append(
-            [_share(sum(number >= limit for number in counts), n) for counts, n in zip(at, cutoffs, strict=True)]
-        )
+        used = [
+            sum(number >= limit for number in counts) / added if added else None
+            for counts, added in zip(at, cutoffs, strict=True)
+        ]
         lone = _lone_bytes(extension)
-        columns.append([f"{sum(counts[i] for i in lone) / max(counts.total(), 1):.2%}" for counts in at])
-        header += ["bytes a token, held out", "new tokens in use", "lone bytes"]
-    return header, [list(row) for row in zip(*columns, strict=True)]
+        alone = [sum(counts[i] for i in lone) / max(counts.total(), 1) for counts in at]
+        table.columns.extend([
+            Column("bytes a token, held out", _bytes_a_token(found, at), ".3f"),
+            Column("new tokens in use", used, ".1%"), Column("lone bytes", alone, ".2%"),
+        ])  # fmt: skip
+    return table
 
 
 def _cutoffs(extension: Extension) -> list[int]:
@@ -210,12 +255,8 @@ def _at(extension: Extension, found: Usage, cutoffs: list[int]) -> list[Counter[
     return extension.at_cutoffs(found.counts, cutoffs) if extension.nested else [found.counts]
 
 
-def _bytes_a_token(found: Usage, at: list[Counter[int]]) -> list[str]:
-    return [f"{found.bytes / max(counts.total(), 1):.3f}" for counts in at]
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""
+def _bytes_a_token(found: Usage, at: list[Counter[int]]) -> list[float]:
+    return [found.bytes / max(counts.total(), 1) for counts in at]
 
 
 def _lone_bytes(extension: Extension) -> set[int]:
@@ -232,8 +273,9 @@ def write_tsv(path: Path, header: Sequence[str], rows: Any) -> None:
 
 
 def _say(
-    console: Console, output: Path, extension: Extension, extended: Tokenizer, allows: TokenFilter, table: Table
-) -> None:
+    console: Console, output: Path, extension: Extension, extended: Tokenizer, allows: TokenFilter, table: Table,
+    settings: ExtendSettings,
+) -> None:  # fmt: skip
     scaffolds = len(extension.trained.scaffolds)
     built = f" and {counted(scaffolds, 'scaffold')}" if scaffolds else ""
     first = extension.base.vocabulary.id_limit
@@ -248,4 +290,13 @@ def _say(
     if unreachable := extension.unreachable():
         many = counted(len(unreachable), "new token is", "new tokens are")
         console.warn(f"{many} cut otherwise: {', '.join(map(show, unreachable[:5]))}")
-    console.table("what each cut-off gives", *table)
+    if extension.ran_out:
+        pair = "pair that may be merged" if allows.refused else "pair"
+        within = "" if settings.max_token_bytes == ExtendSettings.max_token_bytes else (
+            f" and makes {settings.max_token_bytes} bytes at most"
+        )  # fmt: skip
+        found = f"{extension.added:,} of {settings.add:,}"
+        console.warn(f"{found}: no other {pair} occurs {times(settings.min_count)}{within}")
+    if extension.outside and (extension.ran_out or extension.outside_share >= WORTH_SAYING):
+        console.warn(outside_words(extension.base, extension.outside, extension.characters))
+    console.table("what each cut-off gives", *table.shown())

@@ -72,13 +72,29 @@ class Room:
 
 @dataclass(frozen=True)
 class Extension:
-    """What was found for a tokenizer. added: how many of the new units are kept, in the order of their making."""
+    """What was found for a tokenizer. added: how many of the new units are kept, in the order of their making.
+
+    wanted: as many as there was room for. outside, characters: symbols of the text that are no unit, and all.
+    """
 
     base: Definition
     trained: Trained
     policy: TrainingPolicy
     algorithm: str
     added: int
+    wanted: int
+    outside: int = 0
+    characters: int = 0
+
+    @property
+    def ran_out(self) -> bool:
+        """Whether the text held no more pairs than were merged."""
+        return len(self.trained.merges) - len(self.trained.scaffolds) < self.wanted
+
+    @property
+    def outside_share(self) -> float:
+        """Share of the text's characters that no new token can hold."""
+        return self.outside / self.characters if self.characters else 0.0
 
     @property
     def nested(self) -> bool:
@@ -190,11 +206,43 @@ def extend(
     trained = engine.extend(counts, base, policy, wanted, min_frequency, max_token_bytes, progress, allows)
     made = len(trained.merges) - len(trained.scaffolds)
     added = room.added(base, made)
+    outside = symbols_outside(base, counts)
     if added <= 0:
-        what = f"{counted(made, 'token')} found" if made else f"no new pair occurs {counted(min_frequency, 'time')}"
-        raise UserError(f"{what}: nothing to add", hint="more text, or a lower --min-count or --multiple")
-    extension = Extension(base, trained, policy, algorithm, added)
+        what = f"{counted(made, 'token')} found" if made else f"no new pair occurs {times(min_frequency)}"
+        said = f"; {outside_words(base, *outside)}" if outside[0] else ""
+        raise UserError(f"{what}: nothing to add{said}", hint="more text, or a lower --min-count or --multiple")
+    extension = Extension(base, trained, policy, algorithm, added, wanted, *outside)
     if not extension.nested and added < made:
         what = f"{counted(made, 'token')} found, not {wanted:,}, and of scaffolds the last cannot be left out"
         raise UserError(what, hint="more text, a lower --min-count, or no --multiple")
     return extension
+
+
+def symbols_outside(base: Definition, counts: PieceCounts) -> tuple[int, int]:
+    """Characters (bytes, in an alphabet of these) that are no unit, and all of them: (0, 0) where every one is.
+
+    What an unknown symbol is written as, an unknown token or a token for each of its bytes, is no unit: merges end at
+    it on both sides, so no new token holds it.
+    """
+    if base.spells_bytes:
+        return 0, 0
+    units, outside, characters = base.vocabulary.unit_of, 0, 0
+    for piece, count in counts.items():
+        symbols = base.vocabulary.symbols(piece)
+        characters += count * len(symbols)
+        if not (base.ignore_merges and piece in units):
+            outside += count * sum(symbol not in units for symbol in symbols)
+    return outside, characters
+
+
+def outside_words(base: Definition, outside: int, characters: int) -> str:
+    """What of a text no new token can hold, in words."""
+    unknown = base.vocabulary.unknown
+    become = "fall back to bytes" if unknown.byte_ids else f"are {unknown.token}" if unknown.token else "are left out"
+    share = f"{outside / characters:.1%}"
+    return f"{share} of the text's characters {become}: the tokenizer lacks them, and no new token can hold one"
+
+
+def times(count: int) -> str:
+    """How often: once, twice, 3 times."""
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")

@@ -40,15 +40,66 @@ def test_extended_directory(base: Path, write: Callable[[str, str], Path], tmp_p
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] >= 2
     first, last = report["cutoffs"][0], report["cutoffs"][-1]
-    assert (first["added"], last["added"]) == ("0", "60")
-    assert first["bytes a token, en"] == last["bytes a token, en"] == f"{len(ENGLISH) / len(old.encode(ENGLISH)):.3f}"
-    assert last["bytes a token, held out"] == f"{len(SWAHILI) / len(new.encode(SWAHILI)):.3f}"
+    assert (first["added"], first["ids"], last["added"], last["ids"]) == (0, 300, 60, 360)
+    assert first["bytes a token, en"] == last["bytes a token, en"] == len(ENGLISH) / len(old.encode(ENGLISH))
+    assert last["bytes a token, held out"] == len(SWAHILI) / len(new.encode(SWAHILI))
+    assert first["new tokens in use"] is None
+    assert 0 < last["new tokens in use"] <= 1
+    header, *lines = (line.split("\t") for line in (output / "cutoffs.tsv").read_text().splitlines())
+    assert header == list(last)
+    assert lines[-1][:3] == ["60", "360", f"{last['bytes a token, en']:.3f}"]
+    assert (report["asked"], report["ran_out"], report["characters_outside"]) == (60, False, 0)
     assert report["unreachable"] == 0
     with pytest.raises(CompleteError):
         extend_files(base, [text], output, **named)
     fewer = tmp_path / "fewer"
     extend_files(base, [text], fewer, add=21)
     assert Tokenizer.load(fewer).definition.vocabulary.merges == new.definition.vocabulary.merges[: 300 - 257 + 21]
+
+
+def test_fewer_than_asked_says_why(
+    base: Path, write: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = str(write("sw.txt", SWAHILI))
+    report = extend_files(base, [text], tmp_path / "all", add=5000, min_count=20)
+    said = capsys.readouterr().err
+    assert report["ran_out"]
+    assert f"{report['added']} of 5,000: no other pair occurs 20 times" in said
+    assert "no new token can hold" not in said
+    extend_files(base, [text], tmp_path / "filtered", add=5000, veto=["u"])
+    assert "of 5,000: no other pair that may be merged occurs twice" in capsys.readouterr().err
+    extend_files(base, [text], tmp_path / "short", add=5000, max_token_bytes=4)
+    assert "of 5,000: no other pair occurs twice and makes 4 bytes at most" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "fallback", "why"),
+    [("Llama 2, TinyLlama, Yi", True, "fall back to bytes"), ("Llama 2, TinyLlama, Yi", False, "are <unk>")],
+)
+def test_characters_that_no_new_token_can_hold_are_told(
+    family: str, fallback: bool, why: str, write: Callable[[str, str], Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Merges end at what is unknown, on both sides: of a script that the tokenizer lacks nothing is learned."""
+    facts = dict(families([ENGLISH]))[family]
+    facts["model"]["byte_fallback"] = fallback
+    theirs = write("theirs.json", json.dumps(facts))
+    script = "શરૂઆતમાં ઈશ્વરે આકાશ અને પૃથ્વી ઉત્પન્ન કર્યાં. the end. " * 20
+    report = extend_files(theirs, [str(write("gu.txt", script))], tmp_path / "more", add=300)
+    said = capsys.readouterr().err
+    units = Tokenizer.load(theirs).definition.vocabulary.unit_of
+    lacks = {character for character in script if character != " " and character.encode() not in units}
+    assert report["ran_out"]
+    assert report["characters_outside"] == sum(script.count(character) for character in lacks) > 0
+    share = report["characters_outside"] / report["characters"]
+    assert f"{share:.1%} of the text's characters {why}: the tokenizer lacks them" in said
+    assert f"{report['added']} of 300: no other pair occurs twice" in said
+    new = [line.split("\t")[2] for line in (tmp_path / "more" / "added.tsv").read_text().splitlines()[1:]]
+    assert new
+    assert not lacks & set("".join(new))
+    only = str(write("only.txt", "".join(sorted(lacks)) * 9))
+    with pytest.raises(UserError, match=rf"no new pair occurs twice: nothing to add; .* {why}"):
+        extend_files(theirs, [only], tmp_path / "none", add=300)
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "scaffold"])
