@@ -3,8 +3,9 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +13,9 @@ from llmtool.cli.signature import Choice
 from llmtool.cli.values import UsageError
 from llmtool.core.run.json_file import dumps
 from llmtool.version import __version__
+
+if TYPE_CHECKING:
+    from llmtool.cli.tree import Command
 
 
 def help_(
@@ -57,14 +61,64 @@ def rerun(
     """
     from llmtool.commands.rerun import command_of
 
-    command = command_of(manifest, context.args)
+    root: Any = context.find_root().command
+    command = command_of(manifest, [])
+    command = replace(command, words=_with(root, command.words, context.args))
     if not {"-q", "--quiet"} & set(context.args):
         print(f"running: {command.shown}", file=sys.stderr)
     for warning in command.warnings():
         print(f"warning: {warning}", file=sys.stderr)
     os.chdir(command.directory)
-    root: Any = context.find_root().command
     root.run(command.words)
+
+
+def _with(root: Any, words: Sequence[str], more: Sequence[str]) -> list[str]:
+    """A command with more words; -o PLACE stands where the command takes its output as an argument."""
+    from llmtool.cli.tree import describe
+
+    node, names = root, 0
+    while names < len(words) and hasattr(node, "commands") and words[names] in node.commands:
+        node, names = node.commands.get(words[names]), names + 1
+    command = describe(node, "")
+    place = next((n for n, each in enumerate(command.arguments) if each.standin.strip("[]") == "OUT"), None)
+    written, rest = _output(more)
+    if place is None or written is None:
+        return [*words, *more]
+    given = [names + n for n in _arguments(words[names:], command)]
+    if place < len(given):
+        return [*words[: given[place]], written, *words[given[place] + 1 :], *rest]
+    behind = given[-1] + 1 if given else names
+    return [*words[:behind], written, *words[behind:], *rest]
+
+
+def _output(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What -o or --output names, and the other words."""
+    rest, found = list(words), None
+    for n, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if word in ("-o", "--output") and n + 1 < len(words):
+            found, rest[n : n + 2] = words[n + 1], []
+            break
+        if name == "--output" and equals:
+            found, rest[n : n + 1] = value, []
+            break
+    return found, rest
+
+
+def _arguments(words: Sequence[str], command: "Command") -> list[int]:
+    """Places of the words that are arguments: no options, and no values of options."""
+    takes = {name: bool(option.takes) for option in command.options for name in option.names}
+    found: list[int] = []
+    value = False
+    for n, word in enumerate(words):
+        if word == "--" and not value:
+            return [*found, *range(n + 1, len(words))]
+        if value or not word.startswith("-") or word == "-":
+            found += [] if value else [n]
+            value = False
+        else:
+            value = takes.get(word, False)
+    return found
 
 
 def say_version(as_json: bool) -> None:

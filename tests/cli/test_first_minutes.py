@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from llmtool import catalog
+from llmtool.cli.again import _with
 from llmtool.cli.app import build
 from llmtool.cli.next import NEXT, after
 from llmtool.cli.surface import tree
@@ -170,6 +171,33 @@ def test_rerun_makes_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "p.run.json").write_text(json.dumps({**facts, "argv": ["train.py", "--lr", "1"]}))
     python = run("rerun", tmp_path / "p.run.json")
     assert (python.returncode, b"not made by a command line" in python.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "wanted"),
+    [
+        ("convert copy in out --dtype bf16", "-o new", "convert copy in new --dtype bf16"),
+        ("convert copy --dtype bf16 in out", "-q -o new --force", "convert copy --dtype bf16 in new -q --force"),
+        ("convert copy in --dtype=bf16", "--output=new", "convert copy in new --dtype=bf16"),
+        ("convert copy --quiet in -- -out", "--output new", "convert copy --quiet in -- new"),
+        ("convert dsmoe-baseline 2:4 in out", "-o new", "convert dsmoe-baseline 2:4 in new"),
+        ("tokenizer export --to hf t.json", "-o new", "tokenizer export --to hf t.json new"),
+        ("convert copy in out", "--force", "convert copy in out --force"),
+        ("tokenizer train a.txt -o t.json", "-o u.json", "tokenizer train a.txt -o t.json -o u.json"),
+    ],
+)
+def test_rerun_puts_the_output_where_the_command_takes_it(words: str, more: str, wanted: str) -> None:
+    assert _with(build(), words.split(), more.split()) == wanted.split()
+
+
+def test_rerun_makes_an_argument_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("low lower lowest " * 50)
+    assert run("tokenizer", "train", "a.txt", "-o", "t.json", "--vocab-size", "270", cwd=tmp_path).returncode == 0
+    assert run("tokenizer", "export", "t.json", "out", cwd=tmp_path).returncode == 0
+    done = run("rerun", tmp_path / "out", "-o", "again")
+    assert done.returncode == 0, done.stderr
+    assert b"running: llmtool tokenizer export t.json again" in done.stderr
+    assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (tmp_path / "out" / "tokenizer.json").read_bytes()
 
 
 @pytest.mark.parametrize("words", ["", "tokenizer", "tokenizer train"])
