@@ -88,7 +88,7 @@ class Schedule:
     def adams(self) -> float:
         """How far the rate is taken for one of Adam's, 0 to 1: not at all where nobody says it or counts the updates,
         or from NOT_ADAM on; wholly up to half of that; between the two by its logarithm, so that nothing jumps."""
-        if not self.peak or self.updates != 1:
+        if self.peak is None or self.peak <= 0 or self.updates != 1:
             return 0.0
         return float(np.clip(np.log2(NOT_ADAM / self.peak), 0.0, 1.0))
 
