@@ -114,11 +114,9 @@ def ruler(
         return command.ruler(checkpoint, data or [], asked, reading=reading, console=page)
 
     def show(report: Report, page: Page) -> None:
-        if not settings.dry_run:
-            command.lines(report, page)
+        command.show(report, page)
 
-    _report("Questions over a long context", checkpoint, data, settings, pages, measure, show,
-            as_json or settings.dry_run, quiet)  # fmt: skip
+    _report("Questions over a long context", checkpoint, data, settings, pages, measure, show, as_json, quiet)
 
 
 @app.command("attention")

@@ -46,7 +46,7 @@ def decode(
     refuse_existing(asked.rows, checkpoints)
     claim_figure(asked.plot, read=checkpoints, force=asked.force)
     place = find_place(asked.device)
-    contenders, chosen = load_contenders(checkpoints, asked.dtype, str(place), asked.kernels, console)
+    contenders, chosen = load_contenders(checkpoints, asked.dtype, str(place), asked.kernels)
     refuse_long(contenders, max(contexts) + asked.new)
     failed = {each.name: said for each in contenders if (said := disagreement(each))}
     for name, said in failed.items():
@@ -69,13 +69,17 @@ def decode(
                     for row in found:
                         append(asked.rows, {"schema": SCHEMA, **row})
                 rows += found
+    if left_out and sound and not rows:
+        what = "nothing was measured: loading, checking and the machine's own rates took the time"
+        raise UserError(what, where=f"--budget {asked.budget:g}", hint="a larger --budget")
     facts = describe(place)
     report = {
         "schema": SCHEMA, "machine": facts, "ceilings": ceilings.to_json(), "kernels": chosen,
         "rows": rows, "failed": failed, "left_out": left_out,
     }  # fmt: skip
     title = f"{facts['device']}, {ceilings.dtype}, torch {facts['versions']['torch']}, {code(facts['commit'])}"
-    notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen}"]
+    own = any(each.decoder.config.methods for each in contenders)
+    notes = [*decode_report.NOTE.splitlines(), f"kernels: {chosen if own else chosen.partition(';')[0]}"]
     if as_json:
         print(dumps(report))
     elif asked.markdown:
@@ -94,7 +98,7 @@ def counts(text: str, option: str) -> list[int]:
 
 
 def load_contenders(
-    checkpoints: Sequence[Path], dtype: str | None, device: str, kernels: str, console: Console
+    checkpoints: Sequence[Path], dtype: str | None, device: str, kernels: str
 ) -> "tuple[list[Contender], str]":
     """The models, named by their directories (by their paths where these are alike), and the kernels they run on."""
     from llmtool.commands.convert.inspect import describe
@@ -111,7 +115,6 @@ def load_contenders(
     types = {str(model.decoder.lm_head.weight.dtype) for model in models}
     if len(types) > 1:
         raise UserError(f"checkpoints of {' and '.join(sorted(types))}", hint="choose one with --dtype")
-    console.info(f"kernels: {models[0].kernels}")
     contenders = [
         Contender(name, model.decoder, describe(open_checkpoint(path)), without_kernels(model.decoder))
         for name, path, model in zip(names, checkpoints, models, strict=True)

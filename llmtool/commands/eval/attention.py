@@ -97,7 +97,7 @@ def attention(
     if figure:
         measure = "error" if by_error else asked.measure
         pairs = {layer: (leader, scores[layer, leader].tolist()) for layer, leader in plan.followers_of(groups).items()}
-        plot.draw(table, groups, measure, pairs, figure)
+        plot.draw(table, groups, measure, pairs, figure, path.resolve().name)
         console.info(f"{figure}: drawn")
     if output:
         run.inputs = entries()

@@ -77,6 +77,7 @@ def loss(
     if asked.plot:
         title = f"{Path(checkpoint).name}: loss by position, rows of {length:,} tokens"
         draw_positions({name: total.positions() for name, total in found.items()}, asked.plot, title)
+        console.info(f"{asked.plot}: drawn")
     rows = {
         name: {**total.figures(), "tokens": total.tokens, "buckets": total.buckets()} for name, total in found.items()
     }

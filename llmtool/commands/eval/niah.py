@@ -90,6 +90,7 @@ def needles(
                             rows=max(1, MICRO_TOKENS // max(lengths)), done=bar.advance)  # fmt: skip
     if plot:
         draw_needles(cells, plot, f"{Path(checkpoint).name}: needles of {kind} found,\n% of {samples} a cell")
+        console.info(f"{plot}: drawn")
     return {
         "schema": "llmtool.eval-niah/1", "checkpoint": str(checkpoint), "kind": kind, "samples": samples,
         "recall": sum(cell.recall for cell in cells) / len(cells), "cells": [asdict(cell) for cell in cells],

@@ -76,13 +76,10 @@ def ruler(
     plan = _plan(asked, model)
     haystack = _haystack(data, codec, model, console, max(plan.lengths), speller, kind, reading, asked.bin_dtype)
     cost = _cost(plan, speller, haystack, checkpoint)
-    console.info(
-        f"{counted(cost['questions'], 'question')} of {kind}, {cost['tokens']:,} tokens to read, up to "
-        f"{cost['decoded']:,} to decode, {prefixed(cost['flops'])}FLOPs"
-    )
     facts = {"schema": SCHEMA, "checkpoint": str(checkpoint), "kind": kind, "samples": asked.samples, "cost": cost}
     if asked.dry_run:
         return {**facts, "dry_run": True}
+    console.info(_planned(facts))
     if max(plan.lengths) > model.config.max_position_embeddings:
         longest = model.config.max_position_embeddings
         console.warn(f"{max(plan.lengths):,} tokens, but the model was made for {longest:,}")
@@ -95,6 +92,7 @@ def ruler(
             asked.plot,
             f"{Path(checkpoint).name}: % of what was asked for,\n{counted(asked.samples, 'question')} each, {kind}",
         )
+        console.info(f"{asked.plot}: drawn")
     return {**facts, "mean": _mean(cells), "cells": [asdict(cell) for cell in cells]}
 
 
@@ -177,6 +175,22 @@ def answers_of(model: "Model") -> "Answer":
         return found
 
     return answer
+
+
+def _planned(facts: Mapping[str, Any]) -> str:
+    cost = facts["cost"]
+    return (
+        f"{counted(cost['questions'], 'question')} of {facts['kind']}, {cost['tokens']:,} tokens to read, up to "
+        f"{cost['decoded']:,} to decode, {prefixed(cost['flops'])}FLOPs"
+    )
+
+
+def show(report: Mapping[str, Any], console: Console) -> None:
+    """The result for people: scores, or what they would cost."""
+    if "cells" in report:
+        lines(report, console)
+    else:
+        console.result([f"{report['checkpoint']}: {_planned(report)}"])
 
 
 def lines(report: Mapping[str, Any], console: Console) -> None:

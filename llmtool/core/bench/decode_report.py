@@ -61,6 +61,7 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
 
 
 def _lines(axes: Any, rows: Sequence[Row], key: str) -> None:
+    line: dict[str, Any] = {"marker": "_", "markersize": 12, "linewidth": 0.9}  # a line of one point is none
     for index, name in enumerate(dict.fromkeys(row["checkpoint"] for row in rows)):
         mine = sorted((row for row in rows if row["checkpoint"] == name), key=lambda row: row["context"])
         at, colour = [row["context"] for row in mine], COLOURS[index % len(COLOURS)]
@@ -70,8 +71,8 @@ def _lines(axes: Any, rows: Sequence[Row], key: str) -> None:
             [(row[key]["high"] - row[key]["seconds"]) * 1e3 for row in mine],
         ]
         axes.errorbar(at, middle, around, marker="o", markersize=4, capsize=2, color=colour, label=name)
-        axes.plot(at, [row[key]["bound"] * 1e3 for row in mine], "--", color=colour, linewidth=0.9)
-    axes.plot([], [], "--", color="#555555", linewidth=0.9, label="bound")
+        axes.plot(at, [row[key]["bound"] * 1e3 for row in mine], "--", color=colour, **line)
+    axes.plot([], [], "--", color="#555555", label="bound", **line)
     axes.set_xscale("log", base=2)
     contexts = sorted({row["context"] for row in rows})
     axes.set_xticks(contexts, [f"{context:,}" for context in contexts], fontsize=7)

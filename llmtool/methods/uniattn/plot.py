@@ -15,8 +15,10 @@ ACROSS = 6
 Table = Sequence[Sequence[float]]
 
 
-def draw(table: Table, groups: Groups, measure: str, heads: Mapping[int, tuple[int, Table]], path: Path) -> None:
-    """Layers [L, L] above; below for each follower its leader and the scores of their heads [H, H].
+def draw(
+    table: Table, groups: Groups, measure: str, heads: Mapping[int, tuple[int, Table]], path: Path, name: str
+) -> None:
+    """Layers [L, L] of the checkpoint `name` above; below for each follower its leader and their heads' scores [H, H].
 
     measure: "cosine" or "js", where 1 is best, or "error", where scores are minus shares of the stream's energy.
     """
@@ -25,11 +27,11 @@ def draw(table: Table, groups: Groups, measure: str, heads: Mapping[int, tuple[i
     size, rows = max(4.5, min(9.0, 1.5 + 0.5 * len(table))), -(-len(heads) // ACROSS)
     figure = Figure(layout="constrained", figsize=(size + 0.8, size + 1.7 * rows))
     if not rows:
-        draw_layers(figure, table, groups, measure)
+        draw_layers(figure, table, groups, measure, name)
     else:
         parts: Any = figure.subfigures(2, 1, height_ratios=(size, 1.7 * rows))
         above, below = parts
-        draw_layers(above, table, groups, measure)
+        draw_layers(above, table, groups, measure, name)
         draw_heads(below, heads, measure)
     save_figure(figure, path)
 
@@ -58,7 +60,7 @@ def _digits(alike: Table, best: float) -> int:
     return next((digits for digits in (2, 3) if all(round(value, digits) < best for value in near)), 4)
 
 
-def draw_layers(figure: Any, alike: Table, groups: Groups, measure: str) -> None:
+def draw_layers(figure: Any, alike: Table, groups: Groups, measure: str, name: str) -> None:
     """A heat map of [L, L], a frame around each group; numbers in the cells where they can be read."""
     from matplotlib.patches import Rectangle
 
@@ -83,4 +85,4 @@ def draw_layers(figure: Any, alike: Table, groups: Groups, measure: str) -> None
                           color="white" if dark else "black")  # fmt: skip
     ticks = range(0, layers, 1 if layers <= 20 else 4)
     axes.set(xlabel="layer", ylabel="layer", xticks=ticks, yticks=ticks)
-    axes.set_title("Leader and follower, every pair of layers; framed: groups of the plan", fontsize=10)
+    axes.set_title(f"{name}: leader and follower, every pair of layers;\nframed: groups of the plan", fontsize=10)

@@ -1,7 +1,9 @@
 """bench decode: checkpoints side by side, bounds from what tokens use, no speed where the cache is wrong."""
 
 import json
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ pytest.importorskip("transformers")
 import torch
 
 from llmtool.commands.bench import decode as benchmark
-from llmtool.core.bench import decode
+from llmtool.core.bench import decode, decode_report
 from llmtool.core.bench.ceilings import Ceilings
 from llmtool.core.bench.decode import Contender, Decoding, disagreement, used_weights, weights_read
 from llmtool.core.model.cache import StaticCache
@@ -37,7 +39,7 @@ def load(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("llmtool.core.bench.ceilings.measure_ceilings", lambda *_: MEMORY)
 
     def contender(family: str) -> Contender:
-        return benchmark.load_contenders([checkpoints[family]], None, "cpu", "auto", Console(-1))[0][0]
+        return benchmark.load_contenders([checkpoints[family]], None, "cpu", "auto")[0][0]
 
     return contender
 
@@ -158,3 +160,32 @@ def test_command(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     wrong = bench("decode", str(checkpoints["llama2"]), "--batch", "1,x")
     assert wrong.returncode == 1
     assert wrong.stderr == "error: --batch x: not a whole number\n"
+
+
+def test_the_bound_of_one_context_is_drawn(checkpoints: dict[str, Path], load: Any) -> None:
+    """A line of one point is none: the legend named what nobody could see."""
+    figures = pytest.importorskip("matplotlib.figure")
+    report = benchmark.decode(
+        [checkpoints["llama2"]], context="8", new=2, rounds=2, device="cpu", as_json=True, console=Console(-1)
+    )
+    axes = figures.Figure().subplots()
+    decode_report._lines(axes, report["rows"], "first")
+    bounds = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+    assert len(bounds) == 2  # the checkpoint's, and the legend's
+    assert {line.get_marker() for line in bounds} == {"_"}
+
+
+def test_nothing_within_the_budget_is_an_error(
+    checkpoints: dict[str, Path], load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(monotonic=count(0, 5).__next__))
+    with pytest.raises(UserError, match=r"--budget 1: nothing was measured: .*a larger --budget"):
+        benchmark.decode([checkpoints["llama2"]], context="8", device="cpu", budget=1, console=Console(-1))
+
+
+def test_kernels_are_told_once(checkpoints: dict[str, Path], load: Any, capsys: Any) -> None:
+    """And an op's that no checkpoint has are not."""
+    benchmark.decode([checkpoints["llama2"]], context="8", new=2, rounds=2, device="cpu", console=Console(0))
+    said = "".join(capsys.readouterr())
+    assert said.count("kernels: ") == 1
+    assert "dsmoe_ffn" not in said

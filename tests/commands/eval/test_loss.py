@@ -12,6 +12,7 @@ from llmtool import load_model
 from llmtool.commands.eval import loss as evaluation
 from llmtool.commands.eval import niah
 from llmtool.commands.eval.ruler import ruler
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from tests.core.model.families import oracle, save
 from tests.faults.trial import invoke
@@ -42,6 +43,12 @@ def test_loss_is_that_of_transformers(model: Path, tokens: Path, tmp_path: Path)
     assert report["all"]["loss"] == pytest.approx(found["loss"])
     assert "bits_per_byte" not in found
     assert b"<svg" in (tmp_path / "p.svg").read_bytes()
+
+
+def test_figures_are_announced(model: Path, tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for measure, figure in ((evaluation.loss, tmp_path / "l.svg"), (niah.needles, tmp_path / "n.svg")):
+        measure(model, [str(tokens)], length=20 if measure is evaluation.loss else [20], plot=figure, console=Console())
+        assert f"{figure}: drawn" in capsys.readouterr().err
 
 
 def test_several_sources_are_weighed_by_tokens(model: Path, tokens: Path) -> None:

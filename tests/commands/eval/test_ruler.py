@@ -1,5 +1,6 @@
 """`eval ruler` on tiny models: report, cost, plot, refusals."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ pytest.importorskip("transformers")
 
 from llmtool import Tokenizer
 from llmtool.commands.eval.ruler import ruler
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from tests.conftest import SCRIPTS, STDLIB
 from tests.core.model.families import save
+from tests.faults.trial import invoke
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,22 @@ def test_ids(model: Path, tmp_path: Path) -> None:
     assert report["cost"]["flops"] > 2 * report["cost"]["tokens"] * 100_000
     assert (tmp_path / "p.png").stat().st_size > 5000
     assert ruler(model, **settings)["cells"] == report["cells"]
+
+
+def test_what_it_would_cost_is_a_line_for_people(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "ruler", str(model), "--length", "128", "--samples", "2", "--task", "common", "--dry-run"]
+    assert invoke(words) == 0
+    result = capsys.readouterr().out
+    assert result.startswith(f"{model}: 2 questions of ids, ")
+    assert result.count("\n") == 1
+    assert invoke([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cost"]["questions"] == 2
+
+
+def test_a_figure_is_announced(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure = tmp_path / "p.png"
+    ruler(model, plot=figure, length=[128], samples=1, task=["common"], console=Console())
+    assert f"{figure}: drawn" in capsys.readouterr().err
 
 
 def test_words(tmp_path: Path) -> None:

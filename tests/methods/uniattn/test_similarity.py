@@ -21,6 +21,7 @@ from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError
 from llmtool.methods.uniattn import plan, reference
 from llmtool.methods.uniattn.heads import best_heads, layer_scores, readable, score_heads
+from llmtool.methods.uniattn.plot import draw_layers
 from llmtool.methods.uniattn.similarity import (
     Measure,
     attention_maps,
@@ -199,3 +200,10 @@ def test_eval_attention_writes_a_plan_that_convert_takes(tmp_path: Path) -> None
         assert words in wrong.stderr
     again = run("eval", "attention", tmp_path / "u", "--data", text, "--window", "32")
     assert b"without a softmax of their own" in again.stderr
+
+
+def test_the_figure_names_its_checkpoint() -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    figure = figures.Figure()
+    draw_layers(figure, [[1.0, 0.5], [0.5, 1.0]], [[0, 1]], "cosine", "SmolLM2")
+    assert figure.axes[0].get_title().startswith("SmolLM2: leader and follower")
