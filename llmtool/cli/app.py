@@ -76,12 +76,11 @@ class Root(Branch):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command and flush stdout while a closed pipe can still be told from success."""
-        given = [*ctx._protected_args, *ctx.args]
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except CompleteError as done:
-            _say_complete(done, given)
+            _say_complete(done)
             return None
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -117,13 +116,13 @@ def _say_unreadable(error: Any) -> None:
     print(f"error: {begun} ({words} --help)", file=sys.stderr)
 
 
-def _say_complete(done: CompleteError, given: list[str]) -> None:
+def _say_complete(done: CompleteError) -> None:
     """Success without work: a line for people, an object for those who asked for one."""
-    if not {"-q", "--quiet"} & set(given):
+    if not done.quiet:
         print(done, file=sys.stderr)
         if done.next:
             print(f"next: {done.next}", file=sys.stderr)
-    if "--json" in given:
+    if done.as_json:
         print(dumps({"schema": "llmtool.complete/1", "complete": True, "output": str(done.output)}))
 
 

@@ -96,6 +96,7 @@ class Command(Paged, TyperCommand):
             from llmtool.cli.next import after
 
             done.next = after(words, given)
+            done.quiet, done.as_json = bool(given.get("quiet")), bool(given.get("as_json"))
             raise
         except UserError as error:
             if error.hint:

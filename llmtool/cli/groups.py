@@ -20,6 +20,10 @@ ORDER = (OWN, *GROUPS)
 _HEADINGS = {name: heading for heading, names in GROUPS.items() for name in names.split()}
 
 
-def heading(field: str) -> str:
-    """The heading of an option."""
-    return _HEADINGS.get(field, OWN)
+INPUTS = {("llmtool tokenizer trim", "keep"), ("llmtool convert vocab", "rows")}
+"""(command, name) of options that are no output there, as others of the name are elsewhere."""
+
+
+def heading(field: str, path: str = "") -> str:
+    """The heading of an option of the command `path`."""
+    return OWN if (path, field) in INPUTS else _HEADINGS.get(field, OWN)

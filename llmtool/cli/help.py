@@ -33,7 +33,7 @@ def page(command: Command, columns: int | None = None) -> str:
         lines += ["Arguments:", *_table([(each.standin, explain(each)) for each in command.arguments], columns), ""]
     if command.commands:
         lines += ["Commands:", *_table([(each.name, each.help) for each in command.commands], columns), ""]
-    for title, group in grouped(command.options):
+    for title, group in grouped(command.options, command.path):
         lines += [f"{title}:", *_table([(spelled(each), explain(each)) for each in group], columns), ""]
     keys = settings_lines(command)
     if keys:
@@ -61,10 +61,10 @@ def paragraphs(text: str) -> Iterator[str]:
         yield " ".join(block.split())
 
 
-def grouped(options: Sequence[Option]) -> Iterator[tuple[str, list[Option]]]:
+def grouped(options: Sequence[Option], path: str) -> Iterator[tuple[str, list[Option]]]:
     """The options under their headings."""
     for title in ORDER:
-        group = [option for option in options if heading(option.field) == title]
+        group = [option for option in options if heading(option.field, path) == title]
         if group:
             yield title, group
 

@@ -45,7 +45,7 @@ def _lines(command: Command) -> Iterator[str]:
         yield from (".SH ARGUMENTS", *_items((each.standin, explain(each)) for each in command.arguments))
     if command.commands:
         yield from (".SH COMMANDS", *_items((each.name, each.help) for each in command.commands))
-    for title, group in grouped(command.options):
+    for title, group in grouped(command.options, command.path):
         yield from (f".SH {_text(title.upper())}", *_items((_spelled(each), explain(each)) for each in group))
     keys = settings_lines(command)
     if keys:

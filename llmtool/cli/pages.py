@@ -88,7 +88,7 @@ llmtool tokenizer extend
     None with a digit in it.
     $ llmtool tokenizer extend tokenizer.json held_out.jsonl --add 50 --veto "[0-9]" -o words
 llmtool tokenizer trim
-    500 ids that this text needs most.
+    The 300 ids that this text needs most.
     $ llmtool tokenizer trim tokenizer.json corpus.jsonl --to 300
     Nothing that the text uses less than twice.
     $ llmtool tokenizer trim tokenizer.json corpus.jsonl --min-count 2 -o frequent

@@ -16,7 +16,7 @@ TO_FILL = "..."
 def template(command: Command, given: Mapping[str, Any]) -> str:
     """TOML that `--config` reads. given: values by the settings' names, as words or as a settings file holds them."""
     lines = [f"# {command.path} --config FILE", "# Lines without # count; the command line goes before them."]
-    groups = [("Arguments", list(command.arguments)), *grouped(command.options)]
+    groups = [("Arguments", list(command.arguments)), *grouped(command.options, command.path)]
     for title, options in groups:
         shown = [option for option in options if option.field not in LEFT_OUT]
         if shown:

@@ -170,7 +170,7 @@ def inspect(
     tokenizer: options.Tok,
     text: Annotated[
         str | None,
-        typer.Argument(help="A text to cut, or a token: its text, its GPT-2 spelling or #ID.", metavar="TEXT"),
+        typer.Argument(help="A text to cut, or a token: its text, its GPT-2 spelling or #ID.", metavar="[TEXT]"),
     ] = None,
     *,
     settings: CuttingSettings,

@@ -50,7 +50,11 @@ def verify(
         return _vocabularies(first, second, inputs, asked, reading, console)
     if sizes[0] != sizes[1]:
         what = f"vocabularies of {sizes[0]:,} and {sizes[1]:,}"
-        raise UserError(f"{what}: nothing to compare", where=f"{norm}, {other}")
+        why = "the same ids cannot be read by both"
+        hint = "drop --ids" if asked.ids else "name a TEXT, over whose bytes they are compared"
+        if not all(holds_tokenizer(model.path) for model in (first, second)):
+            hint = "with a tokenizer in each directory, a TEXT compares them over its bytes"
+        raise UserError(f"{what}: {why}", where=f"{norm}, {other}", hint=hint)
     length = min(asked.length, first.config.max_position_embeddings, second.config.max_position_embeddings)
     rows = list(_verify_rows(first, inputs, asked, reading, length, console))
     if not rows:

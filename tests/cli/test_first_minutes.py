@@ -275,3 +275,13 @@ def test_a_table_is_for_a_checkpoint_or_for_new_weights(tmp_path: Path) -> None:
     given = {"output": table, "model": str(config), "tokenizer": "tok.json"}
     wanted = f"llmtool train DATA --model {config} --tokenizer tok.json --set mask_moe.table={table}"
     assert after(words, given) == wanted
+
+
+def test_what_is_read_stands_under_no_output() -> None:
+    for words, option in (("tokenizer trim", "--keep"), ("convert vocab", "--rows")):
+        shown = run("help", *words.split()).stdout.decode()
+        own = shown[shown.index("\nOptions:") : shown.index("\nOutput:")]
+        assert option in own
+    shown = run("help", "bench", "kernels").stdout.decode()
+    assert "--rows" in shown[shown.index("\nOutput:") :]
+    assert b"tokenizer inspect TOK [TEXT] [options]" in run("help", "tokenizer", "inspect").stdout

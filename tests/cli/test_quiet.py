@@ -48,5 +48,7 @@ def test_nothing_is_said(tmp_path: Path) -> None:
         llmtool(*command.split(), at=tmp_path)
         assert "complete already" in llmtool(*command.split(), at=tmp_path)[1]
         assert llmtool(*command.split(), "-q", at=tmp_path) == ("", "")
+    (tmp_path / "quiet.toml").write_text("quiet = true\n")  # as where the flag is typed
+    assert llmtool(*command.split(), "--config", "quiet.toml", at=tmp_path) == ("", "")
     assert "running: " in llmtool("rerun", "back.txt", at=tmp_path)[1]
     assert llmtool("rerun", "back.txt", "-q", at=tmp_path) == ("", "")

@@ -143,8 +143,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["positions"]:
         same = "equal bit for bit" if found["identical"] else f"differ by {found['largest_difference']:.3g} at most"
         yield f"logits of the {found['shared']:,} shared ids, on {found['positions']:,} tokens of old ids: {same}"
+    if found["positions"] and found["new"]:
         yield f"new ids take {found['mass_on_new']:.3%} of the probability there: {found['cost']:.4f} nats a token"
-    else:
+    if not found["positions"]:
         yield "no row of the text holds only ids that both have: logits not compared"
     for name, sides in found["texts"].items():
         old, new = sides["before"], sides["after"]

@@ -16,6 +16,7 @@ from llmtool.core.corpus.encoding import Around, encode_documents
 from llmtool.core.corpus.inputs import without_weights
 from llmtool.core.corpus.provenance import InputHashes, describe
 from llmtool.core.corpus.readers import Reading, read_documents, total_bytes
+from llmtool.core.corpus.shards import SETTINGS
 from llmtool.core.corpus.token_documents import read_token_documents
 from llmtool.core.corpus.tokenized import (
     JsonlWriter,
@@ -28,6 +29,7 @@ from llmtool.core.corpus.tokenized import (
 from llmtool.core.run.atomic import atomic_files, require_space
 from llmtool.core.run.console import QUIET, Console, binary_stdout
 from llmtool.core.run.errors import UserError, closest
+from llmtool.core.run.json_file import read_json_object
 from llmtool.core.run.manifest import Run, manifest_path
 from llmtool.core.run.outputs import claim_file
 
@@ -57,7 +59,7 @@ def encode_files(
     form = asked.form or _form_of(output)
     asked = replace(asked, form=form)
     if asked.part or asked.verify:
-        raise UserError("--part and --verify go with --shards", hint="--shards 512MB")
+        raise UserError("--part and --verify go with --shards", hint=_size_of(output))
     if asked.bin_dtype:
         raise UserError("--bin-dtype goes with --remap", hint="text has none; --format bin writes the narrowest")
     _check_request(output, form, asked.offsets)
@@ -99,6 +101,13 @@ def encode_files(
     report.say(console)
     lost.say(console)
     return totals
+
+
+def _size_of(directory: Path | None) -> str:
+    """The option that a set of shards was made with; of no set the kind of it."""
+    made = directory / SETTINGS if directory else None
+    size = read_json_object(made).get("shards") if made and made.is_file() else None
+    return f"--shards {size}" if type(size) is int else "--shards SIZE, as the set is made"
 
 
 def watched(documents: Iterable[Document], lost: Lost) -> Iterator[Document]:

@@ -93,9 +93,8 @@ def trim_files(
     )
     if size:
         share = lost / max(counts.total(), 1)
-        console.info(
-            f"they were {lost:,} of {counts.total():,} tokens of the text ({share:.3%}), which is cut finer now"
-        )
+        told = f"they were {lost:,} of {counts.total():,} tokens of the text ({share:.3%}), which is cut finer now"
+        console.info(told if lost else f"none of them is among the {counts.total():,} tokens of the text")
     console.info("\n".join(checked.lines()))
     return {
         "schema": "llmtool.tokenizer-trim/1",

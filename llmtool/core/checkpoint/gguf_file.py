@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 MAGIC = b"GGUF"
+NUMPYS = ("reshape", "array", "buffer", "index")
+"""What an array's own messages speak of, where a file is cut."""
 
 NAMES = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
@@ -77,7 +79,9 @@ class GgufFile:
             self._reader = gguf.GGUFReader(str(path))
             self.facts = {name: field.contents() for name, field in self._reader.fields.items()}
         except Exception as error:  # the library's are of every kind: ValueError, IndexError, ...
-            raise UserError(f"not a whole GGUF file: {error}", where=str(path)) from None
+            own = str(error) and type(error) is ValueError and not any(word in str(error) for word in NUMPYS)
+            why = error if own else f"it ends after {path.stat().st_size:,} bytes, before what it lists"
+            raise UserError(f"not a whole GGUF file: {why}", where=str(path), hint="was it copied whole?") from None
         kind = self.facts.get("general.architecture")
         if kind not in ARCHITECTURES:
             wanted = ", ".join(ARCHITECTURES)

@@ -72,6 +72,8 @@ class CompleteError(UserError):
         self.output = output
         self.next: str | None = None
         """What the command line says comes next."""
+        self.quiet = self.as_json = False
+        """How it is said there."""
         super().__init__("complete already, nothing to do", where=str(output))
 
 

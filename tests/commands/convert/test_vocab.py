@@ -13,6 +13,7 @@ import torch
 from llmtool import Tokenizer, load_model
 from llmtool.commands.convert.upcycle import convert_mask
 from llmtool.commands.convert.vocab import convert_vocab
+from llmtool.commands.convert.vocab_check import lines
 from llmtool.commands.eval.loss import loss
 from llmtool.commands.token_experts import token_experts
 from llmtool.commands.tokenizer.extend import extend_files
@@ -110,8 +111,23 @@ def test_verify_of_two_vocabularies(work: Path, tmp_path: Path) -> None:
     assert verify(work / "m", spoiled, text, tokens=500)["identical"] is False
     with pytest.raises(UserError, match="no KL divergence"):
         verify(work / "m", tmp_path / "out", text, max_kl=0.1)
-    with pytest.raises(UserError, match="vocabularies of 300 and 330"):
+    with pytest.raises(UserError, match=r"vocabularies of 300 and 330: .*name a TEXT, over whose bytes"):
         verify(work / "m", spoiled)
+    with pytest.raises(UserError, match="drop --ids"):
+        verify(work / "m", spoiled, text, ids=True)
+    (spoiled / "llmtool.json").unlink()
+    with pytest.raises(UserError, match="with a tokenizer in each directory"):
+        verify(work / "m", spoiled)
+
+
+def test_ids_that_are_not_there_take_nothing(work: Path, tmp_path: Path) -> None:
+    for tokenizer, new in (("less", False), ("more", True)):
+        report = convert_vocab(
+            work / "m", tmp_path / tokenizer, tokenizer=str(work / tokenizer), check=[str(work / "sw.txt")]
+        )
+        said = "\n".join(lines(report["check"]))
+        assert ("new ids take" in said) == new
+        assert "shared ids" in said
 
 
 def test_eval_loss_over_the_same_bytes(work: Path, tmp_path: Path) -> None:

@@ -171,6 +171,15 @@ def test_verify_finds_what_does_not_fit(
     assert "rm -f" not in capsys.readouterr().err
 
 
+def test_verify_without_the_size_names_the_set_s_own(place: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    shards(place, "sized")
+    size = json.loads((place / "sized" / "settings.json").read_text())["shards"]
+    for directory, hint in ((place / "sized", f"--shards {size}"), (tmp_path, "--shards SIZE, as the set is made")):
+        with pytest.raises(UserError, match="--part and --verify go with --shards") as caught:
+            encode_files(Tokenizer.load(place / "tok.json"), [], directory, verify=True)
+        assert caught.value.hint == hint
+
+
 def test_requests_that_cannot_be(place: Path, whole: dict[str, bytes]) -> None:
     with pytest.raises(UserError, match="begun with other settings: --eos"):
         shards(place, "whole", eos=False)

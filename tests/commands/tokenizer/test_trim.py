@@ -13,6 +13,7 @@ from llmtool.commands.tokenizer.encode import encode_files
 from llmtool.commands.tokenizer.remap import remap_file
 from llmtool.commands.tokenizer.trim import trim_files
 from llmtool.core.corpus.token_files import open_tokens
+from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError, UserError
 from tests.faults.trial import Trial
 
@@ -71,6 +72,18 @@ def test_arrays_are_renumbered(base: Path, form: str, write: Callable[[str, str]
         mine, theirs = ((tmp_path / f"{name}.{form}{suffix}").read_bytes() for name in ("new", "again"))
         assert mine.replace(b"new.", b"again.") == theirs
     assert open_tokens(tmp_path / f"new.{form}").tokenizer == new.fingerprint()
+
+
+def test_what_is_not_in_the_text_makes_nothing_finer(
+    base: Path, write: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = str(write("other.txt", OTHER))
+    trim_files(base, [text], tmp_path / "none", min_count=1, console=Console())
+    said = capsys.readouterr().err
+    assert "none of them is among the" in said
+    assert "finer" not in said
+    trim_files(base, [text], tmp_path / "some", to=258, console=Console())
+    assert "which is cut finer now" in capsys.readouterr().err
 
 
 def test_arrays_with_what_is_gone_are_refused(base: Path, write: Callable[[str, str], Path], tmp_path: Path) -> None:
