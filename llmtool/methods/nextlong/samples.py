@@ -36,25 +36,33 @@ def _checked(row: Record) -> dict[str, Any]:
         row.text(key)
     row.text("seed_source", default="")
     row.text("text", default="")
-    for key in ("n_tokens", "target", "seed_chunks"):
-        row.facts[key] = row.whole(key)  # "66" is one, too, where somebody's tool wrote it
-    row.facts["behind"] = row.whole("behind", default=0)
+    _whole(row, "n_tokens", "target", "seed_chunks")
+    if "behind" in row.facts:
+        _whole(row, "behind")
     row.record("sources").counts()
     row.record("licences", default={}).counts()
     for number, fact in enumerate(row.items("spans")):
         span = Record(fact, f"{row.where}: spans[{number}]")
         span.text("doc_id")
-        fact["chunk_id"], fact["chunks"] = span.whole("chunk_id"), span.whole("chunks", low=1, default=1)
+        _whole(span, "chunk_id")
+        if "chunks" in span.facts:
+            _whole(span, "chunks", low=1)
         for key in ("tokens", "chars"):
             start, stop = span.reals(key, low=0, length=2)
             if not (start.is_integer() and stop.is_integer() and start <= stop):
                 raise UserError(f"{key} {span.facts[key]} is no range", where=span.where)
         if span.choice("role", ROLES) == "negative":
-            fact["rank"] = span.whole("rank", low=1)
+            _whole(span, "rank", low=1)
             span.real("score")
             if span.facts.get("refill", False) not in (True, False):
                 raise UserError("refill is neither true nor false", where=span.where)
     return row.facts
+
+
+def _whole(row: Record, *keys: str, low: int = 0) -> None:
+    """Whole numbers as such: "66" is one, too, where somebody's tool wrote it."""
+    for key in keys:
+        row.facts[key] = row.whole(key, low=low)
 
 
 def done_of(output: Path) -> Record:
