@@ -75,15 +75,7 @@ def dumps(
         text = json.dumps(value, **how)
     except ValueError:
         text = json.dumps(_finite(value), **how)
-    return text if ensure_ascii or _writable(text) else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _writable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if ensure_ascii else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _finite(value: Any) -> Any:

@@ -155,7 +155,7 @@ def assemble_unit(stage: Stage, method: Samples, builder: Builder, seeds: I64, *
             document = method.document(seed)
             name = f"{stable_hash(seed_number, method.name, *method.name_of(seed)):016x}"
             row = builder.row(made, name, document, method.name, text=text)
-            file.write(dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            file.write(dumps(row, ensure_ascii=False).encode() + b"\n")
             if not text:
                 rows.append(made.ids)
             accepted += 1

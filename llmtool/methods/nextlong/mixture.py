@@ -163,4 +163,4 @@ def domain(sources: Counter[str] | dict[str, int]) -> str:
 
 
 def _line(row: dict[str, Any]) -> bytes:
-    return dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return dumps(row, ensure_ascii=False).encode() + b"\n"

@@ -96,7 +96,7 @@ def write_held_out(store: Store, share: float, output: Path) -> int:
             about = store.document(number)
             row: dict[str, Any] = {key: about[key] for key in ("id", "source", "licence") if key in about}
             row["text"] = store.passage(int(store.first[number]), int(store.first[number + 1]), 1 << 40).decode()
-            file.write(dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            file.write(dumps(row, ensure_ascii=False).encode() + b"\n")
     return len(numbers)
 
 

@@ -72,7 +72,7 @@ def read_unit(stage: Stage, groups: list[Group], reading: Reading, unpacked: Unp
                 "chunks": len(places),
             }
             # A file's name need not be UTF-8: a lone surrogate becomes its JSON escape.
-            line = dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            line = dumps(row, ensure_ascii=False).encode() + b"\n"
             owned = document.text if document.id is None else name.encode("utf-8", "surrogatepass")
             key = int.from_bytes(blake2b(owned, digest_size=8).digest(), "little")
             documents.extend((key, held, len(document.text), described, len(line), len(chars), len(places)))

@@ -36,7 +36,7 @@ SEEN_BEYOND = 75.0
 """The largest sum that this was seen at."""
 STEEPER = 0.75
 """The share of a slope's growth that is an sd of what it goes back by, of the log loss over the log step: with it the
-ends of 25 runs of an 8B model, looked at before the bend that ends the first steep fall, lie inside from 30%."""
+ends of 24 of 25 runs of an 8B model, looked at before the bend that ends the first steep fall, lie inside from 30%."""
 
 
 @dataclass(frozen=True)

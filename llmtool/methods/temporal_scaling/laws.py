@@ -217,9 +217,7 @@ def at_high_rate(law: Law) -> Law:
     fall takes off 15 to 20% of it: 1.1 to 2 of gain and 0.65 to 1.3 of alpha, of nine whole runs of Muon's kin, whose
     rates fall all along (hence 0.9: at USUAL_FALL)."""
     other = {
-        "gain": replace(
-            _STRENGTH, centre=0.9, sd=0.4, above=0.0, below=0.0, goes_with=0.3, goes_with_known=0.3, further=0.0
-        ),
+        "gain": Parameter("gain", 0.9, 0.4, goes_with=0.3, goes_with_known=0.3),
         "alpha": Parameter("alpha", 0.9, 0.3),
     }
     return replace(law, parameters=tuple(other.get(each.name, each) for each in law.parameters))
