@@ -17,7 +17,7 @@ from llmtool.core.model.generate import generate
 from llmtool.model import load_model
 from tests.commands.convert.test_export import run_without_llmtool
 from tests.methods.dsmoe.models import library, save_dense, tokenizer
-from tests.methods.upcycled import IDS, QUIET
+from tests.methods.upcycled import GRANITE, IDS, QUIET
 
 LOAD = """
 from safetensors.torch import load_file
@@ -50,8 +50,11 @@ def test_stock_transformers_runs_them(tmp_path: Path) -> None:
     convert_cartesian(dense, tmp_path / "cartesian", experts=4, noise=0.5, console=QUIET)
     convert_mask(dense, tmp_path / "mask", tmp_path / "t", top_k=2, noise=0.5, console=QUIET)
     convert_finedeep(dense, tmp_path / "finedeep", sublayers=2, experts=4, console=QUIET)
+    granite = save_dense(tmp_path / "g", **GRANITE)
+    convert_cartesian(granite, tmp_path / "granite-cartesian", experts=4, noise=0.5, console=QUIET)
+    convert_finedeep(granite, tmp_path / "granite-finedeep", sublayers=2, experts=4, console=QUIET)
     exports = []
-    for name in ("cartesian", "mask", "finedeep"):
+    for name in ("cartesian", "mask", "finedeep", "granite-cartesian", "granite-finedeep"):
         export = tmp_path / f"{name}-export"
         export_model(tmp_path / name, export, console=QUIET)
         ours = load_model(tmp_path / name)

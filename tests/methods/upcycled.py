@@ -15,6 +15,11 @@ from llmtool.model import load_model
 from tests.methods.dsmoe.models import RAW
 
 QUIET = Console(verbosity=-1)
+GRANITE: dict[str, Any] = {
+    "model_type": "granite", "residual_multiplier": 0.22, "attention_multiplier": 0.3, "embedding_multiplier": 12,
+    "logits_scaling": 4,
+}  # fmt: skip
+"""What makes a Granite of the tests' config: an update is multiplied by 0.22 before the stream takes it."""
 IDS = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(5))
 
 

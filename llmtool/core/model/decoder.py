@@ -98,7 +98,12 @@ class Block(nn.Module):
         return normed
 
     def _added(self, h: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-        return h + (delta if self.residual_scale == 1 else delta * self.residual_scale)
+        return added(h, delta, self.residual_scale)
+
+
+def added(h: torch.Tensor, delta: torch.Tensor, scale: float) -> torch.Tensor:
+    """h + scale delta, [B, T, d]; scale: Config.residual_scale, which parts with residuals of their own need too."""
+    return h + (delta if scale == 1 else delta * scale)
 
 
 class Trunk(nn.Module):

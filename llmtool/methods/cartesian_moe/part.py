@@ -13,7 +13,7 @@ from torch import nn
 
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
-from llmtool.core.model.decoder import Parts
+from llmtool.core.model.decoder import Parts, added
 from llmtool.core.model.entry import Entry, count
 from llmtool.core.model.experts import Coefficient, Experts, record, route
 from llmtool.core.model.ffn import SwiGLU, weight_of
@@ -93,6 +93,7 @@ class CartesianFFN(nn.Module):
         self.a = SubLayer(config, layer, f"{layer}.a", settings)
         self.b = SubLayer(config, layer, f"{layer}.b", settings)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.residual_scale = config.residual_scale
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
         """x [B, T, d] the normed input, h [B, T, d] the residual stream -> delta [B, T, d].
@@ -100,7 +101,7 @@ class CartesianFFN(nn.Module):
         Never a difference of two streams: in bf16 that would lose the bits that matter.
         """
         a = self.a(x, h, carry)
-        stream = h + a
+        stream = added(h, a, self.residual_scale)  # as the block will add it
         delta: torch.Tensor = a + self.b(self.norm(stream), stream, carry)
         return delta
 

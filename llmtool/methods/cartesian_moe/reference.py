@@ -51,11 +51,12 @@ def forward(
     h: torch.Tensor,
     k: int,
     normalise: bool = True,
+    m: float = 1.0,
 ) -> torch.Tensor:
-    """h [N, d] the residual stream -> the stream behind the layer [N, d]."""
+    """h [N, d] the residual stream -> the stream behind the layer [N, d]; m: Granite's residual multiplier."""
     rows = []
     for stream in h:
-        stream = stream + a(norm(stream, norm_a, eps), k, normalise)
-        stream = stream + b(norm(stream, norm_b, eps), k, normalise)
+        stream = stream + m * a(norm(stream, norm_a, eps), k, normalise)
+        stream = stream + m * b(norm(stream, norm_b, eps), k, normalise)
         rows.append(stream)
     return torch.stack(rows)

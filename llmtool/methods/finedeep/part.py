@@ -15,7 +15,7 @@ from torch import nn
 
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
-from llmtool.core.model.decoder import Parts
+from llmtool.core.model.decoder import Parts, added
 from llmtool.core.model.entry import Entry
 from llmtool.core.model.ffn import weight_of
 from llmtool.core.model.norm import RMSNorm
@@ -127,7 +127,7 @@ class FinedeepFFN(nn.Module):
         self.sub = nn.ModuleList(
             SubLayer(config, settings, number, f"{layer}.{number}") for number in range(settings.sublayers)
         )
-        self.additions = settings.sublayers
+        self.additions, self.residual_scale = settings.sublayers, config.residual_scale
         self.blend: torch.Tensor | None = None
         """t of the ramp, a scalar, while one runs (objective.py): 0 all sub-layers read the layer's input, as parts of
         one dense layer; 1 Finedeep. None: 1."""
@@ -139,7 +139,7 @@ class FinedeepFFN(nn.Module):
             seen = delta if self.blend is None else (self.blend * delta).to(delta.dtype)
             assert isinstance(sub, SubLayer)
             assert sub.norm is not None
-            delta = delta + sub(sub.norm(h + seen), carry)
+            delta = delta + sub(sub.norm(added(h, seen, self.residual_scale)), carry)
         return delta
 
 

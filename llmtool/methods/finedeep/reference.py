@@ -43,8 +43,9 @@ def forward(
     scale: float = 2.0,
     router: str = "output-dot",
     t: float = 1.0,
+    m: float = 1.0,
 ) -> torch.Tensor:
-    """h [N, d] the residual stream -> the stream behind the layer [N, d]; t: of the ramp."""
+    """h [N, d] the residual stream -> the stream behind the layer [N, d]; t: of the ramp, m: Granite's multiplier."""
     rows = []
     for first in h:
         stream = first
@@ -52,6 +53,6 @@ def forward(
             x = norm(first + t * (stream - first), sub.norm, eps)
             outputs = [expert(sub.experts, k, x) for k in range(len(sub.router))]
             for k, y in enumerate(outputs):
-                stream = stream + scale * score(router, sub, k, x, outputs) * y
+                stream = stream + m * scale * score(router, sub, k, x, outputs) * y
         rows.append(stream)
     return torch.stack(rows)

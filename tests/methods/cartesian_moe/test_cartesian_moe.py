@@ -14,7 +14,7 @@ from llmtool.commands.convert.export import export_model
 from llmtool.commands.convert.upcycle import convert_cartesian
 from llmtool.core.model import experts
 from llmtool.core.model.carry import Carry
-from llmtool.core.model.config import ConfigError
+from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.generate import generate
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.objective import IGNORED, Batch
@@ -23,11 +23,11 @@ from llmtool.methods.cartesian_moe.objective import histogram, term
 from llmtool.methods.cartesian_moe.part import CartesianFFN, Settings, read_settings
 from llmtool.model import load_model
 from tests.methods.dsmoe.models import RAW, save_dense
-from tests.methods.upcycled import IDS, QUIET, carry, config, edit_entry, logits, normed, randomised, stream
+from tests.methods.upcycled import GRANITE, IDS, QUIET, carry, config, edit_entry, logits, normed, randomised, stream
 
 
-def made(top_k: int = 2, experts: int = 4, **changes: Any) -> CartesianFFN:
-    part = CartesianFFN(config(), 0, Settings((0,), experts, top_k, **changes))
+def made(top_k: int = 2, experts: int = 4, base: Config | None = None, **changes: Any) -> CartesianFFN:
+    part = CartesianFFN(base or config(), 0, Settings((0,), experts, top_k, **changes))
     assert isinstance(randomised(part), CartesianFFN)
     return part
 
@@ -46,11 +46,11 @@ NORM = torch.linspace(0.5, 1.5, 32, dtype=torch.float64)
 
 
 @torch.no_grad()
-def difference(part: CartesianFFN, k: int, normalise: bool, h: torch.Tensor) -> float:
+def difference(part: CartesianFFN, k: int, normalise: bool, h: torch.Tensor, m: float = 1.0) -> float:
     """Relative, between the stream behind the part and behind the definition."""
-    found = h + part(normed(h, NORM, 1e-5), h, carry())
+    found = h + m * part(normed(h, NORM, 1e-5), h, carry())
     wanted = reference.forward(
-        sub_of(part.a), sub_of(part.b), NORM, part.norm.weight.detach(), 1e-5, h.flatten(0, 1), k, normalise
+        sub_of(part.a), sub_of(part.b), NORM, part.norm.weight.detach(), 1e-5, h.flatten(0, 1), k, normalise, m
     )
     return float((found.flatten(0, 1) - wanted).norm() / (wanted - h.flatten(0, 1)).norm())
 
@@ -65,6 +65,13 @@ def test_it_is_the_definition(top_k: int, normalise: bool, shared: bool, shape: 
     with torch.no_grad():
         part.b.router.weight[0] += 100 * stream(1)[0]  # nearly every token to one expert, others see nothing
     assert difference(part, top_k, normalise, stream(*shape)) < 1e-6
+
+
+def test_the_second_sublayer_reads_what_granite_adds() -> None:
+    part, h = made(base=config(**GRANITE)), stream(2, 7)
+    assert difference(part, 2, True, h, 0.22) < 1e-6
+    part.residual_scale = 1.0
+    assert difference(part, 2, True, h, 0.22) > 1e-2
 
 
 def one_norm(part: CartesianFFN, patch: pytest.MonkeyPatch) -> None:

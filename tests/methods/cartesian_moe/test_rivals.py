@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from llmtool.commands.train.command import train
-from llmtool.core.model.config import ConfigError
+from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.cost import cost_of
 from llmtool.core.model.experts import CHOSEN, SCORES, Experts
 from llmtool.core.model.experts_reference import softmax
@@ -32,15 +32,15 @@ from llmtool.methods.cartesian_moe.part import CartesianFFN
 from llmtool.methods.cartesian_moe.part import Settings as CartesianSettings
 from llmtool.model import load_model
 from tests.methods.dsmoe.models import RAW
-from tests.methods.upcycled import IDS, carry, config, normed, randomised, stream
+from tests.methods.upcycled import GRANITE, IDS, carry, config, normed, randomised, stream
 
 NORM = torch.linspace(0.5, 1.5, 32, dtype=torch.float64)
 EPS = 1e-5
 
 
-def made(kind: str, experts: int = 4, **changes: Any) -> nn.Module:
-    settings = Settings((0,), kind, experts, **changes)
-    part = DeepShare(config(), 0, settings) if kind == "deep" else Rival(config(), 0, settings)
+def made(kind: str, experts: int = 4, base: Config | None = None, **changes: Any) -> nn.Module:
+    base, settings = base or config(), Settings((0,), kind, experts, **changes)
+    part = DeepShare(base, 0, settings) if kind == "deep" else Rival(base, 0, settings)
     return randomised(part)
 
 
@@ -60,7 +60,9 @@ def coefficients(shared: SharedExperts) -> tuple[torch.Tensor, torch.Tensor]:
     return shared.coefficient.weight.detach(), shared.coefficient.bias.detach()
 
 
-def literal(part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: int, mass: float) -> torch.Tensor:
+def literal(
+    part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: int, mass: float, m: float = 1.0
+) -> torch.Tensor:
     """The reference, token by token: h, x [N, d], ids [N] -> [N, d]."""
     kind, rows = part.settings.kind, []
     for token, state, identity in zip(x, h, ids.tolist(), strict=True):
@@ -73,7 +75,7 @@ def literal(part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: i
             both = [coefficients(s) for s in (part.shared_a, part.shared_b)]
             rows.append(reference.deep(
                 state, token, choice, stacks(part.experts_a), stacks(part.experts_b), dense(part.shared_a),
-                dense(part.shared_b), both, part.norm.weight.detach(), EPS,
+                dense(part.shared_b), both, part.norm.weight.detach(), EPS, m,
             ))  # fmt: skip
             continue
         r = reference.routed(choice, stacks(part.experts), token)
@@ -83,12 +85,12 @@ def literal(part: Any, h: torch.Tensor, x: torch.Tensor, ids: torch.Tensor, k: i
     return torch.stack(rows)
 
 
-def distance(part: Any, k: int, mass: float = rivals_part.MASS) -> float:
+def distance(part: Any, k: int, mass: float = rivals_part.MASS, m: float = 1.0) -> float:
     h, ids = stream(2, 7), IDS[:, :7]
     x = normed(h, NORM, EPS)
     with torch.no_grad():
         found = part(x, h, carry(ids)).flatten(0, 1)
-    wanted = literal(part, h.flatten(0, 1), x.flatten(0, 1), ids.flatten(), k, mass)
+    wanted = literal(part, h.flatten(0, 1), x.flatten(0, 1), ids.flatten(), k, mass, m)
     return float((found - wanted).norm() / wanted.norm())
 
 
@@ -101,6 +103,12 @@ def test_each_is_its_definition(kind: str) -> None:
     assert distance(part, ACTIVE[kind]) < 1e-6  # hash: its table is float32
     # The check has teeth: another number of experts, or another mass, is another layer.
     assert distance(part, ACTIVE[kind] - 1, 0.9) > 1e-2
+
+
+def test_the_second_sublayer_reads_what_granite_adds() -> None:
+    part = made("deep", base=config(**GRANITE))
+    assert distance(part, 2, m=0.22) < 1e-6
+    assert distance(part, 2) > 1e-2
 
 
 @pytest.mark.parametrize("kind", KINDS)

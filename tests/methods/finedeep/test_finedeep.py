@@ -16,7 +16,7 @@ from torch.autograd import gradcheck
 
 from llmtool.commands.convert.upcycle import convert_finedeep
 from llmtool.core.model.carry import Carry
-from llmtool.core.model.config import ConfigError
+from llmtool.core.model.config import Config, ConfigError
 from llmtool.core.model.new import initialise
 from llmtool.core.run.errors import UserError
 from llmtool.core.train.objective import Batch
@@ -27,13 +27,15 @@ from llmtool.methods.finedeep.part import ROUTERS, FinedeepFFN, Settings, SubLay
 from llmtool.model import build, load_model
 from tests.core.kernels.gate import kernel_test
 from tests.methods.dsmoe.models import RAW, save_dense
-from tests.methods.upcycled import IDS, QUIET, carry, config, logits, normed, randomised, stream
+from tests.methods.upcycled import GRANITE, IDS, QUIET, carry, config, logits, normed, randomised, stream
 
 NORM = torch.linspace(0.5, 1.5, 32, dtype=torch.float64)
 
 
-def made(sublayers: int, experts: int, router: str = "output-dot", seed: int = 1) -> FinedeepFFN:
-    part = FinedeepFFN(config(), 0, Settings((0,), sublayers, experts, router))
+def made(
+    sublayers: int, experts: int, router: str = "output-dot", seed: int = 1, base: Config | None = None
+) -> FinedeepFFN:
+    part = FinedeepFFN(base or config(), 0, Settings((0,), sublayers, experts, router))
     assert isinstance(randomised(part, seed=seed), FinedeepFFN)
     for sub in part.sub[1:]:
         assert isinstance(sub, SubLayer)
@@ -69,10 +71,10 @@ def subs_of(part: FinedeepFFN) -> list[reference.SubLayer]:
 
 
 @torch.no_grad()
-def difference(part: FinedeepFFN, h: torch.Tensor, router: str = "output-dot", t: float = 1.0) -> float:
+def difference(part: FinedeepFFN, h: torch.Tensor, router: str = "output-dot", t: float = 1.0, m: float = 1.0) -> float:
     flat = h.flatten(0, 1)
-    wanted = reference.forward(subs_of(part), flat, 1e-5, 2.0, router, t) - flat
-    found = part(normed(h, NORM, 1e-5), h, carry()).flatten(0, 1)
+    wanted = reference.forward(subs_of(part), flat, 1e-5, 2.0, router, t, m) - flat
+    found = m * part(normed(h, NORM, 1e-5), h, carry()).flatten(0, 1)
     # A score of 1e-15 leaves of the definition's update what the stream's own rounding does.
     return float((found - wanted).norm() / (wanted.norm() + flat.norm()))
 
@@ -85,6 +87,15 @@ def test_it_is_the_definition(sublayers: int, experts: int, router: str) -> None
     assert difference(part, stream(1, 1), router) < 1e-12
     part.blend = torch.tensor(0.3, dtype=torch.float64)
     assert difference(part, stream(2, 5), router, 0.3) < 1e-12
+
+
+def test_later_sublayers_read_what_granite_adds() -> None:
+    part, h = made(3, 2, base=config(**GRANITE, intermediate_size=96)), stream(2, 5)
+    assert difference(part, h, m=0.22) < 1e-12
+    part.blend = torch.tensor(0.3, dtype=torch.float64)
+    assert difference(part, h, t=0.3, m=0.22) < 1e-12
+    part.residual_scale = 1.0
+    assert difference(part, h, t=0.3, m=0.22) > 1e-3
 
 
 def through(part: FinedeepFFN, compute: Any) -> list[torch.Tensor]:

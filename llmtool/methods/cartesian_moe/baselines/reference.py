@@ -46,9 +46,9 @@ def mixed(r: torch.Tensor, x: torch.Tensor, dense: Sequence[Stacks], c: torch.Te
 def deep(
     h: torch.Tensor, x: torch.Tensor, choice: Sequence[tuple[int, float]], a: Stacks, b: Stacks,
     shared_a: Sequence[Stacks], shared_b: Sequence[Stacks], coefficients: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    weight: torch.Tensor, eps: float,
+    weight: torch.Tensor, eps: float, m: float = 1.0,
 ) -> torch.Tensor:  # fmt: skip
-    """Two sub-layers of one choice: h [d] the stream, x [d] its norm -> delta [d]."""
+    """Two sub-layers of one choice: h [d] the stream, x [d] its norm -> delta [d]; m: Granite's multiplier."""
     first = mixed(routed(choice, a, x), x, shared_a, *coefficients[0])
-    y = norm(h + first, weight, eps)
+    y = norm(h + m * first, weight, eps)
     return first + mixed(routed(choice, b, y), y, shared_b, *coefficients[1])

@@ -20,7 +20,7 @@ from torch import nn
 
 from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
-from llmtool.core.model.decoder import Parts
+from llmtool.core.model.decoder import Parts, added
 from llmtool.core.model.entry import Entry, count
 from llmtool.core.model.experts import Choice, Coefficient, Experts, best, record, route, scores_of, share_out
 from llmtool.core.model.ffn import SwiGLU, weight_of
@@ -159,6 +159,7 @@ class DeepShare(nn.Module):
         self.shared_a = SharedExperts(config, layer, 1, inner)
         self.shared_b = SharedExperts(config, layer, 1, inner)
         self.norm = RMSNorm(hidden, config.rms_norm_eps)
+        self.residual_scale = config.residual_scale
         self.layer, self.settings = layer, settings
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, carry: Carry) -> torch.Tensor:
@@ -167,7 +168,7 @@ class DeepShare(nn.Module):
         choice = route(x.flatten(0, 1), weight_of(self.router), own.top_k, skip=own.skip)
         record(carry, str(self.layer), choice, x.shape)
         a = self.shared_a(self.experts_a(x.flatten(0, 1), choice).view(x.shape), x, h, carry)
-        stream = h + a
+        stream = added(h, a, self.residual_scale)  # as the block will add it
         y = self.norm(stream)
         b = self.shared_b(self.experts_b(y.flatten(0, 1), choice).view(x.shape), y, stream, carry)
         delta: torch.Tensor = a + b
