@@ -13,7 +13,7 @@ from llmtool.methods.temporal_scaling.run import FIRST_STEPS, Run
 
 Array = NDArray[np.float64]
 LARGEST_ERROR = 0.01
-WIDEST = 0.03
+WIDEST = 0.025
 """A forecast is not confident above this back-test error, nor with a wider interval, both relative to the loss."""
 DOUBTED = 3e-3
 """Relative sd from which it costs confidence that another law back-tests better, or how little was looked at."""

@@ -148,12 +148,13 @@ class Fit:
         """What the law knows of some steps."""
         return view(np.asarray(steps, dtype=np.float64), self.horizon, self.schedule, self.reference)
 
-    def own_error(self, steps: Array) -> Array:
-        """Relative sd that the law itself errs by at some steps: more further ahead, and the more the rate falls."""
-        drift = self.law.drift * np.log(np.maximum(steps / self.until, 1.0))
+    def own_error(self, steps: Array, scale: float = 1.0) -> Array:
+        """Relative sd that the law itself errs by at some steps: more further ahead, and the more the rate falls; times
+        `scale`, but for what speaks against this very run."""
+        drift = scale * self.law.drift * np.log(np.maximum(steps / self.until, 1.0))
         fall = np.zeros(len(drift))
         if self.schedule is not None:
-            fall = (FALL if self.schedule.updates == 1 else UNCOUNTED) * self._fall(steps)
+            fall = (scale * FALL if self.schedule.updates == 1 else UNCOUNTED) * self._fall(steps)
         return np.sqrt(drift**2 + fall**2 + self.elsewhere**2)
 
     def lower(self, steps: Array) -> Array:

@@ -16,6 +16,7 @@ from llmtool.methods.temporal_scaling.doubts import doubts_of, leans, steepening
 from llmtool.methods.temporal_scaling.earlier import Trial, agreed, learn, lone, other_recipe, trial
 from llmtool.methods.temporal_scaling.fit import FEWEST, Fit, beside_high_rate, standard_noise
 from llmtool.methods.temporal_scaling.intervals import (
+    ALONE,
     FALL_BELOW,
     UNKNOWN_RATE,
     Interval,
@@ -83,10 +84,9 @@ class Forecast:
 
     def band(self, steps: Array) -> tuple[Array, Array, Array]:
         """The predicted losses at some steps, and the two ends of their 90% intervals."""
-        value, noise = self.fit.predict(steps), standard_noise(0)
-        posterior = np.log(self.fit.draws(steps, noise) / value)
-        drift = self.fit.own_error(steps) * noise[:, -1:]
-        low, high = value * ends(posterior, drift, self.surprise, lower(self.fit, steps, len(noise)))
+        value = self.fit.predict(steps)
+        posterior, drift, less = _errors(self.fit, steps, value)
+        low, high = value * ends(posterior, drift, self.surprise, less)
         return value, low, high
 
     def at(self, step: float) -> Interval:
@@ -217,15 +217,25 @@ def _endings(law: Candidate, run: Run, fitted: Fitted, surprise: float) -> dict[
 
 def bounds(fitted: Fitted, step: float, surprise: float) -> Interval:
     """The predicted loss at a step and its interval."""
-    at, noise = np.array([step]), standard_noise(0)
-    drift = fitted.own_error(at)[0] * noise[:, -1]
-    posterior = fitted.draws(at, noise)[:, 0]
-    return interval(float(fitted.predict(at)[0]), posterior, drift, surprise, lower(fitted, at, len(posterior))[:, 0])
+    at = np.array([step])
+    value = fitted.predict(at)
+    posterior, drift, less = (each[:, 0] for each in _errors(fitted, at, value))
+    return interval(float(value[0]), value * np.exp(posterior), drift, surprise, less)
 
 
-def lower(fitted: Fitted, steps: Array, draws: int) -> Array:
-    """How much lower than told the log loss may be at some steps [draws, steps], for the fall of the rate up to there;
-    in the other half of the draws how much higher, below 0, where its slope may go back.
+def _errors(fitted: Fitted, steps: Array, value: Array) -> tuple[Array, Array, Array]:
+    """Draws of the relative errors at some steps [draws, steps], as intervals.scatter takes them: of the posterior
+    around the predicted losses, of the law's own, and how much lower the end may be."""
+    noise = standard_noise(0)
+    scale = ALONE if isinstance(fitted, Fit) and not fitted.earlier else 1.0
+    posterior = scale * np.log(fitted.draws(steps, noise) / value)
+    own = fitted.own_error(steps, scale) if isinstance(fitted, Fit) else fitted.own_error(steps)
+    return posterior, own * noise[:, -1:], lower(fitted, steps, len(noise), scale)
+
+
+def lower(fitted: Fitted, steps: Array, draws: int, scale: float = 1.0) -> Array:
+    """How much lower than told the log loss may be at some steps [draws, steps], for the fall of the rate up to there,
+    times `scale`; in the other half of the draws how much higher, below 0, where its slope may go back.
 
     What a fall takes off differs among projects by a factor of three, and a prefix at the peak cannot tell.
     """
@@ -240,4 +250,4 @@ def lower(fitted: Fitted, steps: Array, draws: int) -> Array:
         now = schedule.rate(np.array([fitted.until]))
         less = FALL_BELOW * np.maximum(now - schedule.rate(steps), 0.0)
     more = fitted.higher(steps) if isinstance(fitted, Fit) else np.zeros(len(steps))
-    return np.asarray(np.multiply.outer(sizes, less) - np.multiply.outer(np.roll(sizes, 1), more))
+    return np.asarray(np.multiply.outer(sizes, scale * less) - np.multiply.outer(np.roll(sizes, 1), more))

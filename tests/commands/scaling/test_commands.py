@@ -16,6 +16,7 @@ from llmtool.core.run.errors import UserError
 from llmtool.core.run.figures import claim_figure
 from llmtool.methods.temporal_scaling import comparison, plot, report, saved
 from llmtool.methods.temporal_scaling.forecast import Forecast, forecast
+from llmtool.methods.temporal_scaling.intervals import ALONE
 from llmtool.methods.temporal_scaling.logs import read_log
 from llmtool.methods.temporal_scaling.look import Look
 from llmtool.methods.temporal_scaling.run import prepare
@@ -102,7 +103,8 @@ def test_a_comparison_orders_runs_and_says_how_surely(made: Forecast) -> None:
     assert 0.3 < float(np.corrcoef(comparison.ends([level, level])).flat[1]) < 0.7
     twice = comparison.ends([made, made])  # what a fall of the rate ahead takes off is the same in both
     assert 0.6 < float(np.corrcoef(twice).flat[1]) < 0.95
-    assert np.quantile(twice[0], 0.05) == pytest.approx(made.final.low, rel=2e-3)
+    reach = np.log(np.quantile(twice[0], 0.05) / made.final.value)  # differences of runs were scored with the whole
+    assert ALONE * reach == pytest.approx(np.log(made.final.low / made.final.value), rel=0.1)
     assert odds_of(2.9) > 0.99
     assert odds_of(2.5) < 0.01
     assert 0.1 < odds_of(2.7) < 0.9

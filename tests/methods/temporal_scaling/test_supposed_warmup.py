@@ -56,8 +56,8 @@ def test_where_the_points_cannot_tell_the_end_is_doubted_and_the_interval_spans_
     assert (
         f"begins at step 2,000, and a warm-up to there is supposed; without one the end is {off:.1f}% higher" in doubt
     )
-    assert made.final.low < min(truth, other.final.value)
-    assert made.final.high > max(truth, other.final.value)
+    assert made.final.low < made.final.value < other.final.value < made.final.high
+    assert other.final.low < truth < other.final.high
     assert not any("--warmup" in each for each in other.doubts)
 
 
