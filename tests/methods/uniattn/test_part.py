@@ -140,6 +140,32 @@ def test_one_tokens_probabilities_and_their_use(dtype: torch.dtype, places: int)
     assert float(p[~mask.expand_as(p)].abs().sum()) == 0
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("places", [42, 512, 1100])
+def test_scores_are_not_rounded_before_the_softmax(dtype: torch.dtype, places: int, device: str) -> None:
+    """Of large queries and keys; P alone is rounded, by half a unit of its last place."""
+    torch.manual_seed(places)
+    q, k = (3 * torch.randn(2, heads, t, 64, device=device).to(dtype) for heads, t in ((8, 1), (2, places)))
+    held = torch.empty(2, 2, 2 * places, 64, device=device, dtype=dtype)  # a cache with room
+    held[:, :, :places] = k
+    scores = q.double() @ k.double().repeat_interleave(4, 1).transpose(-1, -2) / 8
+    wanted, unit = scores.softmax(-1), torch.finfo(dtype).eps / 2
+    with torch.no_grad():
+        found = probabilities(q, held[:, :, :places], None).double()
+        with torch.autocast(device, torch.bfloat16):
+            again = probabilities(q, k, None).double()
+    largest = wanted.max()
+    assert (found - wanted).abs().max() < 1.05 * unit * largest
+    assert again.equal(found)
+    rounded = scores.to(dtype).double().softmax(-1)
+    if dtype == torch.bfloat16:
+        assert (rounded - wanted).abs().max() > 2 * unit * largest
+
+
 LIKE_32 = list(range(16, 32))
 
 
