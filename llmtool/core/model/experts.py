@@ -54,17 +54,20 @@ class Choice:
     """bool [N, k]: which of the chosen are computed at all; None: all."""
 
 
-def scores_of(x: torch.Tensor, weight: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
-    """softmax(x weight^T) over the visible experts: x [N, d], weight [E, d], visible bool [N, E] -> [N, E].
+def logits_of(x: torch.Tensor, weight: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
+    """x weight^T, -inf where not visible: x [N, d], weight [E, d], visible bool [N, E] -> [N, E].
 
     In float32 (float64 for float64), also under autocast: bf16 would let near-equal experts change places.
     """
     precise = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
         logits = F.linear(x.to(precise), weight.to(precise))
-        if visible is not None:
-            logits = logits.masked_fill(~visible, -torch.inf)
-        return logits.softmax(-1)
+        return logits if visible is None else logits.masked_fill(~visible, -torch.inf)
+
+
+def scores_of(x: torch.Tensor, weight: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
+    """softmax of logits_of: probabilities [N, E] over the visible experts."""
+    return logits_of(x, weight, visible).softmax(-1)
 
 
 def best(scores: torch.Tensor, k: int, skip: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,6 +79,17 @@ def best(scores: torch.Tensor, k: int, skip: int = 0) -> tuple[torch.Tensor, tor
     return values[:, skip : skip + k], places[:, skip : skip + k]
 
 
+def among_others(logits: torch.Tensor, skip: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Without each token's `skip` likeliest experts (a number, or int64 [N, 1]): probabilities of the others among
+    themselves, 0 for those left out, and all experts by falling logit, both [N, E] in that order.
+
+    From the logits [N, E]: beside the best the others' probabilities may all round to 0, which nothing can share out.
+    """
+    ordered, places = logits.sort(dim=-1, descending=True, stable=True)
+    left_out = torch.arange(logits.shape[-1], device=logits.device) < skip
+    return ordered.masked_fill(left_out, -torch.inf).softmax(-1), places
+
+
 def share_out(weights: torch.Tensor) -> torch.Tensor:
     """Weights [N, k] made to sum to 1. A single one becomes 1 with the gradient of its logarithm, not with none."""
     return weights / (weights.detach() if weights.shape[-1] == 1 else weights.sum(-1, keepdim=True))
@@ -83,8 +97,13 @@ def share_out(weights: torch.Tensor) -> torch.Tensor:
 
 def route(x: torch.Tensor, weight: torch.Tensor, k: int, *, normalise: bool = True, skip: int = 0) -> Choice:
     """The plain router: the k likeliest experts, with their probabilities, made to sum to 1 where `normalise`."""
-    scores = scores_of(x, weight)
-    weights, chosen = best(scores, k, skip)
+    logits = logits_of(x, weight)
+    scores = logits.softmax(-1)
+    if not skip:
+        weights, chosen = best(scores, k)
+    else:
+        weights, chosen = (found[:, skip : skip + k] for found in among_others(logits, skip))
+        weights = weights if normalise else scores.gather(-1, chosen)
     return Choice(scores, chosen, share_out(weights) if normalise else weights)
 
 

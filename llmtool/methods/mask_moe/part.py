@@ -16,7 +16,7 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Parts
 from llmtool.core.model.entry import Entry, count
-from llmtool.core.model.experts import Choice, Experts, best, record, scores_of, share_out
+from llmtool.core.model.experts import Choice, Experts, among_others, best, logits_of, record, share_out
 from llmtool.core.model.ffn import SwiGLU, weight_of
 
 NAME = "mask_moe"
@@ -78,13 +78,20 @@ class MaskFFN(nn.Module):
         """x [N, d], ids [N] -> which visible experts, with which weights; a masked one is never computed."""
         own = self.settings
         visible = unpack(self.mask[ids], own.experts)
-        scores = scores_of(x, weight_of(self.router), visible)
+        logits = logits_of(x, weight_of(self.router), visible)
+        scores = logits.softmax(-1)
         seen = visible.sum(-1, keepdim=True)
-        # -1: a masked expert stands behind a visible one whose probability is too small for its type.
-        values, chosen = best(scores.masked_fill(~visible, -1.0), min(own.top_k + own.skip, own.experts))
-        place = torch.arange(values.shape[1], device=x.device)
         # Of fewer than `skip` + 1 visible ones none can be left out: the last stays.
         first = (seen - 1).clamp(max=own.skip)
+        if own.skip:
+            most = own.top_k + own.skip
+            values, chosen = (found[:, :most] for found in among_others(logits, first))
+            if not own.normalise:
+                values = scores.gather(-1, chosen)
+        else:
+            # -1: a masked expert stands behind a visible one whose probability is too small for its type.
+            values, chosen = best(scores.masked_fill(~visible, -1.0), own.top_k)
+        place = torch.arange(values.shape[1], device=x.device)
         kept = (place >= first) & (place < seen) & (place < first + own.top_k)
         values = values.masked_fill(~kept, 0.0)
         if own.normalise:

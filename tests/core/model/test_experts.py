@@ -69,6 +69,23 @@ def test_the_router_is_float32_whatever_comes_in() -> None:
     assert scores_of(x.double(), router.double()).dtype == torch.float64
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_what_is_left_is_shared_out_from_the_logits(k: int) -> None:
+    """Beside a best expert at e^-480 and less the others' probabilities are 0 in float32, and none is made of them."""
+    x, router = torch.ones(1, 4), torch.tensor([60.0, -60.0, -59.0, -61.0])[:, None].repeat(1, 4)
+    found = route(x, router, k, skip=1)
+    assert found.chosen.tolist() == [[2, 1][:k]]
+    wanted = torch.tensor([[1.0]]) if k == 1 else torch.tensor([[4.0, 0.0]]).softmax(-1)
+    assert torch.allclose(found.weights, wanted, atol=1e-7)
+    assert route(x, router, k, normalise=False, skip=1).weights.tolist() == [[0.0] * k]
+    x, router = draw(64, 6), draw(8, 6, seed=9)
+    near, scores = route(x, router, k, skip=2), scores_of(x, router)
+    values, places = best(scores, k, 2)
+    assert near.chosen.equal(places)
+    assert torch.allclose(near.weights, values / values.sum(-1, keepdim=True), atol=1e-12)
+    assert route(x, router, k, normalise=False, skip=2).weights.equal(values)
+
+
 def test_an_expert_alone_is_bit_for_bit_its_layer() -> None:
     """A weight of 1 multiplies exactly, and no other number is added."""
     for dtype in (torch.float32, torch.bfloat16):

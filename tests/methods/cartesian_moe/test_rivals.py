@@ -154,6 +154,17 @@ def test_topp_takes_as_many_as_hold_the_mass() -> None:
         assert float(p[taken[:-1]].sum()) < rivals_part.MASS
 
 
+def test_topp_shares_out_what_is_left_from_the_logits() -> None:
+    x, router = stream(5), stream(4, seed=3)
+    for size in (1, 1e4):  # at 1e4 the probabilities of all but the best are 0, so that all of the others are taken
+        found = rivals_part.top_p(size * x, router, 0.4, 1)
+        assert found.kept is not None
+        logits = (size * x @ router.T).gather(1, found.chosen).masked_fill(~found.kept, -torch.inf)
+        assert torch.allclose(found.weights, logits.softmax(-1))
+        best = (x @ router.T).argmax(-1, keepdim=True)
+        assert not bool((found.chosen == best).any())
+
+
 def test_the_best_experts_switched_off() -> None:
     for kind in KINDS:
         before, after = carry(IDS[:, :7]), carry(IDS[:, :7])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,22 @@ def test_gradients_of_the_router() -> None:
     part(x, x, carry(ids)).sum().backward()
     assert part.router.weight.grad is not None
     assert float(part.router.weight.grad.abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_without_the_best_the_weights_still_sum_to_one(top_k: int) -> None:
+    part, shown = made(top_k, 4)
+    part.settings = replace(part.settings, skip=2)
+    x, ids = stream(2, 11).flatten(0, 1), IDS[:, :11].flatten()
+    for size in (1, 1e4):  # at 1e4 every probability but the best is 0, also in float64
+        choice = part.route(size * x, ids)
+        assert choice.kept is not None
+        assert torch.allclose(choice.weights.sum(-1), torch.ones(22, dtype=torch.float64))
+        logits = (size * x @ part.router.weight.T).masked_fill(~torch.as_tensor(shown)[ids], -torch.inf)
+        for row, taken, kept, weights in zip(logits, choice.chosen, choice.kept, choice.weights, strict=True):
+            wanted = row.sort(descending=True).indices[2 : 2 + top_k]
+            assert taken[kept].equal(wanted)
+            assert torch.allclose(weights[kept], row[wanted].softmax(-1))
 
 
 def test_ids_are_wanted_and_have_the_shape_of_the_batch() -> None:

@@ -22,7 +22,17 @@ from llmtool.core.model.carry import Carry
 from llmtool.core.model.config import Config
 from llmtool.core.model.decoder import Parts, added
 from llmtool.core.model.entry import Entry, count
-from llmtool.core.model.experts import Choice, Coefficient, Experts, best, record, route, scores_of, share_out
+from llmtool.core.model.experts import (
+    Choice,
+    Coefficient,
+    Experts,
+    among_others,
+    best,
+    logits_of,
+    record,
+    route,
+    share_out,
+)
 from llmtool.core.model.ffn import SwiGLU, weight_of
 from llmtool.core.model.norm import RMSNorm
 
@@ -76,10 +86,15 @@ def read_settings(raw: Mapping[str, Any], config: Config) -> Settings:
 
 def top_p(x: torch.Tensor, weight: torch.Tensor, mass: float, skip: int = 0) -> Choice:
     """As many of the likeliest experts as hold `mass` together, the last one included; weights made to sum to 1."""
-    scores = scores_of(x, weight)
-    values, chosen = best(scores, scores.shape[-1], skip)
+    logits = logits_of(x, weight)
+    scores = logits.softmax(-1)
+    values, chosen = best(scores, scores.shape[-1])
+    weights = values
+    if skip:
+        weights, chosen = (found[:, skip:] for found in among_others(logits, skip))
+        values = scores.gather(-1, chosen)
     kept = values.cumsum(-1) - values < mass
-    return Choice(scores, chosen, share_out(values * kept), kept)
+    return Choice(scores, chosen, share_out(weights * kept), kept)
 
 
 class SharedExperts(nn.Module):
