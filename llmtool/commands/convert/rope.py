@@ -103,6 +103,9 @@ def _refuse(asked: RotarySettings, target: int, config: "Config", path: Path) ->
     if len(kinds) != 1 or config.rope.partial != 1:
         what = "turns its layers by several tables" if len(kinds) > 1 else "turns a part of each head only"
         raise UserError(f"{what if kinds else 'has no rotary embedding'}: not supported here", where=str(path))
+    if asked.method == "harpe" and config.rope.kind == "dynamic":
+        what = "changes its base with the length of the text (rope_type dynamic): not supported by --method harpe"
+        raise UserError(what, where=str(path), hint="--method abf, ntk or yarn")
     if target <= _original(config):
         what = f"--target {target:,}: the model was made for {_original(config):,} positions already"
         hint = "a longer one; --override max_position_embeddings=N takes it for a model of N"

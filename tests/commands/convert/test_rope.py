@@ -66,6 +66,18 @@ def test_a_scaling_is_replaced(tmp_path: Path) -> None:
     assert (entry["original"]["rope_type"], entry["original"]["factor"]) == ("llama3", 8.0)
 
 
+@pytest.mark.parametrize("old_spelling", [False, True])
+def test_a_base_that_changes_with_the_length_is_refused(tmp_path: Path, old_spelling: bool) -> None:
+    source = save(tmp_path / "m", "llama3", rope_scaling={"rope_type": "dynamic", "factor": 4.0})
+    if old_spelling:
+        spell_as_4x(source)
+    with pytest.raises(UserError, match="rope_type dynamic"):
+        convert_rope(source, tmp_path / "o", target=512, console=QUIET)
+    assert not (tmp_path / "o").exists()
+    report = convert_rope(source, tmp_path / "a", method="abf", target=512, console=QUIET)
+    assert report["after"]["rope_type"] == "default"
+
+
 def test_the_default_choice_of_bases(tmp_path: Path) -> None:
     source = save(tmp_path / "m", "llama3")
     assert convert_rope(source, tmp_path / "o", target=131_072, dry_run=True, console=QUIET)["bases"] == [1e6, 5e6]
