@@ -164,15 +164,18 @@ def _model(asked: TokenExpertsSettings, console: Console) -> "tuple[Tokenizer | 
 
 
 def _structure(tokenizer: "Tokenizer | None", counts: Any) -> Any:
-    """Special tokens that occur, or that begin and end texts: they see every expert."""
+    """Special tokens that occur, or that begin, end or pad texts: they see every expert."""
     import numpy as np
 
     if tokenizer is None:
         return np.zeros(0, dtype=np.int64)
-    definition = tokenizer.definition
+    from llmtool.core.bpe.export import named_tokens
+
+    roles = named_tokens(tokenizer.definition)
+    named = [roles.get(role) for role in ("bos_token", "eos_token", "pad_token")]
     found = {
         number for text, number in tokenizer.special_tokens.items()
-        if number < len(counts) and (counts[number] or text in (definition.bos, definition.eos))
+        if number < len(counts) and (counts[number] or text in named)
     }  # fmt: skip
     return np.array(sorted(found), dtype=np.int64)
 

@@ -20,6 +20,7 @@ from llmtool.commands.convert.copy import copy_checkpoint
 from llmtool.commands.convert.inspect import describe
 from llmtool.commands.convert.upcycle import convert_mask
 from llmtool.commands.token_experts import token_experts
+from llmtool.core.bpe.definition import Beside
 from llmtool.core.checkpoint.directory import open_checkpoint
 from llmtool.core.model import experts_reference as plain
 from llmtool.core.model.config import ConfigError
@@ -251,6 +252,24 @@ def test_the_start_is_the_dense_model(dense: Path, tmp_path: Path, rule: str, to
     assert made_part.mask.numpy().tobytes() == load_table(tmp_path / "t").padded(300)[1].tobytes()
     steps = [list(generate(load_model(p).decoder, IDS.tolist(), max_new_tokens=5)) for p in (dense, tmp_path / "c")]
     assert steps[0] == steps[1]
+
+
+def test_special_tokens_that_never_occur_see_every_expert_where_they_have_a_role(tmp_path: Path) -> None:
+    special = ["<|endoftext|>", "<pad>", "<|unused|>"]
+    own = Tokenizer.train(library(1), vocab_size=290, special=special)
+    own.save(tmp_path / "own.json")
+    with_role = replace(own.definition, beside=Beside({"pad_token": "<|unused|>"}))
+    Tokenizer(with_role).save(tmp_path / "read.json")
+    for name, pad in (("own", "<pad>"), ("read", "<|unused|>")):
+        facts = token_experts(
+            library(1), tmp_path / f"{name}.safetensors", tokenizer=str(tmp_path / f"{name}.json"), layers=1, experts=4,
+            console=QUIET,
+        )  # fmt: skip
+        wanted = {own.special_tokens[text] for text in (own.definition.eos, own.definition.bos, pad) if text}
+        assert set(facts["structure"]) == wanted
+        assert own.special_tokens[pad] in wanted
+        seen = table.unpack(load_table(tmp_path / f"{name}.safetensors").masks, 4)[0].sum(-1)
+        assert {int(i) for i in np.flatnonzero(seen == 4)} == wanted
 
 
 def test_a_shared_expert_starts_as_nothing(dense: Path, tmp_path: Path) -> None:
