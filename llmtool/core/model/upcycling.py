@@ -107,7 +107,7 @@ def dense_layer(config: Config, layer: int, weights: Tensors) -> SwiGLU:
 
 
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2}
-"""Relative error of an exact start: router weights are float32, and sums go in another order."""
+"""Relative error of an exact start: the experts' shares are float32, and sums go in another order."""
 
 
 class StartCheck:
