@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from llmtool.commands.train.command import train
-from llmtool.core.model.config import Config, ConfigError
+from llmtool.core.checkpoint.writer import write_checkpoint
+from llmtool.core.model.config import Config, ConfigError, parse_config
 from llmtool.core.model.cost import cost_of
-from llmtool.core.model.experts import CHOSEN, SCORES, Experts
+from llmtool.core.model.experts import CHOSEN, SCORES, Choice, Experts
 from llmtool.core.model.experts_reference import softmax
 from llmtool.core.model.ffn import SwiGLU
+from llmtool.core.model.new import initialise
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.manifest import Run
 from llmtool.methods.cartesian_moe.baselines import reference, rivals_part
 from llmtool.methods.cartesian_moe.baselines.rivals_part import (
     KINDS,
@@ -30,7 +33,7 @@ from llmtool.methods.cartesian_moe.baselines.rivals_part import (
 )
 from llmtool.methods.cartesian_moe.part import CartesianFFN
 from llmtool.methods.cartesian_moe.part import Settings as CartesianSettings
-from llmtool.model import load_model
+from llmtool.model import build, load_model
 from tests.methods.dsmoe.models import RAW
 from tests.methods.upcycled import GRANITE, IDS, carry, config, normed, randomised, stream
 
@@ -67,7 +70,7 @@ def literal(
     kind, rows = part.settings.kind, []
     for token, state, identity in zip(x, h, ids.tolist(), strict=True):
         if kind == "hash":
-            p = part.table[identity].tolist()
+            p = part.fixed_scores(torch.tensor([identity]))[0].tolist()
         else:
             p = softmax([float(row @ token) for row in part.router.weight.detach()])
         choice = reference.choose(kind, p, k, mass)
@@ -140,6 +143,33 @@ def test_equal_parameters_in_all_and_in_a_token(kind: str) -> None:
     else:
         assert active == 3 * 96
     assert cost_of(part).parameters == pytest.approx(cost_of(ours).parameters, rel=0.03)
+
+
+def test_a_change_of_type_moves_no_ids_experts(tmp_path: Path) -> None:
+    """bf16 and back, in memory and through a checkpoint; a table of numbers, as it was written before, is read."""
+    entry = {"name": "cartesian_rival", "version": 1, "kind": "hash", "experts": 16, "layers": [1]}
+    raw = {**RAW, "vocab_size": 4000, "model_type": "llmtool", "llmtool": {"family": "llama", "methods": [entry]}}
+    decoder = build(parse_config(raw))
+    initialise(decoder, 0)
+    ids = torch.arange(4000)
+
+    def taken(model: Any) -> Choice:
+        found: Choice = model.model.layers[1].mlp.choose(torch.zeros(4000, 32), ids)
+        return found
+
+    wanted = taken(decoder)
+    state = {name: x for name, x in decoder.state_dict().items() if name != "lm_head.weight"}
+    write_checkpoint(tmp_path / "new", state.items(), raw, run=Run("test", {}), dtype="bf16")
+    for model in (decoder.to(torch.bfloat16).float(), load_model(tmp_path / "new", dtype="bf16").decoder):
+        assert taken(model).chosen.equal(wanted.chosen)
+        assert taken(model).weights.equal(wanted.weights)
+    name = "model.layers.1.mlp.table"
+    old = {**state, name: wanted.scores}
+    for dtype in ("fp32", "bf16"):
+        write_checkpoint(tmp_path / dtype, old.items(), raw, run=Run("test", {}), dtype=dtype)
+        found = taken(load_model(tmp_path / dtype).decoder)
+        assert found.chosen.equal(wanted.chosen) == (dtype == "fp32")  # what bf16 rounded stays as it was trained
+        assert float((found.chosen != wanted.chosen).any(-1).float().mean()) < 0.02
 
 
 def test_topp_takes_as_many_as_hold_the_mass() -> None:

@@ -123,7 +123,9 @@ class Rival(nn.Module):
         if settings.kind == "hash":
             generator = torch.Generator().manual_seed(TABLE_SEED)
             table = torch.randn(config.vocab_size, settings.experts, generator=generator, device="cpu")
-            self.register_buffer("table", table.softmax(-1))
+            # float32 bit by bit in whole numbers, which no change of element type rounds: in bf16 one id in 260 of
+            # 32,000 would have other experts.
+            self.register_buffer("table", table.softmax(-1).view(torch.int32))
             self.table: torch.Tensor
         else:
             self.router = nn.Linear(hidden, settings.routed, bias=False)
@@ -131,6 +133,11 @@ class Rival(nn.Module):
             number = 2 if settings.kind == "fine" else 1
             self.shared = SharedExperts(config, layer, number, width // number)
         self.layer, self.settings = layer, settings
+
+    def fixed_scores(self, ids: torch.Tensor) -> torch.Tensor:
+        """ids [N] -> the table's scores of each expert [N, E], float32; older checkpoints hold it as numbers."""
+        rows = self.table[ids]
+        return rows.float() if rows.is_floating_point() else rows.view(torch.float32)
 
     def choose(self, flat: torch.Tensor, ids: torch.Tensor | None) -> Choice:
         """flat [N, d], ids [N] -> which experts, with which weights."""
@@ -141,7 +148,7 @@ class Rival(nn.Module):
             return route(flat, weight_of(self.router), own.top_k, skip=own.skip)
         if ids is None:
             raise ValueError("this model routes by token ids: give input_ids, not inputs_embeds")
-        scores = self.table[ids.flatten()].float()
+        scores = self.fixed_scores(ids.flatten())
         values, chosen = best(scores, own.top_k, own.skip)
         return Choice(scores, chosen, share_out(values))
 
