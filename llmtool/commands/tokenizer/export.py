@@ -15,7 +15,7 @@ from llmtool.core.run.console import QUIET, Console
 from llmtool.tokenizer import Tokenizer
 
 SAMPLE_BYTES = 1 << 20
-"""Text that an export is checked on: LBPE's stock form reads 0.1 to 0.3 MB/s."""
+"""Text that an export is checked on: LBPE's stock form reads 0.08 to 0.3 MB/s."""
 
 
 def export(
