@@ -180,7 +180,8 @@ class RowBatches:
 def to_batch(ids: Sequence[np.ndarray[Any, Any]], documents: Sequence[np.ndarray[Any, Any] | None]) -> Batch:
     """Rows of T + 1 ids -> a batch of T: a document's last token does not predict the next document's first."""
     tokens = torch.from_numpy(np.stack(ids))
-    inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    # A single row is contiguous as it is cut, and what is left out of the labels would be written into the inputs.
+    inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].clone()
     numbered = [row for row in documents if row is not None]
     if len(numbered) < len(documents):
         return Batch(inputs, labels)

@@ -149,7 +149,7 @@ def test_no_figure_is_drawn_into_what_is_read(model: Path, tokens: Path, tmp_pat
         ruler(model, [str(tokens)], tokenizer=tokenizer, plot=figure)
 
 
-@pytest.mark.parametrize("wanted, micro", [(40, 8), (50, 8), (400, 3), (400, 10), (999, 64)])
+@pytest.mark.parametrize("wanted, micro", [(40, 8), (50, 1), (50, 8), (410, 5), (400, 3), (400, 10), (999, 64)])
 def test_only_rows_that_exist_are_computed(
     model: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch, wanted: int, micro: int
 ) -> None:

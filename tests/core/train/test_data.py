@@ -8,7 +8,7 @@ import pytest
 
 from llmtool.core.corpus.token_files import TokenFile, open_tokens, refuse_out_of_range
 from llmtool.core.run.errors import UserError
-from llmtool.core.train.data import Mixture, RowBatches, TokenRows, shares, shuffled
+from llmtool.core.train.data import Mixture, RowBatches, TokenRows, shares, shuffled, to_batch
 from llmtool.core.train.objective import IGNORED
 from llmtool.core.train.schedules import SHAPES, Schedule
 
@@ -85,6 +85,17 @@ def test_no_document_predicts_the_next_ones_first_token() -> None:
     plain = RowBatches(TokenRows(file, 32, 0, mask_documents=False), 16).batch(0, range(16))
     assert plain.documents is None
     assert (plain.labels == plain.ids + 1).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_is_left_out_of_the_labels_stays_in_the_inputs(rows: int) -> None:
+    """A batch of one row shared its inputs with its labels: training and evaluation died of an id of -100."""
+    ids = np.arange(33 * rows).reshape(rows, 33)
+    batch = to_batch(list(ids), [np.arange(33) // 5] * rows)
+    assert (batch.labels == IGNORED).sum() == 6 * rows
+    assert (batch.ids.numpy() == ids[:, :-1]).all()
+    batch.labels[:] = IGNORED
+    assert (batch.ids.numpy() == ids[:, :-1]).all()
 
 
 def test_parts_keep_documents() -> None:
