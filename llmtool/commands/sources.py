@@ -103,16 +103,17 @@ def open_source(
 
 
 def token_bytes(tokenizer: Tokenizer | None, size: int) -> "torch.Tensor | None":
-    """Bytes of text that each id stands for [size]; special tokens stand for none."""
+    """Bytes of text that each id stands for [size], whatever it is spelled like (<0x0A> is one byte, SentencePiece's
+    mark a space); special tokens stand for none."""
     if tokenizer is None:
         return None
     import torch
 
     sizes = torch.zeros(size, dtype=torch.int64)
     special = set(tokenizer.special_tokens.values())
-    for number, text in tokenizer.definition.vocabulary.tokens.items():
+    for number in tokenizer.definition.vocabulary.tokens:
         if number < size and number not in special:
-            sizes[number] = len(text)
+            sizes[number] = len(tokenizer.token_bytes(number))
     return sizes
 
 

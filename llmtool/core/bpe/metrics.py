@@ -6,11 +6,12 @@ Nothing here trains a model, so no figure says which tokenizer trains the better
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llmtool.core.bpe.lost import Lost
 from llmtool.core.bpe.settings import ALPHA, RARE
@@ -130,8 +131,8 @@ class Meter:
         self._threads = threads
         vocabulary = tokenizer.definition.vocabulary
         self._lengths = np.zeros(vocabulary.id_limit, np.int64)
-        for number, token in vocabulary.tokens.items():
-            self._lengths[number] = len(token)
+        for number in vocabulary.tokens:
+            self._lengths[number] = len(tokenizer.token_bytes(number))
         self._text_ids = np.fromiter(vocabulary.id_of.values(), np.int64)  # what plain text can be cut into
         tokenizer.encode(b"")  # builds the encoder, which is not part of encoding
 
@@ -145,9 +146,15 @@ class Meter:
         packed, packed_ends = self.tokenizer.encode_buffers(documents, threads=self._threads)
         seconds = time.perf_counter() - started
         ids = np.frombuffer(packed, np.uint32)
-        if self.tokenizer.definition.normalizer or words is None:
-            words = word_spans(map(self.tokenizer.normalize, documents))
+        ends = np.frombuffer(packed_ends, np.int64)
         token_ends = np.cumsum(self._lengths[ids])
+        sizes = np.fromiter(map(len, documents), np.int64, len(documents))
+        spelled = np.concatenate(([0], token_ends))[ends]
+        if self.tokenizer.definition.normalizer or not np.array_equal(spelled, np.cumsum(sizes)):
+            # The ids spell another text: normalized, or with a space in front. Its words are what they are spread over.
+            words = word_spans(self._spelled(ids, ends))
+        elif words is None:
+            words = word_spans(documents)
         # A word is spread over one token more than there are token ends strictly inside it.
         inside = np.searchsorted(token_ends, words.ends, "left") - np.searchsorted(token_ends, words.starts, "right")
         tally = Tally(
@@ -159,8 +166,13 @@ class Meter:
             int(np.count_nonzero(inside)),
             words.unspaced,
         )
-        ends = np.frombuffer(packed_ends, np.int64)
         return tally, ends - np.concatenate(([0], ends[:-1]))
+
+    def _spelled(self, ids: npt.NDArray[np.uint32], ends: Ints) -> Iterator[bytes]:
+        """What the ids of each document spell."""
+        starts = np.concatenate(([0], ends[:-1]))
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            yield b"".join(map(self.tokenizer.token_bytes, ids[start:end].tolist()))
 
     def figures(self, tally: Tally, *, alpha: float = ALPHA, rare: int = RARE) -> Metrics:
         """The figures of a tally."""

@@ -1,6 +1,7 @@
 """Figures by hand on tiny texts, their laws on any text."""
 
 import argparse
+import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import regex
+import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from llmtool.commands.sources import token_bytes
 from llmtool.core.bpe import metrics
 from llmtool.core.bpe.added_tokens import special_tokens
 from llmtool.core.bpe.definition import Definition
@@ -248,3 +251,36 @@ def test_fragments_of_characters_are_judged_as_pieces() -> None:
     assert unreachable(wrong) == [first + second + third]
     fragment = tiny((first, second), (second, first), (first, second + first))
     assert unreachable(fragment) == [first + second + first]
+
+
+TEXT = "The cat's naïve café — 42 dogs, don't!\n\nfoo_bar(x)  日本語のテキスト\tтри слова\U0001f600"
+PROSE = [TEXT, " leading and trailing ", "one", "", *Path(argparse.__file__).read_text().split("\n\n")[:12]]
+
+
+@pytest.mark.parametrize("family", [*CHARACTER_PIPELINES, "RoBERTa", "Qwen2, Qwen2.5, Qwen3"])
+def test_words_are_spread_over_the_tokens_that_stock_offsets_show(family: str) -> None:
+    """Lengths of spellings (<0x0A> for a line's end) and words of a text without the space in front drifted apart."""
+    facts = dict(families(PROSE))[family]
+    stock = tokenizers.Tokenizer.from_str(json.dumps(facts))
+    spread = []
+    for text in PROSE:
+        encoded = stock.encode(text, add_special_tokens=False)
+        # The mark put before a text has the offsets of its first character, and is no part of it.
+        offsets = [at for token, at in zip(encoded.tokens, encoded.offsets, strict=True) if token != "▁"]
+        for word in regex.finditer(WORD, text):
+            spread.append(sum(start < word.end() and end > word.start() for start, end in offsets))
+    found = measure(Tokenizer(read_huggingface(facts, Path("tokenizer.json"))), [text.encode() for text in PROSE])
+    assert found.words == len(spread)
+    assert found.fertility == pytest.approx(np.mean(spread))
+    assert found.continued_words == pytest.approx(np.mean(np.array(spread) > 1))
+
+
+@pytest.mark.parametrize("family", [*CHARACTER_PIPELINES, "RoBERTa", "Qwen2, Qwen2.5, Qwen3"])
+def test_ids_stand_for_the_bytes_of_the_text(family: str) -> None:
+    """Bits a byte were a quarter too low for all of SentencePiece's: a mark counted for 3 bytes, <0x0A> for 6."""
+    tokenizer = Tokenizer(read_huggingface(dict(families(PROSE))[family], Path("tokenizer.json")))
+    sizes = token_bytes(tokenizer, tokenizer.definition.vocabulary.id_limit)
+    assert sizes is not None
+    for text in PROSE:
+        more = int(sizes[tokenizer.encode(text)].sum()) - len(text.encode())
+        assert more in (0, 1)  # a space that the tokenizer puts in front
