@@ -115,13 +115,14 @@ def _read_steps(facts: dict[str, Any], where: str) -> dict[str, Any]:
         return {"type": "Sequence", inner: steps}
 
     steps = read_pretokenizer(sequence(pretokenizer.get("steps"), "pretokenizers"), where, name_of_pattern)
-    name = name_of_steps(steps)
+    normalizer = read_normalizer(sequence(facts["normalizer"], "normalizers"), where)
+    name = name_of_steps(steps, normalizer)
     if pretokenizer.get("name") != name and steps != find_pretokenizer(str(pretokenizer.get("name"))).steps:
         raise UserError(f"pretokenizer.steps are not those of {pretokenizer.get('name')!r:.60}", where=where)
     return {
         "pretokenizer": pretokenizer["name"],
         "steps": steps,
-        "normalizer": read_normalizer(sequence(facts["normalizer"], "normalizers"), where),
+        "normalizer": normalizer,
         "decoder": read_decoder(sequence(facts["decoder"], "decoders"), where),
         "post_processor": facts["post_processor"],
         "beside": _read_beside(facts["beside"], where),

@@ -84,11 +84,12 @@ def read_huggingface(
         numbers = _token_ids(model, where)
         added = _read_added_tokens(facts.get("added_tokens"), numbers, where)
         vocabulary = _read_vocabulary(model, numbers, added, "bytes" if spells_bytes else "characters", where)
+    normalizer = read_normalizer(facts.get("normalizer"), where)
     definition = Definition(
         vocabulary=vocabulary,
-        pretokenizer=name_of_steps(steps),
+        pretokenizer=name_of_steps(steps, normalizer),
         steps=steps,
-        normalizer=read_normalizer(facts.get("normalizer"), where),
+        normalizer=normalizer,
         decoder=read_decoder(facts.get("decoder"), where),
         post_processor=facts.get("post_processor"),
         ignore_merges=_flag(model, "ignore_merges", "model.", where),
@@ -119,7 +120,7 @@ def read_huggingface(
             if all(form[key] == facts[key] for key in ("pre_tokenizer", "model")):
                 return candidate
     steps = (*steps, *further)
-    return replace(definition, pretokenizer=name_of_steps(steps), steps=steps)
+    return replace(definition, pretokenizer=name_of_steps(steps, normalizer), steps=steps)
 
 
 def _cut_at_byte_level(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:

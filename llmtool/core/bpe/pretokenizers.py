@@ -157,8 +157,11 @@ def name_of_pattern(pattern: str) -> str | None:
     return None
 
 
-def name_of_steps(steps: tuple[Step, ...]) -> str:
-    """The name of a way to cut met in a file; CUSTOM when it is none of ours."""
+def name_of_steps(steps: tuple[Step, ...], normalizer: tuple[Step, ...] = ()) -> str:
+    """The name of a way to cut met in a file; CUSTOM when it is none of ours. normalizer: of the same file."""
+    match steps:
+        case ({"type": "Split", "pattern": {"String": " "}, "invert": False},) if _leaves_no_space(normalizer):
+            return "none"  # Gemma's
     key = _key(steps)
     if not key:  # nothing cuts, and nothing spells bytes
         return "none"
@@ -178,11 +181,23 @@ def _key(steps: tuple[Step, ...]) -> tuple[object, ...]:
                 name_of_pattern(pattern) is not None  # such a pattern matches all of any text
             ):
                 key.append(name_of_pattern(pattern))
-            case {"type": "Split", "pattern": {"String": " "}} if len(steps) == 1:
-                pass  # Gemma's: its normalizer leaves no space
             case _:
                 key.append(tuple(sorted((name, str(value)) for name, value in step.items())))
     return tuple(key)
+
+
+def _leaves_no_space(normalizer: tuple[Step, ...]) -> bool:
+    """Whether no text holds a space after it: one step replaces them all, and none after that makes any."""
+    spaces = True
+    for step in normalizer:
+        match step:
+            case {"type": "Replace", "pattern": pattern, "content": str(content)}:
+                spaces = " " in content or (spaces and pattern != {"String": " "})
+            case {"type": "Prepend", "prepend": str(text)}:
+                spaces = spaces or " " in text
+            case {"type": "NFKC" | "NFKD" | "Precompiled" | "SentencePiece"}:  # U+00A0 becomes one
+                spaces = True
+    return not spaces
 
 
 def split(name: str, text: bytes) -> list[bytes]:

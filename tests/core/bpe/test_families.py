@@ -16,7 +16,7 @@ from llmtool.core.bpe.pretokenizers import CUSTOM
 from llmtool.core.bpe.segments import Segments
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
-from tests.core.bpe.families import BYTE_PIPELINES, CHARACTER_PIPELINES, Facts, families
+from tests.core.bpe.families import BYTE_PIPELINES, CHARACTER_PIPELINES, TO_MARK, Facts, families, split
 
 NAMES = [*BYTE_PIPELINES, *CHARACTER_PIPELINES]
 SCANNED = {
@@ -132,3 +132,30 @@ def test_the_portable_engine_agrees(name: str, encoder: str, built: dict[str, Fa
         text, ends, layout = segments.cut(documents, allow)
         ids, limits = segments.join(*portable.encode_batch(text, ends), layout)
         assert ours.encode_buffers(documents, allow_special=allow, threads=1) == (ids, limits)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "cuts"),
+    [
+        ([], True), ([{"type": "Prepend", "prepend": "▁"}], True), ([TO_MARK], False),
+        ([TO_MARK, {"type": "Prepend", "prepend": "▁"}], False), ([TO_MARK, {"type": "Prepend", "prepend": " "}], True),
+        ([TO_MARK, {"type": "NFKC"}], True), ([{"type": "NFKC"}, TO_MARK], False),
+        ([TO_MARK, {"type": "Replace", "pattern": {"String": "▁"}, "content": "  "}], True),
+    ],
+)  # fmt: skip
+def test_a_split_at_spaces_alone_cuts_where_the_normalizer_leaves_some(
+    normalizer: list[Facts], cuts: bool, built: dict[str, Facts]
+) -> None:
+    for behavior in ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
+        for invert in (False, True):
+            facts = built["Gemma 1"] | {
+                "normalizer": {"type": "Sequence", "normalizers": normalizer},
+                "pre_tokenizer": split(" ", behavior, invert, "String"),
+            }
+            theirs, definition = Theirs.from_str(json.dumps(facts)), read_huggingface(facts, Path("x.json"))
+            assert definition.pretokenizer == (CUSTOM if cuts or invert else "none")
+            again = from_json(json.loads(serialize(definition)), "again")
+            for text in ("a b", " the  the ", "", " ", "\u00a0a\u00a0b", *texts(7, 20)):
+                ids = theirs.encode(text, add_special_tokens=False).ids
+                assert Tokenizer(definition).encode(text, allow_special=True) == ids, (behavior, invert, text)
+                assert Tokenizer(again).encode(text, allow_special=True) == ids
