@@ -94,9 +94,11 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _differ(first: Model, second: Model) -> bool:
-    """Whether both have a tokenizer, and not the same."""
-    held = [holds_tokenizer(m.path) for m in (first, second)]
-    return all(held) and first.tokenizer.fingerprint() != second.tokenizer.fingerprint()
+    """Whether both have a tokenizer, and not the same or not as many rows for its ids."""
+    if not all(holds_tokenizer(model.path) for model in (first, second)):
+        return False
+    padded = first.config.vocab_size != second.config.vocab_size
+    return padded or first.tokenizer.fingerprint() != second.tokenizer.fingerprint()
 
 
 def _vocabularies(

@@ -13,7 +13,7 @@ import torch
 from llmtool import Tokenizer, load_model
 from llmtool.commands.convert.upcycle import convert_mask
 from llmtool.commands.convert.vocab import convert_vocab
-from llmtool.commands.convert.vocab_check import lines
+from llmtool.commands.convert.vocab_check import lines, pieces_of
 from llmtool.commands.eval.loss import loss
 from llmtool.commands.token_experts import token_experts
 from llmtool.commands.tokenizer.extend import extend_files
@@ -128,6 +128,31 @@ def test_ids_that_are_not_there_take_nothing(work: Path, tmp_path: Path) -> None
         said = "\n".join(lines(report["check"]))
         assert ("new ids take" in said) == new
         assert "shared ids" in said
+
+
+@pytest.mark.parametrize(("tokenizer", "multiple", "new", "padding"), [("m", 512, 0, 222), ("more", 512, 40, 182)])
+def test_every_other_row_is_counted(
+    work: Path, tmp_path: Path, tokenizer: str, multiple: int, new: int, padding: int
+) -> None:
+    """Padding takes probability as new ids do, and is told apart; the cost is that of both."""
+    out = tmp_path / "out"
+    convert_vocab(work / "apart", out, tokenizer=str(work / tokenizer), multiple=multiple)
+    text = [str(work / "sw.txt")]
+    found = verify(work / "apart", out, text, tokens=32)
+    assert (found["shared"], found["new"], found["padding"]) == (290, new, padding)
+    old, model = load_model(work / "apart"), load_model(out)
+    pieces = pieces_of(text, 128, [old.config.max_position_embeddings], None)[text[0]]
+    rows = [ids for ids in map(old.tokenizer.encode, pieces) if len(ids) > 1]
+    assert found["positions"] == sum(map(len, rows))
+    shares = torch.cat([model([ids]).double().softmax(-1)[0] for ids in rows])
+    assert found["mass_on_new"] == pytest.approx(float(shares[:, 290 : 290 + new].sum(-1).mean()), rel=1e-4)
+    assert found["mass_on_padding"] == pytest.approx(float(shares[:, 290 + new :].sum(-1).mean()), rel=1e-4)
+    assert found["cost"] == pytest.approx(float(-shares[:, :290].sum(-1).log().mean()), rel=1e-4)
+    before = torch.cat([old([ids]).double().softmax(-1)[0, :, :290].sum(-1) for ids in rows])
+    assert found["cost_before"] == pytest.approx(float(-before.log().mean()), rel=1e-4)  # 10 rows of no id
+    line = next(line for line in lines(found) if "nats a token" in line)
+    assert ("new ids take" in line, "padding rows take" in line) == (new > 0, True)
+    assert "in the old model" in line
 
 
 def test_eval_loss_over_the_same_bytes(work: Path, tmp_path: Path) -> None:
