@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from llmtool.core.bpe.tokenizer import BaseTokenizer
 from llmtool.core.run.errors import UserError
+from llmtool.methods.nextlong.places import Aligned, Places, encode
 from llmtool.methods.nextlong.planning import Segment
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.vectors import SCALE
@@ -59,20 +59,7 @@ class Builder:
         self._before, self._after = (np.array([] if token is None else [token], np.uint32) for token in ends)
         self.target = target - len(self._before) - len(self._after)
         """Tokens of the text."""
-
-    @cached_property
-    def _lengths(self) -> I64:
-        """Bytes of each id [ids]."""
-        vocabulary = self.tokenizer.definition.vocabulary
-        lengths = np.zeros(vocabulary.id_limit, np.int64)
-        for token, data in vocabulary.tokens.items():
-            lengths[token] = len(data)
-        return lengths
-
-    def encode(self, text: bytes) -> U32:
-        """Ids of a text on one thread."""
-        ids, _ = self.tokenizer.encode_buffers([text], threads=1)
-        return np.frombuffer(ids, np.uint32)
+        self.places = Places(tokenizer)
 
     def build(self, segments: Sequence[Segment]) -> Sample | None:
         """The sample, or None if it does not reach T."""
@@ -82,24 +69,20 @@ class Builder:
         for segment in segments:
             if held > most:
                 break
-            text = self.tokenizer.normalize(self.store.passage(segment.chunk, segment.end, most))
+            text = self.store.passage(segment.chunk, segment.end, most)
             places.append((held, held + len(text)))
             texts.append(text)
             kept.append(segment)
             held += len(text) + len(self.separator)
         data = self.separator.join(texts)
-        ids = self.encode(data)
+        ids = encode(self.tokenizer, data)
         if len(ids) < self.target:
             return None
-        data, ids = self._cut(data, ids)
-        ends = np.cumsum(self._lengths[ids])
+        data, ids, aligned = self._cut(data, ids)
         spans = np.minimum(np.array(places, np.int64), len(data))
         inside = spans[:, 0] < len(data)
         spans, kept = spans[inside], [s for s, keep in zip(kept, inside.tolist(), strict=True) if keep]
-        begins = ends - self._lengths[ids]
-        first = np.searchsorted(ends, spans[:, 0], "right")  # the token that holds the first byte
-        behind = np.searchsorted(begins, spans[:, 1], "left")
-        tokens = np.minimum(np.stack([first, behind], 1), self.target)
+        tokens = np.minimum(aligned.tokens(spans), self.target)
         visible = tokens[:, 0] < tokens[:, 1]
         tokens += len(self._before)
         characters = np.cumsum((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)
@@ -108,17 +91,18 @@ class Builder:
         whole = np.concatenate([self._before, ids[: self.target], self._after])
         return Sample(data, whole, len(ids), kept, chars[visible], tokens[visible], len(self._after))
 
-    def _cut(self, data: bytes, ids: U32) -> tuple[bytes, U32]:
+    def _cut(self, data: bytes, ids: U32) -> tuple[bytes, U32, Aligned]:
         """The shortest prefix of whole characters at the end of a token that still encodes to T tokens."""
-        ends = np.cumsum(self._lengths[ids])
+        data, ids = self.places.shortened(data, ids, self.target)
+        aligned = self.places.of(data, ids)
         for number in range(self.target, len(ids) + 1):
-            stop = int(ends[number - 1])
+            stop = aligned.stop(number)
             while stop < len(data) and data[stop] & 0xC0 == 0x80:
                 stop += 1
-            again = self.encode(data[:stop])
+            again = encode(self.tokenizer, data[:stop])
             if len(again) >= self.target:
-                return data[:stop], again
-        return data, ids
+                return data[:stop], again, self.places.of(data[:stop], again)
+        return data, ids, aligned
 
     def row(self, sample: Sample, name: str, seed: int, method: str, *, text: bool) -> dict[str, Any]:
         """The sample as provenance: one JSON object, with its text if wanted."""

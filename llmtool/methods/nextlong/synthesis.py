@@ -25,6 +25,7 @@ from llmtool.methods.nextlong.chance import stable_hash
 from llmtool.methods.nextlong.mining import Mined
 from llmtool.methods.nextlong.mixture import Mixture, Samples
 from llmtool.methods.nextlong.place import SPELLED, WORK, check_place, nothing_left, open_output, replaced
+from llmtool.methods.nextlong.places import spells_all
 from llmtool.methods.nextlong.reading import total
 from llmtool.methods.nextlong.recipe import Recipe
 from llmtool.methods.nextlong.short import pack, read_inputs
@@ -127,7 +128,7 @@ def part_stage(directory: Path, recipe: Recipe, tokenizer: BaseTokenizer, more: 
     settings = {
         "stage": "assemble", "method": recipe.method, "target": recipe.target, "separator": recipe.separator,
         "tokenizer": tokenizer.fingerprint(), "seed": recipe.seed, "text": recipe.form == "jsonl",
-        "bos": recipe.bos, "eos": recipe.eos, **more,
+        "bos": recipe.bos, "eos": recipe.eos, **more, **({} if spells_all(tokenizer) else {"places": 2}),
     }  # fmt: skip
     return Stage(directory / f"samples-{Stage(directory, settings).fingerprint[:8]}", settings)
 
