@@ -14,6 +14,7 @@ from llmtool.cli.group import SETTINGS, Branch, Commands, Group, Leaf, leaf_comm
 from llmtool.cli.values import UsageError
 from llmtool.core.run.errors import CompleteError, ExitCode, UserError, explain_os_error
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.processes import leads
 
 COMMANDS = {
     "methods": ("environment:methods", "Print the catalog of methods."),
@@ -118,6 +119,8 @@ def _say_unreadable(error: Any) -> None:
 
 def _say_complete(done: CompleteError) -> None:
     """Success without work: a line for people, an object for those who asked for one."""
+    if not leads():
+        return
     if not done.quiet:
         print(done, file=sys.stderr)
         if done.next:

@@ -14,6 +14,7 @@ from llmtool.commands.eval.settings import AttentionSettings, ExpertsSettings, L
 from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.page import Page, Pages
+from llmtool.core.run.processes import leads
 from llmtool.core.run.settings import Settings
 
 app = Group("What a checkpoint knows and does on text.")
@@ -49,7 +50,7 @@ def _report(
     with pages.open(f"{title}: {checkpoint}", console, read=read, force=force, muted=as_json) as page:
         report = measure(page.drawing(settings), page)
         show(report, page)
-        if as_json:
+        if as_json and leads():
             print(dumps(report))
 
 

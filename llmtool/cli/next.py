@@ -10,7 +10,7 @@ from typing import Any
 
 from llmtool.commands import places
 from llmtool.core.corpus.reading import Reading
-from llmtool.core.run.numbers import from_environment
+from llmtool.core.run.processes import leads
 
 Given = Mapping[str, Any]
 
@@ -18,7 +18,7 @@ Given = Mapping[str, Any]
 def after(words: Sequence[str], given: Given) -> str | None:
     """The command to type after `llmtool WORDS` with these options; None where nothing was written."""
     says = NEXT.get(" ".join(words))
-    if from_environment("RANK", 0):  # of the processes that torchrun starts, one speaks
+    if not leads():
         return None
     if says is None or given.get("dry_run") or given.get("tune") or str(given.get("output")) == "-":
         return None

@@ -10,6 +10,7 @@ from llmtool.cli.group import Group
 from llmtool.commands.posttrain.settings import SftSettings, UniattnSettings
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
+from llmtool.core.run.processes import leads
 
 app = Group("Train checkpoints on instruction data.")
 
@@ -57,7 +58,7 @@ def uniattn(
 
 def finish(report: dict[str, object], as_json: bool, settings: SftSettings) -> None:
     """Print the report if asked for; a run that a signal stopped can go on."""
-    if as_json or settings.dry_run:
+    if (as_json or settings.dry_run) and leads():
         print(dumps(report, default=str))
     if report.get("stopped"):
         raise typer.Exit(ExitCode.RESUMABLE)

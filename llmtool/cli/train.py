@@ -11,6 +11,7 @@ from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.errors import ExitCode
 from llmtool.core.run.json_file import dumps
 from llmtool.core.run.page import Pages
+from llmtool.core.run.processes import leads
 
 
 def train(
@@ -49,7 +50,7 @@ def train(
             train_file(read, None, reading=reading, console=console)
         report = run(data, place, settings, reading=reading, console=page)
         page.figure(place / PLOT)
-        if as_json or settings.dry_run:
+        if (as_json or settings.dry_run) and leads():
             print(dumps(report, default=str))
     if report.get("stopped"):
         raise typer.Exit(ExitCode.RESUMABLE)

@@ -27,7 +27,7 @@ from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import manifest_path
-from llmtool.core.run.numbers import from_environment
+from llmtool.core.run.processes import leads, rank_and_size
 from llmtool.core.run.settings import describe
 from llmtool.core.run.wording import counted
 from llmtool.model import find_device
@@ -150,7 +150,7 @@ class Data:
             raise UserError(f"--batch {tokens:,} is less than a row of {reading.places:,}", hint="a larger --batch")
         reader = open_reader(data, reading)
         rows = tokens // reading.places
-        leader, place = from_environment("RANK", 0) == 0, None if settings.dry_run else output
+        leader, place = leads(), None if settings.dry_run else output
         read: list[str | Path] = [start.checkpoint.path, *data, *settings.valid, reading.tokenizer]
         read += [named for named in (reading.template,) if named and Path(named).is_file()]
         if leader and place is not None:
@@ -180,7 +180,7 @@ class Data:
 
     def tidy(self, output: Path, report: dict[str, Any]) -> None:
         """After a finished run, leave its own examples alone in OUT/tokens."""
-        if from_environment("RANK", 0) == 0 and report.get("stopped") is False:
+        if leads() and report.get("stopped") is False:
             tidy(output, [packed.examples.folder for packed in (self.packed, self.valid) if packed])
 
     def evaluate(self, trainee: "Trainee", micro: int) -> dict[str, Any]:
@@ -239,7 +239,7 @@ def make_job(
     shape = Schedule(settings.schedule, steps, round(settings.warmup * steps), settings.final_lr).check()
     rows = data.packed.rows
     wanted = min(rows, settings.micro or max(1, 8192 // data.packed.length))
-    processes = from_environment("WORLD_SIZE", 1)
+    _, processes = rank_and_size()
     fitting = [size for size in range(wanted, 0, -1) if rows % (size * processes) == 0]
     micro = settings.micro or next(iter(fitting), 1)  # what does not fit is refused by the loop
     held = data.valid

@@ -22,7 +22,7 @@ from llmtool.core.corpus.reading import Reading
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import UserError, closest
 from llmtool.core.run.extras import require
-from llmtool.core.run.numbers import from_environment
+from llmtool.core.run.processes import rank_and_size
 from llmtool.core.run.settings import describe
 from llmtool.tokenizer import Tokenizer
 
@@ -71,7 +71,7 @@ def train(
     from llmtool.core.train.schedules import Schedule
     from llmtool.model import find_device, op_sizes
 
-    processes, rank = (from_environment(name, default) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
+    rank, processes = rank_and_size()
     console = console if console and rank == 0 else Console(verbosity=-1)
     use_threads(asked.threads, by_load=False)
     trained, held = named.parse_sources(data), named.parse_sources(asked.valid)

@@ -20,7 +20,7 @@ from llmtool.core.run.json_file import dumps, parse_json, read_json_object
 from llmtool.core.run.manifest import changes, manifest_path
 from llmtool.core.run.outputs import refuse_damaged, refuse_overlap, tidy
 from llmtool.core.run.settings import describe
-from llmtool.core.run.wording import counted
+from llmtool.core.run.wording import counted, encodable
 
 SPELLED = {"weights": "the model's weights", "architecture": "the model's config.json:"}
 """Options of settings that are called otherwise."""
@@ -30,6 +30,9 @@ def check_place(output: Path, read: Sequence[str | Path], console: Console) -> b
     """Whether a run was begun in OUT; a place where none may be is refused. Text may have been tokenised before."""
     if output.exists() and not output.is_dir():
         raise UserError("not a directory", where=str(output), hint="name another place")
+    if (name := str(output)) != encodable(name):
+        what = "its name is not UTF-8, and the states of a run could not be read again"
+        raise UserError(what, where=encodable(name), hint="another name, or PYTHONUTF8=1 where the locale is C")
     refuse_overlap([output], read)
     tidy(output, [output], console)
     removed = sweep(output)

@@ -10,6 +10,7 @@ from llmtool.core.run.atomic import Files, atomic_file, check_output, is_stream
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.extras import require
 from llmtool.core.run.outputs import refuse_overlap, tidy
+from llmtool.core.run.wording import encodable
 
 MARK = "llmtool figure"
 KINDS = {"png": ("Software",), "svg": ("Creator", "Date"), "pdf": ("Creator", "CreationDate")}
@@ -70,10 +71,20 @@ def save_figure(sheet: Any, path: Path, dpi: int = 150, files: Files | None = No
     def allowed() -> None:
         refuse_unmarked(path, "figure")
 
+    _spell_out(sheet)
     if files is not None:
         files.allowed = files.allowed or allowed
     with atomic_file(path, allowed) if files is None else nullcontext(files.open(path)) as file:
         sheet.savefig(file, format=kind, dpi=dpi, metadata=metadata)
+
+
+def _spell_out(sheet: Any) -> None:
+    """In texts, and in labels made while drawing: names of files need not be UTF-8, and no font has a surrogate."""
+    for text in sheet.findobj(lambda artist: hasattr(artist, "set_text")):
+        text.set_text(encodable(text.get_text()))
+    for axis in (each for axes in sheet.axes for each in (axes.xaxis, axes.yaxis)):
+        form = axis.get_major_formatter()
+        form.format_ticks = lambda values, labels=form.format_ticks: [encodable(label) for label in labels(values)]
 
 
 def _kind(path: Path) -> str:

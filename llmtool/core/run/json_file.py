@@ -8,6 +8,7 @@ from typing import Any
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.files import LARGEST, read_plain
+from llmtool.core.run.wording import encodable
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def dumps(
         text = json.dumps(value, **how)
     except ValueError:
         text = json.dumps(_finite(value), **how)
-    return text if ensure_ascii else text.encode("utf-8", "backslashreplace").decode()
+    return text if ensure_ascii else encodable(text)
 
 
 def _finite(value: Any) -> Any:

@@ -4,7 +4,6 @@ A `Page` is the command's console. The tables and lines that people see are kept
 `--plot` would draw stands between them, so that a page says what the terminal said, and nothing has to be told twice.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.figures import claim_marked, mark
 from llmtool.core.run.outputs import refuse_overlap
+from llmtool.core.run.processes import leads
 from llmtool.core.run.settings import Option, Settings
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Pages(Settings):
         from shutil import rmtree
         from tempfile import mkdtemp
 
-        if os.environ.get("RANK", "0") != "0":  # of a run of several processes the first one writes
+        if not leads():  # of a run of several processes the first one writes
             yield Page(title, console, muted=muted)
             return
         if muted and self.markdown == STDOUT:

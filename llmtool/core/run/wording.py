@@ -1,4 +1,9 @@
-"""How many and how much, in words: one row and two rows, 312 bytes and 4.7 MB."""
+"""How many and how much, in words: one row and two rows, 312 bytes and 4.7 MB; names that are no text, as text."""
+
+
+def encodable(text: str) -> str:
+    """With lone surrogates, as names of files have where they are not UTF-8, spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def counted(number: float, noun: str, plural: str | None = None) -> str:

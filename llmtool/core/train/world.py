@@ -15,13 +15,14 @@ import torch.distributed as dist
 
 from llmtool.core.run.errors import UserError
 from llmtool.core.run.numbers import from_environment
+from llmtool.core.run.processes import rank_and_size
 
 
 class World:
     """`rank` of `size` processes; with one process nothing is communicated."""
 
     def __init__(self, device: str = "cpu") -> None:
-        self.rank, self.size = from_environment("RANK", 0), from_environment("WORLD_SIZE", 1)
+        self.rank, self.size = rank_and_size()
         self.device = torch.device(device)
         self.distributed = "TORCHELASTIC_RUN_ID" in os.environ or self.size > 1
         if self.distributed:
@@ -29,6 +30,7 @@ class World:
                 self.device = torch.device("cuda", from_environment("LOCAL_RANK", 0))
                 torch.cuda.set_device(self.device)
             if not dist.is_initialized():
+                _check_meeting()
                 backend = "nccl" if self.device.type == "cuda" else "gloo"
                 dist.init_process_group(backend, device_id=self.device if backend == "nccl" else None)
                 atexit.register(_leave)
@@ -63,6 +65,15 @@ class World:
         count = rows // self.size
         first = self.rank * count
         return [range(start, start + micro) for start in range(first, first + count, micro)]
+
+
+def _check_meeting() -> None:
+    """Refuse an environment that names no place to meet."""
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        what = f"WORLD_SIZE is {os.environ.get('WORLD_SIZE', 1)} and {' and '.join(missing)} not set"
+        raise UserError(what, hint="torchrun sets them; for one process: unset RANK WORLD_SIZE")
+    from_environment("MASTER_PORT", 0)
 
 
 def _leave() -> None:

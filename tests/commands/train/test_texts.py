@@ -15,10 +15,11 @@ from llmtool import Tokenizer
 from llmtool.commands.sources import open_source, parse_sources
 from llmtool.commands.train import texts
 from llmtool.commands.train.command import train
+from llmtool.commands.train.place import check_place
 from llmtool.commands.train.texts import Texts
 from llmtool.core.corpus import token_files
 from llmtool.core.corpus.reading import Reading
-from llmtool.core.run.console import QUIET
+from llmtool.core.run.console import QUIET, Console
 from llmtool.core.run.errors import CompleteError, UserError
 from llmtool.core.run.journal import recover
 from tests.commands.train.runs import TINY
@@ -126,3 +127,9 @@ def test_a_kill_while_it_tokenises_leaves_nothing_half(corpus: Path, tmp_path: P
     assert whole in (0, 3)
     assert subprocess.run(command, check=False).returncode == 0
     assert len(list((output / "tokens").iterdir())) == 3
+
+
+def test_a_run_is_not_begun_where_its_states_could_not_be_read(tmp_path: Path) -> None:
+    """It trained, wrote, and never went on: safetensors opens names of UTF-8 alone."""
+    with pytest.raises(UserError, match="not UTF-8"):
+        check_place(tmp_path / os.fsdecode(b"m\xf6del"), [], Console())
