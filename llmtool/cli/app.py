@@ -69,6 +69,10 @@ class Root(Branch):
         except UNREADABLE as error:
             _say_unreadable(error)
             sys.exit(ExitCode.USAGE)
+        except OSError as error:  # of the first help page, which is written before any command is invoked
+            if error.filename is not None:
+                raise
+            sys.exit(_say_unwritable(error))
         sys.exit(status or ExitCode.OK)
 
     def run(self, words: list[str]) -> None:
@@ -90,18 +94,13 @@ class Root(Branch):
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what the exit still waits for
             print("interrupted", file=sys.stderr)
             raise typer.Exit(ExitCode.INTERRUPT) from None
-        except BrokenPipeError:
-            _drop_stdout()
-            raise typer.Exit(ExitCode.CLOSED_PIPE) from None
         except OSError as error:
             if error.errno in MACHINE and error.filename is not None:
                 print(f"error: {error.filename}: {explain_os_error(error)}", file=sys.stderr)
                 raise typer.Exit(ExitCode.FAILURE) from None
             if error.filename is not None:
                 raise
-            _drop_stdout()  # a write without a file name is one to stdout: files are written by name
-            print(f"error: stdout: {explain_os_error(error)}", file=sys.stderr)
-            raise typer.Exit(ExitCode.FAILURE) from None
+            raise typer.Exit(_say_unwritable(error)) from None
         return result
 
 
@@ -127,6 +126,16 @@ def _say_complete(done: CompleteError) -> None:
             print(f"next: {done.next}", file=sys.stderr)
     if done.as_json:
         print(dumps({"schema": "llmtool.complete/1", "complete": True, "output": str(done.output)}))
+
+
+def _say_unwritable(error: OSError) -> ExitCode:
+    """What a write without a file name met, which is one to stdout: files are written by name. A closed pipe says
+    itself that nobody reads on."""
+    _drop_stdout()
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.CLOSED_PIPE
+    print(f"error: stdout: {explain_os_error(error)}", file=sys.stderr)
+    return ExitCode.FAILURE
 
 
 def _drop_stdout() -> None:

@@ -55,6 +55,13 @@ def test_closed_streams_lose_nothing(place: Path, numbers: tuple[int, ...]) -> N
     assert whole == (place / "again.json").read_bytes()
 
 
+@pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("methods",)], ids=str)
+def test_a_full_disk_behind_stdout_is_one_line(place: Path, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*LLMTOOL, *words], cwd=place, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (1, b"error: stdout: no space left on device\n")
+
+
 def test_a_result_that_nobody_can_read_is_an_error(place: Path) -> None:
     done = run(place, "methods", before=closed(1))
     assert (done.returncode, done.stderr) == (1, b"error: stdout: bad file descriptor\n")

@@ -9,7 +9,7 @@ from llmtool.commands.train.finish import finish
 from llmtool.commands.train.job import METRICS, PLOT, SCHEMA, TOKENIZER, Job, plan_line
 from llmtool.commands.train.place import alone, beginning, check_output
 from llmtool.commands.train.watch import stop_signals, watch
-from llmtool.core.run.atomic import new_directories, require_space
+from llmtool.core.run.atomic import explained, new_directories, require_space
 from llmtool.core.run.console import Console
 from llmtool.core.run.errors import CompleteError
 from llmtool.core.run.manifest import Run
@@ -74,7 +74,10 @@ def run_job(job: Job, console: Console) -> dict[str, Any]:
         )
         if progress.step:
             console.info(f"{job.output}: resumed after step {progress.step:,}")
-        with watch(job, world.leader, progress.step, console) as record, stop_signals() as stopped:
+        with (
+            explained(job.output), watch(job, world.leader, progress.step, console) as record,
+            stop_signals() as stopped,
+        ):  # fmt: skip
             finished = train(
                 trainee, job.data, optimizers, job.plan, progress, record=record,
                 save=lambda now: states.save(trainee, optimizers, now),
