@@ -67,18 +67,28 @@ class Documents:
     def fill(self, order: Iterable[int]) -> Iterator[list[Piece]]:
         """Samples of T tokens out of documents in this order; a document that is cut goes on in the next sample.
 
-        It goes on with the first chunk that lies wholly behind the cut.
+        It goes on with the first chunk that begins behind T tokens, counted in parts: joined texts have a few fewer, so
+        that a sample may end with the first tokens of the next.
         """
-        held: list[Piece] = []
+        held: list[int] = []
         size = 0
         for document in order:
-            first, stop = self.whole(document)
-            for chunk in range(first, stop):
-                if held and held[-1][1] == chunk and chunk > first:
-                    held[-1] = (held[-1][0], chunk + 1)
-                else:
-                    held.append((chunk, chunk + 1))
+            for chunk in range(*self.whole(document)):
+                held.append(chunk)
                 size += int(self.chunk_tokens[chunk])
-                if size >= self.target + SLACK:
-                    yield held
-                    held, size = [], 0
+                while size >= self.target + SLACK:
+                    yield self._pieces(held)
+                    costs = self.chunk_tokens[held].astype(np.int64)
+                    behind = int(np.searchsorted(np.cumsum(costs) - costs, self.target))
+                    held, size = held[behind:], int(costs[behind:].sum())
+
+    def _pieces(self, chunks: list[int]) -> list[Piece]:
+        """Chunks in the order of a sample, those of a document together."""
+        documents = np.searchsorted(self.store.first, chunks, "right").tolist()
+        pieces: list[Piece] = []
+        for place, chunk in enumerate(chunks):
+            if place and chunk == pieces[-1][1] and documents[place] == documents[place - 1]:
+                pieces[-1] = (pieces[-1][0], chunk + 1)
+            else:
+                pieces.append((chunk, chunk + 1))
+        return pieces
