@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -92,12 +92,12 @@ class Counts:
         self.longest_meta = max(self.longest_meta, int(with_meta.max(initial=0)))
         self.longest_repeat = max(self.longest_repeat, int(repeated.max(initial=0)))
 
-    def measure(self, row: Row, embedded: Embedded) -> None:
+    def measure(self, row: Row, embedded: Embedded, position: str | None = None) -> None:
         """Hardness margin cos(m_i, m_(i+1)) - mean_j cos(m_i, n_ij)."""
         metas = [span["chunk_id"] for span in row["spans"] if span["role"] == "meta"]
         if len(metas) < 2 or embedded.embedder == "bm25":
             return
-        scores = groups(row)
+        scores = groups(row, position)
         vectors = dict(zip(metas, embedded.vectors.rows(np.array(metas)).astype(np.float64), strict=True))
         for meta, following in pairwise(metas):
             if scores.get(meta):
@@ -109,14 +109,38 @@ class Counts:
         return sum(each[name] for each in self.by_source.values())
 
 
-def groups(row: Row) -> dict[int, list[float]]:
-    """Similarities of the negatives of each meta-chunk: ranks begin again at 1 where a group begins."""
-    metas = [span["chunk_id"] for span in row["spans"] if span["role"] == "meta"]
+def groups(row: Row, position: str | None = None) -> dict[int, list[float]]:
+    """Similarities of the negatives of each meta-chunk; one that found nothing (--plan paper) has none.
+
+    position: where a meta-chunk stands in its group. What does not know it (older runs) has it told by the spans.
+    """
+    spans = row["spans"]
+    metas = [span["chunk_id"] for span in spans if span["role"] == "meta"]
     found: dict[int, list[float]] = {meta: [] for meta in metas}
-    number = -1
-    for span in row["spans"]:
-        if span["role"] == "negative":
-            number += span["rank"] == 1
-            if 0 <= number < len(metas) and not span.get("refill"):
-                found[metas[number]].append(span["score"])
+    for span, owner in zip(spans, _owners(spans, position), strict=True):
+        if span["role"] == "negative" and 0 <= owner < len(metas) and not span.get("refill"):
+            found[metas[owner]].append(span["score"])
     return found
+
+
+def _owners(spans: Sequence[Row], position: str | None) -> list[int]:
+    """The number of each negative's meta-chunk in the order of the text; -1 where none can be told."""
+    before = list(accumulate(span["role"] == "meta" for span in spans))  # meta-chunks, itself included
+    starts = list(accumulate(span["role"] == "negative" and span["rank"] == 1 for span in spans))  # groups begun
+    if position is None:
+        empty = bool(spans) and spans[0]["role"] == "meta" and starts[-1] < before[-1]
+        position = "head" if empty else "random"
+    if position == "head":
+        return [number - 1 for number in before]
+    if position == "tail":
+        return before
+    if starts and starts[-1] >= before[-1]:  # ranks begin again at 1 where a group begins
+        return [number - 1 for number in starts]
+    # some groups are empty: sure are meta-chunks that have negatives of one group on both sides
+    inside = {
+        starts[place]: before[place] - 1
+        for place in range(1, len(spans) - 1)
+        if spans[place]["role"] == "meta" and starts[place] and starts[place + 1] == starts[place]
+        and spans[place + 1]["role"] == spans[place - 1]["role"] == "negative"
+    }  # fmt: skip
+    return [inside.get(number, -1) for number in starts]

@@ -26,8 +26,9 @@ def contexts(row: dict[str, Any], number: int) -> tuple[str, str, str, int]:
     place = metas[number]
     start, stop = spans[place]["chars"]
     others = [text[slice(*span["chars"])] for span in spans[:place] if span["role"] != "meta"]
+    separator = text[spans[place - 1]["chars"][1] : start]
     gap = spans[place]["tokens"][0] - spans[metas[number - 1]]["tokens"][1]
-    return text[:start], "\n\n".join(others) + "\n\n", text[start:stop], gap
+    return text[:start], separator.join(others) + separator, text[start:stop], gap
 
 
 def measure(

@@ -15,12 +15,15 @@ from llmtool.methods.nextlong.counting import CLOSELY, LONG, Counts
 from llmtool.methods.nextlong.duplicates import Contamination
 from llmtool.methods.nextlong.embedding import Embedded
 from llmtool.methods.nextlong.indexing import searcher
-from llmtool.methods.nextlong.samples import done_of, rows
+from llmtool.methods.nextlong.samples import OLDER_SEPARATOR, done_of, rows, separator_of
 from llmtool.methods.nextlong.search import Flat
 from llmtool.methods.nextlong.store import Store
 from llmtool.methods.nextlong.words import word_hashes
 
 SCHEMA = "llmtool.data-report/2"
+
+BLOCK = 1 << 20
+"""Chunks whose lengths are read together."""
 
 QUERIES, NEIGHBOURS = 200, 64
 """Chunks searched, and how far down, for the recall of the index."""
@@ -38,6 +41,7 @@ def report(
     """All figures of a run as one object."""
     work = work_of(output)
     done = done_of(output).facts
+    separator = separator_of(output)
     counts = Counts()
     store = Store(work) if work else None
     embedded = Embedded(work) if work and (work / "vectors" / "done.json").exists() else None
@@ -52,11 +56,11 @@ def report(
             if store:
                 counts.leaks += _leaks(row, store)
             if embedded:
-                counts.measure(row, embedded)
+                counts.measure(row, embedded, done.get("position"))
             if (store or "text" in row) and counts.samples % max(1, done["samples"] // CLOSELY) == 0:
                 counts.compare(row, texts_of(row, store))
             if known is not None:
-                hit = known(*word_hashes([text_of(row, store)]))
+                hit = known(*word_hashes([text_of(row, store, separator)]))
                 dirty += bool(hit[0])
             bar.advance(1)
     facts = _facts(counts, done)
@@ -85,13 +89,13 @@ def texts_of(row: dict[str, Any], store: Store | None) -> list[str]:
     return [span_text(span, store) for span in row["spans"]]
 
 
-def text_of(row: dict[str, Any], store: Store | None) -> bytes:
+def text_of(row: dict[str, Any], store: Store | None, separator: str = OLDER_SEPARATOR) -> bytes:
     """A sample's text; from the chunks where only ids were written."""
     if "text" in row:
         return str(row["text"]).encode()
     if store is None:
         raise UserError("the samples hold ids only and the work directory is gone", hint="keep OUT/work")
-    return b"\n\n".join(span_text(span, store).encode() for span in row["spans"])
+    return separator.encode().join(span_text(span, store).encode() for span in row["spans"])
 
 
 def span_text(span: dict[str, Any], store: Store) -> str:
@@ -166,8 +170,13 @@ def _histogram(values: Any) -> dict[str, list[float]]:
 
 
 def _corpus_mix(store: Store) -> dict[str, float]:
-    chunks = np.bincount(store.source, np.diff(store.first), len(store.sources))
-    return {name: float(size) for name, size in zip(store.sources, chunks / chunks.sum(), strict=True)}
+    """Share of each source in the characters of the corpus."""
+    size = np.zeros(len(store.sources))
+    for start in range(0, store.chunks, BLOCK):
+        stop = min(store.chunks, start + BLOCK)
+        sources = store.source[store.document_of(np.arange(start, stop))]
+        size += np.bincount(sources, store.lengths(start, stop), len(store.sources))
+    return {name: float(each) for name, each in zip(store.sources, size / size.sum(), strict=True)}
 
 
 def recall(work: Path, embedded: Embedded, queries: int = QUERIES, k: int = NEIGHBOURS) -> dict[str, Any]:

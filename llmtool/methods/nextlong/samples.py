@@ -11,6 +11,9 @@ from llmtool.core.run.json_file import parse_json
 from llmtool.core.run.record import Record
 from llmtool.core.run.seal import read_sealed
 
+OLDER_SEPARATOR = "\n\n"
+"""What is taken to stand between chunks where a run does not say: it is the default."""
+
 ROLES = ("meta", "negative", "document")
 
 
@@ -73,3 +76,8 @@ def done_of(output: Path) -> Record:
     if not done.exists():
         raise UserError("is not complete", where=str(output), hint="run the same command again: it goes on")
     return Record(read_sealed(done, AGAIN), str(done))
+
+
+def separator_of(output: Path) -> str:
+    """What stands between the chunks of the samples."""
+    return done_of(output).text("separator", default=OLDER_SEPARATOR)

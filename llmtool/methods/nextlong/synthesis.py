@@ -261,7 +261,10 @@ def write_samples(
         "schema": "llmtool.data-nextlong/1", "output": str(out.directory), "method": recipe.method, "samples": written,
         "target": recipe.target, "tokens": rows * recipe.target, "wanted": wanted, **counts,
     }  # fmt: skip
-    out.seal({key: value for key, value in facts.items() if key != "output"} | {"work": _relative(directory, out)})
+    told = {"work": _relative(directory, out), "separator": recipe.separator}
+    if recipe.method == "nextlong":
+        told["position"] = recipe.position
+    out.seal({key: value for key, value in facts.items() if key != "output"} | told)
     run.inputs = inputs
     run.save(out.directory / "run.json", sorted(p.relative_to(out.directory) for p in out.directory.glob("s*-*.jsonl")))
     if (accepted := counts["accepted"]) > written and not recipe.mixed:
