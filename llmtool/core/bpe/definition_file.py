@@ -15,7 +15,7 @@ from llmtool.core.bpe.definition import FIRST_SCHEMA, LENGTHS, SCHEMA, TIES, Bes
 from llmtool.core.bpe.engine import plain_units
 from llmtool.core.bpe.normalizers import NFC, read_normalizer
 from llmtool.core.bpe.packed import PackedBytes, PackedIds, PackedTriples
-from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
+from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer, refuse_unknown_start
 from llmtool.core.bpe.pretokenizers import UNICODE_VERSION, find_pretokenizer, name_of_pattern, name_of_steps
 from llmtool.core.bpe.vocabulary import (
     LARGEST_ID,
@@ -116,6 +116,7 @@ def _read_steps(facts: dict[str, Any], where: str) -> dict[str, Any]:
 
     steps = read_pretokenizer(sequence(pretokenizer.get("steps"), "pretokenizers"), where, name_of_pattern)
     normalizer = read_normalizer(sequence(facts["normalizer"], "normalizers"), where)
+    refuse_unknown_start(steps, normalizer, where)
     name = name_of_steps(steps, normalizer)
     if pretokenizer.get("name") != name and steps != find_pretokenizer(str(pretokenizer.get("name"))).steps:
         raise UserError(f"pretokenizer.steps are not those of {pretokenizer.get('name')!r:.60}", where=where)

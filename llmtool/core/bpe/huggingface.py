@@ -23,7 +23,7 @@ from llmtool.core.bpe.normalizers import Step, read_normalizer
 from llmtool.core.bpe.packed import PackedIds
 from llmtool.core.bpe.policy import EncodingPolicy
 from llmtool.core.bpe.post_processors import template
-from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer
+from llmtool.core.bpe.pretokenizer_steps import read_pretokenizer, refuse_unknown_start
 from llmtool.core.bpe.pretokenizers import name_of_pattern, name_of_steps
 from llmtool.core.bpe.stock_form import number_added_tokens
 from llmtool.core.bpe.vocabulary import (
@@ -85,6 +85,7 @@ def read_huggingface(
         added = _read_added_tokens(facts.get("added_tokens"), numbers, where)
         vocabulary = _read_vocabulary(model, numbers, added, "bytes" if spells_bytes else "characters", where)
     normalizer = read_normalizer(facts.get("normalizer"), where)
+    refuse_unknown_start((*steps, *further), normalizer, where)
     definition = Definition(
         vocabulary=vocabulary,
         pretokenizer=name_of_steps(steps, normalizer),

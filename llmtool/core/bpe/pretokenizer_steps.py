@@ -23,13 +23,16 @@ GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s
 
 
 def pieces_of(text: str, steps: Sequence[Step], at_start: bool = True) -> list[str]:
-    """The pieces of a segment after all steps. at_start: the segment begins the document."""
+    """The pieces of a segment after all steps. at_start: the segment begins the document.
+
+    A step that drops what a piece begins with gives an empty piece for it: the next one does not begin the document.
+    """
     pieces = [text] if text else []
     for step in steps:
         run = STEPS[step["type"]]
-        pieces = [
-            made for place, piece in enumerate(pieces) for made in run(piece, step, at_start and place == 0) if made
-        ]
+        cut = [run(piece, step, at_start and place == 0) for place, piece in enumerate(pieces)]
+        at_start = at_start and bool(cut and cut[0] and cut[0][0])
+        pieces = [made for of_piece in cut for made in of_piece if made]
     return pieces
 
 
@@ -38,7 +41,7 @@ def _isolated(cuts: Cuts) -> list[str]:
 
 
 def _removed(cuts: Cuts) -> list[str]:
-    return [piece for piece, matched in cuts if not matched]
+    return ["" if matched else piece for piece, matched in cuts]
 
 
 def _contiguous(cuts: Cuts) -> list[str]:
@@ -126,12 +129,12 @@ def _white_space(text: str, _step: Step, _at_start: bool) -> list[str]:
 
 
 def _words(text: str, _step: Step, _at_start: bool) -> list[str]:
-    return [piece for piece, matched in word_pattern().cuts(text) if matched]
+    return [piece if matched else "" for piece, matched in word_pattern().cuts(text)]
 
 
 def _bert(text: str, step: Step, at_start: bool) -> list[str]:
     words = _white_space(text, step, at_start)
-    return [piece for word in words for piece in _isolated(_punctuation_mark().cuts(word))]
+    return [piece for word in words for piece in _isolated(_punctuation_mark().cuts(word)) or [word]]
 
 
 def _delimiter(text: str, step: Step, _at_start: bool) -> list[str]:
@@ -195,6 +198,34 @@ def read_pretokenizer(component: Any, where: str, known: Callable[[str], object]
     if sum(step["type"] == "ByteLevel" for step in steps) > 1:
         raise UserError("pre_tokenizer: ByteLevel twice spells the spelling: not implemented", where=where)
     return tuple(steps)
+
+
+def refuse_unknown_start(steps: Sequence[Step], normalizer: Sequence[Step], where: str) -> None:
+    """Refuse Metaspace's `first` where a piece's place in the text as given, by which it goes, is not followed.
+
+    That is behind a normalizer that may take the text's first characters off, or, where a step cuts before Metaspace,
+    make several of one: all that come from the first character are then at the start. A mark in front is none twice.
+    """
+    first = next((step for step in steps if step.get("prepend_scheme") == "first"), None)
+    if first is None:
+        return
+    marks = (" ", first["replacement"])
+    for step in normalizer:
+        match step:
+            case {"type": "NFC"}:
+                continue
+            case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)} if len(old) == len(new) == 1:
+                continue
+            case {"type": "Replace", "content": str(new)}:
+                followed = new.startswith(marks)
+            case {"type": "Strip", "strip_left": left}:
+                followed = not left
+            case _:
+                followed = step["type"] != "StripAccents"
+        if not followed or steps[0] is not first:
+            what = f"pre_tokenizer: Metaspace.prepend_scheme 'first' behind the normalizer {step['type']}"
+            cuts = f" and the step {steps[0]['type']}" if followed else ""
+            raise UserError(f"{what}{cuts} is not implemented", where=where)
 
 
 def _completed(step: Step) -> Step:

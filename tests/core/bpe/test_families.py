@@ -14,9 +14,19 @@ from llmtool.core.bpe.encoder import PortableEncoder
 from llmtool.core.bpe.huggingface import read_huggingface
 from llmtool.core.bpe.pretokenizers import CUSTOM
 from llmtool.core.bpe.segments import Segments
+from llmtool.core.run.errors import UserError
 from llmtool.tokenizer import Tokenizer
 from tests.conftest import SCRIPTS
-from tests.core.bpe.families import BYTE_PIPELINES, CHARACTER_PIPELINES, TO_MARK, Facts, families, split
+from tests.core.bpe.families import (
+    BYTE_PIPELINES,
+    CHARACTER_PIPELINES,
+    TO_MARK,
+    Facts,
+    digits,
+    families,
+    metaspace,
+    split,
+)
 
 NAMES = [*BYTE_PIPELINES, *CHARACTER_PIPELINES]
 SCANNED = {
@@ -159,3 +169,53 @@ def test_a_split_at_spaces_alone_cuts_where_the_normalizer_leaves_some(
                 ids = theirs.encode(text, add_special_tokens=False).ids
                 assert Tokenizer(definition).encode(text, allow_special=True) == ids, (behavior, invert, text)
                 assert Tokenizer(again).encode(text, allow_special=True) == ids
+
+
+def _strip(left: bool, right: bool) -> Facts:
+    return {"type": "Strip", "strip_left": left, "strip_right": right}
+
+
+FIRST = metaspace("first")
+NFKC, PREPEND = {"type": "NFKC"}, {"type": "Prepend", "prepend": "▁"}
+SPACES = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}
+
+
+@pytest.mark.parametrize(
+    ("cuts", "normalizer"),
+    [
+        ([{"type": "WhitespaceSplit"}], []), ([{"type": "Whitespace"}], []), ([{"type": "BertPreTokenizer"}], []),
+        ([split("a", "Removed")], []), ([split("a", "Removed", True)], [TO_MARK]),
+        ([{"type": "CharDelimiterSplit", "delimiter": "a"}, digits(True)], [{"type": "NFC"}]),
+        ([], [PREPEND]), ([], [PREPEND, TO_MARK]), ([], [NFKC]), ([], [_strip(False, True), SPACES]),
+    ],
+)  # fmt: skip
+def test_what_begins_the_text_is_what_begins_it_as_given(
+    cuts: list[Facts], normalizer: list[Facts], built: dict[str, Facts]
+) -> None:
+    """Metaspace's `first` puts no mark before what follows dropped text."""
+    facts = built["Mistral 7B"] | {
+        "normalizer": {"type": "Sequence", "normalizers": normalizer},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*cuts, FIRST]},
+    }
+    theirs, ours = Theirs.from_str(json.dumps(facts)), Tokenizer(read_huggingface(facts, Path("x.json")))
+    for text in ("the", " the", "  the", "athe", "aathe", "a", "\nthe", "12", "\ufb01a", "!the", *texts(11, 60)):
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text, allow_special=True) == ids, text
+        assert reference_encoding.encode(ours.definition, text, True) == ids
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "cuts", "named"),
+    [
+        (_strip(True, False), [], "Strip is"), ({"type": "StripAccents"}, [], "StripAccents is"),
+        ({"type": "Replace", "pattern": {"String": "a"}, "content": ""}, [], "Replace is"),
+        (PREPEND, [digits(True)], "Prepend and the step Digits"), (NFKC, [split("f")], "NFKC and the step Split"),
+    ],
+)  # fmt: skip
+def test_a_start_that_is_not_followed_is_refused(
+    normalizer: Facts, cuts: list[Facts], named: str, built: dict[str, Facts]
+) -> None:
+    pipeline = {"type": "Sequence", "pretokenizers": [*cuts, FIRST]}
+    facts = built["Mistral 7B"] | {"normalizer": normalizer, "pre_tokenizer": pipeline}
+    with pytest.raises(UserError, match=f"prepend_scheme 'first' behind the normalizer {named}"):
+        read_huggingface(facts, Path("x.json"))
