@@ -147,7 +147,8 @@ def evaluate(
     every = _all(by_source.values())
     config = decoder.config
     ffn = 6 * config.hidden_size * config.intermediate_size * len(parts)
-    router = 2 * config.hidden_size * every.experts * len(parts)
+    means = next(iter(parts.values())).settings.off_mean  # as many again: each block's mean times whether it is closed
+    router = 2 * config.hidden_size * every.experts * len(parts) * (2 if means else 1)
     return {
         "schema": SCHEMA,
         "checkpoint": where,
