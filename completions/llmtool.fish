@@ -228,7 +228,7 @@ complete -c llmtool -n "__llmtool_at 'llmtool tokenizer extend'" -l config -r -F
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer extend'" -l print-config -d 'Print such a file of this command, with what is given, and end.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer extend'" -s h -l help -d 'Show this help.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -s o -l output -r -F -d 'Directory to make. Default: TOK-trimmed.'
-complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -l to -x -d 'Ids that stay at most, added tokens included.'
+complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -l to -x -d 'Ids that stay, added tokens included; --multiple rounds them up.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -l min-count -x -d 'Tokens that occur less often in INPUT go.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -l keep -r -F -d 'File of tokens that stay, one a line; all others go that may.'
 complete -c llmtool -n "__llmtool_at 'llmtool tokenizer trim'" -l encoder -x -a 'lbpe' -d 'lbpe: any token may go, for it needs no merges. Default: as the file says.'

@@ -151,7 +151,9 @@ class ExtendSettings(Settings):
 class TrimSettings(Settings):
     """How many tokens go, and which may."""
 
-    to: Annotated[int | None, Option("Ids that stay at most, added tokens included.", min=1, metavar="N")] = None
+    to: Annotated[
+        int | None, Option("Ids that stay, added tokens included; --multiple rounds them up.", min=1, metavar="N")
+    ] = None
     min_count: Annotated[int | None, Option("Tokens that occur less often in INPUT go.", min=1, metavar="K")] = None
     keep: Annotated[
         Path | None, Option("File of tokens that stay, one a line; all others go that may.", metavar="FILE")

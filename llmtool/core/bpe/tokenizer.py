@@ -291,7 +291,7 @@ class BaseTokenizer:
         return [token for token in rows if token not in self.special_ids] if skip_special else rows
 
     def offsets(self, ids: Ids) -> list[tuple[int, int]]:
-        """Byte range of each id in the normalized text."""
+        """Byte range of each id in the text that the ids spell: their `token_bytes`, one after the other."""
         return spans(lambda token: len(self.token_bytes(token)), as_ids(ids))
 
     def explain(self, text: Text) -> list[tuple[bytes, list[int]]]:

@@ -67,6 +67,7 @@ def test_the_rarest_goes_first_and_leaves_its_count_to_its_parts() -> None:
     assert trim(base, counts, Goal(to=256)).removed == [(257, 3), (258, 4), (256, 4)]
     assert trim(base, counts, Goal(rarer=4)).removed == [(257, 3)]
     assert trim(base, counts, Goal(to=257, multiple=2)).removed == [(257, 3)]
+    assert Goal(to=700, multiple=128).target(base) == 768
     kept = trim(base, counts, Goal(keep=frozenset([b"abc"])))
     assert kept.removed == [(258, 4)]  # `ab` makes `abc`
     with pytest.raises(UserError, match="256 ids are left: no other token may go"):
