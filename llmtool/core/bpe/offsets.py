@@ -20,6 +20,8 @@ from llmtool.core.bpe.vocabulary import BYTE_TO_UNICODE, decode_text, encode_tex
 
 Span = tuple[int, int]
 SPACE = BYTE_TO_UNICODE[0x20]
+MARK = "\u2581"
+"""Stands for a space in text of SentencePiece's kind."""
 
 
 def ids_and_spans(
@@ -104,13 +106,13 @@ def _pieces(definition: Definition, segment: str, origins: list[Span], at_start:
     """The pieces that the encoder is given, with the origins of their characters."""
     if definition.pretokenizer != CUSTOM:
         return [(segment, origins)]
-    cut = []
-    at = 0
+    # A mark may stand for a space or for itself, and a piece has either: told apart, a text with both lost its place.
+    marked, cut, at = segment.replace(" ", MARK), [], 0
     for piece in map(decode_text, byte_pieces(segment, definition.pretokenizer_steps, at_start)):
-        # from `at` on, as it stands or with a mark for each space; what was put in front has the place of the first
-        spelled = segment.replace(" ", "\u2581")
-        place = next((p for p in (segment.find(piece, at), spelled.find(piece, at)) if p >= 0), -1)
-        if place >= 0 and not (place > at and piece[1:] and segment.startswith(piece[1:], at)):
+        spelled = piece.replace(" ", MARK)
+        # from `at` on; what was put in front has the place of the first
+        place = marked.find(spelled, at)
+        if place >= 0 and not (place > at and piece[1:] and marked.startswith(spelled[1:], at)):
             cut.append((piece, origins[place : place + len(piece)]))
             at = place + len(piece)
         else:

@@ -1,6 +1,7 @@
 """Where ids come from in the text as it was given: as `tokenizers` has it."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_offsets_are_theirs(name: str, built: dict[str, Facts]) -> None:
             assert ids == found.ids
             if name != DROPPED or text in SCRIPTS:
                 assert spans == found.offsets, text
+
+
+@pytest.mark.parametrize("name", [*CHARACTER_PIPELINES])
+def test_marks_in_the_text_itself_are_told_from_those_for_spaces(name: str, built: dict[str, Facts]) -> None:
+    """A text with both ended in an IndexError where the marks are split off."""
+    ours, theirs = Tokenizer(read_huggingface(built[name], Path("x.json"))), Theirs.from_str(json.dumps(built[name]))
+    for text in map("".join, product(("a", " ", "\u2581", "b "), repeat=4)):
+        ids, spans = ours.encode_with_offsets(text)
+        found = theirs.encode(text, add_special_tokens=False)
+        assert (ids, spans) == (found.ids, found.offsets), text
 
 
 def test_a_normalizer_of_many_steps_is_followed() -> None:
