@@ -10,7 +10,7 @@ From Python by the names of the command line: a function, or a module with a fun
 
 import sys
 from importlib import import_module
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
 from llmtool.version import __version__
@@ -53,7 +53,14 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'llmtool' has no attribute {name!r}")
     module, _, attribute = PUBLIC[name].partition(":")
     found = import_module(f"llmtool.{module}")
-    return getattr(found, attribute) if attribute else found
+    from llmtool.core.run.settings import one_or_several
+
+    if not attribute:
+        for verb in found.__all__:
+            setattr(found, verb, one_or_several(getattr(found, verb)))
+        return found
+    public = getattr(found, attribute)
+    return one_or_several(public) if isinstance(public, FunctionType) else public
 
 
 def __dir__() -> list[str]:
@@ -66,6 +73,7 @@ def spelled(code: CodeType) -> str:
         module, _, attribute = place.partition(":")
         found = sys.modules.get(f"llmtool.{module}")
         for verb in [attribute] if attribute else getattr(found, "__all__", ()):
-            if getattr(getattr(found, verb, None), "__code__", None) is code:
+            function = getattr(found, verb, None)
+            if getattr(getattr(function, "__wrapped__", function), "__code__", None) is code:
                 return f"llmtool.{name}" if attribute else f"llmtool.{name}.{verb}"
     return code.co_qualname

@@ -1,6 +1,7 @@
 """`import llmtool`: every public name works by the example in its docstring, and costs nothing until it is used."""
 
 import doctest
+import inspect
 import json
 import random
 import subprocess
@@ -101,6 +102,95 @@ def test_a_wrong_name_is_told_by_the_public_one(function: str, words: Any, said:
         found = getattr(found, part)
     with pytest.raises(TypeError, match=said):
         found(*words, step=2)
+
+
+def required(function: Any) -> list[Any]:
+    """Something for each argument that must be given."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    each = inspect.signature(function).parameters.values()
+    return [
+        ["x", "y"] if "Sequence" in str(known.annotation) else "x"
+        for known in each
+        if known.kind in kinds and known.default is inspect.Parameter.empty
+    ]
+
+
+IN_PYTHON_OTHERWISE = {"json", "quiet", "verbose", "config", "print_config", "html", "markdown", "help"}
+"""Options of how a result is shown, and of files of settings: docs/api/index.md names them."""
+
+
+def options() -> Iterator[tuple[str, str]]:
+    """Each public function with each option of its command, as a name of Python's."""
+    from llmtool.cli.surface import tree
+
+    commands = {command.path.partition(" ")[2]: command for command in tree().walk()}
+    for name, found in llmtool.PUBLIC.items():
+        verbs = [name] if ":" in found else [f"{name}.{verb}" for verb in getattr(llmtool, name).__all__]
+        for verb in verbs:
+            if command := commands.get(verb.replace(".", " ").replace("_", "-")):
+                for option in command.options:
+                    longs = [flag for flag in option.names if flag.startswith("--")]
+                    yield verb, (longs[-1] if len(longs) == 1 else longs[0])[2:].replace("-", "_")
+
+
+def test_every_option_is_taken_by_its_name() -> None:
+    refused = []
+    for verb, option in options():
+        function: Any = llmtool
+        for part in verb.split("."):
+            function = getattr(function, part)
+        if option in IN_PYTHON_OTHERWISE or option in inspect.signature(function).parameters:
+            continue
+        with pytest.raises(TypeError) as told:  # of two names the first is told that is not known
+            function(*required(function), **{option: None}, nothing_of_ours=None)
+        if "'nothing_of_ours'" not in str(told.value):
+            refused.append(f"{verb}: {option}: {told.value}")
+    assert not refused
+    assert len(list(options())) > 500
+    page = (Path(llmtool.__file__).parents[1] / "docs/api/index.md").read_text()
+    assert not [name for name in IN_PYTHON_OTHERWISE - {"help"} if f"`--{name.replace('_', '-')}`" not in page]
+
+
+def test_finished_work_is_told_as_the_page_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmtool.core.run.errors import CompleteError, UserError
+
+    monkeypatch.chdir(place)
+    llmtool.convert.copy("model", "twice")
+    with pytest.raises(CompleteError) as done:
+        llmtool.convert.copy("model", "twice")
+    assert (done.value.output, isinstance(done.value, UserError)) == (Path("twice"), True)
+    page = (Path(llmtool.__file__).parents[1] / "docs/api/index.md").read_text()
+    assert f"from {CompleteError.__module__} import CompleteError, UserError" in page
+
+
+def test_one_text_stands_for_a_list_of_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    [row] = llmtool.generate("model", "hi", max_tokens=1)
+    assert row["prompt"] == "hi"
+    assert llmtool.scaling.fit("log.jsonl", law="power") == llmtool.scaling.fit(["log.jsonl"], law="power")
+    assert llmtool.eval.loss("model", data=Path("corpus.jsonl"), tokens="600", documents="file")["all"]["tokens"] == 600  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"model": "40K", "tokenizer": Path("bpe.json"), "length": 32, "steps": 1}
+    report = llmtool.train("corpus.jsonl", "one_file", field="text", valid=Path("corpus.txt"), **settings)
+    assert report["step"] == 1
+
+
+def test_every_list_of_texts_may_be_one() -> None:
+    """Whatever a function does with a list, it never sees a bare text or path."""
+    from llmtool.core.run.settings import one_or_several
+
+    found = 0
+    for name in llmtool.PUBLIC:
+        public = getattr(llmtool, name)
+        for function in (
+            [getattr(public, verb) for verb in public.__all__] if isinstance(public, ModuleType) else [public]
+        ):
+            hints = [str(each.annotation) for each in inspect.signature(function).parameters.values()]
+            if not isinstance(function, type) and any(hint.startswith("collections.abc.Sequence") for hint in hints):
+                assert hasattr(function, "__wrapped__"), function
+                assert one_or_several(function) is function
+                found += 1
+            assert not any(hint.startswith("list[") for hint in hints), function
+    assert found >= 18
 
 
 def test_importing_costs_nothing() -> None:

@@ -110,7 +110,7 @@ def nextlong(
 
 def chunk(
     corpora: Sequence[str],
-    directory: str | Path | None = None,
+    output: str | Path | None = None,
     settings: NextlongSettings | None = None,
     *,
     console: Console | None = None,
@@ -121,7 +121,7 @@ def chunk(
     from llmtool.methods.nextlong.place import nothing_left
     from llmtool.methods.nextlong.store import claim_work
 
-    settings, directory = NextlongSettings.of(settings, named_settings), Path(directory or places.CHUNKS)
+    settings, directory = NextlongSettings.of(settings, named_settings), Path(output or places.CHUNKS)
     claim_work(directory, corpora)
     with new_directories(directory.parent), nothing_left(directory):
         store = stages.chunk(corpora, directory, recipe(settings).reading, means(settings, console))

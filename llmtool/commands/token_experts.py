@@ -1,6 +1,6 @@
 """`llmtool data token-experts`: MaskMoE's table from a corpus, with a report of who sees what and how loads fall."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -58,7 +58,7 @@ class TokenExpertsSettings(Settings):
 
 
 def token_experts(
-    inputs: list[str],
+    inputs: Sequence[str],
     output: str | Path | None = None,
     settings: TokenExpertsSettings | None = None,
     *,

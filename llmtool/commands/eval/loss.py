@@ -43,6 +43,7 @@ def loss(
     from llmtool.core.kernels.cpu import use_threads
     from llmtool.core.train.world import World
 
+    reading, named_settings = Reading.split(reading, named_settings)
     asked = LossSettings.of(settings, named_settings)
     use_threads(asked.threads)
     named = parse_sources(data)

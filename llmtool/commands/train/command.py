@@ -56,8 +56,9 @@ def train(
     >>> report["step"]
     2
     """
+    reading, named_settings = Reading.split(reading, named_settings, TrainSettings)
     asked, output = TrainSettings.of(settings, named_settings), Path(output or places.MODEL)
-    reading = replace(reading or Reading(), seed=asked.seed)
+    reading = replace(reading, seed=asked.seed)
     require("torch", extra="models", why="to train models")
     import torch
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from llmtool.core.run.dataclass import dataclass
-from llmtool.core.run.settings import Option, Settings, describe
+from llmtool.core.run.settings import Option, Settings, names
 
 Format = Literal["auto", "text", "jsonl", "json", "csv", "tar", "parquet", "arrow"]
 TextMode = Literal["file", "line"]
@@ -16,7 +16,7 @@ class Reading(Settings):
     """How inputs become documents.
 
     field: several fields, and the items of a list, are joined by a blank line. One that is null or missing is passed
-        over where another has text. In Python a single name may stand alone.
+        over where another has text.
     text_mode: a file is handed on in blocks, see `Document.more`. document_separator: belongs to no document.
     format: gzip, bzip2, xz and Zstandard are unpacked in any case.
     seed: of the sample and of weights; a command's own.
@@ -50,26 +50,21 @@ class Reading(Settings):
     ] = None
     seed: Annotated[int, Option("Seed of everything that is drawn.", metavar="N")] = 0
 
-    def __post_init__(self) -> None:
-        if isinstance(self.field, str):
-            object.__setattr__(self, "field", (self.field,))
-        super().__post_init__()
-
     @classmethod
     def split(
         cls, given: "Reading | None", named: dict[str, Any], beside: type[Settings] | None = None
     ) -> tuple["Reading", dict[str, Any]]:
         """What a caller gave for the reading, as an object or among other keywords; and the other keywords.
 
-        beside: the command's own settings; a name that both have (seed) goes to both.
+        Both by the names of fields or of options. beside: the command's own settings; a name that both have (seed)
+        goes to both.
         """
-        names = {each.name for each in describe(cls)}
-        mine = {name: value for name, value in named.items() if name in names}
-        shared = {each.name for each in describe(beside)} if beside else set()
-        return cls.of(given, mine), {k: v for k, v in named.items() if k not in names or k in shared}
+        known, shared = names(cls), names(beside) if beside else {}
+        mine = {name: value for name, value in named.items() if name in known}
+        return cls.of(given, mine), {k: v for k, v in named.items() if k not in known or k in shared}
 
     def facts(self) -> dict[str, Any]:
         """For run.json: what differs from the defaults, and the field; `format` is often the output's there."""
         plain = Reading()
-        names = [name for name, value in super().facts().items() if value != getattr(plain, name) or name == "field"]
-        return {"input_format" if name == "format" else name: getattr(self, name) for name in names}
+        told = [name for name, value in super().facts().items() if value != getattr(plain, name) or name == "field"]
+        return {"input_format" if name == "format" else name: getattr(self, name) for name in told}

@@ -10,17 +10,19 @@ run.json and the check of a resumed run take `facts()`. Standard library only: `
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
-from functools import cache
+from functools import cache, wraps
+from inspect import signature
 from math import isnan
 from numbers import Real
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from llmtool.core.run.dataclass import dataclass
 from llmtool.core.run.errors import ChoiceError, UserError, closest
+from llmtool.core.run.numbers import EXACT, amount, quantity
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Described:
         return tuple(flags) or (f"--{self.name.strip('_').replace('_', '-')}",)
 
     @property
+    def spelled(self) -> str:
+        """What an error calls it."""
+        return self.flags[0].partition("/")[0] if self.option else self.name
+
+    @property
     def several(self) -> bool:
         """Whether it holds a sequence."""
         return any(get_origin(kind) not in (None, Literal) for kind in members(self.type))
@@ -78,9 +85,21 @@ class Described:
         """The words that it may be, or each of its items; none where it may be anything."""
         return tuple(choice for kind in self.kinds if get_origin(kind) is Literal for choice in get_args(kind))
 
+    def read(self, value: Any) -> Any:
+        """A value, or an item, that a caller in Python gave as text where the command line reads a number or a path."""
+        if isinstance(value, PurePath) and str in self.kinds and Path not in self.kinds:
+            return str(value)
+        if not isinstance(value, str) or str in self.kinds:
+            return value
+        if Path in self.kinds:
+            return Path(value)
+        if int in self.kinds:
+            return amount(value, self.spelled, low=-EXACT)
+        return quantity(value, self.spelled) if float in self.kinds else value
+
     def check(self, value: Any) -> None:
         """Refuse what the type's choices and the bounds do not allow."""
-        shown = f"{self.flags[0].partition('/')[0]} {value}" if self.option else f"{self.name} {value}"
+        shown = f"{self.spelled} {value}"
         if self.choices and value not in self.choices:
             words = [str(choice) for choice in self.choices]
             hint = closest(str(value), words) or f"one of {', '.join(words)}"
@@ -99,15 +118,17 @@ class Described:
 class Settings:
     """Base of a command's settings, each a frozen dataclass; what it is made with is checked then and there.
 
-    A list is kept as a tuple, and a path may be given as a string.
+    A list is kept as a tuple, one item may stand for a list of one, and a path or a number may be given as text.
     """
 
     def __post_init__(self) -> None:
         for field in describe(type(self)):
             value = getattr(self, field.name)
-            kept = tuple(value) if isinstance(value, list) else value
-            if isinstance(kept, str) and Path in members(field.type):
-                kept = Path(kept)
+            if field.several:
+                items = (value,) if isinstance(value, str | PurePath | Real) else value
+                kept = tuple(map(field.read, items)) if isinstance(items, list | tuple) else items
+            else:
+                kept = field.read(value)
             object.__setattr__(self, field.name, kept)
             if kept is not None:
                 for item in kept if field.several else (kept,):
@@ -115,13 +136,19 @@ class Settings:
 
     @classmethod
     def of(cls, given: Self | None, named: Mapping[str, Any]) -> Self:
-        """What a caller in Python gave: the object, keywords, or the object with some keywords changed."""
-        known = [field.name for field in describe(cls)]
-        for name in named:
+        """What a caller in Python gave: the object, keywords, or the object with some keywords changed.
+
+        A keyword is the name of a field or of its option: `chunk` of --chunk, where the field is called size.
+        """
+        known, changes = names(cls), dict[str, Any]()
+        for name, value in named.items():
             if name not in known:
-                hint = closest(name, known)
+                hint = closest(name, list(known))
                 raise TypeError(f"{_called()}() has no setting {name!r}{f' ({hint})' if hint else ''}")
-        return cls(**named) if given is None else replace(given, **named)  # type: ignore[type-var]
+            if known[name] in changes:
+                raise TypeError(f"{_called()}() got {known[name]!r} twice, once by the name of its option")
+            changes[known[name]] = value
+        return cls(**changes) if given is None else replace(given, **changes)  # type: ignore[type-var]
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -146,11 +173,48 @@ class Settings:
 
 
 def _called() -> str:
-    """The function of llmtool that somebody outside has called."""
+    """The function of llmtool that somebody outside has called; what stands in this file only passes calls on."""
     frame = sys._getframe(2)
+    code = frame.f_code
     while frame.f_back and str(frame.f_back.f_globals.get("__name__")).partition(".")[0] == "llmtool":
         frame = frame.f_back
-    return str(sys.modules["llmtool"].spelled(frame.f_code))
+        code = code if frame.f_globals["__name__"] == __name__ else frame.f_code
+    return str(sys.modules["llmtool"].spelled(code))
+
+
+@cache
+def one_or_several(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of which each parameter that is a sequence of texts also takes one text or path, for a list of one.
+
+    A text is a sequence of its letters: "hi" would be two prompts, and "corpus.txt" a folder "." among missing files.
+    """
+    known = list(signature(function).parameters)
+    several = {name for name, hint in function.__annotations__.items() if getattr(hint, "__origin__", None) is Sequence}
+    if not several or hasattr(function, "__wrapped__"):
+        return function
+
+    @wraps(function)
+    def called(*given: Any, **named: Any) -> Any:
+        listed = [_listed(value) if name in several else value for name, value in zip(known, given, strict=False)]
+        named = {name: _listed(value) if name in several else value for name, value in named.items()}
+        return function(*listed, *given[len(listed) :], **named)
+
+    return called
+
+
+def _listed(value: Any) -> Any:
+    """Texts, from one or several texts or paths."""
+    items = [value] if isinstance(value, str | PurePath) else value
+    return [str(each) if isinstance(each, PurePath) else each for each in items] if isinstance(items, list) else items
+
+
+def names(kind: type[Settings]) -> dict[str, str]:
+    """The names that a caller in Python may use -> the field: its own, and that of its option."""
+    found = {field.name: field.name for field in describe(kind)}
+    for field in describe(kind):
+        if field.shown:
+            found.setdefault(field.spelled.lstrip("-").replace("-", "_"), field.name)
+    return found
 
 
 def describe(kind: type[Settings]) -> tuple[Described, ...]:
