@@ -163,6 +163,14 @@ def test_finished_work_is_told_as_the_page_says(place: Path, monkeypatch: pytest
     assert f"from {CompleteError.__module__} import CompleteError, UserError" in page
 
 
+def test_samples_are_looked_at_by_the_name_of_their_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    llmtool.data.nextlong("corpus.jsonl", "looked", tokenizer="bpe.json", target=1024, chunk=256, samples=2, workers=1)
+    row = llmtool.data.show("looked", 0, quiet=True)
+    assert llmtool.data.show(Path("looked"), row["id"], quiet=True) == row
+    assert llmtool.data.report("looked")[0]
+
+
 def test_one_text_stands_for_a_list_of_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     [row] = llmtool.generate("model", "hi", max_tokens=1)

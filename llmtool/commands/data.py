@@ -216,10 +216,10 @@ def assemble(
 
 
 def report(
-    output: Path, settings: ReportSettings | None = None, *, console: Console = QUIET, **named_settings: Any
+    output: str | Path, settings: ReportSettings | None = None, *, console: Console = QUIET, **named_settings: Any
 ) -> tuple[dict[str, Any], list[list[str]]]:
     """The quality of a run: as an object, and as rows for people. model: what its meta-chunks gain from one another."""
-    asked = ReportSettings.of(settings, named_settings)
+    asked, output = ReportSettings.of(settings, named_settings), Path(output)
     from llmtool.methods.nextlong import plot as drawing
     from llmtool.methods.nextlong import report as quality
     from llmtool.methods.nextlong import wording
@@ -257,8 +257,8 @@ def _dependency(output: Path, checkpoint: Path, device: str, samples: int) -> di
 
 
 def show(
-    output: Path,
-    sample: str,
+    output: str | Path,
+    sample: str | int,
     settings: ShowSettings | None = None,
     *,
     quiet: bool = False,
@@ -266,10 +266,10 @@ def show(
     **named_settings: Any,
 ) -> dict[str, Any]:
     """One sample; printed with its spans coloured unless `quiet`."""
-    asked = ShowSettings.of(settings, named_settings)
+    asked, output = ShowSettings.of(settings, named_settings), Path(output)
     from llmtool.methods.nextlong import show as showing
 
-    row = showing.find(output, sample)
+    row = showing.find(output, str(sample))
     if not quiet:
         from rich.text import Text
 
