@@ -111,9 +111,9 @@ def token_bytes(tokenizer: Tokenizer | None, size: int) -> "torch.Tensor | None"
 
     sizes = torch.zeros(size, dtype=torch.int64)
     special = set(tokenizer.special_tokens.values())
-    for number in tokenizer.definition.vocabulary.tokens:
+    for number, text in tokenizer.texts.items():
         if number < size and number not in special:
-            sizes[number] = len(tokenizer.token_bytes(number))
+            sizes[number] = len(text)
     return sizes
 
 

@@ -131,8 +131,8 @@ class Meter:
         self._threads = threads
         vocabulary = tokenizer.definition.vocabulary
         self._lengths = np.zeros(vocabulary.id_limit, np.int64)
-        for number in vocabulary.tokens:
-            self._lengths[number] = len(tokenizer.token_bytes(number))
+        for number, text in tokenizer.texts.items():
+            self._lengths[number] = len(text)
         self._text_ids = np.fromiter(vocabulary.id_of.values(), np.int64)  # what plain text can be cut into
         tokenizer.encode(b"")  # builds the encoder, which is not part of encoding
 
@@ -172,7 +172,7 @@ class Meter:
         """What the ids of each document spell."""
         starts = np.concatenate(([0], ends[:-1]))
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            yield b"".join(map(self.tokenizer.token_bytes, ids[start:end].tolist()))
+            yield b"".join(map(self.tokenizer.texts.__getitem__, ids[start:end].tolist()))
 
     def figures(self, tally: Tally, *, alpha: float = ALPHA, rare: int = RARE) -> Metrics:
         """The figures of a tally."""

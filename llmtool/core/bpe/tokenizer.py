@@ -246,6 +246,15 @@ class BaseTokenizer:
                 f"id {token} is not in the vocabulary", hint=f"{self.token_count} ids, is this the right tokenizer?"
             ) from None
 
+    @cached_property
+    def texts(self) -> dict[int, bytes]:
+        """The bytes of text that each id of the vocabulary is made for, whatever it is spelled like (<0x0A>, a mark for
+        a space); in an alphabet of bytes also where a file's decoder says nothing of them."""
+        vocabulary = self.definition.vocabulary
+        if vocabulary.alphabet == "bytes":
+            return vocabulary.tokens
+        return {number: self.token_bytes(number) for number in vocabulary.tokens}
+
     def decode_bytes(self, ids: Ids, *, skip_special: bool = False, whole: bool = False) -> bytes:
         """The bytes that the ids spell. whole: they are a text from its first id to its last, not a part of one, so
         what the decoder takes off its ends goes (SentencePiece's first space), as it does from `decode`.

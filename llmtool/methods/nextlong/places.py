@@ -132,18 +132,10 @@ class Places:
         self._spells_all = spells_all(tokenizer)
 
     @cached_property
-    def _spelled(self) -> dict[int, bytes]:
-        """What each id stands for."""
-        vocabulary = self.tokenizer.definition.vocabulary
-        if vocabulary.alphabet == "bytes":
-            return dict(vocabulary.tokens)
-        return {token: self.tokenizer.token_bytes(token) for token in vocabulary.tokens}
-
-    @cached_property
     def _lengths(self) -> I64:
         """Bytes of each id [ids]."""
         lengths = np.zeros(self.tokenizer.definition.vocabulary.id_limit, np.int64)
-        for token, data in self._spelled.items():
+        for token, data in self.tokenizer.texts.items():
             lengths[token] = len(data)
         return lengths
 
@@ -152,7 +144,7 @@ class Places:
         if self._spells_all:
             ends = np.cumsum(self._lengths[ids])
             return Ranges(ends - self._lengths[ids], ends)
-        spelled = b"".join([self._spelled[token] for token in ids.tolist()])
+        spelled = b"".join([self.tokenizer.texts[token] for token in ids.tolist()])
         ends = np.cumsum(self._lengths[ids])
         for text in (data, self.tokenizer.normalize(data)):
             if spelled in (text, b" " + text):

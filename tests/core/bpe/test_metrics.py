@@ -284,3 +284,21 @@ def test_ids_stand_for_the_bytes_of_the_text(family: str) -> None:
     for text in PROSE:
         more = int(sizes[tokenizer.encode(text)].sum()) - len(text.encode())
         assert more in (0, 1)  # a space that the tokenizer puts in front
+
+
+def test_an_alphabet_of_bytes_needs_no_decoder() -> None:
+    """A tokenizer.json of bytes without a decoder spells a space as two: the text's bytes are those of the alphabet."""
+    facts = {**dict(families(PROSE))["GPT-2, OPT"], "decoder": None}
+    tokenizer = Tokenizer(read_huggingface(facts, Path("tokenizer.json")))
+    sizes = token_bytes(tokenizer, tokenizer.definition.vocabulary.id_limit)
+    assert sizes is not None
+    assert [int(sizes[tokenizer.encode(text)].sum()) for text in PROSE] == [len(text.encode()) for text in PROSE]
+    documents = [text.encode() for text in PROSE]
+    found, decoded = (
+        measure(each, documents)
+        for each in (
+            tokenizer,
+            Tokenizer(read_huggingface(dict(families(PROSE))["GPT-2, OPT"], Path("tokenizer.json"))),
+        )
+    )
+    assert (found.fertility, found.mean_frequency) == (decoded.fertility, decoded.mean_frequency)
